@@ -12,8 +12,9 @@
         └── InDoubt                 sent, and no answer proves that it was refused
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 
 class CallbridgeError(Exception):
@@ -35,6 +36,15 @@ class Problem:
         key = f" {self.key}:" if self.key else ""
         remedy = f" ({self.remedy})" if self.remedy else ""
         return f"{where}:{key} {self.message}{remedy}"
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """`did you mean "x"?` for the nearest right name, or what there is to choose from."""
+    known = sorted(set(options))
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f'did you mean "{near[0]}"?'
+    return f"known: {', '.join(known)}" if known else ""
 
 
 class ConfigError(CallbridgeError):
