@@ -1,15 +1,15 @@
 """Everything that can go wrong, as a tree whose leaves mean an action.
 
-    CallbridgeError                 a sentence for the operator; never a traceback
-    ├── ConfigError                 what the operator wrote is wrong: all problems at once      exit 2
-    ├── LedgerError
-    │   ├── LedgerBusy              cannot commit now: nothing may be acknowledged              exit 3
-    │   ├── LedgerLocked            another daemon owns it                                      exit 3
-    │   └── LedgerUnusable          missing, newer than this program, another user's            exit 3
-    └── DeliveryError               one attempt at a CRM failed
-        ├── Transient               try again later, not before `retry_after`
-        ├── Permanent               a person is needed: park
-        └── InDoubt                 sent, and no answer proves that it was refused
+CallbridgeError                 a sentence for the operator; never a traceback
+├── ConfigError                 what the operator wrote is wrong: all problems at once      exit 2
+├── LedgerError
+│   ├── LedgerBusy              cannot commit now: nothing may be acknowledged              exit 3
+│   ├── LedgerLocked            another daemon owns it                                      exit 3
+│   └── LedgerUnusable          missing, newer than this program, another user's            exit 3
+└── DeliveryError               one attempt at a CRM failed
+    ├── Transient               try again later, not before `retry_after`
+    ├── Permanent               a person is needed: park
+    └── InDoubt                 sent, and no answer proves that it was refused
 """
 
 from collections.abc import Iterable, Sequence

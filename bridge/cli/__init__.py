@@ -1,0 +1,60 @@
+"""The command line: the only place that prints, and that knows exit codes."""
+
+import sys
+
+import click
+
+from bridge import __version__
+from bridge.cli.acting import deliveries_retry
+from bridge.cli.looking import audit, calls_list, calls_show, deliveries_list, status
+from bridge.cli.output import ExitCode
+from bridge.cli.running import check, demo, init, run, simulate_crm, simulate_platform
+from bridge.errors import CallbridgeError, ConfigError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="callbridge")
+def cli() -> None:
+    """Carries every call of the call platform into your CRM, once, and proves it."""
+
+
+@cli.group()
+def calls() -> None:
+    """Look up calls and their history."""
+
+
+@cli.group()
+def deliveries() -> None:
+    """Look at deliveries, and act on them."""
+
+
+@cli.group()
+def simulate() -> None:
+    """A call platform or a CRM to try things on, on loopback, without any configuration."""
+
+
+for command in (run, init, demo, check, status, audit):
+    cli.add_command(command)
+calls.add_command(calls_list)
+calls.add_command(calls_show)
+deliveries.add_command(deliveries_list)
+deliveries.add_command(deliveries_retry)
+simulate.add_command(simulate_platform)
+simulate.add_command(simulate_crm)
+
+
+def main() -> None:
+    """Run a command; every expected fault is a sentence on stderr and an exit code."""
+    try:
+        cli(standalone_mode=True)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        sys.exit(ExitCode.USAGE)
+    except CallbridgeError as error:
+        click.echo(f"callbridge: {error}", err=True)
+        sys.exit(ExitCode.COULD_NOT)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; closing quietly is what it expects.
+        sys.stderr.close()
+        sys.exit(ExitCode.DONE)

@@ -1,0 +1,192 @@
+"""Commands that look: they open the ledger read-only and change nothing."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge.audit import local_balance
+from bridge.cli.output import (
+    ExitCode,
+    config_option,
+    json_option,
+    open_to_look,
+    read_config,
+    show,
+    table,
+)
+from bridge.cli.times import When
+from bridge.config import Config
+from bridge.ledger import Row, Window
+from bridge.model import DeliveryState, moment
+from bridge.phone import to_e164
+
+
+@click.command()
+@config_option
+@json_option
+def status(config_path: Path | None, as_json: bool) -> None:
+    """Counts by state, how far behind, and what needs a person (exit 1 when something does)."""
+    config = read_config(config_path)
+    ledger = open_to_look(config)
+    counts = ledger.counts()
+    parked = sum(states[DeliveryState.PARKED] for states in counts["deliveries"].values())
+    quarantined = sum(counts["quarantined"].values())
+    due = counts["oldest_due_at"]
+    lag = max(0.0, (datetime.now(UTC) - moment(due)).total_seconds()) if due else 0.0
+    document = counts | {"lag_seconds": round(lag, 3), "needs_person": parked + quarantined}
+    show(document, as_json, _status_lines(document))
+    ledger.close()
+    sys.exit(ExitCode.FINDINGS if parked or quarantined else ExitCode.DONE)
+
+
+def _status_lines(document: Row) -> Iterator[str]:
+    for source, count in document["calls"].items():
+        yield f"source {source}: {count} calls"
+    receipts = ", ".join(f"{count} {verdict}" for verdict, count in document["receipts"].items())
+    yield f"receipts: {receipts or 'none'}; the last one at {document['last_received_at'] or '-'}"
+    for destination, states in document["deliveries"].items():
+        yield f"destination {destination}: " + ", ".join(
+            f"{count} {state}" for state, count in states.items()
+        )
+    yield f"behind: {document['lag_seconds']:.0f} s"
+    for group in document["parked"]:
+        yield (
+            f"parked for {group['destination']}: {group['count']} × {group['cause']}"
+            f" (such as delivery {group['example']}; then: callbridge deliveries retry)"
+        )
+    for reason, count in document["quarantined"].items():
+        yield f"quarantined: {count} × {reason}"
+    if not document["needs_person"]:
+        yield "nothing needs a person"
+
+
+@click.command("list")
+@click.argument("words", nargs=-1)
+@click.option("--limit", default=50, show_default=True, help="The most calls to show.")
+@config_option
+@json_option
+def calls_list(words: tuple[str, ...], limit: int, config_path: Path | None, as_json: bool) -> None:
+    """Calls by uuid, phone or sn; without a word the newest ones."""
+    config = read_config(config_path)
+    ledger = open_to_look(config)
+    found = ledger.list_calls(_spellings(config, words), limit)
+    columns = ("key", "source", "created_at", "phone", "grade", "revision", "deliveries")
+    rows = [row | {"deliveries": _states(row["deliveries"])} for row in found]
+    show({"calls": found}, as_json, table(rows, columns))
+    ledger.close()
+
+
+def _states(deliveries: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}: {state}" for name, state in deliveries.items())
+
+
+def _spellings(config: Config, words: tuple[str, ...]) -> list[str]:
+    """A word as it is, as a name (lower case), and as a phone number of each source's country."""
+    countries = {settings.country for settings in config.sources.values()}
+    numbers = (to_e164(word, country) for word in words for country in countries)
+    return list(dict.fromkeys([*words, *(word.lower() for word in words), *(one for one in numbers if one)]))
+
+
+@click.command("show")
+@click.argument("word")
+@config_option
+@json_option
+def calls_show(word: str, config_path: Path | None, as_json: bool) -> None:
+    """One call's whole history, by uuid, phone or sn."""
+    config = read_config(config_path)
+    ledger = open_to_look(config)
+    found = ledger.list_calls(_spellings(config, (word,)), 2)
+    if not found:
+        raise click.UsageError(f"no call is named {word}, and none has this phone or sn")
+    if len(found) > 1:
+        raise click.UsageError(f"several calls match {word}: see `callbridge calls list {word}`")
+    call = ledger.show_call(found[0]["id"])
+    show(call, as_json, _call_lines(call))
+    ledger.close()
+
+
+def _call_lines(call: Row) -> Iterator[str]:
+    for name in ("key", "source", "revision", "phone", "grade", "created_at", "updated_at", "talk_seconds"):
+        yield f"{name}: {call[name] if call[name] is not None else '-'}"
+    for part, columns in (
+        ("receipts", ("received_at", "via", "verdict", "revision", "flags")),
+        ("deliveries", ("id", "destination", "state", "wanted", "delivered", "due_at", "reason")),
+        ("attempts", ("started_at", "destination", "revision", "outcome", "detail")),
+        ("crm_objects", ("destination", "object", "key", "crm_id")),
+    ):
+        yield ""
+        yield f"{part}:"
+        yield from (f"  {line}" for line in table(call[part], columns))
+
+
+@click.command("list")
+@click.option("--state", type=click.Choice([*DeliveryState]), help="Only deliveries in this state.")
+@click.option("--destination", help="Only deliveries to this destination.")
+@click.option("--limit", default=50, show_default=True, help="The most deliveries to show.")
+@config_option
+@json_option
+def deliveries_list(
+    state: str | None, destination: str | None, limit: int, config_path: Path | None, as_json: bool
+) -> None:
+    """Deliveries, those changed last first."""
+    ledger = open_to_look(read_config(config_path))
+    found = ledger.list_deliveries(state, destination, limit)
+    columns = ("id", "destination", "state", "key", "wanted", "delivered", "due_at", "reason")
+    show({"deliveries": found}, as_json, table(found, columns))
+    ledger.close()
+
+
+@click.command()
+@click.option("--source", help="Only this source.")
+@click.option("--since", type=When(), help="Calls created from then on.")
+@click.option("--until", type=When(), help="Calls created before then.")
+@click.option("--local", is_flag=True, help="Leave the platform out; judge the destinations only.")
+@config_option
+@json_option
+def audit(
+    source: str | None,
+    since: Any,
+    until: Any,
+    local: bool,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """The balance: does every call stand under exactly one heading? (exit 1 when not)."""
+    if not local:
+        raise click.UsageError("this version balances the ledger only: add --local")
+    config = read_config(config_path)
+    if source is not None and source not in config.sources:
+        raise click.UsageError(f'there is no source "{source}"')
+    now = datetime.now(UTC)
+    zone = next(iter(config.sources.values())).timezone
+    ledger = open_to_look(config)
+    window = Window(
+        since.at(now, zone) if since else ledger.first_call_at(source),
+        until.at(now, zone) if until else now,
+    )
+    sources = [source] if source else list(config.sources)
+    taken = {name: [one for one in config.sources_of(name) if one in sources] for name in config.destinations}
+    balance = local_balance(ledger, sources, taken, window)
+    ledger.close()
+    show(balance, as_json, balance_lines(balance))
+    sys.exit(ExitCode.DONE if balance["balanced"] else ExitCode.FINDINGS)
+
+
+def balance_lines(balance: Row) -> Iterator[str]:
+    """The balance to read."""
+    yield f"calls created from {balance['since'] or 'the first'} until {balance['until'] or 'now'}"
+    for source, counts in balance["sources"].items():
+        shown = ", ".join(f"{name} {_count(counts[name])}" for name in counts if name != "ids")
+        yield f"source {source}: {shown}"
+    for destination, counts in balance["destinations"].items():
+        parts = " + ".join(f"{counts[name]} {name}" for name in counts if name != "ledger")
+        yield f"destination {destination}: {counts['ledger']} in the ledger = {parts}"
+    yield "balanced" if balance["balanced"] else "NOT balanced"
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,85 @@
+"""What all commands share: the options after the last argument, and how results are shown."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bridge.config import Config, load_config
+from bridge.ledger import Ledger, open_ledger
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ExitCode(IntEnum):
+    """What a script reads."""
+
+    DONE = 0
+    FINDINGS = 1
+    USAGE = 2
+    COULD_NOT = 3
+
+
+def config_option(command: F) -> F:
+    """`-c/--config FILE`."""
+    return click.option(
+        "-c",
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        help="The configuration (default: ./config.toml, then /etc/callbridge/config.toml).",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
+
+
+def read_config(path: Path | None) -> Config:
+    """The configuration, without its secrets: looking must work without them."""
+    return load_config(path, os.environ)
+
+
+def ledger_path(config: Config) -> Path:
+    """The ledger's file."""
+    return config.ledger.file(config.base_dir)
+
+
+def open_to_look(config: Config) -> Ledger:
+    """The ledger, for looking only."""
+    return open_ledger(ledger_path(config), read_only=True)
+
+
+def show(document: Mapping[str, Any], as_json: bool, lines: Iterable[str]) -> None:
+    """One document on stdout, for a program or for a person."""
+    if as_json:
+        click.echo(json.dumps(document, ensure_ascii=False, default=_plain))
+    else:
+        for line in lines:
+            click.echo(line)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"a {type(value).__name__} is no JSON")
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterable[str]:
+    """Rows as aligned text; empty cells as a dash."""
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [
+        max([len(column), *(len(line[index]) for line in cells)]) for index, column in enumerate(columns)
+    ]
+    for line in [list(columns), *cells]:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None or value == "" else str(value)

@@ -1,0 +1,139 @@
+"""Commands that run something: the daemon, the demo, the sandboxes; and those that prepare it."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from bridge import starters
+from bridge.assembly import load_destinations
+from bridge.cli.output import ExitCode, config_option, json_option, ledger_path, read_config, show
+from bridge.config import Config, Secrets, resolve_secrets
+from bridge.errors import ConfigError, Problem
+from bridge.log import configure
+
+
+@click.command()
+@config_option
+def run(config_path: Path | None) -> None:
+    """The daemon: takes callbacks, delivers calls, until SIGTERM."""
+    # Loaded here, because looking at the ledger needs no web server.
+    from bridge.daemon import Daemon, on_signals  # noqa: PLC0415
+    from bridge.ledger import open_ledger  # noqa: PLC0415
+    from bridge.ledger.sqlite.connection import OwnerLock  # noqa: PLC0415
+
+    config = read_config(config_path)
+    secrets = resolve_secrets(config, os.environ)
+    configure(config.log.level, config.log.format)
+    _warn(config, secrets)
+    path = ledger_path(config)
+    with OwnerLock(path):
+        ledger = open_ledger(path, create=True)
+        try:
+            Daemon(config, secrets, ledger).run(on_signals)
+        finally:
+            ledger.close()
+
+
+def _warn(config: Config, secrets: Secrets) -> None:
+    for warning in (*config.warnings, *secrets.warnings):
+        click.echo(f"warning: {warning}", err=True)
+
+
+@click.command()
+@config_option
+@json_option
+def check(config_path: Path | None, as_json: bool) -> None:
+    """Validate configuration, connectors and mappings: every problem at once (exit 2)."""
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    try:
+        config = read_config(config_path)
+    except ConfigError as error:
+        problems += error.problems
+    else:
+        warnings += config.warnings
+        for step in (
+            lambda: warnings.extend(_secret_warnings(config)),
+            lambda: load_destinations(config, None),
+        ):
+            try:
+                step()
+            except ConfigError as error:
+                problems += error.problems
+    document = {
+        "problems": [_shown(problem) for problem in problems],
+        "warnings": [_shown(warning) for warning in warnings],
+    }
+    lines = [*map(str, problems), *(f"warning: {warning}" for warning in warnings)]
+    show(document, as_json, lines or ["no problems"])
+    sys.exit(ExitCode.USAGE if problems else ExitCode.DONE)
+
+
+def _secret_warnings(config: Config) -> tuple[Problem, ...]:
+    return resolve_secrets(config, os.environ).warnings
+
+
+def _shown(problem: Problem) -> dict[str, str | int | None]:
+    return {name: getattr(problem, name) for name in ("file", "line", "key", "message", "remedy")}
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path), default=".")
+@json_option
+def init(directory: Path, as_json: bool) -> None:
+    """Write a commented configuration, a starting mapping and generated secrets."""
+    written = starters.write_all(directory)
+    token = (directory / starters.CALLBACK_TOKEN).read_text("ascii").strip()
+    lines = [
+        *(f"wrote {path}" for path in written),
+        "",
+        "Next:",
+        "  callbridge simulate crm &                       # or set base_url and token of your CRM",
+        f"  callbridge check -c {directory / 'config.toml'}",
+        f"  callbridge run -c {directory / 'config.toml'}",
+        f"The callback URL to give to the platform ends in: /callback/main/{token}",
+    ]
+    show({"written": [str(path) for path in written]}, as_json, lines)
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Send one batch, print the balance, and exit (1: not balanced).")
+@click.option("--count", default=220, show_default=True, help="Calls in the batch.")
+@json_option
+def demo(once: bool, count: int, as_json: bool) -> None:
+    """Platform, CRM and daemon on one screen, with nothing to set up."""
+    from bridge.cli.looking import balance_lines  # noqa: PLC0415 -- a demo's start is not in a hurry
+    from bridge.demo import Demo, watch  # noqa: PLC0415
+
+    configure("warning", "text")
+    with Demo() as running:
+        if not once:
+            watch(running, click.echo)
+            return
+        balance = running.once(count)
+    show(balance, as_json, [*balance_lines(balance), *balance["findings"]])
+    sys.exit(ExitCode.DONE if balance["balanced"] else ExitCode.FINDINGS)
+
+
+@click.command("platform")
+@click.option("--port", default=8470, show_default=True, help="Where it listens on 127.0.0.1.")
+@click.option("--url", default="", help="The callback URL to push calls to.")
+@click.option("--rate", default=1.0, show_default=True, help="Calls a second to push; 0: only on demand.")
+@click.option("--seed", default=1, show_default=True, help="Which calls it makes up.")
+def simulate_platform(port: int, url: str, rate: float, seed: int) -> None:
+    """A call platform that pushes varied records, with its three tries."""
+    from bridge.sandbox.serving import serve_platform  # noqa: PLC0415
+
+    serve_platform(port, url, rate, seed, lambda line: click.echo(line, err=True))
+
+
+@click.command("crm")
+@click.option("--port", default=8490, show_default=True, help="Where it listens on 127.0.0.1.")
+@click.option("--token", help="The only bearer token that is taken (default: any).")
+def simulate_crm(port: int, token: str | None) -> None:
+    """A CRM in memory, with idempotent upserts and faults on demand."""
+    from bridge.sandbox.serving import serve_crm  # noqa: PLC0415
+
+    serve_crm(port, token, lambda line: click.echo(line, err=True))

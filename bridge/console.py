@@ -1,0 +1,110 @@
+"""The operators' listener: health and metrics."""
+
+import hmac
+import ipaddress
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from bridge.errors import LedgerError
+from bridge.ledger import Ledger
+
+
+class LedgerMetrics:
+    """The ledger's counts as metrics, read when they are asked for."""
+
+    def __init__(self, ledger: Ledger, answers: Callable[[], Mapping[int, int]]) -> None:
+        self._ledger = ledger
+        self._answers = answers
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics of one moment."""
+        counts = self._ledger.counts()
+        yield _gauge("callbridge_calls", "Calls in the ledger.", ["source"], _flat(counts["calls"]))
+        yield _gauge(
+            "callbridge_receipts", "Arrivals of records by verdict.", ["verdict"], _flat(counts["receipts"])
+        )
+        yield _gauge(
+            "callbridge_quarantined",
+            "Records that wait for a person.",
+            ["reason"],
+            _flat(counts["quarantined"]),
+        )
+        deliveries: dict[tuple[str, ...], int] = {
+            (destination, str(state)): count
+            for destination, states in counts["deliveries"].items()
+            for state, count in states.items()
+        }
+        labels = ["destination", "state"]
+        yield _gauge("callbridge_deliveries", "Deliveries by state.", labels, deliveries)
+        answered = CounterMetricFamily(
+            "callbridge_callback_answers", "Answers given at the door since the start.", labels=["status"]
+        )
+        for status, count in sorted(self._answers().items()):
+            answered.add_metric([str(status)], count)
+        yield answered
+
+
+def _flat(counts: Mapping[str, int]) -> dict[tuple[str, ...], int]:
+    return {(name,): count for name, count in counts.items()}
+
+
+def _gauge(
+    name: str, text: str, labels: list[str], values: Mapping[tuple[str, ...], int]
+) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(name, text, labels=labels)
+    for label, value in sorted(values.items()):
+        gauge.add_metric([str(part) for part in label], value)
+    return gauge
+
+
+def admin_app(
+    ledger: Ledger,
+    *,
+    accepting: Callable[[], bool],
+    answers: Callable[[], Mapping[int, int]],
+    token: str | None,
+) -> Starlette:
+    """The ASGI application of the admin listener; `accepting` says whether callbacks are taken."""
+    registry = CollectorRegistry()
+    # Registering asks a collector for its metrics once, which is one look at the ledger.
+    registry.register(LedgerMetrics(ledger, answers))
+
+    def healthz(_request: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def readyz(_request: Request) -> Response:
+        if not accepting():
+            return PlainTextResponse("callbacks are not accepted\n", 503)
+        if not await run_in_threadpool(ledger.writable):
+            return PlainTextResponse("the ledger cannot be written\n", 503)
+        return PlainTextResponse("ready\n")
+
+    async def metrics(request: Request) -> Response:
+        if not may_look(request, token):
+            return PlainTextResponse("a bearer token is needed\n", 401, {"WWW-Authenticate": "Bearer"})
+        try:
+            text = await run_in_threadpool(generate_latest, registry)
+        except LedgerError as error:
+            return PlainTextResponse(f"{error}\n", 503)
+        return Response(text, media_type="text/plain; version=0.0.4")
+
+    return Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    )
+
+
+def may_look(request: Request, token: str | None) -> bool:
+    """On loopback anybody, else who carries the admin token."""
+    client: Any = request.client
+    if client is not None and ipaddress.ip_address(client.host).is_loopback:
+        return True
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return bool(token) and scheme.lower() == "bearer" and hmac.compare_digest(given, token or "")

@@ -1,0 +1,184 @@
+"""Expressions of mapping and connector files: Jinja2, sandboxed, compiled at load.
+
+A text without braces is a constant; `{{ … }}` is an expression; a text that is one
+expression keeps its type; any other mix becomes text. Native templates would guess types
+(a phone number becomes an integer), so expressions are compiled, never rendered.
+
+All expressions of one mapping are compiled into a single one: the cost of an evaluation
+is the context that is built for it, not the expression.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Undefined, nodes
+from jinja2.exceptions import TemplateError, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from bridge.errors import did_you_mean
+
+_TEXT = "_text"
+
+
+class ExpressionError(ValueError):
+    """An expression that cannot be compiled, or that failed on a record."""
+
+
+class Fields:
+    """A mapping whose keys are attributes; what it does not hold is null."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        object.__setattr__(self, "_values", values)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._values.get(name)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values.get(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("an expression changes nothing")
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One text of a TOML file, as Jinja source that evaluates to its value."""
+
+    source: str
+    constant: bool
+    reads: frozenset[tuple[str, str]] = frozenset()
+    """The attributes that it reads, each with the name that has it."""
+
+
+class Language:
+    """The names and filters that one kind of file may use.
+
+    `names` maps each name to the attributes it is known to have; None: any.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[str, frozenset[str] | None],
+        filters: Mapping[str, Callable[..., Any]],
+    ) -> None:
+        self._names = names
+        self._environment = ImmutableSandboxedEnvironment(undefined=Undefined, autoescape=False)
+        self._environment.filters.update(filters)
+        self._environment.filters[_TEXT] = as_text
+        # `{% … %}` would make a program of a mapping; Jinja's globals have no use here.
+        self._environment.globals.clear()
+
+    def parse(self, text: str) -> Template:
+        """Read a text, check its names and filters.
+
+        Raises:
+            ExpressionError: with the nearest right name.
+        """
+        parts = self._split(text)
+        reads = frozenset(
+            read for _, expression in parts if expression is not None for read in self._check(expression)
+        )
+        if not parts:
+            return Template(repr(""), constant=True)
+        if all(expression is None for _, expression in parts):
+            return Template(repr("".join(data for data, _ in parts)), constant=True)
+        if len(parts) == 1:
+            return Template(f"({parts[0][1]})", constant=False, reads=reads)
+        pieces = [
+            repr(data) if expression is None else f"(({expression})|{_TEXT})" for data, expression in parts
+        ]
+        return Template("(" + " ~ ".join(pieces) + ")", constant=False, reads=reads)
+
+    def _split(self, text: str) -> list[tuple[str, str | None]]:
+        """Data and expressions in order, each with the other empty."""
+        parts: list[tuple[str, str | None]] = []
+        expression: list[str] | None = None
+        try:
+            for _, kind, value in self._environment.lex(text):
+                if kind == "variable_begin":
+                    expression = []
+                elif kind == "variable_end" and expression is not None:
+                    parts.append(("", "".join(expression).strip()))
+                    expression = None
+                elif expression is not None:
+                    expression.append(value)
+                elif kind == "data":
+                    parts.append((value, None))
+                else:
+                    raise ExpressionError("only {{ … }} is allowed here, no {% … %} or {# … #}")
+        except TemplateSyntaxError as error:
+            raise ExpressionError(error.message or "cannot be read") from error
+        if expression is not None:
+            raise ExpressionError("a {{ is never closed by }}")
+        return parts
+
+    def _check(self, expression: str) -> set[tuple[str, str]]:
+        """Refuse unknown filters, tests, names and attributes; the attributes that are read."""
+        try:
+            tree = self._environment.parse("{{ " + expression + " }}")
+        except TemplateSyntaxError as error:
+            raise ExpressionError(error.message or "cannot be read") from error
+        for called in tree.find_all(nodes.Filter):
+            _known("filter", called.name, self._environment.filters)
+        for test in tree.find_all(nodes.Test):
+            _known("test", test.name, self._environment.tests)
+        for name in tree.find_all(nodes.Name):
+            _known("name", name.name, self._names)
+        reads = {read for access in tree.find_all((nodes.Getattr, nodes.Getitem)) if (read := _read(access))}
+        for owner, attribute in reads:
+            known = self._names[owner]
+            if known is not None:
+                _known("value", f"{owner}.{attribute}", [f"{owner}.{option}" for option in known])
+        return reads
+
+    def compile(self, templates: Sequence[Template]) -> Callable[[Mapping[str, Any]], list[Any]]:
+        """One function from names to the values of all templates, undefined ones as None."""
+        source = "[" + ", ".join(template.source for template in templates) + "]"
+        try:
+            compiled = self._environment.compile_expression(source, undefined_to_none=False)
+        except TemplateError as error:
+            raise ExpressionError(str(error)) from error
+
+        def evaluate(names: Mapping[str, Any]) -> list[Any]:
+            try:
+                values: list[Any] = compiled(names) or []
+            except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+                raise ExpressionError(str(error)) from error
+            return [None if isinstance(value, Undefined) else value for value in values]
+
+        return evaluate
+
+
+def _known(kind: str, name: str, options: Iterable[str]) -> None:
+    public = [option for option in options if not option.startswith("_")]
+    if name not in public:
+        raise ExpressionError(f'there is no {kind} "{name}": {did_you_mean(name, public)}')
+
+
+def _read(access: nodes.Node) -> tuple[str, str] | None:
+    """`call.grade` and `record["grade"]` as owner and attribute; None for deeper ones."""
+    owner = getattr(access, "node", None)
+    if not isinstance(owner, nodes.Name):
+        return None
+    if isinstance(access, nodes.Getattr):
+        return owner.name, access.attr
+    if isinstance(access, nodes.Getitem) and isinstance(access.arg, nodes.Const):
+        return owner.name, str(access.arg.value)
+    return None
+
+
+def as_text(value: Any) -> str:
+    """A value inside a text: nothing for null, lists joined by commas."""
+    if value is None or isinstance(value, Undefined):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(as_text(item) for item in value)
+    return str(value)

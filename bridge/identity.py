@@ -1,0 +1,46 @@
+"""Which call is it? A call's names, from what a record says."""
+
+import re
+from hashlib import blake2b
+from typing import Any
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_LONGEST_NAME = 200
+
+
+class IdentityConflict(ValueError):
+    """One record carries the UUIDs of two calls."""
+
+
+def is_uuid(name: str) -> bool:
+    """Whether a name is a UUID; two different ones are never one call."""
+    return _UUID.fullmatch(name) is not None
+
+
+def names_of(uuid: Any, base_info: Any) -> tuple[str, ...]:
+    """The call's names, lower case, the first one first; empty where the record has none.
+
+    A name is the record's `uuid`, the UUID that `base_info` starts with, or `base_info`
+    whole when it starts with none.
+
+    Raises:
+        IdentityConflict: `uuid` and a `base_info` that starts with another UUID.
+    """
+    own = _text(uuid)
+    unique = _text(base_info)
+    if found := _UUID.match(unique):
+        carried = found.group()
+        if is_uuid(own) and own != carried:
+            raise IdentityConflict(f"uuid is {own}, base_info starts with {carried}")
+        unique = carried
+    return tuple(dict.fromkeys(name for name in (own, unique) if name))
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool | list | dict):
+        return ""
+    # Half a surrogate pair is no UTF-8, and no ledger stores it.
+    text = str(value).strip().lower().encode("utf-8", "backslashreplace").decode()
+    if len(text) > _LONGEST_NAME:
+        text = f"{text[:_LONGEST_NAME]}#{blake2b(text.encode(), digest_size=8).hexdigest()}"
+    return text

@@ -1,0 +1,164 @@
+"""Judge: behind the door, the verdict on every receipt, in the order of arrival."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from bridge.body import parse_object
+from bridge.call import Call
+from bridge.errors import LedgerError
+from bridge.ledger import Destinations, Ledger
+from bridge.model import Columns, Judgment, Known, Pending, stamp
+from bridge.verdict import read_incoming, rule
+
+log = structlog.get_logger("bridge.judge")
+
+GROUP = 200
+_LONGEST_COLUMN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRules:
+    """How the records of one source are judged, and where its calls go."""
+
+    zone: ZoneInfo
+    country: str
+    destinations: tuple[str, ...] = ()
+    reads: frozenset[str] = frozenset()
+    start_at: datetime | None = None
+
+
+class Judge:
+    """Gives receipts their verdicts; there is one, so that verdicts follow one another."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        sources: Mapping[str, SourceRules],
+        *,
+        destinations_since: Mapping[str, datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._sources = sources
+        self._since = destinations_since
+        self._destinations: Destinations = {name: rules.destinations for name, rules in sources.items()}
+
+    def judge_waiting(self, now: datetime) -> int:
+        """One step: the verdicts on the oldest receipts that wait; how many there were."""
+        pending = self._ledger.waiting(GROUP)
+        judgments: list[Judgment] = []
+        unreadable: list[tuple[Pending, str]] = []
+        latest: dict[int, Known] = {}
+        for receipt in pending:
+            known = latest.get(receipt.call_id, receipt.known)
+            try:
+                judgment = self._judge(replace(receipt, known=known))
+            except Exception as error:
+                # One record that trips us must not hold up the door: it waits for a person.
+                log.exception("receipt.unreadable", source=receipt.source, call=receipt.key)
+                unreadable.append((receipt, f"the record cannot be read: {error}"))
+                continue
+            judgments.append(judgment)
+            latest[receipt.call_id] = judgment.known
+        if judgments:
+            self._ledger.judge(judgments, self._destinations, now)
+        for receipt, reason in unreadable:
+            self._ledger.set_aside(receipt, reason, self._destinations, now)
+        return len(pending)
+
+    def _judge(self, receipt: Pending) -> Judgment:
+        rules = self._sources.get(receipt.source) or _UNCONFIGURED
+        record = parse_object(receipt.payload)
+        incoming = read_incoming(record, receipt.via, rules.zone, receipt.received_at)
+        ruling = rule(receipt.known, incoming, rules.reads, rules.zone)
+        call = Call.of(
+            ruling.known.values,
+            key=receipt.key,
+            source=receipt.source,
+            zone=rules.zone,
+            country=rules.country,
+        )
+        return Judgment(
+            receipt_id=receipt.receipt_id,
+            call_id=receipt.call_id,
+            source=receipt.source,
+            verdict=ruling.verdict,
+            known=ruling.known,
+            unchanged=ruling.unchanged,
+            kept=ruling.kept,
+            digest=ruling.digest,
+            columns=columns_of(call),
+            stamp=incoming.stamp,
+            flags=incoming.flags,
+            skip=self._skipped(call, rules),
+        )
+
+    def _skipped(self, call: Call, rules: SourceRules) -> dict[str, str]:
+        """The destinations that leave the call out because of its age."""
+        created_at = call.created_at or call.started_at
+        if created_at is None:
+            return {}
+        if rules.start_at is not None and created_at < rules.start_at:
+            return dict.fromkeys(rules.destinations, "before start_at")
+        return {
+            name: "before this destination"
+            for name in rules.destinations
+            if name in self._since and created_at < self._since[name]
+        }
+
+
+_UNCONFIGURED = SourceRules(ZoneInfo("UTC"), "CN")
+"""For receipts of a source that has left the configuration: kept, delivered nowhere."""
+
+
+def columns_of(call: Call) -> Columns:
+    """What operators filter by."""
+    return Columns(
+        sn=_short(call.sn),
+        phone=_short(call.phone_e164 or call.phone),
+        name=_short(call.name),
+        grade=_short(call.grade),
+        created_at=_when(call.created_at),
+        started_at=_when(call.started_at),
+        talk_seconds=min(call.talk_seconds, 2**62),
+        from_type=_small(call.from_type),
+        task=_short(call.task_name),
+    )
+
+
+def _short(text: str | None) -> str | None:
+    # Half a surrogate pair is no UTF-8, and a column is for filtering, not for keeping.
+    return None if text is None else text[:_LONGEST_COLUMN].encode("utf-8", "replace").decode()
+
+
+def _when(moment: datetime | None) -> str | None:
+    return None if moment is None else stamp(moment)
+
+
+def _small(number: int | None) -> int | None:
+    return number if number is not None and abs(number) < 2**62 else None
+
+
+def work(
+    judge: Judge,
+    arrived: threading.Event,
+    judged: Callable[[], None],
+    stop: threading.Event,
+    clock: Callable[[], datetime],
+) -> None:
+    """Loop over `judge_waiting`, woken by arrivals, until told to stop."""
+    while not stop.is_set():
+        arrived.clear()
+        try:
+            count = judge.judge_waiting(clock())
+        except LedgerError as error:
+            log.warning("judge.ledger_busy", error=str(error))
+            count = 0
+        if count:
+            judged()
+        else:
+            arrived.wait(0.5)

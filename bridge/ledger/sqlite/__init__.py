@@ -1,0 +1,173 @@
+"""The ledger in one SQLite file, owned by one daemon. All its SQL is in this package."""
+
+import sqlite3
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import LedgerBusy, LedgerUnusable
+from bridge.ledger import Destinations, Row, Window
+from bridge.ledger.sqlite import connection as opening
+from bridge.ledger.sqlite import deliveries, intake, reading
+from bridge.ledger.sqlite.connection import OwnerLock
+from bridge.ledger.sqlite.writer import Writer
+from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement, moment
+
+__all__ = ["OwnerLock", "SqliteLedger"]
+
+
+class SqliteLedger:
+    """See `bridge.ledger.Ledger`, which says what each method promises."""
+
+    def __init__(self, path: Path, *, create: bool = False, read_only: bool = False) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        self._readers_lock = threading.Lock()
+        self._writer: Writer | None = None
+        if read_only:
+            self._check_readable()
+        else:
+            opening.prepare(path, create=create)
+            self._writer = Writer(opening.connect(path))
+
+    def _check_readable(self) -> None:
+        if not self._path.exists():
+            raise LedgerUnusable(f"there is no ledger at {self._path}: `callbridge run` creates it")
+        opening.check_owner(self._path)
+        opening.refuse_newer(self._reader, self._path)
+
+    @property
+    def _reader(self) -> sqlite3.Connection:
+        """This thread's own connection for looking."""
+        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if found is None:
+            found = self._local.connection = opening.connect(self._path, read_only=True)
+            with self._readers_lock:
+                self._readers.append(found)
+        return found
+
+    def _write(self) -> Writer:
+        if self._writer is None:
+            raise LedgerUnusable("this ledger was opened for looking only")
+        return self._writer
+
+    # -- taking in ---------------------------------------------------------------
+    def submit(self, arrivals: Sequence[Arrival]) -> Future[list[Filed]]:
+        return self._write().submit(lambda c: [intake.file_arrival(c, arrival) for arrival in arrivals])
+
+    def record(self, arrivals: Sequence[Arrival]) -> list[Filed]:
+        return self.submit(arrivals).result()
+
+    def waiting(self, limit: int) -> list[Pending]:
+        return intake.waiting(self._reader, limit)
+
+    def judge(self, judgments: Sequence[Judgment], destinations: Destinations, now: datetime) -> None:
+        def write(connection: sqlite3.Connection) -> None:
+            for judgment in judgments:
+                intake.write_judgment(connection, judgment, destinations, now)
+
+        self._write().run(write)
+
+    def set_aside(self, pending: Pending, reason: str, destinations: Destinations, now: datetime) -> None:
+        self._write().run(lambda c: intake.set_aside(c, pending, reason, destinations, now))
+
+    # -- delivering --------------------------------------------------------------
+    def start_destinations(self, destinations: Destinations, now: datetime) -> None:
+        self._write().run(lambda c: deliveries.start_destinations(c, destinations, now))
+
+    def skipped_before(self) -> dict[str, datetime]:
+        rows = self._reader.execute("SELECT name, since FROM destinations WHERE since IS NOT NULL")
+        return {name: moment(since) for name, since in rows}
+
+    def release_leases(self) -> int:
+        return self._write().run(deliveries.release_leases)
+
+    def lease(self, destinations: Sequence[str], now: datetime) -> Lease | None:
+        row = self._write().run(lambda c: deliveries.lease(c, destinations, now))
+        return None if row is None else deliveries.lease_of(row)
+
+    def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
+        self._write().run(lambda c: deliveries.settle(c, lease, settlement, started_at, now))
+
+    def retry(self, ids: Sequence[int], now: datetime) -> int:
+        return self._write().run(lambda c: deliveries.retry(c, ids, now))
+
+    # -- work that an operator asks for -----------------------------------------
+    def request_run(self, kind: str, args: Mapping[str, Any], now: datetime) -> int:
+        return self._write().run(lambda c: deliveries.request_run(c, kind, args, now))
+
+    def take_run(self, now: datetime) -> Row | None:
+        open_runs = "SELECT EXISTS (SELECT 1 FROM runs WHERE state = 'requested')"
+        if not self._reader.execute(open_runs).fetchone()[0]:
+            return None
+        return self._write().run(lambda c: deliveries.take_run(c, now))
+
+    def end_run(self, run_id: int, state: str, result: Mapping[str, Any], now: datetime) -> None:
+        self._write().run(lambda c: deliveries.end_run(c, run_id, state, result, now))
+
+    def run(self, run_id: int) -> Row:
+        return deliveries.run_row(
+            self._reader.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+        )
+
+    # -- looking -----------------------------------------------------------------
+    def counts(self) -> Row:
+        return self._of_one_moment(reading.counts)
+
+    def _of_one_moment(self, look: Any) -> Row:
+        connection = self._reader
+        connection.execute("BEGIN")
+        try:
+            found: Row = look(connection)
+        finally:
+            connection.execute("COMMIT")
+        return found
+
+    def balance(self, destination: str, sources: Sequence[str], window: Window) -> dict[str, int]:
+        return reading.balance(self._reader, destination, sources, window)
+
+    def source_counts(self, source: str, window: Window) -> dict[str, int]:
+        return reading.source_counts(self._reader, source, window)
+
+    def keys(self, source: str) -> list[str]:
+        return [row[0] for row in self._reader.execute("SELECT key FROM calls WHERE source = ?", (source,))]
+
+    def first_call_at(self, source: str | None = None) -> datetime | None:
+        return reading.first_call_at(self._reader, source)
+
+    def list_calls(self, words: Sequence[str], limit: int) -> list[Row]:
+        return reading.list_calls(self._reader, words, limit)
+
+    def show_call(self, call_id: int) -> Row:
+        return self._of_one_moment(lambda c: reading.show_call(c, call_id))
+
+    def list_deliveries(self, state: str | None, destination: str | None, limit: int) -> list[Row]:
+        return reading.list_deliveries(self._reader, state, destination, limit)
+
+    def pragmas(self) -> Row:
+        def look(connection: sqlite3.Connection) -> Row:
+            names = ("synchronous", "journal_mode", "foreign_keys", "auto_vacuum", "page_size")
+            return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
+
+        # A PRAGMA inside a transaction reads the same; the writer's connection is what matters.
+        return self._write().run(look)
+
+    def writable(self) -> bool:
+        """Whether a commit would succeed now."""
+        try:
+            self._write().run(lambda c: c.execute("UPDATE runs SET state = state WHERE id = -1"))
+        except LedgerBusy:
+            return False
+        return True
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        with self._readers_lock:
+            for reader in self._readers:
+                reader.close()
+            self._readers.clear()

@@ -1,0 +1,182 @@
+"""Opening the file: pragmas, migrations, and whose it is."""
+
+import fcntl
+import os
+import pwd
+import sqlite3
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlite_utils import Database, Migrations
+
+from bridge.errors import LedgerLocked, LedgerUnusable
+
+BUSY_TIMEOUT_MS = 5000
+PAGE_SIZE = 8192
+# The WAL is cut back to this after a checkpoint, so that one burst does not keep the disk.
+JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
+
+
+def migrations() -> Migrations:
+    """The numbered SQL files, as a sqlite-utils migration set."""
+    known = Migrations("callbridge")
+    folder = resources.files("bridge.ledger.sqlite") / "migrations"
+    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if file.name.endswith(".sql"):
+            _register(known, file.name.removesuffix(".sql"), file.read_text("utf-8"))
+    return known
+
+
+def _register(known: Migrations, name: str, sql: str) -> None:
+    @known(name=name)
+    def migrate(database: Database) -> None:
+        # executescript() would commit the transaction that holds the version's row.
+        for statement in statements(sql):
+            database.conn.execute(statement)
+
+
+def statements(sql: str) -> list[str]:
+    """Split a script at the semicolons that end a statement."""
+    found: list[str] = []
+    current = ""
+    for line in sql.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            found.append(current.strip())
+            current = ""
+    return found
+
+
+def check_owner(path: Path) -> None:
+    """Refuse to write another user's ledger: its new files would lock that user out."""
+    owner = path.stat().st_uid
+    if owner != os.geteuid():
+        name = pwd.getpwuid(owner).pw_name
+        raise LedgerUnusable(f"{path} belongs to user {name}: run this as {name} (sudo -u {name} …)")
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection of the calling thread; transactions are begun by hand."""
+    mode = "ro" if read_only else "rw"
+    connection = sqlite3.connect(
+        f"file:{_quoted(path)}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_TIMEOUT_MS / 1000,
+        cached_statements=256,
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys = ON")
+    if read_only:
+        connection.execute("PRAGMA query_only = ON")
+    else:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
+    return connection
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def prepare(path: Path, *, create: bool) -> None:
+    """Create the file where allowed, and bring it to this program's version."""
+    if not path.exists():
+        if not create:
+            raise LedgerUnusable(f"there is no ledger at {path}: `callbridge run` creates it")
+        _create(path)
+    check_owner(path)
+    try:
+        connection = connect(path)
+    except sqlite3.OperationalError as error:
+        raise LedgerUnusable(f"cannot open the ledger at {path}: {error}") from error
+    try:
+        _migrate(connection, path)
+    except sqlite3.DatabaseError as error:
+        raise LedgerUnusable(f"cannot use the ledger at {path}: {error}") from error
+    finally:
+        connection.close()
+
+
+def _create(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        connection = connect(path)
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("VACUUM")
+        connection.close()
+    except (OSError, sqlite3.OperationalError) as error:
+        raise LedgerUnusable(f"cannot create the ledger at {path}: {error}") from error
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    database = Database(connection)
+    known = migrations()
+    refuse_newer(connection, path)
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        database.enable_wal()
+    if known.pending(database):
+        known.apply(database)
+
+
+def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
+    """A file that a newer program has changed is not ours to touch."""
+    known = migrations()
+    ours = {migration.name for migration in known._migrations}  # noqa: SLF001 -- no public list
+    newer = [done.name for done in known.applied(Database(connection)) if done.name not in ours]
+    if newer:
+        raise LedgerUnusable(
+            f"the ledger at {path} was written by a newer callbridge ({', '.join(newer)}): upgrade this one"
+        )
+
+
+class OwnerLock:
+    """The right to own a ledger, held by one living process.
+
+    The kernel lets go of it when the process dies, however it dies; that is why a lease
+    of a previous owner is known to be dead.
+    """
+
+    def __init__(self, ledger: Path) -> None:
+        self._path = ledger.with_name(ledger.name + ".lock")
+        self._file: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            LedgerLocked: another living process has it.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(file, 32).decode(errors="replace").strip()
+            os.close(file)
+            raise LedgerLocked(
+                f"another callbridge (process {owner or 'unknown'}) owns {self._path.with_suffix('')}"
+            ) from None
+        os.ftruncate(file, 0)
+        os.write(file, f"{os.getpid()}\n".encode())
+        self._file = file
+
+    def release(self) -> None:
+        """Let go; the file stays, an empty promise."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

@@ -1,0 +1,187 @@
+"""What is owed to destinations: leasing, settling, trying again; and operators' runs."""
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from bridge.ledger import Destinations, Row
+from bridge.ledger.sqlite.intake import state_of
+from bridge.model import DeliveryState, Lease, Settlement, moment, stamp
+
+
+def marks(values: Sequence[Any]) -> str:
+    """`?, ?, ?` for an IN list."""
+    return ", ".join("?" * len(values))
+
+
+def start_destinations(connection: sqlite3.Connection, destinations: Destinations, now: datetime) -> None:
+    """Register destinations; the calls that were there before a later one are skipped for it."""
+    at = stamp(now)
+    fresh = connection.execute("SELECT NOT EXISTS (SELECT 1 FROM calls)").fetchone()[0]
+    for source, names in destinations.items():
+        for name in names:
+            added = connection.execute(
+                "INSERT INTO destinations VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (name, at, None if fresh else at),
+            ).rowcount
+            if not fresh or not added:
+                _skip_earlier_calls(connection, source, name, at)
+
+
+def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, at: str) -> None:
+    connection.execute(
+        "INSERT INTO deliveries (call_id, destination, state, wanted, reason, changed_at)"
+        " SELECT id, ?, 'skipped', revision, 'before this destination', ? FROM calls c"
+        " WHERE source = ? AND revision > 0 AND NOT EXISTS"
+        " (SELECT 1 FROM deliveries d WHERE d.call_id = c.id AND d.destination = ?)",
+        (name, at, source, name),
+    )
+
+
+def release_leases(connection: sqlite3.Connection) -> int:
+    """Leases of a daemon that is dead are simply due again."""
+    return connection.execute(
+        "UPDATE deliveries SET state = 'due', due_at = changed_at WHERE state = 'leased'"
+    ).rowcount
+
+
+_DUE = """
+SELECT d.id, d.call_id, d.destination, d.wanted, d.tries, d.owed_at, c.key, c.source, c.state,
+       s.codec AS state_codec, s.body AS state_body
+FROM deliveries d
+JOIN calls c ON c.id = d.call_id
+LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
+WHERE d.state = 'due' AND d.due_at <= ? AND d.destination IN ({})
+ORDER BY d.due_at LIMIT 1
+"""
+
+
+def lease(connection: sqlite3.Connection, destinations: Sequence[str], now: datetime) -> sqlite3.Row | None:
+    """Take the delivery that has been due longest."""
+    at = stamp(now)
+    row: sqlite3.Row | None = connection.execute(
+        _DUE.format(marks(destinations)), (at, *destinations)
+    ).fetchone()
+    if row is not None:
+        connection.execute(
+            "UPDATE deliveries SET state = 'leased', tries = tries + 1, changed_at = ? WHERE id = ?",
+            (at, row["id"]),
+        )
+    return row
+
+
+def lease_of(row: sqlite3.Row) -> Lease:
+    """The lease that a row describes, its state decoded."""
+    return Lease(
+        delivery_id=row["id"],
+        call_id=row["call_id"],
+        key=row["key"],
+        source=row["source"],
+        destination=row["destination"],
+        revision=row["wanted"],
+        attempt=row["tries"] + 1,
+        owed_at=moment(row["owed_at"]),
+        values=state_of(row),
+    )
+
+
+def settle(
+    connection: sqlite3.Connection,
+    lease: Lease,
+    settlement: Settlement,
+    started_at: datetime,
+    now: datetime,
+) -> None:
+    """End an attempt; only the worker that holds the lease may."""
+    row = connection.execute(
+        "SELECT wanted FROM deliveries WHERE id = ? AND state = 'leased'", (lease.delivery_id,)
+    ).fetchone()
+    if row is None:
+        return
+    at = stamp(now)
+    outdated = row["wanted"] > lease.revision
+    state, due_at = settlement.state, settlement.due_at and stamp(settlement.due_at)
+    if outdated:
+        state, due_at = DeliveryState.DUE, at
+    connection.execute(
+        "UPDATE deliveries SET state = ?, due_at = ?, reason = ?, cause = ?, changed_at = ?,"
+        " delivered = coalesce(?, delivered), tries = CASE WHEN ? THEN 0 ELSE tries END WHERE id = ?",
+        (
+            state,
+            due_at,
+            None if outdated else settlement.reason or None,
+            None if outdated else settlement.cause or None,
+            at,
+            lease.revision if settlement.state is DeliveryState.DELIVERED else None,
+            outdated,
+            lease.delivery_id,
+        ),
+    )
+    _write_attempt(connection, lease, settlement, stamp(started_at), at)
+
+
+def _write_attempt(
+    connection: sqlite3.Connection, lease: Lease, settlement: Settlement, started_at: str, at: str
+) -> None:
+    connection.execute(
+        "INSERT INTO attempts (delivery_id, revision, started_at, ended_at, outcome, detail)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (lease.delivery_id, lease.revision, started_at, at, settlement.state, settlement.reason or None),
+    )
+    connection.executemany(
+        "INSERT INTO delivery_objects VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (delivery_id, object) DO UPDATE SET type = excluded.type,"
+        " key = excluded.key, crm_id = excluded.crm_id",
+        [(lease.delivery_id, sent.object, sent.type, sent.key, sent.crm_id) for sent in settlement.sent],
+    )
+
+
+def retry(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
+    """Parked or waiting deliveries become due now; without ids all that are parked."""
+    at = stamp(now)
+    which = f"id IN ({marks(ids)}) AND state IN ('parked', 'due')" if ids else "state = 'parked'"
+    return connection.execute(
+        "UPDATE deliveries SET state = 'due', due_at = ?, owed_at = ?, tries = 0, changed_at = ?"
+        f" WHERE {which} AND wanted > 0",
+        (at, at, at, *ids),
+    ).rowcount
+
+
+def request_run(connection: sqlite3.Connection, kind: str, args: Mapping[str, Any], now: datetime) -> int:
+    """One row of work for the daemon."""
+    run_id = connection.execute(
+        "INSERT INTO runs (kind, args, state, requested_at) VALUES (?, ?, 'requested', ?)",
+        (kind, json.dumps(args), stamp(now)),
+    ).lastrowid
+    assert run_id is not None  # noqa: S101 -- for the type checker: an INSERT has a row id
+    return run_id
+
+
+def take_run(connection: sqlite3.Connection, now: datetime) -> Row | None:
+    """The oldest open run; one left running by a dead daemon is taken up again."""
+    row = connection.execute(
+        "UPDATE runs SET state = 'running', started_at = ? WHERE id ="
+        " (SELECT min(id) FROM runs WHERE state = 'requested') RETURNING *",
+        (stamp(now),),
+    ).fetchone()
+    return None if row is None else run_row(row)
+
+
+def end_run(
+    connection: sqlite3.Connection, run_id: int, state: str, result: Mapping[str, Any], now: datetime
+) -> None:
+    """What came of a run."""
+    connection.execute(
+        "UPDATE runs SET state = ?, result = ?, ended_at = ? WHERE id = ?",
+        (state, json.dumps(result), stamp(now), run_id),
+    )
+
+
+def run_row(row: sqlite3.Row) -> Row:
+    """A run with its JSON read."""
+    run = dict(row)
+    run["args"] = json.loads(run["args"])
+    run["result"] = json.loads(run["result"]) if run["result"] else None
+    return run

@@ -1,0 +1,132 @@
+-- Times are UTC text, 2025-04-14T02:19:21.000Z, so that they sort and read as they are.
+
+-- One call, with its newest known state.
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    key TEXT NOT NULL,                  -- its first name; never changes
+    revision INTEGER NOT NULL,          -- 0: acknowledged, its first record not judged yet
+    first_seen_at TEXT NOT NULL,
+    created_at TEXT,
+    started_at TEXT,
+    updated_at TEXT,                    -- the newest believed one
+    sn TEXT,
+    phone TEXT,                         -- E.164 where it is a number, else as it came
+    name TEXT,
+    grade TEXT,
+    talk_seconds INTEGER,
+    from_type INTEGER,
+    task TEXT,
+    via TEXT,                           -- where the known state came from
+    state_receipt INTEGER,              -- the receipt whose payload is the known state…
+    state BLOB,                         -- …or the state itself, merged from several
+    stamps TEXT                         -- fields whose newest carrier is older than updated_at
+) STRICT;
+CREATE INDEX calls_created ON calls (source, created_at);
+CREATE INDEX calls_phone ON calls (phone) WHERE phone IS NOT NULL;
+CREATE INDEX calls_sn ON calls (sn) WHERE sn IS NOT NULL;
+
+CREATE TABLE call_names (
+    source TEXT NOT NULL,
+    name TEXT NOT NULL,
+    call_id INTEGER NOT NULL,
+    PRIMARY KEY (source, name)
+) STRICT, WITHOUT ROWID;
+
+-- One arrival of a record, by callback or by the list.
+CREATE TABLE receipts (
+    id INTEGER PRIMARY KEY,
+    call_id INTEGER NOT NULL,
+    via TEXT NOT NULL,
+    received_at TEXT NOT NULL,
+    verdict TEXT,                       -- NULL: acknowledged, waits for its verdict
+    revision INTEGER,                   -- the revision that it made
+    stamp INTEGER,                      -- the record's updated_at, epoch seconds
+    digest BLOB,                        -- of the state that it made
+    flags TEXT
+) STRICT;
+CREATE INDEX receipts_call ON receipts (call_id);
+CREATE INDEX receipts_waiting ON receipts (id) WHERE verdict IS NULL;
+
+-- The records themselves, as they came; kept for those that counted.
+CREATE TABLE payloads (
+    receipt_id INTEGER PRIMARY KEY,
+    codec INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+
+-- What could not be filed under a call, and waits for a person.
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    via TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    state TEXT NOT NULL,                -- waiting, released, dropped
+    digest BLOB NOT NULL,
+    arrivals INTEGER NOT NULL,
+    received_at TEXT NOT NULL,
+    last_at TEXT NOT NULL,
+    codec INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX quarantine_body ON quarantine (source, digest);
+
+CREATE TABLE destinations (
+    name TEXT PRIMARY KEY,
+    first_started_at TEXT NOT NULL,
+    since TEXT                          -- calls older than this were there before it
+) STRICT;
+
+-- One call to one destination.
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY,
+    call_id INTEGER NOT NULL,
+    destination TEXT NOT NULL,
+    state TEXT NOT NULL,                -- due, leased, delivered, skipped, parked
+    wanted INTEGER NOT NULL,            -- the revision that the CRM should have
+    delivered INTEGER,                  -- the revision that it has
+    owed_at TEXT,                       -- since when this revision is wanted there
+    due_at TEXT,
+    tries INTEGER NOT NULL DEFAULT 0,   -- since this revision became due
+    reason TEXT,                        -- the rule that skipped it, or what went wrong
+    cause TEXT,                         -- groups like failures
+    changed_at TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX deliveries_call ON deliveries (call_id, destination);
+CREATE INDEX deliveries_due ON deliveries (due_at) WHERE state = 'due';
+CREATE INDEX deliveries_open ON deliveries (state) WHERE state <> 'delivered';
+
+CREATE TABLE attempts (
+    id INTEGER PRIMARY KEY,
+    delivery_id INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    started_at TEXT NOT NULL,
+    ended_at TEXT NOT NULL,
+    outcome TEXT NOT NULL,              -- the delivery's state after it
+    detail TEXT
+) STRICT;
+CREATE INDEX attempts_delivery ON attempts (delivery_id);
+
+-- CRM references: the objects that hold a delivery's call, by the mapping's names for them.
+CREATE TABLE delivery_objects (
+    delivery_id INTEGER NOT NULL,
+    object TEXT NOT NULL,
+    type TEXT NOT NULL,
+    key TEXT NOT NULL,
+    crm_id TEXT NOT NULL,
+    PRIMARY KEY (delivery_id, object)
+) STRICT, WITHOUT ROWID;
+
+-- Work that an operator asks of the daemon, and what came of it.
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    args TEXT NOT NULL,
+    state TEXT NOT NULL,                -- requested, running, done, failed
+    requested_at TEXT NOT NULL,
+    started_at TEXT,
+    ended_at TEXT,
+    result TEXT
+) STRICT;
+CREATE INDEX runs_open ON runs (state) WHERE state IN ('requested', 'running');

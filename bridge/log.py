@@ -1,0 +1,62 @@
+"""Structured logs: one event a line, on stderr, phones masked.
+
+Every line carries a stable event name; prose is in its fields.
+"""
+
+import logging
+import sys
+from typing import Any, Literal
+
+import structlog
+
+from bridge.phone import mask_phones_in
+
+# Fields that hold names callbridge made or checked itself; masking would only blur them.
+_PLAIN = frozenset(
+    {"timestamp", "level", "event", "source", "call", "destination", "path", "ledger", "logger"}
+)
+
+
+def mask_phones(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Mask phone numbers in every text of a line."""
+    for name, value in event.items():
+        if isinstance(value, str) and name not in _PLAIN:
+            event[name] = mask_phones_in(value)
+    return event
+
+
+def drop_nothing(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Leave out fields without a value."""
+    return {name: value for name, value in event.items() if value is not None}
+
+
+def configure(level: str, form: Literal["text", "json"]) -> None:
+    """Set up the process's logs; libraries' warnings go the same way."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        drop_nothing,
+        mask_phones,
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if form == "json"
+        else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
+    )
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    # Below a warning the HTTP client logs whole URLs, and some CRMs want their token in the URL.
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)

@@ -1,0 +1,187 @@
+"""The product's nouns, frozen, with no behaviour that reaches out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+JSON = Any
+"""JSON as it came: checked where it is read, never passed on untyped."""
+
+
+class Via(StrEnum):
+    """How a record arrived."""
+
+    CALLBACK = "callback"
+    LIST = "list"
+
+
+class Verdict(StrEnum):
+    """What one arrival of a record meant."""
+
+    NEW = "new"
+    REVISION = "revision"
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    QUARANTINED = "quarantined"
+
+
+class DeliveryState(StrEnum):
+    """Where one call stands on its way to one destination."""
+
+    DUE = "due"
+    LEASED = "leased"
+    DELIVERED = "delivered"
+    SKIPPED = "skipped"
+    PARKED = "parked"
+
+
+class Quarantined(StrEnum):
+    """Why an arrival could not be filed under a call."""
+
+    NOT_AN_OBJECT = "not_an_object"
+    UNIDENTIFIED = "unidentified"
+    IDENTITY_CONFLICT = "identity_conflict"
+    AMBIGUOUS = "ambiguous"
+
+
+def stamp(moment: datetime) -> str:
+    """A moment as the ledger keeps it: UTC, milliseconds, sortable as text."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment(text: str) -> datetime:
+    """The inverse of `stamp`."""
+    return datetime.fromisoformat(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One record at the door, read only as far as the door needs.
+
+    `names` are the call's names, lower case, the first one first; where the record
+    could not be identified they are empty and `trouble` says why.
+    """
+
+    source: str
+    via: Via
+    received_at: datetime
+    payload: bytes
+    names: tuple[str, ...] = ()
+    trouble: Quarantined | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """What the ledger did with an arrival: filed under a call, or quarantined."""
+
+    call_id: int | None
+    key: str = ""
+    trouble: Quarantined | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A call's known state.
+
+    `values` hold the platform's fields as they came; `stamps` tell, field by field,
+    the `updated_at` (epoch seconds) of the newest record that carried the field.
+    """
+
+    values: Mapping[str, Any]
+    stamps: Mapping[str, int | None]
+    stamp: int | None
+    via: Via
+    revision: int
+    history: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A receipt that waits for its verdict, with what is known of its call."""
+
+    receipt_id: int
+    call_id: int
+    key: str
+    source: str
+    via: Via
+    received_at: datetime
+    payload: bytes
+    known: Known | None
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What operators filter calls by, as plain columns."""
+
+    sn: str | None = None
+    phone: str | None = None
+    name: str | None = None
+    grade: str | None = None
+    created_at: str | None = None
+    started_at: str | None = None
+    talk_seconds: int | None = None
+    from_type: int | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """The verdict on one receipt and what it makes of its call.
+
+    `known` is the state after it. `unchanged`: its values are as stored, only stamps may
+    have moved. `kept`: the receipt's own payload *is* that state, so that it is stored
+    once. `flags` name what was odd about the record.
+    """
+
+    receipt_id: int
+    call_id: int
+    source: str
+    verdict: Verdict
+    known: Known
+    unchanged: bool
+    kept: bool
+    digest: bytes
+    columns: Columns
+    stamp: int | None
+    flags: tuple[str, ...] = ()
+    skip: Mapping[str, str] = field(default_factory=dict)
+    """Destinations that leave this call out from the start, with the rule's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One delivery, in one worker's hands."""
+
+    delivery_id: int
+    call_id: int
+    key: str
+    source: str
+    destination: str
+    revision: int
+    attempt: int
+    owed_at: datetime
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An object that the CRM now holds for a call."""
+
+    object: str
+    type: str
+    key: str
+    crm_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an attempt ended, and when the delivery is due again, if it is."""
+
+    state: DeliveryState
+    reason: str = ""
+    cause: str = ""
+    due_at: datetime | None = None
+    sent: tuple[Sent, ...] = ()

@@ -1,0 +1,277 @@
+"""Receive: the public door. Nothing is answered `SUCCESS` before it is on disk.
+
+Checked in this order: method, source and token, address, size, body. What arrives while
+a commit is under way shares the next one.
+"""
+
+import asyncio
+import hmac
+import ipaddress
+import zlib
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from bridge.arrival import arrival_of, garbage
+from bridge.body import NotAnObject
+from bridge.errors import LedgerError
+from bridge.ledger import Ledger
+from bridge.model import Arrival, Filed, Quarantined, Via
+
+log = structlog.get_logger("bridge.receive")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Beyond this many callbacks that wait for one commit the sender is told to come again.
+MOST_WAITING = 10_000
+
+
+class Refusal(Exception):
+    """An answer other than the source's acknowledgement."""
+
+    def __init__(self, status: int, reason: str, *, allow: str = "") -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.allow = allow
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDoor:
+    """What the door knows of one source; tokens are bytes, several may be valid."""
+
+    name: str
+    tokens: tuple[bytes, ...]
+    allow: tuple[Network, ...] = ()
+    status: int = 200
+    body: bytes = b"SUCCESS"
+
+
+def receive(batch: Sequence[Arrival], ledger: Ledger) -> list[Filed]:
+    """One step: file a batch in one commit."""
+    return ledger.record(batch)
+
+
+class Door:
+    """The ASGI application of the public listener."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, SourceDoor],
+        ledger: Ledger,
+        *,
+        max_body: int,
+        body_timeout: float,
+        trusted_proxies: Sequence[Network] = (),
+        clock: Callable[[], datetime],
+        filed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._sources = sources
+        self._max_body = max_body
+        self._body_timeout = body_timeout
+        self._trusted = tuple(trusted_proxies)
+        self._clock = clock
+        self._commits = _Commits(ledger, filed)
+        self.answers: dict[int, int] = {}
+        """How many requests were answered with each status since the start."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        source: SourceDoor | None = None
+        try:
+            source = self._admit(scope)
+            body = await self._read(scope, receive)
+            await self._commits.file(self._arrival(source, body))
+            status, text = source.status, source.body
+            headers = [(b"content-type", b"text/plain")]
+        except Refusal as refusal:
+            status, text, headers = _refused(refusal)
+            log.warning(
+                "callback.refused", status=status, reason=refusal.reason, source=source and source.name
+            )
+        self.answers[status] = self.answers.get(status, 0) + 1
+        headers.append((b"content-length", str(len(text)).encode()))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": text})
+
+    @property
+    def closed(self) -> bool:
+        """Whether callbacks are refused because the daemon stops."""
+        return self._commits.closed
+
+    def close(self) -> None:
+        """Refuse what comes from now on; what has been read is still filed."""
+        self._commits.closed = True
+
+    # -- the checks, in the order of the contract ---------------------------------
+    def _admit(self, scope: Scope) -> SourceDoor:
+        parts = scope["path"].split("/")
+        if len(parts) != 4 or parts[0] or parts[1] != "callback":
+            raise Refusal(404, "no such address")
+        if scope["method"] != "POST":
+            raise Refusal(405, "callbacks are POSTed", allow="POST")
+        source = self._sources.get(parts[2])
+        if not _one_of(parts[3].encode(), source.tokens if source else (b"",)) or source is None:
+            raise Refusal(404, "unknown source or wrong token")
+        if source.allow and not self._allowed(scope, source):
+            raise Refusal(403, "the sender's address is not allowed")
+        return source
+
+    def _allowed(self, scope: Scope, source: SourceDoor) -> bool:
+        address = client_address(scope, self._trusted)
+        return address is not None and any(address in network for network in source.allow)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        headers = dict(scope["headers"])
+        too_large = Refusal(413, f"larger than {self._max_body} bytes")
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_body:
+            raise too_large
+        chunks, size = [], 0
+        try:
+            async with asyncio.timeout(self._body_timeout):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Refusal(400, "the sender left before the body's end")
+                    chunk = message.get("body", b"")
+                    size += len(chunk)
+                    if size > self._max_body:
+                        raise too_large
+                    chunks.append(chunk)
+                    if not message.get("more_body"):
+                        break
+        except TimeoutError:
+            raise Refusal(408, "the body did not arrive in time") from None
+        body = b"".join(chunks)
+        if headers.get(b"content-encoding", b"").lower() in (b"gzip", b"x-gzip"):
+            return gunzip(body, self._max_body)
+        return body
+
+    def _arrival(self, source: SourceDoor, body: bytes) -> Arrival:
+        now = self._clock()
+        try:
+            return arrival_of(source.name, Via.CALLBACK, body, now)
+        except NotAnObject as error:
+            return garbage(source.name, Via.CALLBACK, body, str(error), now)
+
+
+class _Commits:
+    """Files arrivals; those that come while a commit is under way share the next one."""
+
+    def __init__(self, ledger: Ledger, filed: Callable[[], None]) -> None:
+        self._ledger = ledger
+        self._filed = filed
+        self._waiting: list[tuple[Arrival, asyncio.Future[Filed]]] = []
+        self._committing = False
+        self.closed = False
+
+    async def file(self, arrival: Arrival) -> None:
+        """Return once the arrival is on disk and may be acknowledged; else raise the refusal."""
+        if self.closed or len(self._waiting) >= MOST_WAITING:
+            raise Refusal(503, "shutting down" if self.closed else "too many callbacks wait for the ledger")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Filed] = loop.create_future()
+        self._waiting.append((arrival, done))
+        if not self._committing:
+            self._commit(loop)
+        try:
+            filed = await done
+        except LedgerError as error:
+            raise Refusal(503, str(error)) from error
+        if filed.trouble is Quarantined.NOT_AN_OBJECT:
+            raise Refusal(400, f"no JSON object: {arrival.detail}")
+
+    def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch, self._waiting = self._waiting, []
+        self._committing = True
+        committed = self._ledger.submit([arrival for arrival, _ in batch])
+        committed.add_done_callback(lambda future: loop.call_soon_threadsafe(self._end, loop, batch, future))
+
+    def _end(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: list[tuple[Arrival, asyncio.Future[Filed]]],
+        committed: Future[list[Filed]],
+    ) -> None:
+        self._committing = False
+        if self._waiting:
+            self._commit(loop)
+        error = committed.exception()
+        results = [None] * len(batch) if error else committed.result()
+        for (_, done), filed in zip(batch, results, strict=True):
+            if done.cancelled():
+                continue
+            if filed is None:
+                done.set_exception(error or LedgerError("not filed"))
+            else:
+                done.set_result(filed)
+        if error is None:
+            self._filed()
+
+
+def client_address(
+    scope: Scope, trusted: Sequence[Network]
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The sender's address; a proxy's word on it counts only if the proxy is trusted."""
+    client = scope.get("client")
+    claims = [
+        value.strip()
+        for name, header in scope["headers"]
+        if name == b"x-forwarded-for"
+        for value in header.decode("latin-1").split(",")
+    ]
+    address = _address(client[0]) if client else None
+    while address is not None and claims and any(address in network for network in trusted):
+        address = _address(claims.pop())
+    return address
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
+
+
+def gunzip(body: bytes, limit: int) -> bytes:
+    """Unzip, but never more than `limit` bytes."""
+    unzip = zlib.decompressobj(wbits=31)
+    try:
+        text = unzip.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise Refusal(400, f"is no gzip: {error}") from error
+    if len(text) > limit:
+        raise Refusal(413, f"larger than {limit} bytes after gunzip")
+    if not unzip.eof:
+        raise Refusal(400, "the gzip ends too early")
+    return text
+
+
+def _one_of(token: bytes, valid: Sequence[bytes]) -> bool:
+    """Compare with every valid token in constant time."""
+    found = False
+    for one in valid:
+        found |= hmac.compare_digest(token, one)
+    return found
+
+
+def _refused(refusal: Refusal) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    if refusal.allow:
+        headers.append((b"allow", refusal.allow.encode()))
+    if refusal.status in (408, 413):
+        # The rest of the body is not read, so the connection cannot be used again.
+        headers.append((b"connection", b"close"))
+    return refusal.status, f"{refusal}\n".encode(), headers

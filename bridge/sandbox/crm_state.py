@@ -1,0 +1,163 @@
+"""What the sandbox CRM knows: contacts by phone, call activities by key, and their links."""
+
+import re
+import threading
+from typing import Any
+
+Fields = dict[str, Any]
+
+_PHONE = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
+_GRADE_LENGTH = 32
+_TEXT_LENGTH = 65_535
+
+
+class Refusal(Exception):  # it is an answer of the CRM, not a fault of the program
+    """A request the CRM does not carry out, with what its JSON answer says."""
+
+    def __init__(self, status: int, code: str, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.field = field
+
+
+class Kind:
+    """One type of object: found by its id or by its key, and by nothing else."""
+
+    def __init__(self, name: str, key: str, prefix: str) -> None:
+        self.name = name
+        self.key = key
+        self._prefix = prefix
+        self._last = 0
+        self._by_id: dict[str, Fields] = {}
+        self._by_key: dict[str, Fields] = {}
+
+    def find(self, reference: str, field: str = "") -> Fields:
+        """The object with this id or key; refuses with 404."""
+        found = self._by_id.get(reference) or self._by_key.get(reference)
+        if found is None:
+            raise Refusal(404, "not_found", f"there is no {self.name} {reference!r}", field)
+        return found
+
+    def upsert(self, key: str, fields: Fields, blank: Fields) -> tuple[Fields, bool]:
+        """Set the given fields, creating the object if needed; says whether it was created."""
+        known = self._by_key.get(key)
+        created = known is None
+        if known is None:
+            known = {"id": f"{self._prefix}_{self._last + 1}", self.key: key, **blank}
+        self._refuse_other(known, fields, (self.key, "id"))
+        if created:
+            self._last += 1
+            self._by_id[known["id"]] = self._by_key[key] = known
+        known.update(fields)
+        return known, created
+
+    def edit(self, reference: str, fields: Fields) -> Fields:
+        """Change fields of an object that exists, its key included."""
+        known = self.find(reference)
+        self._refuse_other(known, fields, ("id",))
+        key: object = fields.get(self.key, known[self.key])
+        if not isinstance(key, str) or not key:
+            raise Refusal(422, "invalid_key", f"{self.key} is a text", self.key)
+        if self._by_key.get(key, known) is not known:
+            raise Refusal(409, "conflict", f"another {self.name} has this {self.key}", self.key)
+        del self._by_key[known[self.key]]
+        known.update(fields)
+        self._by_key[key] = known
+        return known
+
+    def delete(self, reference: str) -> str:
+        """Remove the object; answers the id it had."""
+        known = self.find(reference)
+        del self._by_key[known[self.key]]
+        del self._by_id[known["id"]]
+        return str(known["id"])
+
+    def all(self) -> list[Fields]:
+        """Copies of all objects, oldest first."""
+        return [dict(known) for known in self._by_id.values()]
+
+    def _refuse_other(self, known: Fields, fields: Fields, names: tuple[str, ...]) -> None:
+        for name in names:
+            if fields.get(name, known[name]) != known[name]:
+                raise Refusal(422, "read_only", f"{name} of this {self.name} is {known[name]!r}", name)
+
+
+class CrmState:
+    """The CRM's contents and rules; every method is one step, whole or not at all, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._contacts = Kind("contact", "phone", "c")
+        self._calls = Kind("call", "call_key", "k")
+
+    def put_contact(self, phone: str, fields: Fields) -> tuple[Fields, bool]:
+        """Create or update the contact with this phone."""
+        _refuse_phone(phone)
+        _refuse_long(fields)
+        with self._lock:
+            known, created = self._contacts.upsert(phone, fields, {})
+            return dict(known), created
+
+    def put_call(self, key: str, fields: Fields) -> tuple[Fields, bool]:
+        """Create or update the call activity with this key."""
+        _refuse_long(fields)
+        with self._lock:
+            if "contact_id" in fields:
+                raise Refusal(
+                    422, "read_only", "calls are linked with PUT /calls/{call}/contact", "contact_id"
+                )
+            known, created = self._calls.upsert(key, fields, {"contact_id": None})
+            return dict(known), created
+
+    def link(self, call: str, contact_id: object) -> Fields:
+        """Make the contact the call's; doing it again changes nothing."""
+        with self._lock:
+            known = self._calls.find(call)
+            known["contact_id"] = self._contacts.find(str(contact_id), "contact_id")["id"]
+            return dict(known)
+
+    def get(self, kind: str, reference: str) -> Fields:
+        """One object by id or key."""
+        with self._lock:
+            return dict(self._kind(kind).find(reference))
+
+    def edit(self, kind: str, reference: str, fields: Fields) -> Fields:
+        """What a person changes by hand."""
+        _refuse_long(fields)
+        if kind == "contacts" and "phone" in fields:
+            _refuse_phone(fields["phone"])
+        with self._lock:
+            if kind == "calls" and fields.get("contact_id") is not None:
+                self._contacts.find(str(fields["contact_id"]), "contact_id")
+            return dict(self._kind(kind).edit(reference, fields))
+
+    def delete(self, kind: str, reference: str) -> None:
+        """Remove an object; calls of a removed contact stay, unlinked."""
+        with self._lock:
+            gone = self._kind(kind).delete(reference)
+            if kind == "contacts":
+                for call in self._calls.all():
+                    if call["contact_id"] == gone:
+                        self._calls.find(call["id"])["contact_id"] = None
+
+    def contents(self) -> dict[str, list[Fields]]:
+        """Everything at one moment."""
+        with self._lock:
+            return {"contacts": self._contacts.all(), "calls": self._calls.all()}
+
+    def _kind(self, kind: str) -> Kind:
+        return self._contacts if kind == "contacts" else self._calls
+
+
+def _refuse_phone(phone: object) -> None:
+    if not isinstance(phone, str) or not _PHONE.fullmatch(phone):
+        raise Refusal(422, "invalid_phone", "a phone is E.164, such as +8615812345678", "phone")
+
+
+def _refuse_long(fields: Fields) -> None:
+    for name, value in fields.items():
+        limit = _GRADE_LENGTH if name == "grade" else _TEXT_LENGTH
+        if isinstance(value, str) and len(value) > limit:
+            raise Refusal(422, "too_long", f"{name} has {len(value)} characters, at most {limit} fit", name)

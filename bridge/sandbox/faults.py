@@ -1,0 +1,94 @@
+"""Faults on demand: what the sandbox CRM shall do wrong, to which requests, how many times."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+
+class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One thing to do wrong with the next `times` matching requests (-1: with all of them).
+
+    `status` is answered in place of any effect, or, with `after_effect`, in place of the answer;
+    `lost_answer` lets the effect happen and drops the connection; `delay` seconds pass before
+    the answer, whatever it is.
+    """
+
+    status: int | None = None
+    after_effect: bool = False
+    lost_answer: bool = False
+    delay: float = 0.0
+    retry_after: int | None = None
+    path: str = ""
+    method: str = ""
+    times: int = 1
+
+    def __post_init__(self) -> None:
+        if self.status is None and not self.lost_answer and self.delay <= 0:
+            raise ValueError("a fault needs a status, lost_answer or a delay")
+        if self.status is None and (self.after_effect or self.retry_after is not None):
+            raise ValueError("after_effect and retry_after need a status")
+        if self.status is not None and (self.lost_answer or not 400 <= self.status <= 599):
+            raise ValueError("status is 400 to 599, and excludes lost_answer")
+        if self.times == 0 or self.times < -1:
+            raise ValueError("times is a count, or -1 for ever")
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether it concerns this request; `path` is a prefix, nothing given means any."""
+        return path.startswith(self.path) and self.method.upper() in {"", method}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What one request has to go through."""
+
+    fault: Fault | None = None
+    delay: float = 0.0
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether the request is carried out at all."""
+        return self.fault is None or self.fault.lost_answer or self.fault.after_effect
+
+    def described(self) -> dict[str, Any] | None:
+        """For the request log; None when nothing was wrong."""
+        wrong: dict[str, Any] = {} if self.fault is None else msgspec.to_builtins(self.fault)
+        for name in ("path", "method", "times", "delay"):
+            wrong.pop(name, None)
+        if self.delay:
+            wrong["delay"] = self.delay
+        return wrong or None
+
+
+class FaultList:
+    """The faults still to come, in the order they were asked for; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        """Queue one more."""
+        # Its count is run down here, and the caller may add the same fault again.
+        with self._lock:
+            self._faults.append(msgspec.structs.replace(fault))
+
+    def clear(self) -> None:
+        """Forget them all."""
+        with self._lock:
+            self._faults.clear()
+
+    def take(self, method: str, path: str) -> Trouble:
+        """Use up what concerns this request: the first fault with an outcome, and every mere delay."""
+        with self._lock:
+            matching = [fault for fault in self._faults if fault.matches(method, path)]
+            delays = [fault for fault in matching if fault.status is None and not fault.lost_answer]
+            outcome = next((fault for fault in matching if fault not in delays), None)
+            used = delays if outcome is None else [*delays, outcome]
+            trouble = Trouble(outcome, sum(fault.delay for fault in used))
+            for fault in used:
+                if fault.times > 0:
+                    fault.times -= 1
+            self._faults = [fault for fault in self._faults if fault.times]
+        return trouble

@@ -1,0 +1,260 @@
+"""The sandbox platform: it makes calls up and pushes them as the real one does, three tries each."""
+
+import asyncio
+import json
+import random
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Annotated, Any
+
+import httpx
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bridge.errors import CallbridgeError
+from bridge.sandbox.plan import Job, endless, paced, plan_batch
+from bridge.sandbox.records import Record, generate, stream
+
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What became of one push: the answer to each try, and whether one of them was `SUCCESS`."""
+
+    uuid: str
+    reason: str
+    updated_at: str
+    answers: tuple[str, ...]
+    acknowledged: bool
+
+
+@dataclass(slots=True)
+class SandboxCall:
+    """One call as the platform knows it."""
+
+    record: Record
+    pushes: int = 0
+    tries: int = 0
+    acknowledged: bool = False
+
+
+class _Asked(msgspec.Struct, forbid_unknown_fields=True):
+    count: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    seed: int | None = None
+    wait: bool = True
+
+
+class SandboxPlatform:
+    """Pushes made-up calls to one callback URL, which may be set later than at construction.
+
+    `retry_delay` seconds pass between the tries of a push; at most `workers` pushes run at once.
+    """
+
+    def __init__(
+        self,
+        callback_url: str = "",
+        *,
+        seed: int = 1,
+        user: str = "demo",
+        workers: int = 4,
+        retry_delay: float = 1.0,
+        timeout: float = 10.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.callback_url = callback_url
+        self._seeds = random.Random(seed)  # noqa: S311  # sample data, not secrets
+        self._user = user
+        self._workers = workers
+        self._retry_delay = retry_delay
+        self._timeout = timeout
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._calls: dict[str, SandboxCall] = {}
+        self._pushes: list[Push] = []
+        self._running: list[threading.Event] = []
+        self.app = Starlette(
+            routes=[
+                Route("/_records", self._show_records),
+                Route("/_push", self._start_batch, methods=["POST"]),
+                Route("/_stop", self._stop_all, methods=["POST"]),
+            ],
+            lifespan=self._lifespan,
+        )
+
+    def push_batch(self, count: int, seed: int | None = None) -> list[Push]:
+        """Push `count` new calls, then duplicates, later edits and older states of some of them.
+
+        Returns when every push has its outcome, or after `stop()`.
+        """
+        seed = self._seeds.getrandbits(32) if seed is None else seed
+        rng = random.Random(seed)  # noqa: S311  # sample data, not secrets
+        first, then = plan_batch(generate(count, seed, self._clock(), self._user), rng, self._clock())
+        stop = threading.Event()
+        with self._registered(stop):
+            return self._drive(iter(first), stop) + self._drive(iter(then), stop)
+
+    def run(self, stop: threading.Event, *, rate: float = 1.0) -> None:
+        """Push `rate` new calls a second, and what follows some of them, until `stop` is set."""
+        if rate <= 0:
+            raise CallbridgeError(f"the rate is calls a second and above 0, not {rate}")
+        rng = random.Random(self._seeds.getrandbits(32))  # noqa: S311  # sample data, not secrets
+        records = stream(rng, self._clock, self._user)
+        with self._registered(stop):
+            self._drive(endless(paced(records, rate, stop), rng, self._clock), stop)
+
+    def stop(self) -> None:
+        """End what runs now after the pushes on the wire; tries not yet made are not made."""
+        with self._lock:
+            for event in self._running:
+                event.set()
+
+    def pushes(self) -> list[Push]:
+        """Every finished push with its outcome."""
+        with self._lock:
+            return list(self._pushes)
+
+    def records(self) -> dict[str, Any]:
+        """One entry a call, with its newest state, and how much of it was acknowledged."""
+        with self._lock:
+            entries = [
+                {
+                    "uuid": uuid,
+                    "base_info": call.record["base_info"],
+                    "sn": call.record["sn"],
+                    "record": call.record,
+                    "pushes": call.pushes,
+                    "acknowledged": call.acknowledged,
+                    "tries": call.tries,
+                }
+                for uuid, call in self._calls.items()
+            ]
+        acknowledged = sum(entry["acknowledged"] for entry in entries)
+        return {"records": entries, "calls": len(entries), "acknowledged": acknowledged}
+
+    @contextmanager
+    def _registered(self, stop: threading.Event) -> Iterator[None]:
+        with self._lock:
+            self._running.append(stop)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.remove(stop)
+
+    def _drive(self, jobs: Iterator[Job], stop: threading.Event) -> list[Push]:
+        """Work through `jobs` on a few threads; the iterator, asked by one at a time, sets the pace."""
+        _refuse_url(self.callback_url)
+        done: list[Push] = []
+        taking = threading.Lock()
+
+        def work() -> None:
+            # Proxies of the environment are for the world outside, not for loopback.
+            with httpx.Client(timeout=self._timeout, trust_env=False, verify=_tls()) as client:
+                while not stop.is_set():
+                    with taking:
+                        job = next(jobs, None)
+                    if job is None:
+                        return
+                    done.append(self._push(client, job, stop))
+
+        threads = [
+            threading.Thread(target=work, name="sandbox-push", daemon=True) for _ in range(self._workers)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return done
+
+    def _push(self, client: httpx.Client, job: Job, stop: threading.Event) -> Push:
+        record = job.record
+        with self._lock:
+            call = self._calls.setdefault(record["uuid"], SandboxCall(record))
+            if record["updated_at"] > call.record["updated_at"]:
+                call.record = record
+        answers: list[str] = []
+        acknowledged = False
+        body = json.dumps(record, ensure_ascii=False).encode()
+        while len(answers) < TRIES and not acknowledged:
+            if answers and stop.wait(self._retry_delay):
+                break
+            answer, acknowledged = _try(client, self.callback_url, body)
+            answers.append(answer)
+        push = Push(record["uuid"], job.reason, record["updated_at"], tuple(answers), acknowledged)
+        with self._lock:
+            call.pushes += 1
+            call.tries += len(answers)
+            call.acknowledged = call.acknowledged or acknowledged
+            self._pushes.append(push)
+        return push
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        yield
+        self.stop()
+
+    async def _show_records(self, _request: Request) -> Response:
+        return JSONResponse(self.records())
+
+    async def _stop_all(self, _request: Request) -> Response:
+        self.stop()
+        return Response(status_code=204)
+
+    async def _start_batch(self, request: Request) -> Response:
+        """Push a batch and answer with its counts; with `"wait": false` answer at once."""
+        try:
+            asked = msgspec.json.decode(await request.body(), type=_Asked)
+            _refuse_url(self.callback_url)
+        except (msgspec.DecodeError, CallbridgeError) as error:
+            return JSONResponse(
+                {"error": {"code": "invalid_request", "message": str(error)}}, status_code=422
+            )
+        outcome: Future[list[Push]] = Future()
+
+        def work() -> None:
+            try:
+                outcome.set_result(self.push_batch(asked.count, asked.seed))
+            except Exception as error:  # noqa: BLE001  # handed to the request that waits for it
+                outcome.set_exception(error)
+
+        threading.Thread(target=work, name="sandbox-batch", daemon=True).start()
+        if not asked.wait:
+            return JSONResponse({"calls": asked.count}, status_code=202)
+        # Shielded, because a client that gives up does not take the batch back.
+        pushes = await asyncio.shield(asyncio.wrap_future(outcome))
+        acknowledged = sum(push.acknowledged for push in pushes)
+        return JSONResponse({"calls": asked.count, "pushes": len(pushes), "acknowledged": acknowledged})
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all clients, because reading the certificates takes longer than many a batch."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def _refuse_url(url: str) -> None:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise CallbridgeError(f"the callback URL is not a URL: {error}") from error
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise CallbridgeError("the callback URL must start with http:// or https:// and a host")
+
+
+def _try(client: httpx.Client, url: str, body: bytes) -> tuple[str, bool]:
+    try:
+        response = client.post(url, content=body, headers={"content-type": "application/json"})
+    except httpx.HTTPError as error:
+        return type(error).__name__, False
+    acknowledged = response.is_success and response.content == b"SUCCESS"
+    return f"{response.status_code} {response.text[:40]}".rstrip(), acknowledged

@@ -1,0 +1,30 @@
+"""`callbridge simulate`: a sandbox in the foreground, until a signal ends it."""
+
+import threading
+from collections.abc import Callable
+
+from bridge.sandbox.crm import SandboxCrm
+from bridge.sandbox.platform import SandboxPlatform
+from bridge.sandbox.server import LocalServer
+
+
+def serve_crm(port: int, token: str | None, say: Callable[[str], None]) -> None:
+    """A CRM on loopback."""
+    server = LocalServer(SandboxCrm(token).app, port=port)
+    say(f"sandbox CRM at {server.url}: GET /_contents shows what it holds, GET /_requests what was asked")
+    server.serve_forever()
+
+
+def serve_platform(port: int, url: str, rate: float, seed: int, say: Callable[[str], None]) -> None:
+    """A platform on loopback that pushes to `url`, `rate` calls a second."""
+    platform = SandboxPlatform(url, seed=seed)
+    server = LocalServer(platform.app, port=port)
+    say(f"sandbox platform at {server.url}: GET /_records shows its calls, POST /_push sends a batch")
+    stop = threading.Event()
+    pushing = threading.Thread(target=platform.run, args=(stop,), kwargs={"rate": rate}, daemon=True)
+    if url and rate > 0:
+        pushing.start()
+    server.serve_forever()
+    stop.set()
+    if pushing.is_alive():
+        pushing.join(timeout=10)

@@ -1,0 +1,215 @@
+"""What each part of the program is told: the sections of the configuration.
+
+No message here repeats the value it complains about: it may be a secret in the wrong place.
+"""
+
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+
+from bridge.crontab import parse as parse_crontab
+from bridge.values import (
+    Address,
+    BaseUrl,
+    Count,
+    Duration,
+    Listen,
+    Moment,
+    Network,
+    Schedule,
+    SecretKey,
+    Size,
+    Span,
+    Zone,
+    country,
+    ledger_url,
+    listed,
+    not_below,
+    or_one,
+    recording_url,
+    some,
+)
+
+
+class Section(BaseModel):
+    """A table of the configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ServerSettings(Section):
+    """The public listener, which takes callbacks and nothing else."""
+
+    listen: Listen = Field(default=Address("127.0.0.1", 8480), description="Where callbacks arrive.")
+    max_body: Size = Field(
+        default=2 * 2**20, description="The largest callback that is read, also after gunzip."
+    )
+    body_timeout: Span = Field(
+        default=timedelta(seconds=10), description="How long a callback's body may take."
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        default=(), description="Proxies whose word on the caller's address is believed."
+    )
+
+
+class AdminSettings(Section):
+    """The operators' listener: console, metrics and health."""
+
+    listen: Listen = Field(default=Address("127.0.0.1", 8481), description="Where operators look.")
+    token: SecretKey | None = Field(
+        default=None, description="What operators log in with; required off loopback."
+    )
+
+
+class LedgerSettings(Section):
+    """The database of everything that happened."""
+
+    url: Annotated[str, AfterValidator(ledger_url)] = Field(
+        default="sqlite:////var/lib/callbridge/ledger.db",
+        description="Where the ledger is; three slashes and a path are relative to the configuration file.",
+    )
+
+    def file(self, base_dir: Path) -> Path:
+        """The SQLite file."""
+        return base_dir / self.url.removeprefix("sqlite:///")
+
+
+class AckSettings(Section):
+    """What the platform takes for a yes."""
+
+    status: int = Field(default=200, ge=200, le=299, description="The HTTP status of an accepted callback.")
+    body: str = Field(default="SUCCESS", description="The exact body of an accepted callback.")
+
+
+class ApiSettings(Section):
+    """One login to the platform's list API."""
+
+    base_url: BaseUrl = Field(min_length=1, description="The platform's address.")
+    access_id: str = Field(min_length=1, description="The account's access id.")
+    access_secret: SecretKey = Field(description="The account's access secret.")
+    page_size: Count = Field(default=1000, description="How many calls to ask for at once.")
+
+
+class ReconcileSettings(Section):
+    """When the platform's list is compared with the ledger, and how far back."""
+
+    settle: Duration = Field(
+        default=timedelta(minutes=10), description="Younger calls may still be on their way."
+    )
+    schedule: Schedule = Field(
+        default=parse_crontab("*/15 * * * *"), description="When to look for missed calls."
+    )
+    lookback: Span = Field(
+        default=timedelta(hours=3), validate_default=True, description="How far back each such look goes."
+    )
+    deep_schedule: Schedule = Field(
+        default=parse_crontab("30 3 * * *"), description="When to look for later edits."
+    )
+    deep_lookback: Span = Field(default=timedelta(hours=72), description="How far back each deep look goes.")
+    weekly_lookback: Span = Field(
+        default=timedelta(days=35), description="How far back one look a week goes."
+    )
+
+    @field_validator("lookback")
+    @classmethod
+    def _reach_settled_calls(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        return not_below(value, info, "settle")
+
+
+class SourceSettings(Section):
+    """One account on the call platform."""
+
+    callback_token: Annotated[tuple[SecretKey, ...], BeforeValidator(listed), AfterValidator(some)] = Field(
+        json_schema_extra=or_one,
+        description="The last part of the callback URL; of a list, each is valid, for rotation.",
+    )
+    allow: tuple[Network, ...] = Field(
+        default=(), description="Networks callbacks may come from; empty: any."
+    )
+    ack: AckSettings = Field(default=AckSettings(), description="What the platform takes for a yes.")
+    timezone: Zone = Field(default=ZoneInfo("Asia/Shanghai"), description="The zone of the platform's times.")
+    country: Annotated[str, AfterValidator(country)] = Field(
+        default="CN", description="The country of phone numbers without a prefix."
+    )
+    start_at: Moment = Field(
+        default=None, description="Calls before it are kept, not delivered; unset: every call."
+    )
+    recording_url: Annotated[str, AfterValidator(recording_url)] = Field(
+        default="", description="The prefix that turns recordfile into a link."
+    )
+    api: Annotated[tuple[ApiSettings, ...], BeforeValidator(listed)] = Field(
+        default=(),
+        json_schema_extra=or_one,
+        description="The list API: one login, or several for sub-accounts.",
+    )
+    reconcile: ReconcileSettings = Field(
+        default=ReconcileSettings(), description="Comparing list and ledger."
+    )
+
+    @property
+    def start(self) -> datetime | None:
+        """`start_at` in UTC; the source's zone holds where it names none."""
+        if self.start_at is None:
+            return None
+        moment = self.start_at
+        if not isinstance(moment, datetime):
+            moment = datetime.combine(moment, time())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=self.timezone)).astimezone(UTC)
+
+
+class DestinationSettings(Section):
+    """One CRM account, and what goes there."""
+
+    mapping: Path = Field(description="The mapping file: what goes where.")
+    connector: Path | None = Field(
+        default=None, description="A connector file in place of the mapping's own."
+    )
+    base_url: BaseUrl = Field(default="", description="The CRM's address; empty: the connector's own.")
+    sources: tuple[str, ...] | None = Field(
+        default=None, description="Whose calls to deliver; unset: all sources'."
+    )
+    account: str = Field(default="", description="The CRM account; empty: connector and address name it.")
+    secrets: dict[str, SecretKey] = Field(
+        default={}, description="The secrets the connector asks for, by its names."
+    )
+    timeout: Span = Field(
+        default=timedelta(seconds=30), description="How long one request to this CRM may take."
+    )
+
+
+class DeliverySettings(Section):
+    """How calls are delivered, whatever the CRM."""
+
+    workers: Count = Field(default=4, description="How many deliveries the daemon runs at once.")
+    retry_for: Span = Field(
+        default=timedelta(days=5), description="How long a delivery is tried before it is parked."
+    )
+    first_retry: Span = Field(default=timedelta(seconds=10), description="The wait before the first retry.")
+    longest_retry: Span = Field(
+        default=timedelta(hours=1), validate_default=True, description="The wait that growing waits stop at."
+    )
+
+    @field_validator("longest_retry")
+    @classmethod
+    def _grow(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        return not_below(value, info, "first_retry")
+
+
+class LogSettings(Section):
+    """What the program says on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is told."
+    )
+    format: Literal["text", "json"] = Field(default="text", description="For people, or for machines.")

@@ -1,0 +1,64 @@
+"""What `init` writes: a configuration, a mapping and secrets to start from."""
+
+import re
+import secrets
+from importlib import resources
+from pathlib import Path
+
+from bridge.errors import CallbridgeError
+
+CALLBACK_TOKEN = Path("secrets/callback-token")
+_SECRET_FILES = {
+    "CALLBACK_TOKEN": CALLBACK_TOKEN,
+    "CALLBRIDGE_ADMIN_TOKEN": Path("secrets/admin-token"),
+    "CRM_TOKEN": Path("secrets/crm-token"),
+}
+
+
+def shipped(name: str) -> str:
+    """A file of the top level, as text: beside the package in a checkout, inside it once installed."""
+    installed = resources.files("bridge") / "starters" / name
+    if installed.is_file():
+        return installed.read_text("utf-8")
+    return (Path(str(resources.files("bridge"))).parent / name).read_text("utf-8")
+
+
+def starting_config() -> str:
+    """`config.example.toml`, with secrets in files beside it and the list API still to be set."""
+    text = shipped("config.example.toml")
+    for variable, file in _SECRET_FILES.items():
+        text = text.replace(f'{{ env = "{variable}" }}', f'{{ file = "{file}" }}')
+    text = text.replace("sqlite:////var/lib/callbridge/ledger.db", "sqlite:///ledger.db")
+    # Without real credentials the list API would only fail: the operator takes the # away.
+    start = text.index("[sources.main.api]")
+    end = text.index("\n\n", start)
+    return text[:start] + re.sub(r"(?m)^(?=[^#\n])", "# ", text[start:end]) + text[end:]
+
+
+def write_all(directory: Path) -> list[Path]:
+    """Write everything; nothing that exists is overwritten.
+
+    Raises:
+        CallbridgeError: a file is there already, or cannot be written.
+    """
+    mapping = shipped("mappings/sandbox.toml")
+    # The mapping's own cases read a record that stays in the repository.
+    files = {
+        Path("config.toml"): starting_config(),
+        Path("mappings/sandbox.toml"): mapping[: mapping.index("[[tests]]")].rstrip() + "\n",
+    } | {file: secrets.token_urlsafe(24) + "\n" for file in _SECRET_FILES.values()}
+    there = [str(directory / file) for file in files if (directory / file).exists()]
+    if there:
+        raise CallbridgeError(f"already there, nothing was written: {', '.join(there)}")
+    try:
+        for file, text in files.items():
+            _write(directory / file, text, private="secrets" in file.parts)
+    except OSError as error:
+        raise CallbridgeError(f"cannot write {error.filename}: {error.strerror}") from error
+    return [directory / file for file in files]
+
+
+def _write(path: Path, text: str, *, private: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if private else 0o755)
+    path.touch(mode=0o600 if private else 0o644)
+    path.write_text(text, "utf-8")

@@ -1,0 +1,202 @@
+"""Is it news? What one record means to what is known of its call.
+
+Pure functions of the known state, the incoming record and the names that loaded mappings
+read. The known state is, field by field, the value of the newest record (by `updated_at`)
+that carried the field.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from bridge.dialogue import lay_over, same_dialogue, to_json
+from bridge.model import Known, Verdict, Via
+from bridge.record import BOOKKEEPING, FIELDS, canonical, digest, parse_time
+
+DIALOGUE = "talk_info"
+STAMP = "updated_at"
+AHEAD = timedelta(days=1)
+
+_NEWS = frozenset(FIELDS) - BOOKKEEPING.keys()
+"""The fields whose change is news even if no mapping reads them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A record as it arrived, and what it means."""
+
+    values: Mapping[str, Any]
+    meaning: Mapping[str, Any]
+    stamp: int | None
+    via: Via
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A verdict and the state after it; see `bridge.model.Judgment` for `unchanged` and `kept`."""
+
+    verdict: Verdict
+    known: Known
+    unchanged: bool
+    kept: bool
+    digest: bytes = b""
+
+
+def read_incoming(record: Mapping[str, Any], via: Via, zone: ZoneInfo, received_at: datetime) -> Incoming:
+    """What a record says; a stamp more than a day ahead counts as missing and is flagged."""
+    meaning = canonical(record, zone)
+    moment = parse_time(record.get(STAMP), zone)
+    flags: tuple[str, ...] = ()
+    if moment is not None and moment > received_at + AHEAD:
+        moment, flags = None, ("stamp_ahead",)
+    stamp = None if moment is None else int(moment.timestamp())
+    return Incoming(record, meaning, stamp, via, flags)
+
+
+def rule(known: Known | None, incoming: Incoming, reads: frozenset[str], zone: ZoneInfo) -> Ruling:
+    """The verdict on a record, and the known state after it."""
+    if known is None:
+        return _first(incoming, reads)
+    return _Comparison(known, incoming, _NEWS | reads, zone).ruling()
+
+
+def _earlier(one: int | None, other: int | None) -> bool:
+    """Whether a stamp is known to come before another; a missing one is before any."""
+    return other is not None and (one is None or one < other)
+
+
+def _first(incoming: Incoming, reads: frozenset[str]) -> Ruling:
+    state = Known(
+        values=incoming.values,
+        stamps=dict.fromkeys(_carried(incoming), incoming.stamp),
+        stamp=incoming.stamp,
+        via=incoming.via,
+        revision=1,
+    )
+    said = digest(_newsworthy(incoming.meaning, _NEWS | reads))
+    return Ruling(
+        Verdict.NEW, replace(state, history=frozenset({said})), unchanged=False, kept=True, digest=said
+    )
+
+
+def _carried(incoming: Incoming) -> list[str]:
+    """The fields that a record speaks of; an empty dialogue says nothing about a known one."""
+    empty = not incoming.meaning.get(DIALOGUE)
+    return [name for name in incoming.values if not (name == DIALOGUE and empty)]
+
+
+def _newsworthy(meaning: Mapping[str, Any], news: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in meaning.items() if name in news}
+
+
+class _Comparison:
+    """One record beside what is known of its call."""
+
+    def __init__(self, known: Known, incoming: Incoming, news: frozenset[str], zone: ZoneInfo) -> None:
+        self._known = known
+        self._incoming = incoming
+        self._news = news
+        self._zone = zone
+        self._meaning = canonical(known.values, zone)
+        self._carried = _carried(incoming)
+        self._different = {name for name in self._carried if not self._same(name)}
+
+    def _same(self, name: str) -> bool:
+        ours, theirs = self._meaning.get(name), self._incoming.meaning.get(name)
+        if name == DIALOGUE and ours and theirs:
+            return same_dialogue(ours, theirs)
+        return bool(ours == theirs)
+
+    def _is_news(self, names: set[str]) -> bool:
+        return not self._news.isdisjoint(names)
+
+    def ruling(self) -> Ruling:
+        ours, theirs = self._known.stamp, self._incoming.stamp
+        if _earlier(ours, theirs):
+            return self._newer()
+        if ours is not None and theirs is not None and theirs < ours:
+            return self._older()
+        return self._undated()
+
+    def _newer(self) -> Ruling:
+        if self._is_news(self._different):
+            return self._revised(set(self._carried), via=self._incoming.via)
+        return self._repeated(set(self._carried), via=self._incoming.via)
+
+    def _older(self) -> Ruling:
+        filled = self._unsaid_since(self._incoming.stamp)
+        if self._is_news(self._different & filled):
+            return self._revised(filled, via=self._known.via)
+        verdict = Verdict.STALE if self._is_news(self._different) else Verdict.DUPLICATE
+        # Whatever is equal was said again at that time, which a still older record must not undo.
+        ruling = self._repeated(filled, via=self._known.via)
+        return replace(ruling, verdict=verdict)
+
+    def _undated(self) -> Ruling:
+        """Equal or missing stamps: the list's last word holds, and callbacks never flap it."""
+        listed = self._incoming.via is Via.LIST
+        if not self._is_news(self._different):
+            return self._repeated(set(self._carried), via=Via.LIST if listed else self._known.via)
+        if listed:
+            return self._revised(set(self._carried), via=Via.LIST)
+        if self._known.via is Via.LIST:
+            filled = self._unsaid_since(self._incoming.stamp)
+            if self._is_news(self._different & filled):
+                return self._revised(filled, via=Via.LIST)
+            return self._stale()
+        revised = self._revised(set(self._carried), via=self._incoming.via)
+        return self._stale() if revised.digest in self._known.history else revised
+
+    def _unsaid_since(self, stamp: int | None) -> set[str]:
+        """The carried fields that no newer record has spoken of."""
+        known = dict(self._known.stamps)
+        if not self._meaning.get(DIALOGUE):
+            known.pop(DIALOGUE, None)
+        return {name for name in self._carried if name not in known or _earlier(known[name], stamp)}
+
+    def _stale(self) -> Ruling:
+        return Ruling(Verdict.STALE, self._known, unchanged=True, kept=False)
+
+    def _stamped(self, taken: set[str]) -> tuple[int | None, dict[str, int | None]]:
+        known = self._known
+        stamp = self._incoming.stamp if self._incoming.stamp is not None else known.stamp
+        newest = max((one for one in (known.stamp, stamp) if one is not None), default=None)
+        return newest, {**known.stamps, **dict.fromkeys(taken, stamp)}
+
+    def _repeated(self, taken: set[str], via: Via) -> Ruling:
+        """No news: the stamps move, and what is no news is kept all the same."""
+        noted = (self._different & taken) - self._news - {STAMP}
+        values = {**self._known.values, **{name: self._incoming.values[name] for name in noted}}
+        equal = taken - self._different
+        if DIALOGUE in equal:
+            values[DIALOGUE] = self._dialogue(values)
+        newest, stamps = self._stamped(equal | noted | (taken & {STAMP}))
+        state = replace(self._known, values=values, stamps=stamps, stamp=newest, via=via)
+        unchanged = values == self._known.values and via is self._known.via
+        return Ruling(Verdict.DUPLICATE, state, unchanged=unchanged, kept=False)
+
+    def _revised(self, taken: set[str], via: Via) -> Ruling:
+        """News: the taken fields are laid over the known ones."""
+        values = {**self._known.values, **{name: self._incoming.values[name] for name in taken}}
+        if DIALOGUE in taken:
+            values[DIALOGUE] = self._dialogue(self._known.values)
+        newest, stamps = self._stamped(taken)
+        meaning = {**self._meaning, **{name: self._incoming.meaning[name] for name in taken}}
+        said = digest(_newsworthy(meaning, self._news))
+        state = Known(values, stamps, newest, via, self._known.revision + 1, self._known.history | {said})
+        kept = values == self._incoming.values
+        return Ruling(Verdict.REVISION, state, unchanged=False, kept=kept, digest=said)
+
+    def _dialogue(self, values: Mapping[str, Any]) -> Any:
+        """The dialogue in the richer of its tellings, as it came where one of them is all there is."""
+        ours = self._meaning.get(DIALOGUE) or ()
+        theirs = self._incoming.meaning.get(DIALOGUE) or ()
+        merged = lay_over(ours, theirs)
+        if merged == ours:
+            return values.get(DIALOGUE)
+        if merged == theirs:
+            return self._incoming.values[DIALOGUE]
+        return to_json(merged)
