@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import httpx
+
 from bridge import starters
 from bridge.audit import local_balance
 from bridge.config import Config, load_config, resolve_secrets
@@ -97,16 +99,19 @@ class Demo:
             "daemon": self.daemon.admin_url,
         }
 
-    def once(self, count: int, before_count: Callable[[SandboxCrm], None] = lambda _: None) -> dict[str, Any]:
+    def once(self, count: int, *, spoil: bool = False) -> dict[str, Any]:
         """Push a batch with all the platform's habits, let it settle, count on all three sides.
 
-        `before_count` is called with the settled CRM, so that a test can spoil the balance.
+        `spoil` deletes one call in the settled CRM, to show what an imbalance looks like.
         """
         self.crm.add_fault(status=429, retry_after=1, path="/contacts")
         self.crm.add_fault(status=503, path="/calls")
         self.platform.push_batch(count)
         self._settle()
-        before_count(self.crm)
+        if spoil:
+            key = self.crm.contents()["calls"][0]["call_key"]
+            url = f"{self._crm_server.url}/calls/{key}"
+            httpx.delete(url, headers={"Authorization": "Bearer demo"}).raise_for_status()
         return self._balance()
 
     def _settle(self) -> None:

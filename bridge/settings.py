@@ -32,12 +32,12 @@ from bridge.values import (
     Size,
     Span,
     Zone,
-    country,
+    known_country,
     ledger_url,
+    link_prefix,
     listed,
     not_below,
     or_one,
-    recording_url,
     some,
 )
 
@@ -139,13 +139,13 @@ class SourceSettings(Section):
     )
     ack: AckSettings = Field(default=AckSettings(), description="What the platform takes for a yes.")
     timezone: Zone = Field(default=ZoneInfo("Asia/Shanghai"), description="The zone of the platform's times.")
-    country: Annotated[str, AfterValidator(country)] = Field(
+    country: Annotated[str, AfterValidator(known_country)] = Field(
         default="CN", description="The country of phone numbers without a prefix."
     )
     start_at: Moment = Field(
         default=None, description="Calls before it are kept, not delivered; unset: every call."
     )
-    recording_url: Annotated[str, AfterValidator(recording_url)] = Field(
+    recording_url: Annotated[str, AfterValidator(link_prefix)] = Field(
         default="", description="The prefix that turns recordfile into a link."
     )
     api: Annotated[tuple[ApiSettings, ...], BeforeValidator(listed)] = Field(

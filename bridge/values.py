@@ -153,7 +153,7 @@ def _zone(value: object) -> ZoneInfo:
         raise SettingError("is no known time zone", remedy) from None
 
 
-def country(value: str) -> str:
+def known_country(value: str) -> str:
     if value not in SUPPORTED_REGIONS:
         guess = value.upper()
         remedy = f'did you mean "{guess}"?' if guess in SUPPORTED_REGIONS else 'write two letters, like "CN"'
@@ -198,7 +198,7 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def recording_url(value: str) -> str:
+def link_prefix(value: str) -> str:
     return _web_address(value) if value else value
 
 

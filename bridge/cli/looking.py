@@ -124,7 +124,11 @@ def _call_lines(call: Row) -> Iterator[str]:
 
 
 @click.command("list")
-@click.option("--state", type=click.Choice([*DeliveryState]), help="Only deliveries in this state.")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in DeliveryState]),
+    help="Only deliveries in this state.",
+)
 @click.option("--destination", help="Only deliveries to this destination.")
 @click.option("--limit", default=50, show_default=True, help="The most deliveries to show.")
 @config_option

@@ -100,9 +100,10 @@ def init(directory: Path, as_json: bool) -> None:
 
 @click.command()
 @click.option("--once", is_flag=True, help="Send one batch, print the balance, and exit (1: not balanced).")
+@click.option("--spoil", is_flag=True, help="With --once: delete a call in the CRM before the count.")
 @click.option("--count", default=220, show_default=True, help="Calls in the batch.")
 @json_option
-def demo(once: bool, count: int, as_json: bool) -> None:
+def demo(once: bool, spoil: bool, count: int, as_json: bool) -> None:
     """Platform, CRM and daemon on one screen, with nothing to set up."""
     from bridge.cli.looking import balance_lines  # noqa: PLC0415 -- a demo's start is not in a hurry
     from bridge.demo import Demo, watch  # noqa: PLC0415
@@ -112,7 +113,7 @@ def demo(once: bool, count: int, as_json: bool) -> None:
         if not once:
             watch(running, click.echo)
             return
-        balance = running.once(count)
+        balance = running.once(count, spoil=spoil)
     show(balance, as_json, [*balance_lines(balance), *balance["findings"]])
     sys.exit(ExitCode.DONE if balance["balanced"] else ExitCode.FINDINGS)
 

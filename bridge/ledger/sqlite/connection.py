@@ -13,7 +13,8 @@ from sqlite_utils import Database, Migrations
 
 from bridge.errors import LedgerLocked, LedgerUnusable
 
-BUSY_TIMEOUT_MS = 5000
+# How long a commit waits for another process that writes, before callbacks are answered 503.
+BUSY_TIMEOUT_MS = 3000
 PAGE_SIZE = 8192
 # The WAL is cut back to this after a checkpoint, so that one burst does not keep the disk.
 JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024

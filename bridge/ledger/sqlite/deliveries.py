@@ -47,6 +47,12 @@ def release_leases(connection: sqlite3.Connection) -> int:
     ).rowcount
 
 
+def any_due(connection: sqlite3.Connection, now: datetime) -> bool:
+    """Whether a lease may find something."""
+    sql = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 'due' AND due_at <= ?)"
+    return bool(connection.execute(sql, (stamp(now),)).fetchone()[0])
+
+
 _DUE = """
 SELECT d.id, d.call_id, d.destination, d.wanted, d.tries, d.owed_at, c.key, c.source, c.state,
        s.codec AS state_codec, s.body AS state_body
