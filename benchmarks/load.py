@@ -1,0 +1,127 @@
+"""A load generator that costs little: prepared requests over kept-alive connections."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
+
+import uvloop
+
+EXAMPLE = Path(__file__).parent.parent / "tests" / "data" / "callback.json"
+
+
+@dataclass
+class Outcome:
+    """What a burst came to: requests a second, and the latencies in milliseconds."""
+
+    seconds: float
+    answers: dict[int, int]
+    latencies: list[float] = field(repr=False)
+
+    @property
+    def rate(self) -> float:
+        return sum(self.answers.values()) / self.seconds
+
+    def percentile(self, share: float) -> float:
+        ranked = sorted(self.latencies)
+        return ranked[min(int(len(ranked) * share), len(ranked) - 1)]
+
+
+def bodies(count: int) -> list[bytes]:
+    """The example record, each time another call."""
+    record = json.loads(EXAMPLE.read_bytes())
+    text = json.dumps(record, ensure_ascii=False)
+    old = record["uuid"]
+    return [text.replace(old, str(uuid.uuid4())).encode() for _ in range(count)]
+
+
+def requests(url: str, payloads: list[bytes]) -> list[bytes]:
+    """Whole HTTP requests."""
+    parts = urlsplit(url)
+    head = f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: ".encode()
+    return [head + str(len(body)).encode() + b"\r\n\r\n" + body for body in payloads]
+
+
+class _Connection(asyncio.Protocol):
+    """One request after another; the next one is written as soon as an answer is whole."""
+
+    def __init__(
+        self, queue: Iterator[bytes], done: asyncio.Future[None], outcome: Outcome, pause: float
+    ) -> None:
+        self._queue = queue
+        self._done = done
+        self._outcome = outcome
+        self._pause = pause
+        self._sent = 0.0
+        self._received = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not asyncio's by type, only by what they can do.
+        self._transport = cast("asyncio.Transport", transport)
+        self._next()
+
+    def _next(self) -> None:
+        request = next(self._queue, None)
+        if request is None:
+            self._transport.close()
+            if not self._done.done():
+                self._done.set_result(None)
+            return
+        self._sent = time.perf_counter()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        if len(body) < length:
+            return
+        self._received = b""
+        now = time.perf_counter()
+        self._outcome.latencies.append((now - self._sent) * 1000)
+        status = int(head[9:12])
+        self._outcome.answers[status] = self._outcome.answers.get(status, 0) + 1
+        if self._pause:
+            asyncio.get_running_loop().call_later(max(0.0, self._sent + self._pause - now), self._next)
+        else:
+            self._next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_exception(exc or ConnectionError("closed by the server"))
+
+
+def burst(url: str, payloads: list[bytes], concurrency: int, rate: float = 0.0) -> Outcome:
+    """Send every payload once over `concurrency` connections, at `rate` a second if one is given."""
+    return uvloop.run(_burst(url, payloads, concurrency, rate))
+
+
+async def _burst(url: str, payloads: list[bytes], concurrency: int, rate: float) -> Outcome:
+    parts = urlsplit(url)
+    queue = iter(requests(url, payloads))
+    loop = asyncio.get_running_loop()
+    outcome = Outcome(0.0, {}, [])
+    pause = concurrency / rate if rate else 0.0
+    started = time.perf_counter()
+    finished = []
+    for _ in range(concurrency):
+        done: asyncio.Future[None] = loop.create_future()
+        await loop.create_connection(
+            lambda done=done: _Connection(queue, done, outcome, pause),  # type: ignore[misc]
+            parts.hostname,
+            parts.port,
+        )
+        finished.append(done)
+        if pause:
+            await asyncio.sleep(pause / concurrency)
+    await asyncio.gather(*finished)
+    outcome.seconds = time.perf_counter() - started
+    return outcome

@@ -1,0 +1,194 @@
+"""The documentation tells everything that there is: keys, commands, metrics, events, filters, fields."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import pytest
+from pydantic import BaseModel
+
+from bridge.call import CALL_FIELDS
+from bridge.cli import cli
+from bridge.config import Config
+from bridge.console import LedgerMetrics
+from bridge.filters import FILTERS
+from bridge.ledger import open_ledger
+from bridge.mapping import LANGUAGE, MappingFile, load_mapping
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+CONFIGURATION = (ROOT / "docs/configuration.md").read_text("utf-8")
+MAPPING = (ROOT / "docs/mapping.md").read_text("utf-8")
+METRICS_AND_LOGS = (ROOT / "docs/metrics-and-logs.md").read_text("utf-8")
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The rows of all tables by the code in their first cell, each with its other cells."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            first, *others = re.split(r"(?<!\\)\|", line.strip("| "))
+            for name in re.findall(r"`([^`]+)`", first):
+                found[name] = [cell.strip() for cell in others]
+    return found
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models inside an annotation such as `dict[Name, SourceSettings]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models_in(part)]
+
+
+def config_keys(model: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Every key as it is documented, `sources.NAME.ack.status`; tables themselves are headings."""
+    for name, field in model.model_fields.items():
+        inside = models_in(field.annotation)
+        named = ".NAME" if getattr(field.annotation, "__origin__", None) is dict and inside else ""
+        key = f"{path}{name}{named}"
+        if not inside:
+            yield key
+        for below in inside:
+            yield from config_keys(below, f"{key}.")
+
+
+def commands(group: click.Group, path: str = "") -> Iterator[str]:
+    """Every command that does something, `calls show`."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path}{name} ")
+        else:
+            yield f"{path}{name}"
+
+
+def log_events() -> set[str]:
+    """The names of all events that the program logs."""
+    pattern = re.compile(r'\blog\.(?:debug|info|warning|error|exception)\(\s*"([a-z._]+)"')
+    return {
+        name for file in (ROOT / "bridge").rglob("*.py") for name in pattern.findall(file.read_text("utf-8"))
+    }
+
+
+def metric_names(folder: Path) -> set[str]:
+    """The names of all metrics, as a scrape shows them."""
+    ledger = open_ledger(folder / "ledger.db", create=True)
+    try:
+        metrics = list(LedgerMetrics(ledger, lambda: {200: 1}).collect())
+    finally:
+        ledger.close()
+    return {metric.name + ("_total" if metric.type == "counter" else "") for metric in metrics}
+
+
+def test_every_configuration_key_is_documented_and_no_other() -> None:
+    sections = tuple(Config.model_fields)
+    documented = {
+        name for name in rows(CONFIGURATION) if name.startswith(tuple(f"{one}." for one in sections))
+    }
+    assert documented == set(config_keys(Config))
+
+
+@pytest.mark.parametrize("command", list(commands(cli)))
+def test_readme_lists_the_command(command: str) -> None:
+    assert re.search(rf"^\| (?:.*, )?`{command}[ `]", README, re.MULTILINE)
+
+
+def test_readme_lists_no_command_that_is_not_there() -> None:
+    table = README.split("\n## Commands\n", 1)[1].split("\n## ", 1)[0].split("| exit code |", 1)[0]
+    there = set(commands(cli))
+    for listed in rows(table):
+        words = [word for word in listed.split() if re.fullmatch(r"[a-z]+", word)]
+        assert " ".join(words) in there
+
+
+def test_options_in_the_readme_exist() -> None:
+    known = {"--help", "--config", "--json"}
+
+    def options(command: click.Command) -> Iterator[str]:
+        for parameter in command.params:
+            yield from parameter.opts
+        if isinstance(command, click.Group):
+            for below in command.commands.values():
+                yield from options(below)
+
+    known |= set(options(cli))
+    table = README.split("\n## Commands\n", 1)[1].split("\n## ", 1)[0]
+    assert set(re.findall(r"--[a-z]+", table)) <= known
+
+
+def test_every_metric_is_documented_and_no_other(tmp_path: Path) -> None:
+    names = metric_names(tmp_path)
+    assert {name for name in rows(METRICS_AND_LOGS) if name.startswith("callbridge_")} == names
+    assert names <= set(re.findall(r"`(callbridge_[a-z_]+)`", README))
+
+
+def test_every_log_event_is_documented_and_no_other() -> None:
+    events = log_events()
+    assert "daemon.ready" in events, "the pattern no longer finds events"
+    table = METRICS_AND_LOGS.split("\n## Log events\n", 1)[1]
+    assert set(rows(table)) == events
+
+
+def test_every_filter_is_documented_and_no_other() -> None:
+    table = MAPPING.split("\n## Filters\n", 1)[1].split("\n## ", 1)[0]
+    assert {name.split("(")[0] for name in rows(table)} == set(FILTERS)
+
+
+def test_every_call_field_is_documented_and_no_other() -> None:
+    documented = {name: cells[0] for name, cells in rows(MAPPING).items() if name.startswith("call.")}
+    assert documented == {f"call.{name}": meaning for name, meaning in CALL_FIELDS.items()}
+
+
+def test_every_mapping_key_is_documented() -> None:
+    def keys(model: type[BaseModel]) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            yield name
+            for below in models_in(field.annotation):
+                yield from keys(below)
+
+    documented = {re.sub(r"\[\]", "", name).rpartition(".")[2] for name in rows(MAPPING)}
+    # Tables whose names are the operator's stand as `objects.X`; lists as `rules[].name`.
+    tables = {"rules", "objects", "tests"}
+    assert set(keys(MappingFile)) - tables <= documented
+    assert all(f"`{table}" in MAPPING for table in tables)
+
+
+@pytest.mark.parametrize("text", [README, MAPPING], ids=["README", "mapping.md"])
+def test_the_mapping_that_is_shown_compiles(text: str, tmp_path: Path) -> None:
+    [shown] = [block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "connector" in block]
+    (tmp_path / "shown.toml").write_text(shown, "utf-8")
+    assert list(load_mapping(tmp_path / "shown.toml").file.objects) == ["contact", "call"]
+
+
+def test_the_expressions_that_are_shown_compile() -> None:
+    table = MAPPING.split("| to have | write |", 1)[1].split("\n\n", 1)[0]
+    expressions = re.findall(r"`(\{\{.*\}\})`", table)
+    assert expressions
+    for expression in expressions:
+        assert not LANGUAGE.parse(expression.replace("\\|", "|")).constant
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    required = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = {re.split(r"[<>=!~;\[ ]", line, maxsplit=1)[0] for line in required}
+    table = README.split("\n## Dependencies\n", 1)[1].split("\n## ", 1)[0]
+    documented = set(re.findall(r"^\| ([a-z][a-z0-9-]*) \| \S", table, re.MULTILINE)) - {"package"}
+    assert documented == names
+
+
+def test_links_lead_somewhere() -> None:
+    for file in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", file.read_text("utf-8")):
+            assert target.startswith("https://") or (file.parent / target).exists(), f"{file.name}: {target}"
+
+
+def test_modules_in_the_readme_are_those_there_are() -> None:
+    table = README.split("\n## Development\n", 1)[1]
+    first_cells = re.findall(r"^\| (.*?) \| ", table, re.MULTILINE)
+    listed = set(re.findall(r"`([a-z_]+/?)`", " ".join(first_cells)))
+    there = {file.stem for file in (ROOT / "bridge").glob("*.py") if not file.stem.startswith("__")}
+    there |= {f"{folder.name}/" for folder in (ROOT / "bridge").iterdir() if folder.is_dir()}
+    assert listed - {"bridge/"} == there - {"__pycache__/"}
