@@ -1,0 +1,127 @@
+"""Plain steps for the tests of the public door: a door on a real socket, and bytes on the wire."""
+
+import socket
+import sqlite3
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import pytest
+
+from bridge.ledger.sqlite import SqliteLedger
+from bridge.receive import Door, Receive, Scope, Send, SourceDoor
+from bridge.sandbox.server import LocalServer
+
+# Loading the trusted roots takes longer than a test; nothing here is encrypted.
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+UUID = "db57f262-18d6-11f0-88c8-2f2b0aba51d7"
+BODY = f'{{"uuid": "{UUID}", "name": "张"}}'.encode()
+LIMIT = 4096
+PATH = "/callback/main/right-token"
+ANYWHERE = {"main": SourceDoor("main", (b"right-token",))}
+
+
+@dataclass
+class Served:
+    """A door that is open, and how often it said that a commit had filed something."""
+
+    url: str
+    port: int
+    door: Door
+    ledger: SqliteLedger
+    path: Path
+    client: httpx.Client
+    commits: list[int] = field(default_factory=list)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """What another process would read from the ledger now."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def payloads(self) -> list[bytes]:
+        return [row[0] for row in self.rows("SELECT body FROM payloads ORDER BY receipt_id")]
+
+    def quarantined(self) -> list[tuple[Any, ...]]:
+        return self.rows("SELECT reason, arrivals, body FROM quarantine ORDER BY id")
+
+    def post(
+        self, body: bytes = BODY, path: str = PATH, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        return self.client.post(self.url + path, content=body, headers=headers)
+
+    @contextmanager
+    def connected(self) -> Iterator[socket.socket]:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            yield connection
+
+
+class Street:
+    """One socket for many doors, one after the other: starting and stopping a server takes its time."""
+
+    def __init__(self) -> None:
+        self.door: Door | None = None
+        with pytest.MonkeyPatch.context() as patch:
+            # uvicorn itself would believe a proxy on loopback; the daemon's listener tells it not to.
+            patch.setenv("FORWARDED_ALLOW_IPS", "")
+            self._server = LocalServer(self)
+        self.url, self.port = self._server.url, self._server.port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.door is not None
+        await self.door(scope, receive, send)
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+
+
+@contextmanager
+def served(
+    street: Street,
+    path: Path,
+    sources: dict[str, SourceDoor] | None = None,
+    *,
+    max_body: int = LIMIT,
+    body_timeout: float = 10,
+    trusted: tuple[str, ...] = (),
+) -> Iterator[Served]:
+    ledger = SqliteLedger(path, create=True)
+    commits: list[int] = []
+    door = street.door = Door(
+        ANYWHERE if sources is None else sources,
+        ledger,
+        max_body=max_body,
+        body_timeout=body_timeout,
+        trusted_proxies=[ip_network(one) for one in trusted],
+        clock=lambda: NOW,
+        filed=lambda: commits.append(1),
+    )
+    with httpx.Client(verify=TLS, timeout=10) as client:
+        yield Served(street.url, street.port, door, ledger, path, client, commits)
+    ledger.close()
+
+
+def answer(connection: socket.socket) -> tuple[int, bytes]:
+    """Everything that comes until the server ends, and its status."""
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return int(received.split(b" ", 2)[1]), received
+
+
+def wait_until(condition: Callable[[], bool], within: float = 5) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.001)

@@ -1,0 +1,330 @@
+"""Expressions: what they become, what they read, what is refused at load, and what never gets out."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.expression import ExpressionError, Fields, Language, as_text
+from bridge.filters import FILTERS
+
+CALL = Fields({"phone": "15899770637", "name": None, "talk_seconds": 88, "tags": ("a", "b")})
+LANGUAGE = Language({"call": frozenset({"phone", "name", "talk_seconds", "tags"}), "record": None}, FILTERS)
+
+
+def value_of(text: str, /, **record: Any) -> Any:
+    template = LANGUAGE.parse(text)
+    return LANGUAGE.compile([template])({"call": CALL, "record": Fields(record), "_country": "CN"})[0]
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ExpressionError) as caught:
+        LANGUAGE.parse(text)
+    return str(caught.value)
+
+
+# Constants
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "hot", "1e5", "None", "true", "+8615899770637", "{ } }} {", "客户", "a'b\"c\\n\t\0"]
+)
+def test_a_text_without_expressions_is_a_constant(text: str) -> None:
+    assert LANGUAGE.parse(text).constant
+    assert value_of(text) == text
+
+
+@given(st.text().filter(lambda text: "{" not in text))
+def test_a_constant_stays_as_it_was_written(text: str) -> None:
+    assert value_of(text) == text
+
+
+@given(st.text().filter(lambda text: "{" not in text and "\r" not in text and text.strip()))
+def test_what_stands_around_an_expression_stays_as_it_was_written(text: str) -> None:
+    assert value_of("{{ call.phone }}" + text) == "15899770637" + text
+
+
+# Types
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{{ call.talk_seconds }}", 88),
+        ("{{ call.talk_seconds > 0 }}", True),
+        ("{{call.talk_seconds/2}}", 44.0),
+        ("{{ call.name }}", None),
+        ("{{ call.tags }}", ("a", "b")),
+        ("{{ [1, none, 'x'] }}", [1, None, "x"]),
+        ("{{ {'a': {'b': 1}} }}", {"a": {"b": 1}}),
+        ("{{ call.name or '未知' }}", "未知"),
+        ("{{ 1 }}", 1),
+        ("{{ '1' }}", "1"),
+        ("{{ 'a' if false }}", None),
+        ("{{ call.phone | e164 }}", "+8615899770637"),
+    ],
+)
+def test_a_single_expression_keeps_its_type(text: str, value: object) -> None:
+    found = value_of(text)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("text", ["15899770637", "+8615899770637", "1e5", "None", "true", "[1]", "0012", ""])
+def test_a_text_that_looks_like_something_else_stays_a_text(text: str) -> None:
+    assert value_of("{{ record.value }}", value=text) == text
+    assert value_of("<{{ record.value }}>", value=text) == f"<{text}>"
+    assert value_of("{{ record.value }}{{ record.value }}", value=text) == text + text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{{ call.phone }}", "15899770637"),
+        (" {{ call.phone }}", " 15899770637"),
+        ("{{ call.talk_seconds }}s", "88s"),
+        ("{{ call.name }}先生", "先生"),
+        ("[{{ call.tags }}]", "[a, b]"),
+        ("{{ call.talk_seconds > 0 }}!", "true!"),
+        ("{{ 1 }}{{ 2 }}", "12"),
+        ("x{{ record.nothing }}y", "xy"),
+        ("x{{ record.a.b }}y", "xy"),
+        ("{{ 'a' }} {{ 'b' if true else 'c' }}\n{{ 'd' }}", "a b\nd"),
+        ("<b>{{ '<i>&' }}</b>", "<b><i>&</b>"),
+    ],
+)
+def test_any_other_mix_is_text(text: str, value: str) -> None:
+    assert value_of(text, a="deep") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{{ '}}' }}", "}}"),
+        ("{{ '{{' }}", "{{"),
+        ("{{ '{% x %}' }}{{ '#}' }}", "{% x %}#}"),
+        ('a {{ "it\'s }} fine" }} b', "a it's }} fine b"),
+        ("{{ {'a': {'b': 1}}['a']['b'] }}", 1),
+        ('{"json": "{{ call.talk_seconds }}"}', '{"json": "88"}'),
+    ],
+)
+def test_braces_inside_an_expression(text: str, value: object) -> None:
+    assert value_of(text) == value
+
+
+@pytest.mark.parametrize("text", ["{{ record.a.b }}", "{{ record.a.b is defined and 1 or none }}"])
+def test_what_is_undefined_is_null(text: str) -> None:
+    assert value_of(text, a="deep") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ call.name | upper }}", "{{ call.name | trim }}", "{{ call.name ~ '' }}"]
+)
+def test_null_never_becomes_the_word_none(text: str) -> None:
+    try:
+        value = value_of(text)
+    except ExpressionError:
+        return
+    assert value in (None, "")
+
+
+def test_text_inside_a_text() -> None:
+    values = [None, True, False, 3, 1.5, ["a", None, [2]], ("x",)]
+    assert [as_text(value) for value in values] == ["", "true", "false", "3", "1.5", "a, , 2", "x"]
+
+
+# Refused at load, with the nearest right name
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{{ cal.phone }}", 'there is no name "cal": did you mean "call"?'),
+        ("{{ xyz }}", 'there is no name "xyz": known: call, record'),
+        ("{{ _country }}", 'there is no name "_country"'),
+        ("{{ self }}", 'there is no name "self"'),
+        ("{{ range(9) }}", 'there is no name "range"'),
+        ("{{ lipsum() }}", 'there is no name "lipsum"'),
+        ("{{ call.talk_secnds }}", 'there is no value "call.talk_secnds": did you mean "call.talk_seconds"?'),
+        ("{{ call['fone'] }}", 'there is no value "call.fone": did you mean "call.phone"?'),
+        ("{{ call.phone | e165 }}", 'there is no filter "e165": did you mean "e164"?'),
+        ("{{ call.phone | _text }}", 'there is no filter "_text"'),
+        ("{{ call.phone is sting }}", 'there is no test "sting": did you mean "string"?'),
+        ("ok {{ call.phone }} {{ call.nme }}", 'did you mean "call.name"?'),
+        ("{{ call.tags | map('uper') | list }}", 'did you mean "upper"?'),
+        ("{{ call.tags | select('sting') | list }}", 'did you mean "string"?'),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_right_one(text: str, words: str) -> None:
+    assert words in refusal(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["{% if 1 %}a{% endif %}", "{# note #}", "{% raw %}{{ x }}{% endraw %}", "a{#b#}"]
+)
+def test_statements_and_comments_are_refused(text: str) -> None:
+    assert "only {{ … }} is allowed here" in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{{ call.phone", "a {{ is never closed by }}"),
+        ("{{ 'a", "unexpected char"),
+        ("{{ }}", "Expected an expression"),
+        ("{{ call.phone ) + ( 'a' }}", "unexpected ')'"),
+        ("{{ (call.phone }}", "unexpected"),
+        ("{{ call phone }}", "expected token"),
+        ("{{ 1 {# no #} }}", "unexpected char '#'"),
+        ("{% if", "only {{ … }} is allowed here"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(text: str, words: str) -> None:
+    assert words in refusal(text)
+
+
+# Failures on a record
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ 1 / record.zero }}",
+        "{{ record.text + 1 }}",
+        "{{ record.text() }}",
+        "{{ record.no.such.thing }}",
+        "{{ record.text | round }}",
+        "{{ record.text | iso8601 }}",
+        "{{ record.text | epoch }}",
+        "{{ call.tags | map(attribute='x') | sum }}",
+    ],
+)
+def test_what_fails_on_a_record_fails_as_an_expression(text: str) -> None:
+    with pytest.raises(ExpressionError, match=r"\w"):
+        value_of(text, zero=0, text="x")
+
+
+# The sandbox
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ call.__class__ }}",
+        "{{ ''.__class__ }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{{ record.__init__ }}",
+        "{{ record.__init__.__globals__ }}",
+        "{{ record.a.__class__ }}",
+        "{{ ''['__class__'] }}",
+        "{{ '' | attr('__class__') }}",
+        "{{ '{0.__class__}'.format(record) }}",
+        "{{ call._values }}",
+    ],
+)
+def test_pythons_insides_do_not_get_out(text: str) -> None:
+    try:
+        value = value_of(text, a="x")
+    except ExpressionError:
+        return
+    assert value in (None, "")
+
+
+@pytest.mark.parametrize("text", ["{{ ''.__class__ }}", "{{ record.__init__ }}", "{{ record.a.__class__ }}"])
+def test_asking_for_pythons_insides_is_refused_at_load(text: str) -> None:
+    assert "__" in refusal(text)
+
+
+def test_an_expression_changes_nothing() -> None:
+    tags = ["a"]
+    with pytest.raises(ExpressionError):
+        value_of("{{ record.tags.append('b') }}", tags=tags)
+    assert tags == ["a"]
+    with pytest.raises(AttributeError):
+        CALL.phone = "x"
+
+
+COSTLY = """
+import resource, sys
+from bridge.expression import ExpressionError, Fields, Language
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
+language = Language({"record": None}, {})
+try:
+    language.compile([language.parse(sys.argv[1])])({"record": Fields({"a": "a", "n": 10**9})})
+except ExpressionError as error:
+    print("refused:", error)
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{{ 'a' * 10**9 }}", "{{ record.a * record.n }}", "{{ 9 ** (9 ** 9) }}", "{{ record.n ** record.n }}"],
+)
+def test_what_would_eat_the_machine_is_refused(text: str) -> None:
+    command = [sys.executable, "-c", COSTLY, text]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert ended.stdout.startswith("refused:"), (ended.returncode, ended.stderr[-200:])
+
+
+# Record fields
+
+
+@pytest.mark.parametrize("name", ["items", "get", "keys", "values", "name", "_names", "姓名", "2nd-field"])
+def test_any_name_can_be_a_records_field(name: str) -> None:
+    assert value_of(f"{{{{ record['{name}'] }}}}", **{name: 7}) == 7
+    assert value_of(f"{{{{ record['{name}'] }}}}") is None
+
+
+@pytest.mark.parametrize("name", ["items", "get", "keys", "values"])
+def test_a_records_field_is_no_method(name: str) -> None:
+    assert value_of(f"{{{{ record.{name} }}}}", **{name: 7}) == 7
+    assert value_of(f"{{{{ record.{name} }}}}") is None
+
+
+# Many into one, and what is read
+
+
+def test_many_are_compiled_into_one() -> None:
+    texts = [
+        "{{ call.talk_seconds }}",
+        "constant",
+        "{{ record.a.b }}",
+        "{{ call.tags }}",
+        "<{{ record.x }}>",
+        "",
+    ]
+    evaluate = LANGUAGE.compile([LANGUAGE.parse(text) for text in texts])
+    names = {"call": CALL, "record": Fields({"a": "deep", "x": "1e5"})}
+    assert evaluate(names) == [88, "constant", None, ("a", "b"), "<1e5>", ""]
+    assert evaluate({**names, "record": Fields({"a": {"b": 1}})}) == [88, "constant", 1, ("a", "b"), "<>", ""]
+    assert LANGUAGE.compile([])(names) == []
+
+
+def test_one_that_fails_fails_them_all() -> None:
+    evaluate = LANGUAGE.compile([LANGUAGE.parse("{{ 1 }}"), LANGUAGE.parse("{{ record.a.b.c.d }}")])
+    with pytest.raises(ExpressionError, match="has no attribute 'c'"):
+        evaluate({"record": Fields({"a": {"b": None}})})
+
+
+@pytest.mark.parametrize(
+    ("text", "reads"),
+    [
+        ("constant", set()),
+        ("{{ call.phone }}", {("call", "phone")}),
+        ("{{ call['phone'] }}", {("call", "phone")}),
+        ("a {{ record.x }} b {{ record['y z'] }}", {("record", "x"), ("record", "y z")}),
+        ("{{ record.x.y }}", {("record", "x")}),
+        ("{{ (record.x or record.y) | upper }}", {("record", "x"), ("record", "y")}),
+        ("{{ 'record.x' }}", set()),
+        (
+            "{{ call.name if record.x is none else [record.y] }}",
+            {("call", "name"), ("record", "x"), ("record", "y")},
+        ),
+        ("{{ record[record.which] }}", {("record", "which")}),
+    ],
+)
+def test_what_an_expression_reads(text: str, reads: set[tuple[str, str]]) -> None:
+    assert LANGUAGE.parse(text).reads == reads

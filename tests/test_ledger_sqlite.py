@@ -1,0 +1,292 @@
+"""The ledger in one SQLite file: the contract, and what is SQLite's own."""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from sqlite_utils import Database
+
+from bridge.errors import LedgerBusy, LedgerLocked, LedgerUnusable
+from bridge.ledger import Ledger, open_ledger
+from bridge.ledger.sqlite import OwnerLock, SqliteLedger
+from bridge.model import Quarantined, Verdict, stamp
+from tests.ledger_contract import LedgerContract
+from tests.ledger_steps import NOW, TO_CRM, arrival, balance, call_of, filed, judgment, news, stray, uuid
+
+
+class TestSqliteLedger(LedgerContract):
+    """The contract, on a real file."""
+
+    def new_ledger(self, folder: Path) -> Ledger:
+        return open_ledger(folder / "ledger.db", create=True)
+
+
+@pytest.fixture
+def ledger(ledger_path: Path) -> Iterator[SqliteLedger]:
+    ledger = SqliteLedger(ledger_path, create=True)
+    yield ledger
+    ledger.close()
+
+
+def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    """What another process would read from the file now."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def impatient(ledger: SqliteLedger) -> None:
+    """The writer gives up on a lock at once: its own five seconds are too long for a test."""
+    ledger._write().run(lambda c: c.execute("PRAGMA busy_timeout = 20"))
+
+
+# -- the file ----------------------------------------------------------------------
+def test_the_writing_connection_is_durable(ledger: SqliteLedger, ledger_path: Path) -> None:
+    found = ledger.pragmas()
+    assert (found["synchronous"], found["journal_mode"], found["foreign_keys"]) == (2, "wal", 1)
+    assert (found["auto_vacuum"], found["page_size"]) == (2, 8192)
+    assert ledger_path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_recorded_is_in_the_file_when_the_call_returns(
+    ledger: SqliteLedger, ledger_path: Path
+) -> None:
+    ledger.record([arrival(uuid(1), "base-1", payload=b'{"uuid":"x"}')])
+    assert rows(ledger_path, "SELECT source, key, revision FROM calls") == [("main", uuid(1), 0)]
+    assert rows(ledger_path, "SELECT name FROM call_names ORDER BY 1") == [(uuid(1),), ("base-1",)]
+    assert rows(ledger_path, "SELECT body FROM payloads") == [(b'{"uuid":"x"}',)]
+
+
+def test_a_missing_ledger_is_created_only_where_told(ledger_path: Path) -> None:
+    for read_only in (True, False):
+        with pytest.raises(LedgerUnusable, match="there is no ledger at"):
+            open_ledger(ledger_path, read_only=read_only)
+    assert not ledger_path.exists()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_newer_file_is_refused(ledger_path: Path, *, read_only: bool) -> None:
+    open_ledger(ledger_path, create=True).close()
+    with closing(sqlite3.connect(ledger_path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES (?, ?, ?)",
+            ("callbridge", "9999_of_the_future", "2030-01-01"),
+        )
+    before = ledger_path.read_bytes()
+    with pytest.raises(LedgerUnusable, match="9999_of_the_future"):
+        open_ledger(ledger_path, read_only=read_only)
+    assert ledger_path.read_bytes() == before
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_damaged_file_is_refused_in_words(ledger_path: Path, *, read_only: bool) -> None:
+    ledger_path.write_bytes(b"no database, but long enough to look at" * 40)
+    with pytest.raises(LedgerUnusable):
+        open_ledger(ledger_path, read_only=read_only)
+
+
+def test_a_ledger_opened_for_looking_writes_nothing(ledger: SqliteLedger, ledger_path: Path) -> None:
+    news(ledger, "a")
+    reader = open_ledger(ledger_path, read_only=True)
+    assert reader.keys("main") == ["a"]
+    with pytest.raises(LedgerUnusable):
+        reader.record([arrival("b")])
+    reader.close()
+    assert ledger.keys("main") == ["a"]
+
+
+def test_sqlite_utils_reads_the_tables(ledger: SqliteLedger, ledger_path: Path) -> None:
+    news(ledger, uuid(1))
+    database = Database(ledger_path)
+    assert {"calls", "call_names", "receipts", "payloads", "deliveries"} <= set(database.table_names())
+    assert next(iter(database["calls"].rows))["key"] == uuid(1)
+    assert [row["state"] for row in database["deliveries"].rows] == ["due"]
+    database.close()
+
+
+# -- who owns it -------------------------------------------------------------------
+def test_a_second_owner_is_refused(ledger_path: Path) -> None:
+    with OwnerLock(ledger_path), pytest.raises(LedgerLocked, match=str(ledger_path)):
+        OwnerLock(ledger_path).acquire()
+    with OwnerLock(ledger_path):
+        pass
+
+
+def test_the_lock_of_another_process_ends_with_it(ledger_path: Path) -> None:
+    code = (
+        "import pathlib, sys; from bridge.ledger.sqlite import OwnerLock;"
+        "OwnerLock(pathlib.Path(sys.argv[1])).acquire(); print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(ledger_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"held\n"
+        with pytest.raises(LedgerLocked, match=f"process {owner.pid}\\)"):
+            OwnerLock(ledger_path).acquire()
+        owner.kill()
+        owner.wait(5)
+    OwnerLock(ledger_path).acquire()
+
+
+# -- committing --------------------------------------------------------------------
+def test_a_locked_file_is_busy_and_nothing_is_written(ledger: SqliteLedger, ledger_path: Path) -> None:
+    for key in ("a", "due"):
+        news(ledger, key)
+    assert ledger.lease(["crm"], NOW) is not None
+    impatient(ledger)
+    before = rows(ledger_path, "SELECT * FROM deliveries")
+    with closing(sqlite3.connect(ledger_path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerBusy):
+            ledger.record([arrival("b"), arrival("c")])
+        with pytest.raises(LedgerBusy):
+            ledger.retry([], NOW)
+        with pytest.raises(LedgerBusy):
+            ledger.lease(["crm"], NOW)
+        assert not ledger.writable()
+        # Looking goes on.
+        assert ledger.keys("main") == ["a", "due"]
+        other.execute("ROLLBACK")
+    assert rows(ledger_path, "SELECT * FROM deliveries") == before
+    assert rows(ledger_path, "SELECT count(*) FROM receipts") == [(2,)]
+    assert ledger.writable()
+    assert filed(ledger, arrival("b")).key == "b"
+
+
+def test_a_full_disk_is_busy_and_nothing_is_written(ledger: SqliteLedger, ledger_path: Path) -> None:
+    def pages(connection: sqlite3.Connection) -> int:
+        used: int = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {used + 2}")
+        return used
+
+    ledger._write().run(pages)
+    small, large = arrival("a"), arrival("b", payload=b'{"uuid":"b","x":"' + b"x" * 100_000 + b'"}')
+    with pytest.raises(LedgerBusy):
+        ledger.record([small, large])
+    assert rows(ledger_path, "SELECT count(*) FROM calls") == [(0,)]
+    ledger._write().run(lambda c: c.execute("PRAGMA max_page_count = 1000000"))
+    assert [one.key for one in ledger.record([small, large])] == ["a", "b"]
+
+
+class Held:
+    """Keeps the writer busy, so that what is submitted meanwhile shares the next commit."""
+
+    def __init__(self, ledger: SqliteLedger) -> None:
+        self._go, self._begun = threading.Event(), threading.Event()
+        self._ledger = ledger
+        self.committed: list[str] = []
+
+    def __enter__(self) -> Self:
+        def wait(connection: sqlite3.Connection) -> None:
+            connection.set_trace_callback(self.committed.append)
+            self._begun.set()
+            assert self._go.wait(10)
+
+        self._first = self._ledger._write().submit(wait)
+        assert self._begun.wait(5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._go.set()
+        self._first.result(5)
+
+    @property
+    def commits(self) -> int:
+        return self.committed.count("COMMIT")
+
+
+def test_work_that_waits_shares_one_commit(ledger: SqliteLedger) -> None:
+    with Held(ledger) as held:
+        futures = [ledger.submit([arrival(uuid(number))]) for number in range(50)]
+    assert [future.result(5)[0].key for future in futures] == [uuid(number) for number in range(50)]
+    assert held.commits == 2
+
+
+def test_a_failing_piece_of_work_takes_nothing_else_with_it(ledger: SqliteLedger, ledger_path: Path) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO call_names VALUES ('main', 'half', 1)")
+        raise ValueError("on purpose")
+
+    def misspell(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO call_names VALUES ('main', 'other half', 1)")
+        connection.execute("SELECT no_such_column FROM calls")
+
+    with Held(ledger) as held:
+        before = ledger.submit([arrival("before")])
+        failing: list[Future[None]] = [ledger._write().submit(work) for work in (fail, misspell)]
+        after = ledger.submit([arrival("after")])
+    assert [before.result(5)[0].key, after.result(5)[0].key] == ["before", "after"]
+    with pytest.raises(ValueError, match="on purpose"):
+        failing[0].result(5)
+    with pytest.raises(LedgerBusy):
+        failing[1].result(5)
+    assert held.commits == 2
+    assert rows(ledger_path, "SELECT name FROM call_names ORDER BY 1") == [("after",), ("before",)]
+
+
+def test_a_future_that_was_given_up_does_not_end_the_writer(ledger: SqliteLedger) -> None:
+    with Held(ledger):
+        given_up = ledger.submit([arrival("a")])
+        given_up.cancel()
+        after = ledger.submit([arrival("b")])
+    assert after.result(2)[0].key == "b"
+
+
+def test_closing_ends_every_future(ledger: SqliteLedger) -> None:
+    """Those who submit while the ledger closes hear of it: nobody waits without end."""
+    start, ended = threading.Barrier(4), list[str]()
+
+    def submit_until_closed() -> None:
+        start.wait(5)
+        for number in range(100_000):
+            try:
+                ledger.submit([arrival(uuid(number))]).result(2)
+            except LedgerBusy as busy:
+                ended.append(str(busy))
+                return
+
+    threads = [threading.Thread(target=submit_until_closed) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    start.wait(5)
+    ledger.close()
+    for thread in threads:
+        thread.join(5)
+    assert ended == ["the ledger is shutting down"] * 3
+
+
+# -- rows of its own ---------------------------------------------------------------
+def test_quarantine_counts_arrivals_of_one_body(ledger: SqliteLedger, ledger_path: Path) -> None:
+    trouble = Quarantined.UNIDENTIFIED
+    for minutes in range(3):
+        at = NOW.replace(minute=minutes)
+        ledger.record([stray(trouble, b'{"a":1}', at=at)])
+    found = rows(ledger_path, "SELECT reason, detail, arrivals, received_at, last_at, body FROM quarantine")
+    last = stamp(NOW.replace(minute=2))
+    assert found == [("unidentified", f"because {trouble}", 3, stamp(NOW), last, b'{"a":1}')]
+
+
+def test_the_conflict_names_both_calls(ledger: SqliteLedger, ledger_path: Path) -> None:
+    ledger.record([arrival(uuid(1), "base-1"), arrival("base-2"), arrival("base-1", "base-2")])
+    ledger.record([arrival(uuid(2), "base-1")])
+    details = [row[0] for row in rows(ledger_path, "SELECT detail FROM quarantine ORDER BY id")]
+    assert all(name in details[0] for name in ("base-1", "base-2"))
+    assert uuid(1) in details[1]
+
+
+def test_a_duplicates_record_is_not_kept_twice(ledger: SqliteLedger, ledger_path: Path) -> None:
+    news(ledger, "a")
+    for verdict in (Verdict.DUPLICATE, Verdict.STALE):
+        call_of(ledger, arrival("a", payload=f'{{"uuid":"a","v":"{verdict}"}}'.encode()))
+        ledger.judge([judgment(ledger.waiting(1)[0], verdict)], TO_CRM, NOW)
+    kept = rows(
+        ledger_path, "SELECT r.verdict FROM payloads p JOIN receipts r ON r.id = p.receipt_id ORDER BY 1"
+    )
+    assert kept == [("new",), ("stale",)]
+    assert balance(ledger) == {"ledger": 1, "under_way": 1}

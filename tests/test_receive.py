@@ -1,0 +1,383 @@
+"""The public door on a real socket: what is answered, and what is on disk when it is."""
+
+import gzip
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from bridge.receive import SourceDoor
+from tests.door_steps import BODY, LIMIT, PATH, UUID, Served, Street, served, wait_until
+
+HUGE = b"x" * (LIMIT + 1)
+GZIP = {"content-encoding": "gzip"}
+ELSEWHERE = (ip_network("192.0.2.0/24"),)
+
+
+@pytest.fixture(scope="module")
+def street() -> Iterator[Street]:
+    with Street() as one:
+        yield one
+
+
+@pytest.fixture
+def door(street: Street, ledger_path: Path) -> Iterator[Served]:
+    with served(street, ledger_path) as opened:
+        yield opened
+
+
+# -- yes ---------------------------------------------------------------------------
+def test_success_is_these_bytes_and_the_record_is_on_disk(door: Served) -> None:
+    answer = door.post()
+    assert (answer.status_code, answer.content) == (200, b"SUCCESS")
+    assert answer.headers["content-type"] == "text/plain"
+    assert answer.headers["content-length"] == "7"
+    assert "server" not in answer.headers
+    assert door.payloads() == [BODY]
+    assert door.rows("SELECT source, key FROM calls") == [("main", UUID)]
+    assert door.rows("SELECT via, received_at, verdict FROM receipts") == [
+        ("callback", "2026-11-22T08:00:00.000Z", None)
+    ]
+    assert door.commits == [1]
+
+
+def test_the_documented_record_arrives_whole(
+    street: Street, ledger_path: Path, example: dict[str, Any]
+) -> None:
+    body = json.dumps(example, ensure_ascii=False).encode()
+    assert len(body) > LIMIT
+    with served(street, ledger_path, max_body=2 * 2**20) as door:
+        assert door.post(body).content == b"SUCCESS"
+        assert door.payloads() == [body]
+
+
+def test_a_source_may_answer_in_its_own_words(street: Street, ledger_path: Path) -> None:
+    own = SourceDoor("main", (b"right-token",), status=202, body='{"code":0,"说":"好"}'.encode())
+    with served(street, ledger_path, {"main": own}) as door:
+        for body in (BODY, BODY, b'{"id": 1}'):
+            answer = door.post(body)
+            assert (answer.status_code, answer.content) == (202, '{"code":0,"说":"好"}'.encode())
+        assert door.post(b"garbage").status_code == 400
+
+
+def test_duplicates_are_acknowledged_each_time(door: Served) -> None:
+    assert [door.post().content for _ in range(3)] == [b"SUCCESS"] * 3
+    assert door.rows("SELECT count(*) FROM receipts") == [(3,)]
+    assert door.rows("SELECT count(*) FROM calls") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"id": 1}', "unidentified"),
+        (
+            f'{{"uuid": "{UUID}", "base_info": "00000000-18d6-11f0-88c8-2f2b0aba51d7"}}'.encode(),
+            "identity_conflict",
+        ),
+    ],
+)
+def test_a_record_without_one_identity_is_acknowledged_and_kept(
+    door: Served, body: bytes, reason: str
+) -> None:
+    assert [door.post(body).content for _ in range(2)] == [b"SUCCESS"] * 2
+    assert door.quarantined() == [(reason, 2, body)]
+    assert door.rows("SELECT count(*) FROM calls") == [(0,)]
+
+
+def test_names_of_two_calls_are_acknowledged_and_kept(door: Served) -> None:
+    for body in (b'{"uuid": "a"}', b'{"uuid": "b"}', b'{"uuid": "a", "base_info": "b"}'):
+        assert door.post(body).content == b"SUCCESS"
+    assert door.quarantined() == [("identity_conflict", 1, b'{"uuid": "a", "base_info": "b"}')]
+
+
+def test_each_source_has_its_own_door(street: Street, ledger_path: Path) -> None:
+    sources = {
+        "main": SourceDoor("main", (b"one", b"two")),
+        "branch": SourceDoor("branch", ("三".encode(),)),
+    }
+    with served(street, ledger_path, sources) as door:
+        for path, status in {
+            "/callback/main/one": 200,
+            "/callback/main/two": 200,
+            f"/callback/branch/{quote('三')}": 200,
+            "/callback/branch/one": 404,
+            "/callback/main/three": 404,
+            "/callback/main/onetwo": 404,
+        }.items():
+            assert door.post(path=path).status_code == status
+        assert door.rows("SELECT source, count(*) FROM calls GROUP BY 1") == [("branch", 1), ("main", 1)]
+
+
+# -- no, in this order -------------------------------------------------------------
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", [PATH, "/callback/main/wrong", "/callback/nobody/wrong"])
+def test_the_method_comes_first(refusing: Served, method: str, path: str) -> None:
+    answer = refusing.client.request(method, refusing.url + path, content=HUGE if method == "PUT" else None)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/callback/main/wrong",
+        "/callback/main/",
+        "/callback/nobody/right-token",
+        "/callback/nobody/",
+        "/callback//right-token",
+        "/callback/main",
+        "/callback/main/right-token/",
+        "//callback/main/right-token",
+        "/callback/main/right-token%00",
+        "/callback/main/%ff",
+        "/",
+        "/healthz",
+        "/metrics",
+    ],
+)
+def test_source_and_token_come_second(refusing: Served, path: str) -> None:
+    assert refusing.post(HUGE, path).status_code == 404
+
+
+def test_the_address_comes_third(refusing: Served) -> None:
+    assert refusing.post(HUGE).status_code == 403
+    assert refusing.post(b"garbage").status_code == 403
+
+
+def test_the_size_comes_fourth(door: Served) -> None:
+    answer = door.post(HUGE)
+    assert (answer.status_code, answer.headers["connection"]) == (413, "close")
+    assert door.quarantined() == []
+    assert door.post(b"garbage").status_code == 400
+    most = BODY + b" " * (LIMIT - len(BODY))
+    assert door.post(most).status_code == 200
+
+
+@pytest.fixture
+def refusing(street: Street, ledger_path: Path) -> Iterator[Served]:
+    """A door that nobody here may use; nothing of what it refuses is stored."""
+    with served(street, ledger_path, {"main": SourceDoor("main", (b"right-token",), ELSEWHERE)}) as door:
+        yield door
+        for table in ("receipts", "calls", "quarantine"):
+            assert door.rows(f"SELECT count(*) FROM {table}") == [(0,)]  # noqa: S608 -- names of ours
+
+
+def test_answers_are_counted_by_status(door: Served) -> None:
+    for body in (BODY, BODY, b"garbage", HUGE):
+        door.post(body)
+    door.post(path="/callback/main/wrong")
+    assert door.door.answers == {200: 2, 400: 1, 413: 1, 404: 1}
+
+
+# -- where a callback may come from ------------------------------------------------
+@pytest.mark.parametrize(
+    ("trusted", "forwarded", "status"),
+    [
+        ((), None, 403),
+        # Nobody's word is taken who is not trusted.
+        ((), "192.0.2.7", 403),
+        (("10.0.0.0/8",), "192.0.2.7", 403),
+        (("127.0.0.0/8",), "192.0.2.7", 200),
+        (("127.0.0.0/8",), "198.51.100.1", 403),
+        (("127.0.0.0/8",), None, 403),
+        # What stands left of the first untrusted address is that sender's own invention.
+        (("127.0.0.0/8",), "192.0.2.7, 198.51.100.1", 403),
+        (("127.0.0.0/8",), "198.51.100.1, 192.0.2.7", 200),
+        (("127.0.0.0/8", "198.51.100.0/24"), "192.0.2.7, 198.51.100.1", 200),
+        (("127.0.0.0/8",), "::ffff:192.0.2.7", 200),
+        (("127.0.0.0/8",), "[2001:db8::1]", 200),
+        (("127.0.0.0/8",), "unknown", 403),
+        (("127.0.0.0/8",), "192.0.2.7,", 403),
+    ],
+)
+def test_a_trusted_proxy_tells_who_sends(
+    street: Street, ledger_path: Path, trusted: tuple[str, ...], forwarded: str | None, status: int
+) -> None:
+    allow = (*ELSEWHERE, ip_network("2001:db8::/32"))
+    with served(
+        street, ledger_path, {"main": SourceDoor("main", (b"right-token",), allow)}, trusted=trusted
+    ) as door:
+        headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
+        assert door.post(headers=headers).status_code == status
+        assert len(door.payloads()) == (status == 200)
+
+
+def test_an_allowed_address_needs_no_proxy(street: Street, ledger_path: Path) -> None:
+    allow = (ip_network("127.0.0.0/8"),)
+    with served(street, ledger_path, {"main": SourceDoor("main", (b"right-token",), allow)}) as door:
+        assert door.post(headers={"x-forwarded-for": "192.0.2.7"}).status_code == 200
+
+
+# -- a ledger that cannot commit ---------------------------------------------------
+def test_a_locked_ledger_is_503_and_nothing_is_kept(door: Served) -> None:
+    door.ledger._write().run(lambda c: c.execute("PRAGMA busy_timeout = 20"))
+    with closing(sqlite3.connect(door.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for body in (BODY, b'{"id": 1}', b"garbage"):
+            answer = door.post(body)
+            assert answer.status_code == 503
+            assert b"SUCCESS" not in answer.content
+        other.execute("ROLLBACK")
+    assert (door.payloads(), door.quarantined(), door.commits) == ([], [], [])
+    assert door.post().content == b"SUCCESS"
+
+
+def test_a_door_that_closes_is_503(door: Served) -> None:
+    assert not door.door.closed
+    door.door.close()
+    assert door.door.closed
+    assert door.post().status_code == 503
+    assert door.payloads() == []
+    # The other checks go on as before.
+    assert door.post(path="/callback/main/wrong").status_code == 404
+
+
+def test_a_closed_ledger_is_503(door: Served) -> None:
+    door.ledger.close()
+    assert door.post().status_code == 503
+
+
+def test_what_was_read_before_the_door_closed_is_filed(door: Served) -> None:
+    with ThreadPoolExecutor(1) as pool, held(door) as waiting:
+        answer = pool.submit(door.post)
+        wait_until(lambda: waiting() == 1)
+        door.door.close()
+    assert answer.result(5).content == b"SUCCESS"
+    assert door.payloads() == [BODY]
+
+
+def test_requests_that_come_together_share_commits(door: Served) -> None:
+    bodies = [f'{{"uuid": "call-{number}"}}'.encode() for number in range(40)]
+    with ThreadPoolExecutor(40) as pool:
+        with held(door) as waiting:
+            first = pool.submit(door.post, bodies[0])
+            wait_until(lambda: waiting() == 1)
+            others = [pool.submit(door.post, body) for body in bodies[1:]]
+            wait_until(lambda: waiting() == 40)
+            assert door.payloads() == []
+            assert not any(one.done() for one in others)
+        assert {one.result(5).content for one in [first, *others]} == {b"SUCCESS"}
+    assert sorted(door.payloads()) == sorted(bodies)
+    assert len(door.commits) == 2
+
+
+def test_a_body_that_cannot_be_filed_fails_alone(door: Served) -> None:
+    """Those that share its commit are acknowledged all the same."""
+    bodies = [BODY, b"garbage", b'{"id": 1}', b'{"uuid": "other"}']
+    with ThreadPoolExecutor(4) as pool:
+        with held(door) as waiting:
+            answers = [pool.submit(door.post, body) for body in bodies]
+            wait_until(lambda: waiting() == 4)
+        assert [one.result(5).status_code for one in answers] == [200, 400, 200, 200]
+    assert sorted(door.payloads()) == sorted([BODY, b'{"uuid": "other"}'])
+
+
+class held:  # noqa: N801 -- read as `with held(door)`
+    """Keeps the ledger's writer busy; tells how many callbacks have reached it or wait for it."""
+
+    def __init__(self, door: Served) -> None:
+        self._door = door
+        self._go = threading.Event()
+
+    def __enter__(self) -> Any:
+        begun = threading.Event()
+
+        def wait(_: sqlite3.Connection) -> None:
+            begun.set()
+            assert self._go.wait(10)
+
+        self._work = self._door.ledger._write().submit(wait)
+        assert begun.wait(5)
+        commits = self._door.door._commits
+        return lambda: len(commits._waiting) + commits._committing
+
+    def __exit__(self, *_: object) -> None:
+        self._go.set()
+        self._work.result(5)
+
+
+# -- bodies ------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (BODY, {"content-type": "text/plain"}),
+        (b"\xef\xbb\xbf" + BODY, {"content-type": "application/json"}),
+        (BODY.decode().encode("gb18030"), {"content-type": "application/json; charset=gbk"}),
+        (urlencode({"data": BODY.decode()}).encode(), {"content-type": "application/x-www-form-urlencoded"}),
+        (b"record=" + BODY, {"content-type": "application/x-www-form-urlencoded"}),
+        (gzip.compress(BODY), {"content-encoding": "gzip"}),
+        (gzip.compress(BODY), {"content-encoding": "X-GZIP"}),
+        (gzip.compress(BODY.decode().encode("gb18030")), {"content-encoding": "gzip"}),
+    ],
+    ids=["text", "mark", "gb18030", "form", "unescaped form", "gzip", "x-gzip", "gzip of gb18030"],
+)
+def test_a_record_is_read_however_it_is_wrapped(door: Served, body: bytes, headers: dict[str, str]) -> None:
+    assert door.post(body, headers=headers).content == b"SUCCESS"
+    assert door.payloads() == [BODY]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"garbage",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"[" + BODY + b"]",
+        BODY[:-1],
+        BODY + b"x",
+        b"\xff\xfe\x00",
+        b'{"uuid": NaN}',
+        b'{"uuid": ' + b"9" * 4000 + b"e999}",
+        b"data=garbage",
+    ],
+)
+def test_garbage_is_400_and_kept_once(door: Served, body: bytes) -> None:
+    answers = [door.post(body) for _ in range(3)]
+    assert [one.status_code for one in answers] == [400] * 3
+    assert b"SUCCESS" not in answers[0].content
+    assert door.quarantined() == [("not_an_object", 3, body)]
+    assert door.post(body + b" other garbage").status_code == 400
+    assert len(door.quarantined()) == 2
+    assert door.rows("SELECT count(*) FROM calls") == [(0,)]
+
+
+@pytest.mark.parametrize("where", ["uuid", "anything"])
+def test_a_bottomless_body_is_400_and_kept(door: Served, where: str) -> None:
+    body = f'{{"{where}": '.encode() + b"[" * 1900 + b"]" * 1900 + b"}"
+    assert [door.post(body).status_code for _ in range(2)] == [400, 400]
+    assert door.quarantined() == [("not_an_object", 2, body)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [BODY, gzip.compress(BODY)[:-9], gzip.compress(BODY)[:-1], b""],
+    ids=["no gzip", "cut in its text", "cut in its end", "empty"],
+)
+def test_a_broken_gzip_is_400_and_kept(door: Served, body: bytes) -> None:
+    assert [door.post(body, headers=GZIP).status_code for _ in range(2)] == [400, 400]
+    assert door.quarantined() == [("not_an_object", 2, body)]
+
+
+def test_a_gzip_bomb_is_413(door: Served) -> None:
+    bomb = gzip.compress(b"{" + b" " * 50_000_000)[:LIMIT]
+    assert door.post(bomb, headers=GZIP).status_code == 413
+    just = gzip.compress(BODY + b" " * (LIMIT + 1 - len(BODY)))
+    assert door.post(just, headers=GZIP).status_code == 413
+    most = gzip.compress(BODY + b" " * (LIMIT - len(BODY)))
+    assert door.post(most, headers=GZIP).content == b"SUCCESS"
+    assert (door.quarantined(), len(door.payloads())) == ([], 1)
+
+
+def test_gzip_in_several_members_is_read_to_its_end(door: Served) -> None:
+    body = gzip.compress(BODY[:9]) + gzip.compress(BODY[9:])
+    assert door.post(body, headers=GZIP).content == b"SUCCESS"
+    assert door.payloads() == [BODY]

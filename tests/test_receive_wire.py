@@ -1,0 +1,111 @@
+"""The public door and its wire: slow and endless senders, and what the log says of them."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.door_steps import BODY, LIMIT, PATH, TLS, Street, answer, served, wait_until
+
+HEAD = f"POST {PATH} HTTP/1.1\r\nhost: x\r\n".encode()
+
+
+@pytest.fixture(scope="module")
+def street() -> Iterator[Street]:
+    with Street() as one:
+        yield one
+
+
+def test_an_upload_of_unknown_length_is_cut_at_the_limit(street: Street, ledger_path: Path) -> None:
+    with served(street, ledger_path) as door, door.connected() as connection:
+        connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n")
+        for _ in range(LIMIT // 1024 + 1):
+            connection.sendall(b"400\r\n" + b" " * 1024 + b"\r\n")
+        # The body never ends: the answer comes all the same.
+        status, received = answer(connection)
+        assert (status, b"SUCCESS" in received) == (413, False)
+        assert door.quarantined() == []
+
+
+def test_a_chunked_upload_is_read_whole(street: Street, ledger_path: Path) -> None:
+    with served(street, ledger_path) as door:
+        pieces = (BODY[index : index + 7] for index in range(0, len(BODY), 7))
+        assert door.client.post(door.url + PATH, content=pieces).content == b"SUCCESS"
+        assert door.payloads() == [BODY]
+
+
+def test_a_body_that_does_not_come_is_408(street: Street, ledger_path: Path) -> None:
+    with served(street, ledger_path, body_timeout=0.1) as door, door.connected() as connection:
+        connection.sendall(HEAD + b"content-length: 100\r\n\r\n" + BODY[:20])
+        status, received = answer(connection)
+        assert status == 408
+        assert b"connection: close" in received.lower()
+        assert door.door.answers == {408: 1}
+        assert door.payloads() == []
+
+
+def test_a_sender_that_leaves_is_not_filed(street: Street, ledger_path: Path) -> None:
+    with served(street, ledger_path) as door:
+        with door.connected() as connection:
+            connection.sendall(HEAD + b"content-length: 1000\r\n\r\n" + BODY)
+            connection.shutdown(socket.SHUT_WR)
+        wait_until(lambda: bool(door.door.answers))
+        assert (door.payloads(), door.quarantined()) == ([], [])
+        assert 200 not in door.door.answers
+
+
+def test_one_connection_carries_many_callbacks(street: Street, ledger_path: Path) -> None:
+    with served(street, ledger_path) as door:
+        paths = [PATH, "/callback/main/wrong", PATH, PATH]
+        bodies = [BODY, BODY, b"garbage", BODY]
+        found = [door.post(body, path).status_code for path, body in zip(paths, bodies, strict=True)]
+        assert found == [200, 404, 400, 200]
+        assert len(door.payloads()) == 2
+
+
+SERVE = """
+import pathlib, sys
+from bridge import log
+log.configure("debug", "json")
+from tests.door_steps import Street, served
+with Street() as street, served(street, pathlib.Path(sys.argv[1]), body_timeout=0.2) as door:
+    print(door.url, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_token_is_in_no_line_of_the_log(ledger_path: Path) -> None:
+    """A process of its own, so that every byte it writes is seen, and at its most talkative."""
+    command = [sys.executable, "-c", SERVE, str(ledger_path)]
+    with (
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+        httpx.Client(verify=TLS) as client,
+    ):
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        statuses = [
+            client.post(url + PATH, content=BODY).status_code,
+            client.post(url + PATH, content=b"garbage right-token").status_code,
+            client.post(url + PATH, content=b"x" * (LIMIT + 1)).status_code,
+            client.post(url + PATH + "-almost", content=BODY).status_code,
+            client.get(url + PATH).status_code,
+        ]
+        assert statuses == [200, 400, 413, 404, 405]
+        port = int(url.rpartition(":")[2])
+        for request in (HEAD + b"content-length: 99\r\n\r\n", HEAD.replace(b"HTTP/1.1", b"nonsense")):
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+                connection.sendall(request)
+                assert answer(connection)[0] in (400, 408)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == 0
+    lines = [json.loads(line) for line in err.splitlines()]
+    refused = [line["status"] for line in lines if line["event"] == "callback.refused"]
+    assert refused == [400, 413, 404, 405, 408]
+    assert "right-token" not in out + err
