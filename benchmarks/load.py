@@ -116,8 +116,8 @@ async def _burst(url: str, payloads: list[bytes], concurrency: int, rate: float)
         done: asyncio.Future[None] = loop.create_future()
         await loop.create_connection(
             lambda done=done: _Connection(queue, done, outcome, pause),  # type: ignore[misc]
-            parts.hostname,
-            parts.port,
+            parts.hostname or "127.0.0.1",
+            parts.port or 80,
         )
         finished.append(done)
         if pause:

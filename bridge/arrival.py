@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.body import parse_object, read_json_text
+from bridge.body import MAX_DEPTH, parse_object, read_json_text
 from bridge.identity import IdentityConflict, names_of
 from bridge.model import Arrival, Quarantined, Via
 
@@ -23,11 +23,14 @@ _DECODER = msgspec.json.Decoder(Head)
 def read_head(text: bytes) -> Head:
     """The identifying fields; a third of the cost of reading the whole record."""
     try:
-        return _DECODER.decode(text)
+        # Deep nesting is judged by the one who walks it, before anything is acknowledged.
+        if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
+            return _DECODER.decode(text)
     except (msgspec.MsgspecError, UnicodeError):
         # What msgspec refuses may be JSON all the same: half surrogates, raw control characters.
-        record = parse_object(text)
-        return Head(record.get("uuid"), record.get("base_info"))
+        pass
+    record = parse_object(text)
+    return Head(record.get("uuid"), record.get("base_info"))
 
 
 def arrival_of(source: str, via: Via, body: bytes, now: datetime) -> Arrival:

@@ -146,11 +146,10 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _finite(digits: str) -> float:
+def _finite(digits: str) -> float | str:
+    """A number, or its digits where no float can hold it: kept, not guessed."""
     number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError("a number is out of range")
-    return number
+    return number if math.isfinite(number) else digits
 
 
 _LENIENT = json.JSONDecoder(strict=False, parse_constant=_refuse_constant, parse_float=_finite)

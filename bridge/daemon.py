@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+import uvloop
 
 from bridge import assembly, deliver, judge, runs, systemd
 from bridge.config import Config, Secrets
@@ -45,6 +46,7 @@ class Daemon:
         self._stop = threading.Event()
         self._arrived = threading.Event()
         self._owed = threading.Condition()
+        self._failed = ""
         destinations = assembly.load_destinations(config, secrets)
         ledger.start_destinations(assembly.destinations_by_source(config), clock())
         rules = assembly.source_rules(config, destinations)
@@ -75,12 +77,12 @@ class Daemon:
 
     def run(self, until: Callable[[Callable[[], None], Callable[[], None]], None]) -> None:
         """Serve; `until(stop, hurry)` is told how to end it, from any thread or signal."""
-        asyncio.run(self._run(until))
+        uvloop.run(self._run(until))
 
     async def _run(self, until: Callable[[Callable[[], None], Callable[[], None]], None]) -> None:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         released = self._ledger.release_leases()
-        threads = self._start_threads()
+        threads = self._start_threads(partial(_set_from_anywhere, loop, stopping))
         serving = [asyncio.create_task(listener.serve()) for listener in (self._public, self._admin)]
         try:
             await asyncio.gather(self._public.started.wait(), self._admin.started.wait())
@@ -99,11 +101,14 @@ class Daemon:
             with self._owed:
                 self._owed.notify_all()
             self._arrived.set()
+            deadline = loop.time() + STOP_WITHIN
             for thread in threads:
-                await asyncio.to_thread(thread.join, STOP_WITHIN)
+                await asyncio.to_thread(thread.join, max(0.0, deadline - loop.time()))
             log.info("daemon.stopped")
+        if self._failed:
+            raise CallbridgeError(f"{self._failed} failed; its trace is in the log")
 
-    def _start_threads(self) -> list[threading.Thread]:
+    def _start_threads(self, give_up: Callable[[], None]) -> list[threading.Thread]:
         parts = {
             "judge": partial(
                 judge.work, self._judge, self._arrived, self._wake_workers, self._stop, self._clock
@@ -115,10 +120,22 @@ class Daemon:
             f"deliver-{number}": partial(deliver.work, worker, self._owed, self._stop, self._clock)
             for number, worker in enumerate(self._workers)
         }
-        threads = [threading.Thread(target=part, name=name, daemon=True) for name, part in parts.items()]
+        threads = [
+            threading.Thread(target=self._guarded, args=(name, part, give_up), name=name, daemon=True)
+            for name, part in parts.items()
+        ]
         for thread in threads:
             thread.start()
         return threads
+
+    def _guarded(self, name: str, part: Callable[[], None], give_up: Callable[[], None]) -> None:
+        """A part that dies takes the daemon with it: half a daemon would look alive."""
+        try:
+            part()
+        except Exception:
+            log.exception("daemon.part_failed", part=name)
+            self._failed = name
+            give_up()
 
     def _wake_workers(self) -> None:
         with self._owed:
@@ -131,8 +148,9 @@ class Daemon:
             listener.hurry()
 
     def _sign_of_life(self) -> None:
-        if self._ledger.writable():
-            systemd.notify("WATCHDOG=1")
+        # A full disk is no reason to be restarted; a writer that does not answer is.
+        self._ledger.writable()
+        systemd.notify("WATCHDOG=1")
 
 
 def _set_from_anywhere(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
@@ -154,7 +172,8 @@ class _Listener:
 
     def __init__(self, app: Callable[..., Any], listen: Address) -> None:
         family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        # Named, because asyncio switches Nagle's delay off only for sockets that say they are TCP.
+        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((listen.host, listen.port))

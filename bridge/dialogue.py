@@ -77,7 +77,8 @@ def _merged(known: Turn, incoming: Turn) -> Turn:
         return known
     if known.is_unparsed:
         return incoming
-    learnt: dict[str, Any] = {name: getattr(incoming, name) for name in incoming.carried - known.carried}
+    told = {name: getattr(incoming, name) for name in incoming.carried - known.carried}
+    learnt: dict[str, Any] = {name: value for name, value in told.items() if value not in (None, "", ())}
     if known.time is None and incoming.time is not None:
         learnt["time"] = incoming.time
     unknown = incoming.extra.keys() - known.extra.keys()

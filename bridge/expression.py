@@ -52,6 +52,8 @@ class Template:
 
     source: str
     constant: bool
+    whole: bool = False
+    """Whether it is one expression and nothing else, which keeps its type."""
     reads: frozenset[tuple[str, str]] = frozenset()
     """The attributes that it reads, each with the name that has it."""
 
@@ -89,7 +91,7 @@ class Language:
         if all(expression is None for _, expression in parts):
             return Template(repr("".join(data for data, _ in parts)), constant=True)
         if len(parts) == 1:
-            return Template(f"({parts[0][1]})", constant=False, reads=reads)
+            return Template(f"({parts[0][1]})", constant=False, whole=True, reads=reads)
         pieces = [
             repr(data) if expression is None else f"(({expression})|{_TEXT})" for data, expression in parts
         ]

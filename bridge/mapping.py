@@ -151,6 +151,10 @@ class CompiledMapping:
             except ExpressionError as error:
                 problems.append(Problem(str(file.path), place, str(error), line=file.line(path)))
                 continue
+            if path[-1] == "when" and not template.whole:
+                message, remedy = "is no condition", "write one expression: {{ call.talk_seconds > 0 }}"
+                problems.append(Problem(str(file.path), place, message, remedy, file.line(path)))
+                continue
             self._places[place] = len(self._templates)
             self._templates.append(template)
         return problems
@@ -248,8 +252,8 @@ class CompiledMapping:
         if content in (None, ""):
             content = section.default
         content = json_value(content)
-        if section.limit is not None:
-            content = FILTERS["shorten"](content, section.limit)
+        if section.limit is not None and content is not None:
+            content = FILTERS["shorten"](as_text(content), section.limit)
         return content
 
 

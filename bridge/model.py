@@ -44,6 +44,7 @@ class Quarantined(StrEnum):
     UNIDENTIFIED = "unidentified"
     IDENTITY_CONFLICT = "identity_conflict"
     AMBIGUOUS = "ambiguous"
+    UNREADABLE = "unreadable"
 
 
 def stamp(moment: datetime) -> str:

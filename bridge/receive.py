@@ -90,7 +90,7 @@ class Door:
         try:
             source = self._admit(scope)
             body = await self._read(scope, receive)
-            await self._commits.file(self._arrival(source, body))
+            await self._commits.file(self._arrival(scope, source, body))
             status, text = source.status, source.body
             headers = [(b"content-type", b"text/plain")]
         except Refusal as refusal:
@@ -132,7 +132,7 @@ class Door:
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         headers = dict(scope["headers"])
-        too_large = Refusal(413, f"larger than {self._max_body} bytes")
+        too_large = Refusal(413, f"larger than {shown_size(self._max_body)}")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body:
             raise too_large
@@ -152,15 +152,14 @@ class Door:
                         break
         except TimeoutError:
             raise Refusal(408, "the body did not arrive in time") from None
-        body = b"".join(chunks)
-        if headers.get(b"content-encoding", b"").lower() in (b"gzip", b"x-gzip"):
-            return gunzip(body, self._max_body)
-        return body
+        return b"".join(chunks)
 
-    def _arrival(self, source: SourceDoor, body: bytes) -> Arrival:
+    def _arrival(self, scope: Scope, source: SourceDoor, body: bytes) -> Arrival:
         now = self._clock()
+        zipped = dict(scope["headers"]).get(b"content-encoding", b"").lower() in (b"gzip", b"x-gzip")
         try:
-            return arrival_of(source.name, Via.CALLBACK, body, now)
+            text = gunzip(body, self._max_body) if zipped else body
+            return arrival_of(source.name, Via.CALLBACK, text, now)
         except NotAnObject as error:
             return garbage(source.name, Via.CALLBACK, body, str(error), now)
 
@@ -246,17 +245,25 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def gunzip(body: bytes, limit: int) -> bytes:
-    """Unzip, but never more than `limit` bytes."""
-    unzip = zlib.decompressobj(wbits=31)
-    try:
-        text = unzip.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise Refusal(400, f"is no gzip: {error}") from error
-    if len(text) > limit:
-        raise Refusal(413, f"larger than {limit} bytes after gunzip")
-    if not unzip.eof:
-        raise Refusal(400, "the gzip ends too early")
+    """Unzip all members of a body, but never more than `limit` bytes of it."""
+    text = b""
+    while body:
+        unzip = zlib.decompressobj(wbits=31)
+        try:
+            text += unzip.decompress(body, limit + 1 - len(text))
+        except zlib.error as error:
+            raise NotAnObject(f"the body is no gzip: {error}") from error
+        if len(text) > limit:
+            raise Refusal(413, f"larger than {shown_size(limit)} after gunzip")
+        if not unzip.eof:
+            raise NotAnObject("the gzip ends too early")
+        body = unzip.unused_data
     return text
+
+
+def shown_size(count: int) -> str:
+    """Bytes as people write them."""
+    return f"{count / 2**20:.3g} MiB"
 
 
 def _one_of(token: bytes, valid: Sequence[bytes]) -> bool:

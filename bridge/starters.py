@@ -30,7 +30,7 @@ def starting_config() -> str:
         text = text.replace(f'{{ env = "{variable}" }}', f'{{ file = "{file}" }}')
     text = text.replace("sqlite:////var/lib/callbridge/ledger.db", "sqlite:///ledger.db")
     # Without real credentials the list API would only fail: the operator takes the # away.
-    start = text.index("[sources.main.api]")
+    start = text.index("\n[sources.main.api]") + 1
     end = text.index("\n\n", start)
     return text[:start] + re.sub(r"(?m)^(?=[^#\n])", "# ", text[start:end]) + text[end:]
 

@@ -139,7 +139,9 @@ class _Comparison:
         """Equal or missing stamps: the list's last word holds, and callbacks never flap it."""
         listed = self._incoming.via is Via.LIST
         if not self._is_news(self._different):
-            return self._repeated(set(self._carried), via=Via.LIST if listed else self._known.via)
+            holds = self._known.via is Via.LIST and not listed
+            taken = self._unsaid_since(self._incoming.stamp) if holds else set(self._carried)
+            return self._repeated(taken, via=Via.LIST if listed else self._known.via)
         if listed:
             return self._revised(set(self._carried), via=Via.LIST)
         if self._known.via is Via.LIST:

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from bridge.config import Config, load_config, resolve_secrets
 from bridge.errors import ConfigError, Problem
 from bridge.settings import SourceSettings
-from bridge.values import Address, parse_duration, parse_size, show_duration
 from bridge.tomlfile import load_toml
+from bridge.values import Address, parse_duration, parse_size, show_duration
 
 TOP = Path(__file__).parent.parent
 CANARY = "canary-9f3b71d2-secret"

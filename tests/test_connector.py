@@ -16,7 +16,7 @@ from starlette.routing import Route
 from bridge.connector import Connector, load_connector, shipped_connectors
 from bridge.crm import Crm, retry_after
 from bridge.deliver import Destination, Schedule, next_attempt_at
-from bridge.errors import ConfigError, DeliveryError, InDoubt, Permanent, Problem
+from bridge.errors import ConfigError, DeliveryError, InDoubt, Permanent, Problem, Transient
 from bridge.mapping import PlannedObject, load_mapping
 from bridge.sandbox.server import LocalServer
 from bridge.tomlfile import load_toml
@@ -246,13 +246,15 @@ def test_no_text_of_a_connector_shows_a_secret() -> None:
 # What an answer makes of it
 
 
-def refusal(answer: Callable[[Request], Response], secret: str = SECRET) -> DeliveryError:
+def refusal(
+    answer: Callable[[Request], Response], secret: str = SECRET, connector: Connector | None = None
+) -> DeliveryError:
     """What sending a contact to a CRM that answers so comes to."""
     contact = PlannedObject("contact", "contact", {"phone": f"+86{PHONE}"}, {}, {})
     app = Starlette(routes=[Route("/{path:path}", answer, methods=["PUT"])])
 
     def send(url: str) -> None:
-        with closing(Crm(shipped(), url, {"token": secret}, timeout=5)) as crm:
+        with closing(Crm(connector or shipped(), url, {"token": secret}, timeout=5)) as crm:
             crm.upsert(contact)
 
     with LocalServer(app) as server, pytest.raises(DeliveryError) as caught:
@@ -266,6 +268,30 @@ def test_an_answer_without_an_id_says_where_it_was_looked_for(body: object) -> N
     error = refusal(lambda _request: JSONResponse(body))
     assert isinstance(error, InDoubt)
     assert str(error) == "object contact: the answer carries no id at 'id'"
+
+
+@pytest.mark.parametrize(
+    ("status", "repeatable", "other"),
+    [
+        (429, Transient, Transient),
+        (503, Transient, Transient),
+        (500, Transient, InDoubt),
+        (502, Transient, InDoubt),
+        (408, Transient, InDoubt),
+        (302, Permanent, Permanent),
+        (400, Permanent, Permanent),
+        (403, Permanent, Permanent),
+    ],
+)
+def test_what_a_status_means_depends_on_whether_the_request_may_be_repeated(
+    tmp_path: Path, status: int, repeatable: type[DeliveryError], other: type[DeliveryError]
+) -> None:
+    path = tmp_path / "once.toml"
+    text = shipped_connectors()["sandbox"].read_text("utf-8")
+    path.write_text(text.replace(", idempotent = true", ""), "utf-8")
+    once = Connector(load_toml(path))
+    assert type(refusal(lambda _request: PlainTextResponse("no", status))) is repeatable
+    assert type(refusal(lambda _request: PlainTextResponse("no", status), connector=once)) is other
 
 
 def test_an_answer_that_is_no_json() -> None:

@@ -269,6 +269,11 @@ def test_a_failure_counts_only_where_its_value_is_needed(tmp_path: Path) -> None
         outcome(mapping, call_count=0)
 
 
+def test_a_field_may_be_called_when(tmp_path: Path) -> None:
+    mapping = mapping_of(tmp_path, ('x = "{{ call.score }}"', 'when = "now"'))
+    assert planned(mapping)["call"].fields == {"when": "now"}
+
+
 def test_half_surrogates_are_replaced(tmp_path: Path) -> None:
     half, whole = json.loads(r'["a\ud83db", "\ud83d\ude00"]')
     assert field(tmp_path, '"{{ record.mark }}"', mark=half) == "a?b"

@@ -10,6 +10,7 @@ from bridge.cli.looking import audit, calls_list, calls_show, deliveries_list, s
 from bridge.cli.output import ExitCode
 from bridge.cli.running import check, demo, init, run, simulate_crm, simulate_platform
 from bridge.errors import CallbridgeError, ConfigError
+from bridge.log import configure
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -45,6 +46,7 @@ simulate.add_command(simulate_crm)
 
 def main() -> None:
     """Run a command; every expected fault is a sentence on stderr and an exit code."""
+    configure("warning", "text")
     try:
         cli(standalone_mode=True)
     except ConfigError as error:

@@ -1,7 +1,9 @@
 """Commands that run something: the daemon, the demo, the sandboxes; and those that prepare it."""
 
+import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,8 +18,9 @@ from bridge.log import configure
 
 @click.command()
 @config_option
-def run(config_path: Path | None) -> None:
-    """The daemon: takes callbacks, delivers calls, until SIGTERM."""
+@json_option
+def run(config_path: Path | None, as_json: bool) -> None:
+    """The daemon: takes callbacks, delivers calls, until SIGTERM (with --json its log is JSON)."""
     # Loaded here, because looking at the ledger needs no web server.
     from bridge.daemon import Daemon, on_signals  # noqa: PLC0415
     from bridge.ledger import open_ledger  # noqa: PLC0415
@@ -25,7 +28,7 @@ def run(config_path: Path | None) -> None:
 
     config = read_config(config_path)
     secrets = resolve_secrets(config, os.environ)
-    configure(config.log.level, config.log.format)
+    configure(config.log.level, "json" if as_json else config.log.format)
     _warn(config, secrets)
     path = ledger_path(config)
     with OwnerLock(path):
@@ -81,9 +84,12 @@ def _shown(problem: Problem) -> dict[str, str | int | None]:
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path), default=".")
+@config_option
 @json_option
-def init(directory: Path, as_json: bool) -> None:
+def init(directory: Path, config_path: Path | None, as_json: bool) -> None:
     """Write a commented configuration, a starting mapping and generated secrets."""
+    if config_path is not None:
+        raise click.UsageError("init makes a configuration: name the directory instead")
     written = starters.write_all(directory)
     token = (directory / starters.CALLBACK_TOKEN).read_text("ascii").strip()
     lines = [
@@ -102,13 +108,14 @@ def init(directory: Path, as_json: bool) -> None:
 @click.option("--once", is_flag=True, help="Send one batch, print the balance, and exit (1: not balanced).")
 @click.option("--spoil", is_flag=True, help="With --once: delete a call in the CRM before the count.")
 @click.option("--count", default=220, show_default=True, help="Calls in the batch.")
+@config_option
 @json_option
-def demo(once: bool, spoil: bool, count: int, as_json: bool) -> None:
+def demo(once: bool, spoil: bool, count: int, config_path: Path | None, as_json: bool) -> None:
     """Platform, CRM and daemon on one screen, with nothing to set up."""
     from bridge.cli.looking import balance_lines  # noqa: PLC0415 -- a demo's start is not in a hurry
     from bridge.demo import Demo, watch  # noqa: PLC0415
 
-    configure("warning", "text")
+    del config_path  # accepted everywhere; the demo brings its own
     with Demo() as running:
         if not once:
             watch(running, click.echo)
@@ -123,18 +130,32 @@ def demo(once: bool, spoil: bool, count: int, as_json: bool) -> None:
 @click.option("--url", default="", help="The callback URL to push calls to.")
 @click.option("--rate", default=1.0, show_default=True, help="Calls a second to push; 0: only on demand.")
 @click.option("--seed", default=1, show_default=True, help="Which calls it makes up.")
-def simulate_platform(port: int, url: str, rate: float, seed: int) -> None:
+@config_option
+@json_option
+def simulate_platform(
+    port: int, url: str, rate: float, seed: int, config_path: Path | None, as_json: bool
+) -> None:
     """A call platform that pushes varied records, with its three tries."""
     from bridge.sandbox.serving import serve_platform  # noqa: PLC0415
 
-    serve_platform(port, url, rate, seed, lambda line: click.echo(line, err=True))
+    del config_path  # accepted everywhere; a sandbox needs none
+    serve_platform(port, url, rate, seed, partial(_announce, as_json))
 
 
 @click.command("crm")
 @click.option("--port", default=8490, show_default=True, help="Where it listens on 127.0.0.1.")
 @click.option("--token", help="The only bearer token that is taken (default: any).")
-def simulate_crm(port: int, token: str | None) -> None:
+@config_option
+@json_option
+def simulate_crm(port: int, token: str | None, config_path: Path | None, as_json: bool) -> None:
     """A CRM in memory, with idempotent upserts and faults on demand."""
     from bridge.sandbox.serving import serve_crm  # noqa: PLC0415
 
-    serve_crm(port, token, lambda line: click.echo(line, err=True))
+    del config_path  # accepted everywhere; a sandbox needs none
+    serve_crm(port, token, partial(_announce, as_json))
+
+
+def _announce(as_json: bool, url: str, line: str) -> None:
+    if as_json:
+        click.echo(json.dumps({"url": url}))
+    click.echo(line, err=True)

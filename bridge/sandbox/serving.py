@@ -8,18 +8,24 @@ from bridge.sandbox.platform import SandboxPlatform
 from bridge.sandbox.server import LocalServer
 
 
-def serve_crm(port: int, token: str | None, say: Callable[[str], None]) -> None:
+def serve_crm(port: int, token: str | None, say: Callable[[str, str], None]) -> None:
     """A CRM on loopback."""
     server = LocalServer(SandboxCrm(token).app, port=port)
-    say(f"sandbox CRM at {server.url}: GET /_contents shows what it holds, GET /_requests what was asked")
+    say(
+        server.url,
+        f"sandbox CRM at {server.url}: GET /_contents shows what it holds, GET /_requests what was asked",
+    )
     server.serve_forever()
 
 
-def serve_platform(port: int, url: str, rate: float, seed: int, say: Callable[[str], None]) -> None:
+def serve_platform(port: int, url: str, rate: float, seed: int, say: Callable[[str, str], None]) -> None:
     """A platform on loopback that pushes to `url`, `rate` calls a second."""
     platform = SandboxPlatform(url, seed=seed)
     server = LocalServer(platform.app, port=port)
-    say(f"sandbox platform at {server.url}: GET /_records shows its calls, POST /_push sends a batch")
+    say(
+        server.url,
+        f"sandbox platform at {server.url}: GET /_records shows its calls, POST /_push sends a batch",
+    )
     stop = threading.Event()
     pushing = threading.Thread(target=platform.run, args=(stop,), kwargs={"rate": rate}, daemon=True)
     if url and rate > 0:

@@ -38,7 +38,8 @@ class SqliteLedger:
         if not self._path.exists():
             raise LedgerUnusable(f"there is no ledger at {self._path}: `callbridge run` creates it")
         opening.check_owner(self._path)
-        opening.refuse_newer(self._reader, self._path)
+        with opening.usable(self._path):
+            opening.refuse_newer(self._reader, self._path)
 
     @property
     def _reader(self) -> sqlite3.Connection:

@@ -4,6 +4,8 @@ import fcntl
 import os
 import pwd
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -90,16 +92,17 @@ def prepare(path: Path, *, create: bool) -> None:
             raise LedgerUnusable(f"there is no ledger at {path}: `callbridge run` creates it")
         _create(path)
     check_owner(path)
-    try:
-        connection = connect(path)
-    except sqlite3.OperationalError as error:
-        raise LedgerUnusable(f"cannot open the ledger at {path}: {error}") from error
-    try:
+    with usable(path), closing(connect(path)) as connection:
         _migrate(connection, path)
+
+
+@contextmanager
+def usable(path: Path) -> Iterator[None]:
+    """What SQLite finds wrong with the file, as a sentence for the operator."""
+    try:
+        yield
     except sqlite3.DatabaseError as error:
         raise LedgerUnusable(f"cannot use the ledger at {path}: {error}") from error
-    finally:
-        connection.close()
 
 
 def _create(path: Path) -> None:

@@ -34,14 +34,15 @@ def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, 
     connection.execute(
         "INSERT INTO deliveries (call_id, destination, state, wanted, reason, changed_at)"
         " SELECT id, ?, 'skipped', revision, 'before this destination', ? FROM calls c"
-        " WHERE source = ? AND revision > 0 AND NOT EXISTS"
+        " WHERE source = ? AND NOT EXISTS"
         " (SELECT 1 FROM deliveries d WHERE d.call_id = c.id AND d.destination = ?)",
         (name, at, source, name),
     )
 
 
 def release_leases(connection: sqlite3.Connection) -> int:
-    """Leases of a daemon that is dead are simply due again."""
+    """Leases of a daemon that is dead are simply due again, and its runs asked for again."""
+    connection.execute("UPDATE runs SET state = 'requested' WHERE state = 'running'")
     return connection.execute(
         "UPDATE deliveries SET state = 'due', due_at = changed_at WHERE state = 'leased'"
     ).rowcount
@@ -166,7 +167,7 @@ def request_run(connection: sqlite3.Connection, kind: str, args: Mapping[str, An
 
 
 def take_run(connection: sqlite3.Connection, now: datetime) -> Row | None:
-    """The oldest open run; one left running by a dead daemon is taken up again."""
+    """The oldest requested run, now running."""
     row = connection.execute(
         "UPDATE runs SET state = 'running', started_at = ? WHERE id ="
         " (SELECT min(id) FROM runs WHERE state = 'requested') RETURNING *",

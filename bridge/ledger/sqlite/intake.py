@@ -213,7 +213,8 @@ WHERE id = ?
 def _write_state(connection: sqlite3.Connection, judgment: Judgment) -> None:
     known = judgment.known
     updated_at = None if known.stamp is None else stamp(datetime.fromtimestamp(known.stamp, UTC))
-    older = {name: at for name, at in known.stamps.items() if at != known.stamp}
+    # A field that was said to be empty may be in the stamps alone; its word counts all the same.
+    older = {name: at for name, at in known.stamps.items() if at != known.stamp or name not in known.values}
     stamps = json.dumps(older, separators=(",", ":")) if older else None
     if judgment.unchanged:
         connection.execute(
@@ -278,17 +279,20 @@ def owe(connection: sqlite3.Connection, judgment: Judgment, destination: str, no
 def set_aside(
     connection: sqlite3.Connection, pending: Pending, reason: str, destinations: Destinations, now: datetime
 ) -> None:
-    """A record that cannot be judged: kept, its receipt closed, its deliveries parked."""
+    """A record that cannot be judged: quarantined; a call of which nothing else is known is parked."""
     at = stamp(now)
     connection.execute(
         "UPDATE receipts SET verdict = ?, flags = 'unreadable' WHERE id = ?",
         (Verdict.QUARANTINED, pending.receipt_id),
     )
+    connection.execute("DELETE FROM payloads WHERE receipt_id = ?", (pending.receipt_id,))
+    arrival = Arrival(pending.source, pending.via, pending.received_at, pending.payload)
+    quarantine(connection, arrival, Quarantined.UNREADABLE, reason)
+    if connection.execute("SELECT revision FROM calls WHERE id = ?", (pending.call_id,)).fetchone()[0]:
+        return
     for destination in destinations.get(pending.source, ()):
         connection.execute(
             "INSERT INTO deliveries (call_id, destination, state, wanted, reason, cause, changed_at)"
-            " VALUES (?, ?, 'parked', 0, ?, 'unreadable record', ?)"
-            " ON CONFLICT (call_id, destination) DO UPDATE SET state = 'parked', due_at = NULL,"
-            " reason = excluded.reason, cause = excluded.cause, changed_at = excluded.changed_at",
+            " VALUES (?, ?, 'parked', 0, ?, 'unreadable record', ?) ON CONFLICT DO NOTHING",
             (pending.call_id, destination, reason, at),
         )

@@ -83,7 +83,7 @@ def source_counts(connection: sqlite3.Connection, source: str, window: Window) -
     ).fetchone()[0]
     waiting = connection.execute(
         "SELECT count(*) FROM quarantine"
-        " WHERE source = ? AND state = 'waiting' AND reason <> 'not_an_object'",
+        " WHERE source = ? AND state = 'waiting' AND reason NOT IN ('not_an_object', 'unreadable')",
         (source,),
     ).fetchone()[0]
     return {"ledger": calls, "quarantined": waiting, "erased": 0}

@@ -74,6 +74,8 @@ class Writer:
 def commit_group(connection: sqlite3.Connection, group: list[tuple[Work, Future[Any]]]) -> None:
     """Run a group in one transaction and end its futures after the commit."""
     outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+    # From here on nobody can take the work back, so that its future can be ended.
+    group = [(work, future) for work, future in group if future.set_running_or_notify_cancel()]
     try:
         connection.execute("BEGIN IMMEDIATE")
         outcomes.extend(_run(connection, work, future) for work, future in group)
