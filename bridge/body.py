@@ -152,4 +152,14 @@ def _finite(digits: str) -> float | str:
     return number if math.isfinite(number) else digits
 
 
-_LENIENT = json.JSONDecoder(strict=False, parse_constant=_refuse_constant, parse_float=_finite)
+def _whole(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        # More digits than Python converts: nobody counts with it, but it is kept.
+        return digits
+
+
+_LENIENT = json.JSONDecoder(
+    strict=False, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole
+)

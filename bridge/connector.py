@@ -9,15 +9,12 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bridge.errors import ConfigError, Problem, did_you_mean
+from bridge.errors import ConfigError, Permanent, Problem, did_you_mean
 from bridge.expression import ExpressionError, Fields, Language, Template
 from bridge.tomlfile import KeyPath, TomlFile, load_toml
 from bridge.validation import validate
 
-LANGUAGE = Language(
-    {"secrets": None, "key": None, "fields": frozenset(), "id": frozenset(), "to": frozenset({"id", "key"})},
-    {"path": lambda value: quote(str(value), safe="")},
-)
+FILTERS = {"path": lambda value: quote(str(value), safe="")}
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -97,16 +94,25 @@ class Connector:
         section = validate(ConnectorFile, file)
         self.name = section.name
         self.secrets = tuple(section.secrets)
+        self._language = Language({"secrets": frozenset(self.secrets)}, FILTERS)
         self._headers = {
-            name: self._template(("auth", "headers", name), text)
+            name: self._template(self._language, ("auth", "headers", name), text)
             for name, text in section.auth.headers.items()
         }
         self.objects = {
             name: ObjectType(
                 key=tuple(written.key),
-                upsert=self._request(("objects", name, "upsert"), written.upsert),
+                upsert=self._request(
+                    Language({"key": frozenset(written.key), "fields": frozenset()}, FILTERS),
+                    ("objects", name, "upsert"),
+                    written.upsert,
+                ),
                 link={
-                    link: self._request(("objects", name, "link", link), request)
+                    link: self._request(
+                        Language({"key": frozenset(written.key), "to": frozenset({"id", "key"})}, FILTERS),
+                        ("objects", name, "link", link),
+                        request,
+                    )
                     for link, request in written.link.items()
                 },
             )
@@ -117,32 +123,40 @@ class Connector:
 
     def headers(self, secrets: Mapping[str, str]) -> dict[str, str]:
         """The headers that authenticate a request."""
-        values = LANGUAGE.compile(list(self._headers.values()))({"secrets": Fields(secrets)})
-        return {name: str(value) for name, value in zip(self._headers, values, strict=True)}
+        values = self._language.compile(list(self._headers.values()))({"secrets": Fields(secrets)})
+        headers = {name: str(value) for name, value in zip(self._headers, values, strict=True)}
+        for name, value in headers.items():
+            # The client's own complaint would quote the secret.
+            if not (value.isascii() and value.isprintable()):
+                raise Permanent(
+                    f"the header {name} cannot be sent: a secret in it has a line break or a character"
+                    " that is not ASCII. Check the destination's secrets"
+                )
+        return headers
 
-    def _template(self, path: KeyPath, text: str) -> Template:
+    def _template(self, language: Language, path: KeyPath, text: str) -> Template:
         try:
-            return LANGUAGE.parse(text)
+            return language.parse(text)
         except ExpressionError as error:
             place = ".".join(str(part) for part in path)
             line = self._file.line(path)
             self._problems.append(Problem(str(self._file.path), place, str(error), line=line))
             return Template("none", constant=True)
 
-    def _request(self, path: KeyPath, section: RequestSection) -> Request:
-        templates = [self._template((*path, "path"), section.path)]
-        templates += [self._template((*path, "json"), text) for text in _texts(section.json_)]
-        return Request(section, LANGUAGE.compile(templates))
+    def _request(self, language: Language, path: KeyPath, section: RequestSection) -> Request:
+        texts = [((*path, "path"), section.path), *_texts((*path, "json"), section.json_)]
+        templates = [self._template(language, place, text) for place, text in texts]
+        return Request(section, language.compile(templates))
 
 
-def _texts(body: Any) -> list[str]:
+def _texts(path: KeyPath, body: Any) -> list[tuple[KeyPath, str]]:
     """The texts of a body, depth first, in the order in which `_fill` puts them back."""
     if isinstance(body, str):
-        return [body]
+        return [(path, body)]
     if isinstance(body, dict):
-        return [text for value in body.values() for text in _texts(value)]
+        return [text for name, value in body.items() for text in _texts((*path, name), value)]
     if isinstance(body, list):
-        return [text for value in body for text in _texts(value)]
+        return [text for place, value in enumerate(body) for text in _texts((*path, place), value)]
     return []
 
 

@@ -4,10 +4,12 @@ A pool that many workers share is ten times slower and leaks its slots on cancel
 so nothing is shared and nothing is cancelled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
@@ -18,6 +20,8 @@ from bridge.phone import mask_phones_in
 
 # A refusal is shown with this much of its body: enough to name the field, not a page of HTML.
 _EXCERPT = 300
+# More is a mistake of the CRM, and would leave the calendar.
+_LONGEST_RETRY_AFTER = 86400.0
 
 
 class Crm:
@@ -27,6 +31,7 @@ class Crm:
         self, connector: Connector, base_url: str, secrets: Mapping[str, str], timeout: float
     ) -> None:
         self._connector = connector
+        self._secrets = tuple(value for value in secrets.values() if value)
         self._client = httpx.Client(
             base_url=base_url,
             headers=connector.headers(secrets),
@@ -58,7 +63,7 @@ class Crm:
 
     def _send(self, request: Request, names: Mapping[str, Any], what: str) -> Any:
         path, body = request.render(names)
-        shown = f"{what}: {request.section.method} {mask_phones_in(path)}"
+        shown = f"{what}: {request.section.method} {mask_phones_in(unquote(path))}"
         try:
             response = self._client.request(request.section.method, path, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
@@ -70,19 +75,22 @@ class Crm:
             if request.section.idempotent:
                 raise Transient(message, cause="the CRM did not answer") from error
             raise InDoubt(message, cause="the CRM did not answer") from error
-        judge_answer(response, shown, idempotent=request.section.idempotent)
+        judge_answer(response, shown, self._secrets, idempotent=request.section.idempotent)
         try:
             return response.json() if response.content else None
         except ValueError as error:
             raise InDoubt(f"{shown}: answered {response.status_code} with a body that is no JSON") from error
 
 
-def judge_answer(response: httpx.Response, shown: str, *, idempotent: bool) -> None:
+def judge_answer(response: httpx.Response, shown: str, secrets: Iterable[str], *, idempotent: bool) -> None:
     """Sort an answer: fine, worth another try, or a refusal that a person must look at."""
     status = response.status_code
     if response.is_success:
         return
-    excerpt = mask_phones_in(" ".join(response.text[:_EXCERPT].split()))
+    text = response.text
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    excerpt = mask_phones_in(" ".join(text[:_EXCERPT].split()))
     message = f"{shown} answered {status}: {excerpt}".rstrip(": ")
     cause = f"{shown.split(':', 1)[0]}: answered {status}"
     if status in (429, 503):
@@ -102,11 +110,13 @@ def retry_after(response: httpx.Response, now: datetime) -> float | None:
     if not text:
         return None
     try:
-        return max(0.0, float(text))
+        seconds = float(text)
+        return min(max(0.0, seconds), _LONGEST_RETRY_AFTER) if isfinite(seconds) else None
     except ValueError:
         pass
     try:
         at = parsedate_to_datetime(text)
     except ValueError:
         return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
+    seconds = (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds()
+    return min(max(0.0, seconds), _LONGEST_RETRY_AFTER)

@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -27,6 +27,7 @@ from bridge.errors import DeliveryError, InDoubt, LedgerError, Transient
 from bridge.ledger import Ledger
 from bridge.mapping import CompiledMapping, MappingFault, Plan, Skip
 from bridge.model import DeliveryState, Lease, Sent, Settlement
+from bridge.phone import mask_phones_in
 
 T = TypeVar("T")
 log = structlog.get_logger("bridge.deliver")
@@ -62,7 +63,7 @@ class Destination:
     mapping: CompiledMapping
     connector: Connector
     base_url: str
-    secrets: Mapping[str, str]
+    secrets: Mapping[str, str] = field(repr=False)
     timeout: float
 
 
@@ -126,7 +127,9 @@ class Worker:
             # A fault of ours must not crash-loop on one row: it waits for a person, its trace in the log.
             log.exception("delivery.fault", **_names(lease))
             settlement = Settlement(
-                DeliveryState.PARKED, f"a fault in callbridge: {error!r}", "a fault in callbridge"
+                DeliveryState.PARKED,
+                f"a fault in callbridge: {mask_phones_in(repr(error))}",
+                "a fault in callbridge",
             )
         self._ledger.settle(lease, settlement, started_at=now, now=self._clock())
         log.info(
@@ -148,15 +151,16 @@ class Worker:
         try:
             plan = destination.mapping.plan(call, origin.zone, origin.country)
         except MappingFault as fault:
-            return Settlement(DeliveryState.PARKED, f"mapping: {fault}", f"mapping: {fault}")
+            reason = mask_phones_in(f"mapping: {fault}")
+            return Settlement(DeliveryState.PARKED, reason, reason)
         if isinstance(plan, Skip):
             return Settlement(DeliveryState.SKIPPED, plan.rule)
         return self._send_all(lease, plan)
 
     def _send_all(self, lease: Lease, plan: Plan) -> Settlement:
-        crm = self._crm(lease.destination)
         sent: dict[str, Sent] = {}
         try:
+            crm = self._crm(lease.destination)
             for planned in plan.objects:
                 crm_id = self._quickly(partial(crm.upsert, planned))
                 sent[planned.name] = Sent(planned.name, planned.type, planned.key_text, crm_id)

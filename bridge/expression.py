@@ -8,17 +8,23 @@ All expressions of one mapping are compiled into a single one: the cost of an ev
 is the context that is built for it, not the expression.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 from jinja2 import Undefined, nodes
+from jinja2.environment import TemplateExpression
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bridge.errors import did_you_mean
 
 _TEXT = "_text"
+_FAILURES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_BRACES = re.compile(r"\{[{%#]")
 
 
 class ExpressionError(ValueError):
@@ -58,6 +64,42 @@ class Template:
     """The attributes that it reads, each with the name that has it."""
 
 
+class _Environment(ImmutableSandboxedEnvironment):
+    """Refuses what would eat the machine, also while constants are folded at load."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" or not isinstance(left, int | float) or not isinstance(right, int | float):
+            raise ExpressionError(f"{operator} is only for multiplying numbers")
+        return super().call_binop(context, operator, left, right)
+
+
+# Jinja's own turn null into the word "None".
+_TEXT_FILTERS = [
+    "capitalize",
+    "lower",
+    "replace",
+    "string",
+    "title",
+    "trim",
+    "truncate",
+    "upper",
+    "urlencode",
+]
+
+
+def _null_stays_null(text_filter: Callable[..., Any]) -> Callable[..., Any]:
+    # What jinja2 passes first (environment, eval context) is not the value: it is the last of those.
+    place = 1 if hasattr(text_filter, "jinja_pass_arg") else 0
+
+    @wraps(text_filter)
+    def filtered(*args: Any, **more: Any) -> Any:
+        return None if args[place] is None else text_filter(*args, **more)
+
+    return filtered
+
+
 class Language:
     """The names and filters that one kind of file may use.
 
@@ -70,7 +112,9 @@ class Language:
         filters: Mapping[str, Callable[..., Any]],
     ) -> None:
         self._names = names
-        self._environment = ImmutableSandboxedEnvironment(undefined=Undefined, autoescape=False)
+        self._environment = _Environment(undefined=Undefined, autoescape=False, keep_trailing_newline=True)
+        for name in _TEXT_FILTERS:
+            self._environment.filters[name] = _null_stays_null(self._environment.filters[name])
         self._environment.filters.update(filters)
         self._environment.filters[_TEXT] = as_text
         # `{% … %}` would make a program of a mapping; Jinja's globals have no use here.
@@ -82,6 +126,9 @@ class Language:
         Raises:
             ExpressionError: with the nearest right name.
         """
+        if not _BRACES.search(text):
+            # Jinja's lexer would change its line ends.
+            return Template(repr(text), constant=True)
         parts = self._split(text)
         reads = frozenset(
             read for _, expression in parts if expression is not None for read in self._check(expression)
@@ -126,8 +173,12 @@ class Language:
             tree = self._environment.parse("{{ " + expression + " }}")
         except TemplateSyntaxError as error:
             raise ExpressionError(error.message or "cannot be read") from error
+        for access in tree.find_all(nodes.Getattr):
+            if access.attr.startswith("_"):
+                raise ExpressionError(f'"{access.attr}" is no name here: write ["{access.attr}"] for a field')
         for called in tree.find_all(nodes.Filter):
             _known("filter", called.name, self._environment.filters)
+            self._check_named(called)
         for test in tree.find_all(nodes.Test):
             _known("test", test.name, self._environment.tests)
         for name in tree.find_all(nodes.Name):
@@ -139,18 +190,41 @@ class Language:
                 _known("value", f"{owner}.{attribute}", [f"{owner}.{option}" for option in known])
         return reads
 
+    def _compile(self, source: str) -> TemplateExpression:
+        """What Jinja's `compile_expression` does, with null as nothing in `a ~ b`."""
+        parser = Parser(self._environment, source, state="variable")
+        expression = parser.parse_expression()
+        if not parser.stream.eos:
+            raise TemplateSyntaxError("cannot be read to its end", parser.stream.current.lineno)
+        for joined in expression.find_all(nodes.Concat):
+            joined.nodes = [nodes.Filter(part, _TEXT, [], [], None, None) for part in joined.nodes]
+        body = nodes.Assign(nodes.Name("result", "store"), expression, lineno=1)
+        expression.set_environment(self._environment)
+        template = self._environment.from_string(nodes.Template([body], lineno=1))
+        return TemplateExpression(template, undefined_to_none=False)
+
+    def _check_named(self, called: nodes.Filter) -> None:
+        """`map("upper")` names a filter, `select("even")` a test."""
+        first = called.args[0] if called.args else None
+        if not isinstance(first, nodes.Const):
+            return
+        if called.name == "map":
+            _known("filter", first.value, self._environment.filters)
+        elif called.name in {"select", "reject"}:
+            _known("test", first.value, self._environment.tests)
+
     def compile(self, templates: Sequence[Template]) -> Callable[[Mapping[str, Any]], list[Any]]:
         """One function from names to the values of all templates, undefined ones as None."""
         source = "[" + ", ".join(template.source for template in templates) + "]"
         try:
-            compiled = self._environment.compile_expression(source, undefined_to_none=False)
+            compiled = self._compile(source)
         except TemplateError as error:
             raise ExpressionError(str(error)) from error
 
         def evaluate(names: Mapping[str, Any]) -> list[Any]:
             try:
                 values: list[Any] = compiled(names) or []
-            except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            except (TemplateError, *_FAILURES) as error:
                 raise ExpressionError(str(error)) from error
             return [None if isinstance(value, Undefined) else value for value in values]
 

@@ -7,11 +7,12 @@ what the CRM should hold, or the rule that keeps the call out. Nothing is sent h
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from bridge.call import CALL_FIELDS, Call
 from bridge.errors import ConfigError, Problem, did_you_mean
@@ -20,8 +21,15 @@ from bridge.filters import FILTERS
 from bridge.tomlfile import KeyPath, TomlFile, load_toml
 from bridge.validation import validate
 
-Scalar = str | int | float | bool
-LANGUAGE = Language({"call": frozenset(CALL_FIELDS), "record": None}, FILTERS)
+
+def _scalar(value: object) -> object:
+    if not isinstance(value, str | int | float | bool):
+        raise ValueError("should be text, a number, true or false")  # noqa: TRY004 -- pydantic's way
+    return value
+
+
+Scalar = Annotated[Any, AfterValidator(_scalar)]
+LANGUAGE = Language({"call": frozenset(CALL_FIELDS) - {"record"}, "record": None}, FILTERS)
 
 
 class _Section(BaseModel):
@@ -151,7 +159,7 @@ class CompiledMapping:
             except ExpressionError as error:
                 problems.append(Problem(str(file.path), place, str(error), line=file.line(path)))
                 continue
-            if path[-1] == "when" and not template.whole:
+            if len(path) == 3 and path[-1] == "when" and not template.whole:
                 message, remedy = "is no condition", "write one expression: {{ call.talk_seconds > 0 }}"
                 problems.append(Problem(str(file.path), place, message, remedy, file.line(path)))
                 continue
@@ -169,6 +177,8 @@ class CompiledMapping:
                 if target not in names:
                     message = f'there is no object "{target}" to link to'
                     remedy = did_you_mean(target, names)
+                elif target == name:
+                    message, remedy = f'"{name}" cannot be linked to itself', "name another object"
                 elif names.index(target) >= names.index(name):
                     message = f'"{target}" comes after "{name}", so it cannot be linked yet'
                     remedy = f"move [objects.{target}] before [objects.{name}]"
@@ -226,7 +236,7 @@ class CompiledMapping:
         place = f"objects.{name}"
         if section.when is not None and not value(f"{place}.when"):
             return None
-        key = {part: json_value(value(f"{place}.key.{part}")) for part in section.key}
+        key = {part: self._json(f"{place}.key.{part}", value(f"{place}.key.{part}")) for part in section.key}
         missing = [part for part, content in key.items() if content in (None, "")]
         if missing:
             if section.on_missing_key == "park":
@@ -251,10 +261,16 @@ class CompiledMapping:
             content = section.map.get(code)
         if content in (None, ""):
             content = section.default
-        content = json_value(content)
-        if section.limit is not None and content is not None:
+        content = self._json(place, content)
+        if section.limit is not None and isinstance(content, str | list):
             content = FILTERS["shorten"](as_text(content), section.limit)
         return content
+
+    def _json(self, place: str, content: Any) -> Any:
+        try:
+            return json_value(content)
+        except MappingFault as fault:
+            raise MappingFault(f"{place} in {self.path.name}: {fault}") from fault
 
 
 def load_mapping(path: Path) -> CompiledMapping:
@@ -301,6 +317,8 @@ def json_value(value: Any) -> Any:
     Raises:
         MappingFault: a value that is no data, such as a whole turn.
     """
+    if isinstance(value, float) and not isfinite(value):
+        raise MappingFault(f"{value} is no value for a field")
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
@@ -310,5 +328,5 @@ def json_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [json_value(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(name): json_value(item) for name, item in value.items()}
+        return {json_value(str(name)): json_value(item) for name, item in value.items()}
     raise MappingFault(f"a {type(value).__name__} is no value for a field: use a filter, such as transcript")

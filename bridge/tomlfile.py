@@ -79,6 +79,9 @@ class Written:
         for part in path:
             if part == "[key]" or (isinstance(part, int) and not isinstance(node, list)):
                 continue
+            if isinstance(part, str) and node is not None and not isinstance(node, dict):
+                # One value stands for a table with only that key.
+                continue
             real = (*real, part)
             if isinstance(node, list) and isinstance(part, int) and part < len(node):
                 node = node[part]

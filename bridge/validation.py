@@ -67,14 +67,14 @@ def has_parts(kind: Any) -> bool:
 
 def one_of(kind: Any) -> Any:
     """The kind of a list's elements: one of them may stand for the list."""
-    return _bare(get_args(kind)[0]) if get_origin(kind) is tuple else kind
+    return _bare(get_args(kind)[0]) if get_origin(kind) in {tuple, list} else kind
 
 
 def kind_at(root: type[BaseModel], path: KeyPath) -> Any:
     """The kind of value the models hold at a path; None where they know none."""
     kind: Any = root
     for part in path:
-        if get_origin(kind) is tuple and isinstance(part, int):
+        if get_origin(kind) in {tuple, list} and isinstance(part, int):
             kind = one_of(kind)
             continue
         kind = one_of(kind)

@@ -92,6 +92,11 @@ def test_json_that_one_parser_alone_would_refuse(text: bytes, expected: dict[str
     assert parse_object(text) == expected
 
 
+@pytest.mark.parametrize("digits", ["1e999", "-1e999", "9" * 5000])
+def test_a_number_that_nothing_can_hold_is_kept_by_its_digits(digits: str) -> None:
+    assert parse_object(f'{{"a": {digits}}}'.encode()) == {"a": digits}
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -99,10 +104,8 @@ def test_json_that_one_parser_alone_would_refuse(text: bytes, expected: dict[str
         b"[]",
         b'{"a": NaN}',
         b'{"a": -Infinity}',
-        b'{"a": 1e999}',
         b'{"a": NaN, "b": "\\ud83d"}',
         b'{"a": 1} x',
-        b'{"a": ' + b"1" * 5000 + b"}",
         b"\xff{}",
     ],
 )

@@ -336,7 +336,6 @@ def test_a_record_is_read_however_it_is_wrapped(door: Served, body: bytes, heade
         BODY + b"x",
         b"\xff\xfe\x00",
         b'{"uuid": NaN}',
-        b'{"uuid": ' + b"9" * 4000 + b"e999}",
         b"data=garbage",
     ],
 )

@@ -92,7 +92,15 @@ class SqliteLedger:
         if not deliveries.any_due(self._reader, now):
             return None
         row = self._write().run(lambda c: deliveries.lease(c, destinations, now))
-        return None if row is None else deliveries.lease_of(row)
+        if row is None:
+            return None
+        try:
+            return deliveries.lease_of(row)
+        except Exception as error:  # noqa: BLE001 -- whatever is wrong with it
+            # A damaged row must not stop the worker, nor stay leased.
+            reason = f"the stored record cannot be read: {error}"
+            self._write().run(lambda c: deliveries.park(c, row["id"], reason, now))
+            return self.lease(destinations, now)
 
     def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
         self._write().run(lambda c: deliveries.settle(c, lease, settlement, started_at, now))

@@ -20,14 +20,17 @@ def start_destinations(connection: sqlite3.Connection, destinations: Destination
     """Register destinations; the calls that were there before a later one are skipped for it."""
     at = stamp(now)
     fresh = connection.execute("SELECT NOT EXISTS (SELECT 1 FROM calls)").fetchone()[0]
-    for source, names in destinations.items():
-        for name in names:
-            added = connection.execute(
-                "INSERT INTO destinations VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (name, at, None if fresh else at),
-            ).rowcount
-            if not fresh or not added:
-                _skip_earlier_calls(connection, source, name, at)
+    routes = {(source, name) for source, names in destinations.items() for name in names}
+    known = {(row[0], row[1]) for row in connection.execute("SELECT source, destination FROM routes")}
+    for source, name in sorted(routes - known):
+        connection.execute(
+            "INSERT INTO destinations VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            (name, at, None if fresh else at),
+        )
+        if not fresh:
+            _skip_earlier_calls(connection, source, name, at)
+    connection.execute("DELETE FROM routes")
+    connection.executemany("INSERT INTO routes VALUES (?, ?)", sorted(routes))
 
 
 def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, at: str) -> None:
@@ -35,7 +38,9 @@ def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, 
         "INSERT INTO deliveries (call_id, destination, state, wanted, reason, changed_at)"
         " SELECT id, ?, 'skipped', revision, 'before this destination', ? FROM calls c"
         " WHERE source = ? AND NOT EXISTS"
-        " (SELECT 1 FROM deliveries d WHERE d.call_id = c.id AND d.destination = ?)",
+        " (SELECT 1 FROM deliveries d WHERE d.call_id = c.id AND d.destination = ?)"
+        # What still waits for its verdict is delivered or skipped by it.
+        " AND NOT EXISTS (SELECT 1 FROM receipts r WHERE r.call_id = c.id AND r.verdict IS NULL)",
         (name, at, source, name),
     )
 
@@ -91,6 +96,15 @@ def lease_of(row: sqlite3.Row) -> Lease:
         attempt=row["tries"] + 1,
         owed_at=moment(row["owed_at"]),
         values=state_of(row),
+    )
+
+
+def park(connection: sqlite3.Connection, delivery_id: int, reason: str, now: datetime) -> None:
+    """A leased delivery that cannot even be attempted waits for a person."""
+    connection.execute(
+        "UPDATE deliveries SET state = 'parked', due_at = NULL, reason = ?, cause = 'unreadable record',"
+        " changed_at = ? WHERE id = ? AND state = 'leased'",
+        (reason, stamp(now), delivery_id),
     )
 
 

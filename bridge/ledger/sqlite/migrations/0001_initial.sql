@@ -78,6 +78,13 @@ CREATE TABLE destinations (
     since TEXT                          -- calls older than this were there before it
 ) STRICT;
 
+-- Which source's calls went where when the daemon last started.
+CREATE TABLE routes (
+    source TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    PRIMARY KEY (source, destination)
+) STRICT, WITHOUT ROWID;
+
 -- One call to one destination.
 CREATE TABLE deliveries (
     id INTEGER PRIMARY KEY,
