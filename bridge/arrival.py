@@ -2,12 +2,14 @@
 
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from bridge.body import MAX_DEPTH, parse_object, read_json_text
 from bridge.identity import IdentityConflict, names_of
-from bridge.model import Arrival, Quarantined, Via
+from bridge.model import Arrival, Quarantined, Via, stamp
+from bridge.record import parse_time
 
 
 class Head(msgspec.Struct):
@@ -15,9 +17,13 @@ class Head(msgspec.Struct):
 
     uuid: Any = None
     base_info: Any = None
+    sn: Any = None
+    started_at: Any = None
+    created_at: Any = None
 
 
 _DECODER = msgspec.json.Decoder(Head)
+_LONGEST_SN = 1000
 
 
 def read_head(text: bytes) -> Head:
@@ -30,26 +36,50 @@ def read_head(text: bytes) -> Head:
         # What msgspec refuses may be JSON all the same: half surrogates, raw control characters.
         pass
     record = parse_object(text)
-    return Head(record.get("uuid"), record.get("base_info"))
+    return Head(**{name: record.get(name) for name in Head.__struct_fields__})
 
 
-def arrival_of(source: str, via: Via, body: bytes, now: datetime) -> Arrival:
-    """File a body under its call's names, or say why that cannot be.
+def arrival_of(source: str, via: Via, body: bytes, now: datetime, zone: ZoneInfo) -> Arrival:
+    """A body as the ledger files it: its call's names, or `sn` and time, or why neither.
 
     Raises:
         NotAnObject: the body holds no JSON object.
     """
     text = read_json_text(body)
     head = read_head(text)
+    started_at, created_at = parse_time(head.started_at, zone), parse_time(head.created_at, zone)
+    names: tuple[str, ...] = ()
+    trouble, detail = None, ""
     try:
         names = names_of(head.uuid, head.base_info)
     except IdentityConflict as conflict:
-        trouble = Quarantined.IDENTITY_CONFLICT
-        return Arrival(source, via, now, text, trouble=trouble, detail=str(conflict))
-    if not names:
-        trouble = Quarantined.UNIDENTIFIED
-        return Arrival(source, via, now, text, trouble=trouble, detail="no uuid and no base_info")
-    return Arrival(source, via, now, text, names)
+        trouble, detail = Quarantined.IDENTITY_CONFLICT, str(conflict)
+    return Arrival(
+        source,
+        via,
+        now,
+        text,
+        names,
+        trouble,
+        detail,
+        sn=_sn(head.sn),
+        started_at=None if started_at is None else stamp(started_at),
+        created_at=None if created_at is None else stamp(created_at),
+        local_time=_local(started_at or created_at, zone) if not names else "",
+    )
+
+
+def _sn(value: Any) -> str | None:
+    if value is None or isinstance(value, bool | list | dict):
+        return None
+    # Half a surrogate pair is no UTF-8, and no ledger stores it.
+    text = str(value).strip()[:_LONGEST_SN].encode("utf-8", "backslashreplace").decode()
+    return text or None
+
+
+def _local(moment: datetime | None, zone: ZoneInfo) -> str:
+    """A time as the platform writes it."""
+    return "" if moment is None else f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S}"
 
 
 def garbage(source: str, via: Via, body: bytes, reason: str, now: datetime) -> Arrival:

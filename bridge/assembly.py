@@ -125,6 +125,7 @@ def source_doors(config: Config, secrets: Secrets) -> dict[str, SourceDoor]:
         source: SourceDoor(
             name=source,
             tokens=tuple(token.encode() for token in secrets.callback_tokens[source]),
+            zone=settings.timezone,
             allow=settings.allow,
             status=settings.ack.status,
             body=settings.ack.body.encode(),

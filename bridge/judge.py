@@ -2,18 +2,20 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import structlog
 
 from bridge.body import parse_object
 from bridge.call import Call
 from bridge.errors import LedgerError
 from bridge.ledger import Destinations, Ledger
-from bridge.model import Columns, Judgment, Known, Pending, stamp
-from bridge.verdict import read_incoming, rule
+from bridge.model import Columns, Judgment, Known, Pending, Verdict, stamp
+from bridge.verdict import STAMP, Incoming, first, read_incoming, read_stamp, rule
 
 log = structlog.get_logger("bridge.judge")
 
@@ -52,36 +54,37 @@ class Judge:
         pending = self._ledger.waiting(GROUP)
         judgments: list[Judgment] = []
         unreadable: list[tuple[Pending, str]] = []
-        latest: dict[int, Known] = {}
+        latest: dict[int, Judgment | Pending] = {}
         for receipt in pending:
-            known = latest.get(receipt.call_id, receipt.known)
             try:
-                judgment = self._judge(replace(receipt, known=known))
+                judgment = self._judge(receipt, latest)
             except Exception as error:
                 # One record that trips us must not hold up the door: it waits for a person.
                 log.exception("receipt.unreadable", source=receipt.source, call=receipt.key)
                 unreadable.append((receipt, f"the record cannot be read: {error}"))
                 continue
             judgments.append(judgment)
-            latest[receipt.call_id] = judgment.known
+            latest[receipt.call_id] = receipt if judgment.verdict is Verdict.NEW else judgment
         if judgments:
             self._ledger.judge(judgments, self._destinations, now)
         for receipt, reason in unreadable:
             self._ledger.set_aside(receipt, reason, self._destinations, now)
         return len(pending)
 
-    def _judge(self, receipt: Pending) -> Judgment:
+    def _judge(self, receipt: Pending, latest: Mapping[int, Judgment | Pending]) -> Judgment:
+        """The verdict on one receipt; `latest` is what earlier ones of this step made of its call."""
         rules = self._sources.get(receipt.source) or _UNCONFIGURED
-        record = parse_object(receipt.payload)
-        incoming = read_incoming(record, receipt.via, rules.zone, receipt.received_at)
-        ruling = rule(receipt.known, incoming, rules.reads, rules.zone)
-        call = Call.of(
-            ruling.known.values,
-            key=receipt.key,
-            source=receipt.source,
-            zone=rules.zone,
-            country=rules.country,
-        )
+        before = latest.get(receipt.call_id)
+        known = receipt.known
+        if isinstance(before, Judgment):
+            known = before.known
+        elif before is not None:
+            known = first(self._read(before, rules)).known
+        if known is None:
+            return self._judge_first(receipt, rules)
+        incoming = self._read(receipt, rules)
+        ruling = rule(known, incoming, rules.reads, rules.zone)
+        call = self._call(receipt, ruling.known.values, rules)
         return Judgment(
             receipt_id=receipt.receipt_id,
             call_id=receipt.call_id,
@@ -91,11 +94,39 @@ class Judge:
             unchanged=ruling.unchanged,
             kept=ruling.kept,
             digest=ruling.digest,
+            previous_digest=ruling.previous_digest,
             columns=columns_of(call),
             stamp=incoming.stamp,
             flags=incoming.flags,
             skip=self._skipped(call, rules),
         )
+
+    def _judge_first(self, receipt: Pending, rules: SourceRules) -> Judgment:
+        """Most calls are heard of once: only what the columns need is read."""
+        record = read_columns(receipt.payload)
+        stamped, flags = read_stamp(record.get(STAMP), rules.zone, receipt.received_at)
+        call = self._call(receipt, record, rules)
+        return Judgment(
+            receipt_id=receipt.receipt_id,
+            call_id=receipt.call_id,
+            source=receipt.source,
+            verdict=Verdict.NEW,
+            known=Known({}, {}, stamped, receipt.via, revision=1),
+            unchanged=False,
+            kept=True,
+            digest=b"",
+            columns=columns_of(call),
+            stamp=stamped,
+            flags=flags,
+            skip=self._skipped(call, rules),
+        )
+
+    def _read(self, receipt: Pending, rules: SourceRules) -> Incoming:
+        record = parse_object(receipt.payload)
+        return read_incoming(record, receipt.via, rules.zone, receipt.received_at)
+
+    def _call(self, receipt: Pending, record: Mapping[str, Any], rules: SourceRules) -> Call:
+        return Call.of(record, key=receipt.key, source=receipt.source, zone=rules.zone, country=rules.country)
 
     def _skipped(self, call: Call, rules: SourceRules) -> dict[str, str]:
         """The destinations that leave the call out because of its age."""
@@ -113,6 +144,36 @@ class Judge:
 
 _UNCONFIGURED = SourceRules(ZoneInfo("UTC"), "CN")
 """For receipts of a source that has left the configuration: kept, delivered nowhere."""
+
+
+_COLUMN_FIELDS = (
+    "sn",
+    "phone",
+    "name",
+    "status",
+    "status_manual",
+    "created_at",
+    "started_at",
+    "updated_at",
+    "talktimes",
+    "connected_at",
+    "disconnected_at",
+    "call_from_type",
+    "source",
+)
+_COLUMNS = msgspec.json.Decoder(
+    msgspec.defstruct("_ColumnFields", [(name, Any, None) for name in _COLUMN_FIELDS])
+)
+
+
+def read_columns(payload: bytes) -> dict[str, Any]:
+    """The platform's fields that `columns_of` needs; a third of the cost of reading them all."""
+    try:
+        read = _COLUMNS.decode(payload)
+    except (msgspec.MsgspecError, UnicodeError):
+        # What msgspec refuses may be JSON all the same.
+        return parse_object(payload)
+    return {name: getattr(read, name) for name in _COLUMN_FIELDS}
 
 
 def columns_of(call: Call) -> Columns:

@@ -61,8 +61,9 @@ def moment(text: str) -> datetime:
 class Arrival:
     """One record at the door, read only as far as the door needs.
 
-    `names` are the call's names, lower case, the first one first; where the record
-    could not be identified they are empty and `trouble` says why.
+    `names` are the call's names, lower case, the first one first. A record without a name
+    is filed by `sn` and time (`stamp` texts; `local_time` is the time as the platform
+    wrote it, for the name of a new call). `trouble` says why it cannot be filed at all.
     """
 
     source: str
@@ -72,6 +73,10 @@ class Arrival:
     names: tuple[str, ...] = ()
     trouble: Quarantined | None = None
     detail: str = ""
+    sn: str | None = None
+    started_at: str | None = None
+    created_at: str | None = None
+    local_time: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,8 @@ class Judgment:
     columns: Columns
     stamp: int | None
     flags: tuple[str, ...] = ()
+    previous_digest: bytes = b""
+    """Of the first record's state, told once it is first compared."""
     skip: Mapping[str, str] = field(default_factory=dict)
     """Destinations that leave this call out from the start, with the rule's name."""
 

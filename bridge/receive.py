@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -52,6 +53,7 @@ class SourceDoor:
     allow: tuple[Network, ...] = ()
     status: int = 200
     body: bytes = b"SUCCESS"
+    zone: ZoneInfo = ZoneInfo("Asia/Shanghai")
 
 
 def receive(batch: Sequence[Arrival], ledger: Ledger) -> list[Filed]:
@@ -159,7 +161,7 @@ class Door:
         zipped = dict(scope["headers"]).get(b"content-encoding", b"").lower() in (b"gzip", b"x-gzip")
         try:
             text = gunzip(body, self._max_body) if zipped else body
-            return arrival_of(source.name, Via.CALLBACK, text, now)
+            return arrival_of(source.name, Via.CALLBACK, text, now, source.zone)
         except NotAnObject as error:
             return garbage(source.name, Via.CALLBACK, body, str(error), now)
 

@@ -43,23 +43,28 @@ class Ruling:
     unchanged: bool
     kept: bool
     digest: bytes = b""
+    previous_digest: bytes = b""
 
 
 def read_incoming(record: Mapping[str, Any], via: Via, zone: ZoneInfo, received_at: datetime) -> Incoming:
     """What a record says; a stamp more than a day ahead counts as missing and is flagged."""
     meaning = canonical(record, zone)
-    moment = parse_time(record.get(STAMP), zone)
-    flags: tuple[str, ...] = ()
-    if moment is not None and moment > received_at + AHEAD:
-        moment, flags = None, ("stamp_ahead",)
-    stamp = None if moment is None else int(moment.timestamp())
+    stamp, flags = read_stamp(record.get(STAMP), zone, received_at)
     return Incoming(record, meaning, stamp, via, flags)
+
+
+def read_stamp(value: Any, zone: ZoneInfo, received_at: datetime) -> tuple[int | None, tuple[str, ...]]:
+    """A record's `updated_at` in epoch seconds, and what is odd about it."""
+    moment = parse_time(value, zone)
+    if moment is not None and moment > received_at + AHEAD:
+        return None, ("stamp_ahead",)
+    return (None if moment is None else int(moment.timestamp())), ()
 
 
 def rule(known: Known | None, incoming: Incoming, reads: frozenset[str], zone: ZoneInfo) -> Ruling:
     """The verdict on a record, and the known state after it."""
     if known is None:
-        return _first(incoming, reads)
+        return first(incoming)
     return _Comparison(known, incoming, _NEWS | reads, zone).ruling()
 
 
@@ -68,18 +73,11 @@ def _earlier(one: int | None, other: int | None) -> bool:
     return other is not None and (one is None or one < other)
 
 
-def _first(incoming: Incoming, reads: frozenset[str]) -> Ruling:
-    state = Known(
-        values=incoming.values,
-        stamps=dict.fromkeys(_carried(incoming), incoming.stamp),
-        stamp=incoming.stamp,
-        via=incoming.via,
-        revision=1,
-    )
-    said = digest(_newsworthy(incoming.meaning, _NEWS | reads))
-    return Ruling(
-        Verdict.NEW, replace(state, history=frozenset({said})), unchanged=False, kept=True, digest=said
-    )
+def first(incoming: Incoming) -> Ruling:
+    """A call's first record is what is known of it; its digest is taken when a second one comes."""
+    stamps = dict.fromkeys(_carried(incoming), incoming.stamp)
+    state = Known(incoming.values, stamps, incoming.stamp, incoming.via, revision=1)
+    return Ruling(Verdict.NEW, state, unchanged=False, kept=True)
 
 
 def _carried(incoming: Incoming) -> list[str]:
@@ -102,6 +100,10 @@ class _Comparison:
         self._zone = zone
         self._meaning = canonical(known.values, zone)
         self._carried = _carried(incoming)
+        self._history, self._first_digest = known.history, b""
+        if known.revision == 1:
+            self._first_digest = digest(_newsworthy(self._meaning, news))
+            self._history |= {self._first_digest}
         self._different = {name for name in self._carried if not self._same(name)}
 
     def _same(self, name: str) -> bool:
@@ -150,7 +152,7 @@ class _Comparison:
                 return self._revised(filled, via=Via.LIST)
             return self._stale()
         revised = self._revised(set(self._carried), via=self._incoming.via)
-        return self._stale() if revised.digest in self._known.history else revised
+        return self._stale() if revised.digest in self._history else revised
 
     def _unsaid_since(self, stamp: int | None) -> set[str]:
         """The carried fields that no newer record has spoken of."""
@@ -188,9 +190,9 @@ class _Comparison:
         newest, stamps = self._stamped(taken)
         meaning = {**self._meaning, **{name: self._incoming.meaning[name] for name in taken}}
         said = digest(_newsworthy(meaning, self._news))
-        state = Known(values, stamps, newest, via, self._known.revision + 1, self._known.history | {said})
+        state = Known(values, stamps, newest, via, self._known.revision + 1, self._history | {said})
         kept = values == self._incoming.values
-        return Ruling(Verdict.REVISION, state, unchanged=False, kept=kept, digest=said)
+        return Ruling(Verdict.REVISION, state, False, kept, said, self._first_digest)
 
     def _dialogue(self, values: Mapping[str, Any]) -> Any:
         """The dialogue in the richer of its tellings, as it came where one of them is all there is."""

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.ledger.sqlite.payloads import Payloads
 from bridge.receive import Door, Receive, Scope, Send, SourceDoor
 from bridge.sandbox.server import LocalServer
 
@@ -44,13 +45,16 @@ class Served:
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """What another process would read from the ledger now."""
         with closing(sqlite3.connect(self.path)) as connection:
+            payloads = Payloads()
+            payloads.load(connection)
+            connection.create_function("unpacked", 2, payloads.unpack)
             return connection.execute(sql).fetchall()
 
     def payloads(self) -> list[bytes]:
-        return [row[0] for row in self.rows("SELECT body FROM payloads ORDER BY receipt_id")]
+        return [row[0] for row in self.rows("SELECT unpacked(codec, body) FROM payloads ORDER BY receipt_id")]
 
     def quarantined(self) -> list[tuple[Any, ...]]:
-        return self.rows("SELECT reason, arrivals, body FROM quarantine ORDER BY id")
+        return self.rows("SELECT reason, arrivals, unpacked(codec, body) FROM quarantine ORDER BY id")
 
     def post(
         self, body: bytes = BODY, path: str = PATH, headers: dict[str, str] | None = None

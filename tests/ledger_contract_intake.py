@@ -148,7 +148,7 @@ class IntakeContract:
             ledger.record([arrival("a", payload=json.dumps(values).encode())])
             pending = ledger.waiting(1)[0]
             found = judgment(pending)
-            history |= {found.digest}
+            history |= {found.digest} if found.digest else set()
             newest = 1_744_597_250 + revision
             stamps: dict[str, int | None] = dict.fromkeys(values, newest)
             stamps |= {"name": None, "uuid": 1_744_500_000}

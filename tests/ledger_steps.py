@@ -72,7 +72,8 @@ def judgment(
     news = verdict in (Verdict.NEW, Verdict.REVISION)
     own = json.loads(pending.payload)
     before = pending.known or Known({}, {}, None, pending.via, 0)
-    said = f"{pending.receipt_id:016}".encode()
+    # A first record's digest is told only when a second one is compared with it.
+    said = b"" if verdict is Verdict.NEW else f"{pending.receipt_id:016}".encode()
     state = before
     if news:
         taken = own if values is None else values
@@ -82,7 +83,7 @@ def judgment(
             stamps=dict.fromkeys(taken),
             revision=before.revision + 1,
             via=pending.via,
-            history=before.history | {said},
+            history=before.history | ({said} if said else set()),
         )
     return Judgment(
         receipt_id=pending.receipt_id,

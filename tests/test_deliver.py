@@ -87,7 +87,7 @@ class Bench:
 
     def feed(self, **changes: Any) -> None:
         body = json.dumps(EXAMPLE | changes).encode()
-        self.ledger.record([arrival_of("main", Via.CALLBACK, body, self.now)])
+        self.ledger.record([arrival_of("main", Via.CALLBACK, body, self.now, ZONE)])
         assert self._judge.judge_waiting(self.now) == 1
 
     def deliver(self, after: timedelta = timedelta(0)) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Any
 from bridge.errors import LedgerBusy, LedgerUnusable
 from bridge.ledger import Destinations, Row, Window
 from bridge.ledger.sqlite import connection as opening
-from bridge.ledger.sqlite import deliveries, intake, reading
+from bridge.ledger.sqlite import deliveries, filing, judging, reading
 from bridge.ledger.sqlite.connection import OwnerLock
+from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.writer import Writer
 from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement, moment
 
@@ -28,11 +29,14 @@ class SqliteLedger:
         self._readers: list[sqlite3.Connection] = []
         self._readers_lock = threading.Lock()
         self._writer: Writer | None = None
+        self._payloads = Payloads()
         if read_only:
             self._check_readable()
         else:
             opening.prepare(path, create=create)
-            self._writer = Writer(opening.connect(path))
+            connection = opening.connect(path)
+            self._payloads.load(connection)
+            self._writer = Writer(connection)
 
     def _check_readable(self) -> None:
         if not self._path.exists():
@@ -40,6 +44,7 @@ class SqliteLedger:
         opening.check_owner(self._path)
         with opening.usable(self._path):
             opening.refuse_newer(self._reader, self._path)
+            self._payloads.load(self._reader)
 
     @property
     def _reader(self) -> sqlite3.Connection:
@@ -58,23 +63,19 @@ class SqliteLedger:
 
     # -- taking in ---------------------------------------------------------------
     def submit(self, arrivals: Sequence[Arrival]) -> Future[list[Filed]]:
-        return self._write().submit(lambda c: [intake.file_arrival(c, arrival) for arrival in arrivals])
+        return self._write().submit(lambda c: filing.file_arrivals(c, self._payloads, arrivals))
 
     def record(self, arrivals: Sequence[Arrival]) -> list[Filed]:
         return self.submit(arrivals).result()
 
     def waiting(self, limit: int) -> list[Pending]:
-        return intake.waiting(self._reader, limit)
+        return judging.waiting(self._reader, self._payloads, limit)
 
     def judge(self, judgments: Sequence[Judgment], destinations: Destinations, now: datetime) -> None:
-        def write(connection: sqlite3.Connection) -> None:
-            for judgment in judgments:
-                intake.write_judgment(connection, judgment, destinations, now)
-
-        self._write().run(write)
+        self._write().run(lambda c: judging.write_judgments(c, self._payloads, judgments, destinations, now))
 
     def set_aside(self, pending: Pending, reason: str, destinations: Destinations, now: datetime) -> None:
-        self._write().run(lambda c: intake.set_aside(c, pending, reason, destinations, now))
+        self._write().run(lambda c: judging.set_aside(c, self._payloads, pending, reason, destinations, now))
 
     # -- delivering --------------------------------------------------------------
     def start_destinations(self, destinations: Destinations, now: datetime) -> None:
@@ -95,7 +96,7 @@ class SqliteLedger:
         if row is None:
             return None
         try:
-            return deliveries.lease_of(row)
+            return deliveries.lease_of(self._payloads, row)
         except Exception as error:  # noqa: BLE001 -- whatever is wrong with it
             # A damaged row must not stop the worker, nor stay leased.
             reason = f"the stored record cannot be read: {error}"
@@ -155,7 +156,7 @@ class SqliteLedger:
         return reading.list_calls(self._reader, words, limit)
 
     def show_call(self, call_id: int) -> Row:
-        return self._of_one_moment(lambda c: reading.show_call(c, call_id))
+        return self._of_one_moment(lambda c: reading.show_call(c, self._payloads, call_id))
 
     def list_deliveries(self, state: str | None, destination: str | None, limit: int) -> list[Row]:
         return reading.list_deliveries(self._reader, state, destination, limit)

@@ -6,6 +6,7 @@ import pwd
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Self
 from sqlite_utils import Database, Migrations
 
 from bridge.errors import LedgerLocked, LedgerUnusable
+from bridge.ledger.sqlite.payloads import ship_first
 
 # How long a commit waits for another process that writes, before callbacks are answered 503.
 BUSY_TIMEOUT_MS = 3000
@@ -126,6 +128,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         database.enable_wal()
     if known.pending(database):
         known.apply(database)
+    ship_first(connection, datetime.now(UTC))
 
 
 def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from bridge.ledger import Destinations, Row
-from bridge.ledger.sqlite.intake import state_of
+from bridge.ledger.sqlite.judging import state_of
+from bridge.ledger.sqlite.payloads import Payloads
 from bridge.model import DeliveryState, Lease, Settlement, moment, stamp
 
 
@@ -84,7 +85,7 @@ def lease(connection: sqlite3.Connection, destinations: Sequence[str], now: date
     return row
 
 
-def lease_of(row: sqlite3.Row) -> Lease:
+def lease_of(payloads: Payloads, row: sqlite3.Row) -> Lease:
     """The lease that a row describes, its state decoded."""
     return Lease(
         delivery_id=row["id"],
@@ -95,7 +96,7 @@ def lease_of(row: sqlite3.Row) -> Lease:
         revision=row["wanted"],
         attempt=row["tries"] + 1,
         owed_at=moment(row["owed_at"]),
-        values=state_of(row),
+        values=state_of(payloads, row),
     )
 
 

@@ -1,15 +1,90 @@
-"""Records as they are kept in the file: whole, and small."""
+"""Records as they are kept in the file: whole, and small.
 
-CODEC_PLAIN = 0
+A record is mostly its field names and its dialogue's frame, so a dictionary halves it. The
+dictionaries are rows of the ledger: the first one is the platform's own example, later ones
+are trained on the ledger's calls, and every record says which one it needs.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import resources
+
+import zstandard
+
+from bridge.model import stamp
+
+PLAIN = 0
+"""The codec of a record that is kept as it came; all others are numbers of dictionaries."""
+
+LEVEL = 3
+DICTIONARY_SIZE = 112_640
+FEWEST_SAMPLES = 500
 
 
-def pack(text: bytes) -> tuple[int, bytes]:
-    """JSON text → the codec's number and the bytes to store."""
-    return CODEC_PLAIN, text
+class Payloads:
+    """Packs with the newest dictionary, unpacks with whichever a record was packed with.
+
+    `pack` belongs to the thread that writes; `unpack` to any.
+    """
+
+    def __init__(self) -> None:
+        self._compressor: zstandard.ZstdCompressor | None = None
+        self._codec = PLAIN
+        self._dictionaries: dict[int, zstandard.ZstdCompressionDict] = {}
+        self._local = threading.local()
+
+    def load(self, connection: sqlite3.Connection) -> None:
+        """Read dictionaries that are not known yet; the newest one packs from now on."""
+        rows = connection.execute("SELECT id, trained, body FROM dictionaries WHERE id > ?", (self._codec,))
+        for number, trained, body in rows.fetchall():
+            kind = zstandard.DICT_TYPE_FULLDICT if trained else zstandard.DICT_TYPE_RAWCONTENT
+            dictionary = zstandard.ZstdCompressionDict(body, dict_type=kind)
+            dictionary.precompute_compress(level=LEVEL)
+            self._dictionaries[number] = dictionary
+            self._codec = max(self._codec, number)
+            self._compressor = zstandard.ZstdCompressor(
+                level=LEVEL, dict_data=dictionary, write_checksum=False, write_dict_id=False
+            )
+
+    def pack(self, text: bytes) -> tuple[int, bytes]:
+        """JSON text → the codec's number and the bytes to store."""
+        if self._compressor is None:
+            return PLAIN, text
+        return self._codec, self._compressor.compress(text)
+
+    def unpack(self, codec: int, body: bytes) -> bytes:
+        """The inverse of `pack`."""
+        if codec == PLAIN:
+            return body
+        cached: dict[int, zstandard.ZstdDecompressor] | None = getattr(self._local, "decompressors", None)
+        if cached is None:
+            cached = self._local.decompressors = {}
+        if codec not in cached:
+            cached[codec] = zstandard.ZstdDecompressor(dict_data=self._dictionaries[codec])
+        return cached[codec].decompress(body)
+
+    def knows(self, codec: int) -> bool:
+        """Whether the dictionary has been loaded."""
+        return codec == PLAIN or codec in self._dictionaries
 
 
-def unpack(codec: int, body: bytes) -> bytes:
-    """The inverse of `pack`."""
-    if codec != CODEC_PLAIN:
-        raise ValueError(f"payload codec {codec} is unknown to this program")
-    return body
+def ship_first(connection: sqlite3.Connection, now: datetime) -> None:
+    """Give a new ledger the dictionary that comes with the package."""
+    body = (resources.files("bridge.ledger.sqlite") / "payload.dict").read_bytes()
+    connection.execute(
+        "INSERT INTO dictionaries (trained, created_at, body) SELECT 0, ?, ?"
+        " WHERE NOT EXISTS (SELECT 1 FROM dictionaries)",
+        (stamp(now), body),
+    )
+
+
+def train(samples: Sequence[bytes]) -> bytes | None:
+    """A dictionary made of real records; None where they are too few to learn from."""
+    if len(samples) < FEWEST_SAMPLES:
+        return None
+    try:
+        return zstandard.train_dictionary(DICTIONARY_SIZE, list(samples), level=LEVEL).as_bytes()
+    except zstandard.ZstdError:
+        return None

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from bridge.ledger import Row, Window
 from bridge.ledger.sqlite.deliveries import marks
-from bridge.ledger.sqlite.intake import state_of
+from bridge.ledger.sqlite.judging import state_of
+from bridge.ledger.sqlite.payloads import Payloads
 from bridge.model import DeliveryState, moment, stamp
 
 # A call whose creation is not known counts from when it was first seen.
@@ -125,7 +126,7 @@ def list_calls(connection: sqlite3.Connection, words: Sequence[str], limit: int)
     return [dict(row) | {"deliveries": dict(connection.execute(deliveries, (row["id"],)))} for row in rows]
 
 
-def show_call(connection: sqlite3.Connection, call_id: int) -> Row:
+def show_call(connection: sqlite3.Connection, payloads: Payloads, call_id: int) -> Row:
     """One call's whole history."""
 
     def rows(sql: str) -> list[Row]:
@@ -154,7 +155,7 @@ def show_call(connection: sqlite3.Connection, call_id: int) -> Row:
         "deliveries": rows("SELECT * FROM deliveries WHERE call_id = ? ORDER BY destination"),
         "attempts": rows(attempts),
         "crm_objects": rows(objects),
-        "record": state_of(state),
+        "record": state_of(payloads, state),
     }
 
 

@@ -7,6 +7,7 @@ CREATE TABLE calls (
     key TEXT NOT NULL,                  -- its first name; never changes
     revision INTEGER NOT NULL,          -- 0: acknowledged, its first record not judged yet
     first_seen_at TEXT NOT NULL,
+    nameless INTEGER,                   -- 1: known by sn and time only, until a name comes
     created_at TEXT,
     started_at TEXT,
     updated_at TEXT,                    -- the newest believed one
@@ -25,6 +26,7 @@ CREATE TABLE calls (
 CREATE INDEX calls_created ON calls (source, created_at);
 CREATE INDEX calls_phone ON calls (phone) WHERE phone IS NOT NULL;
 CREATE INDEX calls_sn ON calls (sn) WHERE sn IS NOT NULL;
+CREATE INDEX calls_nameless ON calls (id) WHERE nameless = 1;
 
 CREATE TABLE call_names (
     source TEXT NOT NULL,
@@ -52,6 +54,14 @@ CREATE INDEX receipts_waiting ON receipts (id) WHERE verdict IS NULL;
 CREATE TABLE payloads (
     receipt_id INTEGER PRIMARY KEY,
     codec INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+
+-- What payloads are compressed with; each says by its codec which one it needs.
+CREATE TABLE dictionaries (
+    id INTEGER PRIMARY KEY,
+    trained INTEGER NOT NULL,           -- 0: came with the package
+    created_at TEXT NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
 

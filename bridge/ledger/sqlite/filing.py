@@ -1,0 +1,275 @@
+"""Filing arrivals under their calls: in bulk where that is plain, one by one where it is not.
+
+Every statement gives up the interpreter's lock and must win it back from the door, so a
+statement a row would cost more than the rows themselves: the plain case is one statement
+a table for the whole batch, its rows handed over as JSON.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from bridge.identity import is_uuid
+from bridge.ledger.sqlite.payloads import Payloads
+from bridge.model import Arrival, Filed, Quarantined, stamp
+
+# Distinct bodies that could not be read are kept for a person, but not without end.
+QUARANTINE_LIMIT = 10_000
+
+_KNOWN = """
+SELECT n.source, n.name, n.call_id, c.key, c.sn IS NULL OR c.started_at IS NULL OR c.created_at IS NULL
+FROM json_each(?) j
+JOIN call_names n ON n.source = json_extract(j.value, '$[0]') AND n.name = json_extract(j.value, '$[1]')
+JOIN calls c ON c.id = n.call_id
+"""
+_CALLS = """
+INSERT INTO calls (id, source, key, revision, first_seen_at, sn, started_at, created_at)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), 0,
+       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+       json_extract(value, '$[6]')
+FROM json_each(?)
+"""
+_NAMES = """
+INSERT INTO call_names
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?)
+"""
+_RECEIPTS = """
+INSERT INTO receipts (id, call_id, via, received_at)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+       json_extract(value, '$[3]')
+FROM json_each(?)
+"""
+_PAYLOADS = """
+INSERT INTO payloads
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+       substr(?2, json_extract(value, '$[2]'), json_extract(value, '$[3]'))
+FROM json_each(?1)
+"""
+
+
+def file_arrivals(
+    connection: sqlite3.Connection, payloads: Payloads, arrivals: Sequence[Arrival]
+) -> list[Filed]:
+    """File a batch in the order of arrival."""
+    return _Batch(connection, payloads, arrivals).file()
+
+
+class _Batch:
+    """Rows that are gathered, and written table by table."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, payloads: Payloads, arrivals: Sequence[Arrival]
+    ) -> None:
+        self._connection = connection
+        self._payloads = payloads
+        self._arrivals = arrivals
+        self._next_call = self._highest("calls")
+        self._next_receipt = self._highest("receipts")
+        self._nameless = bool(
+            connection.execute("SELECT EXISTS (SELECT 1 FROM calls WHERE nameless = 1)").fetchone()[0]
+        )
+        self._known: dict[tuple[str, str], tuple[int, str]] = {}
+        self._lacking: set[int] = set()
+        self._calls: list[tuple[object, ...]] = []
+        self._names: list[tuple[object, ...]] = []
+        self._receipts: list[tuple[object, ...]] = []
+        self._bodies: list[tuple[int, bytes]] = []
+
+    def _highest(self, table: str) -> int:
+        found: int = self._connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
+        return found
+
+    def file(self) -> list[Filed]:
+        names = [(arrival.source, name) for arrival in self._arrivals for name in arrival.names]
+        for source, name, call_id, key, lacking in self._connection.execute(_KNOWN, (_json(names),)):
+            self._known[source, name] = (call_id, key)
+            if lacking:
+                self._lacking.add(call_id)
+        filed = [self._plainly(arrival) or self._singly(arrival) for arrival in self._arrivals]
+        self._flush()
+        return filed
+
+    def _plainly(self, arrival: Arrival) -> Filed | None:
+        """A call that is wholly new, or whose names are all known as one; else None."""
+        if arrival.trouble is not None or not arrival.names:
+            return None
+        found = {self._known.get((arrival.source, name)) for name in arrival.names}
+        if len(found) > 1:
+            return None
+        known = found.pop()
+        if known is None:
+            if self._nameless:
+                return None
+            known = self._add_call(arrival, arrival.names[0])
+        elif known[0] in self._lacking:
+            return None
+        return self._add_receipt(arrival, *known)
+
+    def _add_call(self, arrival: Arrival, key: str) -> tuple[int, str]:
+        self._next_call += 1
+        call = (self._next_call, key)
+        at = stamp(arrival.received_at)
+        self._calls.append(
+            (*call[:1], arrival.source, key, at, arrival.sn, arrival.started_at, arrival.created_at)
+        )
+        for name in arrival.names or (key,):
+            self._names.append((arrival.source, name, call[0]))
+            self._known[arrival.source, name] = call
+        return call
+
+    def _add_receipt(self, arrival: Arrival, call_id: int, key: str) -> Filed:
+        self._next_receipt += 1
+        self._receipts.append((self._next_receipt, call_id, arrival.via, stamp(arrival.received_at)))
+        self._bodies.append(self._payloads.pack(arrival.payload))
+        return Filed(call_id, key)
+
+    def _flush(self) -> None:
+        """Write what was gathered; what is filed singly looks for it."""
+        for sql, rows in ((_CALLS, self._calls), (_NAMES, self._names), (_RECEIPTS, self._receipts)):
+            if rows:
+                self._connection.execute(sql, (_json(rows),))
+        if self._bodies:
+            places, offset = [], 1
+            for (receipt_id, *_), (codec, body) in zip(self._receipts, self._bodies, strict=True):
+                places.append((receipt_id, codec, offset, len(body)))
+                offset += len(body)
+            whole = b"".join(body for _, body in self._bodies)
+            self._connection.execute(_PAYLOADS, (_json(places), whole))
+        self._calls, self._names, self._receipts, self._bodies = [], [], [], []
+
+    # -- one by one -------------------------------------------------------------------
+    def _singly(self, arrival: Arrival) -> Filed:
+        if arrival.trouble is not None:
+            return quarantine(self._connection, self._payloads, arrival, arrival.trouble, arrival.detail)
+        self._flush()
+        filed = self._named(arrival) if arrival.names else self._unnamed(arrival)
+        self._flush()
+        return filed
+
+    def _refuse(self, arrival: Arrival, trouble: Quarantined, detail: str) -> Filed:
+        return quarantine(self._connection, self._payloads, arrival, trouble, detail)
+
+    def _named(self, arrival: Arrival) -> Filed:
+        found = {name: known for name in arrival.names if (known := self._known.get((arrival.source, name)))}
+        calls = set(found.values())
+        if len(calls) > 1:
+            detail = "its names belong to two calls: " + ", ".join(sorted(found))
+            return self._refuse(arrival, Quarantined.IDENTITY_CONFLICT, detail)
+        if not calls:
+            waiting = self._matches(arrival, "nameless = 1")
+            # A call that was nameless takes its name now; among several nobody may guess.
+            call = waiting[0] if len(waiting) == 1 else None
+            if call is None:
+                return self._add_receipt(arrival, *self._add_call(arrival, arrival.names[0]))
+            self._connection.execute("UPDATE calls SET nameless = NULL WHERE id = ?", (call[0],))
+        else:
+            call = calls.pop()
+        strangers = [name for name in arrival.names if name not in found]
+        if other := self._other_uuid(call[0], strangers):
+            detail = f"its names belong to call {other}, which has another UUID"
+            return self._refuse(arrival, Quarantined.IDENTITY_CONFLICT, detail)
+        for name in strangers:
+            self._names.append((arrival.source, name, call[0]))
+            self._known[arrival.source, name] = call
+        self._complete(call[0], arrival)
+        return self._add_receipt(arrival, *call)
+
+    def _unnamed(self, arrival: Arrival) -> Filed:
+        """A record without a name joins the one call of the same `sn` and time."""
+        time = arrival.started_at or arrival.created_at
+        if arrival.sn is None or time is None:
+            return self._refuse(arrival, Quarantined.UNIDENTIFIED, "no uuid, no base_info, and no sn or time")
+        key = f"{arrival.sn}@{arrival.local_time}"
+        matches = self._matches(arrival, "1 = 1")
+        if len(matches) > 1:
+            detail = f"{len(matches)} calls have its sn and time: " + ", ".join(one[1] for one in matches)
+            return self._refuse(arrival, Quarantined.AMBIGUOUS, detail)
+        call = matches[0] if matches else self._by_name(arrival.source, key)
+        if call is None:
+            call = self._add_call(arrival, key)
+            self._flush()
+            self._connection.execute("UPDATE calls SET nameless = 1 WHERE id = ?", (call[0],))
+            self._nameless = True
+        else:
+            self._complete(call[0], arrival)
+        return self._add_receipt(arrival, *call)
+
+    def _matches(self, arrival: Arrival, condition: str) -> list[tuple[int, str]]:
+        """Calls of the same `sn` and `started_at`, or `created_at` where either side lacks the other."""
+        if arrival.sn is None:
+            return []
+        rows = self._connection.execute(
+            "SELECT id, key FROM calls WHERE source = ?1 AND sn = ?2 AND CASE"
+            " WHEN started_at IS NOT NULL AND ?3 IS NOT NULL THEN started_at = ?3"
+            f" ELSE created_at = ?4 END AND {condition}",
+            (arrival.source, arrival.sn, arrival.started_at, arrival.created_at),
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def _by_name(self, source: str, name: str) -> tuple[int, str] | None:
+        row = self._connection.execute(
+            "SELECT c.id, c.key FROM call_names n JOIN calls c ON c.id = n.call_id"
+            " WHERE n.source = ? AND n.name = ?",
+            (source, name),
+        ).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def _other_uuid(self, call_id: int, names: Sequence[str]) -> str | None:
+        """The call's own UUID where one of `names` is another: different UUIDs are never one call."""
+        if not any(is_uuid(name) for name in names):
+            return None
+        rows = self._connection.execute("SELECT name FROM call_names WHERE call_id = ?", (call_id,))
+        return next((row[0] for row in rows if is_uuid(row[0])), None)
+
+    def _complete(self, call_id: int, arrival: Arrival) -> None:
+        """What a call lacked to be found by is known from now on, before its verdict."""
+        self._connection.execute(
+            "UPDATE calls SET sn = coalesce(sn, ?), started_at = coalesce(started_at, ?),"
+            " created_at = coalesce(created_at, ?) WHERE id = ?",
+            (arrival.sn, arrival.started_at, arrival.created_at, call_id),
+        )
+
+
+def _json(rows: Sequence[object]) -> str:
+    return msgspec.json.encode(rows).decode()
+
+
+def quarantine(
+    connection: sqlite3.Connection, payloads: Payloads, arrival: Arrival, trouble: Quarantined, detail: str
+) -> Filed:
+    """Keep a record that nobody could file, once per distinct body."""
+    digest = blake2b(arrival.payload, digest_size=16).digest()
+    at = stamp(arrival.received_at)
+    known = connection.execute(
+        "UPDATE quarantine SET arrivals = arrivals + 1, last_at = ?,"
+        " state = CASE state WHEN 'dropped' THEN 'dropped' ELSE 'waiting' END"
+        " WHERE source = ? AND digest = ?",
+        (at, arrival.source, digest),
+    ).rowcount
+    if not known and not _full(connection, trouble):
+        connection.execute(
+            "INSERT INTO quarantine (source, via, reason, detail, state, digest, arrivals,"
+            " received_at, last_at, codec, body) VALUES (?, ?, ?, ?, 'waiting', ?, 1, ?, ?, ?, ?)",
+            (
+                arrival.source,
+                arrival.via,
+                trouble,
+                detail,
+                digest,
+                at,
+                at,
+                *payloads.pack(arrival.payload),
+            ),
+        )
+    return Filed(None, trouble=trouble)
+
+
+def _full(connection: sqlite3.Connection, trouble: Quarantined) -> bool:
+    """Garbage is bounded; a record of the platform's is not, for it was acknowledged."""
+    if trouble is not Quarantined.NOT_AN_OBJECT:
+        return False
+    sql = "SELECT count(*) FROM quarantine WHERE reason = ?"
+    kept: int = connection.execute(sql, (trouble,)).fetchone()[0]
+    return kept >= QUARANTINE_LIMIT

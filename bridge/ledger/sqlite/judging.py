@@ -1,0 +1,324 @@
+"""Receipts and their verdicts: what waits, what is known of its call, and what the judge says."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from bridge.body import dump_object, parse_object
+from bridge.ledger import Destinations
+from bridge.ledger.sqlite.filing import quarantine
+from bridge.ledger.sqlite.payloads import Payloads
+from bridge.model import (
+    Arrival,
+    DeliveryState,
+    Judgment,
+    Known,
+    Pending,
+    Quarantined,
+    Verdict,
+    Via,
+    moment,
+    stamp,
+)
+
+# A merged state says in its first bytes which dictionary it needs.
+_CODEC_BYTES = 4
+
+_WAITING = """
+SELECT r.id, r.call_id, r.via, r.received_at, p.codec, p.body,
+       c.key, c.source, c.revision, c.updated_at, c.via AS known_via, c.state, c.stamps,
+       s.codec AS state_codec, s.body AS state_body
+FROM receipts r
+JOIN payloads p ON p.receipt_id = r.id
+JOIN calls c ON c.id = r.call_id
+LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
+WHERE r.verdict IS NULL ORDER BY r.id LIMIT ?
+"""
+
+
+def waiting(connection: sqlite3.Connection, payloads: Payloads, limit: int) -> list[Pending]:
+    """The oldest receipts without a verdict, each with its call's known state."""
+    return [
+        Pending(
+            receipt_id=row["id"],
+            call_id=row["call_id"],
+            key=row["key"],
+            source=row["source"],
+            via=Via(row["via"]),
+            received_at=moment(row["received_at"]),
+            payload=payloads.unpack(row["codec"], row["body"]),
+            known=_known(connection, payloads, row) if row["revision"] else None,
+        )
+        for row in connection.execute(_WAITING, (limit,)).fetchall()
+    ]
+
+
+def _known(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row) -> Known:
+    values = state_of(payloads, row)
+    newest = None if row["updated_at"] is None else int(moment(row["updated_at"]).timestamp())
+    stamps: dict[str, int | None] = dict.fromkeys(values, newest)
+    if row["stamps"]:
+        stamps.update(json.loads(row["stamps"]))
+    digests = connection.execute(
+        "SELECT digest FROM receipts WHERE call_id = ? AND digest IS NOT NULL", (row["call_id"],)
+    )
+    return Known(
+        values=values,
+        stamps=stamps,
+        stamp=newest,
+        via=Via(row["known_via"]),
+        revision=row["revision"],
+        history=frozenset(digest[0] for digest in digests),
+    )
+
+
+def state_text(payloads: Payloads, row: sqlite3.Row) -> bytes:
+    """The known state, as JSON, from a row that carries `state` or the receipt's payload."""
+    if row["state"] is not None:
+        codec = int.from_bytes(row["state"][:_CODEC_BYTES], "big")
+        return payloads.unpack(codec, row["state"][_CODEC_BYTES:])
+    if row["state_body"] is None:
+        return b"{}"
+    return payloads.unpack(row["state_codec"], row["state_body"])
+
+
+def state_of(payloads: Payloads, row: sqlite3.Row) -> dict[str, Any]:
+    """The known state, decoded."""
+    return parse_object(state_text(payloads, row))
+
+
+def write_judgments(
+    connection: sqlite3.Connection,
+    payloads: Payloads,
+    judgments: Sequence[Judgment],
+    destinations: Destinations,
+    now: datetime,
+) -> None:
+    """Write verdicts in order; those on calls that are simply new in one statement a table."""
+    plain: list[Judgment] = []
+    for judgment in judgments:
+        if judgment.verdict is Verdict.NEW and judgment.kept:
+            plain.append(judgment)
+        else:
+            write_news(connection, plain, destinations, now)
+            plain.clear()
+            write_judgment(connection, payloads, judgment, destinations, now)
+    write_news(connection, plain, destinations, now)
+
+
+_NEW_RECEIPTS = """
+UPDATE receipts SET verdict = 'new', revision = 1, stamp = json_extract(j.value, '$[1]'),
+    flags = json_extract(j.value, '$[2]')
+FROM json_each(?) j WHERE receipts.id = json_extract(j.value, '$[0]')
+"""
+_NEW_CALLS = """
+UPDATE calls SET revision = 1, state_receipt = json_extract(j.value, '$[1]'),
+    via = json_extract(j.value, '$[2]'), updated_at = json_extract(j.value, '$[3]'),
+    stamps = json_extract(j.value, '$[4]'), phone = json_extract(j.value, '$[5]'),
+    name = json_extract(j.value, '$[6]'), grade = json_extract(j.value, '$[7]'),
+    talk_seconds = json_extract(j.value, '$[8]'), from_type = json_extract(j.value, '$[9]'),
+    task = json_extract(j.value, '$[10]'), sn = json_extract(j.value, '$[11]'),
+    created_at = json_extract(j.value, '$[12]'), started_at = json_extract(j.value, '$[13]')
+FROM json_each(?) j WHERE calls.id = json_extract(j.value, '$[0]')
+"""
+_NEW_DELIVERIES = """
+INSERT INTO deliveries (call_id, destination, state, wanted, owed_at, due_at, reason, changed_at)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), 1,
+       ?2, json_extract(value, '$[3]'), json_extract(value, '$[4]'), ?2
+FROM json_each(?1)
+WHERE true
+ON CONFLICT (call_id, destination) DO UPDATE SET state = excluded.state, wanted = 1,
+    owed_at = excluded.owed_at, due_at = excluded.due_at, reason = excluded.reason, cause = NULL,
+    tries = 0, changed_at = excluded.changed_at
+"""
+
+
+def write_news(
+    connection: sqlite3.Connection, news: Sequence[Judgment], destinations: Destinations, now: datetime
+) -> None:
+    """Calls whose first record is all that is known of them: a statement a table."""
+    if not news:
+        return
+    receipts, calls, deliveries = [], [], []
+    for judgment in news:
+        columns, known = judgment.columns, judgment.known
+        receipts.append((judgment.receipt_id, judgment.stamp, " ".join(judgment.flags) or None))
+        calls.append(
+            (
+                judgment.call_id,
+                judgment.receipt_id,
+                known.via,
+                _updated_at(known),
+                _stamps(known),
+                columns.phone,
+                columns.name,
+                columns.grade,
+                columns.talk_seconds,
+                columns.from_type,
+                columns.task,
+                columns.sn,
+                columns.created_at,
+                columns.started_at,
+            )
+        )
+        for destination in destinations.get(judgment.source, ()):
+            rule = judgment.skip.get(destination)
+            state = DeliveryState.DUE if rule is None else DeliveryState.SKIPPED
+            deliveries.append(
+                (judgment.call_id, destination, state, stamp(now) if rule is None else None, rule)
+            )
+    connection.execute(_NEW_RECEIPTS, (_rows(receipts),))
+    connection.execute(_NEW_CALLS, (_rows(calls),))
+    if deliveries:
+        connection.execute(_NEW_DELIVERIES, (_rows(deliveries), stamp(now)))
+
+
+def _rows(rows: Sequence[object]) -> str:
+    return msgspec.json.encode(rows).decode()
+
+
+def write_judgment(
+    connection: sqlite3.Connection,
+    payloads: Payloads,
+    judgment: Judgment,
+    destinations: Destinations,
+    now: datetime,
+) -> None:
+    """Write one verdict, the state that it makes, and what is owed because of it."""
+    news = judgment.verdict in (Verdict.NEW, Verdict.REVISION)
+    connection.execute(
+        "UPDATE receipts SET verdict = ?, revision = ?, stamp = ?, digest = ?, flags = ? WHERE id = ?",
+        (
+            judgment.verdict,
+            judgment.known.revision if news else None,
+            judgment.stamp,
+            judgment.digest if news else None,
+            " ".join(judgment.flags) or None,
+            judgment.receipt_id,
+        ),
+    )
+    if judgment.previous_digest:
+        # The first record's is not written when it arrives: few calls are ever compared by it.
+        connection.execute(
+            "UPDATE receipts SET digest = ? WHERE call_id = ? AND revision = 1 AND digest IS NULL",
+            (judgment.previous_digest, judgment.call_id),
+        )
+    _write_state(connection, payloads, judgment)
+    if judgment.verdict is Verdict.DUPLICATE:
+        connection.execute("DELETE FROM payloads WHERE receipt_id = ?", (judgment.receipt_id,))
+    if news:
+        for destination in destinations.get(judgment.source, ()):
+            owe(connection, judgment, destination, now)
+
+
+_STATE = """
+UPDATE calls SET revision = ?, via = ?, updated_at = ?, stamps = ?, sn = ?, phone = ?, name = ?, grade = ?,
+    created_at = ?, started_at = ?, talk_seconds = ?, from_type = ?, task = ?, state_receipt = ?, state = ?
+WHERE id = ?
+"""
+
+
+def _updated_at(known: Known) -> str | None:
+    return None if known.stamp is None else stamp(datetime.fromtimestamp(known.stamp, UTC))
+
+
+def _stamps(known: Known) -> str | None:
+    """The fields whose stamp is not the newest one, as JSON.
+
+    A field that was said to be empty may be in the stamps alone; its word counts all the same.
+    """
+    other = {name: at for name, at in known.stamps.items() if at != known.stamp or name not in known.values}
+    return json.dumps(other, separators=(",", ":")) if other else None
+
+
+def _write_state(connection: sqlite3.Connection, payloads: Payloads, judgment: Judgment) -> None:
+    known = judgment.known
+    updated_at, stamps = _updated_at(known), _stamps(known)
+    if judgment.unchanged:
+        connection.execute(
+            "UPDATE calls SET updated_at = ?, stamps = ? WHERE id = ?", (updated_at, stamps, judgment.call_id)
+        )
+        return
+    columns = judgment.columns
+    state = None
+    if not judgment.kept:
+        codec, body = payloads.pack(dump_object(known.values))
+        state = codec.to_bytes(_CODEC_BYTES, "big") + body
+    connection.execute(
+        _STATE,
+        (
+            known.revision,
+            known.via,
+            updated_at,
+            stamps,
+            columns.sn,
+            columns.phone,
+            columns.name,
+            columns.grade,
+            columns.created_at,
+            columns.started_at,
+            columns.talk_seconds,
+            columns.from_type,
+            columns.task,
+            judgment.receipt_id if judgment.kept else None,
+            state,
+            judgment.call_id,
+        ),
+    )
+
+
+def owe(connection: sqlite3.Connection, judgment: Judgment, destination: str, now: datetime) -> None:
+    """A revision makes the call's delivery due; one that is leased hears of it when it settles."""
+    rule = judgment.skip.get(destination)
+    at = stamp(now)
+    state = DeliveryState.DUE if rule is None else DeliveryState.SKIPPED
+    connection.execute(
+        "INSERT INTO deliveries (call_id, destination, state, wanted, owed_at, due_at, reason, changed_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (call_id, destination) DO UPDATE SET wanted = excluded.wanted,"
+        " owed_at = excluded.owed_at, state = CASE state WHEN 'leased' THEN 'leased' ELSE excluded.state END,"
+        " due_at = CASE state WHEN 'leased' THEN due_at ELSE excluded.due_at END,"
+        " reason = CASE state WHEN 'leased' THEN reason ELSE excluded.reason END,"
+        " cause = NULL, tries = 0, changed_at = excluded.changed_at",
+        (
+            judgment.call_id,
+            destination,
+            state,
+            judgment.known.revision,
+            at,
+            at if rule is None else None,
+            rule,
+            at,
+        ),
+    )
+
+
+def set_aside(
+    connection: sqlite3.Connection,
+    payloads: Payloads,
+    pending: Pending,
+    reason: str,
+    destinations: Destinations,
+    now: datetime,
+) -> None:
+    """A record that cannot be judged: quarantined; a call of which nothing else is known is parked."""
+    at = stamp(now)
+    connection.execute(
+        "UPDATE receipts SET verdict = ?, flags = 'unreadable' WHERE id = ?",
+        (Verdict.QUARANTINED, pending.receipt_id),
+    )
+    connection.execute("DELETE FROM payloads WHERE receipt_id = ?", (pending.receipt_id,))
+    arrival = Arrival(pending.source, pending.via, pending.received_at, pending.payload)
+    quarantine(connection, payloads, arrival, Quarantined.UNREADABLE, reason)
+    if connection.execute("SELECT revision FROM calls WHERE id = ?", (pending.call_id,)).fetchone()[0]:
+        return
+    for destination in destinations.get(pending.source, ()):
+        connection.execute(
+            "INSERT INTO deliveries (call_id, destination, state, wanted, reason, cause, changed_at)"
+            " VALUES (?, ?, 'parked', 0, ?, 'unreadable record', ?) ON CONFLICT DO NOTHING",
+            (pending.call_id, destination, reason, at),
+        )
