@@ -2,16 +2,13 @@
 
 import asyncio
 import signal
-import socket
+import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import structlog
-import uvicorn
 import uvloop
 
 from bridge import assembly, deliver, judge, runs, systemd
@@ -20,14 +17,17 @@ from bridge.console import admin_app
 from bridge.errors import CallbridgeError
 from bridge.judge import Judge
 from bridge.ledger import Ledger
+from bridge.listener import Listener
 from bridge.receive import Door
-from bridge.values import Address
 
 log = structlog.get_logger("bridge.daemon")
 
 # systemd's TimeoutStopSec is longer: what is under way ends before the process is killed.
 STOP_WITHIN = 20.0
 RUNS_EVERY = 0.25
+# The writer gives up the interpreter's lock at every statement; at Python's 5 ms it would wait
+# for the door each time to win it back, and a commit would take that many times as long.
+SWITCH_INTERVAL = 0.0005
 
 
 def now_utc() -> datetime:
@@ -59,7 +59,6 @@ class Daemon:
             assembly.source_doors(config, secrets),
             ledger,
             max_body=config.server.max_body,
-            body_timeout=config.server.body_timeout.total_seconds(),
             trusted_proxies=config.server.trusted_proxies,
             clock=clock,
             filed=self._arrived.set,
@@ -71,12 +70,14 @@ class Daemon:
             token=secrets.admin_token,
         )
         # Bound here, so that a port in use stops the start, and port 0 is known before serving.
-        self._public = _Listener(self._door, config.server.listen)
-        self._admin = _Listener(admin, config.admin.listen)
+        timeout = config.server.body_timeout.total_seconds()
+        self._public = Listener(self._door, config.server.listen, request_timeout=timeout)
+        self._admin = Listener(admin, config.admin.listen, request_timeout=timeout)
         self.url, self.admin_url = self._public.url, self._admin.url
 
     def run(self, until: Callable[[Callable[[], None], Callable[[], None]], None]) -> None:
         """Serve; `until(stop, hurry)` is told how to end it, from any thread or signal."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
         uvloop.run(self._run(until))
 
     async def _run(self, until: Callable[[Callable[[], None], Callable[[], None]], None]) -> None:
@@ -111,7 +112,13 @@ class Daemon:
     def _start_threads(self, give_up: Callable[[], None]) -> list[threading.Thread]:
         parts = {
             "judge": partial(
-                judge.work, self._judge, self._arrived, self._wake_workers, self._stop, self._clock
+                judge.work,
+                self._judge,
+                self._arrived,
+                self._wake_workers,
+                self._stop,
+                self._clock,
+                pressed=lambda: self._door.pressed,
             ),
             "runs": partial(
                 runs.work, self._ledger, self._wake_workers, self._stop, self._clock, every=RUNS_EVERY
@@ -165,63 +172,6 @@ async def _until_set(stopping: asyncio.Event, sign_of_life: Callable[[], None]) 
             await asyncio.wait_for(stopping.wait(), interval)
         except TimeoutError:
             await asyncio.to_thread(sign_of_life)
-
-
-class _Listener:
-    """One uvicorn server on a socket of ours; signals are the daemon's affair."""
-
-    def __init__(self, app: Callable[..., Any], listen: Address) -> None:
-        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        # Named, because asyncio switches Nagle's delay off only for sockets that say they are TCP.
-        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._socket.bind((listen.host, listen.port))
-        except OSError as error:
-            raise CallbridgeError(f"cannot listen on {listen}: {error.strerror}") from error
-        self._socket.listen(2048)
-        self.url = f"http://{Address(listen.host, self._socket.getsockname()[1])}"
-        self.started = asyncio.Event()
-        self._server = _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                # The callback's path holds its token.
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=10,
-            )
-        )
-
-    async def serve(self) -> None:
-        """Serve until stopped; answers under way are finished."""
-        self._server.begun = self.started
-        await self._server.serve(sockets=[self._socket])
-
-    def stop(self) -> None:
-        """Take no more connections."""
-        self._server.should_exit = True
-
-    def hurry(self) -> None:
-        """Close what is open."""
-        self._server.force_exit = True
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's own handlers would raise the signal again once it has served."""
-
-    begun: asyncio.Event
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.begun.set()
 
 
 def on_signals(stop: Callable[[], None], hurry: Callable[[], None]) -> None:

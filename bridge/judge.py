@@ -1,6 +1,7 @@
 """Judge: behind the door, the verdict on every receipt, in the order of arrival."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,8 @@ from bridge.verdict import STAMP, Incoming, first, read_incoming, read_stamp, ru
 log = structlog.get_logger("bridge.judge")
 
 GROUP = 200
+# Verdicts come at least this often, however many callbacks press at the door, in seconds.
+LONGEST_WAIT = 2.0
 _LONGEST_COLUMN = 200
 
 
@@ -204,15 +207,27 @@ def _small(number: int | None) -> int | None:
     return number if number is not None and abs(number) < 2**62 else None
 
 
+def _let_pass(pressed: Callable[[], bool], stop: threading.Event) -> None:
+    deadline = time.monotonic() + LONGEST_WAIT
+    while pressed() and time.monotonic() < deadline:
+        stop.wait(0.02)
+
+
 def work(
     judge: Judge,
     arrived: threading.Event,
     judged: Callable[[], None],
     stop: threading.Event,
     clock: Callable[[], datetime],
+    *,
+    pressed: Callable[[], bool],
 ) -> None:
-    """Loop over `judge_waiting`, woken by arrivals, until told to stop."""
+    """Loop over `judge_waiting`, woken by arrivals, until told to stop.
+
+    While callbacks press at the door the judge waits: the platform does not, and it gives up.
+    """
     while not stop.is_set():
+        _let_pass(pressed, stop)
         arrived.clear()
         try:
             count = judge.judge_waiting(clock())

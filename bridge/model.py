@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 JSON = Any
 """JSON as it came: checked where it is read, never passed on untyped."""
 
@@ -57,8 +59,7 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     """One record at the door, read only as far as the door needs.
 
     `names` are the call's names, lower case, the first one first. A record without a name
@@ -79,8 +80,7 @@ class Arrival:
     local_time: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Filed:
+class Filed(msgspec.Struct, frozen=True):
     """What the ledger did with an arrival: filed under a call, or quarantined."""
 
     call_id: int | None

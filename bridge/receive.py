@@ -34,6 +34,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MOST_WAITING = 10_000
 
 
+# So many in one commit mean a burst.
+PRESSED = 8
+_CHINA = ZoneInfo("Asia/Shanghai")
+
+
 class Refusal(Exception):
     """An answer other than the source's acknowledgement."""
 
@@ -53,7 +58,7 @@ class SourceDoor:
     allow: tuple[Network, ...] = ()
     status: int = 200
     body: bytes = b"SUCCESS"
-    zone: ZoneInfo = ZoneInfo("Asia/Shanghai")
+    zone: ZoneInfo = _CHINA
 
 
 def receive(batch: Sequence[Arrival], ledger: Ledger) -> list[Filed]:
@@ -70,14 +75,12 @@ class Door:
         ledger: Ledger,
         *,
         max_body: int,
-        body_timeout: float,
         trusted_proxies: Sequence[Network] = (),
         clock: Callable[[], datetime],
         filed: Callable[[], None] = lambda: None,
     ) -> None:
         self._sources = sources
         self._max_body = max_body
-        self._body_timeout = body_timeout
         self._trusted = tuple(trusted_proxies)
         self._clock = clock
         self._commits = _Commits(ledger, filed)
@@ -91,8 +94,9 @@ class Door:
         source: SourceDoor | None = None
         try:
             source = self._admit(scope)
-            body = await self._read(scope, receive)
-            await self._commits.file(self._arrival(scope, source, body))
+            length, zipped = body_headers(scope["headers"])
+            body = await self._read(length, receive)
+            await self._commits.file(self._arrival(source, body, zipped=zipped))
             status, text = source.status, source.body
             headers = [(b"content-type", b"text/plain")]
         except Refusal as refusal:
@@ -104,6 +108,11 @@ class Door:
         headers.append((b"content-length", str(len(text)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": text})
+
+    @property
+    def pressed(self) -> bool:
+        """Whether callbacks arrive so fast that other work had better wait."""
+        return self._commits.pressed
 
     @property
     def closed(self) -> bool:
@@ -132,33 +141,29 @@ class Door:
         address = client_address(scope, self._trusted)
         return address is not None and any(address in network for network in source.allow)
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        headers = dict(scope["headers"])
-        too_large = Refusal(413, f"larger than {shown_size(self._max_body)}")
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._max_body:
-            raise too_large
-        chunks, size = [], 0
-        try:
-            async with asyncio.timeout(self._body_timeout):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise Refusal(400, "the sender left before the body's end")
-                    chunk = message.get("body", b"")
-                    size += len(chunk)
-                    if size > self._max_body:
-                        raise too_large
-                    chunks.append(chunk)
-                    if not message.get("more_body"):
-                        break
-        except TimeoutError:
-            raise Refusal(408, "the body did not arrive in time") from None
-        return b"".join(chunks)
+    async def _read(self, length: int, receive: Receive) -> bytes:
+        """The body; how long it may take is the listener's affair."""
+        if length > self._max_body:
+            raise self._too_large()
+        message = await receive()
+        chunks: list[bytes] = []
+        size = 0
+        while message["type"] == "http.request":
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > self._max_body:
+                raise self._too_large()
+            if not message.get("more_body"):
+                return b"".join((*chunks, chunk)) if chunks else chunk
+            chunks.append(chunk)
+            message = await receive()
+        raise Refusal(400, "the sender left before the body's end")
 
-    def _arrival(self, scope: Scope, source: SourceDoor, body: bytes) -> Arrival:
+    def _too_large(self) -> Refusal:
+        return Refusal(413, f"larger than {shown_size(self._max_body)}")
+
+    def _arrival(self, source: SourceDoor, body: bytes, *, zipped: bool) -> Arrival:
         now = self._clock()
-        zipped = dict(scope["headers"]).get(b"content-encoding", b"").lower() in (b"gzip", b"x-gzip")
         try:
             text = gunzip(body, self._max_body) if zipped else body
             return arrival_of(source.name, Via.CALLBACK, text, now, source.zone)
@@ -174,7 +179,13 @@ class _Commits:
         self._filed = filed
         self._waiting: list[tuple[Arrival, asyncio.Future[Filed]]] = []
         self._committing = False
+        self._last = 0
         self.closed = False
+
+    @property
+    def pressed(self) -> bool:
+        """Whether a commit of many is under way."""
+        return self._committing and self._last >= PRESSED
 
     async def file(self, arrival: Arrival) -> None:
         """Return once the arrival is on disk and may be acknowledged; else raise the refusal."""
@@ -194,7 +205,7 @@ class _Commits:
 
     def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
         batch, self._waiting = self._waiting, []
-        self._committing = True
+        self._committing, self._last = True, len(batch)
         committed = self._ledger.submit([arrival for arrival, _ in batch])
         committed.add_done_callback(lambda future: loop.call_soon_threadsafe(self._end, loop, batch, future))
 
@@ -218,6 +229,17 @@ class _Commits:
                 done.set_result(filed)
         if error is None:
             self._filed()
+
+
+def body_headers(headers: Sequence[tuple[bytes, bytes]]) -> tuple[int, bool]:
+    """The announced length (0: none) and whether the body is zipped."""
+    length, zipped = 0, False
+    for name, value in headers:
+        if name == b"content-length":
+            length = int(value) if value.isdigit() else 0
+        elif name == b"content-encoding":
+            zipped = value.lower() in (b"gzip", b"x-gzip")
+    return length, zipped
 
 
 def client_address(
@@ -280,7 +302,7 @@ def _refused(refusal: Refusal) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
     if refusal.allow:
         headers.append((b"allow", refusal.allow.encode()))
-    if refusal.status in (408, 413):
+    if refusal.status == 413:
         # The rest of the body is not read, so the connection cannot be used again.
         headers.append((b"connection", b"close"))
     return refusal.status, f"{refusal}\n".encode(), headers

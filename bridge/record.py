@@ -70,6 +70,7 @@ _TIME = re.compile(
     r"\s*(Z|[+-]\d{2}:?\d{2})?",
     re.ASCII,
 )
+_PLAIN_LENGTH, _PLAIN_MARKS = 19, "-- ::"
 _COMPACT_TIME = re.compile(r"(20\d{2})(\d{2})(\d{2})(?:(\d{2})(\d{2})(\d{2}))?", re.ASCII)
 _MILLISECONDS_ABOVE = 10**11
 _EPOCH_RANGE = (10**8, 10**10)
@@ -135,6 +136,9 @@ def parse_time(value: object, zone: ZoneInfo) -> datetime | None:
 
 
 def _time_from_text(text: str, zone: ZoneInfo) -> datetime | None:
+    if len(text) == _PLAIN_LENGTH and text[4::3] == _PLAIN_MARKS and text.isascii():
+        # What the platform nearly always writes; the general pattern takes ten times as long.
+        return datetime.fromisoformat(text).replace(tzinfo=zone).astimezone(UTC)
     found = _TIME.fullmatch(text) or _COMPACT_TIME.fullmatch(text)
     if found is None:
         number = parse_int(text)

@@ -97,7 +97,6 @@ def served(
     sources: dict[str, SourceDoor] | None = None,
     *,
     max_body: int = LIMIT,
-    body_timeout: float = 10,
     trusted: tuple[str, ...] = (),
 ) -> Iterator[Served]:
     ledger = SqliteLedger(path, create=True)
@@ -106,7 +105,6 @@ def served(
         ANYWHERE if sources is None else sources,
         ledger,
         max_body=max_body,
-        body_timeout=body_timeout,
         trusted_proxies=[ip_network(one) for one in trusted],
         clock=lambda: NOW,
         filed=lambda: commits.append(1),

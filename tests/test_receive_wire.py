@@ -39,16 +39,6 @@ def test_a_chunked_upload_is_read_whole(street: Street, ledger_path: Path) -> No
         assert door.payloads() == [BODY]
 
 
-def test_a_body_that_does_not_come_is_408(street: Street, ledger_path: Path) -> None:
-    with served(street, ledger_path, body_timeout=0.1) as door, door.connected() as connection:
-        connection.sendall(HEAD + b"content-length: 100\r\n\r\n" + BODY[:20])
-        status, received = answer(connection)
-        assert status == 408
-        assert b"connection: close" in received.lower()
-        assert door.door.answers == {408: 1}
-        assert door.payloads() == []
-
-
 def test_a_sender_that_leaves_is_not_filed(street: Street, ledger_path: Path) -> None:
     with served(street, ledger_path) as door:
         with door.connected() as connection:

@@ -75,7 +75,7 @@ class _Batch:
         self._calls: list[tuple[object, ...]] = []
         self._names: list[tuple[object, ...]] = []
         self._receipts: list[tuple[object, ...]] = []
-        self._bodies: list[tuple[int, bytes]] = []
+        self._bodies: list[bytes] = []
 
     def _highest(self, table: str) -> int:
         found: int = self._connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
@@ -112,7 +112,7 @@ class _Batch:
         call = (self._next_call, key)
         at = stamp(arrival.received_at)
         self._calls.append(
-            (*call[:1], arrival.source, key, at, arrival.sn, arrival.started_at, arrival.created_at)
+            (call[0], arrival.source, key, at, arrival.sn, arrival.started_at, arrival.created_at)
         )
         for name in arrival.names or (key,):
             self._names.append((arrival.source, name, call[0]))
@@ -122,7 +122,7 @@ class _Batch:
     def _add_receipt(self, arrival: Arrival, call_id: int, key: str) -> Filed:
         self._next_receipt += 1
         self._receipts.append((self._next_receipt, call_id, arrival.via, stamp(arrival.received_at)))
-        self._bodies.append(self._payloads.pack(arrival.payload))
+        self._bodies.append(arrival.payload)
         return Filed(call_id, key)
 
     def _flush(self) -> None:
@@ -132,10 +132,11 @@ class _Batch:
                 self._connection.execute(sql, (_json(rows),))
         if self._bodies:
             places, offset = [], 1
-            for (receipt_id, *_), (codec, body) in zip(self._receipts, self._bodies, strict=True):
+            packed = self._payloads.pack_all(self._bodies)
+            for (receipt_id, *_), (codec, body) in zip(self._receipts, packed, strict=True):
                 places.append((receipt_id, codec, offset, len(body)))
                 offset += len(body)
-            whole = b"".join(body for _, body in self._bodies)
+            whole = b"".join(body for _, body in packed)
             self._connection.execute(_PAYLOADS, (_json(places), whole))
         self._calls, self._names, self._receipts, self._bodies = [], [], [], []
 

@@ -1,0 +1,61 @@
+"""What the listener does to senders that are slow, silent or too many."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.running import EXAMPLE, DaemonProcess, write_config
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    text = config.read_text("utf-8")
+    config.write_text(text.replace("[server]\n", '[server]\nbody_timeout = "400ms"\n'), "utf-8")
+    process = DaemonProcess(config)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def connected(daemon: DaemonProcess) -> socket.socket:
+    parts = urlsplit(daemon.url)
+    return socket.create_connection((parts.hostname, parts.port), timeout=10)
+
+
+def received(connection: socket.socket) -> bytes:
+    """Everything until the other side closes."""
+    text = b""
+    while piece := connection.recv(65536):
+        text += piece
+    return text
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"",
+        b"POST /callback/main/x HTTP/1.1\r\nHost: a\r\n",
+        b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{",
+    ],
+    ids=["nothing", "half a header", "half a body"],
+)
+def test_a_request_that_does_not_come_whole_is_cut(daemon: DaemonProcess, beginning: bytes) -> None:
+    path = urlsplit(daemon.callback_url).path.encode()
+    with connected(daemon) as connection:
+        connection.sendall(beginning.replace(b"%s", path))
+        assert received(connection).startswith(b"HTTP/1.1 408 ")
+    assert daemon.count("SELECT count(*) FROM receipts") == 0
+    assert httpx.post(daemon.callback_url, content=EXAMPLE.read_bytes()).content == b"SUCCESS"
+
+
+def test_a_whole_request_keeps_its_connection_until_the_answer(daemon: DaemonProcess) -> None:
+    with httpx.Client() as client:
+        answers = [client.post(daemon.callback_url, content=EXAMPLE.read_bytes()) for _ in range(20)]
+    assert {answer.content for answer in answers} == {b"SUCCESS"}
+    assert daemon.count("SELECT count(*) FROM receipts") == 20
