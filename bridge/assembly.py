@@ -13,6 +13,7 @@ from bridge.judge import SourceRules
 from bridge.ledger import Ledger
 from bridge.mapping import CompiledMapping, load_mapping
 from bridge.receive import SourceDoor
+from bridge.runs import Operator
 from bridge.tomlfile import load_toml
 
 
@@ -132,6 +133,13 @@ def source_doors(config: Config, secrets: Secrets) -> dict[str, SourceDoor]:
         )
         for source, settings in config.sources.items()
     }
+
+
+def new_operator(config: Config, ledger: Ledger, stop: threading.Event) -> Operator:
+    """What carries out an operator's work."""
+    zones = {source: settings.timezone for source, settings in config.sources.items()}
+    retention = {name: getattr(config.retention, name) for name in type(config.retention).model_fields}
+    return Operator(ledger, zones, retention, stop)
 
 
 def new_worker(

@@ -19,6 +19,7 @@ from bridge.settings import (
     DestinationSettings,
     LedgerSettings,
     LogSettings,
+    RetentionSettings,
     ServerSettings,
     SourceSettings,
 )
@@ -52,6 +53,7 @@ class Config(BaseSettings):
     sources: dict[Name, SourceSettings] = Field(default={}, description="Accounts on the call platform.")
     destinations: dict[Name, DestinationSettings] = Field(default={}, description="CRM accounts.")
     delivery: DeliverySettings = Field(default=DeliverySettings(), description="How calls are delivered.")
+    retention: RetentionSettings = Field(default=RetentionSettings(), description="How long data is kept.")
     log: LogSettings = Field(default=LogSettings(), description="What is told on stderr.")
 
     _written: Written = PrivateAttr()
@@ -192,7 +194,12 @@ def resolve_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
 
 def _search() -> Path:
     for path in DEFAULT_PATHS:
-        if path.exists():
+        try:
+            found = path.exists()
+        except OSError:
+            # There, but not for this user: reading it says so.
+            found = True
+        if found:
             return path
     where = " nor ".join(map(str, DEFAULT_PATHS))
     remedy = "run `callbridge init`, or name a file with --config"

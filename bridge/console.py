@@ -107,4 +107,8 @@ def may_look(request: Request, token: str | None) -> bool:
     if client is not None and ipaddress.ip_address(client.host).is_loopback:
         return True
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    return bool(token) and scheme.lower() == "bearer" and hmac.compare_digest(given, token or "")
+    return (
+        bool(token)
+        and scheme.lower() == "bearer"
+        and hmac.compare_digest(given.encode(), (token or "").encode())
+    )

@@ -7,6 +7,7 @@ so nothing is shared and nothing is cancelled.
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from math import isfinite
 from typing import Any
 from urllib.parse import unquote
@@ -36,6 +37,8 @@ class Crm:
             base_url=base_url,
             headers=connector.headers(secrets),
             timeout=timeout,
+            # A proxy of the environment is for the world outside, not for this machine.
+            trust_env=not is_loopback(base_url),
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
         )
 
@@ -80,6 +83,15 @@ class Crm:
             return response.json() if response.content else None
         except ValueError as error:
             raise InDoubt(f"{shown}: answered {response.status_code} with a body that is no JSON") from error
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address is this machine's own."""
+    host = httpx.URL(url).host
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def judge_answer(response: httpx.Response, shown: str, secrets: Iterable[str], *, idempotent: bool) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -11,7 +12,7 @@ from functools import partial
 import structlog
 import uvloop
 
-from bridge import assembly, deliver, judge, runs, systemd
+from bridge import assembly, deliver, judge, runs, systemd, upkeep
 from bridge.config import Config, Secrets
 from bridge.console import admin_app
 from bridge.errors import CallbridgeError
@@ -19,6 +20,7 @@ from bridge.judge import Judge
 from bridge.ledger import Ledger
 from bridge.listener import Listener
 from bridge.receive import Door
+from bridge.upkeep import Upkeep
 
 log = structlog.get_logger("bridge.daemon")
 
@@ -47,10 +49,12 @@ class Daemon:
         self._arrived = threading.Event()
         self._owed = threading.Condition()
         self._failed = ""
+        self._hurried = False
         destinations = assembly.load_destinations(config, secrets)
         ledger.start_destinations(assembly.destinations_by_source(config), clock())
         rules = assembly.source_rules(config, destinations)
         self._judge = Judge(ledger, rules, destinations_since=ledger.skipped_before())
+        self._operator = assembly.new_operator(config, ledger, self._stop)
         count = config.delivery.workers if destinations else 0
         self._workers = [
             assembly.new_worker(config, destinations, ledger, clock, self._stop) for _ in range(count)
@@ -102,12 +106,19 @@ class Daemon:
             with self._owed:
                 self._owed.notify_all()
             self._arrived.set()
-            deadline = loop.time() + STOP_WITHIN
-            for thread in threads:
-                await asyncio.to_thread(thread.join, max(0.0, deadline - loop.time()))
+            await asyncio.to_thread(self._join, threads)
             log.info("daemon.stopped")
         if self._failed:
             raise CallbridgeError(f"{self._failed} failed; its trace is in the log")
+
+    def _join(self, threads: list[threading.Thread]) -> None:
+        """Let what is under way end; what does not end in time is due again at the next start."""
+        deadline = time.monotonic() + STOP_WITHIN
+        while threads := [thread for thread in threads if thread.is_alive()]:
+            if self._hurried or time.monotonic() > deadline:
+                log.warning("daemon.stopped_late", under_way=len(threads))
+                return
+            threads[0].join(0.1)
 
     def _start_threads(self, give_up: Callable[[], None]) -> list[threading.Thread]:
         parts = {
@@ -121,8 +132,9 @@ class Daemon:
                 pressed=lambda: self._door.pressed,
             ),
             "runs": partial(
-                runs.work, self._ledger, self._wake_workers, self._stop, self._clock, every=RUNS_EVERY
+                runs.work, self._operator, self._wake_workers, self._stop, self._clock, every=RUNS_EVERY
             ),
+            "upkeep": partial(upkeep.work, Upkeep(self._ledger), self._stop, self._clock),
         } | {
             f"deliver-{number}": partial(deliver.work, worker, self._owed, self._stop, self._clock)
             for number, worker in enumerate(self._workers)
@@ -150,6 +162,7 @@ class Daemon:
 
     def _hurry(self) -> None:
         """A second signal: do not wait for what is under way; it is due again at the next start."""
+        self._hurried = True
         self._stop.set()
         for listener in (self._public, self._admin):
             listener.hurry()

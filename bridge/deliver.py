@@ -35,6 +35,8 @@ log = structlog.get_logger("bridge.deliver")
 # tenacity bridges seconds, while the lease is held; the ledger's schedule bridges the rest.
 QUICK_TRIES = 3
 LONGEST_QUICK_WAIT = 2.0
+# How often a ledger that is busy is asked again to settle, in seconds.
+SETTLE_EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class Worker:
 
     def deliver_one(self, now: datetime) -> bool:
         """Take one due delivery to its end; whether there was one."""
-        lease = self._ledger.lease(list(self._destinations), now)
+        lease = self._ledger.lease(list(self._destinations), list(self._origins), now)
         if lease is None:
             return False
         try:
@@ -131,11 +133,22 @@ class Worker:
                 f"a fault in callbridge: {mask_phones_in(repr(error))}",
                 "a fault in callbridge",
             )
-        self._ledger.settle(lease, settlement, started_at=now, now=self._clock())
-        log.info(
-            "delivery.settled", state=settlement.state, **_names(lease), reason=settlement.reason or None
-        )
+        self._settle(lease, settlement, now)
+        tell = log.warning if settlement.state is DeliveryState.PARKED else log.info
+        tell("delivery.settled", state=settlement.state, **_names(lease), reason=settlement.reason or None)
         return True
+
+    def _settle(self, lease: Lease, settlement: Settlement, started_at: datetime) -> None:
+        """What the CRM has done is written down, however long the ledger is busy."""
+        while True:
+            try:
+                self._ledger.settle(lease, settlement, started_at, self._clock())
+            except LedgerError as error:
+                log.warning("delivery.ledger_busy", **_names(lease), error=str(error))
+                if self._stop.wait(SETTLE_EVERY):
+                    raise
+            else:
+                return
 
     def _attempt(self, lease: Lease) -> Settlement:
         destination = self._destinations[lease.destination]

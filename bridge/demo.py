@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -123,7 +122,7 @@ class Demo:
 
     def local_balance(self) -> dict[str, Any]:
         """The ledger's side of the balance."""
-        return local_balance(self.ledger, ["main"], {"crm": ["main"]}, Window(until=datetime.now(UTC)))
+        return local_balance(self.ledger, ["main"], {"crm": ["main"]}, Window())
 
     def _balance(self) -> dict[str, Any]:
         """The balance, its three sides counted each where it stands."""

@@ -12,9 +12,7 @@ import structlog
 from bridge.phone import mask_phones_in
 
 # Fields that hold names callbridge made or checked itself; masking would only blur them.
-_PLAIN = frozenset(
-    {"timestamp", "level", "event", "source", "call", "destination", "path", "ledger", "logger"}
-)
+_PLAIN = frozenset({"timestamp", "level", "event", "source", "destination", "path", "ledger", "logger"})
 
 
 def mask_phones(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -36,6 +36,8 @@ MOST_WAITING = 10_000
 
 # So many in one commit mean a burst.
 PRESSED = 8
+GZIP = b"\x1f\x8b"
+MOST_MEMBERS = 16
 _CHINA = ZoneInfo("Asia/Shanghai")
 
 
@@ -94,9 +96,9 @@ class Door:
         source: SourceDoor | None = None
         try:
             source = self._admit(scope)
-            length, zipped = body_headers(scope["headers"])
+            length = announced_length(scope["headers"])
             body = await self._read(length, receive)
-            await self._commits.file(self._arrival(source, body, zipped=zipped))
+            await self._commits.file(self._arrival(source, body))
             status, text = source.status, source.body
             headers = [(b"content-type", b"text/plain")]
         except Refusal as refusal:
@@ -162,10 +164,11 @@ class Door:
     def _too_large(self) -> Refusal:
         return Refusal(413, f"larger than {shown_size(self._max_body)}")
 
-    def _arrival(self, source: SourceDoor, body: bytes, *, zipped: bool) -> Arrival:
+    def _arrival(self, source: SourceDoor, body: bytes) -> Arrival:
         now = self._clock()
         try:
-            text = gunzip(body, self._max_body) if zipped else body
+            # By its first bytes: some proxies unzip a body and leave its header, or forget the header.
+            text = gunzip(body, self._max_body) if body.startswith(GZIP) else body
             return arrival_of(source.name, Via.CALLBACK, text, now, source.zone)
         except NotAnObject as error:
             return garbage(source.name, Via.CALLBACK, body, str(error), now)
@@ -231,15 +234,12 @@ class _Commits:
             self._filed()
 
 
-def body_headers(headers: Sequence[tuple[bytes, bytes]]) -> tuple[int, bool]:
-    """The announced length (0: none) and whether the body is zipped."""
-    length, zipped = 0, False
+def announced_length(headers: Sequence[tuple[bytes, bytes]]) -> int:
+    """The body's length as its header says; 0 without one."""
     for name, value in headers:
         if name == b"content-length":
-            length = int(value) if value.isdigit() else 0
-        elif name == b"content-encoding":
-            zipped = value.lower() in (b"gzip", b"x-gzip")
-    return length, zipped
+            return int(value) if value.isdigit() else 0
+    return 0
 
 
 def client_address(
@@ -271,7 +271,9 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def gunzip(body: bytes, limit: int) -> bytes:
     """Unzip all members of a body, but never more than `limit` bytes of it."""
     text = b""
-    while body:
+    for _ in range(MOST_MEMBERS):
+        if not body:
+            return text
         unzip = zlib.decompressobj(wbits=31)
         try:
             text += unzip.decompress(body, limit + 1 - len(text))
@@ -282,6 +284,8 @@ def gunzip(body: bytes, limit: int) -> bytes:
         if not unzip.eof:
             raise NotAnObject("the gzip ends too early")
         body = unzip.unused_data
+    if body:
+        raise NotAnObject(f"the gzip has more than {MOST_MEMBERS} members")
     return text
 
 
@@ -302,7 +306,7 @@ def _refused(refusal: Refusal) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
     if refusal.allow:
         headers.append((b"allow", refusal.allow.encode()))
-    if refusal.status == 413:
+    if refusal.status not in (400, 503):
         # The rest of the body is not read, so the connection cannot be used again.
         headers.append((b"connection", b"close"))
     return refusal.status, f"{refusal}\n".encode(), headers

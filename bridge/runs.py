@@ -2,43 +2,121 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import structlog
 
+from bridge.arrival import arrival_of
+from bridge.body import NotAnObject
 from bridge.errors import CallbridgeError, LedgerError
 from bridge.ledger import Ledger
+from bridge.model import Via, moment
 
 log = structlog.get_logger("bridge.runs")
 
 Result = Mapping[str, Any]
 
 
-def retry(ledger: Ledger, args: Mapping[str, Any], now: datetime) -> Result:
-    """`deliveries retry`: parked deliveries become due."""
-    return {"retried": ledger.retry(args["ids"], now)}
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """What carrying out an operator's work needs of the configuration."""
+
+    ledger: Ledger
+    zones: Mapping[str, ZoneInfo]
+    retention: Mapping[str, timedelta | None]
+    """How long each class of data is kept; None: for ever."""
+    stop: threading.Event
+
+    def retry(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`deliveries retry`: parked deliveries become due."""
+        return {"retried": self.ledger.retry(args["ids"], now)}
+
+    def quarantine_retry(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`quarantine retry`: file records again, by the rules and the calls of today."""
+        del now
+        ids = args["ids"] or [entry["id"] for entry in self.ledger.list_quarantine("waiting", 100_000)]
+        released = sum(self._refile(entry) for entry in ids)
+        return {"released": released, "waiting": len(ids) - released}
+
+    def _refile(self, entry: int) -> bool:
+        found = self.ledger.show_quarantine(entry)
+        if found is None or found["state"] != "waiting" or found["source"] not in self.zones:
+            return False
+        source, via, at = found["source"], Via(found["via"]), moment(found["received_at"])
+        try:
+            arrival = arrival_of(source, via, found["body"], at, self.zones[source])
+        except NotAnObject:
+            return False
+        return self.ledger.refile(entry, arrival).call_id is not None
+
+    def quarantine_drop(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`quarantine drop`: a person says that these are worth nothing."""
+        del now
+        return {"dropped": self.ledger.drop(args["ids"])}
+
+    def prune(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`prune`: remove what is older than its class is kept."""
+        del args
+        removed = {}
+        for name, kept in self.retention.items():
+            if kept is not None and not self.stop.is_set():
+                # As long a pause as the step took: half of the writer's time stays free.
+                removed[name] = self.ledger.prune(name, now - kept, self._pause)
+        return {"removed": removed}
+
+    def _pause(self, seconds: float) -> None:
+        self.stop.wait(seconds)
+
+    def backup(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`backup`: a consistent copy while all goes on."""
+        del now
+        return {"file": args["file"], **self.ledger.backup(Path(args["file"]))}
+
+    def carry_out(self, now: datetime) -> bool:
+        """One step: take the oldest requested run to its end; whether there was one."""
+        run = self.ledger.take_run(now)
+        if run is None:
+            return False
+        try:
+            result, state = KINDS[run["kind"]](self, run["args"], now), "done"
+        except CallbridgeError as error:
+            result, state = {"error": str(error)}, "failed"
+        except Exception as error:
+            # One row that trips us must not stop the daemon, now and at every start.
+            log.exception("run.fault", kind=run["kind"], id=run["id"])
+            result, state = {"error": f"a fault in callbridge: {error!r}"}, "failed"
+        self._end(run["id"], state, result, now)
+        log.info("run.ended", state=state, kind=run["kind"], id=run["id"])
+        return True
+
+    def _end(self, run_id: int, state: str, result: Result, now: datetime) -> None:
+        """Somebody waits for the end, so it is written however long the ledger is busy."""
+        while True:
+            try:
+                self.ledger.end_run(run_id, state, result, now)
+            except LedgerError as error:
+                log.warning("runs.ledger_busy", error=str(error))
+                if self.stop.wait(1.0):
+                    raise
+            else:
+                return
 
 
-KINDS: dict[str, Callable[[Ledger, Mapping[str, Any], datetime], Result]] = {"retry": retry}
-
-
-def carry_out(ledger: Ledger, now: datetime) -> bool:
-    """One step: take the oldest requested run to its end; whether there was one."""
-    run = ledger.take_run(now)
-    if run is None:
-        return False
-    try:
-        result, state = KINDS[run["kind"]](ledger, run["args"], now), "done"
-    except CallbridgeError as error:
-        result, state = {"error": str(error)}, "failed"
-    ledger.end_run(run["id"], state, result, now)
-    log.info("run.ended", state=state, kind=run["kind"], id=run["id"])
-    return True
+KINDS: dict[str, Callable[[Operator, Mapping[str, Any], datetime], Result]] = {
+    "retry": Operator.retry,
+    "quarantine_retry": Operator.quarantine_retry,
+    "quarantine_drop": Operator.quarantine_drop,
+    "prune": Operator.prune,
+    "backup": Operator.backup,
+}
 
 
 def work(
-    ledger: Ledger,
+    operator: Operator,
     done: Callable[[], None],
     stop: threading.Event,
     clock: Callable[[], datetime],
@@ -48,7 +126,7 @@ def work(
     """Look for requested runs until told to stop."""
     while not stop.wait(every):
         try:
-            while carry_out(ledger, clock()):
+            while operator.carry_out(clock()):
                 done()
         except LedgerError as error:
             log.warning("runs.ledger_busy", error=str(error))

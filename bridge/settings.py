@@ -80,6 +80,11 @@ class LedgerSettings(Section):
         description="Where the ledger is; three slashes and a path are relative to the configuration file.",
     )
 
+    min_free: Size = Field(
+        default=256 * 2**20,
+        description="With less free on its disk (or a twentieth of a small one) callbacks are refused.",
+    )
+
     def file(self, base_dir: Path) -> Path:
         """The SQLite file."""
         return base_dir / self.url.removeprefix("sqlite:///")
@@ -204,6 +209,25 @@ class DeliverySettings(Section):
     @classmethod
     def _grow(cls, value: timedelta, info: ValidationInfo) -> timedelta:
         return not_below(value, info, "first_retry")
+
+
+class RetentionSettings(Section):
+    """How long each class of data is kept; calls, their keys and known states always are."""
+
+    duplicates: Span | None = Field(
+        default=timedelta(days=30), description="Receipts that changed nothing; empty keeps them."
+    )
+    history: Span | None = Field(default=None, description="Records that later ones replaced.")
+    attempts: Span | None = Field(default=timedelta(days=90), description="Attempts at deliveries.")
+    quarantine: Span | None = Field(
+        default=timedelta(days=90), description="Released and dropped records, and bodies that were none."
+    )
+    runs: Span | None = Field(default=timedelta(days=90), description="What operators asked for.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_for_ever(cls, value: object) -> object:
+        return None if value == "" else value
 
 
 class LogSettings(Section):

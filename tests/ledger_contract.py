@@ -15,6 +15,7 @@ from tests.ledger_steps import (
     ALWAYS,
     MINUTE,
     NOW,
+    SOURCES,
     TO_CRM,
     arrival,
     balance,
@@ -59,23 +60,23 @@ class LedgerContract(IntakeContract):
         row = delivery(ledger, call_id)
         assert (row["id"], row["state"], row["tries"]) == (lease.delivery_id, "leased", 1)
         assert balance(ledger) == {"ledger": 1, "under_way": 1}
-        assert ledger.lease(["crm"], NOW + timedelta(days=1)) is None
+        assert ledger.lease(["crm"], SOURCES, NOW + timedelta(days=1)) is None
 
     def test_what_has_been_due_longest_goes_first(self, ledger: Ledger) -> None:
         for minutes in (3, 1, 2):
             news(ledger, f"call-{minutes}", NOW + minutes * MINUTE)
-        assert ledger.lease(["crm"], NOW) is None
+        assert ledger.lease(["crm"], SOURCES, NOW) is None
         assert leased(ledger, NOW + MINUTE).key == "call-1"
-        assert ledger.lease(["crm"], NOW + MINUTE) is None
+        assert ledger.lease(["crm"], SOURCES, NOW + MINUTE) is None
         later = NOW + timedelta(hours=1)
         assert [leased(ledger, later).key for _ in range(2)] == ["call-2", "call-3"]
 
     def test_only_the_destinations_asked_for_are_leased(self, ledger: Ledger) -> None:
         news(ledger, "a", NOW, BOTH)
-        assert ledger.lease([], NOW) is None
-        assert ledger.lease(["elsewhere"], NOW) is None
+        assert ledger.lease([], SOURCES, NOW) is None
+        assert ledger.lease(["elsewhere"], SOURCES, NOW) is None
         assert leased(ledger, NOW, ["other"]).destination == "other"
-        assert ledger.lease(["other"], NOW) is None
+        assert ledger.lease(["other"], SOURCES, NOW) is None
         assert leased(ledger, NOW, ["elsewhere", "crm"]).destination == "crm"
 
     def test_no_two_workers_hold_one_delivery(self, ledger: Ledger) -> None:
@@ -85,7 +86,7 @@ class LedgerContract(IntakeContract):
 
         def work() -> None:
             start.wait(5)
-            while (lease := ledger.lease(["crm"], NOW)) is not None:
+            while (lease := ledger.lease(["crm"], SOURCES, NOW)) is not None:
                 taken.append(lease.delivery_id)
                 if lease.delivery_id % 2:
                     ledger.settle(lease, DELIVERED, NOW, NOW)
@@ -139,7 +140,7 @@ class LedgerContract(IntakeContract):
         news(ledger, "a")
         again = Settlement(DeliveryState.DUE, "HTTP 503", due_at=NOW + 5 * MINUTE)
         ledger.settle(leased(ledger), again, NOW, NOW)
-        assert ledger.lease(["crm"], NOW + 4 * MINUTE) is None
+        assert ledger.lease(["crm"], SOURCES, NOW + 4 * MINUTE) is None
         lease = leased(ledger, NOW + 5 * MINUTE)
         assert (lease.attempt, lease.revision, lease.owed_at) == (2, 1, NOW)
 
@@ -176,7 +177,7 @@ class LedgerContract(IntakeContract):
         lease = leased(ledger)
         news(ledger, "a", NOW + MINUTE, name="李")
         assert (delivery(ledger, call_id)["state"], delivery(ledger, call_id)["wanted"]) == ("leased", 2)
-        assert ledger.lease(["crm"], NOW + MINUTE) is None
+        assert ledger.lease(["crm"], SOURCES, NOW + MINUTE) is None
         ledger.settle(lease, Settlement(state, "why", "cause"), NOW, NOW + 2 * MINUTE)
         row = delivery(ledger, call_id)
         assert (row["state"], row["reason"], row["cause"]) == ("due", None, None)
@@ -204,7 +205,7 @@ class LedgerContract(IntakeContract):
         ledger.settle(leased(ledger), DELIVERED, NOW, NOW)
         held = {leased(ledger).key, leased(ledger).key}
         again = self.reopened(ledger, tmp_path)
-        assert again.lease(["crm"], NOW + MINUTE) is None
+        assert again.lease(["crm"], SOURCES, NOW + MINUTE) is None
         assert again.release_leases() == 2
         assert again.release_leases() == 0
         assert balance(again) == {"ledger": 3, "delivered": 1, "under_way": 2}

@@ -14,6 +14,7 @@ from tests.ledger_steps import (
     ALWAYS,
     MINUTE,
     NOW,
+    SOURCES,
     TO_CRM,
     arrival,
     balance,
@@ -233,7 +234,7 @@ class IntakeContract:
         )
         assert balance(ledger, "other") == {"ledger": 1, "skipped": 1}
         assert balance(ledger, "crm") == {"ledger": 1, "under_way": 1}
-        assert ledger.lease(["other"], NOW) is None
+        assert ledger.lease(["other"], SOURCES, NOW) is None
 
     def test_calls_of_a_source_without_destinations_are_kept(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a", NOW, {})
@@ -278,7 +279,7 @@ class IntakeContract:
         (pending,) = ledger.waiting(10)
         ledger.set_aside(pending, "why", TO_CRM, NOW)
         ledger.retry([], NOW)
-        assert ledger.lease(["crm"], NOW + MINUTE) is None, "leased to two workers at once"
+        assert ledger.lease(["crm"], SOURCES, NOW + MINUTE) is None, "leased to two workers at once"
         ledger.settle(lease, Settlement(DeliveryState.DELIVERED), NOW, NOW + MINUTE)
         assert delivery(ledger, call_id)["delivered"] == 1
         assert len(ledger.show_call(call_id)["attempts"]) == 1

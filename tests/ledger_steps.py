@@ -23,6 +23,7 @@ from bridge.model import (
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+SOURCES = ("main", "branch")
 TO_CRM: Destinations = {"main": ("crm",)}
 ALWAYS = Window()
 
@@ -129,7 +130,7 @@ def news(
 
 
 def leased(ledger: Ledger, now: datetime = NOW, destinations: Sequence[str] = ("crm",)) -> Lease:
-    lease = ledger.lease(destinations, now)
+    lease = ledger.lease(destinations, SOURCES, now)
     assert lease is not None
     return lease
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.model import DeliveryState, Lease, Settlement, Verdict, Via
-from tests.ledger_steps import MINUTE, NOW, TO_CRM, arrival, balance, judgment, uuid
+from tests.ledger_steps import MINUTE, NOW, SOURCES, TO_CRM, arrival, balance, judgment, uuid
 
 UNSETTLED = (DeliveryState.DUE, DeliveryState.LEASED)
 
@@ -90,7 +90,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for key, call in self.calls.items()
             if call.state is DeliveryState.DUE and call.due_at <= self.minute
         }
-        lease = self.ledger.lease(["crm"], NOW + self.minute * MINUTE)
+        lease = self.ledger.lease(["crm"], SOURCES, NOW + self.minute * MINUTE)
         if lease is None:
             assert not due
             return
@@ -131,7 +131,7 @@ class LedgerMachine(RuleBasedStateMachine):
             call.state, call.due_at = DeliveryState.DUE, -1
         self.leases.clear()
         # All that is due, in whatever order: the ledger chooses among those that it released.
-        while (held := self.ledger.lease(["crm"], NOW + self.minute * MINUTE)) is not None:
+        while (held := self.ledger.lease(["crm"], SOURCES, NOW + self.minute * MINUTE)) is not None:
             call = self.calls[held.key]
             assert call.state is DeliveryState.DUE
             assert call.due_at <= self.minute

@@ -19,7 +19,19 @@ from bridge.ledger import Ledger, open_ledger
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.model import Quarantined, Verdict, stamp
 from tests.ledger_contract import LedgerContract
-from tests.ledger_steps import NOW, TO_CRM, arrival, balance, call_of, filed, judgment, news, stray, uuid
+from tests.ledger_steps import (
+    NOW,
+    SOURCES,
+    TO_CRM,
+    arrival,
+    balance,
+    call_of,
+    filed,
+    judgment,
+    news,
+    stray,
+    uuid,
+)
 
 
 class TestSqliteLedger(LedgerContract):
@@ -140,7 +152,7 @@ def test_the_lock_of_another_process_ends_with_it(ledger_path: Path) -> None:
 def test_a_locked_file_is_busy_and_nothing_is_written(ledger: SqliteLedger, ledger_path: Path) -> None:
     for key in ("a", "due"):
         news(ledger, key)
-    assert ledger.lease(["crm"], NOW) is not None
+    assert ledger.lease(["crm"], SOURCES, NOW) is not None
     impatient(ledger)
     before = rows(ledger_path, "SELECT * FROM deliveries")
     with closing(sqlite3.connect(ledger_path, isolation_level=None)) as other:
@@ -150,7 +162,7 @@ def test_a_locked_file_is_busy_and_nothing_is_written(ledger: SqliteLedger, ledg
         with pytest.raises(LedgerBusy):
             ledger.retry([], NOW)
         with pytest.raises(LedgerBusy):
-            ledger.lease(["crm"], NOW)
+            ledger.lease(["crm"], SOURCES, NOW)
         assert not ledger.writable()
         # Looking goes on.
         assert ledger.keys("main") == ["a", "due"]

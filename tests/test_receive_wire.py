@@ -63,7 +63,7 @@ import pathlib, sys
 from bridge import log
 log.configure("debug", "json")
 from tests.door_steps import Street, served
-with Street() as street, served(street, pathlib.Path(sys.argv[1]), body_timeout=0.2) as door:
+with Street() as street, served(street, pathlib.Path(sys.argv[1])) as door:
     print(door.url, flush=True)
     sys.stdin.read()
 """
@@ -89,13 +89,13 @@ def test_the_token_is_in_no_line_of_the_log(ledger_path: Path) -> None:
         ]
         assert statuses == [200, 400, 413, 404, 405]
         port = int(url.rpartition(":")[2])
-        for request in (HEAD + b"content-length: 99\r\n\r\n", HEAD.replace(b"HTTP/1.1", b"nonsense")):
+        for request in (HEAD.replace(b"HTTP/1.1", b"nonsense"),):
             with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
                 connection.sendall(request)
-                assert answer(connection)[0] in (400, 408)
+                assert answer(connection)[0] == 400
         out, err = process.communicate(timeout=10)
     assert process.returncode == 0
     lines = [json.loads(line) for line in err.splitlines()]
     refused = [line["status"] for line in lines if line["event"] == "callback.refused"]
-    assert refused == [400, 413, 404, 405, 408]
+    assert refused == [400, 413, 404, 405]
     assert "right-token" not in out + err

@@ -5,8 +5,16 @@ import sys
 import click
 
 from bridge import __version__
-from bridge.cli.acting import deliveries_retry
-from bridge.cli.looking import audit, calls_list, calls_show, deliveries_list, status
+from bridge.cli.acting import backup, deliveries_retry, prune, quarantine_drop, quarantine_retry
+from bridge.cli.looking import (
+    audit,
+    calls_list,
+    calls_show,
+    deliveries_list,
+    quarantine_list,
+    quarantine_show,
+    status,
+)
 from bridge.cli.output import ExitCode
 from bridge.cli.running import check, demo, init, run, simulate_crm, simulate_platform
 from bridge.errors import CallbridgeError, ConfigError
@@ -30,16 +38,23 @@ def deliveries() -> None:
 
 
 @cli.group()
+def quarantine() -> None:
+    """What could not be identified or parsed, and its way out."""
+
+
+@cli.group()
 def simulate() -> None:
     """A call platform or a CRM to try things on, on loopback, without any configuration."""
 
 
-for command in (run, init, demo, check, status, audit):
+for command in (run, init, demo, check, status, audit, prune, backup):
     cli.add_command(command)
 calls.add_command(calls_list)
 calls.add_command(calls_show)
 deliveries.add_command(deliveries_list)
 deliveries.add_command(deliveries_retry)
+for command in (quarantine_list, quarantine_show, quarantine_retry, quarantine_drop):
+    quarantine.add_command(command)
 simulate.add_command(simulate_platform)
 simulate.add_command(simulate_crm)
 
@@ -56,7 +71,10 @@ def main() -> None:
     except CallbridgeError as error:
         click.echo(f"callbridge: {error}", err=True)
         sys.exit(ExitCode.COULD_NOT)
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"callbridge: {error}", err=True)
+            sys.exit(ExitCode.COULD_NOT)
         # The reader (head, less) has seen enough; closing quietly is what it expects.
         sys.stderr.close()
         sys.exit(ExitCode.DONE)

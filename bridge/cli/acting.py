@@ -1,6 +1,6 @@
 """Commands that ask for work: one row for the daemon, or the work itself where none lives."""
 
-import sys
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,14 +9,15 @@ from typing import Any
 
 import click
 
-from bridge.cli.output import ExitCode, config_option, json_option, ledger_path, read_config, show
+from bridge.assembly import new_operator
+from bridge.cli.output import config_option, json_option, ledger_path, read_config, show
 from bridge.config import Config
-from bridge.errors import LedgerLocked
+from bridge.errors import CallbridgeError, LedgerLocked
 from bridge.ledger import Row, open_ledger
 from bridge.ledger.sqlite.connection import OwnerLock
-from bridge.runs import carry_out
 
 FOLLOW_EVERY = 0.1
+ID = click.IntRange(1, 2**63 - 1)
 
 
 def follow(config: Config, kind: str, args: Mapping[str, Any]) -> Row:
@@ -28,16 +29,21 @@ def follow(config: Config, kind: str, args: Mapping[str, Any]) -> Row:
         while (run := ledger.run(run_id))["state"] in ("requested", "running"):
             try:
                 with OwnerLock(path):
-                    carry_out(ledger, datetime.now(UTC))
+                    # Nobody lives who could still be at it: what was left running is asked for again.
+                    ledger.release_leases()
+                    new_operator(config, ledger, threading.Event()).carry_out(datetime.now(UTC))
             except LedgerLocked:
                 time.sleep(FOLLOW_EVERY)
-        return run
     finally:
         ledger.close()
+    result: Row = run["result"] or {}
+    if run["state"] == "failed":
+        raise CallbridgeError(result.get("error", "it failed"))
+    return result
 
 
 @click.command("retry")
-@click.argument("ids", nargs=-1, type=int)
+@click.argument("ids", nargs=-1, type=ID)
 @click.option("--all", "every", is_flag=True, help="All deliveries that are parked.")
 @config_option
 @json_option
@@ -45,9 +51,49 @@ def deliveries_retry(ids: tuple[int, ...], every: bool, config_path: Path | None
     """Try parked or waiting deliveries again now, by their ids or all that are parked."""
     if bool(ids) == every:
         raise click.UsageError("name deliveries by their ids (see `deliveries list`), or say --all")
-    run = follow(read_config(config_path), "retry", {"ids": list(ids)})
-    result = run["result"] or {}
-    if run["state"] == "failed":
-        click.echo(f"callbridge: {result.get('error')}", err=True)
-        sys.exit(ExitCode.COULD_NOT)
+    result = follow(read_config(config_path), "retry", {"ids": list(ids)})
     show(result, as_json, [f"{result['retried']} deliveries are due now"])
+    if ids and not result["retried"]:
+        raise CallbridgeError("none of these deliveries is parked or waits: see `deliveries list`")
+
+
+@click.command("retry")
+@click.argument("ids", nargs=-1, type=ID)
+@click.option("--all", "every", is_flag=True, help="All records that wait.")
+@config_option
+@json_option
+def quarantine_retry(ids: tuple[int, ...], every: bool, config_path: Path | None, as_json: bool) -> None:
+    """File quarantined records again, by the rules and the calls of today."""
+    if bool(ids) == every:
+        raise click.UsageError("name records by their ids (see `quarantine list`), or say --all")
+    result = follow(read_config(config_path), "quarantine_retry", {"ids": list(ids)})
+    show(result, as_json, [f"{result['released']} released, {result['waiting']} wait on"])
+
+
+@click.command("drop")
+@click.argument("ids", nargs=-1, type=ID, required=True)
+@config_option
+@json_option
+def quarantine_drop(ids: tuple[int, ...], config_path: Path | None, as_json: bool) -> None:
+    """Take quarantined records as worth nothing; they are kept until `prune` removes them."""
+    result = follow(read_config(config_path), "quarantine_drop", {"ids": list(ids)})
+    show(result, as_json, [f"{result['dropped']} dropped"])
+
+
+@click.command()
+@config_option
+@json_option
+def prune(config_path: Path | None, as_json: bool) -> None:
+    """Remove what is older than `[retention]` keeps it; the daemon does so daily by itself."""
+    result = follow(read_config(config_path), "prune", {})
+    show(result, as_json, [f"{name}: {count} removed" for name, count in result["removed"].items()])
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@config_option
+@json_option
+def backup(file: Path, config_path: Path | None, as_json: bool) -> None:
+    """A consistent copy of the ledger while all goes on, opened and checked."""
+    result = follow(read_config(config_path), "backup", {"file": str(file.absolute())})
+    show(result, as_json, [f"{result['file']}: {result['calls']} calls, {result['bytes']} bytes, checked"])

@@ -21,7 +21,7 @@ from bridge.cli.output import (
 from bridge.cli.times import When
 from bridge.config import Config
 from bridge.ledger import Row, Window
-from bridge.model import DeliveryState, moment
+from bridge.model import DeliveryState, moment, stamp
 from bridge.phone import to_e164
 
 
@@ -35,9 +35,14 @@ def status(config_path: Path | None, as_json: bool) -> None:
     counts = ledger.counts()
     parked = sum(states[DeliveryState.PARKED] for states in counts["deliveries"].values())
     quarantined = sum(counts["quarantined"].values())
-    due = counts["oldest_due_at"]
-    lag = max(0.0, (datetime.now(UTC) - moment(due)).total_seconds()) if due else 0.0
-    document = counts | {"lag_seconds": round(lag, 3), "needs_person": parked + quarantined}
+    owed = counts.pop("oldest_owed_at")
+    lag = max(0.0, (datetime.now(UTC) - moment(owed)).total_seconds()) if owed else 0.0
+    document = counts | {
+        "lag_seconds": round(lag, 3),
+        "last_reconciliation": None,
+        "needs_person": parked + quarantined,
+        "space": ledger.space(),
+    }
     show(document, as_json, _status_lines(document))
     ledger.close()
     sys.exit(ExitCode.FINDINGS if parked or quarantined else ExitCode.DONE)
@@ -53,13 +58,19 @@ def _status_lines(document: Row) -> Iterator[str]:
             f"{count} {state}" for state, count in states.items()
         )
     yield f"behind: {document['lag_seconds']:.0f} s"
+    for group in document["retrying"]:
+        yield f"trying again for {group['destination']}: {group['count']} × {group['cause']}"
     for group in document["parked"]:
         yield (
             f"parked for {group['destination']}: {group['count']} × {group['cause']}"
             f" (such as delivery {group['example']}; then: callbridge deliveries retry)"
         )
     for reason, count in document["quarantined"].items():
-        yield f"quarantined: {count} × {reason}"
+        yield f"quarantined: {count} × {reason} (see: callbridge quarantine list)"
+    if document["shared_sn"]:
+        yield f"{document['shared_sn']} sn belong to several calls"
+    space = document["space"]
+    yield f"ledger: {_mib(space['ledger_bytes'])}, free on its disk: {_mib(space['free_bytes'])}"
     if not document["needs_person"]:
         yield "nothing needs a person"
 
@@ -78,6 +89,10 @@ def calls_list(words: tuple[str, ...], limit: int, config_path: Path | None, as_
     rows = [row | {"deliveries": _states(row["deliveries"])} for row in found]
     show({"calls": found}, as_json, table(rows, columns))
     ledger.close()
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB"
 
 
 def _states(deliveries: Mapping[str, str]) -> str:
@@ -144,6 +159,35 @@ def deliveries_list(
     ledger.close()
 
 
+@click.command("list")
+@click.option("--state", type=click.Choice(["waiting", "released", "dropped"]), default="waiting")
+@click.option("--limit", default=50, show_default=True, help="The most records to show.")
+@config_option
+@json_option
+def quarantine_list(state: str, limit: int, config_path: Path | None, as_json: bool) -> None:
+    """Records that could not be identified or parsed, the newest first."""
+    ledger = open_to_look(read_config(config_path))
+    found = ledger.list_quarantine(state, limit)
+    columns = ("id", "source", "reason", "detail", "arrivals", "received_at", "last_at")
+    show({"quarantine": found}, as_json, table(found, columns))
+    ledger.close()
+
+
+@click.command("show")
+@click.argument("entry", type=click.IntRange(1, 2**63 - 1))
+@config_option
+@json_option
+def quarantine_show(entry: int, config_path: Path | None, as_json: bool) -> None:
+    """One quarantined record with its body."""
+    ledger = open_to_look(read_config(config_path))
+    found = ledger.show_quarantine(entry)
+    ledger.close()
+    if found is None:
+        raise click.UsageError(f"there is no quarantined record {entry}")
+    found["body"] = found["body"].decode("utf-8", "backslashreplace")
+    show(found, as_json, [f"{name}: {value}" for name, value in found.items()])
+
+
 @click.command()
 @click.option("--source", help="Only this source.")
 @click.option("--since", type=When(), help="Calls created from then on.")
@@ -170,11 +214,14 @@ def audit(
     ledger = open_to_look(config)
     window = Window(
         since.at(now, zone) if since else ledger.first_call_at(source),
-        until.at(now, zone) if until else now,
+        # Without an end every call counts, also one whose platform's clock is ahead of ours.
+        until.at(now, zone) if until else None,
     )
-    sources = [source] if source else list(config.sources)
+    # Sources that have left the configuration still have calls.
+    sources = [source] if source else list(dict.fromkeys([*config.sources, *ledger.counts()["calls"]]))
     taken = {name: [one for one in config.sources_of(name) if one in sources] for name in config.destinations}
     balance = local_balance(ledger, sources, taken, window)
+    balance["until"] = balance["until"] or stamp(now)
     ledger.close()
     show(balance, as_json, balance_lines(balance))
     sys.exit(ExitCode.DONE if balance["balanced"] else ExitCode.FINDINGS)

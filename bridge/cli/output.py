@@ -59,7 +59,13 @@ def open_to_look(config: Config) -> Ledger:
 def show(document: Mapping[str, Any], as_json: bool, lines: Iterable[str]) -> None:
     """One document on stdout, for a program or for a person."""
     if as_json:
-        click.echo(json.dumps(document, ensure_ascii=False, default=_plain))
+        text = json.dumps(document, ensure_ascii=False, default=_plain)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # Half a surrogate pair is no UTF-8, but JSON can say it.
+            text = json.dumps(document, default=_plain)
+        click.echo(text)
     else:
         for line in lines:
             click.echo(line)
@@ -82,4 +88,6 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterable
 
 
 def _cell(value: Any) -> str:
-    return "-" if value is None or value == "" else str(value)
+    text = "-" if value is None or value == "" else str(value)
+    # Nothing that came from outside may move the cursor.
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

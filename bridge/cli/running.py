@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,8 @@ from bridge.cli.output import ExitCode, config_option, json_option, ledger_path,
 from bridge.config import Config, Secrets, resolve_secrets
 from bridge.errors import ConfigError, Problem
 from bridge.log import configure
+
+PORT = click.IntRange(0, 65535)
 
 
 @click.command()
@@ -32,7 +35,7 @@ def run(config_path: Path | None, as_json: bool) -> None:
     _warn(config, secrets)
     path = ledger_path(config)
     with OwnerLock(path):
-        ledger = open_ledger(path, create=True)
+        ledger = open_ledger(path, create=True, min_free=config.ledger.min_free)
         try:
             Daemon(config, secrets, ledger).run(on_signals)
         finally:
@@ -107,7 +110,7 @@ def init(directory: Path, config_path: Path | None, as_json: bool) -> None:
 @click.command()
 @click.option("--once", is_flag=True, help="Send one batch, print the balance, and exit (1: not balanced).")
 @click.option("--spoil", is_flag=True, help="With --once: delete a call in the CRM before the count.")
-@click.option("--count", default=220, show_default=True, help="Calls in the batch.")
+@click.option("--count", type=click.IntRange(1, 10_000), default=220, help="Calls in the batch (220).")
 @config_option
 @json_option
 def demo(once: bool, spoil: bool, count: int, config_path: Path | None, as_json: bool) -> None:
@@ -116,6 +119,9 @@ def demo(once: bool, spoil: bool, count: int, config_path: Path | None, as_json:
     from bridge.demo import Demo, watch  # noqa: PLC0415
 
     del config_path  # accepted everywhere; the demo brings its own
+    if as_json and not once:
+        raise click.UsageError("without an end there is no document: add --once")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.DONE))
     with Demo() as running:
         if not once:
             watch(running, click.echo)
@@ -126,7 +132,7 @@ def demo(once: bool, spoil: bool, count: int, config_path: Path | None, as_json:
 
 
 @click.command("platform")
-@click.option("--port", default=8470, show_default=True, help="Where it listens on 127.0.0.1.")
+@click.option("--port", type=PORT, default=8470, show_default=True, help="Where it listens on 127.0.0.1.")
 @click.option("--url", default="", help="The callback URL to push calls to.")
 @click.option("--rate", default=1.0, show_default=True, help="Calls a second to push; 0: only on demand.")
 @click.option("--seed", default=1, show_default=True, help="Which calls it makes up.")
@@ -143,7 +149,7 @@ def simulate_platform(
 
 
 @click.command("crm")
-@click.option("--port", default=8490, show_default=True, help="Where it listens on 127.0.0.1.")
+@click.option("--port", type=PORT, default=8490, show_default=True, help="Where it listens on 127.0.0.1.")
 @click.option("--token", help="The only bearer token that is taken (default: any).")
 @config_option
 @json_option

@@ -5,7 +5,7 @@ nothing of it. All raise `LedgerBusy` where the ledger cannot commit now; then n
 of the call has happened.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,8 +56,8 @@ class Ledger(Protocol):
     def release_leases(self) -> int:
         """Make the leases of a dead daemon due again. Only for the ledger's one owner."""
 
-    def lease(self, destinations: Sequence[str], now: datetime) -> Lease | None:
-        """Take the delivery that has been due longest, if any is due."""
+    def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
+        """Take the delivery that has been due longest, if any of these is due."""
 
     def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
         """End an attempt. A revision that came meanwhile makes the delivery due again."""
@@ -75,8 +75,37 @@ class Ledger(Protocol):
     def end_run(self, run_id: int, state: str, result: Mapping[str, Any], now: datetime) -> None:
         """Write what came of a run: `done` or `failed`."""
 
+    def last_run(self, kind: str) -> datetime | None:
+        """When a run of this kind was last asked for."""
+
     def run(self, run_id: int) -> Row:
         """One run as it stands."""
+
+    # -- quarantine ---------------------------------------------------------------
+    def list_quarantine(self, state: str | None, limit: int) -> list[Row]:
+        """What could not be filed: `waiting`, `released`, `dropped`; the newest first."""
+
+    def show_quarantine(self, entry: int) -> Row | None:
+        """One entry with its `body` (bytes)."""
+
+    def refile(self, entry: int, arrival: Arrival) -> Filed:
+        """File a quarantined record again; released where a call takes it, else it waits on."""
+
+    def drop(self, entries: Sequence[int]) -> int:
+        """Take waiting entries as worth nothing; how many there were."""
+
+    # -- upkeep -------------------------------------------------------------------
+    def prune(self, name: str, before: datetime, pause: Callable[[float], None]) -> int:
+        """Remove the old rows of a class of data in small steps; `pause` is given each step's seconds."""
+
+    def backup(self, target: Path) -> Row:
+        """A consistent copy while all goes on, opened and read through: `bytes` and `calls`."""
+
+    def retrain(self, now: datetime) -> bool:
+        """Make a new dictionary of the ledger's own records, where it has grown enough."""
+
+    def space(self) -> Row:
+        """`ledger_bytes`, `wal_bytes`, `free_bytes`, and `floor_bytes`, below which nothing is taken."""
 
     # -- looking -----------------------------------------------------------------
     def counts(self) -> Row:
@@ -113,12 +142,12 @@ class Ledger(Protocol):
         """Finish what was submitted, then close."""
 
 
-def open_ledger(path: Path, *, create: bool = False, read_only: bool = False) -> Ledger:
-    """Open the SQLite ledger at `path`.
+def open_ledger(path: Path, *, create: bool = False, read_only: bool = False, min_free: int = 0) -> Ledger:
+    """Open the SQLite ledger at `path`; with less than `min_free` bytes on its disk it takes nothing in.
 
     Raises:
         LedgerUnusable: missing (and not `create`), newer than this program, another user's.
     """
     from bridge.ledger.sqlite import SqliteLedger  # noqa: PLC0415 -- loads sqlite-utils: 80 ms
 
-    return SqliteLedger(path, create=create, read_only=read_only)
+    return SqliteLedger(path, create=create, read_only=read_only, min_free=min_free)

@@ -1,30 +1,59 @@
 """The ledger in one SQLite file, owned by one daemon. All its SQL is in this package."""
 
+import os
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from bridge.errors import LedgerBusy, LedgerUnusable
 from bridge.ledger import Destinations, Row, Window
 from bridge.ledger.sqlite import connection as opening
-from bridge.ledger.sqlite import deliveries, filing, judging, reading
+from bridge.ledger.sqlite import deliveries, filing, judging, reading, upkeep
 from bridge.ledger.sqlite.connection import OwnerLock
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.writer import Writer
 from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement, moment
 
+SPACE_EVERY = 1.0
+
 __all__ = ["OwnerLock", "SqliteLedger"]
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def looks(method: Callable[P, T]) -> Callable[P, T]:
+    """What SQLite finds wrong while reading, as an error of the ledger."""
+
+    @wraps(method)
+    def looking(*args: P.args, **named: P.kwargs) -> T:
+        try:
+            return method(*args, **named)
+        except sqlite3.OperationalError as error:
+            raise LedgerBusy(f"the ledger cannot be read now: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise LedgerUnusable(f"the ledger is damaged: {error}") from error
+
+    return looking
 
 
 class SqliteLedger:
     """See `bridge.ledger.Ledger`, which says what each method promises."""
 
-    def __init__(self, path: Path, *, create: bool = False, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, create: bool = False, read_only: bool = False, min_free: int = 0
+    ) -> None:
         self._path = path
+        self._min_free = min_free
+        self._space_at = float("-inf")
+        self._low = ""
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
         self._readers_lock = threading.Lock()
@@ -34,15 +63,14 @@ class SqliteLedger:
             self._check_readable()
         else:
             opening.prepare(path, create=create)
-            connection = opening.connect(path)
-            self._payloads.load(connection)
+            with opening.usable(path):
+                connection = opening.connect(path)
+                self._payloads.load(connection)
             self._writer = Writer(connection)
 
     def _check_readable(self) -> None:
-        if not self._path.exists():
-            raise LedgerUnusable(f"there is no ledger at {self._path}: `callbridge run` creates it")
-        opening.check_owner(self._path)
         with opening.usable(self._path):
+            opening.check_owner(self._path)
             opening.refuse_newer(self._reader, self._path)
             self._payloads.load(self._reader)
 
@@ -63,11 +91,16 @@ class SqliteLedger:
 
     # -- taking in ---------------------------------------------------------------
     def submit(self, arrivals: Sequence[Arrival]) -> Future[list[Filed]]:
+        if low := self._low_disk():
+            refused: Future[list[Filed]] = Future()
+            refused.set_exception(LedgerBusy(low))
+            return refused
         return self._write().submit(lambda c: filing.file_arrivals(c, self._payloads, arrivals))
 
     def record(self, arrivals: Sequence[Arrival]) -> list[Filed]:
         return self.submit(arrivals).result()
 
+    @looks
     def waiting(self, limit: int) -> list[Pending]:
         return judging.waiting(self._reader, self._payloads, limit)
 
@@ -77,10 +110,20 @@ class SqliteLedger:
     def set_aside(self, pending: Pending, reason: str, destinations: Destinations, now: datetime) -> None:
         self._write().run(lambda c: judging.set_aside(c, self._payloads, pending, reason, destinations, now))
 
+    def _low_disk(self) -> str:
+        """Why nothing is taken in, told anew every second; empty where there is room."""
+        if time.monotonic() - self._space_at > SPACE_EVERY:
+            self._space_at = time.monotonic()
+            found = self.space()
+            left = f"only {found['free_bytes'] / 2**20:.0f} MiB are left on the ledger's disk"
+            self._low = left if found["free_bytes"] < found["floor_bytes"] else ""
+        return self._low
+
     # -- delivering --------------------------------------------------------------
     def start_destinations(self, destinations: Destinations, now: datetime) -> None:
         self._write().run(lambda c: deliveries.start_destinations(c, destinations, now))
 
+    @looks
     def skipped_before(self) -> dict[str, datetime]:
         rows = self._reader.execute("SELECT name, since FROM destinations WHERE since IS NOT NULL")
         return {name: moment(since) for name, since in rows}
@@ -88,11 +131,12 @@ class SqliteLedger:
     def release_leases(self) -> int:
         return self._write().run(deliveries.release_leases)
 
-    def lease(self, destinations: Sequence[str], now: datetime) -> Lease | None:
+    @looks
+    def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
         # An idle worker asks twice a second: looking first keeps it out of the writer's way.
         if not deliveries.any_due(self._reader, now):
             return None
-        row = self._write().run(lambda c: deliveries.lease(c, destinations, now))
+        row = self._write().run(lambda c: deliveries.lease(c, destinations, sources, now))
         if row is None:
             return None
         try:
@@ -101,7 +145,7 @@ class SqliteLedger:
             # A damaged row must not stop the worker, nor stay leased.
             reason = f"the stored record cannot be read: {error}"
             self._write().run(lambda c: deliveries.park(c, row["id"], reason, now))
-            return self.lease(destinations, now)
+            return self.lease(destinations, sources, now)
 
     def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
         self._write().run(lambda c: deliveries.settle(c, lease, settlement, started_at, now))
@@ -113,6 +157,7 @@ class SqliteLedger:
     def request_run(self, kind: str, args: Mapping[str, Any], now: datetime) -> int:
         return self._write().run(lambda c: deliveries.request_run(c, kind, args, now))
 
+    @looks
     def take_run(self, now: datetime) -> Row | None:
         open_runs = "SELECT EXISTS (SELECT 1 FROM runs WHERE state = 'requested')"
         if not self._reader.execute(open_runs).fetchone()[0]:
@@ -122,12 +167,81 @@ class SqliteLedger:
     def end_run(self, run_id: int, state: str, result: Mapping[str, Any], now: datetime) -> None:
         self._write().run(lambda c: deliveries.end_run(c, run_id, state, result, now))
 
+    @looks
+    def last_run(self, kind: str) -> datetime | None:
+        found = self._reader.execute("SELECT max(requested_at) FROM runs WHERE kind = ?", (kind,))
+        at = found.fetchone()[0]
+        return None if at is None else moment(at)
+
+    @looks
     def run(self, run_id: int) -> Row:
         return deliveries.run_row(
             self._reader.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
         )
 
+    # -- quarantine ---------------------------------------------------------------
+    @looks
+    def list_quarantine(self, state: str | None, limit: int) -> list[Row]:
+        return upkeep.list_quarantine(self._reader, state, limit)
+
+    @looks
+    def show_quarantine(self, entry: int) -> Row | None:
+        return upkeep.show_quarantine(self._reader, self._payloads, entry)
+
+    def refile(self, entry: int, arrival: Arrival) -> Filed:
+        return self._write().run(lambda c: upkeep.refile(c, self._payloads, entry, arrival))
+
+    def drop(self, entries: Sequence[int]) -> int:
+        return self._write().run(lambda c: upkeep.drop(c, entries))
+
+    # -- upkeep -------------------------------------------------------------------
+    def prune(self, name: str, before: datetime, pause: Callable[[float], None]) -> int:
+        removed, after_id = 0, 0
+        while True:
+            started = time.monotonic()
+            step = partial(upkeep.prune_step, name=name, before=before, after_id=after_id)
+            further, count = self._write().run(step)
+            removed += count
+            pause(time.monotonic() - started)
+            if further is None:
+                break
+            after_id = further
+        while self._write().run(upkeep.free_step):
+            pause(0.01)
+        return removed
+
+    def backup(self, target: Path) -> Row:
+        unfinished = target.with_name(target.name + ".unfinished")
+        unfinished.unlink(missing_ok=True)
+        try:
+            self._write().submit_long(lambda c, breathe: upkeep.copy_to(c, unfinished, breathe)).result()
+            calls = upkeep.check_copy(unfinished)
+            with unfinished.open("rb") as copy:
+                os.fsync(copy.fileno())
+            unfinished.replace(target)
+        except (OSError, sqlite3.Error) as error:
+            raise LedgerUnusable(f"cannot copy the ledger to {target}: {error}") from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return {"bytes": target.stat().st_size, "calls": calls}
+
+    @looks
+    def retrain(self, now: datetime) -> bool:
+        if not upkeep.training_due(self._reader):
+            return False
+        body = upkeep.trained(upkeep.sample(self._reader, self._payloads))
+        if body is None:
+            return False
+        self._write().run(lambda c: upkeep.add_dictionary(c, body, now))
+        # Only what is committed may be packed with: a dictionary that is lost loses its records.
+        self._write().run(self._payloads.load)
+        return True
+
+    def space(self) -> Row:
+        return upkeep.space(self._path, self._min_free)
+
     # -- looking -----------------------------------------------------------------
+    @looks
     def counts(self) -> Row:
         return self._of_one_moment(reading.counts)
 
@@ -137,27 +251,34 @@ class SqliteLedger:
         try:
             found: Row = look(connection)
         finally:
-            connection.execute("COMMIT")
+            connection.execute("ROLLBACK")
         return found
 
+    @looks
     def balance(self, destination: str, sources: Sequence[str], window: Window) -> dict[str, int]:
         return reading.balance(self._reader, destination, sources, window)
 
+    @looks
     def source_counts(self, source: str, window: Window) -> dict[str, int]:
         return reading.source_counts(self._reader, source, window)
 
+    @looks
     def keys(self, source: str) -> list[str]:
         return [row[0] for row in self._reader.execute("SELECT key FROM calls WHERE source = ?", (source,))]
 
+    @looks
     def first_call_at(self, source: str | None = None) -> datetime | None:
         return reading.first_call_at(self._reader, source)
 
+    @looks
     def list_calls(self, words: Sequence[str], limit: int) -> list[Row]:
         return reading.list_calls(self._reader, words, limit)
 
+    @looks
     def show_call(self, call_id: int) -> Row:
         return self._of_one_moment(lambda c: reading.show_call(c, self._payloads, call_id))
 
+    @looks
     def list_deliveries(self, state: str | None, destination: str | None, limit: int) -> list[Row]:
         return reading.list_deliveries(self._reader, state, destination, limit)
 
@@ -171,8 +292,10 @@ class SqliteLedger:
 
     def writable(self) -> bool:
         """Whether a commit would succeed now."""
+        if self._low_disk():
+            return False
         try:
-            self._write().run(lambda c: c.execute("UPDATE runs SET state = state WHERE id = -1"))
+            self._write().run(deliveries.beat)
         except LedgerBusy:
             return False
         return True

@@ -55,11 +55,25 @@ def statements(sql: str) -> list[str]:
 
 
 def check_owner(path: Path) -> None:
-    """Refuse to write another user's ledger: its new files would lock that user out."""
+    """Refuse another user's ledger: files that this one makes beside it would lock that user out.
+
+    Raises:
+        LedgerUnusable: missing, or another user's.
+    """
+    if not path.exists():
+        raise LedgerUnusable(f"there is no ledger at {path}: `callbridge run` creates it")
     owner = path.stat().st_uid
     if owner != os.geteuid():
-        name = pwd.getpwuid(owner).pw_name
+        name = user_name(owner)
         raise LedgerUnusable(f"{path} belongs to user {name}: run this as {name} (sudo -u {name} …)")
+
+
+def user_name(number: int) -> str:
+    """A user's name, or the number of one who has none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"#{number}"
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -89,35 +103,33 @@ def _quoted(path: Path) -> str:
 
 def prepare(path: Path, *, create: bool) -> None:
     """Create the file where allowed, and bring it to this program's version."""
-    if not path.exists():
-        if not create:
-            raise LedgerUnusable(f"there is no ledger at {path}: `callbridge run` creates it")
-        _create(path)
-    check_owner(path)
-    with usable(path), closing(connect(path)) as connection:
-        _migrate(connection, path)
+    with usable(path):
+        if create and not path.exists():
+            _create(path)
+        check_owner(path)
+        with closing(connect(path)) as connection:
+            _migrate(connection, path)
 
 
 @contextmanager
 def usable(path: Path) -> Iterator[None]:
-    """What SQLite finds wrong with the file, as a sentence for the operator."""
+    """What SQLite or the system finds wrong with the file, as a sentence for the operator."""
     try:
         yield
     except sqlite3.DatabaseError as error:
         raise LedgerUnusable(f"cannot use the ledger at {path}: {error}") from error
+    except OSError as error:
+        user = user_name(os.geteuid())
+        raise LedgerUnusable(f"user {user} cannot use the ledger at {path}: {error.strerror}") from error
 
 
 def _create(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        connection = connect(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    with closing(connect(path)) as connection:
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("VACUUM")
-        connection.close()
-    except (OSError, sqlite3.OperationalError) as error:
-        raise LedgerUnusable(f"cannot create the ledger at {path}: {error}") from error
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
@@ -150,6 +162,7 @@ class OwnerLock:
     """
 
     def __init__(self, ledger: Path) -> None:
+        self._ledger = ledger
         self._path = ledger.with_name(ledger.name + ".lock")
         self._file: int | None = None
 
@@ -158,9 +171,14 @@ class OwnerLock:
 
         Raises:
             LedgerLocked: another living process has it.
+            LedgerUnusable: the ledger is another user's, or its folder cannot be written.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with usable(self._ledger):
+            # Asked first, so that the wrong user leaves no file behind.
+            if self._ledger.exists():
+                check_owner(self._ledger)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

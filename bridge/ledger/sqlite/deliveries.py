@@ -66,16 +66,23 @@ SELECT d.id, d.call_id, d.destination, d.wanted, d.tries, d.owed_at, c.key, c.so
 FROM deliveries d
 JOIN calls c ON c.id = d.call_id
 LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
-WHERE d.state = 'due' AND d.due_at <= ? AND d.destination IN ({})
+WHERE d.state = 'due' AND d.due_at <= ? AND d.destination IN ({}) AND c.source IN ({})
 ORDER BY d.due_at LIMIT 1
 """
 
 
-def lease(connection: sqlite3.Connection, destinations: Sequence[str], now: datetime) -> sqlite3.Row | None:
+def beat(connection: sqlite3.Connection) -> None:
+    """A commit that writes something, however little."""
+    connection.execute("INSERT INTO heartbeat VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET beats = beats + 1")
+
+
+def lease(
+    connection: sqlite3.Connection, destinations: Sequence[str], sources: Sequence[str], now: datetime
+) -> sqlite3.Row | None:
     """Take the delivery that has been due longest."""
     at = stamp(now)
     row: sqlite3.Row | None = connection.execute(
-        _DUE.format(marks(destinations)), (at, *destinations)
+        _DUE.format(marks(destinations), marks(sources)), (at, *destinations, *sources)
     ).fetchone()
     if row is not None:
         connection.execute(

@@ -72,16 +72,12 @@ class Payloads:
             cached[codec] = zstandard.ZstdDecompressor(dict_data=self._dictionaries[codec])
         return cached[codec].decompress(body)
 
-    def knows(self, codec: int) -> bool:
-        """Whether the dictionary has been loaded."""
-        return codec == PLAIN or codec in self._dictionaries
-
 
 def ship_first(connection: sqlite3.Connection, now: datetime) -> None:
     """Give a new ledger the dictionary that comes with the package."""
     body = (resources.files("bridge.ledger.sqlite") / "payload.dict").read_bytes()
     connection.execute(
-        "INSERT INTO dictionaries (trained, created_at, body) SELECT 0, ?, ?"
+        "INSERT INTO dictionaries (trained, created_at, calls, body) SELECT 0, ?, 0, ?"
         " WHERE NOT EXISTS (SELECT 1 FROM dictionaries)",
         (stamp(now), body),
     )

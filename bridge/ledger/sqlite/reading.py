@@ -37,7 +37,10 @@ def counts(connection: sqlite3.Connection) -> Row:
         deliveries[row[0]] = dict.fromkeys(DeliveryState, 0)
     for row in connection.execute("SELECT destination, state, count(*) FROM deliveries GROUP BY 1, 2"):
         deliveries.setdefault(row[0], dict.fromkeys(DeliveryState, 0))[row[1]] = row[2]
-    oldest = connection.execute("SELECT min(due_at) FROM deliveries WHERE state = 'due'").fetchone()[0]
+    oldest = connection.execute(
+        "SELECT min(at) FROM (SELECT min(owed_at) AS at FROM deliveries WHERE state IN ('due', 'leased')"
+        " UNION ALL SELECT min(received_at) FROM receipts WHERE verdict IS NULL)"
+    ).fetchone()[0]
     return {
         "calls": by("SELECT source, count(*) FROM calls GROUP BY 1"),
         "receipts": by("SELECT coalesce(verdict, 'waiting'), count(*) FROM receipts GROUP BY 1"),
@@ -50,7 +53,18 @@ def counts(connection: sqlite3.Connection) -> Row:
                 " WHERE state = 'parked' GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 20"
             )
         ],
-        "oldest_due_at": oldest,
+        "retrying": [
+            dict(row)
+            for row in connection.execute(
+                "SELECT destination, cause, count(*) AS count, min(due_at) AS next_at FROM deliveries"
+                " WHERE state = 'due' AND cause IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 20"
+            )
+        ],
+        "shared_sn": connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM calls WHERE sn IS NOT NULL"
+            " GROUP BY sn, source HAVING count(*) > 1)"
+        ).fetchone()[0],
+        "oldest_owed_at": oldest,
         "last_received_at": connection.execute("SELECT max(received_at) FROM receipts").fetchone()[0],
     }
 

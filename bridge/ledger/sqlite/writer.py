@@ -7,8 +7,9 @@ that a failing one takes nothing else with it.
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -17,7 +18,19 @@ from bridge.errors import LedgerBusy
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
 
+LongWork = Callable[[sqlite3.Connection, Callable[[], None]], None]
+
 LARGEST_GROUP = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Long:
+    """Marks work that goes alone."""
+
+    work: LongWork
+
+
+Item = tuple[Work | _Long, Future[Any]]
 
 
 class Writer:
@@ -25,7 +38,7 @@ class Writer:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._queue: SimpleQueue[tuple[Work, Future[Any]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Item | None] = SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -37,6 +50,18 @@ class Writer:
             future.set_exception(LedgerBusy("the ledger is shutting down"))
         else:
             self._queue.put((work, future))
+        return future
+
+    def submit_long(self, work: LongWork) -> Future[None]:
+        """Queue work that takes long and needs the connection outside a transaction.
+
+        It is handed a function to call between its steps, which commits what waits.
+        """
+        future: Future[None] = Future()
+        if self._closed:
+            future.set_exception(LedgerBusy("the ledger is shutting down"))
+        else:
+            self._queue.put((_Long(work), future))
         return future
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -52,39 +77,68 @@ class Writer:
 
     def _loop(self) -> None:
         while group := self._next_group():
-            commit_group(self._connection, group)
+            if isinstance(group[0][0], _Long):
+                self._run_long(group[0][0], group[0][1])
+            else:
+                commit_group(self._connection, group)
         self._connection.close()
 
-    def _next_group(self) -> list[tuple[Work, Future[Any]]]:
-        first = self._queue.get()
-        group = [] if first is None else [first]
-        while group and len(group) < LARGEST_GROUP:
+    def _run_long(self, long: "_Long", future: Future[None]) -> None:
+        try:
+            long.work(self._connection, self._breathe)
+        except Exception as error:  # noqa: BLE001 -- handed to whoever submitted the work
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    def _breathe(self) -> None:
+        """Commit what came meanwhile, without waiting for more; other long work waits its turn."""
+        group: list[Item] = []
+        while len(group) < LARGEST_GROUP:
             try:
                 item = self._queue.get_nowait()
             except Empty:
                 break
-            if item is None:
-                # The end was announced behind this work: find it again after the commit.
-                self._queue.put(None)
+            if item is None or isinstance(item[0], _Long):
+                self._queue.put(item)
+                break
+            group.append(item)
+        if group:
+            commit_group(self._connection, group)
+
+    def _next_group(self) -> list[Item]:
+        first = self._queue.get()
+        group = [] if first is None else [first]
+        while group and len(group) < LARGEST_GROUP and not isinstance(group[0][0], _Long):
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                break
+            if item is None or isinstance(item[0], _Long):
+                # The end, or work that goes alone, stands behind this group: found again after it.
+                self._queue.put(item)
                 break
             group.append(item)
         return group
 
 
-def commit_group(connection: sqlite3.Connection, group: list[tuple[Work, Future[Any]]]) -> None:
+def commit_group(connection: sqlite3.Connection, group: Sequence[Item]) -> None:
     """Run a group in one transaction and end its futures after the commit."""
+    works: list[tuple[Work, Future[Any]]] = []
     outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
     # From here on nobody can take the work back, so that its future can be ended.
-    group = [(work, future) for work, future in group if future.set_running_or_notify_cancel()]
+    for work, future in group:
+        if not isinstance(work, _Long) and future.set_running_or_notify_cancel():
+            works.append((work, future))
     try:
         connection.execute("BEGIN IMMEDIATE")
-        outcomes.extend(_run(connection, work, future) for work, future in group)
+        outcomes.extend(_run(connection, work, future) for work, future in works)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         busy = LedgerBusy(f"the ledger cannot commit: {error}")
-        for _, future in group:
+        for _, future in works:
             future.set_exception(busy)
         return
     for future, result, failure in outcomes:

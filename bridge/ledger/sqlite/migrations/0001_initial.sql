@@ -62,6 +62,7 @@ CREATE TABLE dictionaries (
     id INTEGER PRIMARY KEY,
     trained INTEGER NOT NULL,           -- 0: came with the package
     created_at TEXT NOT NULL,
+    calls INTEGER NOT NULL,             -- how many the ledger had then
     body BLOB NOT NULL
 ) STRICT;
 
@@ -134,6 +135,12 @@ CREATE TABLE delivery_objects (
     crm_id TEXT NOT NULL,
     PRIMARY KEY (delivery_id, object)
 ) STRICT, WITHOUT ROWID;
+
+-- Written to learn whether a commit succeeds.
+CREATE TABLE heartbeat (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    beats INTEGER NOT NULL
+) STRICT;
 
 -- Work that an operator asks of the daemon, and what came of it.
 CREATE TABLE runs (

@@ -1,0 +1,203 @@
+"""Keeping the file in shape: retention, space, copies, dictionaries; and the way out of quarantine."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bridge.errors import LedgerUnusable
+from bridge.ledger import Row
+from bridge.ledger.sqlite.deliveries import marks
+from bridge.ledger.sqlite.filing import file_arrivals
+from bridge.ledger.sqlite.payloads import Payloads, train
+from bridge.model import Arrival, Filed, stamp
+
+# A step of a long job takes the writer for a few milliseconds, then callbacks have their turn.
+PRUNED_AT_ONCE = 500
+COPIED_PAGES = 64
+FREED_PAGES = 64
+
+SAMPLES = 3000
+
+
+# -- retention ------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class DataClass:
+    """One class of data: its table, when a row is from, and which rows may go."""
+
+    table: str
+    at: str
+    goes: str
+
+
+DATA_CLASSES = {
+    "duplicates": DataClass("receipts", "received_at", "verdict IN ('duplicate', 'stale', 'quarantined')"),
+    "history": DataClass(
+        "receipts",
+        "received_at",
+        "verdict IN ('new', 'revision', 'stale') AND EXISTS (SELECT 1 FROM calls c WHERE c.id = call_id"
+        " AND (c.state_receipt IS NULL OR c.state_receipt <> receipts.id))",
+    ),
+    "attempts": DataClass("attempts", "ended_at", "1 = 1"),
+    "quarantine": DataClass("quarantine", "last_at", "state <> 'waiting' OR reason = 'not_an_object'"),
+    "runs": DataClass("runs", "ended_at", "state IN ('done', 'failed')"),
+}
+"""What `prune` may remove. Calls, their names and their known states are not among it."""
+
+
+def prune_step(
+    connection: sqlite3.Connection, name: str, before: datetime, after_id: int
+) -> tuple[int | None, int]:
+    """Remove old rows of a class among the next ids; where to go on (None: done), and how many went."""
+    kind = DATA_CLASSES[name]
+    ids = connection.execute(
+        f"SELECT id, {kind.at} FROM {kind.table} WHERE id > ? ORDER BY id LIMIT ?", (after_id, PRUNED_AT_ONCE)
+    ).fetchall()
+    # Rows are written in the order of time, so that the first young one ends the search.
+    old = [row[0] for row in ids if row[1] is not None and row[1] < stamp(before)]
+    if not ids or not old:
+        return None, 0
+    span = (old[0], old[-1])
+    where = f"id BETWEEN ? AND ? AND {kind.at} < ? AND ({kind.goes})"
+    if kind.table == "receipts":
+        connection.execute(
+            f"DELETE FROM payloads WHERE receipt_id IN (SELECT id FROM receipts WHERE {where})",
+            (*span, stamp(before)),
+        )
+    if name == "history":
+        removed = connection.execute("SELECT changes()").fetchone()[0]
+    else:
+        removed = connection.execute(
+            f"DELETE FROM {kind.table} WHERE {where}", (*span, stamp(before))
+        ).rowcount
+    return (old[-1] if len(ids) == PRUNED_AT_ONCE and len(old) == len(ids) else None), removed
+
+
+def free_step(connection: sqlite3.Connection) -> int:
+    """Give some free pages back to the file system; how many are left."""
+    connection.execute(f"PRAGMA incremental_vacuum({FREED_PAGES})").fetchall()
+    left: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    return left
+
+
+# -- copies ---------------------------------------------------------------------------
+def copy_to(connection: sqlite3.Connection, target: Path, breathe: Callable[[], None]) -> None:
+    """A consistent copy, made page by page on the connection that writes.
+
+    What that connection commits between two steps goes into the copy as well, so the copy
+    never starts over, and no reader holds the write-ahead log.
+    """
+    copy = sqlite3.connect(target)
+    try:
+        copy.execute("PRAGMA journal_mode = OFF")
+        copy.execute("PRAGMA synchronous = OFF")
+        connection.backup(copy, pages=COPIED_PAGES, progress=lambda *_: breathe())
+    finally:
+        copy.close()
+
+
+def check_copy(path: Path) -> int:
+    """Open a copy and read it through; how many calls it holds.
+
+    Raises:
+        LedgerUnusable: it is damaged.
+    """
+    copy = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+    try:
+        problems = [row[0] for row in copy.execute("PRAGMA quick_check")]
+        if problems != ["ok"]:
+            raise LedgerUnusable(f"the copy at {path} is damaged: {problems[0]}")
+        calls: int = copy.execute("SELECT count(*) FROM calls").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise LedgerUnusable(f"the copy at {path} cannot be read: {error}") from error
+    finally:
+        copy.close()
+    return calls
+
+
+# -- space ----------------------------------------------------------------------------
+def space(path: Path, min_free: int) -> Row:
+    """Bytes of the file and its log, what is left on the disk, and the floor below which nothing is taken."""
+    disk = os.statvfs(path.parent)
+    log = path.with_name(path.name + "-wal")
+    # On a small disk a floor in bytes would never let anything in.
+    floor = min(min_free, disk.f_blocks * disk.f_frsize // 20)
+    return {
+        "ledger_bytes": path.stat().st_size if path.exists() else 0,
+        "wal_bytes": log.stat().st_size if log.exists() else 0,
+        "free_bytes": disk.f_bavail * disk.f_frsize,
+        "floor_bytes": floor,
+    }
+
+
+# -- dictionaries ---------------------------------------------------------------------
+def training_due(connection: sqlite3.Connection) -> bool:
+    """Whether the ledger has ten times the calls that its newest dictionary was made of."""
+    known = connection.execute("SELECT max(calls) FROM dictionaries").fetchone()[0] or 0
+    calls: int = connection.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()[0]
+    return calls >= max(1000, known * 10)
+
+
+def sample(connection: sqlite3.Connection, payloads: Payloads) -> list[bytes]:
+    """Records to learn from, spread over the newest ones."""
+    rows = connection.execute(
+        "SELECT codec, body FROM payloads ORDER BY receipt_id DESC LIMIT ?", (SAMPLES,)
+    ).fetchall()
+    return [payloads.unpack(codec, body) for codec, body in rows]
+
+
+def add_dictionary(connection: sqlite3.Connection, body: bytes, now: datetime) -> None:
+    """One more dictionary; records that were packed with older ones stay as they are."""
+    connection.execute(
+        "INSERT INTO dictionaries (trained, created_at, calls, body)"
+        " SELECT 1, ?, coalesce(max(id), 0), ? FROM calls",
+        (stamp(now), body),
+    )
+
+
+def trained(samples: Sequence[bytes]) -> bytes | None:
+    """See `payloads.train`; takes seconds, so not on the thread that writes."""
+    return train(samples)
+
+
+# -- quarantine -----------------------------------------------------------------------
+_ENTRY = "SELECT id, source, via, reason, detail, state, arrivals, received_at, last_at FROM quarantine"
+
+
+def list_quarantine(connection: sqlite3.Connection, state: str | None, limit: int) -> list[Row]:
+    """Entries, the newest first."""
+    condition, values = ("WHERE state = ?", [state]) if state else ("", [])
+    order = "ORDER BY last_at DESC, id DESC LIMIT ?"
+    rows = connection.execute(f"{_ENTRY} {condition} {order}", (*values, limit))
+    return [dict(row) for row in rows]
+
+
+def show_quarantine(connection: sqlite3.Connection, payloads: Payloads, entry: int) -> Row | None:
+    """One entry with its body, as text where it is text."""
+    row = connection.execute(f"{_ENTRY} WHERE id = ?", (entry,)).fetchone()
+    if row is None:
+        return None
+    codec, body = connection.execute("SELECT codec, body FROM quarantine WHERE id = ?", (entry,)).fetchone()
+    return dict(row) | {"body": payloads.unpack(codec, body)}
+
+
+def refile(connection: sqlite3.Connection, payloads: Payloads, entry: int, arrival: Arrival) -> Filed:
+    """File a quarantined record again; it is released where a call takes it, else it waits on."""
+    connection.execute("SAVEPOINT refile")
+    filed = file_arrivals(connection, payloads, [arrival])[0]
+    if filed.call_id is None:
+        connection.execute("ROLLBACK TO refile")
+    else:
+        connection.execute("UPDATE quarantine SET state = 'released' WHERE id = ?", (entry,))
+    connection.execute("RELEASE refile")
+    return filed
+
+
+def drop(connection: sqlite3.Connection, entries: Sequence[int]) -> int:
+    """A person says that these are worth nothing."""
+    return connection.execute(
+        f"UPDATE quarantine SET state = 'dropped' WHERE state = 'waiting' AND id IN ({marks(entries)})",
+        entries,
+    ).rowcount

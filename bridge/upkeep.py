@@ -1,0 +1,61 @@
+"""Upkeep: what the daemon does for its ledger without being asked."""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+
+from bridge.errors import LedgerError
+from bridge.ledger import Ledger
+
+log = structlog.get_logger("bridge.upkeep")
+
+EVERY = 30.0
+PRUNE_EVERY = timedelta(days=1)
+# Said long before callbacks are refused, and when another process keeps the log from ending.
+WARN_FREE = 10
+WARN_WAL = 1 << 30
+
+
+class Upkeep:
+    """Watches space, makes dictionaries, asks for the daily `prune`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._warned: frozenset[str] = frozenset()
+
+    def look_after(self, now: datetime) -> None:
+        """One step."""
+        self._watch_space()
+        if self._ledger.retrain(now):
+            log.info("ledger.dictionary_made")
+        last = self._ledger.last_run("prune")
+        if last is None or now - last >= PRUNE_EVERY:
+            self._ledger.request_run("prune", {}, now)
+
+    def _watch_space(self) -> None:
+        """Say once when space gets short, and once when it is there again."""
+        space = self._ledger.space()
+        short = frozenset(
+            name
+            for name, is_short in (
+                ("ledger.disk_low", space["free_bytes"] < WARN_FREE * space["floor_bytes"]),
+                ("ledger.wal_large", space["wal_bytes"] > WARN_WAL),
+            )
+            if is_short
+        )
+        for name in short - self._warned:
+            log.warning(name, **space)
+        if self._warned - short:
+            log.info("ledger.space_again", **space)
+        self._warned = short
+
+
+def work(upkeep: Upkeep, stop: threading.Event, clock: Callable[[], datetime]) -> None:
+    """Look after the ledger until told to stop."""
+    while not stop.wait(EVERY):
+        try:
+            upkeep.look_after(clock())
+        except LedgerError as error:
+            log.warning("upkeep.ledger_busy", error=str(error))
