@@ -134,8 +134,11 @@ class Worker:
                 "a fault in callbridge",
             )
         self._settle(lease, settlement, now)
-        tell = log.warning if settlement.state is DeliveryState.PARKED else log.info
-        tell("delivery.settled", state=settlement.state, **_names(lease), reason=settlement.reason or None)
+        if settlement.state is DeliveryState.PARKED:
+            log.warning("delivery.parked", **_names(lease), reason=settlement.reason)
+        else:
+            reason = settlement.reason or None
+            log.info("delivery.settled", state=settlement.state, **_names(lease), reason=reason)
         return True
 
     def _settle(self, lease: Lease, settlement: Settlement, started_at: datetime) -> None:

@@ -67,7 +67,8 @@ class Judge:
                 unreadable.append((receipt, f"the record cannot be read: {error}"))
                 continue
             judgments.append(judgment)
-            latest[receipt.call_id] = receipt if judgment.verdict is Verdict.NEW else judgment
+            if not judgment.repeats:
+                latest[receipt.call_id] = receipt if judgment.verdict is Verdict.NEW else judgment
         if judgments:
             self._ledger.judge(judgments, self._destinations, now)
         for receipt, reason in unreadable:
@@ -79,6 +80,8 @@ class Judge:
         rules = self._sources.get(receipt.source) or _UNCONFIGURED
         before = latest.get(receipt.call_id)
         known = receipt.known
+        if receipt.repeats and before is None:
+            return self._repeat(receipt)
         if isinstance(before, Judgment):
             known = before.known
         elif before is not None:
@@ -122,6 +125,22 @@ class Judge:
             stamp=stamped,
             flags=flags,
             skip=self._skipped(call, rules),
+        )
+
+    def _repeat(self, receipt: Pending) -> Judgment:
+        """Byte for byte what is known."""
+        return Judgment(
+            receipt_id=receipt.receipt_id,
+            call_id=receipt.call_id,
+            source=receipt.source,
+            verdict=Verdict.DUPLICATE,
+            known=Known({}, {}, None, receipt.via, revision=0),
+            unchanged=True,
+            kept=False,
+            digest=b"",
+            columns=Columns(),
+            stamp=None,
+            repeats=True,
         )
 
     def _read(self, receipt: Pending, rules: SourceRules) -> Incoming:

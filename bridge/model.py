@@ -116,6 +116,8 @@ class Pending:
     received_at: datetime
     payload: bytes
     known: Known | None
+    repeats: bool = False
+    """The record is byte for byte the known state: nothing of it needs reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,8 @@ class Judgment:
     columns: Columns
     stamp: int | None
     flags: tuple[str, ...] = ()
+    repeats: bool = False
+    """See `Pending.repeats`: the verdict is all there is to write."""
     previous_digest: bytes = b""
     """Of the first record's state, told once it is first compared."""
     skip: Mapping[str, str] = field(default_factory=dict)

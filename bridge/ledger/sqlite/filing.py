@@ -15,8 +15,9 @@ from bridge.identity import is_uuid
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.model import Arrival, Filed, Quarantined, stamp
 
-# Distinct bodies that could not be read are kept for a person, but not without end.
-QUARANTINE_LIMIT = 10_000
+# Bodies that are no records are kept for a person, but neither without number nor without end.
+MOST_GARBAGE = 10_000
+LONGEST_GARBAGE = 65_536
 
 _KNOWN = """
 SELECT n.source, n.name, n.call_id, c.key, c.sn IS NULL OR c.started_at IS NULL OR c.created_at IS NULL
@@ -242,6 +243,8 @@ def quarantine(
 ) -> Filed:
     """Keep a record that nobody could file, once per distinct body."""
     digest = blake2b(arrival.payload, digest_size=16).digest()
+    garbage = trouble is Quarantined.NOT_AN_OBJECT
+    body = arrival.payload[:LONGEST_GARBAGE] if garbage else arrival.payload
     at = stamp(arrival.received_at)
     known = connection.execute(
         "UPDATE quarantine SET arrivals = arrivals + 1, last_at = ?,"
@@ -249,7 +252,7 @@ def quarantine(
         " WHERE source = ? AND digest = ?",
         (at, arrival.source, digest),
     ).rowcount
-    if not known and not _full(connection, trouble):
+    if not known and not (garbage and _full(connection)):
         connection.execute(
             "INSERT INTO quarantine (source, via, reason, detail, state, digest, arrivals,"
             " received_at, last_at, codec, body) VALUES (?, ?, ?, ?, 'waiting', ?, 1, ?, ?, ?, ?)",
@@ -261,16 +264,14 @@ def quarantine(
                 digest,
                 at,
                 at,
-                *payloads.pack(arrival.payload),
+                *payloads.pack(body),
             ),
         )
     return Filed(None, trouble=trouble)
 
 
-def _full(connection: sqlite3.Connection, trouble: Quarantined) -> bool:
-    """Garbage is bounded; a record of the platform's is not, for it was acknowledged."""
-    if trouble is not Quarantined.NOT_AN_OBJECT:
-        return False
+def _full(connection: sqlite3.Connection) -> bool:
+    """Whether there is enough garbage; a record of the platform's is always kept, for it was acknowledged."""
     sql = "SELECT count(*) FROM quarantine WHERE reason = ?"
-    kept: int = connection.execute(sql, (trouble,)).fetchone()[0]
-    return kept >= QUARANTINE_LIMIT
+    kept: int = connection.execute(sql, (Quarantined.NOT_AN_OBJECT,)).fetchone()[0]
+    return kept >= MOST_GARBAGE

@@ -42,19 +42,25 @@ WHERE r.verdict IS NULL ORDER BY r.id LIMIT ?
 
 def waiting(connection: sqlite3.Connection, payloads: Payloads, limit: int) -> list[Pending]:
     """The oldest receipts without a verdict, each with its call's known state."""
-    return [
-        Pending(
-            receipt_id=row["id"],
-            call_id=row["call_id"],
-            key=row["key"],
-            source=row["source"],
-            via=Via(row["via"]),
-            received_at=moment(row["received_at"]),
-            payload=payloads.unpack(row["codec"], row["body"]),
-            known=_known(connection, payloads, row) if row["revision"] else None,
-        )
-        for row in connection.execute(_WAITING, (limit,)).fetchall()
-    ]
+    return [_pending(connection, payloads, row) for row in connection.execute(_WAITING, (limit,)).fetchall()]
+
+
+def _pending(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row) -> Pending:
+    # Most callbacks that come again are the same to the byte. What the list confirms is news of
+    # a kind, even so: from then on its word holds.
+    same_bytes = row["body"] == row["state_body"] and row["codec"] == row["state_codec"]
+    repeats = same_bytes and row["via"] in (Via.CALLBACK, row["known_via"])
+    return Pending(
+        receipt_id=row["id"],
+        call_id=row["call_id"],
+        key=row["key"],
+        source=row["source"],
+        via=Via(row["via"]),
+        received_at=moment(row["received_at"]),
+        payload=payloads.unpack(row["codec"], row["body"]),
+        known=_known(connection, payloads, row) if row["revision"] and not repeats else None,
+        repeats=repeats,
+    )
 
 
 def _known(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row) -> Known:
@@ -99,15 +105,26 @@ def write_judgments(
     now: datetime,
 ) -> None:
     """Write verdicts in order; those on calls that are simply new in one statement a table."""
-    plain: list[Judgment] = []
+    news: list[Judgment] = []
+    repeats: list[int] = []
     for judgment in judgments:
-        if judgment.verdict is Verdict.NEW and judgment.kept:
-            plain.append(judgment)
+        if judgment.repeats:
+            repeats.append(judgment.receipt_id)
+        elif judgment.verdict is Verdict.NEW and judgment.kept:
+            news.append(judgment)
         else:
-            write_news(connection, plain, destinations, now)
-            plain.clear()
+            write_news(connection, news, destinations, now)
+            news.clear()
             write_judgment(connection, payloads, judgment, destinations, now)
-    write_news(connection, plain, destinations, now)
+    write_news(connection, news, destinations, now)
+    if repeats:
+        ids = _rows(repeats)
+        connection.execute(
+            "UPDATE receipts SET verdict = 'duplicate' WHERE id IN (SELECT value FROM json_each(?))", (ids,)
+        )
+        connection.execute(
+            "DELETE FROM payloads WHERE receipt_id IN (SELECT value FROM json_each(?))", (ids,)
+        )
 
 
 _NEW_RECEIPTS = """
