@@ -226,12 +226,6 @@ def _small(number: int | None) -> int | None:
     return number if number is not None and abs(number) < 2**62 else None
 
 
-def _let_pass(pressed: Callable[[], bool], stop: threading.Event) -> None:
-    deadline = time.monotonic() + LONGEST_WAIT
-    while pressed() and time.monotonic() < deadline:
-        stop.wait(0.02)
-
-
 def work(
     judge: Judge,
     arrived: threading.Event,
@@ -243,10 +237,14 @@ def work(
 ) -> None:
     """Loop over `judge_waiting`, woken by arrivals, until told to stop.
 
-    While callbacks press at the door the judge waits: the platform does not, and it gives up.
+    While callbacks press at the door the judge waits, because the platform does not; but never
+    longer than `LONGEST_WAIT`, after which it catches up whatever presses.
     """
+    patience = time.monotonic() + LONGEST_WAIT
     while not stop.is_set():
-        _let_pass(pressed, stop)
+        if pressed() and time.monotonic() < patience:
+            stop.wait(0.02)
+            continue
         arrived.clear()
         try:
             count = judge.judge_waiting(clock())
@@ -255,5 +253,7 @@ def work(
             count = 0
         if count:
             judged()
-        else:
+        if count < GROUP:
+            patience = time.monotonic() + LONGEST_WAIT
+        if not count:
             arrived.wait(0.5)

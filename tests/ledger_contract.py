@@ -355,7 +355,7 @@ class LedgerContract(IntakeContract):
         assert found["deliveries"] == {"crm": nothing | {"due": 1, "parked": 1}, "other": nothing}
         (parked,) = found["parked"]
         assert (parked["destination"], parked["cause"], parked["count"]) == ("crm", "HTTP 400", 1)
-        assert found["oldest_owed_at"] == stamp(NOW)
+        assert found["oldest_owed_at"] == stamp(NOW + MINUTE)
         assert found["last_received_at"] == stamp(NOW + 5 * MINUTE)
         judge_all(ledger)
         assert ledger.counts()["receipts"] == {"new": 3}
