@@ -7,6 +7,7 @@ that a failing one takes nothing else with it.
 
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
+        self._held: deque[Item | None] = deque()
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -92,31 +94,25 @@ class Writer:
             future.set_result(None)
 
     def _breathe(self) -> None:
-        """Commit what came meanwhile, without waiting for more; other long work waits its turn."""
-        group: list[Item] = []
+        """Commit what came meanwhile, without waiting for more."""
+        if group := self._gather([]):
+            commit_group(self._connection, group)
+
+    def _next_group(self) -> list[Item]:
+        first = self._held.popleft() if self._held else self._queue.get()
+        if first is None:
+            return []
+        return [first] if isinstance(first[0], _Long) else self._gather([first])
+
+    def _gather(self, group: list[Item]) -> list[Item]:
+        """What waits, up to work that goes alone or the end: those are held for their turn."""
         while len(group) < LARGEST_GROUP:
             try:
                 item = self._queue.get_nowait()
             except Empty:
                 break
             if item is None or isinstance(item[0], _Long):
-                self._queue.put(item)
-                break
-            group.append(item)
-        if group:
-            commit_group(self._connection, group)
-
-    def _next_group(self) -> list[Item]:
-        first = self._queue.get()
-        group = [] if first is None else [first]
-        while group and len(group) < LARGEST_GROUP and not isinstance(group[0][0], _Long):
-            try:
-                item = self._queue.get_nowait()
-            except Empty:
-                break
-            if item is None or isinstance(item[0], _Long):
-                # The end, or work that goes alone, stands behind this group: found again after it.
-                self._queue.put(item)
+                self._held.append(item)
                 break
             group.append(item)
         return group
