@@ -284,6 +284,22 @@ class IntakeContract:
         assert delivery(ledger, call_id)["delivered"] == 1
         assert len(ledger.show_call(call_id)["attempts"]) == 1
 
+    def test_a_record_that_comes_again_to_the_byte_is_told_apart(self, ledger: Ledger) -> None:
+        first, again = arrival("a", payload=b'{"uuid":"a"}'), arrival("a", payload=b'{"uuid":"a"}')
+        other = arrival("a", payload=b'{"uuid":"a","x":1}')
+        ledger.record([first])
+        (pending,) = ledger.waiting(10)
+        assert not pending.repeats
+        ledger.judge([judgment(pending)], TO_CRM, NOW)
+        ledger.record([again, other, arrival("a", payload=b'{"uuid":"a"}', via=Via.LIST)])
+        same, changed, listed = ledger.waiting(10)
+        assert (same.repeats, changed.repeats, listed.repeats) == (True, False, False)
+        assert (changed.known is not None, listed.known is not None) == (True, True)
+        repeated = replace(judgment(changed, Verdict.DUPLICATE), receipt_id=same.receipt_id, repeats=True)
+        ledger.judge([repeated], TO_CRM, NOW)
+        assert ledger.counts()["receipts"] == {"new": 1, "duplicate": 1, "waiting": 2}
+        assert [one.receipt_id for one in ledger.waiting(10)] == [changed.receipt_id, listed.receipt_id]
+
     def test_waiting_receipts_count_as_under_way(self, ledger: Ledger) -> None:
         for state in (DeliveryState.DELIVERED, DeliveryState.SKIPPED, DeliveryState.PARKED):
             news(ledger, state)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 from bridge.ledger import Destinations, Ledger, Window
@@ -23,6 +24,7 @@ from bridge.model import (
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+_NUMBERS = count()
 SOURCES = ("main", "branch")
 TO_CRM: Destinations = {"main": ("crm",)}
 ALWAYS = Window()
@@ -40,7 +42,8 @@ def arrival(
     at: datetime = NOW,
 ) -> Arrival:
     """A record that was identified."""
-    body = json.dumps({"uuid": names[0]}).encode() if payload is None else payload
+    # Two records of one call differ, unless a test says otherwise.
+    body = json.dumps({"uuid": names[0], "n": next(_NUMBERS)}).encode() if payload is None else payload
     return Arrival(source, via, at, body, names)
 
 

@@ -99,7 +99,7 @@ class LedgerMachine(RuleBasedStateMachine):
         call.state = DeliveryState.LEASED
         call.tries += 1
         assert (lease.revision, lease.attempt) == (call.wanted, call.tries)
-        assert lease.values == {"uuid": lease.key}
+        assert lease.values["uuid"] == lease.key
         self.leases.append(lease)
 
     @precondition(lambda self: self.leases)

@@ -115,6 +115,8 @@ class _Batch:
         self._calls.append(
             (call[0], arrival.source, key, at, arrival.sn, arrival.started_at, arrival.created_at)
         )
+        if None in (arrival.sn, arrival.started_at, arrival.created_at):
+            self._lacking.add(call[0])
         for name in arrival.names or (key,):
             self._names.append((arrival.source, name, call[0]))
             self._known[arrival.source, name] = call
