@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from bridge.body import MAX_DEPTH, parse_object, read_json_text
-from bridge.identity import IdentityConflict, names_of
+from bridge.identity import IdentityConflict, names_of, storable
 from bridge.model import Arrival, Quarantined, Via, stamp
 from bridge.record import parse_time
 
@@ -62,19 +62,18 @@ def arrival_of(source: str, via: Via, body: bytes, now: datetime, zone: ZoneInfo
         names,
         trouble,
         detail,
-        sn=_sn(head.sn),
+        sn=sn_of(head.sn),
         started_at=None if started_at is None else stamp(started_at),
         created_at=None if created_at is None else stamp(created_at),
         local_time=_local(started_at or created_at, zone) if not names else "",
     )
 
 
-def _sn(value: Any) -> str | None:
+def sn_of(value: Any) -> str | None:
+    """An `sn` as calls are found by it."""
     if value is None or isinstance(value, bool | list | dict):
         return None
-    # Half a surrogate pair is no UTF-8, and no ledger stores it.
-    text = str(value).strip()[:_LONGEST_SN].encode("utf-8", "backslashreplace").decode()
-    return text or None
+    return storable(str(value).strip()[:_LONGEST_SN]) or None
 
 
 def _local(moment: datetime | None, zone: ZoneInfo) -> str:

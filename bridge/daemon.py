@@ -75,7 +75,9 @@ class Daemon:
         )
         # Bound here, so that a port in use stops the start, and port 0 is known before serving.
         timeout = config.server.body_timeout.total_seconds()
-        self._public = Listener(self._door, config.server.listen, request_timeout=timeout)
+        self._public = Listener(
+            self._door, config.server.listen, request_timeout=timeout, late=self._door.count_late
+        )
         self._admin = Listener(admin, config.admin.listen, request_timeout=timeout)
         self.url, self.admin_url = self._public.url, self._admin.url
 

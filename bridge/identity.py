@@ -36,11 +36,15 @@ def names_of(uuid: Any, base_info: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in (own, unique) if name))
 
 
+def storable(text: str) -> str:
+    """A text as every ledger stores it: half a surrogate pair is no UTF-8, and NUL ends a text for SQLite."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
 def _text(value: Any) -> str:
     if value is None or isinstance(value, bool | list | dict):
         return ""
-    # Half a surrogate pair is no UTF-8, and no ledger stores it.
-    text = str(value).strip().lower().encode("utf-8", "backslashreplace").decode()
+    text = storable(str(value).strip().lower())
     if len(text) > _LONGEST_NAME:
         text = f"{text[:_LONGEST_NAME]}#{blake2b(text.encode(), digest_size=8).hexdigest()}"
     return text

@@ -11,9 +11,11 @@ from zoneinfo import ZoneInfo
 import msgspec
 import structlog
 
+from bridge.arrival import sn_of
 from bridge.body import parse_object
 from bridge.call import Call
 from bridge.errors import LedgerError
+from bridge.identity import storable
 from bridge.ledger import Destinations, Ledger
 from bridge.model import Columns, Judgment, Known, Pending, Verdict, stamp
 from bridge.verdict import STAMP, Incoming, first, read_incoming, read_stamp, rule
@@ -54,7 +56,7 @@ class Judge:
 
     def judge_waiting(self, now: datetime) -> int:
         """One step: the verdicts on the oldest receipts that wait; how many there were."""
-        pending = self._ledger.waiting(GROUP)
+        pending = self._ledger.waiting(GROUP, list(self._sources))
         judgments: list[Judgment] = []
         unreadable: list[tuple[Pending, str]] = []
         latest: dict[int, Judgment | Pending] = {}
@@ -77,7 +79,7 @@ class Judge:
 
     def _judge(self, receipt: Pending, latest: Mapping[int, Judgment | Pending]) -> Judgment:
         """The verdict on one receipt; `latest` is what earlier ones of this step made of its call."""
-        rules = self._sources.get(receipt.source) or _UNCONFIGURED
+        rules = self._sources[receipt.source]
         before = latest.get(receipt.call_id)
         known = receipt.known
         if receipt.repeats and before is None:
@@ -164,10 +166,6 @@ class Judge:
         }
 
 
-_UNCONFIGURED = SourceRules(ZoneInfo("UTC"), "CN")
-"""For receipts of a source that has left the configuration: kept, delivered nowhere."""
-
-
 _COLUMN_FIELDS = (
     "sn",
     "phone",
@@ -201,7 +199,7 @@ def read_columns(payload: bytes) -> dict[str, Any]:
 def columns_of(call: Call) -> Columns:
     """What operators filter by."""
     return Columns(
-        sn=_short(call.sn),
+        sn=sn_of(call.sn),
         phone=_short(call.phone_e164 or call.phone),
         name=_short(call.name),
         grade=_short(call.grade),
@@ -214,8 +212,8 @@ def columns_of(call: Call) -> Columns:
 
 
 def _short(text: str | None) -> str | None:
-    # Half a surrogate pair is no UTF-8, and a column is for filtering, not for keeping.
-    return None if text is None else text[:_LONGEST_COLUMN].encode("utf-8", "replace").decode()
+    # A column is for filtering, not for keeping.
+    return None if text is None else storable(text[:_LONGEST_COLUMN])
 
 
 def _when(moment: datetime | None) -> str | None:

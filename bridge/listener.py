@@ -44,11 +44,13 @@ class _Protocol(HttpToolsProtocol):
         super().on_message_complete()
         self.arriving_since = None
 
-    def cut(self) -> None:
+    def cut(self) -> bool:
         """End a request that takes too long to arrive; an answer already given is not repeated."""
-        if self.cycle is None or not self.cycle.response_started:
+        answers = self.cycle is None or not self.cycle.response_started
+        if answers:
             self.transport.write(_CUT)
         self.transport.close()
+        return answers
 
 
 class _Server(uvicorn.Server):
@@ -68,8 +70,15 @@ class _Server(uvicorn.Server):
 class Listener:
     """Serves one ASGI application on a socket that is bound at once; signals are not its affair."""
 
-    def __init__(self, app: Callable[..., Any], listen: Address, *, request_timeout: float) -> None:
-        """Bind.
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        listen: Address,
+        *,
+        request_timeout: float,
+        late: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Bind; `late` is told of every request that was cut off.
 
         Raises:
             CallbridgeError: the address is taken or not ours.
@@ -86,6 +95,7 @@ class Listener:
         self.url = f"http://{Address(listen.host, self._socket.getsockname()[1])}"
         self.started = asyncio.Event()
         self._request_timeout = request_timeout
+        self._late = late
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -117,8 +127,9 @@ class Listener:
             await asyncio.sleep(min(self._request_timeout / 4, 1.0))
             for connection in list(self._server.server_state.connections):
                 since = getattr(connection, "arriving_since", None)
-                if since is not None and loop.time() - since > self._request_timeout:
-                    connection.cut()  # type: ignore[union-attr]
+                late = since is not None and loop.time() - since > self._request_timeout
+                if late and connection.cut():  # type: ignore[union-attr]
+                    self._late()
 
     def stop(self) -> None:
         """Take no more connections."""

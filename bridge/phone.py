@@ -35,7 +35,11 @@ def to_e164(value: object, country: str) -> str | None:
     number = _parsed(text, country)
     if number is None:
         return None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    form = phonenumbers.PhoneNumberFormat.E164
+    written = phonenumbers.format_number(number, form)
+    # What reads differently once it is written so (a row of zeros) would be no key.
+    again = _parsed(written, country)
+    return written if again is not None and phonenumbers.format_number(again, form) == written else None
 
 
 def phone_kind(value: object, country: str) -> PhoneKind:

@@ -51,6 +51,10 @@ class Refusal(Exception):
         self.allow = allow
 
 
+class Left(Exception):
+    """The sender was gone before the body's end."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceDoor:
     """What the door knows of one source; tokens are bytes, several may be valid."""
@@ -101,6 +105,10 @@ class Door:
             await self._commits.file(self._arrival(source, body))
             status, text = source.status, source.body
             headers = [(b"content-type", b"text/plain")]
+        except Left:
+            # Nobody is there to be answered; a sender that was cut off is counted by who did it.
+            log.info("callback.left", source=source and source.name)
+            return
         except Refusal as refusal:
             status, text, headers = _refused(refusal)
             log.warning(
@@ -120,6 +128,11 @@ class Door:
     def closed(self) -> bool:
         """Whether callbacks are refused because the daemon stops."""
         return self._commits.closed
+
+    def count_late(self) -> None:
+        """A request was cut off by the listener, because it did not arrive in time."""
+        self.answers[408] = self.answers.get(408, 0) + 1
+        log.warning("callback.refused", status=408, reason="the request did not arrive in time")
 
     def close(self) -> None:
         """Refuse what comes from now on; what has been read is still filed."""
@@ -159,7 +172,7 @@ class Door:
                 return b"".join((*chunks, chunk)) if chunks else chunk
             chunks.append(chunk)
             message = await receive()
-        raise Refusal(400, "the sender left before the body's end")
+        raise Left
 
     def _too_large(self) -> Refusal:
         return Refusal(413, f"larger than {shown_size(self._max_body)}")
@@ -203,6 +216,10 @@ class _Commits:
             filed = await done
         except LedgerError as error:
             raise Refusal(503, str(error)) from error
+        except Exception as error:
+            # Whatever it is, nothing was committed; the platform shall come again.
+            log.exception("callback.fault", source=arrival.source)
+            raise Refusal(503, "a fault in callbridge, see its log") from error
         if filed.trouble is Quarantined.NOT_AN_OBJECT:
             raise Refusal(400, f"no JSON object: {arrival.detail}")
 

@@ -38,7 +38,8 @@ class Operator:
     def quarantine_retry(self, args: Mapping[str, Any], now: datetime) -> Result:
         """`quarantine retry`: file records again, by the rules and the calls of today."""
         del now
-        ids = args["ids"] or [entry["id"] for entry in self.ledger.list_quarantine("waiting", 100_000)]
+        waiting = [entry["id"] for entry in self.ledger.list_quarantine("waiting", 100_000)]
+        ids = [entry for entry in waiting if not args["ids"] or entry in args["ids"]]
         released = sum(self._refile(entry) for entry in ids)
         return {"released": released, "waiting": len(ids) - released}
 
@@ -68,8 +69,9 @@ class Operator:
                 removed[name] = self.ledger.prune(name, now - kept, self._pause)
         return {"removed": removed}
 
-    def _pause(self, seconds: float) -> None:
-        self.stop.wait(seconds)
+    def _pause(self, seconds: float) -> bool:
+        """Let others write for as long; whether to go on."""
+        return not self.stop.wait(seconds)
 
     def backup(self, args: Mapping[str, Any], now: datetime) -> Result:
         """`backup`: a consistent copy while all goes on."""

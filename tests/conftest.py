@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-for steps in ("ledger_contract", "ledger_contract_intake", "ledger_steps", "verdict_steps"):
+for steps in (
+    "ledger_contract",
+    "ledger_contract_identity",
+    "ledger_contract_intake",
+    "ledger_steps",
+    "verdict_steps",
+):
     pytest.register_assert_rewrite(f"tests.{steps}")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from bridge.ledger import Ledger, Window
 from bridge.model import Columns, DeliveryState, Quarantined, Sent, Settlement, moment, stamp
+from tests.ledger_contract_identity import IdentityContract
 from tests.ledger_contract_intake import BOTH, IntakeContract
 from tests.ledger_steps import (
     ALWAYS,
@@ -32,7 +33,7 @@ DELIVERED = Settlement(DeliveryState.DELIVERED)
 CONTACT = Sent("contact", "contacts", "+8615899770637", "51")
 
 
-class LedgerContract(IntakeContract):
+class LedgerContract(IntakeContract, IdentityContract):
     """Delivering, runs and looking; taking in is inherited."""
 
     def new_ledger(self, folder: Path) -> Ledger:

@@ -81,9 +81,9 @@ def callbridge_json(*args: str, cwd: Path) -> Any:
 
 
 class DaemonProcess:
-    """`callbridge run`, started and ready."""
+    """`callbridge run`, started and ready; `env` is laid over its environment."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, env: Mapping[str, str] | None = None) -> None:
         self.ledger = config.parent / "ledger.db"
         self.log: list[str] = []
         self._ready = threading.Event()
@@ -91,7 +91,7 @@ class DaemonProcess:
             [sys.executable, "-m", "bridge", "run", "--config", str(config)],
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            env=environment(),
+            env=environment() | dict(env or {}),
             text=True,
         )
         self._reader = threading.Thread(target=self._read_log, daemon=True)

@@ -393,7 +393,7 @@ def test_logs_show_neither_secrets_nor_full_phones(bench: Benches, tmp_path: Pat
     command = [sys.executable, "-c", DELIVER, str(TOP / "tests"), str(tmp_path), one.url]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     assert ended.stdout == ""
-    assert "delivery.settled" in ended.stderr
+    assert "delivery.parked" in ended.stderr
     assert KEY in ended.stderr
     assert "****0637" in ended.stderr
     assert hides(ended.stderr)

@@ -1,5 +1,6 @@
 """The documentation tells everything that there is: keys, commands, metrics, events, filters, fields."""
 
+import ast
 import re
 import tomllib
 from collections.abc import Iterator
@@ -16,13 +17,24 @@ from bridge.config import Config
 from bridge.console import LedgerMetrics
 from bridge.filters import FILTERS
 from bridge.ledger import open_ledger
+from bridge.ledger.sqlite.upkeep import DATA_CLASSES
 from bridge.mapping import LANGUAGE, MappingFile, load_mapping
+from bridge.model import Quarantined, Verdict
+from bridge.record import BOOKKEEPING
+from bridge.settings import RetentionSettings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text("utf-8")
 MAPPING = (ROOT / "docs/mapping.md").read_text("utf-8")
 METRICS_AND_LOGS = (ROOT / "docs/metrics-and-logs.md").read_text("utf-8")
+OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
+IDENTITY = (ROOT / "docs/identity.md").read_text("utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+EVENT = re.compile(r"(?!bridge\.)[a-z]+\.[a-z_]+")
+LOUD = {"warning", "error", "exception"}
+LEVELS = {"debug", "info"} | LOUD
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -64,12 +76,67 @@ def commands(group: click.Group, path: str = "") -> Iterator[str]:
             yield f"{path}{name}"
 
 
-def log_events() -> set[str]:
-    """The names of all events that the program logs."""
-    pattern = re.compile(r'\blog\.(?:debug|info|warning|error|exception)\(\s*"([a-z._]+)"')
-    return {
-        name for file in (ROOT / "bridge").rglob("*.py") for name in pattern.findall(file.read_text("utf-8"))
-    }
+def names_in(tree: ast.AST) -> set[str]:
+    """All texts in a piece of source that look like an event's name."""
+    texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return {text for text in texts if isinstance(text, str) and EVENT.fullmatch(text)}
+
+
+def log_events(levels: set[str] | None = None) -> set[str]:
+    """The names of all events that the program logs, at these levels.
+
+    Where the name is held in a variable, every text of its function that looks like a name counts.
+    """
+    found: set[str] = set()
+    for file in (ROOT / "bridge").rglob("*.py"):
+        functions = [
+            node
+            for node in ast.walk(ast.parse(file.read_text("utf-8")))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
+        for function in functions:
+            for name, level in logged_in(function):
+                if levels is None or level in levels:
+                    found.add(name)
+    return found
+
+
+def logged_in(function: ast.AST) -> Iterator[tuple[str, str]]:
+    """Events of one function, each with its level."""
+    found = [
+        (names_in(call.args[0]), call.func.attr, call)
+        for call in ast.walk(function)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id == "log"
+        and call.func.attr in LEVELS
+    ]
+    spelt = set[str]().union(*(names for names, _, _ in found))
+    for names, level, call in found:
+        held = names or names_in(function) - spelt
+        assert held, f"what does {ast.unparse(call)} log?"
+        yield from ((name, level) for name in held)
+
+
+def section(text: str, heading: str) -> str:
+    """What stands under a heading of the second rank."""
+    return text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def anchors(text: str) -> set[str]:
+    """What a link may lead to inside a page, by the rules of the usual renderers."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def shown_commands(text: str) -> Iterator[list[str]]:
+    """The command lines of callbridge in a page's shell blocks, word by word."""
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        for line in block.splitlines():
+            found = re.search(r"(?:^\s*|bin/)callbridge (?!-s|/)([^|>#]+)", line)
+            if found:
+                yield found[1].split()
 
 
 def metric_names(folder: Path) -> set[str]:
@@ -126,7 +193,7 @@ def test_every_metric_is_documented_and_no_other(tmp_path: Path) -> None:
 
 def test_every_log_event_is_documented_and_no_other() -> None:
     events = log_events()
-    assert "daemon.ready" in events, "the pattern no longer finds events"
+    assert {"daemon.ready", "ledger.disk_low"} <= events, "events are no longer found"
     table = METRICS_AND_LOGS.split("\n## Log events\n", 1)[1]
     assert set(rows(table)) == events
 
@@ -179,10 +246,52 @@ def test_every_dependency_has_its_reason() -> None:
     assert documented == names
 
 
-def test_links_lead_somewhere() -> None:
-    for file in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#]+)\)", file.read_text("utf-8")):
-            assert target.startswith("https://") or (file.parent / target).exists(), f"{file.name}: {target}"
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text("utf-8")):
+        if target.startswith("https://"):
+            continue
+        linked = page.parent / target if target else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked.read_text("utf-8")), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_commands_that_are_shown_exist(page: Path) -> None:
+    for words in shown_commands(page.read_text("utf-8")):
+        command: click.Command = cli
+        while isinstance(command, click.Group):
+            assert words, command.name
+            word = words.pop(0)
+            assert word in command.commands, word
+            command = command.commands[word]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_every_reason_of_quarantine_has_its_way_out() -> None:
+    assert set(rows(section(OPERATIONS, "Quarantine"))) == set(Quarantined)
+    [reasons] = [cells for name, cells in rows(METRICS_AND_LOGS).items() if name == "callbridge_quarantined"]
+    assert set(re.findall(r"`([a-z_]+)`", reasons[-1])) == set(Quarantined)
+
+
+def test_every_class_of_data_is_documented_and_no_other() -> None:
+    documented = set(rows(section(OPERATIONS, "Retention and prune")))
+    assert documented == set(DATA_CLASSES) == set(RetentionSettings.model_fields)
+
+
+def test_every_warning_says_what_to_do_at_night() -> None:
+    assert set(rows(section(OPERATIONS, "Reading logs at night"))) - {"503"} == log_events(LOUD)
+
+
+def test_bookkeeping_is_documented_with_its_reasons() -> None:
+    documented = {name: cells[0] for name, cells in rows(section(IDENTITY, "What is bookkeeping")).items()}
+    assert documented == dict(BOOKKEEPING)
+
+
+def test_every_verdict_and_reason_is_explained() -> None:
+    for word in (*Verdict, *(Quarantined.IDENTITY_CONFLICT, Quarantined.AMBIGUOUS, Quarantined.UNIDENTIFIED)):
+        assert f"`{word}`" in IDENTITY
 
 
 def test_modules_in_the_readme_are_those_there_are() -> None:

@@ -17,6 +17,7 @@ from bridge.ledger import Row, open_ledger
 from bridge.ledger.sqlite.connection import OwnerLock
 
 FOLLOW_EVERY = 0.1
+NONE_WAITS = "none of these records waits: see `quarantine list`"
 ID = click.IntRange(1, 2**63 - 1)
 
 
@@ -68,6 +69,8 @@ def quarantine_retry(ids: tuple[int, ...], every: bool, config_path: Path | None
         raise click.UsageError("name records by their ids (see `quarantine list`), or say --all")
     result = follow(read_config(config_path), "quarantine_retry", {"ids": list(ids)})
     show(result, as_json, [f"{result['released']} released, {result['waiting']} wait on"])
+    if ids and not any(result.values()):
+        raise CallbridgeError(NONE_WAITS)
 
 
 @click.command("drop")
@@ -78,6 +81,8 @@ def quarantine_drop(ids: tuple[int, ...], config_path: Path | None, as_json: boo
     """Take quarantined records as worth nothing; they are kept until `prune` removes them."""
     result = follow(read_config(config_path), "quarantine_drop", {"ids": list(ids)})
     show(result, as_json, [f"{result['dropped']} dropped"])
+    if not result["dropped"]:
+        raise CallbridgeError(NONE_WAITS)
 
 
 @click.command()

@@ -53,7 +53,7 @@ def ledger_path(config: Config) -> Path:
 
 def open_to_look(config: Config) -> Ledger:
     """The ledger, for looking only."""
-    return open_ledger(ledger_path(config), read_only=True)
+    return open_ledger(ledger_path(config), read_only=True, min_free=config.ledger.min_free)
 
 
 def show(document: Mapping[str, Any], as_json: bool, lines: Iterable[str]) -> None:

@@ -37,8 +37,8 @@ class Ledger(Protocol):
     def record(self, arrivals: Sequence[Arrival]) -> list[Filed]:
         """`submit`, waited for."""
 
-    def waiting(self, limit: int) -> list[Pending]:
-        """The oldest receipts without a verdict, each with its call's known state."""
+    def waiting(self, limit: int, sources: Sequence[str] | None = None) -> list[Pending]:
+        """The oldest receipts without a verdict (of these sources), each with its call's known state."""
 
     def judge(self, judgments: Sequence[Judgment], destinations: Destinations, now: datetime) -> None:
         """Write verdicts; news makes the call's deliveries due."""
@@ -95,8 +95,11 @@ class Ledger(Protocol):
         """Take waiting entries as worth nothing; how many there were."""
 
     # -- upkeep -------------------------------------------------------------------
-    def prune(self, name: str, before: datetime, pause: Callable[[float], None]) -> int:
-        """Remove the old rows of a class of data in small steps; `pause` is given each step's seconds."""
+    def prune(self, name: str, before: datetime, pause: Callable[[float], bool]) -> int:
+        """Remove the old rows of a class of data in small steps.
+
+        `pause` is given each step's seconds and says whether to go on.
+        """
 
     def backup(self, target: Path) -> Row:
         """A consistent copy while all goes on, opened and read through: `bytes` and `calls`."""

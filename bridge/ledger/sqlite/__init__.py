@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
@@ -101,8 +102,8 @@ class SqliteLedger:
         return self.submit(arrivals).result()
 
     @looks
-    def waiting(self, limit: int) -> list[Pending]:
-        return judging.waiting(self._reader, self._payloads, limit)
+    def waiting(self, limit: int, sources: Sequence[str] | None = None) -> list[Pending]:
+        return judging.waiting(self._reader, self._payloads, limit, sources)
 
     def judge(self, judgments: Sequence[Judgment], destinations: Destinations, now: datetime) -> None:
         self._write().run(lambda c: judging.write_judgments(c, self._payloads, judgments, destinations, now))
@@ -195,25 +196,35 @@ class SqliteLedger:
         return self._write().run(lambda c: upkeep.drop(c, entries))
 
     # -- upkeep -------------------------------------------------------------------
-    def prune(self, name: str, before: datetime, pause: Callable[[float], None]) -> int:
+    def prune(self, name: str, before: datetime, pause: Callable[[float], bool]) -> int:
         removed, after_id = 0, 0
         while True:
             started = time.monotonic()
             step = partial(upkeep.prune_step, name=name, before=before, after_id=after_id)
             further, count = self._write().run(step)
             removed += count
-            pause(time.monotonic() - started)
+            if not pause(time.monotonic() - started):
+                return removed
             if further is None:
                 break
             after_id = further
-        while self._write().run(upkeep.free_step):
-            pause(0.01)
+        left = -1
+        # A file that was not made for it gives nothing back, however often it is asked.
+        while (free := self._write().run(upkeep.free_step)) and free != left:
+            left = free
+            if not pause(0.01):
+                break
         return removed
 
     def backup(self, target: Path) -> Row:
         unfinished = target.with_name(target.name + ".unfinished")
-        unfinished.unlink(missing_ok=True)
+        own = [self._path.with_name(self._path.name + end) for end in ("", "-wal", "-shm", ".lock")]
         try:
+            if target.resolve() in [path.resolve() for path in own]:
+                raise LedgerUnusable(f"{target} is the ledger itself: name another file for the copy")
+            unfinished.unlink(missing_ok=True)
+            # It holds what the ledger holds, so nobody else reads it either.
+            unfinished.touch(mode=0o600)
             self._write().submit_long(lambda c, breathe: upkeep.copy_to(c, unfinished, breathe)).result()
             calls = upkeep.check_copy(unfinished)
             with unfinished.open("rb") as copy:
@@ -222,7 +233,8 @@ class SqliteLedger:
         except (OSError, sqlite3.Error) as error:
             raise LedgerUnusable(f"cannot copy the ledger to {target}: {error}") from error
         finally:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink()
         return {"bytes": target.stat().st_size, "calls": calls}
 
     @looks
@@ -301,9 +313,10 @@ class SqliteLedger:
         return True
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        # The writer closes last: then SQLite puts the log back into the file, and removes it.
         with self._readers_lock:
             for reader in self._readers:
                 reader.close()
             self._readers.clear()
+        if self._writer is not None:
+            self._writer.close()

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 import msgspec
+import structlog
 
 from bridge.identity import is_uuid
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.model import Arrival, Filed, Quarantined, stamp
+
+log = structlog.get_logger("bridge.ledger")
 
 # Bodies that are no records are kept for a person, but neither without number nor without end.
 MOST_GARBAGE = 10_000
@@ -53,8 +56,23 @@ FROM json_each(?1)
 def file_arrivals(
     connection: sqlite3.Connection, payloads: Payloads, arrivals: Sequence[Arrival]
 ) -> list[Filed]:
-    """File a batch in the order of arrival."""
-    return _Batch(connection, payloads, arrivals).file()
+    """File a batch in the order of arrival; a record that trips us takes no other with it."""
+    connection.execute("SAVEPOINT batch")
+    try:
+        filed = _Batch(connection, payloads, arrivals).file()
+    except sqlite3.OperationalError:
+        # The disk, not the record: nothing of the batch may be acknowledged.
+        raise
+    except Exception as error:
+        connection.execute("ROLLBACK TO batch")
+        if len(arrivals) > 1:
+            filed = [one for arrival in arrivals for one in file_arrivals(connection, payloads, [arrival])]
+        else:
+            log.exception("arrival.unreadable", source=arrivals[0].source)
+            detail = f"it could not be filed: {error!r}"
+            filed = [quarantine(connection, payloads, arrivals[0], Quarantined.UNREADABLE, detail)]
+    connection.execute("RELEASE batch")
+    return filed
 
 
 class _Batch:

@@ -36,13 +36,18 @@ FROM receipts r
 JOIN payloads p ON p.receipt_id = r.id
 JOIN calls c ON c.id = r.call_id
 LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
-WHERE r.verdict IS NULL ORDER BY r.id LIMIT ?
+WHERE r.verdict IS NULL AND (?1 IS NULL OR c.source IN (SELECT value FROM json_each(?1)))
+ORDER BY r.id LIMIT ?2
 """
 
 
-def waiting(connection: sqlite3.Connection, payloads: Payloads, limit: int) -> list[Pending]:
+def waiting(
+    connection: sqlite3.Connection, payloads: Payloads, limit: int, sources: Sequence[str] | None
+) -> list[Pending]:
     """The oldest receipts without a verdict, each with its call's known state."""
-    return [_pending(connection, payloads, row) for row in connection.execute(_WAITING, (limit,)).fetchall()]
+    of_sources = None if sources is None else _rows(list(sources))
+    rows = connection.execute(_WAITING, (of_sources, limit)).fetchall()
+    return [_pending(connection, payloads, row) for row in rows]
 
 
 def _pending(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row) -> Pending:

@@ -30,6 +30,8 @@ class DataClass:
     table: str
     at: str
     goes: str
+    in_order: bool = True
+    """Whether ids grow with `at`, so that the first young row ends the search."""
 
 
 DATA_CLASSES = {
@@ -41,8 +43,10 @@ DATA_CLASSES = {
         " AND (c.state_receipt IS NULL OR c.state_receipt <> receipts.id))",
     ),
     "attempts": DataClass("attempts", "ended_at", "1 = 1"),
-    "quarantine": DataClass("quarantine", "last_at", "state <> 'waiting' OR reason = 'not_an_object'"),
-    "runs": DataClass("runs", "ended_at", "state IN ('done', 'failed')"),
+    "quarantine": DataClass(
+        "quarantine", "last_at", "state <> 'waiting' OR reason = 'not_an_object'", in_order=False
+    ),
+    "runs": DataClass("runs", "ended_at", "state IN ('done', 'failed')", in_order=False),
 }
 """What `prune` may remove. Calls, their names and their known states are not among it."""
 
@@ -55,10 +59,13 @@ def prune_step(
     ids = connection.execute(
         f"SELECT id, {kind.at} FROM {kind.table} WHERE id > ? ORDER BY id LIMIT ?", (after_id, PRUNED_AT_ONCE)
     ).fetchall()
-    # Rows are written in the order of time, so that the first young one ends the search.
-    old = [row[0] for row in ids if row[1] is not None and row[1] < stamp(before)]
-    if not ids or not old:
+    if not ids:
         return None, 0
+    old = [row[0] for row in ids if row[1] is not None and row[1] < stamp(before)]
+    ends = len(ids) < PRUNED_AT_ONCE or (kind.in_order and len(old) < len(ids))
+    further = None if ends else ids[-1][0]
+    if not old:
+        return further, 0
     span = (old[0], old[-1])
     where = f"id BETWEEN ? AND ? AND {kind.at} < ? AND ({kind.goes})"
     if kind.table == "receipts":
@@ -72,7 +79,7 @@ def prune_step(
         removed = connection.execute(
             f"DELETE FROM {kind.table} WHERE {where}", (*span, stamp(before))
         ).rowcount
-    return (old[-1] if len(ids) == PRUNED_AT_ONCE and len(old) == len(ids) else None), removed
+    return further, removed
 
 
 def free_step(connection: sqlite3.Connection) -> int:
