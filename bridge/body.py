@@ -12,7 +12,7 @@ import msgspec
 # Everything behind this door may walk a record recursively, so its depth is bounded here, once.
 MAX_DEPTH = 200
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPE_OR_HALF = re.compile("\\\\(.)|[\ud800-\udfff]", re.DOTALL)
 _FIELD_WITH_OBJECT = re.compile(r"\s*[^={\[\"]*=\s*(?=\{)")
 
 
@@ -38,8 +38,8 @@ def read_json_text(body: bytes) -> bytes:
         if not percent_encoded:
             raise NotAnObject("the body is not a JSON object")
     for candidate in _form_candidates(body, text):
-        encoded = _encoded(candidate)
         try:
+            encoded = _encoded(candidate)
             parse_object(encoded)
         except NotAnObject:
             continue
@@ -120,7 +120,16 @@ def _encoded(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        return _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode()
+        return _ESCAPE_OR_HALF.sub(_escaped, text).encode()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Half a surrogate pair as JSON writes it; a backslash before one was no JSON and must not become it."""
+    if found[1] is None:
+        return f"\\u{ord(found[0]):04x}"
+    if "\ud800" <= found[1] <= "\udfff":
+        raise NotAnObject("not JSON: a bad escape")
+    return found[0]
 
 
 def _form_candidates(body: bytes, text: str) -> Iterator[str]:

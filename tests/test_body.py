@@ -143,3 +143,9 @@ def test_any_object_survives_plain_and_as_a_form(value: dict[str, Any]) -> None:
 def test_no_body_raises_anything_else(body: bytes) -> None:
     with suppress(NotAnObject):
         assert isinstance(parse_object(read_json_text(body)), dict)
+
+
+def test_a_backslash_before_a_raw_half_surrogate_is_no_json() -> None:
+    with pytest.raises(NotAnObject):
+        read_json_text(b'{"uuid":"u","a":"x\\\xed\xa0\xbdy"}')
+    assert parse_object(read_json_text(b'{"a":"\\\\\xed\xa0\xbd\\n"}')) == {"a": "\\\ud83d\n"}

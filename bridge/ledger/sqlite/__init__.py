@@ -18,6 +18,7 @@ from bridge.ledger.sqlite import connection as opening
 from bridge.ledger.sqlite import deliveries, filing, judging, reading, upkeep
 from bridge.ledger.sqlite.connection import OwnerLock
 from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.training import train
 from bridge.ledger.sqlite.writer import Writer
 from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement, moment
 
@@ -96,7 +97,9 @@ class SqliteLedger:
             refused: Future[list[Filed]] = Future()
             refused.set_exception(LedgerBusy(low))
             return refused
-        return self._write().submit(lambda c: filing.file_arrivals(c, self._payloads, arrivals))
+        filed = self._write().submit(lambda c: filing.file_arrivals(c, self._payloads, arrivals))
+        filed.add_done_callback(self._look_again)
+        return filed
 
     def record(self, arrivals: Sequence[Arrival]) -> list[Filed]:
         return self.submit(arrivals).result()
@@ -110,6 +113,11 @@ class SqliteLedger:
 
     def set_aside(self, pending: Pending, reason: str, destinations: Destinations, now: datetime) -> None:
         self._write().run(lambda c: judging.set_aside(c, self._payloads, pending, reason, destinations, now))
+
+    def _look_again(self, filed: Future[list[Filed]]) -> None:
+        """A commit that failed may be the disk's fault: look before the next one."""
+        if filed.exception() is not None:
+            self._space_at = float("-inf")
 
     def _low_disk(self) -> str:
         """Why nothing is taken in, told anew every second; empty where there is room."""
@@ -241,7 +249,7 @@ class SqliteLedger:
     def retrain(self, now: datetime) -> bool:
         if not upkeep.training_due(self._reader):
             return False
-        body = upkeep.trained(upkeep.sample(self._reader, self._payloads))
+        body = train(upkeep.sample(self._reader, self._payloads))
         if body is None:
             return False
         self._write().run(lambda c: upkeep.add_dictionary(c, body, now))

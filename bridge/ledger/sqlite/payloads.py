@@ -13,14 +13,11 @@ from importlib import resources
 
 import zstandard
 
+from bridge.ledger.sqlite.training import LEVEL
 from bridge.model import stamp
 
 PLAIN = 0
 """The codec of a record that is kept as it came; all others are numbers of dictionaries."""
-
-LEVEL = 3
-DICTIONARY_SIZE = 112_640
-FEWEST_SAMPLES = 500
 
 
 class Payloads:
@@ -81,13 +78,3 @@ def ship_first(connection: sqlite3.Connection, now: datetime) -> None:
         " WHERE NOT EXISTS (SELECT 1 FROM dictionaries)",
         (stamp(now), body),
     )
-
-
-def train(samples: Sequence[bytes]) -> bytes | None:
-    """A dictionary made of real records; None where they are too few to learn from."""
-    if len(samples) < FEWEST_SAMPLES:
-        return None
-    try:
-        return zstandard.train_dictionary(DICTIONARY_SIZE, list(samples), level=LEVEL).as_bytes()
-    except zstandard.ZstdError:
-        return None

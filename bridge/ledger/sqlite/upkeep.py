@@ -11,7 +11,7 @@ from bridge.errors import LedgerUnusable
 from bridge.ledger import Row
 from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.filing import file_arrivals
-from bridge.ledger.sqlite.payloads import Payloads, train
+from bridge.ledger.sqlite.payloads import Payloads
 from bridge.model import Arrival, Filed, stamp
 
 # A step of a long job takes the writer for a few milliseconds, then callbacks have their turn.
@@ -19,7 +19,7 @@ PRUNED_AT_ONCE = 500
 COPIED_PAGES = 64
 FREED_PAGES = 64
 
-SAMPLES = 3000
+SAMPLES = 2000
 
 
 # -- retention ------------------------------------------------------------------------
@@ -162,11 +162,6 @@ def add_dictionary(connection: sqlite3.Connection, body: bytes, now: datetime) -
         " SELECT 1, ?, coalesce(max(id), 0), ? FROM calls",
         (stamp(now), body),
     )
-
-
-def trained(samples: Sequence[bytes]) -> bytes | None:
-    """See `payloads.train`; takes seconds, so not on the thread that writes."""
-    return train(samples)
 
 
 # -- quarantine -----------------------------------------------------------------------

@@ -82,6 +82,7 @@ CREATE TABLE quarantine (
     body BLOB NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX quarantine_body ON quarantine (source, digest);
+CREATE INDEX quarantine_garbage ON quarantine (id) WHERE reason = 'not_an_object';
 
 CREATE TABLE destinations (
     name TEXT PRIMARY KEY,
