@@ -1,6 +1,7 @@
 """The daemon on one screen: build the parts, start them, wait, stop them in reverse."""
 
 import asyncio
+import resource
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ log = structlog.get_logger("bridge.daemon")
 # systemd's TimeoutStopSec is longer: what is under way ends before the process is killed.
 STOP_WITHIN = 20.0
 RUNS_EVERY = 0.25
+OPEN_FILES = 65_536
 # The writer gives up the interpreter's lock at every statement; at Python's 5 ms it would wait
 # for the door each time to win it back, and a commit would take that many times as long.
 SWITCH_INTERVAL = 0.0005
@@ -84,6 +86,9 @@ class Daemon:
     def run(self, until: Callable[[Callable[[], None], Callable[[], None]], None]) -> None:
         """Serve; `until(stop, hurry)` is told how to end it, from any thread or signal."""
         sys.setswitchinterval(SWITCH_INTERVAL)
+        # Connections at the door share this with the ledger and the CRMs.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, OPEN_FILES)), hard))
         uvloop.run(self._run(until))
 
     async def _run(self, until: Callable[[Callable[[], None], Callable[[], None]], None]) -> None:

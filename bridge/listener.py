@@ -5,6 +5,7 @@ time is cut off, whichever part of it is late, and so are connections beyond a n
 """
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from bridge.errors import CallbridgeError
 from bridge.values import Address
 
 MOST_CONNECTIONS = 2000
+LONGEST_HEAD = 65_536
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _LATE = b"the request did not arrive in time\n"
 _CUT = (
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: text/plain\r\n"
@@ -28,12 +31,35 @@ class _Protocol(HttpToolsProtocol):
     """Knows since when a request has been arriving."""
 
     arriving_since: float | None = None
+    _head: bytes | None = b""
+    """What has come of a head that is not whole; None while a body arrives."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.arriving_since = self.loop.time()
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on whole heads, without the offer of another protocol.
+
+        Some clients and proxies offer one with every request; the parser would take the
+        message to end with its head, and the body would be lost.
+        """
+        if self._head is not None:
+            data = self._head + data if self._head else data
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                if self.arriving_since is None:
+                    self.arriving_since = self.loop.time()
+                if len(data) > LONGEST_HEAD:
+                    self.transport.close()
+                self._head = data
+                return
+            self._head = None
+            if b"\r\nupgrade:" in data[:end].lower():
+                data = _UPGRADE.sub(b"\r\nX-Offer:", data[:end]) + data[end:]
+        super().data_received(data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -43,6 +69,7 @@ class _Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self.arriving_since = None
+        self._head = b""
 
     def cut(self) -> bool:
         """End a request that takes too long to arrive; an answer already given is not repeated."""

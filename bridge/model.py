@@ -59,6 +59,14 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+DIGEST_SIZE = 16
+
+
+def digests(joined: bytes) -> frozenset[bytes]:
+    """The digests of a revision, which are kept one behind the other."""
+    return frozenset(joined[place : place + DIGEST_SIZE] for place in range(0, len(joined), DIGEST_SIZE))
+
+
 class Arrival(msgspec.Struct, frozen=True):
     """One record at the door, read only as far as the door needs.
 

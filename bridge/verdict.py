@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from bridge.dialogue import lay_over, same_dialogue, to_json
-from bridge.model import Known, Verdict, Via
+from bridge.model import Known, Verdict, Via, digests
 from bridge.record import BOOKKEEPING, FIELDS, canonical, digest, parse_time
 
 DIALOGUE = "talk_info"
@@ -152,7 +152,7 @@ class _Comparison:
                 return self._revised(filled, via=Via.LIST)
             return self._stale()
         revised = self._revised(set(self._carried), via=self._incoming.via)
-        return self._stale() if revised.digest in self._history else revised
+        return self._stale() if digests(revised.digest) & self._history else revised
 
     def _unsaid_since(self, stamp: int | None) -> set[str]:
         """The carried fields that no newer record has spoken of."""
@@ -189,8 +189,14 @@ class _Comparison:
             values[DIALOGUE] = self._dialogue(self._known.values)
         newest, stamps = self._stamped(taken)
         meaning = {**self._meaning, **{name: self._incoming.meaning[name] for name in taken}}
+        if DIALOGUE in taken:
+            meaning[DIALOGUE] = lay_over(self._meaning.get(DIALOGUE) or (), meaning[DIALOGUE] or ())
+        # What the record itself said counts beside the state that it made: said again after
+        # others have added to the state, it is still nothing new.
         said = digest(_newsworthy(meaning, self._news))
-        state = Known(values, stamps, newest, via, self._known.revision + 1, self._history | {said})
+        said += digest(_newsworthy(self._incoming.meaning, self._news))
+        history = self._history | digests(said)
+        state = Known(values, stamps, newest, via, self._known.revision + 1, history)
         kept = values == self._incoming.values
         return Ruling(Verdict.REVISION, state, False, kept, said, self._first_digest)
 

@@ -63,7 +63,7 @@ def impatient(ledger: SqliteLedger) -> None:
 def test_the_writing_connection_is_durable(ledger: SqliteLedger, ledger_path: Path) -> None:
     found = ledger.pragmas()
     assert (found["synchronous"], found["journal_mode"], found["foreign_keys"]) == (2, "wal", 1)
-    assert (found["auto_vacuum"], found["page_size"]) == (2, 8192)
+    assert (found["auto_vacuum"], found["page_size"]) == (2, 16384)
     assert ledger_path.stat().st_mode & 0o777 == 0o600
 
 

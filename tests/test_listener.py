@@ -59,3 +59,25 @@ def test_a_whole_request_keeps_its_connection_until_the_answer(daemon: DaemonPro
         answers = [client.post(daemon.callback_url, content=EXAMPLE.read_bytes()) for _ in range(20)]
     assert {answer.content for answer in answers} == {b"SUCCESS"}
     assert daemon.count("SELECT count(*) FROM receipts") == 20
+
+
+@pytest.mark.parametrize("offer", [b"h2c", b"websocket"])
+@pytest.mark.parametrize("cut", [0, 30, 120], ids=["whole", "in the head", "in the body"])
+def test_the_offer_of_another_protocol_costs_no_body(daemon: DaemonProcess, offer: bytes, cut: int) -> None:
+    path = urlsplit(daemon.callback_url).path.encode()
+    body = b'{"uuid":"a-test-of-an-upgrade"}'
+    request = (
+        b"POST %s HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\n"
+        b"HTTP2-Settings: AAEA\r\nContent-Length: %d\r\n\r\n%s" % (path, offer, len(body), body)
+    )
+    with connected(daemon) as connection:
+        for _ in range(2):
+            place = len(request) - 10 if cut == 120 else cut
+            for part in (request[:place], request[place:]):
+                connection.sendall(part)
+            answer = b""
+            while b"SUCCESS" not in answer:
+                piece = connection.recv(65536)
+                assert piece, answer
+                answer += piece
+    assert daemon.count("SELECT count(*) FROM receipts") == 2

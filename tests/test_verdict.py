@@ -1,7 +1,8 @@
 """Is it news? The table of the contract row by row, stamps, and laying over."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -285,3 +286,42 @@ def test_unknown_and_bookkeeping_fields_are_news_only_if_read(
     # A mapping that starts to read it revises nothing that is stored.
     again = hear(unread.known, record(3, **{name: now}), via, frozenset({name}))
     assert again.verdict is DUPLICATE
+
+
+HEARD = [{"vocfile": "listen", "is_answer": 1, "answer": "好", "score": "5"}]
+
+
+@pytest.mark.parametrize(
+    ("said", "verdicts"),
+    [
+        (
+            [{"status": "A"}, {"status": "B"}, {"name": "N"}, {"status": "A"}],
+            [NEW, REVISION, REVISION, STALE],
+        ),
+        (
+            [{"status": "A"}, {"status": "B"}, {"name": "N"}, {"status": "B"}],
+            [NEW, REVISION, REVISION, DUPLICATE],
+        ),
+        (
+            [
+                {"status": "A", "talk_info": HEARD},
+                {"status": "B", "talk_info": HEARD},
+                {"status": "A", "talk_info": "好#@"},
+            ],
+            [NEW, REVISION, STALE],
+        ),
+    ],
+    ids=["said again after a fill", "the same after a fill", "said again in a poorer encoding"],
+)
+def test_what_was_said_before_is_no_news_whatever_came_between(
+    said: list[dict[str, Any]], verdicts: list[Verdict]
+) -> None:
+    """Without stamps, by callback: a state that the call already had never comes back."""
+    zone, now = ZoneInfo("Asia/Shanghai"), datetime(2026, 1, 1, tzinfo=UTC)
+    known, given = None, []
+    for fields in said:
+        incoming = read_incoming({"uuid": "u", **fields}, Via.CALLBACK, zone, now)
+        ruling = rule(known, incoming, frozenset(), zone)
+        known = ruling.known
+        given.append(ruling.verdict)
+    assert given == verdicts

@@ -21,6 +21,7 @@ from bridge.model import (
     Quarantined,
     Verdict,
     Via,
+    digests,
     moment,
     stamp,
 )
@@ -74,7 +75,7 @@ def _known(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row)
     stamps: dict[str, int | None] = dict.fromkeys(values, newest)
     if row["stamps"]:
         stamps.update(json.loads(row["stamps"]))
-    digests = connection.execute(
+    kept = connection.execute(
         "SELECT digest FROM receipts WHERE call_id = ? AND digest IS NOT NULL", (row["call_id"],)
     )
     return Known(
@@ -83,7 +84,7 @@ def _known(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row)
         stamp=newest,
         via=Via(row["known_via"]),
         revision=row["revision"],
-        history=frozenset(digest[0] for digest in digests),
+        history=frozenset[bytes]().union(*(digests(joined) for (joined,) in kept)),
     )
 
 
