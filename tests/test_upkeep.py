@@ -350,7 +350,7 @@ def test_low_disk_refuses_callbacks_and_says_so(small_disk: Path) -> None:
         try:
             assert httpx.post(daemon.callback_url, content=body).content == b"SUCCESS"
             wait_until(lambda: crm.contents()["calls"] != [], "delivered")
-            filler = fill(small_disk, 2**19)
+            filler = fill(small_disk, 800_000)
             ready = f"{daemon.admin_url}/readyz"
             wait_until(lambda: httpx.get(ready).status_code == 503, "it is not ready")
             refused = httpx.post(daemon.callback_url, content=body)

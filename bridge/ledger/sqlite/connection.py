@@ -21,6 +21,8 @@ from bridge.ledger.sqlite.payloads import ship_first
 BUSY_TIMEOUT_MS = 3000
 # Records fill a large page better than a small one: less of the file is air.
 PAGE_SIZE = 16384
+# 8 MiB of log, as SQLite would take for pages of half the size.
+CHECKPOINT_PAGES = 500
 # The WAL is cut back to this after a checkpoint, so that one burst does not keep the disk.
 JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 
@@ -94,6 +96,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA query_only = ON")
     else:
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
     return connection
 
