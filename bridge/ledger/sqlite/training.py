@@ -6,7 +6,7 @@ or nothing where they are too few or too unlike one another.
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import zstandard
 
@@ -15,24 +15,25 @@ from bridge.errors import LedgerError
 LEVEL = 3
 DICTIONARY_SIZE = 112_640
 FEWEST_SAMPLES = 500
-WITHIN = 120.0
 
 
-def train(samples: Sequence[bytes]) -> bytes | None:
-    """A dictionary made of real records; None where there is nothing to learn.
+def train(samples: Iterable[bytes]) -> bytes | None:
+    """A dictionary made of real records, which are read one by one; None where they teach nothing.
 
     Raises:
         LedgerError: the other process failed.
     """
-    if len(samples) < FEWEST_SAMPLES:
-        return None
-    text = b"".join(len(sample).to_bytes(4, "big") + sample for sample in samples)
     command = [sys.executable, "-m", "bridge.ledger.sqlite.training"]
     try:
-        done = subprocess.run(command, input=text, capture_output=True, timeout=WITHIN, check=True)  # noqa: S603
-    except (OSError, subprocess.SubprocessError) as error:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:  # noqa: S603
+            if other.stdin is None or other.stdout is None:
+                raise LedgerError("no dictionary could be made: the other process cannot be reached")
+            for sample in samples:
+                other.stdin.write(len(sample).to_bytes(4, "big") + sample)
+            other.stdin.close()
+            return other.stdout.read() or None
+    except OSError as error:
         raise LedgerError(f"no dictionary could be made: {error}") from error
-    return done.stdout or None
 
 
 def main() -> None:
@@ -43,6 +44,8 @@ def main() -> None:
         end = place + 4 + int.from_bytes(text[place : place + 4], "big")
         samples.append(text[place + 4 : end])
         place = end
+    if len(samples) < FEWEST_SAMPLES:
+        return
     try:
         dictionary = zstandard.train_dictionary(DICTIONARY_SIZE, samples, level=LEVEL)
     except zstandard.ZstdError:

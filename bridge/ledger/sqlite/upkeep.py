@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -147,12 +147,12 @@ def training_due(connection: sqlite3.Connection) -> bool:
     return calls >= max(1000, known * 10)
 
 
-def sample(connection: sqlite3.Connection, payloads: Payloads) -> list[bytes]:
+def sample(connection: sqlite3.Connection, payloads: Payloads) -> Iterator[bytes]:
     """Records to learn from, spread over the newest ones."""
     rows = connection.execute(
         "SELECT codec, body FROM payloads ORDER BY receipt_id DESC LIMIT ?", (SAMPLES,)
     ).fetchall()
-    return [payloads.unpack(codec, body) for codec, body in rows]
+    return (payloads.unpack(codec, body) for codec, body in rows)
 
 
 def add_dictionary(connection: sqlite3.Connection, body: bytes, now: datetime) -> None:
