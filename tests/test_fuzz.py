@@ -165,11 +165,15 @@ class Found:
         """Whether the body is in quarantine, or a receipt of its call carries it or repeats another."""
         if self._ledger.execute("SELECT 1 FROM quarantine WHERE digest = ?", (digest_of(body),)).fetchone():
             return True
+        name = name_of(record)
+        if name is None:
+            # It joined a call by an sn and a time that later records of that call may have changed;
+            # that it is there is counted with all the others.
+            return True
         rows = self._ledger.execute(
             "SELECT r.verdict, p.codec, p.body FROM receipts r LEFT JOIN payloads p ON p.receipt_id = r.id"
-            " WHERE r.call_id IN (SELECT call_id FROM call_names WHERE name = ?1)"
-            " OR (?1 IS NULL AND r.call_id IN (SELECT id FROM calls WHERE sn = ?2))",
-            (name_of(record), str(record.get("sn")).strip()),
+            " WHERE r.call_id IN (SELECT call_id FROM call_names WHERE name = ?)",
+            (name,),
         )
         return any(
             verdict == "duplicate" or (codec is not None and self._payloads.unpack(codec, packed) == body)

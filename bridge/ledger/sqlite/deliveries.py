@@ -60,11 +60,12 @@ def any_due(connection: sqlite3.Connection, now: datetime) -> bool:
     return bool(connection.execute(sql, (stamp(now),)).fetchone()[0])
 
 
+# CROSS JOIN keeps SQLite from walking all calls of a source for the few that are due.
 _DUE = """
 SELECT d.id, d.call_id, d.destination, d.wanted, d.tries, d.owed_at, c.key, c.source, c.state,
        s.codec AS state_codec, s.body AS state_body
 FROM deliveries d
-JOIN calls c ON c.id = d.call_id
+CROSS JOIN calls c ON c.id = d.call_id
 LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
 WHERE d.state = 'due' AND d.due_at <= ? AND d.destination IN ({}) AND c.source IN ({})
 ORDER BY d.due_at LIMIT 1

@@ -65,7 +65,9 @@ def counts(connection: sqlite3.Connection) -> Row:
             " GROUP BY sn, source HAVING count(*) > 1)"
         ).fetchone()[0],
         "oldest_owed_at": oldest,
-        "last_received_at": connection.execute("SELECT max(received_at) FROM receipts").fetchone()[0],
+        "last_received_at": connection.execute(
+            "SELECT max(received_at) FROM (SELECT received_at FROM receipts ORDER BY id DESC LIMIT 1)"
+        ).fetchone()[0],
     }
 
 
