@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.footprint import Feeder, multiply
 from benchmarks.load import Outcome, burst
 from benchmarks.texts import spaced, varied_records
-from bridge.model import stamp
+from bridge.ledger.sqlite.times import micros
 from tests.running import DaemonProcess, environment, wait_until, write_config
 
 RATE = 200
@@ -46,18 +46,18 @@ def build(path: Path, calls: int, duplicates: int) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute("UPDATE receipts SET received_at = ?", (stamp(now - timedelta(days=80)),))
+        connection.execute("UPDATE receipts SET received_at = ?", (micros(now - timedelta(days=80)),))
         connection.execute(
             "INSERT INTO receipts (call_id, via, received_at, verdict, stamp)"
             " WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
             " SELECT 1 + i % ?, 'callback', ?, 'duplicate', 1744596050 FROM n",
-            (duplicates, calls, stamp(now - timedelta(days=60))),
+            (duplicates, calls, micros(now - timedelta(days=60))),
         )
         # The daemon's own daily run would come between.
         connection.execute(
             "INSERT INTO runs (kind, args, state, requested_at, ended_at)"
             " VALUES ('prune', '{}', 'done', ?, ?)",
-            (stamp(now), stamp(now)),
+            (micros(now), micros(now)),
         )
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -2,23 +2,26 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
+from bridge.budget import Budget
 from bridge.config import Config, Secrets
-from bridge.connector import Connector, ObjectType, load_connector
-from bridge.deliver import Destination, Origin, Schedule, Worker
-from bridge.errors import ConfigError, Problem, did_you_mean
+from bridge.connector import Connector
+from bridge.crm import Account
+from bridge.deliver import Destination, Origin, Schedule, SharedAccount, Worker
+from bridge.errors import ConfigError, Problem
 from bridge.judge import SourceRules
 from bridge.ledger import Ledger
-from bridge.mapping import CompiledMapping, load_mapping
+from bridge.lines import Lines
+from bridge.loading import load_pair, unmet
 from bridge.receive import SourceDoor
 from bridge.runs import Operator
-from bridge.tomlfile import load_toml
+from bridge.tokens import Tokens
 
 
-def load_destinations(config: Config, secrets: Secrets | None) -> dict[str, Destination]:
-    """Compile every destination's mapping and connector; without secrets only to check them.
+def load_destinations(config: Config, secrets: Secrets) -> dict[str, Destination]:
+    """Compile every destination's mapping and connector.
 
     Raises:
         ConfigError: all problems of all files.
@@ -26,75 +29,34 @@ def load_destinations(config: Config, secrets: Secrets | None) -> dict[str, Dest
     problems: list[Problem] = []
     found: dict[str, Destination] = {}
     for name, settings in config.destinations.items():
-        try:
-            mapping = load_mapping(config.absolute(settings.mapping))
-            connector = _connector(config, name, mapping)
-        except ConfigError as error:
-            problems += error.problems
+        own = None if settings.connector is None else config.absolute(settings.connector)
+        pair = load_pair(config.absolute(settings.mapping), own)
+        problems += pair.problems
+        if pair.connector is None:
             continue
-        problems += [*_unmet(config, name, connector), *_mismatches(mapping, connector)]
-        found[name] = Destination(
-            name=name,
-            mapping=mapping,
-            connector=connector,
-            base_url=settings.base_url,
-            secrets=secrets.destinations[name] if secrets else {},
-            timeout=settings.timeout.total_seconds(),
-        )
+        problems += unmet(config.draft, name, pair.connector)
+        if pair.mapping is not None:
+            account = account_of(config, name, pair.connector, secrets.destinations[name])
+            found[name] = Destination(name, pair.mapping, pair.connector, account)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return found
 
 
-def _connector(config: Config, destination: str, mapping: CompiledMapping) -> Connector:
-    own = config.destinations[destination].connector
-    if own is not None:
-        return Connector(load_toml(config.absolute(own)))
-    return load_connector(
-        mapping.file.connector, lambda message, remedy: mapping.problem(("connector",), message, remedy)
+def account_of(config: Config, destination: str, connector: Connector, secrets: Mapping[str, str]) -> Account:
+    """A destination's CRM account; without secrets where nothing is sent."""
+    settings = config.destinations[destination]
+    base_url = settings.base_url or connector.file.base_url
+    return Account(
+        name=settings.account or f"{connector.name} {base_url}",
+        base_url=base_url,
+        secrets=secrets,
+        settings={
+            name: settings.settings.get(name, written.default or "")
+            for name, written in connector.file.settings.items()
+        },
+        timeout=settings.timeout.total_seconds(),
     )
-
-
-def _unmet(config: Config, name: str, connector: Connector) -> Iterator[Problem]:
-    """What a connector needs of its destination and does not get."""
-    settings = config.destinations[name]
-    for secret in connector.secrets:
-        if secret not in settings.secrets:
-            message = f'the connector {connector.name} needs the secret "{secret}"'
-            yield config.written(
-                ("destinations", name, "secrets"), message, f'add {secret} = {{ env = "…" }}'
-            )
-    for secret in settings.secrets:
-        if secret not in connector.secrets:
-            message = f"the connector {connector.name} knows no such secret"
-            remedy = did_you_mean(secret, connector.secrets)
-            yield config.written(("destinations", name, "secrets", secret), message, remedy)
-    if not settings.base_url:
-        yield config.written(("destinations", name, "base_url"), "is required", "give the CRM's address")
-
-
-def _mismatches(mapping: CompiledMapping, connector: Connector) -> Iterator[Problem]:
-    """What a mapping asks of a connector that the connector does not have."""
-    for name, section in mapping.file.objects.items():
-        type_name = section.type or name
-        found = connector.objects.get(type_name)
-        if found is None:
-            place = ("objects", name, "type") if section.type else ("objects", name)
-            message = f'the connector {connector.name} has no object "{type_name}"'
-            yield mapping.problem(place, message, did_you_mean(type_name, connector.objects))
-            continue
-        yield from _object_mismatches(mapping, name, found)
-
-
-def _object_mismatches(mapping: CompiledMapping, name: str, found: ObjectType) -> Iterator[Problem]:
-    section = mapping.file.objects[name]
-    if set(section.key) != set(found.key):
-        message = f"the connector's key for it is {', '.join(found.key)}"
-        yield mapping.problem(("objects", name, "key"), message, "name exactly these parts")
-    for link in section.link:
-        if link not in found.link:
-            message = f'the connector has no link "{link}" for it'
-            yield mapping.problem(("objects", name, "link", link), message, did_you_mean(link, found.link))
 
 
 def destinations_by_source(config: Config) -> dict[str, tuple[str, ...]]:
@@ -142,10 +104,25 @@ def new_operator(config: Config, ledger: Ledger, stop: threading.Event) -> Opera
     return Operator(ledger, zones, retention, stop)
 
 
+def shared_accounts(
+    destinations: Mapping[str, Destination], ledger: Ledger, clock: Callable[[], datetime]
+) -> dict[str, SharedAccount]:
+    """What all workers share of every CRM account: its tokens and its budget."""
+    return {
+        each.account.name: SharedAccount(
+            Tokens(each.account.name, each.connector.auth.tokens, each.account.secrets, ledger, clock),
+            Budget(each.connector.file.limits, clock),
+        )
+        for each in destinations.values()
+    }
+
+
 def new_worker(
     config: Config,
     destinations: Mapping[str, Destination],
     ledger: Ledger,
+    lines: Lines,
+    accounts: Mapping[str, SharedAccount],
     clock: Callable[[], datetime],
     stop: threading.Event,
 ) -> Worker:
@@ -159,6 +136,8 @@ def new_worker(
             for source, settings in config.sources.items()
         },
         Schedule(delivery.first_retry, delivery.longest_retry, delivery.retry_for),
+        lines,
+        accounts,
         clock=clock,
         chance=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
         stop=stop,

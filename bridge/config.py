@@ -24,7 +24,7 @@ from bridge.settings import (
     SourceSettings,
 )
 from bridge.tomlfile import ENVIRONMENT, KeyPath, Written, load_toml
-from bridge.validation import told
+from bridge.validation import kind_at, one_of, told
 from bridge.values import Address, Secret, SettingError
 
 DEFAULT_PATHS = (Path("config.toml"), Path("/etc/callbridge/config.toml"))
@@ -79,6 +79,11 @@ class Config(BaseSettings):
         return self._written.file.path
 
     @property
+    def draft(self) -> Written:
+        """What the operator wrote, with where."""
+        return self._written
+
+    @property
     def base_dir(self) -> Path:
         """What relative paths are relative to."""
         return self._written.base_dir
@@ -117,10 +122,8 @@ class Secrets:
 
 def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     """Read the configuration, or raise one ConfigError with all its problems; secrets are not read."""
-    file = load_toml(path or _search())
-    problems: list[Problem] = []
-    data = copy.deepcopy(file.data)
-    written = Written(file, data, lay_overrides(data, environ, Config, problems))
+    written, problems = read_draft(path, environ)
+    data = written.data
 
     class Layers(PydanticBaseSettingsSource):
         """File under environment, laid over each other already.
@@ -157,6 +160,39 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     if problems:
         raise ConfigError(_in_order(problems))
     return config
+
+
+def read_draft(path: Path | None, environ: Mapping[str, str]) -> tuple[Written, list[Problem]]:
+    """What the operator wrote, in file and environment, and what is wrong with the environment."""
+    file = load_toml(path or _search())
+    problems: list[Problem] = []
+    data = copy.deepcopy(file.data)
+    return Written(file, data, lay_overrides(data, environ, Config, problems)), problems
+
+
+def unreadable_secrets(written: Written, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """The secrets of a draft that cannot be read, whatever else is wrong with it."""
+    for path, value in _values(written.data):
+        try:
+            Secret.parse(value).resolve(environ, written.base_dir)
+        except SettingError:
+            # No secret at all: told with the other mistakes of shape.
+            continue
+        except ConfigError as error:
+            for one in error.problems:
+                yield written.problem(path, one.message, one.remedy)
+
+
+def _values(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """What stands where a secret is expected."""
+    if isinstance(value, list):
+        for place, inside in enumerate(value):
+            yield from _values(inside, (*path, place))
+    elif path and one_of(kind_at(Config, path)) is Secret:
+        yield path, value
+    elif isinstance(value, dict):
+        for name, inside in value.items():
+            yield from _values(inside, (*path, name))
 
 
 def resolve_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
@@ -233,7 +269,7 @@ def _check_destination(
 ) -> Iterator[Problem]:
     for key in ("mapping", "connector"):
         value = destination.get(key)
-        if isinstance(value, str) and not _is_file(path := written.base_dir / value):
+        if isinstance(value, str) and not is_file(path := written.base_dir / value):
             remedy = "relative paths start at the configuration file's folder"
             yield written.problem(("destinations", name, key), f"there is no file {path}", remedy)
     chosen = destination.get("sources")
@@ -250,7 +286,7 @@ def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:

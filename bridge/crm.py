@@ -4,85 +4,381 @@ A pool that many workers share is ten times slower and leaks its slots on cancel
 so nothing is shared and nothing is cancelled.
 """
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from ipaddress import ip_address
-from math import isfinite
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, quote_plus, unquote
 
 import httpx
 
-from bridge.connector import Connector, Request
-from bridge.errors import InDoubt, Permanent, Transient
-from bridge.mapping import PlannedObject
+from bridge.connector import Connector
+from bridge.connector.auth import TokenRequest
+from bridge.connector.compiling import Answer, Headers, Values
+from bridge.connector.outcome import Meaning
+from bridge.connector.request import Rendered, Request, flat
+from bridge.deadline import Deadline
+from bridge.errors import Blame, DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
+from bridge.expression import ExpressionError, as_text
 from bridge.phone import mask_phones_in
+from bridge.tokens import Exchange, Outputs, Tokens
 
-# A refusal is shown with this much of its body: enough to name the field, not a page of HTML.
-_EXCERPT = 300
-# More is a mistake of the CRM, and would leave the calendar.
-_LONGEST_RETRY_AFTER = 86400.0
+# An answer that is longer is none of ours; it would only eat memory.
+LONGEST_ANSWER = 32 * 2**20
+# Shorter outputs of a token, such as "1", would blot out whole messages.
+_SHORTEST_SECRET = 6
+_TOO_SLOW = "the answer came too slowly"
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One CRM account: where it is, and what opens it."""
+
+    name: str
+    base_url: str
+    secrets: Mapping[str, str] = field(repr=False)
+    settings: Mapping[str, str]
+    timeout: float
 
 
 class Crm:
     """Sends what a connector can say; every fault is a `DeliveryError`."""
 
     def __init__(
-        self, connector: Connector, base_url: str, secrets: Mapping[str, str], timeout: float
+        self, connector: Connector, account: Account, tokens: Tokens, clock: Callable[[], datetime]
     ) -> None:
-        self._connector = connector
-        self._secrets = tuple(value for value in secrets.values() if value)
+        self.connector = connector
+        self._account = account
+        self._tokens = tokens
+        self._clock = clock
+        self._outputs: Outputs = {}
+        self._hidden: tuple[str, ...] = ()
+        self._deadline = Deadline(account.timeout)
         self._client = httpx.Client(
-            base_url=base_url,
-            headers=connector.headers(secrets),
-            timeout=timeout,
+            timeout=account.timeout,
             # A proxy of the environment is for the world outside, not for this machine.
-            trust_env=not is_loopback(base_url),
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+            trust_env=not is_loopback(account.base_url),
+            # A connection that was idle for longer may just be closed by the CRM: a request that is
+            # lost so is in doubt, for nothing tells it from one whose answer was lost.
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=1.0),
         )
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
 
-    def upsert(self, planned: PlannedObject) -> str:
-        """Create or update an object by its key; the CRM's id for it."""
-        request = self._connector.objects[planned.type].upsert
-        names = {"key": dict(planned.key), "fields": dict(planned.fields)}
-        answer = self._send(request, names, f"object {planned.name}")
-        found: Any = answer
-        for part in (request.section.id or "id").split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        if found in (None, ""):
-            raise InDoubt(f"object {planned.name}: the answer carries no id at {request.section.id!r}")
-        return str(found)
+    def ask(self, request: Request, names: Values, what: str) -> Answer:
+        """Send a request and judge its answer; a token that is refused is renewed once.
 
-    def link(self, planned: PlannedObject, link: str, to: PlannedObject, to_id: str) -> None:
-        """Link an object that exists to another."""
-        request = self._connector.objects[planned.type].link[link]
-        names = {"key": dict(planned.key), "to": {"id": to_id, "key": dict(to.key)}}
-        self._send(request, names, f"object {planned.name}, link {link}")
+        Raises:
+            DeliveryError: anything but a yes.
+        """
+        answer, meaning, shown = self.answer(request, names, what)
+        self.judge(meaning, request, shown)
+        return answer
 
-    def _send(self, request: Request, names: Mapping[str, Any], what: str) -> Any:
-        path, body = request.render(names)
-        shown = f"{what}: {request.section.method} {mask_phones_in(unquote(path))}"
+    def answer(self, request: Request, names: Values, what: str) -> tuple[Answer, Meaning, str]:
+        """Send a request; its answer, what that means, and how the request is named.
+
+        Raises:
+            DeliveryError: there is no answer.
+        """
+        version = self._log_in(what)
+        answer, meaning, shown = self._once(request, names, what)
+        if meaning.result == "refresh" and self._tokens.needed:
+            self._tokens.refuse(version)
+            self._log_in(what)
+            answer, meaning, shown = self._once(request, names, what)
+        return answer, meaning, shown
+
+    def judge_item(self, request: Request, answer: Answer, item: Any, what: str) -> None:
+        """Judge one item of a batch's answer as if it were an answer of its own.
+
+        Raises:
+            DeliveryError: anything but a yes.
+        """
+        alone = Answer(answer.status, answer.headers, json.dumps(item, ensure_ascii=False), item)
+        meaning = self.connector.classifier.judge(alone, request.rules, self._clock())
+        self.judge(meaning, request, f"{what}: answered {answer.status}")
+
+    def render(self, request: Request, names: Values) -> Rendered:
+        """The request as it would be sent, with its authentication."""
+        return render(self.connector, request, self._names(self._outputs), names)
+
+    def common(self) -> Values:
+        """The names that every request has, whatever it is about."""
+        return self._names(self._outputs)
+
+    def masked(self, text: str) -> str:
+        """A text without secrets and whole phone numbers."""
+        outputs = [*_texts_in(self._outputs), *_texts_in(self._tokens.outputs), *self._hidden]
+        hidden = {
+            spelt
+            for secret in (*self._account.secrets.values(), *(each for each in outputs if _is_long(each)))
+            for spelt in _spellings(secret)
+        }
+        for secret in sorted(hidden, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return mask_phones_in(text)
+
+    def _log_in(self, what: str) -> int:
+        if not self._tokens.needed:
+            return 0
+        exchange = Exchange(self._send_for_token, self._judge_token, self._names)
         try:
-            response = self._client.request(request.section.method, path, json=body)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise Transient(
-                f"{shown}: cannot reach the CRM: {error}", cause="the CRM cannot be reached"
+            self._outputs, version = self._tokens.current(exchange)
+        except DeliveryError as error:
+            error.args = (self.masked(f"{what}: {error}"),)
+            error.cause = self.masked(error.cause)
+            raise
+        except (ExpressionError, TypeError, ValueError) as error:
+            raise Permanent(
+                self.masked(f"{what}: no token: the exchange cannot be written: {error}"),
+                cause="the request for a token cannot be written",
+            ) from error
+        return version
+
+    def _send_for_token(self, rendered: Rendered) -> Answer:
+        if "://" not in rendered.path:
+            rendered.path = f"{self._account.base_url}/{rendered.path.lstrip('/')}"
+        try:
+            return self._send(rendered)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+            raise Permanent(
+                f"no token: it cannot be asked for: {error}. Check base_url and the connector",
+                cause="the request for a token cannot be sent",
             ) from error
         except httpx.HTTPError as error:
-            message = f"{shown}: no answer: {type(error).__name__} {error}".rstrip()
-            if request.section.idempotent:
-                raise Transient(message, cause="the CRM did not answer") from error
-            raise InDoubt(message, cause="the CRM did not answer") from error
-        judge_answer(response, shown, self._secrets, idempotent=request.section.idempotent)
+            raise Transient(
+                f"no token: no answer: {type(error).__name__} {error}",
+                cause="the CRM gives no token",
+                blame="account",
+            ) from error
+
+    def _judge_token(self, answer: Answer, request: TokenRequest) -> Meaning:
+        return self.connector.classifier.judge(answer, request.rules, self._clock())
+
+    def _names(self, outputs: Outputs) -> Values:
+        return common_names(self._account, outputs, self._clock(), uuid.uuid4())
+
+    def _once(self, request: Request, names: Values, what: str) -> tuple[Answer, Meaning, str]:
         try:
-            return response.json() if response.content else None
-        except ValueError as error:
-            raise InDoubt(f"{shown}: answered {response.status_code} with a body that is no JSON") from error
+            rendered = self.render(request, names)
+            self._hidden = rendered.hidden
+            shown = self.masked(f"{what}: {rendered.method} {unquote(httpx.URL(rendered.path).path)}")
+        # What a body cannot carry is told by its encoder, as a TypeError or a ValueError.
+        except (ExpressionError, TypeError, ValueError, httpx.InvalidURL) as error:
+            raise Permanent(
+                self.masked(f"{what}: the connector {self.connector.name} cannot write the request: {error}"),
+                cause=f"{what}: the connector cannot write the request",
+            ) from error
+        try:
+            answer = self._send(rendered)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise Transient(
+                self.masked(f"{shown}: cannot reach the CRM: {error}"),
+                cause="the CRM cannot be reached",
+                blame="account",
+            ) from error
+        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+            raise Permanent(
+                self.masked(f"{shown}: cannot be sent: {error}. Check base_url, secrets and the connector"),
+                cause=f"{what}: cannot be sent",
+            ) from error
+        except httpx.HTTPError as error:
+            message = self.masked(f"{shown}: no answer: {type(error).__name__} {error}").rstrip()
+            cause = "the CRM did not answer"
+            if request.idempotent:
+                raise Transient(message, cause=cause, blame="account", doubtful=True) from error
+            raise InDoubt(message, cause=cause, blame="account") from error
+        meaning = self.connector.classifier.judge(answer, request.rules, self._clock())
+        return answer, meaning, f"{shown} answered {answer.status}"
+
+    def _send(self, rendered: Rendered) -> Answer:
+        headers = headers_of(rendered)
+        content = rendered.content()
+        for name, value in headers.items():
+            # The client's own complaint would quote the secret.
+            if not (value.isascii() and value.isprintable()):
+                raise Permanent(
+                    f"the header {name} cannot be sent: it has a line break or a character that is not"
+                    " ASCII. Check the destination's secrets"
+                )
+        url = httpx.URL(rendered.path)
+        if rendered.query:
+            # As `params`, they would replace what the path says itself.
+            url = url.copy_merge_params(flat(rendered.query))
+        try:
+            with (
+                self._deadline.exchange(),
+                self._client.stream(
+                    rendered.method,
+                    url,
+                    headers=headers,
+                    content=content if rendered.kind != "none" else None,
+                    extensions={"trace": self._deadline.traced},
+                ) as response,
+            ):
+                raw = _read(response)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise
+        except httpx.TransportError as error:
+            if self._deadline.expired:
+                raise httpx.ReadTimeout(_TOO_SLOW) from error
+            raise
+        if self._deadline.expired:
+            # A body whose end is the connection's was cut off, and looks whole.
+            raise httpx.ReadTimeout(_TOO_SLOW)
+        return read_answer(response.status_code, response.headers, raw, response.charset_encoding)
+
+    def judge(self, meaning: Meaning, request: Request, shown: str) -> None:
+        """Raise what an answer means, unless that is a yes."""
+        if meaning.result in ("ok", "done"):
+            return
+        message = self._message(meaning, shown)
+        cause = self._cause(meaning, shown)
+        result = meaning.result
+        if result == "duplicate":
+            raise Duplicate(message, cause=cause, crm_id=meaning.id)
+        if result == "gone":
+            raise Gone(message, cause=cause)
+        if result == "refresh":
+            message += ". Check the destination's secrets and the rights of its user"
+            raise Transient(message, cause=cause, blame="credentials")
+        if result in ("unprocessed", "quota") or (result == "transient" and request.idempotent):
+            raise Transient(
+                message,
+                cause=cause,
+                retry_after=meaning.wait,
+                blame=_blame(meaning),
+                doubtful=result == "transient",
+            )
+        if result == "transient" or (result == "in_doubt" and not request.idempotent):
+            raise InDoubt(message, cause=cause, blame=_blame(meaning))
+        if result == "in_doubt":
+            message += ". Nothing in the connector says what this answer means"
+        raise Permanent(message, cause=cause)
+
+    def _message(self, meaning: Meaning, shown: str) -> str:
+        told = ": ".join(part for part in (meaning.code, meaning.message) if part)
+        about = f" (field {meaning.field})" if meaning.field else ""
+        says = f". {meaning.says}" if meaning.says else ""
+        return self.masked(f"{shown}{': ' + told if told else ''}{about}{says}")
+
+    def _cause(self, meaning: Meaning, shown: str) -> str:
+        what = shown.split(":", 1)[0]
+        status = shown.rpartition(" ")[2]
+        told = meaning.code or (meaning.message[:80] if meaning.field else "")
+        return self.masked(" ".join(p for p in (f"{what}: answered {status}", told, meaning.field) if p))
+
+
+def read_answer(status: int, headers: Mapping[str, str], raw: bytes, charset: str | None) -> Answer:
+    """What was answered, as far as it can be read."""
+    try:
+        text = raw.decode(charset or "utf-8", "replace")
+    # A charset that nobody knows, or one that is no charset.
+    except (LookupError, ValueError):
+        text = raw.decode("utf-8", "replace")
+    text = text.removeprefix("\ufeff")
+    try:
+        body = json.loads(text) if text.strip() else None
+        # Half of a pair is no character: no database and no log would take it.
+        body = _whole_characters(body) if _HALF_CHARACTER.search(text) else body
+    except (ValueError, RecursionError):
+        body = None
+    return Answer(status, Headers(headers), text, body)
+
+
+def _whole_characters(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_whole_characters(name): _whole_characters(each) for name, each in value.items()}
+    return [_whole_characters(each) for each in value] if isinstance(value, list) else value
+
+
+def _read(response: httpx.Response) -> bytes:
+    pieces, size = [], 0
+    for piece in response.iter_bytes():
+        pieces.append(piece)
+        size += len(piece)
+        if size > LONGEST_ANSWER:
+            raise httpx.ReadError("the answer is longer than 32 MiB")
+    return b"".join(pieces)
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(each)
+
+
+def _is_long(text: str) -> bool:
+    return len(text) >= _SHORTEST_SECRET
+
+
+def _spellings(secret: str) -> set[str]:
+    """How a secret may stand in an answer that quotes it."""
+    spelt = {secret, secret.strip(), quote(secret, safe=""), quote_plus(secret)}
+    spelt |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    return spelt - {""}
+
+
+def _blame(meaning: Meaning) -> Blame:
+    """Whose fault an answer is that asks for patience."""
+    if meaning.result == "quota":
+        return "quota"
+    if meaning.result == "transient":
+        return "account"
+    # What is refused without a wait may be one record that is locked.
+    return "limit" if meaning.wait is not None or meaning.status == 429 else "record"
+
+
+def common_names(account: Account, outputs: Outputs, now: datetime, chance: uuid.UUID) -> Values:
+    """What every request of an account may use; each has a moment and a chance of its own."""
+    return {
+        "base_url": account.base_url,
+        "secrets": account.secrets,
+        "settings": account.settings,
+        "token": outputs,
+        "assertion": None,
+        "now": {
+            "epoch": int(now.timestamp()),
+            "epoch_ms": round(now.timestamp() * 1000),
+            "iso8601": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "compact": now.strftime("%Y%m%d%H%M%S"),
+        },
+        "random": {"uuid4": str(chance), "hex": chance.hex},
+    }
+
+
+def render(connector: Connector, request: Request, common: Values, names: Values) -> Rendered:
+    """A request with its authentication, at its whole address.
+
+    Raises:
+        ExpressionError: an expression fails on these names.
+    """
+    rendered = request.render({**common, **names})
+    connector.auth.apply(rendered, common)
+    root = as_text(connector.root.fill(common)).rstrip("/")
+    if "://" not in rendered.path:
+        rendered.path = f"{root}/{rendered.path.lstrip('/')}"
+    return rendered
+
+
+def headers_of(rendered: Rendered) -> dict[str, str]:
+    """The headers that are sent: with the body's type, where the connector does not say it."""
+    named = {name.lower() for name in rendered.headers}
+    if rendered.content_type is None or "content-type" in named:
+        return dict(rendered.headers)
+    return {**rendered.headers, "Content-Type": rendered.content_type}
 
 
 def is_loopback(url: str) -> bool:
@@ -92,43 +388,3 @@ def is_loopback(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def judge_answer(response: httpx.Response, shown: str, secrets: Iterable[str], *, idempotent: bool) -> None:
-    """Sort an answer: fine, worth another try, or a refusal that a person must look at."""
-    status = response.status_code
-    if response.is_success:
-        return
-    text = response.text
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    excerpt = mask_phones_in(" ".join(text[:_EXCERPT].split()))
-    message = f"{shown} answered {status}: {excerpt}".rstrip(": ")
-    cause = f"{shown.split(':', 1)[0]}: answered {status}"
-    if status in (429, 503):
-        raise Transient(message, cause=cause, retry_after=retry_after(response, datetime.now(UTC)))
-    if status in (408, 425) or status >= 500:
-        if idempotent:
-            raise Transient(message, cause=cause, retry_after=retry_after(response, datetime.now(UTC)))
-        raise InDoubt(message, cause=cause)
-    if status in (401, 403):
-        message += ". Check the destination's secrets and the rights of its user"
-    raise Permanent(message, cause=cause)
-
-
-def retry_after(response: httpx.Response, now: datetime) -> float | None:
-    """The seconds that a `Retry-After` asks for, given as seconds or as a date."""
-    text = response.headers.get("Retry-After", "").strip()
-    if not text:
-        return None
-    try:
-        seconds = float(text)
-        return min(max(0.0, seconds), _LONGEST_RETRY_AFTER) if isfinite(seconds) else None
-    except ValueError:
-        pass
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    seconds = (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds()
-    return min(max(0.0, seconds), _LONGEST_RETRY_AFTER)

@@ -1,12 +1,14 @@
 """The daemon on one screen: build the parts, start them, wait, stop them in reverse."""
 
 import asyncio
+import atexit
 import resource
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 
@@ -19,6 +21,7 @@ from bridge.console import admin_app
 from bridge.errors import CallbridgeError
 from bridge.judge import Judge
 from bridge.ledger import Ledger
+from bridge.lines import Lines
 from bridge.listener import Listener
 from bridge.receive import Door
 from bridge.upkeep import Upkeep
@@ -58,8 +61,11 @@ class Daemon:
         self._judge = Judge(ledger, rules, destinations_since=ledger.skipped_before())
         self._operator = assembly.new_operator(config, ledger, self._stop)
         count = config.delivery.workers if destinations else 0
+        self._lines = Lines()
+        accounts = assembly.shared_accounts(destinations, ledger, clock)
         self._workers = [
-            assembly.new_worker(config, destinations, ledger, clock, self._stop) for _ in range(count)
+            assembly.new_worker(config, destinations, ledger, self._lines, accounts, clock, self._stop)
+            for _ in range(count)
         ]
         self._door = Door(
             assembly.source_doors(config, secrets),
@@ -94,6 +100,8 @@ class Daemon:
     async def _run(self, until: Callable[[Callable[[], None], Callable[[], None]], None]) -> None:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         released = self._ledger.release_leases()
+        for delivery_id, lines in self._ledger.in_doubt().items():
+            self._lines.take(delivery_id, lines, 0)
         threads = self._start_threads(partial(_set_from_anywhere, loop, stopping))
         serving = [asyncio.create_task(listener.serve()) for listener in (self._public, self._admin)]
         try:
@@ -195,12 +203,22 @@ async def _until_set(stopping: asyncio.Event, sign_of_life: Callable[[], None]) 
 
 
 def on_signals(stop: Callable[[], None], hurry: Callable[[], None]) -> None:
-    """SIGTERM and SIGINT stop the daemon; a second one hurries it."""
+    """SIGTERM and SIGINT stop the daemon; a second one hurries it, down to the process's last moment.
+
+    The loop's own handlers would end with the loop, and from there on a signal would kill the process.
+    """
     loop, told = asyncio.get_running_loop(), threading.Event()
 
     def handle() -> None:
         (hurry if told.is_set() else stop)()
         told.set()
 
+    def pass_on(*_: object) -> None:
+        # Without a loop there is nothing left to stop or to hurry.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(handle)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, handle)
+        signal.signal(number, pass_on)
+        # Handlers end with the interpreter, shortly before the process; only ignoring outlives it.
+        atexit.register(signal.signal, number, signal.SIG_IGN)

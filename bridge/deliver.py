@@ -2,39 +2,36 @@
 
 import random
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import structlog
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    sleep_using_event,
-    stop_after_attempt,
-    stop_any,
-    stop_when_event_set,
-)
 
+from bridge.budget import LONGEST_PAUSE, Budget
 from bridge.call import Call
 from bridge.connector import Connector
-from bridge.crm import Crm
+from bridge.crm import Account, Crm
+from bridge.effect import Effect
 from bridge.errors import DeliveryError, InDoubt, LedgerError, Transient
-from bridge.ledger import Ledger
-from bridge.mapping import CompiledMapping, MappingFault, Plan, Skip
-from bridge.model import DeliveryState, Lease, Sent, Settlement
+from bridge.ledger import Held, Ledger, Note
+from bridge.lines import Lines, lines_of
+from bridge.mapping import CompiledMapping, MappingFault
+from bridge.memory import Progress, Remembered
+from bridge.model import DeliveryState, Lease, Settlement
 from bridge.phone import mask_phones_in
+from bridge.plan import Plan, PlannedObject, Skip
+from bridge.sending import Journey, Sender
+from bridge.tokens import Tokens
 
-T = TypeVar("T")
 log = structlog.get_logger("bridge.deliver")
 
-# tenacity bridges seconds, while the lease is held; the ledger's schedule bridges the rest.
-QUICK_TRIES = 3
-LONGEST_QUICK_WAIT = 2.0
+# How long a worker waits for the lines of a delivery before it takes another one, in seconds.
+LINE_PATIENCE = 0.2
+# When a delivery that had to give way is looked at again.
+GIVEN_BACK_FOR = timedelta(seconds=1)
 # How often a ledger that is busy is asked again to settle, in seconds.
 SETTLE_EVERY = 1.0
 
@@ -64,9 +61,15 @@ class Destination:
     name: str
     mapping: CompiledMapping
     connector: Connector
-    base_url: str
-    secrets: Mapping[str, str] = field(repr=False)
-    timeout: float
+    account: Account
+
+
+@dataclass(frozen=True, slots=True)
+class SharedAccount:
+    """What all workers share of one CRM account."""
+
+    tokens: Tokens
+    budget: Budget
 
 
 def next_attempt_at(
@@ -77,17 +80,32 @@ def next_attempt_at(
     retry_after: float | None,
     now: datetime,
     chance: float,
+    longest: timedelta | None = None,
 ) -> datetime | None:
     """When a delivery that failed for now is tried again; None when patience has run out.
 
-    `attempt` counts from 1; `chance` in [0, 1) spreads a herd over a fifth of the wait.
+    `attempt` counts from 1; `chance` in [0, 1) spreads a herd over a fifth of the wait;
+    `longest` is a bound beside the schedule's own.
     """
     if now - owed_at >= schedule.patience:
         return None
     doublings = min(attempt - 1, 30)
-    wait: timedelta = min(schedule.first * 2**doublings, schedule.longest) * (0.9 + 0.2 * chance)
+    bound = schedule.longest if longest is None else min(longest, schedule.longest)
+    wait: timedelta = min(schedule.first * 2**doublings, bound) * (0.9 + 0.2 * chance)
     asked = timedelta(seconds=retry_after or 0)
     return now + max(wait, asked)
+
+
+@dataclass(slots=True)
+class Job:
+    """One leased delivery on its way, or at its end."""
+
+    lease: Lease
+    started_at: datetime
+    settlement: Settlement | None = None
+    memory: "DeliveryMemory | None" = None
+    effect: Effect | None = None
+    journey: Journey | None = None
 
 
 class Worker:
@@ -99,6 +117,8 @@ class Worker:
         destinations: Mapping[str, Destination],
         origins: Mapping[str, Origin],
         schedule: Schedule,
+        lines: Lines,
+        accounts: Mapping[str, SharedAccount],
         *,
         clock: Callable[[], datetime],
         chance: random.Random,
@@ -108,53 +128,76 @@ class Worker:
         self._destinations = destinations
         self._origins = origins
         self._schedule = schedule
+        self._lines = lines
+        self._accounts = accounts
         self._clock = clock
         self._chance = chance
         self._stop = stop
-        self._crms: dict[str, Crm] = {}
+        self._senders: dict[str, Sender] = {}
 
     def close(self) -> None:
         """Close the connections to the CRMs."""
-        for crm in self._crms.values():
-            crm.close()
+        for sender in self._senders.values():
+            sender.crm.close()
 
     def deliver_one(self, now: datetime) -> bool:
-        """Take one due delivery to its end; whether there was one."""
-        lease = self._ledger.lease(list(self._destinations), list(self._origins), now)
-        if lease is None:
+        """Take what is due first to its end, with what can go together with it; whether there was any."""
+        leases = self._lease(now)
+        if not leases:
             return False
-        try:
-            settlement = self._attempt(lease)
-        except Exception as error:
-            # A fault of ours must not crash-loop on one row: it waits for a person, its trace in the log.
-            log.exception("delivery.fault", **_names(lease))
-            settlement = Settlement(
-                DeliveryState.PARKED,
-                f"a fault in callbridge: {mask_phones_in(repr(error))}",
-                "a fault in callbridge",
-            )
-        self._settle(lease, settlement, now)
-        if settlement.state is DeliveryState.PARKED:
-            log.warning("delivery.parked", **_names(lease), reason=settlement.reason)
-        else:
-            reason = settlement.reason or None
-            log.info("delivery.settled", state=settlement.state, **_names(lease), reason=reason)
+        jobs = [job for lease in leases if (job := self._prepare(lease, now)) is not None]
+        if jobs:
+            self._travel(jobs)
+            self._settle(jobs)
         return True
 
-    def _settle(self, lease: Lease, settlement: Settlement, started_at: datetime) -> None:
-        """What the CRM has done is written down, however long the ledger is busy."""
-        while True:
-            try:
-                self._ledger.settle(lease, settlement, started_at, self._clock())
-            except LedgerError as error:
-                log.warning("delivery.ledger_busy", **_names(lease), error=str(error))
-                if self._stop.wait(SETTLE_EVERY):
-                    raise
-            else:
-                return
+    # -- what is due --------------------------------------------------------------------
+    def _lease(self, now: datetime) -> list[Lease]:
+        """The delivery that goes first, and those of its destination that may go with it."""
+        able = [
+            name
+            for name, destination in self._destinations.items()
+            if self._budget(destination).closed_for(now) <= 0
+        ]
+        sources = list(self._origins)
+        first = self._ledger.lease(able, sources, now) if able else None
+        if first is None:
+            return []
+        destination = self._destinations[first.destination]
+        budget = self._budget(destination)
+        if not budget.probe():
+            self._ledger.give_back(first, now + GIVEN_BACK_FOR)
+            return []
+        if budget.probing or destination.connector.together <= 1:
+            return [first]
+        more = destination.connector.together - 1
+        return [first, *self._ledger.lease_more(first.destination, sources, now, more)]
 
-    def _attempt(self, lease: Lease) -> Settlement:
+    def _prepare(self, lease: Lease, now: datetime) -> Job | None:
+        """Map a delivery and take its lines; None: given back, because another holds one of them."""
+        try:
+            plan, event = self._plan(lease)
+        except MappingFault as fault:
+            reason, cause = (mask_phones_in(f"mapping: {said}") for said in (fault, fault.cause))
+            return Job(lease, now, Settlement(DeliveryState.PARKED, reason, cause))
+        except Exception as error:  # noqa: BLE001 -- see _own_fault
+            return Job(lease, now, self._own_fault(lease, error))
+        if isinstance(plan, Skip):
+            return Job(lease, now, Settlement(DeliveryState.SKIPPED, plan.rule))
+        if plan.shadow:
+            return Job(lease, now, Settlement(DeliveryState.SKIPPED, "shadow: nothing is sent"))
         destination = self._destinations[lease.destination]
+        account = destination.account.name
+        # A key that changed takes the old line too.
+        lines = {*lines_of(account, plan), *((account, kind, key) for kind, key in lease.previous)}
+        if not self._lines.take(lease.delivery_id, lines, LINE_PATIENCE):
+            self._ledger.give_back(lease, now + GIVEN_BACK_FOR)
+            return None
+        memory = DeliveryMemory(self._ledger, lease, account, plan, sorted(lines))
+        effect = Effect(destination.connector, memory, event, self._clock)
+        return Job(lease, now, None, memory, effect, Journey(effect.steps(plan), lease.lane))
+
+    def _plan(self, lease: Lease) -> tuple[Plan | Skip, str]:
         origin = self._origins[lease.source]
         call = Call.of(
             lease.values,
@@ -164,45 +207,57 @@ class Worker:
             country=origin.country,
             recording_url=origin.recording_url,
         )
-        try:
-            plan = destination.mapping.plan(call, origin.zone, origin.country)
-        except MappingFault as fault:
-            reason = mask_phones_in(f"mapping: {fault}")
-            return Settlement(DeliveryState.PARKED, reason, reason)
-        if isinstance(plan, Skip):
-            return Settlement(DeliveryState.SKIPPED, plan.rule)
-        return self._send_all(lease, plan)
+        plan = self._destinations[lease.destination].mapping.plan(call, origin.zone, origin.country)
+        return plan, event_of(call)
 
-    def _send_all(self, lease: Lease, plan: Plan) -> Settlement:
-        sent: dict[str, Sent] = {}
-        try:
-            crm = self._crm(lease.destination)
-            for planned in plan.objects:
-                crm_id = self._quickly(partial(crm.upsert, planned))
-                sent[planned.name] = Sent(planned.name, planned.type, planned.key_text, crm_id)
-                for link, target in planned.links.items():
-                    to = next(other for other in plan.objects if other.name == target)
-                    self._quickly(partial(crm.link, planned, link, to, sent[to.name].crm_id))
-        except DeliveryError as error:
-            return self._after_fault(lease, error, tuple(sent.values()))
-        return Settlement(DeliveryState.DELIVERED, sent=tuple(sent.values()))
+    # -- on the way ---------------------------------------------------------------------
+    def _travel(self, jobs: Sequence[Job]) -> None:
+        """Drive the jobs that are not settled yet; all are of one destination."""
+        under_way = [job for job in jobs if job.journey is not None]
+        if not under_way:
+            return
+        sender = self._sender(self._destinations[jobs[0].lease.destination])
+        sender.before = partial(self._note, under_way)
+        sender.drive([job.journey for job in under_way if job.journey is not None])
+        for job in under_way:
+            try:
+                job.settlement = self._outcome(job)
+            except Exception as error:  # noqa: BLE001 -- see _own_fault
+                job.settlement = self._own_fault(job.lease, error)
 
-    def _quickly(self, request: Callable[[], T]) -> T:
-        retrying = Retrying(
-            retry=retry_if_exception(_worth_waiting),
-            wait=self._quick_wait,
-            stop=stop_any(stop_after_attempt(QUICK_TRIES), stop_when_event_set(self._stop)),
-            sleep=sleep_using_event(self._stop),
-            reraise=True,
+    def _note(self, jobs: Sequence[Job]) -> None:
+        """What must be on disk before anything is sent, in one commit."""
+        notes = [job.memory.noted() for job in jobs if job.memory is not None and job.memory.unsaved]
+        if notes:
+            self._ledger.note(notes)
+
+    def _outcome(self, job: Job) -> Settlement:
+        journey, memory, effect = job.journey, job.memory, job.effect
+        assert journey is not None  # noqa: S101 -- it is under way
+        assert memory is not None  # noqa: S101
+        assert effect is not None  # noqa: S101
+        if journey.fault is not None:
+            settlement = self._own_fault(job.lease, journey.fault)
+        elif journey.error is not None:
+            settlement = self._after_fault(job.lease, journey.error)
+        else:
+            settlement = Settlement(DeliveryState.DELIVERED)
+        waits = settlement.state is DeliveryState.DUE and memory.in_doubt
+        return replace(
+            settlement,
+            account=memory.account,
+            done=tuple(effect.done),
+            progress=memory.left(),
+            lines=memory.lines if waits else (),
         )
-        return retrying(request)
 
-    def _quick_wait(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked: float = getattr(error, "retry_after", None) or 0.0
-        return max(asked, 0.2 * float(2 ** (state.attempt_number - 1)) * (0.5 + self._chance.random()))
+    def _own_fault(self, lease: Lease, error: Exception) -> Settlement:
+        # A fault of ours must not crash-loop on one row: it waits for a person, its trace in the log.
+        log.error("delivery.fault", **_names(lease), exc_info=error)
+        reason = f"a fault in callbridge: {mask_phones_in(repr(error))}"
+        return Settlement(DeliveryState.PARKED, reason, "a fault in callbridge")
 
-    def _after_fault(self, lease: Lease, error: DeliveryError, sent: tuple[Sent, ...]) -> Settlement:
+    def _after_fault(self, lease: Lease, error: DeliveryError) -> Settlement:
         message = f"destination {lease.destination}, {error}"
         if isinstance(error, Transient):
             due_at = next_attempt_at(
@@ -212,25 +267,93 @@ class Worker:
                 retry_after=error.retry_after,
                 now=self._clock(),
                 chance=self._chance.random(),
+                longest=None if error.blame == "record" else LONGEST_PAUSE,
             )
             if due_at is not None:
-                return Settlement(DeliveryState.DUE, message, error.cause, due_at, sent)
+                return Settlement(DeliveryState.DUE, message, error.cause, due_at)
             message = f"given up after {self._schedule.patience}: {message}"
         if isinstance(error, InDoubt):
             message = f"in doubt, look it up in the CRM: {message}"
-        return Settlement(DeliveryState.PARKED, message, error.cause, sent=sent)
+        return Settlement(DeliveryState.PARKED, message, error.cause)
 
-    def _crm(self, name: str) -> Crm:
-        if name not in self._crms:
-            destination = self._destinations[name]
-            self._crms[name] = Crm(
-                destination.connector, destination.base_url, destination.secrets, destination.timeout
-            )
-        return self._crms[name]
+    # -- at the end ---------------------------------------------------------------------
+    def _settle(self, jobs: Sequence[Job]) -> None:
+        """What the CRM has done is written down, however long the ledger is busy."""
+        settled = [(job.lease, job.settlement, job.started_at) for job in jobs if job.settlement is not None]
+        while True:
+            try:
+                self._ledger.settle_all(settled, self._clock())
+            except LedgerError as error:
+                log.warning("delivery.ledger_busy", **_names(jobs[0].lease), error=str(error))
+                if self._stop.wait(SETTLE_EVERY):
+                    raise
+            else:
+                break
+        for lease, settlement, _ in settled:
+            if not settlement.lines:
+                self._lines.release(lease.delivery_id)
+            if settlement.state is DeliveryState.PARKED:
+                log.warning("delivery.parked", **_names(lease), reason=settlement.reason)
+            else:
+                reason = settlement.reason or None
+                log.info("delivery.settled", state=settlement.state, **_names(lease), reason=reason)
+
+    def _budget(self, destination: Destination) -> Budget:
+        return self._accounts[destination.account.name].budget
+
+    def _sender(self, destination: Destination) -> Sender:
+        if destination.name not in self._senders:
+            shared = self._accounts[destination.account.name]
+            crm = Crm(destination.connector, destination.account, shared.tokens, self._clock)
+            self._senders[destination.name] = Sender(crm, shared.budget, self._chance, self._stop)
+        return self._senders[destination.name]
 
 
-def _worth_waiting(error: BaseException) -> bool:
-    return isinstance(error, Transient) and (error.retry_after or 0) <= LONGEST_QUICK_WAIT
+class DeliveryMemory:
+    """What one delivery remembers: objects in the ledger, and its own progress."""
+
+    def __init__(self, ledger: Ledger, lease: Lease, account: str, plan: Plan, lines: Sequence[Held]) -> None:
+        self.lines = tuple(lines)
+        self.account = account
+        self.unsaved = False
+        """Whether something must be on disk before anything is sent."""
+        self._lease = lease
+        self._progress = dict(lease.progress)
+        self._known = ledger.recall(lease, account, plan.objects)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is unknown what became of a request."""
+        return any(each.sent_at is not None for each in self._progress.values())
+
+    def recall(self, planned: PlannedObject) -> Remembered | None:
+        """The object as it was last left."""
+        return self._known.get(planned.name)
+
+    def progress(self, name: str) -> Progress:
+        """How far the delivery came with an object."""
+        return self._progress.get(name, Progress())
+
+    def note(self, name: str, progress: Progress, *, durable: bool) -> None:
+        """How far it is now."""
+        self._progress[name] = progress
+        self.unsaved = self.unsaved or durable
+
+    def noted(self) -> Note:
+        """What is to be on disk now."""
+        self.unsaved = False
+        return Note(self._lease, self.account, self.left(), self.lines)
+
+    def left(self) -> dict[str, Progress]:
+        """What is worth keeping of it."""
+        return {name: each for name, each in self._progress.items() if each != Progress()}
+
+
+def event_of(call: Call) -> str:
+    """A call's place among calls: its time, then its key."""
+    at = call.started_at or call.created_at
+    # It stands beside every field of every contact: of a key its start is enough for the rare tie.
+    return f"{round(at.timestamp() * 1000) if at else 0:011x} {call.key[:16]}"
 
 
 def _names(lease: Lease) -> dict[str, object]:

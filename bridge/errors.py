@@ -6,15 +6,21 @@ CallbridgeError                 a sentence for the operator; never a traceback
 │   ├── LedgerBusy              cannot commit now: nothing may be acknowledged              exit 3
 │   ├── LedgerLocked            another daemon owns it                                      exit 3
 │   └── LedgerUnusable          missing, newer than this program, another user's            exit 3
+├── SourceError                 a platform's list cannot be asked now                       exit 3
+│   ├── SourceUnreachable       no answer, or only a gateway's: a later run tries again
+│   └── SourceRefused           it answers and says no: a person is needed
 └── DeliveryError               one attempt at a CRM failed
     ├── Transient               try again later, not before `retry_after`
     ├── Permanent               a person is needed: park
+    │   └── Gone                the CRM no longer has the object
+    ├── Duplicate               the CRM has the object already, and may have told its id
     └── InDoubt                 sent, and no answer proves that it was refused
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal
 
 
 class CallbridgeError(Exception):
@@ -71,24 +77,69 @@ class LedgerUnusable(LedgerError):
     """The ledger is missing, newer than this program, damaged or another user's."""
 
 
-class DeliveryError(CallbridgeError):
-    """One attempt at a CRM failed; `cause` groups like failures."""
+Blame = Literal["record", "limit", "quota", "account", "credentials"]
 
-    def __init__(self, message: str, *, cause: str = "") -> None:
+
+class SourceError(CallbridgeError):
+    """A platform's list cannot be asked now."""
+
+
+class SourceUnreachable(SourceError):
+    """The platform does not answer, or only something before it does."""
+
+
+class SourceRefused(SourceError):
+    """The platform says no: login, rights or the address are wrong."""
+
+
+class DeliveryError(CallbridgeError):
+    """One attempt at a CRM failed.
+
+    `cause` groups like failures. `blame` says whose fault it is: the record's; the limit of
+    a class of requests; the day's quota; the account, which is out of reach or ill; or our
+    credentials. All but the first concern every other delivery of the account too.
+    """
+
+    def __init__(self, message: str, *, cause: str = "", blame: Blame = "record") -> None:
         super().__init__(message)
         self.cause = cause or message
+        self.blame: Blame = blame
 
 
 class Transient(DeliveryError):
-    """Worth another try; not before `retry_after` seconds where the CRM said so."""
+    """Worth another try; not before `retry_after` seconds where the CRM said so.
 
-    def __init__(self, message: str, *, cause: str = "", retry_after: float | None = None) -> None:
-        super().__init__(message, cause=cause)
+    `doubtful`: it may have been processed, which is harmless, for the request is idempotent.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        cause: str = "",
+        retry_after: float | None = None,
+        blame: Blame = "record",
+        doubtful: bool = False,
+    ) -> None:
+        super().__init__(message, cause=cause, blame=blame)
         self.retry_after = retry_after
+        self.doubtful = doubtful
 
 
 class Permanent(DeliveryError):
     """The same request will be refused again: a person is needed."""
+
+
+class Gone(Permanent):
+    """The CRM no longer has the object that the request was about."""
+
+
+class Duplicate(DeliveryError):
+    """The CRM has the object already; `id` where its answer told."""
+
+    def __init__(self, message: str, *, cause: str = "", crm_id: str | None = None) -> None:
+        super().__init__(message, cause=cause)
+        self.crm_id = crm_id
 
 
 class InDoubt(DeliveryError):

@@ -9,8 +9,9 @@ is the context that is built for it, not the expression.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
@@ -28,7 +29,25 @@ _BRACES = re.compile(r"\{[{%#]")
 
 
 class ExpressionError(ValueError):
-    """An expression that cannot be compiled, or that failed on a record."""
+    """An expression that cannot be compiled, or that failed on a record.
+
+    `faults` are all that is wrong with one text, each with its own message and remedy.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(f"{message}: {remedy}" if remedy else message)
+        self.message = message
+        self.remedy = remedy
+        self.faults: tuple[ExpressionError, ...] = (self,)
+
+    @classmethod
+    def of(cls, faults: Sequence["ExpressionError"]) -> "ExpressionError":
+        """Several faults as one error."""
+        if len(faults) == 1:
+            return faults[0]
+        error = cls("; ".join(map(str, faults)))
+        error.faults = tuple(faults)
+        return error
 
 
 class Fields:
@@ -62,6 +81,8 @@ class Template:
     """Whether it is one expression and nothing else, which keeps its type."""
     reads: frozenset[tuple[str, str]] = frozenset()
     """The attributes that it reads, each with the name that has it."""
+    text: str = ""
+    """What a constant says."""
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -74,47 +95,62 @@ class _Environment(ImmutableSandboxedEnvironment):
             raise ExpressionError(f"{operator} is only for multiplying numbers")
         return super().call_binop(context, operator, left, right)
 
+    plain: frozenset[type] = frozenset()
 
-# Jinja's own turn null into the word "None".
-_TEXT_FILTERS = [
-    "capitalize",
-    "lower",
-    "replace",
-    "string",
-    "title",
-    "trim",
-    "truncate",
-    "upper",
-    "urlencode",
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """A field of a table goes before a method of Python's, such as `items`."""
+        # The sandbox's own checks cost more than all that a mapping does with a value.
+        if type(obj) in self.plain and attribute[0] != "_":
+            return getattr(obj, attribute)
+        if isinstance(obj, Mapping):
+            return obj.get(attribute)
+        return super().getattr(obj, attribute)
+
+
+# Jinja's own turn null into the word "None", or fail on it.
+_NULL_STAYS_NULL = [
+    *("abs", "capitalize", "center", "e", "escape", "filesizeformat", "first", "forceescape", "format"),
+    *("indent", "join", "last", "lower", "replace", "reverse", "round", "sort", "string", "striptags"),
+    *("title", "trim", "truncate", "unique", "upper", "urlencode", "urlize", "wordwrap"),
 ]
 
 
-def _null_stays_null(text_filter: Callable[..., Any]) -> Callable[..., Any]:
+def _null_stays_null(jinja_filter: Callable[..., Any]) -> Callable[..., Any]:
     # What jinja2 passes first (environment, eval context) is not the value: it is the last of those.
-    place = 1 if hasattr(text_filter, "jinja_pass_arg") else 0
+    place = 1 if hasattr(jinja_filter, "jinja_pass_arg") else 0
 
-    @wraps(text_filter)
+    @wraps(jinja_filter)
     def filtered(*args: Any, **more: Any) -> Any:
-        return None if args[place] is None else text_filter(*args, **more)
+        return None if args[place] is None else jinja_filter(*args, **more)
 
     return filtered
+
+
+def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
+    """Jinja's own looks for what is undefined only; here that and null are the same."""
+    missing = value is None or isinstance(value, Undefined) or (boolean and not value)
+    return default_value if missing else value
 
 
 class Language:
     """The names and filters that one kind of file may use.
 
-    `names` maps each name to the attributes it is known to have; None: any.
+    `names` maps each name to the attributes it is known to have; None: any. `plain` are types whose
+    public attributes are all there, and all data.
     """
 
     def __init__(
         self,
         names: Mapping[str, frozenset[str] | None],
         filters: Mapping[str, Callable[..., Any]],
+        plain: Iterable[type] = (),
     ) -> None:
         self._names = names
         self._environment = _Environment(undefined=Undefined, autoescape=False, keep_trailing_newline=True)
-        for name in _TEXT_FILTERS:
+        self._environment.plain = frozenset({Fields, *plain})
+        for name in _NULL_STAYS_NULL:
             self._environment.filters[name] = _null_stays_null(self._environment.filters[name])
+        self._environment.filters.update({"default": _default, "d": _default})
         self._environment.filters.update(filters)
         self._environment.filters[_TEXT] = as_text
         # `{% … %}` would make a program of a mapping; Jinja's globals have no use here.
@@ -124,19 +160,26 @@ class Language:
         """Read a text, check its names and filters.
 
         Raises:
-            ExpressionError: with the nearest right name.
+            ExpressionError: with everything that is wrong, and the nearest right names.
         """
         if not _BRACES.search(text):
             # Jinja's lexer would change its line ends.
-            return Template(repr(text), constant=True)
+            return Template(repr(text), constant=True, text=text)
         parts = self._split(text)
+        faults: list[ExpressionError] = []
         reads = frozenset(
-            read for _, expression in parts if expression is not None for read in self._check(expression)
+            read
+            for _, expression in parts
+            if expression is not None
+            for read in self._check(expression, faults)
         )
+        if faults:
+            raise ExpressionError.of(list({str(fault): fault for fault in faults}.values()))
         if not parts:
             return Template(repr(""), constant=True)
         if all(expression is None for _, expression in parts):
-            return Template(repr("".join(data for data, _ in parts)), constant=True)
+            data = "".join(data for data, _ in parts)
+            return Template(repr(data), constant=True, text=data)
         if len(parts) == 1:
             return Template(f"({parts[0][1]})", constant=False, whole=True, reads=reads)
         pieces = [
@@ -167,28 +210,40 @@ class Language:
             raise ExpressionError("a {{ is never closed by }}")
         return parts
 
-    def _check(self, expression: str) -> set[tuple[str, str]]:
-        """Refuse unknown filters, tests, names and attributes; the attributes that are read."""
+    def _check(self, expression: str, faults: list[ExpressionError]) -> set[tuple[str, str]]:
+        """Note unknown filters, tests, names and attributes; give the attributes that are read."""
         try:
             tree = self._environment.parse("{{ " + expression + " }}")
         except TemplateSyntaxError as error:
-            raise ExpressionError(error.message or "cannot be read") from error
+            faults.append(ExpressionError(error.message or "cannot be read"))
+            return set()
+        reads = {read for access in tree.find_all((nodes.Getattr, nodes.Getitem)) if (read := _read(access))}
         for access in tree.find_all(nodes.Getattr):
             if access.attr.startswith("_"):
-                raise ExpressionError(f'"{access.attr}" is no name here: write ["{access.attr}"] for a field')
-        for called in tree.find_all(nodes.Filter):
-            _known("filter", called.name, self._environment.filters)
-            self._check_named(called)
-        for test in tree.find_all(nodes.Test):
-            _known("test", test.name, self._environment.tests)
-        for name in tree.find_all(nodes.Name):
-            _known("name", name.name, self._names)
-        reads = {read for access in tree.find_all((nodes.Getattr, nodes.Getitem)) if (read := _read(access))}
-        for owner, attribute in reads:
-            known = self._names[owner]
-            if known is not None:
-                _known("value", f"{owner}.{attribute}", [f"{owner}.{option}" for option in known])
+                message = f'"{access.attr}" is no name here'
+                faults.append(ExpressionError(message, f'write ["{access.attr}"] for a field'))
+        faults += [
+            ExpressionError(f'there is no {kind} "{name}"', did_you_mean(name, public))
+            for kind, name, options in self._named(tree, reads)
+            if name not in (public := [option for option in options if not option.startswith("_")])
+        ]
         return reads
+
+    def _named(
+        self, tree: nodes.Template, reads: Iterable[tuple[str, str]]
+    ) -> Iterator[tuple[str, str, Iterable[str]]]:
+        """Everything an expression calls by name: its kind, the name, and what there is."""
+        for called in tree.find_all(nodes.Filter):
+            yield "filter", called.name, self._environment.filters
+            yield from self._named_by(called)
+        for test in tree.find_all(nodes.Test):
+            yield "test", test.name, self._environment.tests
+        for name in tree.find_all(nodes.Name):
+            yield "name", name.name, self._names
+        for owner, attribute in reads:
+            known = self._names.get(owner)
+            if known is not None and not attribute.startswith("_"):
+                yield "value", f"{owner}.{attribute}", [f"{owner}.{option}" for option in known]
 
     def _compile(self, source: str) -> TemplateExpression:
         """What Jinja's `compile_expression` does, with null as nothing in `a ~ b`."""
@@ -203,15 +258,15 @@ class Language:
         template = self._environment.from_string(nodes.Template([body], lineno=1))
         return TemplateExpression(template, undefined_to_none=False)
 
-    def _check_named(self, called: nodes.Filter) -> None:
+    def _named_by(self, called: nodes.Filter) -> Iterator[tuple[str, str, Iterable[str]]]:
         """`map("upper")` names a filter, `select("even")` a test."""
         first = called.args[0] if called.args else None
         if not isinstance(first, nodes.Const):
             return
         if called.name == "map":
-            _known("filter", first.value, self._environment.filters)
+            yield "filter", str(first.value), self._environment.filters
         elif called.name in {"select", "reject"}:
-            _known("test", first.value, self._environment.tests)
+            yield "test", str(first.value), self._environment.tests
 
     def compile(self, templates: Sequence[Template]) -> Callable[[Mapping[str, Any]], list[Any]]:
         """One function from names to the values of all templates, undefined ones as None."""
@@ -231,12 +286,6 @@ class Language:
         return evaluate
 
 
-def _known(kind: str, name: str, options: Iterable[str]) -> None:
-    public = [option for option in options if not option.startswith("_")]
-    if name not in public:
-        raise ExpressionError(f'there is no {kind} "{name}": {did_you_mean(name, public)}')
-
-
 def _read(access: nodes.Node) -> tuple[str, str] | None:
     """`call.grade` and `record["grade"]` as owner and attribute; None for deeper ones."""
     owner = getattr(access, "node", None)
@@ -250,11 +299,18 @@ def _read(access: nodes.Node) -> tuple[str, str] | None:
 
 
 def as_text(value: Any) -> str:
-    """A value inside a text: nothing for null, lists joined by commas."""
+    """A value inside a text: nothing for null, lists joined by commas, times as ISO 8601."""
     if value is None or isinstance(value, Undefined):
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, datetime):
+        return iso_utc(value)
     if isinstance(value, list | tuple):
         return ", ".join(as_text(item) for item in value)
     return str(value)
+
+
+def iso_utc(moment: datetime) -> str:
+    """`2025-04-14T02:19:21Z`: how a time is written where nothing else is asked for."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -18,7 +18,7 @@ from bridge.errors import LedgerError
 from bridge.identity import storable
 from bridge.ledger import Destinations, Ledger
 from bridge.model import Columns, Judgment, Known, Pending, Verdict, stamp
-from bridge.verdict import STAMP, Incoming, first, read_incoming, read_stamp, rule
+from bridge.verdict import STAMP, Incoming, Ruling, first, read_incoming, read_stamp, rule
 
 log = structlog.get_logger("bridge.judge")
 
@@ -92,7 +92,27 @@ class Judge:
             return self._judge_first(receipt, rules)
         incoming = self._read(receipt, rules)
         ruling = rule(known, incoming, rules.reads, rules.zone)
-        call = self._call(receipt, ruling.known.values, rules)
+        return self._judgment(receipt, ruling, ruling.known.values, incoming.stamp, incoming.flags)
+
+    def _judge_first(self, receipt: Pending, rules: SourceRules) -> Judgment:
+        """Most calls are heard of once: only what the columns need is read."""
+        record = read_columns(receipt.payload)
+        stamped, flags = read_stamp(record.get(STAMP), rules.zone, receipt.received_at)
+        known = Known({}, {}, stamped, receipt.via, revision=1)
+        ruling = Ruling(Verdict.NEW, known, unchanged=False, kept=True)
+        return self._judgment(receipt, ruling, record, stamped, flags)
+
+    def _judgment(
+        self,
+        receipt: Pending,
+        ruling: Ruling,
+        record: Mapping[str, Any],
+        stamped: int | None,
+        flags: tuple[str, ...],
+    ) -> Judgment:
+        """A ruling with what the ledger keeps of the call, whose state is `record` as far as it counts."""
+        rules = self._sources[receipt.source]
+        call = Call.of(record, key=receipt.key, source=receipt.source, zone=rules.zone, country=rules.country)
         return Judgment(
             receipt_id=receipt.receipt_id,
             call_id=receipt.call_id,
@@ -103,26 +123,6 @@ class Judge:
             kept=ruling.kept,
             digest=ruling.digest,
             previous_digest=ruling.previous_digest,
-            columns=columns_of(call),
-            stamp=incoming.stamp,
-            flags=incoming.flags,
-            skip=self._skipped(call, rules),
-        )
-
-    def _judge_first(self, receipt: Pending, rules: SourceRules) -> Judgment:
-        """Most calls are heard of once: only what the columns need is read."""
-        record = read_columns(receipt.payload)
-        stamped, flags = read_stamp(record.get(STAMP), rules.zone, receipt.received_at)
-        call = self._call(receipt, record, rules)
-        return Judgment(
-            receipt_id=receipt.receipt_id,
-            call_id=receipt.call_id,
-            source=receipt.source,
-            verdict=Verdict.NEW,
-            known=Known({}, {}, stamped, receipt.via, revision=1),
-            unchanged=False,
-            kept=True,
-            digest=b"",
             columns=columns_of(call),
             stamp=stamped,
             flags=flags,
@@ -148,9 +148,6 @@ class Judge:
     def _read(self, receipt: Pending, rules: SourceRules) -> Incoming:
         record = parse_object(receipt.payload)
         return read_incoming(record, receipt.via, rules.zone, receipt.received_at)
-
-    def _call(self, receipt: Pending, record: Mapping[str, Any], rules: SourceRules) -> Call:
-        return Call.of(record, key=receipt.key, source=receipt.source, zone=rules.zone, country=rules.country)
 
     def _skipped(self, call: Call, rules: SourceRules) -> dict[str, str]:
         """The destinations that leave the call out because of its age."""

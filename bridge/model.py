@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import msgspec
+
+from bridge.memory import Done, Progress
 
 JSON = Any
 """JSON as it came: checked where it is read, never passed on untyped."""
@@ -49,8 +51,16 @@ class Quarantined(StrEnum):
     UNREADABLE = "unreadable"
 
 
+class Lane(IntEnum):
+    """Who is delivered first: a live call never waits for what else is owed."""
+
+    LIVE = 0
+    RETRY = 1
+    BACKFILL = 2
+
+
 def stamp(moment: datetime) -> str:
-    """A moment as the ledger keeps it: UTC, milliseconds, sortable as text."""
+    """A moment as text: UTC, milliseconds, sortable."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -184,16 +194,11 @@ class Lease:
     attempt: int
     owed_at: datetime
     values: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """An object that the CRM now holds for a call."""
-
-    object: str
-    type: str
-    key: str
-    crm_id: str
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    """How far an earlier attempt came, object by object."""
+    previous: tuple[tuple[str, str], ...] = ()
+    """Type and key of the objects that it has fed so far."""
+    lane: Lane = Lane.LIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,4 +209,9 @@ class Settlement:
     reason: str = ""
     cause: str = ""
     due_at: datetime | None = None
-    sent: tuple[Sent, ...] = ()
+    account: str = ""
+    done: tuple[Done, ...] = ()
+    """The objects that the CRM now holds for the call."""
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    lines: tuple[tuple[str, str, str], ...] = ()
+    """What the delivery goes on to hold, because a request of it is in doubt."""

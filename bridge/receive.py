@@ -7,6 +7,7 @@ a commit is under way shares the next one.
 import asyncio
 import hmac
 import ipaddress
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
@@ -39,6 +40,8 @@ PRESSED = 8
 GZIP = b"\x1f\x8b"
 MOST_MEMBERS = 16
 _CHINA = ZoneInfo("Asia/Shanghai")
+# Some proxies name the sender's port beside its address.
+_HOST_AND_PORT = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::[0-9]{1,5})?")
 
 
 class Refusal(Exception):
@@ -277,8 +280,9 @@ def client_address(
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    found = _HOST_AND_PORT.fullmatch(text)
     try:
-        address = ipaddress.ip_address(text.strip("[]"))
+        address = ipaddress.ip_address(found[1] or found[2] if found else text)
     except ValueError:
         return None
     mapped = getattr(address, "ipv4_mapped", None)

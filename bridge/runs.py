@@ -76,7 +76,8 @@ class Operator:
     def backup(self, args: Mapping[str, Any], now: datetime) -> Result:
         """`backup`: a consistent copy while all goes on."""
         del now
-        return {"file": args["file"], **self.ledger.backup(Path(args["file"]))}
+        copied = self.ledger.backup(Path(args["file"]), lambda: not self.stop.is_set())
+        return {"file": args["file"], **copied}
 
     def carry_out(self, now: datetime) -> bool:
         """One step: take the oldest requested run to its end; whether there was one."""
@@ -84,7 +85,7 @@ class Operator:
         if run is None:
             return False
         try:
-            result, state = KINDS[run["kind"]](self, run["args"], now), "done"
+            result, state = self._result(run, now), "done"
         except CallbridgeError as error:
             result, state = {"error": str(error)}, "failed"
         except Exception as error:
@@ -94,6 +95,15 @@ class Operator:
         self._end(run["id"], state, result, now)
         log.info("run.ended", state=state, kind=run["kind"], id=run["id"])
         return True
+
+    def _result(self, run: Mapping[str, Any], now: datetime) -> Result:
+        """Rows are also written by hand, and by programs of tomorrow."""
+        kind, args = run["kind"], run["args"]
+        if kind not in KINDS:
+            raise CallbridgeError(f'there is no such kind of run: "{kind}"')
+        if not isinstance(args, dict):
+            raise CallbridgeError("its args are no JSON object")
+        return KINDS[kind](self, args, now)
 
     def _end(self, run_id: int, state: str, result: Result, now: datetime) -> None:
         """Somebody waits for the end, so it is written however long the ledger is busy."""

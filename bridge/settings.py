@@ -37,7 +37,6 @@ from bridge.values import (
     link_prefix,
     listed,
     not_below,
-    or_one,
     some,
 )
 
@@ -97,6 +96,25 @@ class AckSettings(Section):
     body: str = Field(default="SUCCESS", description="The exact body of an accepted callback.")
 
 
+class ApiNames(Section):
+    """How this deployment spells what its list is asked, and what it answers."""
+
+    page_index: str = Field(default="pageIndex", min_length=1, description="Which page is asked for.")
+    page_size: str = Field(default="pageSize", min_length=1, description="How many rows a page has.")
+    start: str = Field(default="start_create_at", min_length=1, description="Rows created from then.")
+    end: str = Field(default="end_create_at", min_length=1, description="Rows created before then.")
+    user_sn: str = Field(default="user_sn", min_length=1, description="The user, in login and list.")
+    api_key: str = Field(default="api_key", min_length=1, description="The session, in login and list.")
+    api_key_expire: str = Field(
+        default="api_key_expire", min_length=1, description="When the session ends, in the login's answer."
+    )
+    code: str = Field(default="code", min_length=1, description="What is 0 in a good answer.")
+    message: str = Field(default="msg", min_length=1, description="The reason in a bad answer.")
+    data: str = Field(default="data", min_length=1, description="What a good answer holds.")
+    list: str = Field(default="list", min_length=1, description="The rows of a page, inside the data.")
+    total: str = Field(default="total", min_length=1, description="How many rows there are in all pages.")
+
+
 class ApiSettings(Section):
     """One login to the platform's list API."""
 
@@ -104,6 +122,22 @@ class ApiSettings(Section):
     access_id: str = Field(min_length=1, description="The account's access id.")
     access_secret: SecretKey = Field(description="The account's access secret.")
     page_size: Count = Field(default=1000, description="How many calls to ask for at once.")
+    login: Literal["signed", "password"] = Field(
+        default="signed", description="How it logs in: with a signature, or the older way."
+    )
+    login_path: str = Field(default="/api/login", pattern="^/", description="Where it logs in.")
+    list_path: str = Field(default="/api/crmList", pattern="^/", description="Where the list is.")
+    first_page: int = Field(default=0, ge=0, description="The number of the first page.")
+    filters: dict[str, str | int] = Field(
+        default={}, description="What else the list is asked for, by the platform's names."
+    )
+    timeout: Span = Field(
+        default=timedelta(seconds=60), description="How long one answer of the platform may take."
+    )
+    requests_per_second: float = Field(
+        default=20.0, gt=0, description="The most requests a second to the platform."
+    )
+    names: ApiNames = Field(default=ApiNames(), description="How this deployment spells its list.")
 
 
 class ReconcileSettings(Section):
@@ -122,6 +156,9 @@ class ReconcileSettings(Section):
         default=parse_crontab("30 3 * * *"), description="When to look for later edits."
     )
     deep_lookback: Span = Field(default=timedelta(hours=72), description="How far back each deep look goes.")
+    weekly_schedule: Schedule = Field(
+        default=parse_crontab("30 4 * * 0"), description="When to look for very late edits."
+    )
     weekly_lookback: Span = Field(
         default=timedelta(days=35), description="How far back one look a week goes."
     )
@@ -136,7 +173,6 @@ class SourceSettings(Section):
     """One account on the call platform."""
 
     callback_token: Annotated[tuple[SecretKey, ...], BeforeValidator(listed), AfterValidator(some)] = Field(
-        json_schema_extra=or_one,
         description="The last part of the callback URL; of a list, each is valid, for rotation.",
     )
     allow: tuple[Network, ...] = Field(
@@ -155,7 +191,6 @@ class SourceSettings(Section):
     )
     api: Annotated[tuple[ApiSettings, ...], BeforeValidator(listed)] = Field(
         default=(),
-        json_schema_extra=or_one,
         description="The list API: one login, or several for sub-accounts.",
     )
     reconcile: ReconcileSettings = Field(
@@ -187,6 +222,9 @@ class DestinationSettings(Section):
     account: str = Field(default="", description="The CRM account; empty: connector and address name it.")
     secrets: dict[str, SecretKey] = Field(
         default={}, description="The secrets the connector asks for, by its names."
+    )
+    settings: dict[str, str] = Field(
+        default={}, description="What else the connector wants to know, by its names."
     )
     timeout: Span = Field(
         default=timedelta(seconds=30), description="How long one request to this CRM may take."

@@ -1,4 +1,4 @@
-"""What `init` writes: a configuration, a mapping and secrets to start from."""
+"""What `init` writes: a configuration, a mapping and secrets to start from, and what editors go by."""
 
 import re
 import secrets
@@ -25,7 +25,7 @@ def shipped(name: str) -> str:
 
 def starting_config() -> str:
     """`config.example.toml`, with secrets in files beside it and the list API still to be set."""
-    text = shipped("config.example.toml")
+    text = shipped("config.example.toml").replace("#:schema ./docs/", "#:schema ./")
     for variable, file in _SECRET_FILES.items():
         text = text.replace(f'{{ env = "{variable}" }}', f'{{ file = "{file}" }}')
     text = text.replace("sqlite:////var/lib/callbridge/ledger.db", "sqlite:///ledger.db")
@@ -33,6 +33,10 @@ def starting_config() -> str:
     start = text.index("\n[sources.main.api]") + 1
     end = text.index("\n\n", start)
     return text[:start] + re.sub(r"(?m)^(?=[^#\n])", "# ", text[start:end]) + text[end:]
+
+
+def _connector_schema() -> str:
+    return (resources.files("bridge") / "connectors" / "connector.schema.json").read_text("utf-8")
 
 
 def write_all(directory: Path) -> list[Path]:
@@ -45,7 +49,11 @@ def write_all(directory: Path) -> list[Path]:
     # The mapping's own cases read a record that stays in the repository.
     files = {
         Path("config.toml"): starting_config(),
+        Path("config.schema.json"): shipped("docs/config.schema.json"),
         Path("mappings/sandbox.toml"): mapping[: mapping.index("[[tests]]")].rstrip() + "\n",
+        Path("mappings/mapping.schema.json"): shipped("mappings/mapping.schema.json"),
+        # Where a connector of one's own goes.
+        Path("connectors/connector.schema.json"): _connector_schema(),
     } | {file: secrets.token_urlsafe(24) + "\n" for file in _SECRET_FILES.values()}
     there = [str(directory / file) for file in files if (directory / file).exists()]
     if there:

@@ -1,5 +1,6 @@
 """Upkeep: what the daemon does for its ledger without being asked."""
 
+import ctypes
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -19,20 +20,29 @@ WARN_WAL = 1 << 30
 
 
 class Upkeep:
-    """Watches space, makes dictionaries, asks for the daily `prune`."""
+    """Watches space, makes dictionaries, asks for the daily `prune`, gives memory back."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        # Of glibc, which keeps what was freed, scattered over a heap for each thread; others have none.
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         self._warned: frozenset[str] = frozenset()
 
     def look_after(self, now: datetime) -> None:
         """One step."""
         self._watch_space()
+        self._give_back()
         if self._ledger.retrain(now):
             log.info("ledger.dictionary_made")
+            self._give_back()
         last = self._ledger.last_run("prune")
         if last is None or now - last >= PRUNE_EVERY:
             self._ledger.request_run("prune", {}, now)
+
+    def _give_back(self) -> None:
+        """Memory that is free goes back to the system."""
+        if self._trim is not None:
+            self._trim(0)
 
     def _watch_space(self) -> None:
         """Say once when space gets short, and once when it is there again."""

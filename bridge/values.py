@@ -164,9 +164,13 @@ def known_country(value: str) -> str:
 def _schedule(value: object) -> Crontab:
     if isinstance(value, Crontab):
         return value
+    remedy = 'write it as in crontab(5), like "*/15 * * * *"'
     if not isinstance(value, str):
-        raise SettingError("is no schedule", 'write it as in crontab(5), like "*/15 * * * *"')
-    return parse_crontab(value)
+        raise SettingError("is no schedule", remedy)
+    try:
+        return parse_crontab(value)
+    except ValueError as error:
+        raise SettingError(str(error), remedy) from None
 
 
 def _moment(value: object) -> date | datetime | None:
@@ -292,7 +296,29 @@ Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, *kind(_networ
 Zone = Annotated[ZoneInfo, *kind(_zone, str, "string")]
 Schedule = Annotated[Crontab, *kind(_schedule, str, "string")]
 Moment = Annotated[date | datetime | None, *kind(_moment, str, "string")]
-SecretKey = Annotated[Secret, *kind(Secret.parse, repr, "string", "object")]
+SecretKey = Annotated[
+    Secret,
+    PlainValidator(Secret.parse),
+    PlainSerializer(repr),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {
+                    "type": "object",
+                    "properties": {
+                        "env": {"type": "string", "description": "The environment variable that holds it."},
+                        "file": {"type": "string", "description": "The file that holds it."},
+                        "credential": {"type": "string", "description": "Its name in LoadCredential=."},
+                    },
+                    "additionalProperties": False,
+                    "minProperties": 1,
+                    "maxProperties": 1,
+                },
+            ]
+        }
+    ),
+]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -306,11 +332,6 @@ def some(value: tuple[Secret, ...]) -> tuple[Secret, ...]:
     if not value:
         raise SettingError("must not be empty")
     return value
-
-
-def or_one(schema: dict[str, Any]) -> None:
-    item = schema.pop("items")
-    schema["anyOf"] = [item, {"type": schema.pop("type"), "items": item}]
 
 
 def not_below(value: timedelta, info: ValidationInfo, other: str) -> timedelta:

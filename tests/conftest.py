@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 for steps in (
+    "conformance",
+    "conformance_steps",
     "ledger_contract",
     "ledger_contract_identity",
     "ledger_contract_intake",

@@ -1,10 +1,11 @@
 """Plain steps for the tests of the public door: a door on a real socket, and bytes on the wire."""
 
+import asyncio
 import socket
 import sqlite3
 import ssl
-import time
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -72,6 +73,7 @@ class Street:
 
     def __init__(self) -> None:
         self.door: Door | None = None
+        self._moved = threading.Condition()
         with pytest.MonkeyPatch.context() as patch:
             # uvicorn itself would believe a proxy on loopback; the daemon's listener tells it not to.
             patch.setenv("FORWARDED_ALLOW_IPS", "")
@@ -79,8 +81,23 @@ class Street:
         self.url, self.port = self._server.url, self._server.port
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told() -> MutableMapping[str, Any]:
+            message = await receive()
+            # Called once the door has done with the message what it can do at once.
+            asyncio.get_running_loop().call_soon(self._move)
+            return message
+
         assert self.door is not None
-        await self.door(scope, receive, send)
+        await self.door(scope, told, send)
+
+    def _move(self) -> None:
+        with self._moved:
+            self._moved.notify_all()
+
+    def wait_until(self, condition: Callable[[], bool], within: float = 5) -> None:
+        """Wait for what a request brings about on its way through the door."""
+        with self._moved:
+            assert self._moved.wait_for(condition, within), "it did not happen in time"
 
     def __enter__(self) -> Self:
         self._server.start()
@@ -120,10 +137,3 @@ def answer(connection: socket.socket) -> tuple[int, bytes]:
     while chunk := connection.recv(65536):
         received += chunk
     return int(received.split(b" ", 2)[1]), received
-
-
-def wait_until(condition: Callable[[], bool], within: float = 5) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.001)

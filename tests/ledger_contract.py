@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from bridge.ledger import Ledger, Window
-from bridge.model import Columns, DeliveryState, Quarantined, Sent, Settlement, moment, stamp
+from bridge.memory import Done, Remembered
+from bridge.model import Columns, DeliveryState, Quarantined, Settlement, moment, stamp
 from tests.ledger_contract_identity import IdentityContract
 from tests.ledger_contract_intake import BOTH, IntakeContract
 from tests.ledger_steps import (
@@ -30,7 +31,7 @@ from tests.ledger_steps import (
 )
 
 DELIVERED = Settlement(DeliveryState.DELIVERED)
-CONTACT = Sent("contact", "contacts", "+8615899770637", "51")
+CONTACT = Done("contact", "contacts", "+8615899770637", Remembered("51", b"told"), shared=False)
 
 
 class LedgerContract(IntakeContract, IdentityContract):
@@ -155,11 +156,11 @@ class LedgerContract(IntakeContract, IdentityContract):
 
     def test_the_crm_objects_are_those_sent_last(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
-        sent = Settlement(DeliveryState.DUE, "half", due_at=NOW, sent=(CONTACT,))
+        sent = Settlement(DeliveryState.DUE, "half", due_at=NOW, done=(CONTACT,))
         ledger.settle(leased(ledger), sent, NOW, NOW)
-        merged = Sent("contact", "contacts", CONTACT.key, "52")
-        call = Sent("call", "calls", "a", "9")
-        done = Settlement(DeliveryState.DELIVERED, sent=(merged, call))
+        merged = Done("contact", "contacts", CONTACT.key, Remembered("52", b"told"), shared=False)
+        call = Done("call", "calls", "a", Remembered("9", b"told"), shared=False)
+        done = Settlement(DeliveryState.DELIVERED, done=(merged, call))
         ledger.settle(leased(ledger), done, NOW, NOW)
         assert ledger.show_call(call_id)["crm_objects"] == [
             {"destination": "crm", "object": "call", "type": "calls", "key": "a", "crm_id": "9"},

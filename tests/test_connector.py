@@ -17,7 +17,8 @@ from bridge.connector import Connector, load_connector, shipped_connectors
 from bridge.crm import Crm, retry_after
 from bridge.deliver import Destination, Schedule, next_attempt_at
 from bridge.errors import ConfigError, DeliveryError, InDoubt, Permanent, Problem, Transient
-from bridge.mapping import PlannedObject, load_mapping
+from bridge.mapping import load_mapping
+from bridge.plan import PlannedObject
 from bridge.sandbox.server import LocalServer
 from bridge.tomlfile import load_toml
 

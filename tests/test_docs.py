@@ -4,8 +4,10 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
 import click
 import pytest
@@ -14,19 +16,30 @@ from pydantic import BaseModel
 from bridge.call import CALL_FIELDS
 from bridge.cli import cli
 from bridge.config import Config
+from bridge.connector import Connector
+from bridge.connector.compiling import Answer
+from bridge.connector.language import FILTERS as CONNECTOR_FILTERS
+from bridge.connector.outcome import Classifier
+from bridge.connector.schema import ErrorsSection, Result
 from bridge.console import LedgerMetrics
-from bridge.filters import FILTERS
+from bridge.errors import ConfigError
+from bridge.expression import Language
+from bridge.filters import FILTERS, reference
 from bridge.ledger import open_ledger
 from bridge.ledger.sqlite.upkeep import DATA_CLASSES
-from bridge.mapping import LANGUAGE, MappingFile, load_mapping
+from bridge.loading import Findings, find_problems
+from bridge.mapping import LANGUAGE, MappingFile, load_mapping, run_tests
 from bridge.model import Quarantined, Verdict
 from bridge.record import BOOKKEEPING
 from bridge.settings import RetentionSettings
+from bridge.tomlfile import TomlFile
+from tests.docs_tables import MARKED, filled, sections
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text("utf-8")
 MAPPING = (ROOT / "docs/mapping.md").read_text("utf-8")
+CONNECTORS = (ROOT / "docs/connectors.md").read_text("utf-8")
 METRICS_AND_LOGS = (ROOT / "docs/metrics-and-logs.md").read_text("utf-8")
 OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
 IDENTITY = (ROOT / "docs/identity.md").read_text("utf-8")
@@ -200,7 +213,9 @@ def test_every_log_event_is_documented_and_no_other() -> None:
 
 def test_every_filter_is_documented_and_no_other() -> None:
     table = MAPPING.split("\n## Filters\n", 1)[1].split("\n## ", 1)[0]
-    assert {name.split("(")[0] for name in rows(table)} == set(FILTERS)
+    listed = [line for line in table.splitlines() if line.startswith("| `")]
+    assert listed == list(reference()), "print bridge.filters.reference() into it"
+    assert len(listed) == len(FILTERS)
 
 
 def test_every_call_field_is_documented_and_no_other() -> None:
@@ -217,21 +232,32 @@ def test_every_mapping_key_is_documented() -> None:
 
     documented = {re.sub(r"\[\]", "", name).rpartition(".")[2] for name in rows(MAPPING)}
     # Tables whose names are the operator's stand as `objects.X`; lists as `rules[].name`.
-    tables = {"rules", "objects", "tests"}
+    tables = {"rules", "trial", "maps", "objects", "tests"}
     assert set(keys(MappingFile)) - tables <= documented
     assert all(f"`{table}" in MAPPING for table in tables)
 
 
 @pytest.mark.parametrize("text", [README, MAPPING], ids=["README", "mapping.md"])
 def test_the_mapping_that_is_shown_compiles(text: str, tmp_path: Path) -> None:
-    [shown] = [block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "connector" in block]
+    [shown] = [block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "connector =" in block]
     (tmp_path / "shown.toml").write_text(shown, "utf-8")
     assert list(load_mapping(tmp_path / "shown.toml").file.objects) == ["contact", "call"]
 
 
+def test_the_pieces_of_a_mapping_that_are_shown_fit_into_one() -> None:
+    def laid_over(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+        tables = base.keys() & more & {"objects", "contact", "fields"}
+        return {**base, **more, **{name: laid_over(base[name], more[name]) for name in tables}}
+
+    whole, *pieces = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", MAPPING, re.DOTALL))
+    assert pieces
+    for piece in pieces:
+        MappingFile.model_validate(laid_over(whole, piece))
+
+
 def test_the_expressions_that_are_shown_compile() -> None:
     table = MAPPING.split("| to have | write |", 1)[1].split("\n\n", 1)[0]
-    expressions = re.findall(r"`(\{\{.*\}\})`", table)
+    expressions = re.findall(r"`(\{\{.*?\}\})`", table)
     assert expressions
     for expression in expressions:
         assert not LANGUAGE.parse(expression.replace("\\|", "|")).constant
@@ -301,3 +327,190 @@ def test_modules_in_the_readme_are_those_there_are() -> None:
     there = {file.stem for file in (ROOT / "bridge").glob("*.py") if not file.stem.startswith("__")}
     there |= {f"{folder.name}/" for folder in (ROOT / "bridge").iterdir() if folder.is_dir()}
     assert listed - {"bridge/"} == there - {"__pycache__/"}
+
+
+# Connectors
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+
+
+def files(page: str) -> dict[str, str]:
+    """The whole files of a page, by the schema that their first line names; the last of each kind."""
+    return {
+        block.split(".schema.json")[0].removeprefix("#:schema ./"): block
+        for block in blocks(page)
+        if WHOLE in block
+    }
+
+
+WHOLE = "#:schema "
+PIECES = [block for block in blocks(CONNECTORS) if WHOLE not in block]
+# What a piece stands beside.
+AROUND = """
+name = "own"
+[objects.contact]
+key = ["phone"]
+[objects.contact.find]
+path = "/c"
+hits = "."
+[objects.contact.create]
+path = "/c"
+id = "id"
+[objects.contact.update]
+path = "/c/{{ id }}"
+[objects.call]
+key = ["call_key"]
+[objects.call.create]
+path = "/calls"
+id = "id"
+"""
+
+
+def beside(whole: Any, piece: Any) -> Any:
+    """The tables of a piece beside those there are; an object with a key of its own is a new one."""
+    if isinstance(whole, list) and isinstance(piece, list):
+        return [*whole, *piece]
+    if not isinstance(whole, dict) or not isinstance(piece, dict) or "key" in piece:
+        return piece
+    return {
+        **whole,
+        **{name: beside(whole[name], one) if name in whole else one for name, one in piece.items()},
+    }
+
+
+def test_the_tables_of_keys_are_those_of_the_models() -> None:
+    assert set(MARKED.findall(CONNECTORS)) == set(sections()), "a table is missing, or of nothing"
+    assert filled(CONNECTORS) == CONNECTORS, "run: python -m tests.docs_tables"
+
+
+def test_the_tutorial_is_a_configuration_without_a_mistake(tmp_path: Path) -> None:
+    shown = files(CONNECTORS)
+    assert set(shown) == {"config", "connector", "mapping"}
+    for kind, name in (
+        ("config", "config"),
+        ("connector", "connectors/ostwind"),
+        ("mapping", "mappings/ostwind"),
+    ):
+        path = tmp_path / f"{name}.toml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(shown[kind], "utf-8")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/callback-token").write_text("0123456789abcdef", "utf-8")
+    (tmp_path / "secrets/ostwind-app-secret").write_text("s", "utf-8")
+    assert find_problems(tmp_path / "config.toml", {"OSTWIND_APP_ID": "id"}) == Findings((), ())
+    results = run_tests(load_mapping(tmp_path / "mappings/ostwind.toml"), ZoneInfo("Asia/Shanghai"), "CN")
+    assert [str(one) for result in results for one in result.differences] == []
+
+
+def test_the_tutorials_steps_are_its_whole_file() -> None:
+    steps = CONNECTORS.split("\n### 1. ", 1)[1].split("\n### 7. ", 1)[0]
+    whole: Any = {}
+    for block in blocks(steps):
+        if WHOLE not in block:
+            piece = tomllib.loads(block)
+            if "secrets" in whole:
+                piece.pop("secrets", None)
+            whole = beside(whole, piece)
+    assert whole == tomllib.loads(files(CONNECTORS)["connector"])
+
+
+@pytest.mark.parametrize("piece", PIECES, ids=[block.splitlines()[0] for block in PIECES])
+def test_every_piece_of_a_connector_compiles(piece: str) -> None:
+    file = TomlFile(Path("piece.toml"), piece)
+    file.data = beside(tomllib.loads(AROUND), file.data)
+    Connector(file)
+
+
+def test_every_filter_of_connectors_is_documented_and_does_what_its_row_says() -> None:
+    documented = {
+        name: cells
+        for name, cells in rows(section(CONNECTORS, "Reference").split("\n### Filters\n")[1]).items()
+        if len(cells) == 3
+    }
+    assert set(documented) == set(CONNECTOR_FILTERS)
+    language = Language({}, CONNECTOR_FILTERS)
+    for name, (_, example, gives) in documented.items():
+        expression = example.strip("`").replace("\\|", "|")
+        assert f"| {name}" in expression
+        [value] = language.compile([language.parse(expression)])({})
+        assert value == gives.strip("`"), name
+
+
+# A name that is nowhere, in every place that knows others.
+NOWHERE = """
+name = "own"
+root = "{{ zzzz }}"
+[auth]
+headers = { X = "{{ zzzz }}" }
+[auth.token]
+url = "{{ zzzz }}"
+[[outcomes]]
+when = "{{ zzzz }}"
+then = "ok"
+[objects.x]
+key = ["a"]
+[objects.x.find]
+path = "{{ zzzz }}"
+hits = "{{ zzzz }}"
+id = "{{ zzzz }}"
+where = "{{ zzzz }}"
+[objects.x.find.batch]
+max = 2
+item = "{{ zzzz }}"
+json = "{{ zzzz }}"
+results = "."
+match = ["{{ zzzz }}", "a"]
+id = "{{ zzzz }}"
+[[objects.x.create]]
+path = "{{ zzzz }}"
+capture = { c = "{{ zzzz }}" }
+[[objects.x.create]]
+path = "{{ zzzz }}"
+when = "{{ zzzz }}"
+[objects.x.update]
+path = "{{ zzzz }}"
+[objects.x.read]
+path = "{{ zzzz }}"
+[objects.x.link.y]
+path = "{{ zzzz }}"
+[objects.x.describe]
+path = "{{ zzzz }}"
+fields = "."
+read_only = "{{ zzzz }}"
+[[probe]]
+name = "p"
+path = "{{ zzzz }}"
+expect = "{{ zzzz }}"
+"""
+
+
+def known_names() -> dict[str, set[str]]:
+    """The names that each place of a connector says it knows."""
+    with pytest.raises(ConfigError) as caught:
+        Connector(TomlFile(Path("own.toml"), NOWHERE))
+    told = {one.key: re.search(r"known: ([a-z0-9_, ]+)", str(one)) for one in caught.value.problems}
+    return {place: set(found[1].split(", ")) for place, found in told.items() if found}
+
+
+def test_every_name_of_connectors_is_documented_and_no_other() -> None:
+    table = section(CONNECTORS, "Reference").split("\n### Names\n")[1]
+    documented = {name for line in table.splitlines() for name in re.findall(r"^\| `(\w+)` \|", line)}
+    places = known_names()
+    assert len(places) == NOWHERE.count("zzzz")
+    assert documented == set().union(*places.values())
+
+
+def test_every_outcome_is_explained_and_what_holds_without_a_rule() -> None:
+    table = CONNECTORS.split("\n### What answers mean\n")[1].split("\n### ")[0]
+    assert set(get_args(Result)) <= set(rows(table))
+    without = dict(re.findall(r"^\| ([\dx, a-z]+) \| `(\w+)`", table, re.MULTILINE))
+    judge = Classifier((), ErrorsSection()).judge
+    for told, result in without.items():
+        given = [int(status) for status in re.findall(r"\d{3}", told)] or {
+            "2xx": [204],
+            "other 5xx": [500, 504],
+        }.get(told, [403])
+        for status in given:
+            assert judge(Answer(status, {}, "", None), (), datetime.now(UTC)).result == result, told

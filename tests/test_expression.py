@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -133,6 +135,7 @@ def test_null_never_becomes_the_word_none(text: str) -> None:
 def test_text_inside_a_text() -> None:
     values = [None, True, False, 3, 1.5, ["a", None, [2]], ("x",)]
     assert [as_text(value) for value in values] == ["", "true", "false", "3", "1.5", "a, , 2", "x"]
+    assert as_text(datetime(2025, 4, 14, 2, 19, 21, 999, tzinfo=UTC)) == "2025-04-14T02:19:21Z"
 
 
 # Refused at load, with the nearest right name
@@ -185,6 +188,20 @@ def test_what_cannot_be_read_is_refused(text: str, words: str) -> None:
     assert words in refusal(text)
 
 
+def test_all_that_is_wrong_with_a_text_is_told_at_once() -> None:
+    with pytest.raises(ExpressionError) as caught:
+        LANGUAGE.parse("{{ call.nme | uper }} and {{ cal.x }} and {{ call.nme }} and {{ 1 + }}")
+    told = {(fault.message, fault.remedy) for fault in caught.value.faults}
+    assert told == {
+        ('there is no value "call.nme"', 'did you mean "call.name"?'),
+        ('there is no filter "uper"', 'did you mean "upper"?'),
+        ('there is no name "cal"', 'did you mean "call"?'),
+        ("unexpected 'end of print statement'", ""),
+    }
+    assert len(caught.value.faults) == 4
+    assert all(str(fault) in str(caught.value) for fault in caught.value.faults)
+
+
 # Failures on a record
 
 
@@ -235,6 +252,31 @@ def test_pythons_insides_do_not_get_out(text: str) -> None:
 @pytest.mark.parametrize("text", ["{{ ''.__class__ }}", "{{ record.__init__ }}", "{{ record.a.__class__ }}"])
 def test_asking_for_pythons_insides_is_refused_at_load(text: str) -> None:
     assert "__" in refusal(text)
+
+
+@dataclass
+class Plain:
+    name: str = "n"
+    _hidden: str = "h"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{{ [plain] | map(attribute='name') | list }}", ["n"]),
+        ("{{ [plain] | map(attribute='_hidden') | list | string }}", "[]"),
+        ("{{ plain | attr('_hidden') }}", None),
+        ("{{ plain['_hidden'] }}", None),
+    ],
+)
+def test_of_a_plain_type_only_public_attributes_are_read(text: str, value: object) -> None:
+    language = Language({"plain": None}, {}, plain=[Plain])
+    try:
+        [found] = language.compile([language.parse(text)])({"plain": Plain()})
+    except ExpressionError:
+        return
+    assert "h" not in str(found)
+    assert found == value or text.endswith("string }}")
 
 
 def test_an_expression_changes_nothing() -> None:

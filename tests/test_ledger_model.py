@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.model import DeliveryState, Lease, Settlement, Verdict, Via
 from tests.ledger_steps import MINUTE, NOW, SOURCES, TO_CRM, arrival, balance, judgment, uuid
+from tests.test_ledger_looks import assert_counted
 
 UNSETTLED = (DeliveryState.DUE, DeliveryState.LEASED)
 
@@ -155,6 +156,10 @@ class LedgerMachine(RuleBasedStateMachine):
         for call in self.calls.values():
             expected[call.heading] = expected.get(call.heading, 0) + 1
         assert balance(self.ledger) == expected
+
+    @invariant()
+    def counted(self) -> None:
+        assert_counted(self.ledger, self.folder / "ledger.db")
 
     @invariant()
     def the_rows_are_those_of_the_model(self) -> None:

@@ -1,5 +1,6 @@
 """The ledger in one SQLite file: the contract, and what is SQLite's own."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -8,16 +9,23 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import closing
+from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import Any, Self
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from bridge.errors import LedgerBusy, LedgerLocked, LedgerUnusable
 from bridge.ledger import Ledger, open_ledger
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
-from bridge.model import Quarantined, Verdict, stamp
+from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
+from bridge.memory import Done, Remembered
+from bridge.model import DeliveryState, Quarantined, Settlement, Verdict, moment, stamp
 from tests.ledger_contract import LedgerContract
 from tests.ledger_steps import (
     NOW,
@@ -28,6 +36,7 @@ from tests.ledger_steps import (
     call_of,
     filed,
     judgment,
+    leased,
     news,
     stray,
     uuid,
@@ -282,8 +291,8 @@ def test_quarantine_counts_arrivals_of_one_body(ledger: SqliteLedger, ledger_pat
         at = NOW.replace(minute=minutes)
         ledger.record([stray(trouble, b'{"a":1}', at=at)])
     found = rows(ledger_path, "SELECT reason, detail, arrivals, received_at, last_at FROM quarantine")
-    last = stamp(NOW.replace(minute=2))
-    assert found == [("unidentified", f"because {trouble}", 3, stamp(NOW), last)]
+    last = micros(NOW.replace(minute=2))
+    assert found == [("unidentified", f"because {trouble}", 3, micros(NOW), last)]
 
 
 def test_the_conflict_names_both_calls(ledger: SqliteLedger, ledger_path: Path) -> None:
@@ -304,3 +313,81 @@ def test_a_duplicates_record_is_not_kept_twice(ledger: SqliteLedger, ledger_path
     )
     assert kept == [("new",), ("stale",)]
     assert balance(ledger) == {"ledger": 1, "under_way": 1}
+
+
+def test_an_object_named_like_its_type_with_the_calls_key_is_kept_without_both(
+    ledger: SqliteLedger, ledger_path: Path
+) -> None:
+    contact, call = (
+        Done("person", "contact", "+8615899770637", Remembered("7", b"told"), shared=False),
+        Done("call", "call", uuid(1), Remembered("8", b"told"), shared=False),
+    )
+    call_id = news(ledger, uuid(1))
+    ledger.settle(leased(ledger), Settlement(DeliveryState.DELIVERED, done=(contact, call)), NOW, NOW)
+    found = rows(ledger_path, "SELECT object, type, key, crm_id FROM delivery_objects ORDER BY 1")
+    assert found == [("call", None, None, "8"), ("person", "contact", "+8615899770637", "7")]
+    shown = ledger.show_call(call_id)["crm_objects"]
+    assert shown == [
+        {
+            "destination": "crm",
+            "object": one.object,
+            "type": one.type,
+            "key": one.key,
+            "crm_id": one.remembered.crm_id,
+        }
+        for one in (call, contact)
+    ]
+
+
+def test_the_shipped_dictionary_is_the_example_in_three_spellings(example: dict[str, Any]) -> None:
+    packed = json.dumps(example, separators=(",", ":"))
+    # PHP's way, JavaScript's, and Python's, which is the platform's: what stands last is found cheapest.
+    spellings = (
+        packed.replace("/", r"\/"),
+        json.dumps(example, separators=(",", ":"), ensure_ascii=False),
+        json.dumps(example, ensure_ascii=False),
+    )
+    shipped = (resources.files("bridge.ledger.sqlite") / "payload.dict").read_bytes()
+    assert shipped == "".join(spellings).encode()
+
+
+# -- times -------------------------------------------------------------------------
+@given(
+    st.lists(
+        st.datetimes(
+            datetime(1900, 1, 1),  # noqa: DTZ001 -- as hypothesis wants its bounds
+            datetime(9000, 1, 1),  # noqa: DTZ001
+            timezones=st.sampled_from([UTC, ZoneInfo("Asia/Shanghai")]),
+        ),
+        min_size=2,
+    )
+)
+def test_times_are_kept_as_they_are_shown_and_in_order(moments: list[datetime]) -> None:
+    kept = [micros(at) for at in moments]
+    assert [stamp_of(number) for number in kept] == [stamp(at) for at in moments]
+    assert [moment_of(number) for number in kept] == [moment(stamp(at)) for at in moments]
+    assert [micros(stamp(at)) for at in moments] == kept
+    assert sorted(kept) == [micros(at) for at in sorted(moments, key=lambda at: at.astimezone(UTC))]
+
+
+def test_no_time_is_null() -> None:
+    assert (micros(None), stamp_of(None)) == (None, None)
+
+
+def test_an_operator_reads_times_with_sqlites_own_functions(ledger: SqliteLedger, ledger_path: Path) -> None:
+    news(ledger, "a")
+    sql = "SELECT datetime(received_at / 1e6, 'unixepoch') FROM receipts"
+    assert rows(ledger_path, sql) == [("2026-11-22 08:00:00",)]
+    assert rows(ledger_path, "SELECT due_at, changed_at FROM deliveries") == [(micros(NOW), micros(NOW))]
+
+
+@pytest.mark.usefixtures("ledger")
+def test_every_column_for_a_time_is_an_integer(ledger_path: Path) -> None:
+    """What ends in `_at` is handed out as a time."""
+    columns = rows(
+        ledger_path,
+        "SELECT c.type FROM sqlite_schema t, pragma_table_info(t.name) c"
+        " WHERE t.name NOT LIKE '\\_%' ESCAPE '\\' AND c.name LIKE '%\\_at' ESCAPE '\\'",
+    )
+    assert len(columns) > 15
+    assert set(columns) == {("INTEGER",)}

@@ -90,6 +90,16 @@ def test_a_second_sigterm_hurries(
     assert again.count("SELECT count(*) FROM attempts") == 1
 
 
+def test_sigterm_until_the_very_end_never_kills(tmp_path: Path, started: list[DaemonProcess]) -> None:
+    """One signal after the other, through the last moments of the interpreter."""
+    started.append(daemon := DaemonProcess(write_config(tmp_path, "http://127.0.0.1:9")))
+    while daemon._process.poll() is None:
+        terminate(daemon)
+    assert daemon._process.returncode == 0
+    daemon.kill()
+    assert told(daemon, "daemon.stopped")
+
+
 def test_a_settlement_waits_out_a_busy_ledger(
     tmp_path: Path, crm: tuple[SandboxCrm, str], started: list[DaemonProcess]
 ) -> None:
@@ -114,17 +124,20 @@ def test_a_run_that_nobody_can_carry_out_fails_alone(
     tmp_path: Path, crm: tuple[SandboxCrm, str], started: list[DaemonProcess]
 ) -> None:
     started.append(daemon := DaemonProcess(write_config(tmp_path, crm[1])))
+    rows = [("of_tomorrow", "{}"), ("retry", "{}"), ("retry", "[]"), ("prune", "not JSON"), ("prune", "")]
     with closing(sqlite3.connect(daemon.ledger)) as other, other:
-        for kind, args in (("of_tomorrow", "{}"), ("retry", "{}"), ("retry", "[]")):
+        for kind, args in rows:
             other.execute(
                 "INSERT INTO runs (kind, args, state, requested_at) VALUES (?, ?, 'requested', ?)",
-                (kind, args, "2026-11-22T08:00:00.000Z"),
+                (kind, args, 1_795_334_400_000_000),
             )
-    wait_until(lambda: daemon.count("SELECT count(*) FROM runs WHERE state = 'failed'") == 3, "all failed")
+    wait_until(lambda: daemon.count("SELECT count(*) FROM runs WHERE state = 'failed'") == 5, "all failed")
     assert callbridge_json("deliveries", "retry", "--all", cwd=tmp_path) == {"retried": 0}
     with closing(sqlite3.connect(daemon.ledger)) as other:
         found = other.execute("SELECT result FROM runs WHERE state = 'failed' ORDER BY id").fetchall()
-    assert "of_tomorrow" in json.loads(found[0][0])["error"]
+    told_of = [json.loads(result)["error"] for (result,) in found]
+    assert told_of[0] == 'there is no such kind of run: "of_tomorrow"'
+    assert told_of[2:] == ["its args are no JSON object"] * 3
     assert httpx.get(f"{daemon.admin_url}/readyz").status_code == 200
     assert daemon.stop() == 0
 
@@ -206,9 +219,7 @@ def test_the_deliveries_of_a_removed_source_wait(
 
     started.append(daemon := DaemonProcess(write_config(tmp_path, crm[1])))
     wait_until(lambda: daemon.count(DELIVERED) == 1, "the source that is left is delivered")
-    past_due = (
-        "SELECT count(*) FROM deliveries WHERE state = 'due' AND due_at < strftime('%Y-%m-%dT%H:%M:%fZ')"
-    )
+    past_due = "SELECT count(*) FROM deliveries WHERE state = 'due' AND due_at < unixepoch() * 1000000"
     wait_until(lambda: daemon.count(past_due) == 1, "the other one waits, though it is due")
     assert daemon.stop() == 0
     balance = callbridge_json("audit", "--local", cwd=tmp_path)

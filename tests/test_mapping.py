@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from bridge.call import Call
 from bridge.errors import ConfigError
-from bridge.mapping import CompiledMapping, MappingFault, Plan, PlannedObject, Skip, json_value, load_mapping
+from bridge.mapping import CompiledMapping, MappingFault, json_value, load_mapping
+from bridge.plan import Plan, PlannedField, PlannedObject, Skip
 
 TOP = Path(__file__).parent.parent
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -64,9 +65,20 @@ def planned(mapping: CompiledMapping, **changes: Any) -> dict[str, PlannedObject
 
 
 def field(folder: Path, written: str, **changes: Any) -> Any:
-    """What one field of the call becomes."""
-    mapping = mapping_of(folder, ('x = "{{ call.score }}"', f"x = {written}"))
-    return planned(mapping, **changes)["call"].fields.get("x")
+    """What one field of the call becomes; None where it is left out."""
+    found = field_of(folder, written, **changes)
+    return found.value if isinstance(found, PlannedField) else None
+
+
+def field_of(folder: Path, written: str, top: str = "", **changes: Any) -> PlannedField | str:
+    """One field of the call, or why it is left out."""
+    mapping = mapping_of(folder, ('x = "{{ call.score }}"', f"x = {written}\n{top}"))
+    call = planned(mapping, **changes)["call"]
+    return call.fields["x"] if "x" in call.fields else call.absent["x"]
+
+
+def values(one: PlannedObject) -> dict[str, Any]:
+    return {name: field.value for name, field in one.fields.items()}
 
 
 def fault(folder: Path, written: str, **changes: Any) -> str:
@@ -86,16 +98,24 @@ def test_the_example_record_becomes_a_contact_and_a_linked_call() -> None:
         name="contact",
         type="contact",
         key={"phone": "+8615899770637"},
-        fields={"area": "广东省深圳市", "grade": "B", "interest": "warm", "tags": TAGS},
-        links={},
+        fields={
+            name: PlannedField(value)
+            for name, value in {
+                "area": "广东省深圳市",
+                "grade": "B",
+                "interest": "warm",
+                "tags": TAGS,
+            }.items()
+        },
+        absent={"name": "empty", "company": "empty"},
     )
     assert (call.name, call.type, call.key) == ("call", "call", {"call_key": KEY})
     assert call.links == {"contact": "contact"}
-    lines = call.fields["transcript"].split("\n")
+    lines = call.fields["transcript"].value.split("\n")
     assert len(lines) == 17
     assert lines[0] == "[10:19:21] 机器人: 您好,我这边是专业办理银行贷款的,请问您有资金需求吗?"
     assert lines[-1] == "[10:20:17] 机器人: 转人工"
-    assert {name: value for name, value in call.fields.items() if name != "transcript"} == {
+    assert {name: value for name, value in values(call).items() if name != "transcript"} == {
         "phone": "+8615899770637",
         "direction": "outbound",
         "grade": "B",
@@ -148,7 +168,7 @@ def test_whatever_a_record_holds_the_plan_can_be_sent(changes: dict[str, Any]) -
     plan = outcome(SHIPPED, **changes)
     if isinstance(plan, Plan):
         for one in plan.objects:
-            json.dumps([one.key, one.fields], ensure_ascii=False, allow_nan=False).encode()
+            json.dumps([one.key, values(one)], ensure_ascii=False, allow_nan=False).encode()
 
 
 # Objects
@@ -237,7 +257,10 @@ def test_a_limit_shows_that_something_was_cut(tmp_path: Path) -> None:
 
 def test_a_code_outside_the_map_is_a_fault_that_names_place_and_code(tmp_path: Path) -> None:
     said = fault(tmp_path, f"{{ {GRADES} }}", status="Z")
-    assert said == "objects.call.fields.x in crm.toml: 'Z' is not in its map, and it has no default"
+    assert said == (
+        "objects.call.fields.x in crm.toml: 'Z' is not in its map: "
+        "add it, or say what becomes of it by `unknown`"
+    )
 
 
 @pytest.mark.parametrize(
@@ -271,7 +294,7 @@ def test_a_failure_counts_only_where_its_value_is_needed(tmp_path: Path) -> None
 
 def test_a_field_may_be_called_when(tmp_path: Path) -> None:
     mapping = mapping_of(tmp_path, ('x = "{{ call.score }}"', 'when = "now"'))
-    assert planned(mapping)["call"].fields == {"when": "now"}
+    assert values(planned(mapping)["call"]) == {"when": "now"}
 
 
 def test_half_surrogates_are_replaced(tmp_path: Path) -> None:
@@ -354,7 +377,7 @@ def test_a_mistake_is_named(
 def test_links_go_to_earlier_objects(tmp_path: Path) -> None:
     linked = '[objects.contact]\nlink = { call = "call" }'
     with pytest.raises(ConfigError) as caught:
-        mapping_of(tmp_path, ("[objects.contact]", linked))
+        mapping_of(tmp_path, ("[objects.contact]", linked), ('link = { contact = "contact" }\n', ""))
     (problem,) = caught.value.problems
     assert (problem.line, problem.key) == (8, "objects.contact.link.call")
     assert problem.remedy == "move [objects.call] before [objects.contact]"
@@ -380,4 +403,31 @@ def test_what_is_missing_is_told_with_its_section(tmp_path: Path) -> None:
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         mapping_of(tmp_path, ("| e164", "| e165"), ("call.score", "call.scor"), ('"contact"', '"x"'))
-    assert [one.line for one in caught.value.problems] == [8, 16, 14]
+    assert [one.line for one in caught.value.problems] == [8, 14, 16]
+
+
+def test_a_wrong_shape_hides_no_other_mistake(tmp_path: Path) -> None:
+    """What is no table, no list or no text is told, and the rest is read all the same."""
+    with pytest.raises(ConfigError) as caught:
+        mapping_of(
+            tmp_path,
+            ('name = "answered"', 'nam = "answered"'),
+            ("call.talk_seconds > 0", "call.talk_second > 0"),
+            ('{ phone = "{{ call.phone | e164 }}" }', "3"),
+            ('name = "{{ call.name }}"', 'name = { value = "{{ call.nam }}", limt = 3 }'),
+            ('"contact"', '"contct"'),
+        )
+    assert {(one.line, one.key) for one in caught.value.problems} == {
+        (3, "rules.0.name"),
+        (4, "rules.0.nam"),
+        (5, "rules.0.when"),
+        (8, "objects.contact.key"),
+        (10, "objects.contact.fields.name.limt"),
+        (10, "objects.contact.fields.name.value"),
+        (14, "objects.call.link.contact"),
+    }
+    for right in ("name", "call.talk_seconds", "limit", "call.name", "contact"):
+        assert f'did you mean "{right}"' in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        mapping_of(tmp_path, ("[[rules]]", "[rules]"), ("call.score", "call.scor"))
+    assert {one.line for one in caught.value.problems} == {3, 16}

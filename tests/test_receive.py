@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from bridge.receive import SourceDoor
-from tests.door_steps import BODY, LIMIT, PATH, UUID, Served, Street, served, wait_until
+from tests.door_steps import BODY, LIMIT, PATH, UUID, Served, Street, served
 
 HUGE = b"x" * (LIMIT + 1)
 GZIP = {"content-encoding": "gzip"}
@@ -43,9 +43,8 @@ def test_success_is_these_bytes_and_the_record_is_on_disk(door: Served) -> None:
     assert "server" not in answer.headers
     assert door.payloads() == [BODY]
     assert door.rows("SELECT source, key FROM calls") == [("main", UUID)]
-    assert door.rows("SELECT via, received_at, verdict FROM receipts") == [
-        ("callback", "2026-11-22T08:00:00.000Z", None)
-    ]
+    receipts = "SELECT via, datetime(received_at / 1e6, 'unixepoch'), verdict FROM receipts"
+    assert door.rows(receipts) == [("callback", "2026-11-22 08:00:00", None)]
     assert door.commits == [1]
 
 
@@ -193,6 +192,18 @@ def test_answers_are_counted_by_status(door: Served) -> None:
         (("127.0.0.0/8", "198.51.100.0/24"), "192.0.2.7, 198.51.100.1", 200),
         (("127.0.0.0/8",), "::ffff:192.0.2.7", 200),
         (("127.0.0.0/8",), "[2001:db8::1]", 200),
+        (("127.0.0.0/8",), "2001:db8::1", 200),
+        # With the sender's port, as some proxies write it.
+        (("127.0.0.0/8",), "192.0.2.7:51234", 200),
+        (("127.0.0.0/8",), "[2001:db8::1]:51234", 200),
+        (("127.0.0.0/8",), "[::ffff:192.0.2.7]:51234", 200),
+        (("127.0.0.0/8", "198.51.100.0/24"), "192.0.2.7:1, 198.51.100.1:65535", 200),
+        (("127.0.0.0/8",), "192.0.2.7:1, 198.51.100.1:65535", 403),
+        (("127.0.0.0/8",), "198.51.100.1:51234", 403),
+        (("127.0.0.0/8",), "192.0.2.7:", 403),
+        (("127.0.0.0/8",), "192.0.2.7:http", 403),
+        (("127.0.0.0/8",), "[2001:db8::1]51234", 403),
+        (("127.0.0.0/8",), "[2001:db8::1", 403),
         (("127.0.0.0/8",), "unknown", 403),
         (("127.0.0.0/8",), "192.0.2.7,", 403),
     ],
@@ -244,23 +255,23 @@ def test_a_closed_ledger_is_503(door: Served) -> None:
     assert door.post().status_code == 503
 
 
-def test_what_was_read_before_the_door_closed_is_filed(door: Served) -> None:
+def test_what_was_read_before_the_door_closed_is_filed(street: Street, door: Served) -> None:
     with ThreadPoolExecutor(1) as pool, held(door) as waiting:
         answer = pool.submit(door.post)
-        wait_until(lambda: waiting() == 1)
+        street.wait_until(lambda: waiting() == 1)
         door.door.close()
     assert answer.result(5).content == b"SUCCESS"
     assert door.payloads() == [BODY]
 
 
-def test_requests_that_come_together_share_commits(door: Served) -> None:
+def test_requests_that_come_together_share_commits(street: Street, door: Served) -> None:
     bodies = [f'{{"uuid": "call-{number}"}}'.encode() for number in range(40)]
     with ThreadPoolExecutor(40) as pool:
         with held(door) as waiting:
             first = pool.submit(door.post, bodies[0])
-            wait_until(lambda: waiting() == 1)
+            street.wait_until(lambda: waiting() == 1)
             others = [pool.submit(door.post, body) for body in bodies[1:]]
-            wait_until(lambda: waiting() == 40)
+            street.wait_until(lambda: waiting() == 40)
             assert door.payloads() == []
             assert not any(one.done() for one in others)
         assert {one.result(5).content for one in [first, *others]} == {b"SUCCESS"}
@@ -268,13 +279,13 @@ def test_requests_that_come_together_share_commits(door: Served) -> None:
     assert len(door.commits) == 2
 
 
-def test_a_body_that_cannot_be_filed_fails_alone(door: Served) -> None:
+def test_a_body_that_cannot_be_filed_fails_alone(street: Street, door: Served) -> None:
     """Those that share its commit are acknowledged all the same."""
     bodies = [BODY, b"garbage", b'{"id": 1}', b'{"uuid": "other"}']
     with ThreadPoolExecutor(4) as pool:
         with held(door) as waiting:
             answers = [pool.submit(door.post, body) for body in bodies]
-            wait_until(lambda: waiting() == 4)
+            street.wait_until(lambda: waiting() == 4)
         assert [one.result(5).status_code for one in answers] == [200, 400, 200, 200]
     assert sorted(door.payloads()) == sorted([BODY, b'{"uuid": "other"}'])
 

@@ -15,8 +15,11 @@ from bridge.cli.looking import (
     quarantine_show,
     status,
 )
+from bridge.cli.mapping import map_group
 from bridge.cli.output import ExitCode
+from bridge.cli.previewing import map_preview
 from bridge.cli.running import check, demo, init, run, simulate_crm, simulate_platform
+from bridge.cli.schema import schema
 from bridge.errors import CallbridgeError, ConfigError
 from bridge.log import configure
 
@@ -47,8 +50,9 @@ def simulate() -> None:
     """A call platform or a CRM to try things on, on loopback, without any configuration."""
 
 
-for command in (run, init, demo, check, status, audit, prune, backup):
+for command in (run, init, demo, check, schema, status, audit, map_group, prune, backup):
     cli.add_command(command)
+map_group.add_command(map_preview)
 calls.add_command(calls_list)
 calls.add_command(calls_show)
 deliveries.add_command(deliveries_list)

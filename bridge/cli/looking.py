@@ -20,7 +20,7 @@ from bridge.cli.output import (
 )
 from bridge.cli.times import When
 from bridge.config import Config
-from bridge.ledger import Row, Window
+from bridge.ledger import Ledger, Row, Window
 from bridge.model import DeliveryState, moment, stamp
 from bridge.phone import to_e164
 
@@ -114,14 +114,19 @@ def calls_show(word: str, config_path: Path | None, as_json: bool) -> None:
     """One call's whole history, by uuid, phone or sn."""
     config = read_config(config_path)
     ledger = open_to_look(config)
+    call = find_call(config, ledger, word)
+    show(call, as_json, _call_lines(call))
+    ledger.close()
+
+
+def find_call(config: Config, ledger: Ledger, word: str) -> Row:
+    """The one call of this uuid, phone or sn."""
     found = ledger.list_calls(_spellings(config, (word,)), 2)
     if not found:
         raise click.UsageError(f"no call is named {word}, and none has this phone or sn")
     if len(found) > 1:
         raise click.UsageError(f"several calls match {word}: see `callbridge calls list {word}`")
-    call = ledger.show_call(found[0]["id"])
-    show(call, as_json, _call_lines(call))
-    ledger.close()
+    return ledger.show_call(found[0]["id"])
 
 
 def _call_lines(call: Row) -> Iterator[str]:

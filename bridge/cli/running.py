@@ -4,17 +4,20 @@ import json
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import click
 
 from bridge import starters
-from bridge.assembly import load_destinations
 from bridge.cli.output import ExitCode, config_option, json_option, ledger_path, read_config, show
 from bridge.config import Config, Secrets, resolve_secrets
 from bridge.errors import ConfigError, Problem
+from bridge.loading import find_problems
 from bridge.log import configure
+from bridge.online import ask_online
+from bridge.probing import Found
 
 PORT = click.IntRange(0, 65535)
 
@@ -29,6 +32,10 @@ def run(config_path: Path | None, as_json: bool) -> None:
     from bridge.ledger import open_ledger  # noqa: PLC0415
     from bridge.ledger.sqlite.connection import OwnerLock  # noqa: PLC0415
 
+    findings = find_problems(config_path, os.environ)
+    if findings.problems:
+        # Before anything is touched, and all of it at once, as `check` says it.
+        raise ConfigError(findings.problems)
     config = read_config(config_path)
     secrets = resolve_secrets(config, os.environ)
     configure(config.log.level, "json" if as_json else config.log.format)
@@ -48,37 +55,41 @@ def _warn(config: Config, secrets: Secrets) -> None:
 
 
 @click.command()
+@click.option("--online", is_flag=True, help="Ask the CRMs too: token, objects, fields, clock.")
+@click.option("--destination", help="With --online: only this one's CRM.")
 @config_option
 @json_option
-def check(config_path: Path | None, as_json: bool) -> None:
-    """Validate configuration, connectors and mappings: every problem at once (exit 2)."""
-    problems: list[Problem] = []
-    warnings: list[Problem] = []
-    try:
-        config = read_config(config_path)
-    except ConfigError as error:
-        problems += error.problems
-    else:
-        warnings += config.warnings
-        for step in (
-            lambda: warnings.extend(_secret_warnings(config)),
-            lambda: load_destinations(config, None),
-        ):
-            try:
-                step()
-            except ConfigError as error:
-                problems += error.problems
-    document = {
-        "problems": [_shown(problem) for problem in problems],
-        "warnings": [_shown(warning) for warning in warnings],
-    }
-    lines = [*map(str, problems), *(f"warning: {warning}" for warning in warnings)]
-    show(document, as_json, lines or ["no problems"])
-    sys.exit(ExitCode.USAGE if problems else ExitCode.DONE)
+def check(online: bool, destination: str | None, config_path: Path | None, as_json: bool) -> None:
+    """Validate configuration, connectors and mappings: every problem at once (exit 2).
+
+    With --online, where nothing is wrong, the CRMs are asked too; nothing is written there. Exit 3 when
+    one cannot be reached.
+    """
+    if destination is not None and not online:
+        raise click.UsageError("--destination says which CRM is asked: add --online")
+    findings = find_problems(config_path, os.environ)
+    problems, warnings = list(findings.problems), list(findings.warnings)
+    unreachable: list[Problem] = []
+    if online and not problems:
+        for found in _asked(read_config(config_path), destination):
+            problems += found.problems
+            warnings += found.warnings
+            unreachable += found.unreachable
+    elif online:
+        click.echo("the CRMs are not asked until this is mended", err=True)
+    document = {"problems": problems, "warnings": warnings} | ({"unreachable": unreachable} if online else {})
+    shown = {name: [_shown(problem) for problem in some] for name, some in document.items()}
+    lines = [*map(str, [*problems, *unreachable]), *(f"warning: {warning}" for warning in warnings)]
+    show(shown, as_json, lines or ["no problems"])
+    sys.exit(ExitCode.USAGE if problems else ExitCode.COULD_NOT if unreachable else ExitCode.DONE)
 
 
-def _secret_warnings(config: Config) -> tuple[Problem, ...]:
-    return resolve_secrets(config, os.environ).warnings
+def _asked(config: Config, destination: str | None) -> list[Found]:
+    """What came of asking the CRMs."""
+    if destination is not None and destination not in config.destinations:
+        raise click.UsageError(f'there is no destination "{destination}"')
+    found = ask_online(config, resolve_secrets(config, os.environ), destination, lambda: datetime.now(UTC))
+    return list(found.values())
 
 
 def _shown(problem: Problem) -> dict[str, str | int | None]:

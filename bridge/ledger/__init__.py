@@ -12,9 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from bridge.memory import Progress, Remembered
 from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement
+from bridge.plan import PlannedObject
 
 Row = dict[str, Any]
+Held = tuple[str, str, str]
+"""A line: account, type and key of a CRM object."""
 Destinations = Mapping[str, Sequence[str]]
 """Which destinations a source's calls go to: source → destination names."""
 
@@ -25,6 +29,16 @@ class Window:
 
     since: datetime | None = None
     until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """How far a leased delivery is, and the lines that it holds."""
+
+    lease: Lease
+    account: str
+    progress: Mapping[str, Progress]
+    lines: Sequence[Held]
 
 
 class Ledger(Protocol):
@@ -57,10 +71,34 @@ class Ledger(Protocol):
         """Make the leases of a dead daemon due again. Only for the ledger's one owner."""
 
     def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
-        """Take the delivery that has been due longest, if any of these is due."""
+        """Take the first of these that is due: by lane, then by the call's own time."""
+
+    def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
+        """Take up to `limit` more of one destination, in the same order."""
+
+    def settle_all(self, settled: Sequence[tuple[Lease, Settlement, datetime]], now: datetime) -> None:
+        """`settle` for many in one commit, each with the time it was started."""
 
     def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
         """End an attempt. A revision that came meanwhile makes the delivery due again."""
+
+    def give_back(self, lease: Lease, due_at: datetime) -> None:
+        """End a lease with which nothing was done, as if it had not been taken."""
+
+    def recall(self, lease: Lease, account: str, planned: Sequence[PlannedObject]) -> dict[str, Remembered]:
+        """The objects of a plan as they were last left, by the mapping's names."""
+
+    def note(self, notes: Sequence[Note]) -> None:
+        """How far deliveries are, before they send what must not be sent twice; one commit."""
+
+    def in_doubt(self) -> dict[int, list[Held]]:
+        """Deliveries with a request of which nothing is known, each with the lines it holds."""
+
+    def load_token(self, account: str) -> Mapping[str, Any] | None:
+        """What was saved of a CRM account's token."""
+
+    def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
+        """Keep a CRM account's token."""
 
     def retry(self, ids: Sequence[int], now: datetime) -> int:
         """Make parked or waiting deliveries due now; no ids: all parked ones. How many."""
@@ -70,7 +108,7 @@ class Ledger(Protocol):
         """Add one row of work for the daemon; its id."""
 
     def take_run(self, now: datetime) -> Row | None:
-        """The oldest requested run, now running."""
+        """The oldest requested run, now running; its `args` are None where they are no JSON."""
 
     def end_run(self, run_id: int, state: str, result: Mapping[str, Any], now: datetime) -> None:
         """Write what came of a run: `done` or `failed`."""
@@ -101,8 +139,11 @@ class Ledger(Protocol):
         `pause` is given each step's seconds and says whether to go on.
         """
 
-    def backup(self, target: Path) -> Row:
-        """A consistent copy while all goes on, opened and read through: `bytes` and `calls`."""
+    def backup(self, target: Path, go_on: Callable[[], bool]) -> Row:
+        """A consistent copy while all goes on, opened and read through: `bytes` and `calls`.
+
+        `go_on` is asked between the steps; once it says no, `LedgerBusy` is raised and nothing left.
+        """
 
     def retrain(self, now: datetime) -> bool:
         """Make a new dictionary of the ledger's own records, where it has grown enough."""

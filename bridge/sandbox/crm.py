@@ -190,7 +190,7 @@ class SandboxCrm:
                 return _upserted(*self._state.put_call(key, _fields(body)))
             case "PUT", ["calls", call, "contact"]:
                 return JSONResponse(self._state.link(call, _fields(body).get("contact_id")))
-            case "GET", ["contacts" | "calls" as kind, reference]:
+            case "GET", ["contacts" | "calls" | "fields" as kind, reference]:
                 return JSONResponse(self._state.get(kind, reference))
             case "PATCH", ["contacts" | "calls" as kind, reference]:
                 return JSONResponse(self._state.edit(kind, reference, _fields(body)))
@@ -228,6 +228,8 @@ def _template(method: str, segments: list[str]) -> str:
             return _TEMPLATES.get((method, kind)) or _TEMPLATES["", kind]
         case ["calls", _, "contact"]:
             return _LINK
+        case ["fields", "contacts" | "calls"]:
+            return "/fields/{kind}"
     return "(unknown path)"
 
 

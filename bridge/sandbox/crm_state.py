@@ -119,7 +119,9 @@ class CrmState:
             return dict(known)
 
     def get(self, kind: str, reference: str) -> Fields:
-        """One object by id or key."""
+        """One object by id or key; of `fields`, those of a kind that have rules of their own."""
+        if kind == "fields":
+            return {"fields": _described(reference)}
         with self._lock:
             return dict(self._kind(kind).find(reference))
 
@@ -149,6 +151,19 @@ class CrmState:
 
     def _kind(self, kind: str) -> Kind:
         return self._contacts if kind == "contacts" else self._calls
+
+
+def _described(kind: str) -> list[Fields]:
+    """Any other field takes any value, text up to 65,535 characters."""
+    if kind not in ("contacts", "calls"):
+        raise Refusal(404, "not_found", f"there are no {kind}")
+    fields: list[Fields] = [
+        {"name": "id", "type": "text", "read_only": True},
+        {"name": "phone" if kind == "contacts" else "call_key", "type": "text", "read_only": False},
+        {"name": "grade", "type": "text", "read_only": False, "length": _GRADE_LENGTH},
+    ]
+    linked = {"name": "contact_id", "type": "text", "read_only": True}
+    return [*fields, linked] if kind == "calls" else fields
 
 
 def _refuse_phone(phone: object) -> None:

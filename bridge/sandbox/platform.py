@@ -1,15 +1,15 @@
-"""The sandbox platform: it makes calls up and pushes them as the real one does, three tries each."""
+"""The sandbox platform: it makes calls up, pushes them with the real one's three tries, and lists them."""
 
 import asyncio
 import json
 import random
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Annotated, Any
 
@@ -22,9 +22,13 @@ from starlette.routing import Route
 
 from bridge.errors import CallbridgeError
 from bridge.sandbox.plan import Job, endless, paced, plan_batch
-from bridge.sandbox.records import Record, generate, stream
+from bridge.sandbox.platform_faults import Disturbances
+from bridge.sandbox.platform_list import ListLogin, LoginKind, PlatformList
+from bridge.sandbox.records import Record, generate, later_edit, stream
 
 TRIES = 3
+ACCESS_ID, ACCESS_SECRET = "sandbox", "sandbox-secret"
+"""The login of a platform that was given none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +56,19 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
     count: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
     seed: int | None = None
     wait: bool = True
+    lost: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+
+
+class _Edit(msgspec.Struct, forbid_unknown_fields=True):
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    seed: int = 1
 
 
 class SandboxPlatform:
-    """Pushes made-up calls to one callback URL, which may be set later than at construction.
+    """Pushes made-up calls to one callback URL, which may be set later than at construction, and lists them.
 
-    `retry_delay` seconds pass between the tries of a push; at most `workers` pushes run at once.
+    `retry_delay` seconds pass between the tries of a push; at most `workers` pushes run at once. What its
+    list does wrong is told by `disturbances`, or later by `POST /_faults`.
     """
 
     def __init__(
@@ -70,6 +81,10 @@ class SandboxPlatform:
         retry_delay: float = 1.0,
         timeout: float = 10.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        logins: Mapping[str, ListLogin] | None = None,
+        login: LoginKind = "signed",
+        session_lifetime: timedelta = timedelta(hours=2),
+        disturbances: Disturbances | None = None,
     ) -> None:
         self.callback_url = callback_url
         self._seeds = random.Random(seed)  # noqa: S311  # sample data, not secrets
@@ -82,26 +97,62 @@ class SandboxPlatform:
         self._calls: dict[str, SandboxCall] = {}
         self._pushes: list[Push] = []
         self._running: list[threading.Event] = []
+        self.list = PlatformList(
+            clock,
+            logins=logins or {ACCESS_ID: ListLogin(ACCESS_SECRET, (user,))},
+            login=login,
+            session_lifetime=session_lifetime,
+            disturbances=disturbances,
+            seed=seed,
+        )
         self.app = Starlette(
             routes=[
                 Route("/_records", self._show_records),
                 Route("/_push", self._start_batch, methods=["POST"]),
+                Route("/_edit", self._start_edit, methods=["POST"]),
                 Route("/_stop", self._stop_all, methods=["POST"]),
+                *self.list.routes,
             ],
             lifespan=self._lifespan,
         )
 
-    def push_batch(self, count: int, seed: int | None = None) -> list[Push]:
+    def push_batch(self, count: int, seed: int | None = None, lost: float = 0.0) -> list[Push]:
         """Push `count` new calls, then duplicates, later edits and older states of some of them.
 
-        Returns when every push has its outcome, or after `stop()`.
+        A share of the calls, `lost`, is never pushed and only listed. Returns when every push has its
+        outcome, or after `stop()`.
         """
         seed = self._seeds.getrandbits(32) if seed is None else seed
         rng = random.Random(seed)  # noqa: S311  # sample data, not secrets
-        first, then = plan_batch(generate(count, seed, self._clock(), self._user), rng, self._clock())
+        records = generate(count, seed, self._clock(), self._user)
+        unheard = set(rng.sample(range(count), round(count * lost))) if lost else set[int]()
+        self.add(records[place] for place in unheard)
+        pushed = [record for place, record in enumerate(records) if place not in unheard]
+        first, then = plan_batch(pushed, rng, self._clock()) if pushed else ([], [])
         stop = threading.Event()
         with self._registered(stop):
             return self._drive(iter(first), stop) + self._drive(iter(then), stop)
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Calls that are made, or changed, without a push."""
+        with self._lock:
+            for record in records:
+                self._know(record)
+
+    def edit(self, share: float, seed: int = 1) -> list[str]:
+        """A person works on a share of the calls, and nothing is pushed; their uuids."""
+        rng = random.Random(seed)  # noqa: S311  # sample data, not secrets
+        known = self.list.records()
+        chosen = rng.sample(sorted(known), max(1, round(len(known) * share))) if known else []
+        self.add(later_edit(known[uuid], rng, self._clock()) for uuid in chosen)
+        return chosen
+
+    def _know(self, record: Record) -> SandboxCall:
+        call = self._calls.setdefault(record["uuid"], SandboxCall(record))
+        if record["updated_at"] >= call.record["updated_at"]:
+            call.record = record
+            self.list.put(record)
+        return call
 
     def run(self, stop: threading.Event, *, rate: float = 1.0) -> None:
         """Push `rate` new calls a second, and what follows some of them, until `stop` is set."""
@@ -179,9 +230,7 @@ class SandboxPlatform:
     def _push(self, client: httpx.Client, job: Job, stop: threading.Event) -> Push:
         record = job.record
         with self._lock:
-            call = self._calls.setdefault(record["uuid"], SandboxCall(record))
-            if record["updated_at"] > call.record["updated_at"]:
-                call.record = record
+            call = self._know(record)
         answers: list[str] = []
         acknowledged = False
         body = json.dumps(record, ensure_ascii=False).encode()
@@ -206,6 +255,16 @@ class SandboxPlatform:
     async def _show_records(self, _request: Request) -> Response:
         return JSONResponse(self.records())
 
+    async def _start_edit(self, request: Request) -> Response:
+        """Edit a share of the calls, without a push."""
+        try:
+            asked = msgspec.json.decode(await request.body(), type=_Edit)
+        except msgspec.DecodeError as error:
+            return JSONResponse(
+                {"error": {"code": "invalid_request", "message": str(error)}}, status_code=422
+            )
+        return JSONResponse({"edited": self.edit(asked.share, asked.seed)})
+
     async def _stop_all(self, _request: Request) -> Response:
         self.stop()
         return Response(status_code=204)
@@ -223,7 +282,7 @@ class SandboxPlatform:
 
         def work() -> None:
             try:
-                outcome.set_result(self.push_batch(asked.count, asked.seed))
+                outcome.set_result(self.push_batch(asked.count, asked.seed, asked.lost))
             except Exception as error:  # noqa: BLE001  # handed to the request that waits for it
                 outcome.set_exception(error)
 

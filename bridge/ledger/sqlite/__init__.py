@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from bridge.errors import LedgerBusy, LedgerUnusable
-from bridge.ledger import Destinations, Row, Window
+from bridge.ledger import Destinations, Held, Note, Row, Window
 from bridge.ledger.sqlite import connection as opening
-from bridge.ledger.sqlite import deliveries, filing, judging, reading, upkeep
+from bridge.ledger.sqlite import deliveries, filing, judging, objects, reading, upkeep
 from bridge.ledger.sqlite.connection import OwnerLock
 from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.times import moment_of
 from bridge.ledger.sqlite.training import train
 from bridge.ledger.sqlite.writer import Writer
-from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement, moment
+from bridge.memory import Remembered
+from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement
+from bridge.plan import PlannedObject
 
 SPACE_EVERY = 1.0
 
@@ -134,8 +137,8 @@ class SqliteLedger:
 
     @looks
     def skipped_before(self) -> dict[str, datetime]:
-        rows = self._reader.execute("SELECT name, since FROM destinations WHERE since IS NOT NULL")
-        return {name: moment(since) for name, since in rows}
+        rows = self._reader.execute("SELECT name, since_at FROM destinations WHERE since_at IS NOT NULL")
+        return {name: moment_of(since_at) for name, since_at in rows}
 
     def release_leases(self) -> int:
         return self._write().run(deliveries.release_leases)
@@ -143,21 +146,68 @@ class SqliteLedger:
     @looks
     def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
         # An idle worker asks twice a second: looking first keeps it out of the writer's way.
-        if not deliveries.any_due(self._reader, now):
+        if not deliveries.any_due(self._reader, destinations, now):
             return None
         row = self._write().run(lambda c: deliveries.lease(c, destinations, sources, now))
         if row is None:
             return None
         try:
-            return deliveries.lease_of(self._payloads, row)
+            return deliveries.lease_of(self._payloads, row, objects.previous_lines(self._reader, row))
         except Exception as error:  # noqa: BLE001 -- whatever is wrong with it
-            # A damaged row must not stop the worker, nor stay leased.
-            reason = f"the stored record cannot be read: {error}"
-            self._write().run(lambda c: deliveries.park(c, row["id"], reason, now))
+            self._park_unreadable(row, error, now)
             return self.lease(destinations, sources, now)
+
+    def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
+        rows = self._write().run(lambda c: deliveries.lease_more(c, destination, sources, now, limit))
+        leases = []
+        for row in rows:
+            try:
+                leases.append(
+                    deliveries.lease_of(self._payloads, row, objects.previous_lines(self._reader, row))
+                )
+            except Exception as error:  # noqa: BLE001 -- whatever is wrong with it
+                self._park_unreadable(row, error, now)
+        return leases
+
+    def _park_unreadable(self, row: sqlite3.Row, error: Exception, now: datetime) -> None:
+        """A damaged row must not stop the worker, nor stay leased."""
+        reason = f"the stored record cannot be read: {error}"
+        self._write().run(lambda c: deliveries.park(c, row["id"], reason, now))
+
+    def settle_all(self, settled: Sequence[tuple[Lease, Settlement, datetime]], now: datetime) -> None:
+        def write(connection: sqlite3.Connection) -> None:
+            for lease, settlement, started_at in settled:
+                deliveries.settle(connection, lease, settlement, started_at, now)
+
+        self._write().run(write)
 
     def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
         self._write().run(lambda c: deliveries.settle(c, lease, settlement, started_at, now))
+
+    def give_back(self, lease: Lease, due_at: datetime) -> None:
+        self._write().run(lambda c: deliveries.give_back(c, lease, due_at))
+
+    @looks
+    def recall(self, lease: Lease, account: str, planned: Sequence[PlannedObject]) -> dict[str, Remembered]:
+        return objects.recall(self._reader, lease, account, planned)
+
+    def note(self, notes: Sequence[Note]) -> None:
+        def write(connection: sqlite3.Connection) -> None:
+            for each in notes:
+                objects.note(connection, each)
+
+        self._write().run(write)
+
+    @looks
+    def in_doubt(self) -> dict[int, list[Held]]:
+        return objects.in_doubt(self._reader)
+
+    @looks
+    def load_token(self, account: str) -> Mapping[str, Any] | None:
+        return objects.load_token(self._reader, account)
+
+    def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
+        self._write().run(lambda c: objects.save_token(c, account, saved))
 
     def retry(self, ids: Sequence[int], now: datetime) -> int:
         return self._write().run(lambda c: deliveries.retry(c, ids, now))
@@ -180,7 +230,7 @@ class SqliteLedger:
     def last_run(self, kind: str) -> datetime | None:
         found = self._reader.execute("SELECT max(requested_at) FROM runs WHERE kind = ?", (kind,))
         at = found.fetchone()[0]
-        return None if at is None else moment(at)
+        return None if at is None else moment_of(at)
 
     @looks
     def run(self, run_id: int) -> Row:
@@ -224,7 +274,7 @@ class SqliteLedger:
                 break
         return removed
 
-    def backup(self, target: Path) -> Row:
+    def backup(self, target: Path, go_on: Callable[[], bool]) -> Row:
         unfinished = target.with_name(target.name + ".unfinished")
         own = [self._path.with_name(self._path.name + end) for end in ("", "-wal", "-shm", ".lock")]
         try:
@@ -233,11 +283,12 @@ class SqliteLedger:
             unfinished.unlink(missing_ok=True)
             # It holds what the ledger holds, so nobody else reads it either.
             unfinished.touch(mode=0o600)
-            self._write().submit_long(lambda c, breathe: upkeep.copy_to(c, unfinished, breathe)).result()
-            calls = upkeep.check_copy(unfinished)
+            self._write().submit_long(partial(upkeep.copy_to, unfinished, go_on)).result()
             with unfinished.open("rb") as copy:
                 os.fsync(copy.fileno())
+            calls = upkeep.check_copy(unfinished, go_on)
             unfinished.replace(target)
+            upkeep.keep_name(target)
         except (OSError, sqlite3.Error) as error:
             raise LedgerUnusable(f"cannot copy the ledger to {target}: {error}") from error
         finally:

@@ -8,8 +8,10 @@ from typing import Any
 
 from bridge.ledger import Destinations, Row
 from bridge.ledger.sqlite.judging import state_of
+from bridge.ledger.sqlite.objects import packed_progress, progress_of, remember
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.model import DeliveryState, Lease, Settlement, moment, stamp
+from bridge.ledger.sqlite.times import micros, moment_of, row_of
+from bridge.model import DeliveryState, Lane, Lease, Settlement
 
 
 def marks(values: Sequence[Any]) -> str:
@@ -19,7 +21,7 @@ def marks(values: Sequence[Any]) -> str:
 
 def start_destinations(connection: sqlite3.Connection, destinations: Destinations, now: datetime) -> None:
     """Register destinations; the calls that were there before a later one are skipped for it."""
-    at = stamp(now)
+    at = micros(now)
     fresh = connection.execute("SELECT NOT EXISTS (SELECT 1 FROM calls)").fetchone()[0]
     routes = {(source, name) for source, names in destinations.items() for name in names}
     known = {(row[0], row[1]) for row in connection.execute("SELECT source, destination FROM routes")}
@@ -34,10 +36,11 @@ def start_destinations(connection: sqlite3.Connection, destinations: Destination
     connection.executemany("INSERT INTO routes VALUES (?, ?)", sorted(routes))
 
 
-def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, at: str) -> None:
+def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, at: int) -> None:
     connection.execute(
-        "INSERT INTO deliveries (call_id, destination, state, wanted, reason, changed_at)"
-        " SELECT id, ?, 'skipped', revision, 'before this destination', ? FROM calls c"
+        "INSERT INTO deliveries (call_id, destination, state, wanted, reason, called_at, changed_at)"
+        " SELECT id, ?, 'skipped', revision, 'before this destination', coalesce(started_at, created_at), ?"
+        " FROM calls c"
         " WHERE source = ? AND NOT EXISTS"
         " (SELECT 1 FROM deliveries d WHERE d.call_id = c.id AND d.destination = ?)"
         # What still waits for its verdict is delivered or skipped by it.
@@ -50,25 +53,30 @@ def release_leases(connection: sqlite3.Connection) -> int:
     """Leases of a daemon that is dead are simply due again, and its runs asked for again."""
     connection.execute("UPDATE runs SET state = 'requested' WHERE state = 'running'")
     return connection.execute(
-        "UPDATE deliveries SET state = 'due', due_at = changed_at WHERE state = 'leased'"
+        # Said twice, because a partial index is found by its own words only.
+        "UPDATE deliveries SET state = 'due', due_at = changed_at"
+        " WHERE state = 'leased' AND state <> 'delivered'"
     ).rowcount
 
 
-def any_due(connection: sqlite3.Connection, now: datetime) -> bool:
+def any_due(connection: sqlite3.Connection, destinations: Sequence[str], now: datetime) -> bool:
     """Whether a lease may find something."""
-    sql = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 'due' AND due_at <= ?)"
-    return bool(connection.execute(sql, (stamp(now),)).fetchone()[0])
+    sql = (
+        "SELECT EXISTS (SELECT 1 FROM deliveries"
+        f" WHERE state = 'due' AND destination IN ({marks(destinations)}) AND due_at <= ?)"
+    )
+    return bool(connection.execute(sql, (*destinations, micros(now))).fetchone()[0])
 
 
 # CROSS JOIN keeps SQLite from walking all calls of a source for the few that are due.
 _DUE = """
-SELECT d.id, d.call_id, d.destination, d.wanted, d.tries, d.owed_at, c.key, c.source, c.state,
-       s.codec AS state_codec, s.body AS state_body
+SELECT d.id, d.call_id, d.destination, d.wanted, d.tries, d.owed_at, d.progress, d.lane, d.called_at,
+       c.key, c.source, c.state, s.codec AS state_codec, s.body AS state_body
 FROM deliveries d
 CROSS JOIN calls c ON c.id = d.call_id
 LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
-WHERE d.state = 'due' AND d.due_at <= ? AND d.destination IN ({}) AND c.source IN ({})
-ORDER BY d.due_at LIMIT 1
+WHERE d.state = 'due' AND d.due_at <= ? AND d.destination = ? AND c.source IN ({})
+ORDER BY d.lane, d.called_at LIMIT ?
 """
 
 
@@ -80,20 +88,37 @@ def beat(connection: sqlite3.Connection) -> None:
 def lease(
     connection: sqlite3.Connection, destinations: Sequence[str], sources: Sequence[str], now: datetime
 ) -> sqlite3.Row | None:
-    """Take the delivery that has been due longest."""
-    at = stamp(now)
-    row: sqlite3.Row | None = connection.execute(
-        _DUE.format(marks(destinations), marks(sources)), (at, *destinations, *sources)
-    ).fetchone()
-    if row is not None:
-        connection.execute(
-            "UPDATE deliveries SET state = 'leased', tries = tries + 1, changed_at = ? WHERE id = ?",
-            (at, row["id"]),
-        )
+    """Take the first that is due: by lane, then by the call's own time."""
+    at = micros(now)
+    rows = [
+        connection.execute(_DUE.format(marks(sources)), (at, destination, *sources, 1)).fetchone()
+        for destination in destinations
+    ]
+    due = [row for row in rows if row is not None]
+    if not due:
+        return None
+    row: sqlite3.Row = min(due, key=lambda row: (row["lane"], row["called_at"] or 0))
+    connection.execute(
+        "UPDATE deliveries SET state = 'leased', tries = tries + 1, changed_at = ? WHERE id = ?",
+        (at, row["id"]),
+    )
     return row
 
 
-def lease_of(payloads: Payloads, row: sqlite3.Row) -> Lease:
+def lease_more(
+    connection: sqlite3.Connection, destination: str, sources: Sequence[str], now: datetime, limit: int
+) -> list[sqlite3.Row]:
+    """Take up to `limit` of one destination, in the order in which they would be taken alone."""
+    at = micros(now)
+    rows = connection.execute(_DUE.format(marks(sources)), (at, destination, *sources, limit)).fetchall()
+    connection.executemany(
+        "UPDATE deliveries SET state = 'leased', tries = tries + 1, changed_at = ? WHERE id = ?",
+        [(at, row["id"]) for row in rows],
+    )
+    return rows
+
+
+def lease_of(payloads: Payloads, row: sqlite3.Row, previous: Sequence[tuple[str, str]] = ()) -> Lease:
     """The lease that a row describes, its state decoded."""
     return Lease(
         delivery_id=row["id"],
@@ -103,8 +128,11 @@ def lease_of(payloads: Payloads, row: sqlite3.Row) -> Lease:
         destination=row["destination"],
         revision=row["wanted"],
         attempt=row["tries"] + 1,
-        owed_at=moment(row["owed_at"]),
+        owed_at=moment_of(row["owed_at"]),
         values=state_of(payloads, row),
+        progress=progress_of(row["progress"]),
+        previous=tuple(previous),
+        lane=Lane(row["lane"]),
     )
 
 
@@ -113,7 +141,16 @@ def park(connection: sqlite3.Connection, delivery_id: int, reason: str, now: dat
     connection.execute(
         "UPDATE deliveries SET state = 'parked', due_at = NULL, reason = ?, cause = 'unreadable record',"
         " changed_at = ? WHERE id = ? AND state = 'leased'",
-        (reason, stamp(now), delivery_id),
+        (reason, micros(now), delivery_id),
+    )
+
+
+def give_back(connection: sqlite3.Connection, lease: Lease, due_at: datetime) -> None:
+    """A lease that nothing was done with: another delivery holds one of its lines."""
+    connection.execute(
+        "UPDATE deliveries SET state = 'due', due_at = ?, tries = tries - 1"
+        " WHERE id = ? AND state = 'leased'",
+        (micros(due_at), lease.delivery_id),
     )
 
 
@@ -130,14 +167,15 @@ def settle(
     ).fetchone()
     if row is None:
         return
-    at = stamp(now)
+    at = micros(now)
     outdated = row["wanted"] > lease.revision
-    state, due_at = settlement.state, settlement.due_at and stamp(settlement.due_at)
+    state, due_at = settlement.state, micros(settlement.due_at)
     if outdated:
         state, due_at = DeliveryState.DUE, at
     connection.execute(
         "UPDATE deliveries SET state = ?, due_at = ?, reason = ?, cause = ?, changed_at = ?,"
-        " delivered = coalesce(?, delivered), tries = CASE WHEN ? THEN 0 ELSE tries END WHERE id = ?",
+        " delivered = coalesce(?, delivered), tries = CASE WHEN ? THEN 0 ELSE tries END, progress = ?,"
+        " lane = CASE WHEN ? = 'due' THEN max(lane, ?) ELSE lane END WHERE id = ?",
         (
             state,
             due_at,
@@ -146,35 +184,33 @@ def settle(
             at,
             lease.revision if settlement.state is DeliveryState.DELIVERED else None,
             outdated,
+            packed_progress(settlement.account, settlement.progress, settlement.lines),
+            state,
+            Lane.LIVE if outdated else Lane.RETRY,
             lease.delivery_id,
         ),
     )
-    _write_attempt(connection, lease, settlement, stamp(started_at), at)
+    remember(connection, lease, settlement.account, settlement.done)
+    _write_attempt(connection, lease, settlement, micros(started_at), at)
 
 
 def _write_attempt(
-    connection: sqlite3.Connection, lease: Lease, settlement: Settlement, started_at: str, at: str
+    connection: sqlite3.Connection, lease: Lease, settlement: Settlement, started_at: int, at: int
 ) -> None:
     connection.execute(
         "INSERT INTO attempts (delivery_id, revision, started_at, ended_at, outcome, detail)"
         " VALUES (?, ?, ?, ?, ?, ?)",
         (lease.delivery_id, lease.revision, started_at, at, settlement.state, settlement.reason or None),
     )
-    connection.executemany(
-        "INSERT INTO delivery_objects VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (delivery_id, object) DO UPDATE SET type = excluded.type,"
-        " key = excluded.key, crm_id = excluded.crm_id",
-        [(lease.delivery_id, sent.object, sent.type, sent.key, sent.crm_id) for sent in settlement.sent],
-    )
 
 
 def retry(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
     """Parked or waiting deliveries become due now; without ids all that are parked."""
-    at = stamp(now)
+    at = micros(now)
     which = f"id IN ({marks(ids)}) AND state IN ('parked', 'due')" if ids else "state = 'parked'"
     return connection.execute(
-        "UPDATE deliveries SET state = 'due', due_at = ?, owed_at = ?, tries = 0, changed_at = ?"
-        f" WHERE {which} AND wanted > 0",
+        "UPDATE deliveries SET state = 'due', due_at = ?, owed_at = ?, tries = 0, lane = max(lane, 1),"
+        f" changed_at = ? WHERE {which} AND wanted > 0",
         (at, at, at, *ids),
     ).rowcount
 
@@ -183,7 +219,7 @@ def request_run(connection: sqlite3.Connection, kind: str, args: Mapping[str, An
     """One row of work for the daemon."""
     run_id = connection.execute(
         "INSERT INTO runs (kind, args, state, requested_at) VALUES (?, ?, 'requested', ?)",
-        (kind, json.dumps(args), stamp(now)),
+        (kind, json.dumps(args), micros(now)),
     ).lastrowid
     assert run_id is not None  # noqa: S101 -- for the type checker: an INSERT has a row id
     return run_id
@@ -194,7 +230,7 @@ def take_run(connection: sqlite3.Connection, now: datetime) -> Row | None:
     row = connection.execute(
         "UPDATE runs SET state = 'running', started_at = ? WHERE id ="
         " (SELECT min(id) FROM runs WHERE state = 'requested') RETURNING *",
-        (stamp(now),),
+        (micros(now),),
     ).fetchone()
     return None if row is None else run_row(row)
 
@@ -205,13 +241,16 @@ def end_run(
     """What came of a run."""
     connection.execute(
         "UPDATE runs SET state = ?, result = ?, ended_at = ? WHERE id = ?",
-        (state, json.dumps(result), stamp(now), run_id),
+        (state, json.dumps(result), micros(now), run_id),
     )
 
 
 def run_row(row: sqlite3.Row) -> Row:
-    """A run with its JSON read."""
-    run = dict(row)
-    run["args"] = json.loads(run["args"])
+    """A run with its JSON read; its args are None where they are no JSON."""
+    run = row_of(row)
+    try:
+        run["args"] = json.loads(run["args"])
+    except ValueError:
+        run["args"] = None
     run["result"] = json.loads(run["result"]) if run["result"] else None
     return run

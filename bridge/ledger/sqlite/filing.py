@@ -14,7 +14,8 @@ import structlog
 
 from bridge.identity import is_uuid
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.model import Arrival, Filed, Quarantined, stamp
+from bridge.ledger.sqlite.times import micros
+from bridge.model import Arrival, Filed, Quarantined
 
 log = structlog.get_logger("bridge.ledger")
 
@@ -129,9 +130,9 @@ class _Batch:
     def _add_call(self, arrival: Arrival, key: str) -> tuple[int, str]:
         self._next_call += 1
         call = (self._next_call, key)
-        at = stamp(arrival.received_at)
+        at, started_at = micros(arrival.received_at), micros(arrival.started_at)
         self._calls.append(
-            (call[0], arrival.source, key, at, arrival.sn, arrival.started_at, arrival.created_at)
+            (call[0], arrival.source, key, at, arrival.sn, started_at, micros(arrival.created_at))
         )
         if None in (arrival.sn, arrival.started_at, arrival.created_at):
             self._lacking.add(call[0])
@@ -142,7 +143,7 @@ class _Batch:
 
     def _add_receipt(self, arrival: Arrival, call_id: int, key: str) -> Filed:
         self._next_receipt += 1
-        self._receipts.append((self._next_receipt, call_id, arrival.via, stamp(arrival.received_at)))
+        self._receipts.append((self._next_receipt, call_id, arrival.via, micros(arrival.received_at)))
         self._bodies.append(arrival.payload)
         return Filed(call_id, key)
 
@@ -226,7 +227,7 @@ class _Batch:
             "SELECT id, key FROM calls WHERE source = ?1 AND sn = ?2 AND CASE"
             " WHEN started_at IS NOT NULL AND ?3 IS NOT NULL THEN started_at = ?3"
             f" ELSE created_at = ?4 END AND {condition}",
-            (arrival.source, arrival.sn, arrival.started_at, arrival.created_at),
+            (arrival.source, arrival.sn, micros(arrival.started_at), micros(arrival.created_at)),
         )
         return [(row[0], row[1]) for row in rows]
 
@@ -250,7 +251,7 @@ class _Batch:
         self._connection.execute(
             "UPDATE calls SET sn = coalesce(sn, ?), started_at = coalesce(started_at, ?),"
             " created_at = coalesce(created_at, ?) WHERE id = ?",
-            (arrival.sn, arrival.started_at, arrival.created_at, call_id),
+            (arrival.sn, micros(arrival.started_at), micros(arrival.created_at), call_id),
         )
 
 
@@ -265,7 +266,7 @@ def quarantine(
     digest = blake2b(arrival.payload, digest_size=16).digest()
     garbage = trouble is Quarantined.NOT_AN_OBJECT
     body = arrival.payload[:LONGEST_GARBAGE] if garbage else arrival.payload
-    at = stamp(arrival.received_at)
+    at = micros(arrival.received_at)
     known = connection.execute(
         "UPDATE quarantine SET arrivals = arrivals + 1, last_at = ?,"
         " state = CASE state WHEN 'dropped' THEN 'dropped' ELSE 'waiting' END"

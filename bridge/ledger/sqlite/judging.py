@@ -12,18 +12,18 @@ from bridge.body import dump_object, parse_object
 from bridge.ledger import Destinations
 from bridge.ledger.sqlite.filing import quarantine
 from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model import (
     Arrival,
     DeliveryState,
     Judgment,
     Known,
+    Lane,
     Pending,
     Quarantined,
     Verdict,
     Via,
     digests,
-    moment,
-    stamp,
 )
 
 # A merged state says in its first bytes which dictionary it needs.
@@ -62,7 +62,7 @@ def _pending(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Ro
         key=row["key"],
         source=row["source"],
         via=Via(row["via"]),
-        received_at=moment(row["received_at"]),
+        received_at=moment_of(row["received_at"]),
         payload=payloads.unpack(row["codec"], row["body"]),
         known=_known(connection, payloads, row) if row["revision"] and not repeats else None,
         repeats=repeats,
@@ -71,7 +71,7 @@ def _pending(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Ro
 
 def _known(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row) -> Known:
     values = state_of(payloads, row)
-    newest = None if row["updated_at"] is None else int(moment(row["updated_at"]).timestamp())
+    newest = None if row["updated_at"] is None else int(moment_of(row["updated_at"]).timestamp())
     stamps: dict[str, int | None] = dict.fromkeys(values, newest)
     if row["stamps"]:
         stamps.update(json.loads(row["stamps"]))
@@ -149,14 +149,16 @@ UPDATE calls SET revision = 1, state_receipt = json_extract(j.value, '$[1]'),
 FROM json_each(?) j WHERE calls.id = json_extract(j.value, '$[0]')
 """
 _NEW_DELIVERIES = """
-INSERT INTO deliveries (call_id, destination, state, wanted, owed_at, due_at, reason, changed_at)
+INSERT INTO deliveries
+    (call_id, destination, state, wanted, owed_at, due_at, reason, lane, called_at, changed_at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), 1,
-       ?2, json_extract(value, '$[3]'), json_extract(value, '$[4]'), ?2
+       ?2, json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+       json_extract(value, '$[6]'), ?2
 FROM json_each(?1)
 WHERE true
 ON CONFLICT (call_id, destination) DO UPDATE SET state = excluded.state, wanted = 1,
     owed_at = excluded.owed_at, due_at = excluded.due_at, reason = excluded.reason, cause = NULL,
-    tries = 0, changed_at = excluded.changed_at
+    tries = 0, lane = excluded.lane, called_at = excluded.called_at, changed_at = excluded.changed_at
 """
 
 
@@ -166,7 +168,7 @@ def write_news(
     """Calls whose first record is all that is known of them: a statement a table."""
     if not news:
         return
-    receipts, calls, deliveries = [], [], []
+    receipts, calls, deliveries, at = [], [], [], micros(now)
     for judgment in news:
         columns, known = judgment.columns, judgment.known
         receipts.append((judgment.receipt_id, judgment.stamp, " ".join(judgment.flags) or None))
@@ -184,20 +186,31 @@ def write_news(
                 columns.from_type,
                 columns.task,
                 columns.sn,
-                columns.created_at,
-                columns.started_at,
+                micros(columns.created_at),
+                micros(columns.started_at),
             )
         )
         for destination in destinations.get(judgment.source, ()):
             rule = judgment.skip.get(destination)
             state = DeliveryState.DUE if rule is None else DeliveryState.SKIPPED
+            due_at = at if rule is None else None
             deliveries.append(
-                (judgment.call_id, destination, state, stamp(now) if rule is None else None, rule)
+                (judgment.call_id, destination, state, due_at, rule, lane_of(judgment), called_at(judgment))
             )
     connection.execute(_NEW_RECEIPTS, (_rows(receipts),))
     connection.execute(_NEW_CALLS, (_rows(calls),))
     if deliveries:
-        connection.execute(_NEW_DELIVERIES, (_rows(deliveries), stamp(now)))
+        connection.execute(_NEW_DELIVERIES, (_rows(deliveries), at))
+
+
+def lane_of(judgment: Judgment) -> Lane:
+    """A callback tells of a call that has just been; the list fills gaps."""
+    return Lane.LIVE if judgment.known.via is Via.CALLBACK else Lane.BACKFILL
+
+
+def called_at(judgment: Judgment) -> int | None:
+    """The call's own time."""
+    return micros(judgment.columns.started_at or judgment.columns.created_at)
 
 
 def _rows(rows: Sequence[object]) -> str:
@@ -245,8 +258,8 @@ WHERE id = ?
 """
 
 
-def _updated_at(known: Known) -> str | None:
-    return None if known.stamp is None else stamp(datetime.fromtimestamp(known.stamp, UTC))
+def _updated_at(known: Known) -> int | None:
+    return None if known.stamp is None else micros(datetime.fromtimestamp(known.stamp, UTC))
 
 
 def _stamps(known: Known) -> str | None:
@@ -282,8 +295,8 @@ def _write_state(connection: sqlite3.Connection, payloads: Payloads, judgment: J
             columns.phone,
             columns.name,
             columns.grade,
-            columns.created_at,
-            columns.started_at,
+            micros(columns.created_at),
+            micros(columns.started_at),
             columns.talk_seconds,
             columns.from_type,
             columns.task,
@@ -297,16 +310,17 @@ def _write_state(connection: sqlite3.Connection, payloads: Payloads, judgment: J
 def owe(connection: sqlite3.Connection, judgment: Judgment, destination: str, now: datetime) -> None:
     """A revision makes the call's delivery due; one that is leased hears of it when it settles."""
     rule = judgment.skip.get(destination)
-    at = stamp(now)
+    at = micros(now)
     state = DeliveryState.DUE if rule is None else DeliveryState.SKIPPED
     connection.execute(
-        "INSERT INTO deliveries (call_id, destination, state, wanted, owed_at, due_at, reason, changed_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO deliveries (call_id, destination, state, wanted, owed_at, due_at, reason, lane,"
+        " called_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (call_id, destination) DO UPDATE SET wanted = excluded.wanted,"
         " owed_at = excluded.owed_at, state = CASE state WHEN 'leased' THEN 'leased' ELSE excluded.state END,"
         " due_at = CASE state WHEN 'leased' THEN due_at ELSE excluded.due_at END,"
         " reason = CASE state WHEN 'leased' THEN reason ELSE excluded.reason END,"
-        " cause = NULL, tries = 0, changed_at = excluded.changed_at",
+        " cause = NULL, tries = 0, lane = excluded.lane, called_at = coalesce(excluded.called_at, called_at),"
+        " changed_at = excluded.changed_at",
         (
             judgment.call_id,
             destination,
@@ -315,6 +329,8 @@ def owe(connection: sqlite3.Connection, judgment: Judgment, destination: str, no
             at,
             at if rule is None else None,
             rule,
+            lane_of(judgment),
+            called_at(judgment),
             at,
         ),
     )
@@ -329,7 +345,7 @@ def set_aside(
     now: datetime,
 ) -> None:
     """A record that cannot be judged: quarantined; a call of which nothing else is known is parked."""
-    at = stamp(now)
+    at = micros(now)
     connection.execute(
         "UPDATE receipts SET verdict = ?, flags = 'unreadable' WHERE id = ?",
         (Verdict.QUARANTINED, pending.receipt_id),

@@ -1,23 +1,38 @@
 """Keeping the file in shape: retention, space, copies, dictionaries; and the way out of quarantine."""
 
+import itertools
 import os
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bridge.errors import LedgerUnusable
+from bridge.errors import LedgerBusy, LedgerUnusable
 from bridge.ledger import Row
+from bridge.ledger.sqlite import checking
 from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.model import Arrival, Filed, stamp
+from bridge.ledger.sqlite.times import micros, row_of
+from bridge.model import Arrival, Filed
 
 # A step of a long job takes the writer for a few milliseconds, then callbacks have their turn.
 PRUNED_AT_ONCE = 500
-COPIED_PAGES = 64
+COPIED_PAGES = 16
 FREED_PAGES = 64
+# After each step of a copy the writer is others' for so many times as long…
+RESTED_STEPS = 3
+# …and after so many (4 MiB) the copy waits until the disk has them.
+SYNCED_STEPS = 16
+SYNC_ASKED_EVERY = 0.002
+CHECK_ASKED_EVERY = 0.2
+STOPPED = "callbridge stops, and the copy was not done yet: ask for it again"
 
 SAMPLES = 2000
 
@@ -61,7 +76,7 @@ def prune_step(
     ).fetchall()
     if not ids:
         return None, 0
-    old = [row[0] for row in ids if row[1] is not None and row[1] < stamp(before)]
+    old = [row[0] for row in ids if row[1] is not None and row[1] < micros(before)]
     ends = len(ids) < PRUNED_AT_ONCE or (kind.in_order and len(old) < len(ids))
     further = None if ends else ids[-1][0]
     if not old:
@@ -71,13 +86,13 @@ def prune_step(
     if kind.table == "receipts":
         connection.execute(
             f"DELETE FROM payloads WHERE receipt_id IN (SELECT id FROM receipts WHERE {where})",
-            (*span, stamp(before)),
+            (*span, micros(before)),
         )
     if name == "history":
         removed = connection.execute("SELECT changes()").fetchone()[0]
     else:
         removed = connection.execute(
-            f"DELETE FROM {kind.table} WHERE {where}", (*span, stamp(before))
+            f"DELETE FROM {kind.table} WHERE {where}", (*span, micros(before))
         ).rowcount
     return further, removed
 
@@ -90,38 +105,73 @@ def free_step(connection: sqlite3.Connection) -> int:
 
 
 # -- copies ---------------------------------------------------------------------------
-def copy_to(connection: sqlite3.Connection, target: Path, breathe: Callable[[], None]) -> None:
+def copy_to(
+    target: Path, go_on: Callable[[], bool], connection: sqlite3.Connection, breathe: Callable[[float], None]
+) -> None:
     """A consistent copy, made page by page on the connection that writes.
 
     What that connection commits between two steps goes into the copy as well, so the copy
-    never starts over, and no reader holds the write-ahead log.
+    does not start over, and no reader holds the write-ahead log. (It does start over where
+    another process adds a row, which only an operator's command does.) It goes to the disk bit
+    by bit: one fsync of it all would hold up every commit that comes meanwhile.
+
+    Raises:
+        LedgerBusy: it shall not go on.
     """
-    copy = sqlite3.connect(target)
-    try:
+    steps, ended = itertools.count(1), time.monotonic()
+    with (
+        closing(sqlite3.connect(target)) as copy,
+        target.open("rb") as file,
+        ThreadPoolExecutor(1, "ledger-copy") as aside,
+    ):
+
+        def rest(*_: int) -> None:
+            nonlocal ended
+            if not go_on():
+                raise LedgerBusy(STOPPED)
+            breathe(RESTED_STEPS * (time.monotonic() - ended))
+            if next(steps) % SYNCED_STEPS == 0:
+                synced = aside.submit(os.fdatasync, file.fileno())
+                while not synced.done():
+                    breathe(SYNC_ASKED_EVERY)
+                synced.result()
+            ended = time.monotonic()
+
         copy.execute("PRAGMA journal_mode = OFF")
         copy.execute("PRAGMA synchronous = OFF")
-        connection.backup(copy, pages=COPIED_PAGES, progress=lambda *_: breathe())
-    finally:
-        copy.close()
+        connection.backup(copy, pages=COPIED_PAGES, progress=rest)
 
 
-def check_copy(path: Path) -> int:
-    """Open a copy and read it through; how many calls it holds.
+def check_copy(path: Path, go_on: Callable[[], bool]) -> int:
+    """Open a copy and read it through, in another process; how many calls it holds.
 
     Raises:
         LedgerUnusable: it is damaged.
+        LedgerBusy: it shall not go on.
     """
-    copy = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+    command = [sys.executable, "-I", checking.__file__, str(path.absolute())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as other:  # noqa: S603
+        while True:
+            try:
+                calls, problem = other.communicate(timeout=CHECK_ASKED_EVERY)
+            except subprocess.TimeoutExpired:
+                if not go_on():
+                    other.kill()
+                    raise LedgerBusy(STOPPED) from None
+            else:
+                break
+    if other.returncode:
+        raise LedgerUnusable(f"the copy at {path} is damaged: {problem.strip() or 'it could not be checked'}")
+    return int(calls)
+
+
+def keep_name(path: Path) -> None:
+    """Put a file's name on the disk, where its content is already."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        problems = [row[0] for row in copy.execute("PRAGMA quick_check")]
-        if problems != ["ok"]:
-            raise LedgerUnusable(f"the copy at {path} is damaged: {problems[0]}")
-        calls: int = copy.execute("SELECT count(*) FROM calls").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        raise LedgerUnusable(f"the copy at {path} cannot be read: {error}") from error
+        os.fsync(folder)
     finally:
-        copy.close()
-    return calls
+        os.close(folder)
 
 
 # -- space ----------------------------------------------------------------------------
@@ -160,7 +210,7 @@ def add_dictionary(connection: sqlite3.Connection, body: bytes, now: datetime) -
     connection.execute(
         "INSERT INTO dictionaries (trained, created_at, calls, body)"
         " SELECT 1, ?, coalesce(max(id), 0), ? FROM calls",
-        (stamp(now), body),
+        (micros(now), body),
     )
 
 
@@ -173,7 +223,7 @@ def list_quarantine(connection: sqlite3.Connection, state: str | None, limit: in
     condition, values = ("WHERE state = ?", [state]) if state else ("", [])
     order = "ORDER BY last_at DESC, id DESC LIMIT ?"
     rows = connection.execute(f"{_ENTRY} {condition} {order}", (*values, limit))
-    return [dict(row) for row in rows]
+    return [row_of(row) for row in rows]
 
 
 def show_quarantine(connection: sqlite3.Connection, payloads: Payloads, entry: int) -> Row | None:
@@ -182,7 +232,7 @@ def show_quarantine(connection: sqlite3.Connection, payloads: Payloads, entry: i
     if row is None:
         return None
     codec, body = connection.execute("SELECT codec, body FROM quarantine WHERE id = ?", (entry,)).fetchone()
-    return dict(row) | {"body": payloads.unpack(codec, body)}
+    return row_of(row) | {"body": payloads.unpack(codec, body)}
 
 
 def refile(connection: sqlite3.Connection, payloads: Payloads, entry: int, arrival: Arrival) -> Filed:

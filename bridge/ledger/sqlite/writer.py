@@ -7,6 +7,7 @@ that a failing one takes nothing else with it.
 
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -19,7 +20,7 @@ from bridge.errors import LedgerBusy
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
 
-LongWork = Callable[[sqlite3.Connection, Callable[[], None]], None]
+LongWork = Callable[[sqlite3.Connection, Callable[[float], None]], None]
 
 LARGEST_GROUP = 256
 
@@ -57,7 +58,8 @@ class Writer:
     def submit_long(self, work: LongWork) -> Future[None]:
         """Queue work that takes long and needs the connection outside a transaction.
 
-        It is handed a function to call between its steps, which commits what waits.
+        It is handed a function to call between its steps, which for so many seconds commits
+        what comes.
         """
         future: Future[None] = Future()
         if self._closed:
@@ -93,10 +95,17 @@ class Writer:
         else:
             future.set_result(None)
 
-    def _breathe(self) -> None:
-        """Commit what came meanwhile, without waiting for more."""
-        if group := self._gather([]):
-            commit_group(self._connection, group)
+    def _breathe(self, seconds: float) -> None:
+        """Commit what came meanwhile, and what comes within so many seconds."""
+        until = time.monotonic() + seconds
+        group = self._gather([])
+        while True:
+            if group:
+                commit_group(self._connection, group)
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            group = self._gather([], wait=left)
 
     def _next_group(self) -> list[Item]:
         first = self._held.popleft() if self._held else self._queue.get()
@@ -104,11 +113,11 @@ class Writer:
             return []
         return [first] if isinstance(first[0], _Long) else self._gather([first])
 
-    def _gather(self, group: list[Item]) -> list[Item]:
-        """What waits, up to work that goes alone or the end: those are held for their turn."""
+    def _gather(self, group: list[Item], wait: float = 0.0) -> list[Item]:
+        """What waits or comes soon, up to work that goes alone or the end: those are held for their turn."""
         while len(group) < LARGEST_GROUP:
             try:
-                item = self._queue.get_nowait()
+                item = self._queue.get(block=wait > 0 and not group, timeout=wait)
             except Empty:
                 break
             if item is None or isinstance(item[0], _Long):

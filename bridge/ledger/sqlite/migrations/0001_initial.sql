@@ -1,4 +1,5 @@
--- Times are UTC text, 2025-04-14T02:19:21.000Z, so that they sort and read as they are.
+-- Columns that end in _at are microseconds since the epoch, UTC, in whole milliseconds; to read them:
+-- datetime(received_at / 1e6, 'unixepoch').
 
 -- One call, with its newest known state.
 CREATE TABLE calls (
@@ -6,11 +7,11 @@ CREATE TABLE calls (
     source TEXT NOT NULL,
     key TEXT NOT NULL,                  -- its first name; never changes
     revision INTEGER NOT NULL,          -- 0: acknowledged, its first record not judged yet
-    first_seen_at TEXT NOT NULL,
+    first_seen_at INTEGER NOT NULL,
     nameless INTEGER,                   -- 1: known by sn and time only, until a name comes
-    created_at TEXT,
-    started_at TEXT,
-    updated_at TEXT,                    -- the newest believed one
+    created_at INTEGER,
+    started_at INTEGER,
+    updated_at INTEGER,                 -- the newest believed one
     sn TEXT,
     phone TEXT,                         -- E.164 where it is a number, else as it came
     name TEXT,
@@ -23,7 +24,7 @@ CREATE TABLE calls (
     state BLOB,                         -- …or the state itself, merged from several
     stamps TEXT                         -- fields whose newest carrier is older than updated_at
 ) STRICT;
-CREATE INDEX calls_created ON calls (source, created_at);
+CREATE INDEX calls_created ON calls (source, coalesce(created_at, first_seen_at));
 CREATE INDEX calls_phone ON calls (phone) WHERE phone IS NOT NULL;
 CREATE INDEX calls_sn ON calls (sn) WHERE sn IS NOT NULL;
 CREATE INDEX calls_nameless ON calls (id) WHERE nameless = 1;
@@ -40,7 +41,7 @@ CREATE TABLE receipts (
     id INTEGER PRIMARY KEY,
     call_id INTEGER NOT NULL,
     via TEXT NOT NULL,
-    received_at TEXT NOT NULL,
+    received_at INTEGER NOT NULL,
     verdict TEXT,                       -- NULL: acknowledged, waits for its verdict
     revision INTEGER,                   -- the revision that it made
     stamp INTEGER,                      -- the record's updated_at, epoch seconds
@@ -61,7 +62,7 @@ CREATE TABLE payloads (
 CREATE TABLE dictionaries (
     id INTEGER PRIMARY KEY,
     trained INTEGER NOT NULL,           -- 0: came with the package
-    created_at TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
     calls INTEGER NOT NULL,             -- how many the ledger had then
     body BLOB NOT NULL
 ) STRICT;
@@ -76,18 +77,20 @@ CREATE TABLE quarantine (
     state TEXT NOT NULL,                -- waiting, released, dropped
     digest BLOB NOT NULL,
     arrivals INTEGER NOT NULL,
-    received_at TEXT NOT NULL,
-    last_at TEXT NOT NULL,
+    received_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
     codec INTEGER NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX quarantine_body ON quarantine (source, digest);
 CREATE INDEX quarantine_garbage ON quarantine (id) WHERE reason = 'not_an_object';
+CREATE INDEX quarantine_waiting ON quarantine (source, reason) WHERE state = 'waiting';
+CREATE INDEX quarantine_last ON quarantine (state, last_at);
 
 CREATE TABLE destinations (
     name TEXT PRIMARY KEY,
-    first_started_at TEXT NOT NULL,
-    since TEXT                          -- calls older than this were there before it
+    first_started_at INTEGER NOT NULL,
+    since_at INTEGER                    -- calls older than this were there before it
 ) STRICT;
 
 -- Which source's calls went where when the daemon last started.
@@ -105,23 +108,26 @@ CREATE TABLE deliveries (
     state TEXT NOT NULL,                -- due, leased, delivered, skipped, parked
     wanted INTEGER NOT NULL,            -- the revision that the CRM should have
     delivered INTEGER,                  -- the revision that it has
-    owed_at TEXT,                       -- since when this revision is wanted there
-    due_at TEXT,
+    owed_at INTEGER,                    -- since when this revision is wanted there
+    due_at INTEGER,
     tries INTEGER NOT NULL DEFAULT 0,   -- since this revision became due
     reason TEXT,                        -- the rule that skipped it, or what went wrong
     cause TEXT,                         -- groups like failures
-    changed_at TEXT NOT NULL
+    lane INTEGER NOT NULL DEFAULT 0,    -- 0 live, 1 retry, 2 backfill
+    called_at INTEGER,                  -- the call's own time: in a lane the oldest goes first
+    progress BLOB,                      -- how far it is, while it is neither begun nor done
+    changed_at INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX deliveries_call ON deliveries (call_id, destination);
-CREATE INDEX deliveries_due ON deliveries (due_at) WHERE state = 'due';
+CREATE INDEX deliveries_due ON deliveries (destination, lane, called_at, due_at) WHERE state = 'due';
 CREATE INDEX deliveries_open ON deliveries (state) WHERE state <> 'delivered';
 
 CREATE TABLE attempts (
     id INTEGER PRIMARY KEY,
     delivery_id INTEGER NOT NULL,
     revision INTEGER NOT NULL,
-    started_at TEXT NOT NULL,
-    ended_at TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at INTEGER NOT NULL,
     outcome TEXT NOT NULL,              -- the delivery's state after it
     detail TEXT
 ) STRICT;
@@ -131,10 +137,29 @@ CREATE INDEX attempts_delivery ON attempts (delivery_id);
 CREATE TABLE delivery_objects (
     delivery_id INTEGER NOT NULL,
     object TEXT NOT NULL,
+    type TEXT,                          -- NULL: the mapping's name for it
+    key TEXT,                           -- NULL: the call's own
+    crm_id TEXT NOT NULL,
+    digest BLOB,                        -- of what was last sent; NULL: see crm_objects
+    memory BLOB,                        -- its links, and who wrote which field
+    PRIMARY KEY (delivery_id, object)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE accounts (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    token TEXT                          -- what its last token exchange gave
+) STRICT;
+
+-- Objects that many calls feed, as they were last left.
+CREATE TABLE crm_objects (
+    account_id INTEGER NOT NULL,
     type TEXT NOT NULL,
     key TEXT NOT NULL,
     crm_id TEXT NOT NULL,
-    PRIMARY KEY (delivery_id, object)
+    digest BLOB NOT NULL,
+    memory BLOB,
+    PRIMARY KEY (account_id, type, key)
 ) STRICT, WITHOUT ROWID;
 
 -- Written to learn whether a commit succeeds.
@@ -149,9 +174,9 @@ CREATE TABLE runs (
     kind TEXT NOT NULL,
     args TEXT NOT NULL,
     state TEXT NOT NULL,                -- requested, running, done, failed
-    requested_at TEXT NOT NULL,
-    started_at TEXT,
-    ended_at TEXT,
+    requested_at INTEGER NOT NULL,
+    started_at INTEGER,
+    ended_at INTEGER,
     result TEXT
 ) STRICT;
 CREATE INDEX runs_open ON runs (state) WHERE state IN ('requested', 'running');

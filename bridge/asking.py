@@ -1,0 +1,179 @@
+"""What a way asks of a CRM, and its look-ups: an object found by its key, or read by its id."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from bridge.connector import ObjectType
+from bridge.connector.compiling import Answer, Condition, Values
+from bridge.connector.request import Find, Link, Read, Request, Step
+from bridge.errors import Gone, Permanent
+from bridge.expression import ExpressionError, as_text
+from bridge.memory import Progress, Remembered
+from bridge.plan import PlannedObject
+from bridge.policies import Present, looks
+
+T = TypeVar("T")
+
+
+class Memory(Protocol):
+    """What a delivery knows of earlier requests, and where it notes its own."""
+
+    def recall(self, planned: PlannedObject) -> Remembered | None:
+        """The object as it was last left."""
+
+    def progress(self, name: str) -> Progress:
+        """How far this delivery came with an object of its plan."""
+
+    def note(self, name: str, progress: Progress, *, durable: bool) -> None:
+        """How far it is now; `durable`: on disk before this returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request that a way waits for."""
+
+    of: Step | Find | Read | Link
+    names: Values
+    what: str
+
+    @property
+    def request(self) -> Request:
+        """The request, alone."""
+        assert self.of.request is not None  # noqa: S101 -- an inline link is never asked for
+        return self.of.request
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What was answered; of an item of a batch, with its part already taken out."""
+
+    answer: Answer
+    id: str | None = None
+    hits: Sequence[Any] | None = None
+    fields: Present | None = None
+
+
+Asking = Generator[Ask, Reply, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all ways of one delivery have in common; `event` is its call's place among calls."""
+
+    memory: Memory
+    event: str
+    clock: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An object that the CRM has, with its fields as far as they were told."""
+
+    id: str
+    present: Present
+
+
+class Looking:
+    """Looks one object up. What an answer does not say is never taken for "not there", or for "empty"."""
+
+    def __init__(self, kind: ObjectType, planned: PlannedObject) -> None:
+        self._kind = kind
+        self._names = {"key": dict(planned.key), "fields": list(planned.fields)}
+        self._what = f"object {planned.name}"
+        self.reads_fields = looks(planned) or kind.whole
+        """Whether the CRM's present fields decide about what is sent."""
+
+    def find(self) -> Asking[Found | None]:
+        """By its key, one way after the other."""
+        for find in self._kind.find:
+            found = yield from self._find_by(find)
+            if found is not None:
+                return found
+        return None
+
+    def read(self, crm_id: str | None) -> Asking[Found | None]:
+        """By its id; where that cannot be, by its key."""
+        read = self._kind.read
+        if read is None:
+            return (yield from self.find())
+        try:
+            reply = yield Ask(read, {**self._names, "id": crm_id}, f"{self._what}, read")
+        except Gone:
+            return None
+        told = crm_id if read.id is None else as_text(read.id.of_answer(reply.answer))
+        fields = read.fields.of_answer(reply.answer) if reply.fields is None else reply.fields
+        return Found(told or crm_id or "", self._fields(fields, "read", read.fields.text))
+
+    def _find_by(self, find: Find) -> Asking[Found | None]:
+        try:
+            reply = yield Ask(find, self._names, f"{self._what}, find")
+        except Gone:
+            return None
+        hits = [hit for hit in self._hits(find, reply) if self._counts(find.where, hit)]
+        if not hits:
+            return None
+        hit = choose_hit(find, hits, self._what)
+        crm_id = find.id.of(hit, {"hit": hit})
+        if crm_id in (None, ""):
+            raise Permanent(f"{self._what}, find: a hit carries no id at {find.id.text!r}")
+        fields = find.fields.of(hit, {"hit": hit})
+        return Found(as_text(crm_id), self._fields(fields, "find", find.fields.text))
+
+    def _hits(self, find: Find, reply: Reply) -> list[Any]:
+        if reply.hits is not None:
+            return list(reply.hits)
+        hits = find.hits.of_answer(reply.answer)
+        if isinstance(hits, Mapping):
+            return [hits] if hits else []
+        if isinstance(hits, list):
+            return hits
+        if hits is None and (reply.answer.empty or find.hits.is_null(reply.answer)):
+            return []
+        raise Permanent(
+            f"{self._what}, find: the answer carries no list at {find.hits.text!r}, so nobody knows whether"
+            ' it is there. Correct hits, or write it so that none is an empty list: "{{ body.items or [] }}"',
+            cause=f"{self._what}, find: no list in the answer",
+        )
+
+    def _counts(self, where: Condition | None, hit: Any) -> bool:
+        if where is None:
+            return True
+        try:
+            return where.decides({"hit": hit, "key": self._names["key"]})
+        except ExpressionError as error:
+            raise Permanent(f"{self._what}, find: where cannot be decided: {error}") from error
+
+    def _fields(self, fields: Any, way: str, place: str) -> Present:
+        if isinstance(fields, Mapping):
+            return fields
+        if self.reads_fields:
+            raise Permanent(
+                f"{self._what}, {way}: the answer carries no fields at {place!r}, and without them nobody"
+                " knows what a person wrote there. Correct the connector",
+                cause=f"{self._what}, {way}: no fields in the answer",
+            )
+        return {}
+
+
+def choose_hit(find: Find, hits: Sequence[Any], what: str) -> Any:
+    """Which of several hits is the object."""
+    if len(hits) == 1 or find.section.several == "first":
+        return hits[0]
+    if find.section.several == "park" or find.by is None:
+        raise Permanent(
+            f"{what}, find: the CRM has {len(hits)} with this key. Merge them, then retry",
+            cause=f"{what}: several in the CRM with one key",
+        )
+    placed = [(by, hit) for hit in hits if (by := find.by.of(hit, {"hit": hit})) not in (None, "")]
+    if not placed:
+        return hits[0]
+    ordered = sorted(placed, key=lambda pair: _order(pair[0]))
+    return ordered[0 if find.section.several == "oldest" else -1][1]
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    if isinstance(value, int | float):
+        return 0, float(value), ""
+    return 1, 0.0, as_text(value)

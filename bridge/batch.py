@@ -1,0 +1,178 @@
+"""Many requests of one kind as one: written, sent, and the answer taken apart item by item."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bridge.connector.compiling import Answer, Pick, Values
+from bridge.connector.request import Batch, Find, Link, Read, Step
+from bridge.crm import Crm
+from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
+from bridge.expression import ExpressionError, as_text
+from bridge.way import Ask, Reply
+
+Result = Reply | DeliveryError
+"""What one item came to, as if it had been asked alone."""
+
+Send = Callable[..., Answer]
+
+
+def batch_of(ask: Ask) -> Batch | None:
+    """How an ask goes together with others of its kind, where it can."""
+    return ask.of.batch
+
+
+def ask_together(crm: Crm, asks: Sequence[Ask], send: Send | None = None) -> list[Result]:
+    """Ask at most `batch.max` of one kind as one request; a result for each, in their order.
+
+    A batch that is refused as a whole is halved until the bad item stands alone, so that it
+    spoils nothing for the rest; that one is asked by its own request. `send` is `Crm.ask`, or what stands before it.
+    """
+    batch = asks[0].of.batch
+    assert batch is not None  # noqa: S101 -- the caller has looked
+    try:
+        items = [
+            batch.item.fill({**crm.common(), **ask.names, "index": place}) for place, ask in enumerate(asks)
+        ]
+    except ExpressionError:
+        return _halved(crm, asks, send)
+    what = f"{asks[0].what} (batch of {len(asks)})"
+    # Of what is read, the fields that any of them wants.
+    fields = list(dict.fromkeys(name for ask in asks for name in ask.names.get("fields", ())))
+    try:
+        answer = (send or crm.ask)(batch.request, {"items": items, "fields": fields}, what)
+    except (Permanent, Duplicate):
+        return _halved(crm, asks, send)
+    except DeliveryError as error:
+        return [error] * len(asks)
+    if batch.complete is not None and not batch.complete.holds(answer.names):
+        return _halved(crm, asks, send)
+    return _taken_apart(crm, batch, asks, items, answer)
+
+
+def _halved(crm: Crm, asks: Sequence[Ask], send: Send | None) -> list[Result]:
+    if len(asks) == 1:
+        try:
+            return [Reply((send or crm.ask)(asks[0].request, asks[0].names, asks[0].what))]
+        except DeliveryError as error:
+            return [error]
+    half = len(asks) // 2
+    return [*ask_together(crm, asks[:half], send), *ask_together(crm, asks[half:], send)]
+
+
+def _taken_apart(
+    crm: Crm, batch: Batch, asks: Sequence[Ask], items: Sequence[Any], answer: Answer
+) -> list[Result]:
+    listed = batch.results.of_answer(answer)
+    results = listed if isinstance(listed, list) else []
+    if batch.match is None:
+        found, bad = _by_order(results, items), {}
+    else:
+        pairs = _Pairs(batch.match, items, {"settings": crm.common()["settings"]})
+        found, bad = pairs.results(results), pairs.failures(batch, answer)
+    taken = _Taken(crm, batch, answer)
+    return [
+        taken.item(ask, found.get(place, []), bad.get(place), f"{ask.what} (item {place + 1} of {len(asks)})")
+        for place, ask in enumerate(asks)
+    ]
+
+
+def _by_order(results: Sequence[Any], items: Sequence[Any]) -> dict[int, list[Any]]:
+    # A list of another length cannot be told apart by its order.
+    if len(results) != len(items):
+        return {}
+    return {place: [result] for place, result in enumerate(results)}
+
+
+class _Pairs:
+    """Which item a result belongs to: both sides of `match` tell the same, or lists that share something."""
+
+    def __init__(self, match: tuple[Pick, Pick], items: Sequence[Any], common: Values) -> None:
+        self._theirs = match[1]
+        self._common = common
+        self._places: dict[str, list[int]] = {}
+        for place, item in enumerate(items):
+            told = match[0].of(item, {**common, "item": item, "result": None})
+            for each in dict.fromkeys(map(as_text, _several(told))):
+                self._places.setdefault(each, []).append(place)
+
+    def results(self, results: Sequence[Any]) -> dict[int, list[Any]]:
+        """The results of each item."""
+        found: dict[int, list[Any]] = {}
+        for result in results:
+            for place in self._of(self._theirs, result):
+                found.setdefault(place, []).append(result)
+        return found
+
+    def failures(self, batch: Batch, answer: Answer) -> dict[int, Any]:
+        """What the list of failed items says of each."""
+        listed = batch.errors.of_answer(answer) if batch.errors is not None else None
+        if not isinstance(listed, list) or batch.error_match is None:
+            return {}
+        return {place: failure for failure in listed for place in self._of(batch.error_match, failure)}
+
+    def _of(self, pick: Pick, result: Any) -> list[int]:
+        told = pick.of(result, {**self._common, "item": None, "result": result})
+        places = (place for each in _several(told) for place in self._places.get(as_text(each), ()))
+        return list(dict.fromkeys(places))
+
+
+def _several(told: Any) -> list[Any]:
+    """What was told, without nothing: null is equal to no other null."""
+    return [each for each in (told if isinstance(told, list) else [told]) if each not in (None, "")]
+
+
+class _Taken:
+    """A batch's answer, being taken apart."""
+
+    def __init__(self, crm: Crm, batch: Batch, answer: Answer) -> None:
+        self._crm = crm
+        self._batch = batch
+        self._answer = answer
+
+    def item(self, ask: Ask, results: Sequence[Any], failure: Any, what: str) -> Result:
+        """What one item came to."""
+        try:
+            if failure is not None:
+                self._crm.judge_item(ask.request, self._answer, failure, what)
+                told = json.dumps(failure, ensure_ascii=False)[:300]
+                return Permanent(self._crm.masked(f"{what}: refused: {told}"))
+            if isinstance(ask.of, Find):
+                return Reply(self._answer, hits=_hits(results))
+            if not results:
+                return self._silent(ask.of, what)
+            if isinstance(ask.of, Read):
+                return Reply(self._answer, fields=_fields(ask.of, results[0]))
+            self._crm.judge_item(ask.request, self._answer, results[0], what)
+        except DeliveryError as error:
+            return error
+        return self._reply(results[0])
+
+    def _silent(self, of: Step | Find | Read | Link, what: str) -> DeliveryError:
+        """The answer says nothing of an item."""
+        if isinstance(of, Read):
+            return Gone(f"{what}: the CRM no longer has it")
+        kind = Transient if self._batch.request.idempotent else InDoubt
+        return kind(
+            f"{what}: the answer says nothing of it", cause="a batch's answer says nothing of an item"
+        )
+
+    def _reply(self, result: Any) -> Reply:
+        answer = Answer(self._answer.status, self._answer.headers, "", result)
+        if self._batch.id is None:
+            return Reply(answer)
+        told = self._batch.id.of(result, {**answer.names, "result": result, "item": None})
+        return Reply(answer, id=None if told in (None, "") else as_text(told))
+
+
+def _hits(results: Sequence[Any]) -> list[Any]:
+    """Hits of one key: a result is a hit, or a list of them, or null for none."""
+    hits: list[Any] = []
+    for result in results:
+        hits += result if isinstance(result, list) else [] if result is None else [result]
+    return hits
+
+
+def _fields(read: Read, result: Any) -> Mapping[str, Any]:
+    fields = read.fields.of(result, {"body": result})
+    return fields if isinstance(fields, Mapping) else {}

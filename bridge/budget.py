@@ -1,0 +1,260 @@
+"""What one CRM account allows: rates, requests at once, a day's quota, and a breaker for when it is down.
+
+One budget is shared by all workers and destinations of an account. Rates are kept as
+sliding windows, as CRMs count them, learned down from refusals and up again with time.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from bridge.connector.limits import parse_rate
+from bridge.connector.outcome import next_time
+from bridge.connector.schema import LimitSection
+from bridge.model import Lane
+
+# A refusal makes a class this much slower; a quiet minute makes it a tenth faster again.
+SLOWER = 0.7
+SLOWEST = 0.05
+RECOVERY = timedelta(minutes=1)
+# So many faults of the account in a row open its breaker; the waits double up to the longest.
+FAULTS_IN_A_ROW = 5
+FIRST_PAUSE = timedelta(seconds=5)
+LONGEST_PAUSE = timedelta(minutes=5)
+
+
+@dataclass(slots=True)
+class _Window:
+    """One rate: at most `count` requests within `seconds`."""
+
+    count: int
+    seconds: float
+    sent: deque[float] = field(default_factory=deque)
+
+    def wait(self, at: float, factor: float) -> float:
+        """Seconds until one more may go."""
+        while self.sent and self.sent[0] <= at - self.seconds:
+            self.sent.popleft()
+        allowed = max(1, int(self.count * factor))
+        return 0.0 if len(self.sent) < allowed else self.sent[-allowed] + self.seconds - at
+
+
+@dataclass(slots=True)
+class _Class:
+    """The requests of one entry of `[limits]`."""
+
+    section: LimitSection
+    windows: list[_Window]
+    factor: float = 1.0
+    slowed_at: float = 0.0
+    under_way: int = 0
+    spent: int = 0
+    day_ends_at: datetime | None = None
+    paused_until: datetime | None = None
+
+
+class Budget:
+    """The budget of one account; every method may be called from any worker."""
+
+    def __init__(
+        self,
+        limits: Mapping[str, LimitSection],
+        clock: Callable[[], datetime],
+        saved: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        sections = {"default": LimitSection(), **limits}
+        self._classes = {
+            name: _Class(section, [_Window(*parse_rate(rate)) for rate in section.rate])
+            for name, section in sections.items()
+        }
+        self._waiting: dict[Lane, int] = dict.fromkeys(Lane, 0)
+        self._faults = 0
+        self._pause = FIRST_PAUSE
+        self._open_until: datetime | None = None
+        self._probing = False
+        self.why = ""
+        """Why the breaker is open."""
+        self._restore(saved or {})
+
+    # -- the breaker ------------------------------------------------------------------
+    def closed_for(self, now: datetime) -> float:
+        """Seconds for which nothing of this account should be begun; 0: go on, or probe."""
+        with self._lock:
+            until = self._open_until
+            if until is None:
+                return max(
+                    (self._left(each.paused_until, now) for each in self._classes.values()), default=0.0
+                )
+            left = (until - now).total_seconds()
+            return max(left, 1.0) if self._probing else max(left, 0.0)
+
+    @property
+    def probing(self) -> bool:
+        """Whether one delivery is out to see if the account is well again."""
+        with self._lock:
+            return self._probing
+
+    def probe(self) -> bool:
+        """Whether this delivery may go: all may while the breaker is closed, one while it is not."""
+        with self._lock:
+            if self._open_until is None:
+                return True
+            if self._probing or self._clock() < self._open_until:
+                return False
+            self._probing = True
+            return True
+
+    def well(self) -> None:
+        """The account has answered: the breaker closes."""
+        with self._lock:
+            self._faults, self._pause = 0, FIRST_PAUSE
+            self._open_until, self._probing, self.why = None, False, ""
+
+    def fault(self, why: str, *, at_once: bool = False) -> None:
+        """The account could not be reached, or is ill; `at_once` for refused credentials."""
+        with self._lock:
+            self._faults += 1
+            probed, self._probing = self._probing, False
+            if not (probed or at_once or self._faults >= FAULTS_IN_A_ROW):
+                return
+            if self._open_until is not None and self._clock() < self._open_until:
+                return
+            self._open_until = self._clock() + self._pause
+            self._pause = min(self._pause * 2, LONGEST_PAUSE)
+            self.why = why
+
+    # -- rates --------------------------------------------------------------------------
+    def take(self, name: str, lane: Lane) -> float:
+        """Take the right to send one request.
+
+        0: taken, and `done` must follow. Else the seconds after which it is worth asking again.
+        """
+        with self._lock:
+            each = self._classes[name]
+            wait = self._wait(each, lane)
+            if wait <= 0:
+                self._note_sent(each)
+            return max(wait, 0.0)
+
+    @contextmanager
+    def queueing(self, lane: Lane) -> Iterator[None]:
+        """While a request waits for its right: lanes behind it stand back."""
+        with self._lock:
+            self._waiting[lane] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting[lane] -= 1
+
+    def done(self, name: str, headers: Mapping[str, str] | None = None) -> None:
+        """A request has ended; `headers` of its answer may tell what is left."""
+        with self._lock:
+            each = self._classes[name]
+            each.under_way -= 1
+            self._recover(each)
+            if headers is not None:
+                self._read_headers(each, headers)
+
+    def refused(self, name: str, wait: float | None, *, quota: bool = False) -> None:
+        """The CRM said: too many. `wait` in seconds, where it told."""
+        with self._lock:
+            each = self._classes[name]
+            now = self._clock()
+            if not quota:
+                each.factor = max(each.factor * SLOWER, SLOWEST)
+                each.slowed_at = now.timestamp()
+                if not each.windows:
+                    # Nothing is declared: what went in the last second is too much.
+                    each.windows.append(_Window(max(each.under_way, 2) * 4, 1.0))
+            until = now + timedelta(seconds=wait if wait is not None else 1.0)
+            each.paused_until = max(until, each.paused_until or until)
+
+    def _wait(self, each: _Class, lane: Lane) -> float:
+        now = self._clock()
+        if any(self._waiting[before] for before in Lane if before < lane):
+            return 0.01
+        wait = self._left(each.paused_until, now)
+        section = each.section
+        if section.concurrency is not None and each.under_way >= section.concurrency:
+            wait = max(wait, 0.01)
+        if section.daily is not None:
+            if each.day_ends_at is None or now >= each.day_ends_at:
+                each.spent, each.day_ends_at = 0, next_time(section.reset, now)
+            if each.spent >= section.daily:
+                each.paused_until = each.day_ends_at
+                wait = max(wait, (each.day_ends_at - now).total_seconds())
+        return max([wait, *(window.wait(now.timestamp(), each.factor) for window in each.windows)])
+
+    def _note_sent(self, each: _Class) -> None:
+        at = self._clock().timestamp()
+        each.under_way += 1
+        each.spent += 1
+        for window in each.windows:
+            window.sent.append(at)
+
+    def _recover(self, each: _Class) -> None:
+        at = self._clock().timestamp()
+        if each.factor < 1.0 and at - each.slowed_at >= RECOVERY.total_seconds():
+            each.factor, each.slowed_at = min(1.0, each.factor + 0.1), at
+
+    def _read_headers(self, each: _Class, headers: Mapping[str, str]) -> None:
+        section = each.section
+        if section.remaining is None:
+            return
+        left, after = (
+            _number(headers.get((name or "").lower())) for name in (section.remaining, section.reset_after)
+        )
+        if left is not None and left <= 0:
+            until = self._clock() + timedelta(seconds=after if after is not None else 1.0)
+            each.paused_until = max(until, each.paused_until or until)
+
+    @staticmethod
+    def _left(until: datetime | None, now: datetime) -> float:
+        return 0.0 if until is None else max(0.0, (until - now).total_seconds())
+
+    # -- over restarts --------------------------------------------------------------------
+    def state(self) -> dict[str, Any]:
+        """What is worth keeping over a restart."""
+        with self._lock:
+            return {
+                name: {
+                    "factor": round(each.factor, 3),
+                    "spent": each.spent,
+                    "day_ends_at": _text(each.day_ends_at),
+                    "paused_until": _text(each.paused_until),
+                }
+                for name, each in self._classes.items()
+            }
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        for name, kept in saved.items():
+            each = self._classes.get(name)
+            if each is None:
+                continue
+            each.factor = float(kept.get("factor", 1.0))
+            each.slowed_at = self._clock().timestamp()
+            each.spent = int(kept.get("spent", 0))
+            each.day_ends_at = _moment(kept.get("day_ends_at"))
+            each.paused_until = _moment(kept.get("paused_until"))
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+def _text(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,137 @@
+"""Commands that try a mapping out. Nothing is sent by any of them."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+
+from bridge.cli.output import ExitCode, config_option, json_option, read_config, show
+from bridge.config import DEFAULT_PATHS, Config
+from bridge.errors import ConfigError, Problem
+from bridge.mapping import CaseResult, CompiledMapping, load_mapping, run_tests
+from bridge.settings import SourceSettings
+
+
+@click.group("map")
+def map_group() -> None:
+    """Try a mapping out on records; nothing is sent."""
+
+
+CHINA = ZoneInfo("Asia/Shanghai")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How the records of a case are read: as those of the source that the mapping is for."""
+
+    source: str = "main"
+    zone: ZoneInfo = CHINA
+    country: str = "CN"
+    recording_url: str = ""
+
+
+@map_group.command("test")
+@click.argument("mapping", required=False, type=click.Path(path_type=Path))
+@config_option
+@json_option
+def map_test(mapping: Path | None, config_path: Path | None, as_json: bool) -> None:
+    """Run the cases in a mapping's [[tests]]; without MAPPING those of all destinations."""
+    origins = _all_mappings(read_config(config_path)) if mapping is None else _one(mapping, config_path)
+    tested = [(found, _tested(found, origin)) for found, origin in _loaded(origins)]
+    results = [result for _, some in tested for result in some]
+    failed = sum(not result.passed for result in results)
+    document = {
+        "mappings": [
+            {"mapping": str(found.path), "cases": [_case(result) for result in some]}
+            for found, some in tested
+        ],
+        "passed": len(results) - failed,
+        "failed": failed,
+    }
+    lines = [line for found, some in tested for line in _lines(found, some)]
+    show(document, as_json, [*lines, f"{len(results) - failed} passed, {failed} failed"])
+    sys.exit(ExitCode.FINDINGS if failed else ExitCode.DONE)
+
+
+def _tested(mapping: CompiledMapping, origin: Origin) -> list[CaseResult]:
+    return run_tests(
+        mapping,
+        origin.zone,
+        origin.country,
+        recording_url=origin.recording_url,
+        source=origin.source,
+    )
+
+
+def _one(mapping: Path, config_path: Path | None) -> dict[Path, Origin]:
+    """A mapping by its path, read as the first source that uses it; without a configuration by default."""
+    config = config_if_any(config_path)
+    if config is None:
+        return {mapping: Origin()}
+    wanted = mapping.resolve()
+    used = {path.resolve(): origin for path, origin in _all_mappings(config).items()}
+    return {mapping: used.get(wanted, Origin())}
+
+
+def config_if_any(config_path: Path | None) -> Config | None:
+    """The configuration that is named, or the one that is found and whole."""
+    if config_path is not None:
+        return read_config(config_path)
+    if not any(path.is_file() for path in DEFAULT_PATHS):
+        return None
+    try:
+        return read_config(None)
+    except ConfigError as error:
+        # The mapping can be tried without it: whoever mends both starts somewhere.
+        for problem in error.problems:
+            click.echo(f"not used: {problem}", err=True)
+        return None
+
+
+def _all_mappings(config: Config) -> dict[Path, Origin]:
+    """The mappings of all destinations, each with the first source whose calls it gets."""
+    found: dict[Path, Origin] = {}
+    for name, destination in config.destinations.items():
+        sources = config.sources_of(name)
+        origin = origin_of(sources[0], config.sources[sources[0]]) if sources else Origin()
+        found.setdefault(config.absolute(destination.mapping), origin)
+    return found
+
+
+def origin_of(name: str, source: SourceSettings) -> Origin:
+    """How the records of a source are read."""
+    return Origin(name, source.timezone, source.country, source.recording_url)
+
+
+def _loaded(origins: dict[Path, Origin]) -> list[tuple[CompiledMapping, Origin]]:
+    """All mappings, or the problems of all that are broken."""
+    loaded, problems = [], list[Problem]()
+    for path, origin in origins.items():
+        try:
+            loaded.append((load_mapping(path), origin))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return loaded
+
+
+def _case(result: CaseResult) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "line": result.line,
+        "passed": result.passed,
+        "differences": [asdict(difference) for difference in result.differences],
+    }
+
+
+def _lines(mapping: CompiledMapping, results: Sequence[CaseResult]) -> Iterator[str]:
+    if not results:
+        yield f"{mapping.path}: has no [[tests]]"
+    for result in results:
+        yield f"{mapping.path}:{result.line}: {result.name}: {'ok' if result.passed else 'FAILED'}"
+        yield from (f"    {difference}" for difference in result.differences)

@@ -1,0 +1,251 @@
+"""`map preview`: the exact requests that a record would cause, step by step. Nothing is sent."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+import click
+
+from bridge.assembly import account_of
+from bridge.body import NotAnObject, parse_object, read_json_text
+from bridge.call import Call
+from bridge.cli.looking import find_call
+from bridge.cli.mapping import Origin, config_if_any, origin_of
+from bridge.cli.output import ExitCode, config_option, json_option, open_to_look, show
+from bridge.config import Config
+from bridge.connector import Connector
+from bridge.crm import Account
+from bridge.errors import ConfigError, did_you_mean
+from bridge.loading import load_pair, unmet
+from bridge.mapping import CompiledMapping
+from bridge.preview import WRITTEN, Asked, ObjectPreview, Preview, key_of, preview
+from bridge.unsent import Shown
+from bridge.values import SettingError, known_country
+
+
+def _zone(_ctx: click.Context, _param: click.Parameter, value: str | None) -> ZoneInfo | None:
+    try:
+        return None if value is None else ZoneInfo(value)
+    except (KeyError, OSError, ValueError):
+        remedy = did_you_mean(value or "", available_timezones())
+        raise click.BadParameter(f"there is no zone {value} ({remedy})") from None
+
+
+def _country(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    try:
+        return None if value is None else known_country(value)
+    except SettingError as error:
+        raise click.BadParameter(f"{value} {error} ({error.remedy})") from None
+
+
+@click.command("preview")
+@click.argument("mapping", type=click.Path(path_type=Path))
+@click.argument("record")
+@click.option(
+    "--connector", type=click.Path(path_type=Path), help="A connector file in place of the named one."
+)
+@click.option("--destination", help="Which destination it is for, where several use the mapping.")
+@click.option("--zone", callback=_zone, help="The zone of its times (the source's, or Asia/Shanghai).")
+@click.option("--country", callback=_country, help="The country of its numbers (the source's, or CN).")
+@config_option
+@json_option
+def map_preview(
+    mapping: Path,
+    record: str,
+    connector: Path | None,
+    destination: str | None,
+    zone: ZoneInfo | None,
+    country: str | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """The exact requests that RECORD would cause: a JSON file, - for stdin, or a call of the ledger.
+
+    A call of the ledger is named by its uuid, phone or sn. Nothing is asked and nothing is sent. Exit 1
+    when the call would be parked or quarantined.
+    """
+    config = config_if_any(config_path)
+    name = _destination(config, mapping, destination)
+    compiled, crm, account = _files(config, name, mapping, connector)
+    origin, key, values, refused = _read(config, name, record, zone)
+    origin = replace(origin, zone=zone or origin.zone, country=country or origin.country)
+    result = Preview(key, "quarantined", refused)
+    if not refused:
+        call = Call.of(
+            values,
+            key=key,
+            source=origin.source,
+            zone=origin.zone,
+            country=origin.country,
+            recording_url=origin.recording_url,
+        )
+        result = preview(compiled, crm, account, call, origin.zone, origin.country, datetime.now(UTC))
+    about = {"mapping": str(mapping), "connector": crm.name, "destination": name, "source": origin.source}
+    show(about | result.document(), as_json, [*_heading(about, result), *_lines(result)])
+    sys.exit(ExitCode.FINDINGS if result.outcome in ("parked", "quarantined") else ExitCode.DONE)
+
+
+# What it is about
+
+
+def _destination(config: Config | None, mapping: Path, wanted: str | None) -> str | None:
+    """The destination that uses the mapping, if any does."""
+    if config is None:
+        if wanted is not None:
+            raise click.UsageError("--destination needs a configuration: name it with -c")
+        return None
+    if wanted is not None:
+        if wanted not in config.destinations:
+            raise click.UsageError(f'there is no destination "{wanted}"')
+        return wanted
+    users = [
+        name
+        for name, settings in config.destinations.items()
+        if config.absolute(settings.mapping).resolve() == mapping.resolve()
+    ]
+    if len(users) > 1:
+        raise click.UsageError(f"several destinations use it: add --destination, one of {', '.join(users)}")
+    return users[0] if users else None
+
+
+def _files(
+    config: Config | None, name: str | None, mapping: Path, connector: Path | None
+) -> tuple[CompiledMapping, Connector, Account]:
+    """Mapping and connector, and the account that they write to: without its secrets."""
+    if config is not None and name is not None and connector is None:
+        own = config.destinations[name].connector
+        connector = None if own is None else config.absolute(own)
+    pair = load_pair(mapping, connector)
+    problems = list(pair.problems)
+    if config is not None and name is not None and pair.connector is not None:
+        problems += unmet(config.draft, name, pair.connector)
+    if problems or pair.mapping is None or pair.connector is None:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    if config is not None and name is not None:
+        return pair.mapping, pair.connector, account_of(config, name, pair.connector, {})
+    file = pair.connector.file
+    settings = {setting: written.default or "" for setting, written in file.settings.items()}
+    account = Account(f"{file.name} {file.base_url or '<base_url>'}", file.base_url, {}, settings, 0.0)
+    return pair.mapping, pair.connector, account
+
+
+def _read(
+    config: Config | None, name: str | None, word: str, zone: ZoneInfo | None
+) -> tuple[Origin, str, Mapping[str, Any], str]:
+    """How to read a record, its call's key, the record, and why the ledger would not file it."""
+    path = Path(word)
+    if word != "-" and not path.exists():
+        if config is None:
+            raise click.UsageError(f"there is no file {word} (a call of the ledger needs a configuration)")
+        return _from_ledger(config, word)
+    origin = Origin()
+    if config is not None and name is not None and (sources := config.sources_of(name)):
+        origin = origin_of(sources[0], config.sources[sources[0]])
+    body = sys.stdin.buffer.read() if word == "-" else path.read_bytes()
+    try:
+        key, refused = key_of(body, origin.source, zone or origin.zone, datetime.now(UTC))
+        return origin, key, parse_object(read_json_text(body)), refused
+    except NotAnObject as error:
+        raise click.UsageError(f"{'stdin' if word == '-' else word}: {error}") from error
+
+
+def _from_ledger(config: Config, word: str) -> tuple[Origin, str, Mapping[str, Any], str]:
+    ledger = open_to_look(config)
+    try:
+        call = find_call(config, ledger, word)
+    finally:
+        ledger.close()
+    source = config.sources.get(call["source"])
+    origin = Origin(call["source"]) if source is None else origin_of(call["source"], source)
+    return origin, call["key"], call["record"] or {}, ""
+
+
+# To read it
+
+
+def _heading(about: Mapping[str, str | None], result: Preview) -> Iterator[str]:
+    where = f", destination {about['destination']}" if about["destination"] else ""
+    yield f"mapping {about['mapping']}, connector {about['connector']}{where}"
+    yield f"call {_clean(result.call) or '-'} of source {about['source']}"
+    if result.outcome == "delivered":
+        yield f"would be delivered as {', '.join(one.planned.name for one in result.objects)}"
+    else:
+        yield f"would be {result.outcome}: {_clean(result.reason)}"
+    yield "Nothing is asked or sent; *** stands for secrets, <…> for what only the CRM can tell."
+
+
+def _lines(result: Preview) -> Iterator[str]:
+    for shown in result.token:
+        yield from ("", "first, where no token is kept:", *_request(shown))
+    for one in result.objects:
+        yield ""
+        yield from _object(one)
+    for name, reason in result.left_out.items():
+        yield from ("", f"object {name}: left out: {_clean(reason)}")
+
+
+def _object(one: ObjectPreview) -> Iterator[str]:
+    planned = one.planned
+    typed = f" ({planned.type})" if planned.type != planned.name else ""
+    yield f"object {planned.name}{typed}"
+    yield f"  line: {' / '.join(map(_clean, one.line))}"
+    fed = "other calls feed it too: of them the newest wins" if planned.shared else "it is this call's own"
+    yield f"  {fed}"
+    for name, each in planned.fields.items():
+        when = "" if each.write == "always" else f"   [{each.write}: {WRITTEN[each.write]}]"
+        yield f"  {name} = {_json(each.value)}{when}"
+    for name, reason in planned.absent.items():
+        yield f"  {name}: not sent: {_clean(reason)}"
+    yield from _step("is looked up", one.look_up, "if that finds nothing")
+    if one.look_up_known is not None:
+        title = "instead, once its id is known from an earlier delivery"
+        if one.look_up_known:
+            yield from _step(title, one.look_up_known)
+        elif one.look_up:
+            yield f"  {title}: nothing is looked up"
+    if one.either_way is not None:
+        yield from _step("is sent, whether it is there or not", one.either_way, nothing=True)
+    else:
+        yield from _step("is sent if it is not there", one.if_new, nothing=True)
+        yield from _step("is sent if it is there", one.if_there, nothing=True)
+    yield from _step("links it", one.links)
+
+
+def _step(title: str, asked: Sequence[Asked], more: str = "then", *, nothing: bool = False) -> Iterator[str]:
+    if nothing and not asked:
+        yield f"  {title}: nothing"
+    for number, each in enumerate(asked):
+        yield f"  {more if number else title} ({each.what}):"
+        if each.only_if is not None:
+            yield f"    only if {_clean(each.only_if)}"
+        yield from _request(each.request)
+
+
+def _request(shown: Shown) -> Iterator[str]:
+    yield f"    {shown.method} {_clean(shown.url)}"
+    for name, value in shown.query.items():
+        yield f"      ? {_clean(name)} = {_value(value)}"
+    for name, value in shown.headers.items():
+        yield f"      {_clean(name)}: {_clean(value)}"
+    if shown.body is not None:
+        text = shown.body if isinstance(shown.body, str) else _json(shown.body, indent=2)
+        yield from (f"      {_clean(line)}" for line in text.splitlines())
+
+
+def _value(value: Any) -> str:
+    return _clean(value) if isinstance(value, str) else _json(value)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return text if indent else _clean(text)
+
+
+def _clean(text: str) -> str:
+    """Nothing that came from outside may move the cursor."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

@@ -1,0 +1,19 @@
+"""The JSON Schemas for editors."""
+
+import json
+from pathlib import Path
+
+import click
+
+from bridge.cli.output import config_option, json_option
+from bridge.schemas import KINDS, schema_of
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@config_option
+@json_option
+def schema(kind: str, config_path: Path | None, as_json: bool) -> None:
+    """Print the JSON Schema of a kind of file, for editors: config, connector or mapping."""
+    del config_path, as_json  # accepted everywhere; a schema is JSON in any case, and of no one configuration
+    click.echo(json.dumps(schema_of(kind), indent=2, ensure_ascii=False))

@@ -1,0 +1,272 @@
+"""A connector: how one CRM's API works, compiled from its file and shared by all workers."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from bridge.connector.auth import Auth, compile_auth, outputs_of
+from bridge.connector.compiling import ANSWER, Compiler, Condition, Names, Pick, Tree
+from bridge.connector.drafting import drafted
+from bridge.connector.outcome import NO_CONDITION, Classifier, compile_rules
+from bridge.connector.request import (
+    Find,
+    Link,
+    Read,
+    Request,
+    Step,
+    compile_find,
+    compile_link,
+    compile_read,
+    compile_request,
+    compile_steps,
+)
+from bridge.connector.schema import (
+    ConnectorFile,
+    DescribeSection,
+    InlineLinkSection,
+    ObjectSection,
+    ProbeSection,
+    RequestSection,
+)
+from bridge.errors import ConfigError, Problem, did_you_mean
+from bridge.tomlfile import KeyPath, TomlFile, load_toml
+from bridge.validation import in_order
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """How the CRM is asked which fields an object has."""
+
+    section: DescribeSection
+    request: Request
+    fields: Pick
+    read_only: Condition | None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One question of `check --online`."""
+
+    section: ProbeSection
+    request: Request
+    expect: Condition | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectType:
+    """What the CRM can do with one type of object."""
+
+    name: str
+    key: tuple[str, ...]
+    upsert: tuple[Step, ...]
+    find: tuple[Find, ...]
+    create: tuple[Step, ...]
+    update: tuple[Step, ...]
+    read: Read | None
+    link: Mapping[str, Link]
+    describe: Describe | None
+    whole: bool
+
+    @property
+    def index_lag(self) -> timedelta:
+        """How long a new object may stay unseen by `find`."""
+        return max((each.section.index_lag for each in self.find), default=timedelta(0))
+
+    @property
+    def batches(self) -> list[int]:
+        """The sizes of what can go together."""
+        ways: list[Step | Find | Read | Link] = [*self.upsert, *self.create, *self.update, *self.find]
+        ways += [*self.link.values(), *([self.read] if self.read is not None else [])]
+        return [each.batch.max for each in ways if each.batch is not None]
+
+    @property
+    def readable(self) -> bool:
+        """Whether its present fields can be read: what most write policies need."""
+        return self.read is not None or bool(self.find)
+
+
+class Connector:
+    """A compiled connector."""
+
+    def __init__(self, file: TomlFile) -> None:
+        """Compile a connector.
+
+        Raises:
+            ConfigError: all its problems, each with its line and remedy.
+        """
+        self.path = file.path
+        section, problems = drafted(file)
+        if section is None:
+            raise ConfigError(problems)
+        self.file = section
+        self.name = section.name
+        self.secrets = section.secrets
+        outputs = [output for token in section.auth.token for output in outputs_of(token)]
+        compiler = Compiler(file, _common(section, frozenset(outputs)))
+        self.auth: Auth = compile_auth(compiler, section.auth)
+        self.root: Tree = compiler.tree(compiler.language({}), ("root",), section.root)
+        self.classifier = Classifier(
+            compile_rules(compiler, ("outcomes",), section.outcomes),
+            section.errors,
+            own_ok=any(rule.then == "ok" for rule in section.outcomes),
+        )
+        self.objects = {
+            name: _object(compiler, ("objects", name), name, written)
+            for name, written in section.objects.items()
+        }
+        self.together = max((each for kind in self.objects.values() for each in kind.batches), default=1)
+        """How many deliveries are worth sending together."""
+        self.probes = tuple(
+            _probe(compiler, ("probe", number), each) for number, each in enumerate(section.probe)
+        )
+        _check_limits(compiler, section)
+        _check_paths(compiler, section)
+        if problems or compiler.problems:
+            raise ConfigError(in_order([*problems, *_not_followed(compiler.problems, problems)]))
+
+
+def _not_followed(found: Iterable[Problem], before: Iterable[Problem]) -> Iterator[Problem]:
+    """Those that do not merely follow from a value that could not be read: a rule whose condition was."""
+    broken = [one.key for one in before]
+    for one in found:
+        if one.message != NO_CONDITION or not any(key.startswith(f"{one.key}.") for key in broken):
+            yield one
+
+
+def _common(section: ConnectorFile, outputs: frozenset[str]) -> Names:
+    return {
+        "base_url": None,
+        "secrets": frozenset(section.secrets),
+        "settings": frozenset(section.settings),
+        "token": outputs,
+        "now": frozenset({"epoch", "epoch_ms", "iso8601", "compact"}),
+        "random": frozenset({"uuid4", "hex"}),
+    }
+
+
+def _object(compiler: Compiler, place: KeyPath, name: str, section: ObjectSection) -> ObjectType:
+    key: Names = {"key": frozenset(section.key)}
+    # What is read may be limited to the fields that the mapping writes.
+    looked: Names = {**key, "fields": None}
+    inline = frozenset(link for link, each in section.link.items() if isinstance(each, InlineLinkSection))
+    whole: Names = {**key, "fields": None, "links": inline}
+    _check_ways(compiler, place, section)
+    return ObjectType(
+        name=name,
+        key=section.key,
+        upsert=compile_steps(compiler, (*place, "upsert"), section.upsert, whole),
+        find=tuple(
+            compile_find(compiler, (*place, "find", number), each, looked)
+            for number, each in enumerate(section.find)
+        ),
+        create=compile_steps(compiler, (*place, "create"), section.create, whole),
+        update=compile_steps(compiler, (*place, "update"), section.update, {**whole, "id": None}),
+        read=compile_read(compiler, (*place, "read"), section.read, {**looked, "id": None}),
+        link={
+            link: Link(None)
+            if isinstance(each, InlineLinkSection)
+            else compile_link(compiler, (*place, "link", link), each, {**key, "id": None})
+            for link, each in section.link.items()
+        },
+        describe=_describe(compiler, (*place, "describe"), section.describe),
+        whole=section.whole,
+    )
+
+
+def _check_ways(compiler: Compiler, place: KeyPath, section: ObjectSection) -> None:
+    """There must be one way to make an object, and what it needs."""
+    if section.upsert and section.create:
+        compiler.problem((*place, "create"), "stands beside an upsert", "keep one of them")
+    if section.upsert and section.update:
+        compiler.problem((*place, "update"), "stands beside an upsert", "keep one of them")
+    if not section.upsert and not section.create:
+        compiler.problem(
+            place, "can be neither created nor upserted", "add upsert, or find, create and update"
+        )
+    if section.create and section.update and not section.find:
+        compiler.problem((*place, "update"), "needs a find, or nothing tells what to update", "add find")
+    for way, steps in (("create", section.create), ("upsert", section.upsert)):
+        for number, step in enumerate(steps):
+            if step.reread and not section.find:
+                compiler.problem(
+                    (*place, way, number, "reread"), "needs a find, or nothing tells the id", "add find"
+                )
+    if section.whole and not section.find and section.read is None:
+        compiler.problem(
+            (*place, "whole"), "needs the object's present fields, or an update would empty them", "add read"
+        )
+
+
+def _check_paths(compiler: Compiler, section: ConnectorFile) -> None:
+    for name, paths in section.errors:
+        for number, path in enumerate(paths):
+            compiler.path(("errors", name, number), path)
+
+
+def _describe(compiler: Compiler, place: KeyPath, section: DescribeSection | None) -> Describe | None:
+    if section is None:
+        return None
+    fields = compiler.pick((*place, "fields"), section.fields)
+    assert fields is not None  # noqa: S101 -- it is required
+    about = compiler.language({"field": None}, common=False)
+    return Describe(
+        section,
+        compile_request(compiler, place, section, {}),
+        fields,
+        compiler.condition(about, (*place, "read_only"), section.read_only),
+    )
+
+
+def _probe(compiler: Compiler, place: KeyPath, section: ProbeSection) -> Probe:
+    expect = compiler.condition(compiler.language(ANSWER), (*place, "expect"), section.expect)
+    return Probe(section, compile_request(compiler, place, section, {}), expect)
+
+
+def _check_limits(compiler: Compiler, section: ConnectorFile) -> None:
+    known = {"default", *section.limits}
+    for place, request in _requests(section):
+        if request.limit not in known:
+            message = f'there is no limit "{request.limit}"'
+            compiler.problem((*place, "limit"), message, did_you_mean(request.limit, known))
+
+
+def _requests(section: BaseModel, place: KeyPath = ()) -> Iterator[tuple[KeyPath, RequestSection]]:
+    """Every request of a file, with its place."""
+    if isinstance(section, RequestSection):
+        yield place, section
+    for name, field in type(section).model_fields.items():
+        for where, inner in _inside(getattr(section, name), (*place, field.alias or name)):
+            yield from _requests(inner, where)
+
+
+def _inside(value: object, place: KeyPath) -> Iterator[tuple[KeyPath, BaseModel]]:
+    if isinstance(value, BaseModel):
+        yield place, value
+    elif isinstance(value, tuple):
+        for number, each in enumerate(value):
+            yield from _inside(each, (*place, number))
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            yield from _inside(each, (*place, name))
+
+
+def shipped_connectors() -> dict[str, Path]:
+    """The connectors of the package, by name."""
+    folder = Path(str(resources.files("bridge"))) / "connectors"
+    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+
+
+def load_connector(name: str, problem_at: Callable[[str, str], Problem]) -> Connector:
+    """A connector by the name that a mapping gives.
+
+    Raises:
+        ConfigError: there is none of that name (said where the mapping names it), or it is broken.
+    """
+    shipped = shipped_connectors()
+    if name not in shipped:
+        raise ConfigError([problem_at(f'there is no connector "{name}"', did_you_mean(name, shipped))])
+    return Connector(load_toml(shipped[name]))

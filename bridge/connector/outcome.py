@@ -1,0 +1,246 @@
+"""What an answer means: rules of the connector in their order, then what HTTP says."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from math import isfinite
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from bridge.connector.compiling import ANSWER, Answer, Compiler, Condition, Pick, dig
+from bridge.connector.schema import ErrorsSection, OutcomeSection, Result
+from bridge.expression import as_text
+from bridge.tomlfile import KeyPath
+from bridge.values import parse_duration
+
+# More is a mistake of the CRM, and would leave the calendar.
+LONGEST_WAIT = 86400.0
+_BY_STATUS: dict[int, Result] = {
+    401: "refresh",
+    404: "gone",
+    410: "gone",
+    408: "transient",
+    425: "transient",
+    429: "unprocessed",
+    503: "unprocessed",
+}
+_REDIRECTED = "It redirects to another address: give that one as base_url"
+# A refusal is shown with this much of its text: enough to name the field, not a page of HTML.
+_EXCERPT = 300
+NO_CONDITION = "has no condition"
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What an answer means; `wait` is in seconds, `says` is for the operator."""
+
+    result: Result
+    wait: float | None = None
+    id: str | None = None
+    says: str = ""
+    code: str = ""
+    field: str = ""
+    message: str = ""
+    named: bool = False
+    """The message stands where the connector says; else it is the beginning of the whole answer."""
+    status: int = 0
+    unknown: bool = False
+    """No rule knew the answer, which is none of an API, or the connector says itself what `ok` looks like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One compiled rule."""
+
+    section: OutcomeSection
+    when: Condition | None
+    wait: Pick | None
+    until: Pick | None
+    id: Pick | None
+
+    def fits(self, answer: Answer) -> bool:
+        """Whether all its conditions hold."""
+        written = self.section
+        if written.status and not any(_is_status(answer.status, each) for each in written.status):
+            return False
+        if self.when is not None and not self.when.holds(answer.names):
+            return False
+        if not written.path and written.header is None:
+            return written.matches is None or re.search(written.matches, answer.text) is not None
+        value = (
+            answer.headers.get(written.header)
+            if written.header is not None
+            else _held(answer.body, written.path)
+        )
+        if written.is_ and as_text(value) not in {as_text(each) for each in written.is_}:
+            return False
+        if written.matches is not None:
+            return value is not None and re.search(written.matches, as_text(value)) is not None
+        # A list of errors that is empty is no error.
+        return bool(written.is_) or value not in _NOTHING
+
+
+def _held(body: Any, paths: Iterable[str]) -> Any:
+    return next((held for path in paths if (held := dig(body, path)) not in _NOTHING), None)
+
+
+def _is_status(status: int, pattern: str) -> bool:
+    return str(status) == pattern or (pattern.endswith("xx") and str(status)[0] == pattern[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """The rules of a connector, and where its answers carry what went wrong."""
+
+    rules: Sequence[Rule]
+    errors: ErrorsSection
+    own_ok: bool = field(default=False)
+    """Whether the connector says itself what `ok` looks like: then a status proves nothing."""
+
+    def judge(self, answer: Answer, first: Sequence[Rule], now: datetime) -> Meaning:
+        """What an answer means, the request's own rules first."""
+        for rule in (*first, *self.rules):
+            if rule.fits(answer):
+                return self._by_rule(rule, answer, now)
+        result, unknown = self._by_status(answer, first)
+        wait = retry_after(answer, now) if result in ("unprocessed", "transient", "quota") else None
+        says = _REDIRECTED if 300 <= answer.status < 400 else ""
+        return self._meaning(answer, result, wait, says=says, unknown=unknown)
+
+    def _by_rule(self, rule: Rule, answer: Answer, now: datetime) -> Meaning:
+        found = rule.id.of_answer(answer) if rule.id is not None else None
+        crm_id = None if found in (None, "") else as_text(found)
+        wait = _wait_of(rule, answer, now)
+        return self._meaning(answer, rule.section.then, wait, id=crm_id, says=rule.section.says)
+
+    def _by_status(self, answer: Answer, first: Sequence[Rule]) -> tuple[Result, bool]:
+        status = answer.status
+        if 200 <= status < 300:
+            if is_broken(answer):
+                return "transient", True
+            if self.own_ok or any(rule.section.then == "ok" for rule in first):
+                return "in_doubt", True
+            return "ok", False
+        if status >= 500 and status not in _BY_STATUS:
+            return "transient", False
+        return _BY_STATUS.get(status, "permanent"), False
+
+    def _meaning(self, answer: Answer, result: Result, wait: float | None, **more: Any) -> Meaning:
+        message = _first(answer.body, self.errors.message)
+        return Meaning(
+            result,
+            wait,
+            code=_first(answer.body, self.errors.code),
+            field=_first(answer.body, self.errors.field),
+            message=" ".join((message or answer.text)[:_EXCERPT].split()),
+            named=bool(message),
+            status=answer.status,
+            **more,
+        )
+
+
+def is_broken(answer: Answer) -> bool:
+    """Whether it is a page for people, as of a login or a proxy, or JSON that is cut off: no yes."""
+    if answer.body is not None or answer.empty:
+        return False
+    text = answer.text.lstrip("\ufeff \t\r\n")
+    kind = answer.headers.get("content-type") or ""
+    return text.startswith("<") or ("json" in kind.lower() and text.strip() != "null")
+
+
+def _first(body: Any, paths: Iterable[str]) -> str:
+    for path in paths:
+        value = dig(body, path)
+        if value not in (None, "", [], {}):
+            return as_text(value)
+    return ""
+
+
+def _wait_of(rule: Rule, answer: Answer, now: datetime) -> float | None:
+    if rule.until is not None:
+        return _seconds_until(rule.until, answer, now)
+    if rule.wait is None:
+        return retry_after(answer, now)
+    if "{{" not in rule.wait.text:
+        return parse_duration(rule.wait.text).total_seconds()
+    try:
+        return min(max(0.0, float(rule.wait.of_answer(answer))), LONGEST_WAIT)
+    except (TypeError, ValueError):
+        return retry_after(answer, now)
+
+
+def _seconds_until(until: Pick, answer: Answer, now: datetime) -> float | None:
+    if "{{" not in until.text:
+        return (next_time(until.text, now) - now).total_seconds()
+    value = until.of_answer(answer)
+    try:
+        moment = (
+            datetime.fromisoformat(value)
+            if isinstance(value, str) and not value.isdecimal()
+            else datetime.fromtimestamp(float(value) / (1000 if float(value) > 1e11 else 1), UTC)
+        )
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+    seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
+    return min(max(0.0, seconds), LONGEST_WAIT)
+
+
+def next_time(text: str, now: datetime) -> datetime:
+    """The next time that a clock shows `"00:00 Asia/Shanghai"`, after `now`."""
+    clock, _, zone = text.partition(" ")
+    hour, minute = clock.split(":")
+    local = now.astimezone(ZoneInfo(zone or "UTC"))
+    then = local.replace(hour=int(hour), minute=int(minute), second=0, microsecond=0)
+    if then <= local:
+        then += timedelta(days=1)
+    return then.astimezone(UTC)
+
+
+def retry_after(answer: Answer, now: datetime) -> float | None:
+    """The seconds that a `Retry-After` asks for, given as seconds or as a date."""
+    text = (answer.headers.get("retry-after") or "").strip()
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+        return min(max(0.0, seconds), LONGEST_WAIT) if isfinite(seconds) else None
+    except ValueError:
+        pass
+    try:
+        at = parsedate_to_datetime(text)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    seconds = (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds()
+    return min(max(0.0, seconds), LONGEST_WAIT)
+
+
+def compile_rules(compiler: Compiler, place: KeyPath, sections: Sequence[OutcomeSection]) -> tuple[Rule, ...]:
+    """The rules of a list of `outcomes`."""
+    return tuple(_rule(compiler, (*place, number), each) for number, each in enumerate(sections))
+
+
+def _rule(compiler: Compiler, place: KeyPath, section: OutcomeSection) -> Rule:
+    language = compiler.language(ANSWER, common=False)
+    if not (section.status or section.path or section.header or section.matches or section.when):
+        compiler.problem(place, NO_CONDITION, "give status, path, header, matches or when")
+    if section.is_ and not section.path and section.header is None:
+        compiler.problem((*place, "is"), "says nothing of which value", "add path or header")
+    if section.path and section.header is not None:
+        compiler.problem((*place, "header"), "stands beside a path", "make two rules of it, or use when")
+    for path in section.path:
+        compiler.path((*place, "path"), path)
+    return Rule(
+        section,
+        compiler.condition(language, (*place, "when"), section.when),
+        _when(compiler, (*place, "wait"), section.wait),
+        _when(compiler, (*place, "until"), section.until),
+        compiler.pick((*place, "id"), section.id),
+    )
+
+
+def _when(compiler: Compiler, place: KeyPath, text: str | None) -> Pick | None:
+    """A duration or a time of day, which is no path; or an expression."""
+    return Pick(text, None) if text is not None and "{{" not in text else compiler.pick(place, text)

@@ -1,0 +1,174 @@
+"""A plan's way into a CRM: its objects one after the other, each with its links."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from bridge.asking import Ask, Asking, Memory, Reply, Setting
+from bridge.connector import Connector, ObjectType
+from bridge.connector.compiling import Answer, Values
+from bridge.connector.request import Request
+from bridge.errors import DeliveryError, Gone, InDoubt
+from bridge.memory import Done, Progress, Remembered
+from bridge.plan import Plan, PlannedObject
+from bridge.policies import advanced, digest_of, settled
+from bridge.way import Way
+
+
+class Effect:
+    """Brings the objects of one plan into the CRM, one after the other."""
+
+    def __init__(
+        self, connector: Connector, memory: Memory, event: str, clock: Callable[[], datetime]
+    ) -> None:
+        self._connector = connector
+        self._setting = Setting(memory, event, clock)
+        self._done: dict[str, Done] = {}
+        self._ways: dict[str, Callable[[Remembered], Way]] = {}
+
+    @property
+    def done(self) -> tuple[Done, ...]:
+        """What has been settled so far, also where a later object fails."""
+        return tuple(self._done.values())
+
+    def steps(self, plan: Plan) -> Asking[None]:
+        """Bring the whole plan about, asking what must be asked.
+
+        Raises:
+            DeliveryError: at the first object that fails; `done` holds those before it.
+        """
+        objects = {planned.name: planned for planned in plan.objects}
+        for planned in plan.objects:
+            yield from self._one(planned, {link: objects[name] for link, name in planned.links.items()})
+
+    def _one(self, planned: PlannedObject, targets: Mapping[str, PlannedObject]) -> Asking[None]:
+        kind = self._connector.objects[planned.type]
+        inline: dict[str, dict[str, Any]] = {
+            link: {"id": self._id(target), "key": dict(target.key)}
+            for link, target in targets.items()
+            if kind.link[link].request is None
+        }
+        remembered = self._setting.memory.recall(planned)
+        fields = {name: [each.value, each.write] for name, each in planned.fields.items()}
+        told = digest_of([dict(planned.key), fields, inline])
+        progress = self._setting.memory.progress(planned.name)
+        _refuse_doubt(planned, progress)
+        self._ways[planned.name] = lambda left: Way(
+            self._setting, kind, planned, inline, left, Progress(appended=self._appended(planned)), told
+        )
+        if (
+            remembered is not None
+            and remembered.digest == told
+            and not progress.way
+            and settled(planned, remembered, progress.appended)
+        ):
+            remembered = advanced(remembered, planned, self._setting.event)
+        else:
+            way = Way(self._setting, kind, planned, inline, remembered, progress, told)
+            crm_id, chosen = yield from way.go()
+            links = remembered.links if remembered is not None and remembered.crm_id == crm_id else {}
+            links = {**links, **{link: to["id"] for link, to in inline.items()}}
+            remembered = Remembered(crm_id, told, links, chosen.marks)
+        self._settled(planned, remembered)
+        yield from self._link(kind, planned, targets)
+
+    def _link(
+        self,
+        kind: ObjectType,
+        planned: PlannedObject,
+        targets: Mapping[str, PlannedObject],
+        *,
+        again: bool = False,
+    ) -> Asking[None]:
+        for link, target in targets.items():
+            left, to_id = self._done[planned.name].remembered, self._id(target)
+            if kind.link[link].request is None or left.links.get(link) == to_id:
+                continue
+            to = {"id": to_id, "key": dict(target.key)}
+            names = {"id": left.crm_id, "key": dict(planned.key), "to": to}
+            try:
+                yield from self._ask_link(planned, link, Ask(kind.link[link], names, _named(planned, link)))
+            except Gone:
+                # One of the two was deleted or merged by a person since we left it.
+                if again:
+                    raise
+                renewed = (yield from self._renewed(target)) or (yield from self._renewed(planned))
+                if not renewed:
+                    raise
+                yield from self._link(kind, planned, targets, again=True)
+                return
+            self._settled(
+                planned, Remembered(left.crm_id, left.digest, {**left.links, link: to_id}, left.marks)
+            )
+
+    def _ask_link(self, planned: PlannedObject, link: str, ask: Ask) -> Asking[None]:
+        """Ask for a link; one that must not be made twice is noted before."""
+        if ask.request.idempotent:
+            yield ask
+            return
+        memory, before = self._setting.memory, Progress(appended=self._appended(planned))
+        crm_id, now = self._done[planned.name].remembered.crm_id, self._setting.clock()
+        begun = Progress(f"link {link}", crm_id=crm_id, sent_at=now, appended=before.appended)
+        memory.note(planned.name, begun, durable=True)
+        try:
+            yield ask
+        except InDoubt:
+            raise
+        except DeliveryError:
+            memory.note(planned.name, before, durable=False)
+            raise
+        memory.note(planned.name, before, durable=False)
+
+    def _renewed(self, planned: PlannedObject) -> Asking[bool]:
+        """Whether another object stands in the place of one that is gone."""
+        left = self._done[planned.name].remembered
+        result = yield from self._ways[planned.name](left).verify()
+        if result is None:
+            return False
+        crm_id, chosen = result
+        self._settled(planned, Remembered(crm_id, left.digest, {}, chosen.marks))
+        return True
+
+    def _id(self, planned: PlannedObject) -> str:
+        return self._done[planned.name].remembered.crm_id
+
+    def _appended(self, planned: PlannedObject) -> tuple[str, ...]:
+        return self._setting.memory.progress(planned.name).appended
+
+    def _settled(self, planned: PlannedObject, remembered: Remembered) -> None:
+        self._done[planned.name] = Done(
+            planned.name, planned.type, planned.key_text, remembered, planned.shared
+        )
+
+
+def _named(planned: PlannedObject, link: str) -> str:
+    return f"object {planned.name}, link {link}"
+
+
+def _refuse_doubt(planned: PlannedObject, progress: Progress) -> None:
+    """A link that must not be made twice, and of which nobody knows whether it was."""
+    if progress.sent_at is not None and progress.way.startswith("link "):
+        raise InDoubt(
+            f"object {planned.name}, {progress.way}: sent at {progress.sent_at:%Y-%m-%d %H:%M:%S} UTC, and"
+            " nothing tells whether it was processed",
+            cause=f"object {planned.name}, {progress.way}: in doubt",
+        )
+
+
+def ask_alone(asking: Asking[None], ask: Callable[[Request, Values, str], Answer]) -> None:
+    """Drive one effect to its end, each request by itself.
+
+    Raises:
+        DeliveryError: the fault that ended it.
+    """
+    try:
+        wanted = next(asking)
+        while True:
+            try:
+                answer = ask(wanted.request, wanted.names, wanted.what)
+            except DeliveryError as error:
+                wanted = asking.throw(error)
+            else:
+                wanted = asking.send(Reply(answer))
+    except StopIteration:
+        return

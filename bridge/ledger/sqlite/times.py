@@ -1,0 +1,42 @@
+"""Times as the file keeps them: microseconds since the epoch, UTC, a third of the text's bytes.
+
+Nothing of it leaves the package: what is handed out are moments, or in rows `stamp` texts.
+"""
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from typing import overload
+
+from bridge.ledger import Row
+from bridge.model import moment, stamp
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@overload
+def micros(at: datetime | str) -> int: ...
+@overload
+def micros(at: None) -> None: ...
+def micros(at: datetime | str | None) -> int | None:
+    """A moment, or its `stamp`, as the file keeps it."""
+    if at is None:
+        return None
+    since = (moment(at) if isinstance(at, str) else at) - _EPOCH
+    # Whole milliseconds, as they are shown: at the time that is shown for it a delivery is due.
+    return since // _MILLISECOND * 1000
+
+
+def moment_of(kept: int) -> datetime:
+    """The inverse of `micros`, to the millisecond."""
+    return _EPOCH + timedelta(microseconds=kept)
+
+
+def stamp_of(kept: int | None) -> str | None:
+    """A time as rows hand it out."""
+    return None if kept is None else stamp(moment_of(kept))
+
+
+def row_of(row: sqlite3.Row) -> Row:
+    """A row to hand out: every column that ends in `_at` is a time."""
+    return {name: stamp_of(row[name]) if name.endswith("_at") else row[name] for name in row.keys()}  # noqa: SIM118 -- iterating a Row gives its values

@@ -1,0 +1,48 @@
+"""Lines: what is never served twice at once, (account, type, key) of each object of a delivery."""
+
+import threading
+from collections.abc import Iterable
+
+from bridge.plan import Plan
+
+Line = tuple[str, str, str]
+
+
+class Lines:
+    """The lines of one daemon; a delivery takes all of its own together, or none.
+
+    A delivery that is in doubt keeps its lines while it waits for its look-up.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[Line, int] = {}
+        self._changed = threading.Condition()
+
+    def take(self, owner: int, lines: Iterable[Line], patience: float) -> bool:
+        """Take all lines for a delivery, waiting so many seconds; what it has already stays its own."""
+        wanted = set(lines)
+        with self._changed:
+            free = self._changed.wait_for(lambda: self._free(owner, wanted), patience)
+            if free:
+                self._held.update(dict.fromkeys(wanted, owner))
+            return free
+
+    def release(self, owner: int) -> None:
+        """Give back all lines of a delivery."""
+        with self._changed:
+            for line in [line for line, holder in self._held.items() if holder == owner]:
+                del self._held[line]
+            self._changed.notify_all()
+
+    def held(self) -> dict[Line, int]:
+        """Who holds which line."""
+        with self._changed:
+            return dict(self._held)
+
+    def _free(self, owner: int, wanted: set[Line]) -> bool:
+        return all(self._held.get(line, owner) == owner for line in wanted)
+
+
+def lines_of(account: str, plan: Plan) -> list[Line]:
+    """The lines of a plan; the objects of one call alone are lines too, which nobody else wants."""
+    return [(account, planned.type, planned.key_text) for planned in plan.objects]

@@ -1,0 +1,188 @@
+"""The mapping's own cases: a record, and what must become of it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from bridge.body import NotAnObject, parse_object, read_json_text
+from bridge.call import Call
+from bridge.identity import IdentityConflict, names_of
+from bridge.mapping.compiler import CompiledMapping
+from bridge.mapping.schema import CaseSection
+from bridge.mapping.values import MappingFault, json_value
+from bridge.plan import Plan, PlannedObject, Skip
+
+ABSENT = {"absent": True}
+CLEARED = {"null": True}
+"""How a case says what TOML has no value for: a field that is left out, and one that is cleared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where a case came out otherwise: what was expected, and what was found."""
+
+    place: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """What became of one case."""
+
+    name: str
+    line: int | None
+    differences: tuple[Difference, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.differences
+
+
+def run_tests(
+    mapping: CompiledMapping, zone: ZoneInfo, country: str, *, recording_url: str = "", source: str = "main"
+) -> list[CaseResult]:
+    """Plan the record of every case of a mapping, and compare; nothing is asked or sent."""
+    results = []
+    for number, case in enumerate(mapping.file.tests):
+        outcome = _outcome(mapping, case, zone, country, recording_url, source)
+        differences = tuple(_differences(case, outcome))
+        name = case.name or f"case {number + 1}"
+        results.append(CaseResult(name, mapping.problem(("tests", number), "").line, differences))
+    return results
+
+
+def planned_cases(
+    mapping: CompiledMapping, zone: ZoneInfo, country: str, *, recording_url: str = "", source: str = "main"
+) -> Iterator[tuple[str, Plan]]:
+    """What becomes of the cases that become a plan, each with its name."""
+    for number, case in enumerate(mapping.file.tests):
+        outcome = _outcome(mapping, case, zone, country, recording_url, source)
+        if isinstance(outcome, Plan):
+            yield case.name or f"case {number + 1}", outcome
+
+
+class _NoRecord(Exception):
+    """The case's record cannot be read."""
+
+
+def _outcome(
+    mapping: CompiledMapping,
+    case: CaseSection,
+    zone: ZoneInfo,
+    country: str,
+    recording_url: str,
+    source: str,
+) -> Plan | Skip | MappingFault | _NoRecord:
+    try:
+        record = {**_record(mapping, case), **case.fields}
+        call = Call.of(
+            record,
+            key=_key(record),
+            source=source,
+            zone=zone,
+            country=country,
+            recording_url=recording_url,
+        )
+        return mapping.plan(call, zone, country)
+    except (MappingFault, _NoRecord) as fault:
+        return fault
+
+
+def _record(mapping: CompiledMapping, case: CaseSection) -> Mapping[str, Any]:
+    if case.record is None:
+        return {}
+    path = mapping.path.parent / case.record
+    try:
+        record: Mapping[str, Any] = parse_object(read_json_text(path.read_bytes()))
+    except OSError as error:
+        raise _NoRecord(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    except NotAnObject as error:
+        raise _NoRecord(f"{path}: {error}") from error
+    return record
+
+
+def _key(record: Mapping[str, Any]) -> str:
+    """The call key that the ledger would give a first record."""
+    try:
+        names = names_of(record.get("uuid"), record.get("base_info"))
+    except IdentityConflict as conflict:
+        raise _NoRecord(f"goes to quarantine: {conflict}") from conflict
+    moment = record.get("started_at") or record.get("created_at")
+    return names[0] if names else f"{record.get('sn')}@{moment}"
+
+
+def _differences(case: CaseSection, outcome: Plan | Skip | MappingFault | _NoRecord) -> Iterator[Difference]:
+    if isinstance(outcome, _NoRecord):
+        yield Difference("record", "a record", str(outcome))
+    elif case.expect_error is not None:
+        if not isinstance(outcome, MappingFault) or case.expect_error not in str(outcome):
+            yield Difference("expect_error", _shown(case.expect_error), _told(outcome))
+    elif case.expect_skip is not None:
+        if outcome != Skip(case.expect_skip):
+            yield Difference("expect_skip", _shown(case.expect_skip), _told(outcome))
+    elif isinstance(outcome, Plan):
+        planned = {one.name: one for one in outcome.objects}
+        for name, expected in case.expect.items():
+            yield from _object_differences(name, expected, planned.get(name), outcome.left_out)
+    else:
+        yield Difference("expect", "a plan", _told(outcome))
+
+
+def _object_differences(
+    name: str, expected: Any, found: PlannedObject | None, left_out: Mapping[str, str]
+) -> Iterator[Difference]:
+    if expected is False:
+        if found is not None:
+            yield Difference(name, "no such object", f"one with the key {found.key_text}")
+        return
+    if found is None:
+        yield Difference(name, "an object", f"none: {left_out.get(name, 'it is not planned')}")
+        return
+    for field, value in expected.items():
+        place = f"{name}.{field}"
+        absent = field not in found.fields and field not in found.key
+        if absent or value == ABSENT:
+            if absent != (value == ABSENT):
+                seen = _absence(found, field) if absent else _shown(_value(found, field))
+                yield Difference(place, "no value" if value == ABSENT else _shown(value), seen)
+            continue
+        wanted = None if value == CLEARED else json_value(value)
+        if not _same(wanted, _value(found, field)):
+            yield Difference(place, _shown(wanted), _shown(_value(found, field)))
+
+
+def _value(found: PlannedObject, field: str) -> Any:
+    return found.fields[field].value if field in found.fields else found.key[field]
+
+
+def _absence(found: PlannedObject, field: str) -> str:
+    return f"no value: {found.absent.get(field, 'it is not planned')}"
+
+
+def _same(expected: Any, found: Any) -> bool:
+    """Equal, where true is not 1 and text is not the number that it looks like."""
+    return _shown(expected) == _shown(found) or (
+        expected == found
+        and not isinstance(expected, bool)
+        and not isinstance(found, bool)
+        and isinstance(expected, int | float)
+        and isinstance(found, int | float)
+    )
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _told(outcome: Plan | Skip | MappingFault) -> str:
+    if isinstance(outcome, Skip):
+        return f"skipped: {outcome.rule}"
+    if isinstance(outcome, Plan):
+        return f"a plan with {', '.join(one.name for one in outcome.objects)}"
+    return f"parked: {outcome}"

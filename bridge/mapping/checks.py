@@ -1,0 +1,247 @@
+"""What the keys of a mapping must agree on, and every expression in it: all mistakes in one run.
+
+Everything here reads the file as it was written, not the model that pydantic makes of it, so that a
+mistake of shape in one place does not hide the others.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bridge.errors import Problem, did_you_mean
+from bridge.expression import ExpressionError, Language, Template
+from bridge.mapping.schema import CaseSection, Form, MappingFile, TrialSection
+from bridge.phone import phone_kind
+from bridge.plan import Write
+from bridge.tomlfile import KeyPath, TomlFile
+from bridge.validation import marked
+
+NOT_IN_TRIAL = "not in the trial"
+NO_OBJECT = "no object: the call has no key for any"
+
+Faults = Iterator[tuple[KeyPath, str, str]]
+
+
+def check_contents(file: TomlFile) -> list[Problem]:
+    """Every mistake that is none of shape and none of an expression, with its exact line."""
+    data = file.data
+    return [
+        Problem(str(file.path), ".".join(map(str, path)), message, remedy, file.line(path))
+        for check in (_links, _fields, _maps, _rules, _trial, _tests)
+        for path, message, remedy in check(data)
+    ]
+
+
+def read_templates(file: TomlFile, language: Language) -> tuple[dict[KeyPath, Template], list[Problem]]:
+    """Every text that may hold an expression, by its place; and what is wrong with the others."""
+    templates: dict[KeyPath, Template] = {}
+    problems: list[Problem] = []
+    for path, text, form in marked(MappingFile, file.data, Form):
+        if not isinstance(text, str):
+            continue
+        try:
+            template = language.parse(text)
+            _refuse_form(template, form)
+        except ExpressionError as error:
+            problems += [
+                Problem(
+                    str(file.path), ".".join(map(str, path)), fault.message, fault.remedy, file.line(path)
+                )
+                for fault in error.faults
+            ]
+            continue
+        templates[path] = template
+    return templates, problems
+
+
+def _refuse_form(template: Template, form: Form) -> None:
+    if form is Form.CONDITION and not template.whole:
+        raise ExpressionError("is no condition", "write one expression: {{ call.talk_seconds > 0 }}")
+    if form is Form.CONSTANT and not template.constant:
+        raise ExpressionError(
+            "holds an expression, which is not computed here", "write a constant, or compute it in `value`"
+        )
+
+
+def _table(data: Any, *keys: str) -> dict[str, Any]:
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _list(data: Any, key: str) -> list[Any]:
+    value = data.get(key) if isinstance(data, dict) else None
+    return value if isinstance(value, list) else []
+
+
+# Links
+
+
+def _links(data: dict[str, Any]) -> Faults:
+    objects = _table(data, "objects")
+    names = list(objects)
+    links = {name: _targets(objects, name) for name in names}
+    for name in names:
+        for link, target in _table(objects, name, "link").items():
+            if isinstance(target, str):
+                told = _wrong_link(name, target, names, links)
+                if told:
+                    yield ("objects", name, "link", link), *told
+
+
+def _targets(objects: Mapping[str, Any], name: str) -> list[str]:
+    return [target for target in _table(objects, name, "link").values() if isinstance(target, str)]
+
+
+def _wrong_link(
+    name: str, target: str, names: Sequence[str], links: Mapping[str, Sequence[str]]
+) -> tuple[str, str] | None:
+    if target not in names:
+        return f'there is no object "{target}" to link to', did_you_mean(target, names)
+    if target == name:
+        return f'"{name}" cannot be linked to itself', "name another object"
+    if names.index(target) < names.index(name):
+        return None
+    back = _way(target, name, links)
+    if back:
+        circle = " → ".join([name, *back])
+        return f"{circle} is a cycle of links", "leave out one of them: an object is linked to earlier ones"
+    return (
+        f'"{target}" comes after "{name}", so it cannot be linked yet',
+        f"move [objects.{target}] before [objects.{name}]",
+    )
+
+
+def _way(start: str, end: str, links: Mapping[str, Sequence[str]]) -> list[str]:
+    """The objects from one to another along links, both included; empty if there is no way."""
+    ways, seen = [[start]], {start}
+    for way in ways:
+        if way[-1] == end:
+            return way
+        for target in links.get(way[-1], ()):
+            if target not in seen:
+                seen.add(target)
+                ways.append([*way, target])
+    return []
+
+
+# Fields and maps
+
+
+def _fields(data: dict[str, Any]) -> Faults:
+    maps = _table(data, "maps")
+    for name, section in _table(data, "objects").items():
+        for field, written in _table(section, "fields").items():
+            if isinstance(written, dict):
+                for key, message, remedy in _wrong_field(written, maps):
+                    yield ("objects", name, "fields", field, key), message, remedy
+
+
+def _wrong_field(written: Mapping[str, Any], maps: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    table, unknown, default = written.get("map"), written.get("unknown"), written.get("default")
+    write = written.get("write", Write.ALWAYS)
+    if isinstance(table, str) and table not in maps:
+        remedy = did_you_mean(table, maps) or f"add a table [maps.{table}]"
+        yield "map", f'there is no table "{table}" in [maps]', remedy
+    if unknown is not None and table is None:
+        yield "unknown", "has no map to be unknown in", "add `map`, or leave it out"
+    if unknown == "default" and default is None:
+        yield "unknown", "needs a default", "add `default`"
+    if written.get("missing") is not None and default not in (None, "") and "{{" not in str(default):
+        yield "missing", "never counts beside a default that is never empty", "leave one of them out"
+    if written.get("missing") == "null" and write not in (Write.ALWAYS, Write.UNLESS_EDITED):
+        yield "missing", f'clears nothing with write = "{write}"', 'use "omit", or write = "always"'
+    if "separator" in written and write != Write.APPEND:
+        yield "separator", "is only for a field that is appended to", 'add write = "append"'
+
+
+def _maps(data: dict[str, Any]) -> Faults:
+    tables: list[tuple[KeyPath, Any]] = [
+        (("maps", name), table) for name, table in _table(data, "maps").items()
+    ]
+    for name, section in _table(data, "objects").items():
+        for field in _table(section, "fields"):
+            place = ("objects", name, "fields", field, "map")
+            tables.append((place, _table(section, "fields", field, "map")))
+    for path, table in tables:
+        if isinstance(table, dict) and "" in table:
+            yield (*path, ""), "is never looked up: an empty value goes by `default`", "use `default`"
+
+
+# Rules and trial
+
+
+def _rules(data: dict[str, Any]) -> Faults:
+    seen = {NOT_IN_TRIAL, NO_OBJECT}
+    for number, rule in enumerate(_list(data, "rules")):
+        name = rule.get("name") if isinstance(rule, dict) else None
+        if not isinstance(name, str):
+            continue
+        if name in seen:
+            message = f'"{name}" is the name of something else already'
+            yield ("rules", number, "name"), message, "give each rule a name of its own"
+        seen.add(name)
+
+
+def _trial(data: dict[str, Any]) -> Faults:
+    trial = data.get("trial")
+    if not isinstance(trial, dict):
+        return
+    # A misspelt key is told already, and is what should be there.
+    if not trial.keys() - TrialSection.model_fields and not any(trial.values()):
+        yield ("trial",), "lists nothing, so nothing would be delivered", "list phones, tasks or projects"
+    for place, phone in enumerate(_list(trial, "phones")):
+        if isinstance(phone, str) and phone_kind(phone, "CN") in {"empty", "masked"}:
+            yield ("trial", "phones", place), "is no whole phone number", 'write it like "+8613800138000"'
+
+
+# Tests
+
+
+def _tests(data: dict[str, Any]) -> Faults:
+    for number, case in enumerate(_list(data, "tests")):
+        if isinstance(case, dict):
+            for path, message, remedy in _wrong_case(case, data):
+                yield ("tests", number, *path), message, remedy
+
+
+def _wrong_case(case: Mapping[str, Any], data: dict[str, Any]) -> Faults:
+    misspelt = case.keys() - CaseSection.model_fields
+    if not misspelt and not case.get("record") and not case.get("fields"):
+        yield (), "has no record", "name a JSON file as `record`, or write `fields`"
+    expected = [key for key in ("expect", "expect_skip", "expect_error") if key in case]
+    if not misspelt and not expected:
+        yield (), "expects nothing", "add expect.<object>.<field>, expect_skip or expect_error"
+    if len(expected) > 1:
+        yield (expected[1],), f"excludes {expected[0]}", "a case has one outcome: split it in two"
+    rule = case.get("expect_skip")
+    if isinstance(rule, str) and rule not in (rules := list(_skips(data))):
+        yield ("expect_skip",), f'there is no rule "{rule}"', did_you_mean(rule, rules)
+    objects = _table(data, "objects")
+    for name, fields in _table(case, "expect").items():
+        if name not in objects:
+            yield ("expect", name), f'there is no object "{name}"', did_you_mean(name, objects)
+            continue
+        known = {**_table(objects, name, "key"), **_table(objects, name, "fields")}
+        for field in fields if isinstance(fields, dict) else ():
+            if field not in known:
+                message = f'"{name}" has no field or part of a key "{field}"'
+                yield ("expect", name, field), message, did_you_mean(field, known)
+
+
+def _skips(data: dict[str, Any]) -> Iterator[str]:
+    """Every reason for which this mapping can skip a call."""
+    for rule in _list(data, "rules"):
+        if isinstance(rule, dict) and isinstance(rule.get("name"), str):
+            yield rule["name"]
+    if "trial" in data:
+        yield NOT_IN_TRIAL
+    yield NO_OBJECT
+    for name in _table(data, "objects"):
+        if _table(data, "objects", name).get("on_missing_key") == "skip":
+            for part in _table(data, "objects", name, "key"):
+                yield without(name, part)
+
+
+def without(name: str, part: str) -> str:
+    """Why a call is skipped that lacks a part of an object's key."""
+    return f"{name} without {part}"

@@ -1,0 +1,250 @@
+"""Compiled at load, so that a mistake stops the start; applied to a call it gives a plan, or the rule that
+keeps the call out. Nothing is sent here.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from bridge.call import CALL_FIELDS, Call
+from bridge.errors import ConfigError, Problem
+from bridge.expression import ExpressionError, Fields, Language, Template
+from bridge.filters import FILTERS
+from bridge.mapping.checks import NO_OBJECT, NOT_IN_TRIAL, check_contents, read_templates, without
+from bridge.mapping.fields import NOT_TRUE, Failed, Field, Place, Values, plan_fields
+from bridge.mapping.schema import FieldSection, MappingFile, ObjectSection, TrialSection
+from bridge.mapping.values import MappingFault
+from bridge.phone import to_e164
+from bridge.plan import Plan, PlannedObject, Skip
+from bridge.tomlfile import KeyPath, TomlFile, load_toml
+from bridge.validation import check, in_order
+
+LANGUAGE = Language({"call": frozenset(CALL_FIELDS) - {"record"}, "record": None}, FILTERS, plain=[Call])
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """One object, ready to be planned."""
+
+    name: str
+    section: ObjectSection
+    when: Place | None
+    key: tuple[tuple[str, Place], ...]
+    fields: tuple[Field, ...]
+    shared: bool
+
+
+class CompiledMapping:
+    """A mapping that can be applied to calls."""
+
+    def __init__(self, file: TomlFile) -> None:
+        """Compile a mapping.
+
+        Raises:
+            ConfigError: all its problems, each with its line and remedy.
+        """
+        self.path = file.path
+        self._source = file
+        found, problems = check(MappingFile, file)
+        templates, unreadable = read_templates(file, LANGUAGE)
+        problems = in_order([*problems, *unreadable, *check_contents(file)])
+        if found is None or problems:
+            raise ConfigError(problems)
+        self.file = found
+        # What stands in several places is evaluated once.
+        self._templates = list({one.source: one for one in templates.values() if not one.constant}.values())
+        self._singles: dict[int, Callable[[Mapping[str, Any]], list[Any]]] = {}
+        self._evaluate = LANGUAGE.compile(self._templates)
+        compiler = _Compiler(file.path.name, found, templates, self._templates)
+        self._rules = [
+            (rule.name, compiler.place(("rules", number, "when"))) for number, rule in enumerate(found.rules)
+        ]
+        self._objects = [compiler.object(name, section) for name, section in found.objects.items()]
+        self._trial = _Trial(found.trial) if found.trial is not None else None
+        self.reads = frozenset(_platform_fields(self._templates))
+        """The platform's fields that it reads by name: their changes are news."""
+
+    def problem(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
+        """A problem with this mapping, with the place it is written at."""
+        place = ".".join(str(part) for part in path)
+        return Problem(str(self.path), place, message, remedy, self._source.line(path))
+
+    def plan(self, call: Call, zone: ZoneInfo, country: str) -> Plan | Skip:
+        """What the CRM should hold for a call.
+
+        Raises:
+            MappingFault: the call cannot be mapped and waits for a person.
+        """
+        if self._trial is not None and not self._trial.takes(call, country):
+            return Skip(NOT_IN_TRIAL)
+        values = self._values(
+            {"call": call, "record": Fields(call.record), "_zone": zone, "_country": country}
+        )
+        for name, condition in self._rules:
+            if not condition.is_true(values):
+                return Skip(name)
+        planned: dict[str, PlannedObject] = {}
+        left_out: dict[str, str] = {}
+        for one in self._objects:
+            result = _planned(one, values, call.key, planned)
+            if isinstance(result, Skip):
+                return result
+            if isinstance(result, str):
+                left_out[one.name] = result
+            else:
+                planned[one.name] = result
+        if not planned:
+            return Skip(NO_OBJECT)
+        return Plan(tuple(planned.values()), left_out, self.file.shadow)
+
+    def _values(self, names: Mapping[str, Any]) -> Values:
+        try:
+            return self._evaluate(names)
+        except ExpressionError:
+            return [self._alone(number, names) for number in range(len(self._templates))]
+
+    def _alone(self, number: int, names: Mapping[str, Any]) -> Any:
+        """One of the values; where it fails, what stands for it."""
+        if number not in self._singles:
+            self._singles[number] = LANGUAGE.compile([self._templates[number]])
+        try:
+            return self._singles[number](names)[0]
+        except ExpressionError as error:
+            return Failed(str(error))
+
+
+def load_mapping(path: Path) -> CompiledMapping:
+    """Read and compile a mapping file, or raise `ConfigError` with all its problems."""
+    return CompiledMapping(load_toml(path))
+
+
+class _Compiler:
+    """Knows where the value of each text will stand once all expressions are evaluated."""
+
+    def __init__(
+        self,
+        file_name: str,
+        file: MappingFile,
+        templates: Mapping[KeyPath, Template],
+        evaluated: Iterable[Template],
+    ) -> None:
+        self._file_name = file_name
+        self._maps = file.maps
+        self._templates = templates
+        numbers = {template.source: number for number, template in enumerate(evaluated)}
+        self._order = {path: numbers[one.source] for path, one in templates.items() if not one.constant}
+
+    def place(self, path: KeyPath, named: KeyPath = ()) -> Place:
+        """The text at a path; faults name it, or the path that is better known."""
+        name = f"{'.'.join(map(str, named or path))} in {self._file_name}"
+        if path in self._order:
+            return Place(name, itemgetter(self._order[path]))
+        return _constant(name, self._templates[path].text)
+
+    def optional(self, path: KeyPath, value: Any) -> Place | None:
+        """The same where nothing may be written."""
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return self.place(path)
+        return _constant(f"{'.'.join(map(str, path))} in {self._file_name}", value)
+
+    def object(self, name: str, section: ObjectSection) -> _Object:
+        """An object with its key and fields."""
+        path = ("objects", name)
+        parts = {part: (*path, "key", part) for part in section.key}
+        reads = frozenset[tuple[str, str]]().union(
+            *(self._templates[place].reads for place in parts.values())
+        )
+        return _Object(
+            name,
+            section,
+            self.optional((*path, "when"), section.when),
+            tuple((part, self.place(place)) for part, place in parts.items()),
+            tuple(self._field((*path, "fields", one), one, field) for one, field in section.fields.items()),
+            shared=("call", "key") not in reads,
+        )
+
+    def _field(self, path: KeyPath, name: str, section: FieldSection) -> Field:
+        full = (*path, "value")
+        if isinstance(section.value, str):
+            place = self.place(full if full in self._templates else path, path)
+        else:
+            place = _constant(f"{'.'.join(map(str, path))} in {self._file_name}", section.value)
+        return Field.of(
+            name,
+            section,
+            place,
+            when=self.optional((*path, "when"), section.when),
+            table=self._maps[section.map] if isinstance(section.map, str) else section.map,
+            default=self.optional((*path, "default"), section.default),
+        )
+
+
+def _constant(name: str, value: Any) -> Place:
+    return Place(name, lambda _: value)
+
+
+def _planned(
+    one: _Object, values: Values, key: str, planned: Mapping[str, PlannedObject]
+) -> PlannedObject | Skip | str:
+    """An object, or why it is left out, or why the whole call is."""
+    if one.when is not None and not one.when.is_true(values):
+        return NOT_TRUE
+    parts = {part: place.data(values) for part, place in one.key}
+    for part, content in parts.items():
+        if content in (None, ""):
+            return _without_key(one, part)
+    fields, absent = plan_fields(one.fields, values, key)
+    section = one.section
+    return PlannedObject(
+        one.name,
+        section.type or one.name,
+        parts,
+        fields,
+        {link: target for link, target in section.link.items() if target in planned},
+        absent,
+        section.on_deleted,
+        one.shared,
+    )
+
+
+def _without_key(one: _Object, part: str) -> Skip | str:
+    if one.section.on_missing_key == "park":
+        raise MappingFault(f"object {one.name} has no {part}, which is its key")
+    if one.section.on_missing_key == "skip":
+        return Skip(without(one.name, part))
+    return f"{part}, which is its key, is empty"
+
+
+class _Trial:
+    """The calls that are delivered to begin with."""
+
+    def __init__(self, section: TrialSection) -> None:
+        self._written = section.phones
+        self._tasks = frozenset(section.tasks)
+        self._projects = frozenset(section.projects)
+        self._phones: dict[str, frozenset[str | None]] = {}
+
+    def takes(self, call: Call, country: str) -> bool:
+        """Whether one of the lists names the call."""
+        if not self._tasks.isdisjoint({call.task, call.task_name}):
+            return True
+        if not self._projects.isdisjoint({call.project, call.project_name}):
+            return True
+        if country not in self._phones:
+            self._phones[country] = frozenset(to_e164(phone, country) for phone in self._written) - {None}
+        return call.phone_e164 in self._phones[country]
+
+
+def _platform_fields(templates: Iterable[Template]) -> Iterator[str]:
+    for template in templates:
+        for owner, attribute in template.reads:
+            if owner == "record":
+                yield attribute
+            elif (owner, attribute) == ("call", "updated_at"):
+                # The one normalised value that is made of a bookkeeping field.
+                yield attribute

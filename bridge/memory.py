@@ -1,0 +1,58 @@
+"""What was sent before: the reason why nothing is sent twice, and no older call overwrites a newer one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """Who last wrote a field of a shared object (`event` sorts by time, then call key), and what."""
+
+    event: str
+    digest: bytes
+
+
+class Remembered(msgspec.Struct, frozen=True, array_like=True):
+    """A CRM object as we last left it.
+
+    `digest` is of all that was last sent to it, `links` are link → the other object's id,
+    `marks` field → who wrote it.
+    """
+
+    crm_id: str
+    digest: bytes = b""
+    links: Mapping[str, str] = {}
+    marks: Mapping[str, Mark] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one delivery has come with one object.
+
+    `step` is the next step of `way` (`create`, `update`, `upsert`); `sent_at` is set while
+    it is unknown whether that step was processed. `captured` is what steps before it gave.
+    """
+
+    way: str = ""
+    step: int = 0
+    captured: Mapping[str, Any] = field(default_factory=dict)
+    crm_id: str | None = None
+    told: bytes = b""
+    """The digest of what the steps before `step` were told: other values start again."""
+    sent_at: datetime | None = None
+    appended: tuple[str, ...] = ()
+    """Fields to which this call has added its value already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An object that the CRM now holds for a call."""
+
+    object: str
+    type: str
+    key: str
+    remembered: Remembered
+    shared: bool = True

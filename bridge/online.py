@@ -1,0 +1,78 @@
+"""`check --online`: every destination's CRM is asked, with the tokens that the ledger keeps."""
+
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from datetime import datetime
+from pathlib import Path
+
+from bridge.assembly import load_destinations
+from bridge.config import Config, Secrets
+from bridge.connector import Connector
+from bridge.crm import Crm
+from bridge.deliver import Destination
+from bridge.errors import LedgerError, Problem
+from bridge.ledger.sqlite.connection import OwnerLock
+from bridge.mapping import planned_cases
+from bridge.plan import Plan
+from bridge.probing import Found, LedgerTokens, Subject, probe
+from bridge.tokens import Tokens
+from bridge.tomlfile import KeyPath
+
+
+def ask_online(
+    config: Config, secrets: Secrets, wanted: str | None, clock: Callable[[], datetime]
+) -> dict[str, Found]:
+    """Ask the CRM of every destination, or of one; nothing is written there."""
+    destinations = load_destinations(config, secrets)
+    path = config.ledger.file(config.base_dir)
+    found: dict[str, Found] = {}
+    with ExitStack() as held:
+        borrowed = ""
+        if any(_rotates(each.connector) for each in destinations.values()):
+            borrowed = _why_borrowed(path, held)
+        for name, each in destinations.items():
+            if wanted in (None, name):
+                why = borrowed if _rotates(each.connector) else ""
+                found[name] = _ask_one(config, each, LedgerTokens(path), why, clock)
+    return found
+
+
+def _rotates(connector: Connector) -> bool:
+    """Whether each exchange ends the refresh token that it was made with."""
+    return any("refresh_token" in token.outputs for token in connector.auth.tokens)
+
+
+def _why_borrowed(path: Path, held: ExitStack) -> str:
+    """Why a refresh token that changes may not be used here; empty where it may, until `held` ends."""
+    why = "its refresh token changes with each use, and"
+    if not path.exists():
+        return f"{why} there is no ledger to keep it: start the daemon once"
+    try:
+        held.enter_context(OwnerLock(path))
+    except LedgerError as error:
+        return f"{why} it is the daemon's to renew ({error})"
+    return ""
+
+
+def _ask_one(
+    config: Config,
+    each: Destination,
+    store: LedgerTokens,
+    borrowed: str,
+    clock: Callable[[], datetime],
+) -> Found:
+    account, connector, path = each.account, each.connector, ("destinations", each.name)
+    tokens = Tokens(account.name, connector.auth.tokens, account.secrets, store, clock, borrowed=borrowed)
+    source = next(iter(config.sources_of(each.name)), None)
+    plans: list[tuple[str, Plan]] = []
+    if source is not None:
+        how = config.sources[source]
+        plans += planned_cases(
+            each.mapping, how.timezone, how.country, recording_url=how.recording_url, source=source
+        )
+
+    def problem(key: KeyPath, message: str, remedy: str) -> Problem:
+        return config.written((*path, *key), f"destination {each.name}: {message}", remedy)
+
+    with closing(Crm(connector, account, tokens, clock)) as crm:
+        return probe(Subject(each.name, each.mapping, crm, plans, problem), clock)

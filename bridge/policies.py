@@ -1,0 +1,223 @@
+"""Write policies: which of a call's fields go into an object that exists already."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from bridge.expression import as_text
+from bridge.memory import Mark, Remembered
+from bridge.plan import PlannedField, PlannedObject, Write
+
+Present = Mapping[str, Any]
+"""An object's fields as the CRM holds them now."""
+
+# What looks at the CRM's present state before it writes.
+_LOOK = {Write.IF_EMPTY, Write.UNLESS_EDITED, Write.APPEND, Write.GREATEST}
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is sent, and who has written which field after that."""
+
+    fields: Mapping[str, Any]
+    marks: Mapping[str, Mark]
+    appended: tuple[str, ...]
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    """What goes along unchanged, where an update would empty what it leaves out."""
+
+
+def digest_of(value: Any) -> bytes:
+    """A short digest of a value; of equal values the same, whatever their order."""
+    return blake2b(msgspec.json.encode(value, order="deterministic"), digest_size=8).digest()
+
+
+def looks(planned: PlannedObject) -> bool:
+    """Whether the CRM's present state decides about a field."""
+    return any(each.write in _LOOK for each in planned.fields.values())
+
+
+def settled(planned: PlannedObject, remembered: Remembered, appended: tuple[str, ...]) -> bool:
+    """Whether an object that was last told the same holds it all: no newer call, nothing left to append."""
+    return all(
+        name in appended or _empty(each.value)
+        if each.write is Write.APPEND
+        else name not in remembered.marks or remembered.marks[name].digest == digest_of(each.value)
+        for name, each in planned.fields.items()
+    )
+
+
+def advanced(remembered: Remembered, planned: PlannedObject, event: str) -> Remembered:
+    """The same object after a newer call that said the same; of what it did not say, nothing is newer."""
+    marks = {
+        name: Mark(max(event, mark.event), mark.digest) if name in planned.fields else mark
+        for name, mark in remembered.marks.items()
+    }
+    return Remembered(remembered.crm_id, remembered.digest, remembered.links, marks)
+
+
+def for_new(planned: PlannedObject, event: str, *, nulls: bool = False) -> Chosen:
+    """A new object gets every field; with `nulls` also those that are to be cleared."""
+    fields = {name: each.value for name, each in planned.fields.items() if nulls or each.value is not None}
+    appended = tuple(
+        name for name, each in planned.fields.items() if each.write is Write.APPEND and not _empty(each.value)
+    )
+    return Chosen(fields, _marks(planned, fields, event, {}), appended)
+
+
+def for_existing(
+    planned: PlannedObject,
+    present: Present | None,
+    remembered: Remembered | None,
+    event: str,
+    appended: tuple[str, ...],
+    *,
+    whole: bool,
+    doubted: bool = False,
+) -> Chosen:
+    """The fields that an existing object gets from a call.
+
+    `event` sorts by the call's time, then its key. With `whole` an update replaces all
+    fields, so what did not change is `kept`. `doubted`: an attempt may have
+    written already, so a text that is there was appended by it.
+    """
+    choice = _Choice(remembered.marks if remembered is not None else {}, present or {}, event, appended)
+    for name, each in planned.fields.items():
+        if each.write is Write.APPEND:
+            choice.append(name, each, doubted=doubted)
+        elif planned.shared and each.write in (Write.ALWAYS, Write.UNLESS_EDITED):
+            choice.newest(name, each)
+        elif _by_policy(each, choice.marks.get(name), choice.present.get(name)):
+            choice.fields[name] = each.value
+    written = {*choice.settled, *choice.fields}
+    marks = _marks(planned, written, event, choice.marks)
+    return Chosen(choice.fields, marks, tuple(choice.appended), choice.kept(planned) if whole else {})
+
+
+class _Choice:
+    """The fields chosen so far."""
+
+    def __init__(
+        self, marks: Mapping[str, Mark], present: Present, event: str, appended: tuple[str, ...]
+    ) -> None:
+        self.marks = marks
+        self.present = present
+        self.fields: dict[str, Any] = {}
+        self.settled: list[str] = []
+        self.appended = list(appended)
+        self._event = event
+
+    def append(self, name: str, each: PlannedField, *, doubted: bool) -> None:
+        held = self.present.get(name)
+        if name in self.appended or _empty(each.value):
+            return
+        self.appended.append(name)
+        if not (doubted and _holds(each, held)):
+            self.fields[name] = _appended(each, held)
+
+    def kept(self, planned: PlannedObject) -> dict[str, Any]:
+        """The fields that the CRM holds already, as it holds them."""
+        known = {name: planned.fields[name].value for name in self.settled}
+        return {**known, **{name: self.present[name] for name in planned.fields if name in self.present}}
+
+    def newest(self, name: str, each: PlannedField) -> None:
+        mark = self.marks.get(name)
+        if mark is not None and self._event < mark.event:
+            return
+        if each.write is Write.UNLESS_EDITED and not _untouched(each, mark, self.present.get(name)):
+            return
+        self.settled.append(name)
+        if mark is None or mark.digest != digest_of(each.value):
+            self.fields[name] = each.value
+
+
+def _untouched(each: PlannedField, mark: Mark | None, held: Any) -> bool:
+    """Whether a field still holds what we last sent; an empty one that we never wrote counts as such."""
+    if _same(held, each.value):
+        return True
+    return _empty(held) if mark is None else _same_digest(held, mark.digest)
+
+
+def _by_policy(each: PlannedField, mark: Mark | None, held: Any) -> bool:
+    """Whether a field of an object that no other call feeds is written."""
+    if each.write is Write.CREATE:
+        return False
+    if each.write is Write.IF_EMPTY:
+        return _empty(held) and not _empty(each.value)
+    if each.write is Write.GREATEST:
+        return _greater(each.value, held)
+    return each.write is Write.ALWAYS or _untouched(each, mark, held)
+
+
+def _appended(each: PlannedField, held: Any) -> Any:
+    if isinstance(each.value, list):
+        had = list(held) if isinstance(held, list) else []
+        return [*had, *(item for item in each.value if item not in had)]
+    return as_text(each.value) if _empty(held) else f"{as_text(held)}{each.separator}{as_text(each.value)}"
+
+
+def _holds(each: PlannedField, held: Any) -> bool:
+    """Whether a value was appended already: it stands there between separators."""
+    if isinstance(each.value, list):
+        return isinstance(held, list) and all(item in held for item in each.value)
+    around = _lines(each.separator)
+    text, value = (f"{around}{_lines(as_text(one)).strip()}{around}" for one in (held, each.value))
+    return value in text
+
+
+def _lines(text: str) -> str:
+    # CRMs change the ends of lines.
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _greater(value: Any, held: Any) -> bool:
+    if _empty(value):
+        return False
+    if _empty(held):
+        return True
+    try:
+        return float(value) > float(held)
+    except (TypeError, ValueError):
+        return as_text(value) > as_text(held)
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value in ("", [], {})
+
+
+def _same(held: Any, value: Any) -> bool:
+    return held == value or as_text(held) == as_text(value) or (_empty(held) and _empty(value))
+
+
+def _same_digest(held: Any, digest: bytes) -> bool:
+    """Whether what a CRM shows is what was sent to it: numbers and flags may come back as text."""
+    candidates: list[Any] = [held]
+    if _empty(held):
+        candidates += [None, "", []]
+    elif isinstance(held, str | int | float):
+        text = as_text(held)
+        candidates += [text, *_numbers(text)]
+        candidates += [flag for flag, word in ((True, "true"), (False, "false")) if text.lower() == word]
+    return any(digest_of(each) == digest for each in candidates)
+
+
+def _numbers(text: str) -> list[int | float]:
+    try:
+        number = float(text)
+        whole = [int(text)] if text.lstrip("-").isdecimal() else [int(number)] if number.is_integer() else []
+        return [number, *whole]
+    except (ValueError, OverflowError):
+        return []
+
+
+def _marks(
+    planned: PlannedObject, written: Iterable[str], event: str, before: Mapping[str, Mark]
+) -> dict[str, Mark]:
+    marks = dict(before)
+    for name in written:
+        each = planned.fields[name]
+        if (planned.shared and each.write is Write.ALWAYS) or each.write is Write.UNLESS_EDITED:
+            marks[name] = Mark(event, digest_of(each.value))
+    return marks

@@ -1,0 +1,360 @@
+"""What `check --online` asks a CRM: is the token good, is all there that is mapped, are the clocks right?
+
+Only questions: the connector's probes and its descriptions of objects. Nothing is written.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from bridge.connector import Describe, ObjectType, Probe
+from bridge.connector.compiling import Answer, dig
+from bridge.connector.outcome import Meaning
+from bridge.crm import Crm
+from bridge.errors import DeliveryError, LedgerError, Permanent, Problem, did_you_mean
+from bridge.expression import as_text
+from bridge.ledger import open_ledger
+from bridge.mapping import CompiledMapping
+from bridge.mapping.schema import FieldSection
+from bridge.plan import Plan
+from bridge.tomlfile import KeyPath
+
+FURTHEST_CLOCK = 60.0
+"""More seconds than this between two clocks spoil signatures and tokens."""
+_NUMBERS = {"bigint", "currency", "decimal", "double", "float", "int", "integer", "long", "money", "number"}
+_NUMBERS |= {"numeric", "percent", "short"}
+_BOOLEANS = {"bool", "boolean", "checkbox", "true_or_false"}
+_TIMES = {"date", "date_time", "datetime", "datetime_tz", "timestamp"}
+_MOST_OPTIONS = 12
+_SECRETS = "check the destination's secrets and settings"
+# What people and robots say has no length of its own.
+_LONG = ("call.dialogue", "call.last_reply", "call.remark", "call.summary")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One destination to ask about."""
+
+    name: str
+    mapping: CompiledMapping
+    crm: Crm
+    plans: Sequence[tuple[str, Plan]]
+    """What the mapping's own cases become, each with its name: values to try."""
+    problem: Callable[[KeyPath, str, str], Problem]
+    """A problem with a key of the destination, at its place in the configuration."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What came of asking one destination."""
+
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    unreachable: list[Problem] = field(default_factory=list)
+    """Why it could not be asked, or not all of it."""
+
+
+class LedgerTokens:
+    """The tokens that a ledger keeps; opened for each look, because most CRMs need none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load_token(self, account: str) -> Mapping[str, Any] | None:
+        """What was saved for an account; nothing where there is no ledger that may be read."""
+        try:
+            with closing(open_ledger(self._path, read_only=True)) as ledger:
+                return ledger.load_token(account)
+        except LedgerError:
+            return None
+
+    def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
+        """Keep it for the daemon, where there is a ledger."""
+        if self._path.exists():
+            with closing(open_ledger(self._path)) as ledger:
+                ledger.save_token(account, saved)
+
+
+def probe(subject: Subject, clock: Callable[[], datetime]) -> Found:
+    """Ask one CRM everything that can be asked without writing."""
+    asking = _Asking(subject, clock)
+    try:
+        asking.everything()
+    except DeliveryError as error:
+        remedy = "is base_url right, is the CRM up, and may this machine reach it?"
+        asking.found.unreachable.append(asking.destination(("base_url",), str(error), remedy))
+    except _Refused:
+        pass
+    return asking.found
+
+
+class _Refused(Exception):
+    """The CRM does not know us, so that there is no more to ask."""
+
+
+class _Asking:
+    """Asks one CRM, and gathers what is wrong."""
+
+    def __init__(self, subject: Subject, clock: Callable[[], datetime]) -> None:
+        self.found = Found()
+        self._subject = subject
+        self._clock = clock
+        self._clock_told = False
+        self._connector = subject.crm.connector
+        self._described: dict[str, Mapping[str, Any] | None] = {}
+
+    def everything(self) -> None:
+        """Probes first, then what every mapped object has."""
+        for each in self._connector.probes:
+            self._probe(each)
+        objects = self._subject.mapping.file.objects
+        for name, section in objects.items():
+            kind = self._connector.objects[section.type or name]
+            if kind.describe is None:
+                message = f'the connector {self._connector.name} cannot ask which fields "{kind.name}" has'
+                self.found.warnings.append(self.mapped(("objects", name), message, "they are not checked"))
+                continue
+            fields = self._fields_of(kind, kind.describe, name)
+            if fields is not None:
+                for about in section.fields:
+                    self._field(kind.describe, name, about, fields)
+        if not self._connector.probes and not any(
+            self._connector.objects[section.type or name].describe for name, section in objects.items()
+        ):
+            message = f"the connector {self._connector.name} tells no question that is harmless"
+            remedy = "whether the token works is not known: give the connector a [[probe]]"
+            self.found.warnings.append(self.destination((), message, remedy))
+
+    # -- places ----------------------------------------------------------------------
+    def destination(self, path: KeyPath, message: str, remedy: str) -> Problem:
+        """A problem with the destination itself."""
+        return self._subject.problem(path, message, remedy)
+
+    def mapped(self, path: KeyPath, message: str, remedy: str) -> Problem:
+        """A problem with what the mapping says, at its line."""
+        return self._subject.mapping.problem(path, f"destination {self._subject.name}: {message}", remedy)
+
+    # -- questions -------------------------------------------------------------------
+    def _probe(self, probe: Probe) -> None:
+        what, section = f'probe "{probe.section.name}"', probe.section
+        answer, meaning, shown = self._ask(probe, what)
+        if probe.expect is not None:
+            names = {**self._subject.crm.common(), **answer.names}
+            if probe.expect.holds(names):
+                return
+        try:
+            self._subject.crm.judge(meaning, probe.request, shown)
+        except DeliveryError as error:
+            if not _is_theirs(error):
+                raise
+            path: KeyPath = ("secrets",) if meaning.result == "refresh" else ()
+            self.found.problems.append(self.destination(path, str(error), section.remedy))
+        else:
+            if probe.expect is None:
+                return
+            message = f"{shown}, and that is not what was expected: {section.expect}"
+            self.found.problems.append(self.destination((), message, section.remedy))
+        if meaning.result == "refresh":
+            raise _Refused
+
+    def _ask(self, asked: Probe | Describe, what: str) -> tuple[Answer, Meaning, str]:
+        before = self._clock()
+        try:
+            answer, meaning, shown = self._subject.crm.answer(asked.request, {}, what)
+        except DeliveryError as error:
+            if not _is_theirs(error):
+                raise
+            # Without a token, or with a request that cannot be written, nothing else will do better.
+            self.found.problems.append(self.destination(("secrets",), str(error), _SECRETS))
+            raise _Refused from error
+        self._compare_clocks(answer, before)
+        return answer, meaning, shown
+
+    def _compare_clocks(self, answer: Answer, before: datetime) -> None:
+        try:
+            theirs = parsedate_to_datetime(answer.headers.get("date", ""))
+        except ValueError:
+            return
+        ahead = (before - theirs.replace(tzinfo=theirs.tzinfo or UTC)).total_seconds()
+        if self._clock_told or abs(ahead) <= FURTHEST_CLOCK:
+            return
+        self._clock_told = True
+        way = "ahead of" if ahead > 0 else "behind"
+        message = f"this machine's clock is {abs(ahead):.0f} s {way} the CRM's"
+        remedy = "let NTP set it: timedatectl set-ntp true"
+        self.found.problems.append(self.destination((), message, remedy))
+
+    def _fields_of(self, kind: ObjectType, describe: Describe, name: str) -> Mapping[str, Any] | None:
+        """The fields that the CRM has for a type, by name; asked once."""
+        if kind.name in self._described:
+            return self._described[kind.name]
+        self._described[kind.name] = None
+        what = f'describe "{kind.name}"'
+        answer, meaning, shown = self._ask(describe, what)
+        try:
+            self._subject.crm.judge(meaning, describe.request, shown)
+        except DeliveryError as error:
+            if not _is_theirs(error):
+                raise
+            if meaning.result == "refresh":
+                self.found.problems.append(self.destination(("secrets",), str(error), _SECRETS))
+                raise _Refused from error
+            remedy = "create the object in the CRM, or give the destination's user the right to see it"
+            message = f"object {name}: the CRM does not describe it: {error}"
+            self.found.problems.append(self.mapped(("objects", name), message, remedy))
+            return None
+        fields = _by_name(describe, describe.fields.of_answer(answer))
+        if fields is None:
+            message = f"{shown}, with no list of fields at {describe.section.fields!r}"
+            self.found.problems.append(self.destination((), message, "check the connector's describe"))
+        self._described[kind.name] = fields
+        return fields
+
+    # -- fields ----------------------------------------------------------------------
+    def _field(self, describe: Describe, name: str, about: str, fields: Mapping[str, Any]) -> None:
+        path: KeyPath = ("objects", name, "fields", about)
+        what = f"object {name}, field {about}"
+        definition = fields.get(about)
+        if definition is None:
+            if not describe.section.others:
+                remedy = f"{did_you_mean(about, fields)} Else create it in the CRM".strip()
+                self.found.problems.append(self.mapped(path, f"{what}: the CRM has no such field", remedy))
+            return
+        if describe.read_only is not None and describe.read_only.holds({"field": definition}):
+            remedy = "leave it out, or choose a field that can be written"
+            self.found.problems.append(self.mapped(path, f"{what}: the CRM lets nobody write it", remedy))
+            return
+        shape = _Shape.of(describe, definition)
+        section = self._subject.mapping.file.objects[name].fields[about]
+        told = set[tuple[KeyPath, str]]()
+        for where, origin, value in self._values(name, about, section):
+            wrong = shape.refuses(value)
+            if wrong is not None and (where, wrong[0]) not in told:
+                told.add((where, wrong[0]))
+                self.found.problems.append(self.mapped(where, f"{what}: {origin} {wrong[0]}", wrong[1]))
+        self._length(path, what, section, shape)
+
+    def _length(self, path: KeyPath, what: str, section: FieldSection, shape: "_Shape") -> None:
+        if shape.length is None:
+            return
+        limits = [one for one in (section.limit, section.limit_bytes) if one is not None]
+        if limits and min(limits) > shape.length:
+            message = f"{what}: the CRM takes {shape.length} characters, and the limit is {min(limits)}"
+            where: KeyPath = (*path, "limit" if section.limit is not None else "limit_bytes")
+            self.found.problems.append(self.mapped(where, message, f"write limit = {shape.length}"))
+        elif not limits and _has_no_end(section.value):
+            message = f"{what}: the CRM takes {shape.length} characters, and nothing limits the value"
+            self.found.warnings.append(self.mapped(path, message, f"add limit = {shape.length}"))
+
+    def _values(self, name: str, about: str, section: FieldSection) -> Iterator[tuple[KeyPath, str, Any]]:
+        """Values that a field is known to get: constants, those of its map, those of the mapping's cases."""
+        path: KeyPath = ("objects", name, "fields", about)
+        constants = [("value", section.value), ("default", section.default)]
+        for key, constant in constants if section.map is None else constants[1:]:
+            if constant is not None and "{{" not in as_text(constant):
+                yield (*path, key), "the constant", constant
+        maps = self._subject.mapping.file.maps
+        table = maps[section.map] if isinstance(section.map, str) else section.map
+        where = ("maps", section.map) if isinstance(section.map, str) else (*path, "map")
+        for code, content in (table or {}).items():
+            yield (*where, code), f"what {code!r} becomes,", content
+        if section.map is not None or "{{" not in as_text(section.value):
+            return
+        for case, plan in self._subject.plans:
+            for planned in plan.objects:
+                if planned.name == name and about in planned.fields:
+                    yield path, f'in the case "{case}" the value', planned.fields[about].value
+
+
+def _is_theirs(error: DeliveryError) -> bool:
+    """Whether the CRM said no to us, which asking again does not mend."""
+    return isinstance(error, Permanent) or error.blame == "credentials"
+
+
+def _has_no_end(value: Any) -> bool:
+    return isinstance(value, str) and any(name in value for name in _LONG) and "shorten" not in value
+
+
+def _by_name(describe: Describe, found: Any) -> Mapping[str, Any] | None:
+    if isinstance(found, Mapping):
+        return {str(name): content for name, content in found.items()}
+    if not isinstance(found, list):
+        return None
+    return {as_text(dig(each, describe.section.name)): each for each in found}
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a field of the CRM takes."""
+
+    type: str
+    options: Sequence[str]
+    length: int | None
+
+    @classmethod
+    def of(cls, describe: Describe, definition: Any) -> "_Shape":
+        """As the CRM describes it."""
+        section = describe.section
+        listed = dig(definition, section.options) if section.options is not None else None
+        options = [
+            as_text(dig(each, section.option) if isinstance(each, Mapping) else each)
+            for each in (listed if isinstance(listed, list | Mapping) else ())
+        ]
+        length = as_text(dig(definition, section.length)) if section.length is not None else ""
+        return cls(
+            as_text(dig(definition, section.type)) if section.type is not None else "",
+            options,
+            int(length) if length.isdecimal() and int(length) > 0 else None,
+        )
+
+    def refuses(self, value: Any) -> tuple[str, str] | None:
+        """Why the CRM would refuse a value, and what to do; None where it would not."""
+        if value in (None, "", []):
+            return None
+        shown = as_text(value)
+        if not _fits(self.type, value):
+            return (
+                f"{shown[:40]!r} does not fit: the CRM expects {self.type}",
+                "use a filter, or another field",
+            )
+        parts = value if isinstance(value, list) else [value]
+        if self.options:
+            for part in map(as_text, parts):
+                if part not in self.options and not (";" in part and {*part.split(";")} <= {*self.options}):
+                    return f"{part!r} is no option of the CRM", _nearest(part, self.options)
+        if self.length is not None and isinstance(value, str) and len(value) > self.length:
+            return f"has {len(value)} characters, the CRM takes {self.length}", f"add limit = {self.length}"
+        return None
+
+
+def _nearest(part: str, options: Sequence[str]) -> str:
+    near = did_you_mean(part, options)
+    if near.startswith("did") or len(options) <= _MOST_OPTIONS:
+        return near
+    return f"it has {len(options)}, such as {', '.join(options[:_MOST_OPTIONS])}"
+
+
+def _fits(kind: str, value: Any) -> bool:
+    """Whether a value can be meant for a type; of types that nobody knows every value can."""
+    word = kind.lower()
+    if word in _NUMBERS:
+        return not isinstance(value, bool | list) and _is(float, value)
+    if word in _BOOLEANS:
+        return isinstance(value, bool) or as_text(value).lower() in ("0", "1", "false", "true", "yes", "no")
+    if word in _TIMES:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return True
+        return isinstance(value, str) and (value.isdecimal() or _is(datetime.fromisoformat, value))
+    return True
+
+
+def _is(read: Callable[[Any], object], value: Any) -> bool:
+    try:
+        read(value)
+    except (TypeError, ValueError):
+        return False
+    return True

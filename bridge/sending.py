@@ -1,0 +1,189 @@
+"""Driving effects: what each asks is sent alone or together, within the account's budget."""
+
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_any,
+    stop_when_event_set,
+)
+
+from bridge.batch import Result, ask_together, batch_of
+from bridge.budget import Budget
+from bridge.connector.compiling import Answer, Values
+from bridge.connector.request import Request
+from bridge.crm import Crm
+from bridge.errors import DeliveryError, Transient
+from bridge.model import Lane
+from bridge.way import Ask, Asking, Reply
+
+# tenacity bridges seconds, while the lease is held; the ledger's schedule bridges the rest.
+QUICK_TRIES = 3
+LONGEST_QUICK_WAIT = 2.0
+# How long a request waits for the account's budget before its delivery gives way, in seconds.
+BUDGET_PATIENCE = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class Journey:
+    """One effect on its way: what it asks for now, and how it ended."""
+
+    asking: Asking[None]
+    lane: Lane
+    wanted: Ask | None = None
+    error: DeliveryError | None = None
+    fault: Exception | None = None
+    """A fault of ours, not of the CRM."""
+
+    def begin(self) -> None:
+        """Up to its first request."""
+        self._step(lambda: next(self.asking))
+
+    def go_on(self, result: Result) -> None:
+        """With the answer to its request, up to the next one."""
+        if isinstance(result, Reply):
+            self._step(lambda: self.asking.send(result))
+        else:
+            self._step(lambda: self.asking.throw(result))
+
+    def _step(self, step: Callable[[], Ask]) -> None:
+        self.wanted = None
+        try:
+            self.wanted = step()
+        except StopIteration:
+            pass
+        except DeliveryError as error:
+            self.error = error
+        except Exception as fault:  # noqa: BLE001 -- one record's fault must not end the others
+            self.fault = fault
+
+
+@dataclass(slots=True)
+class Sender:
+    """Sends what journeys ask for; a worker has one for each destination.
+
+    `before` is called before anything is sent: what must be durable by then is written there.
+    """
+
+    crm: Crm
+    budget: Budget
+    chance: random.Random
+    stop: threading.Event
+    before: Callable[[], None] = field(default=lambda: None)
+
+    def drive(self, journeys: Sequence[Journey]) -> None:
+        """Take all journeys to their ends; requests of one kind go together where they can."""
+        for journey in journeys:
+            journey.begin()
+        while waiting := [journey for journey in journeys if journey.wanted is not None]:
+            self.before()
+            for group in _groups(waiting):
+                try:
+                    results = self._ask(group)
+                except Exception as fault:  # noqa: BLE001 -- ours: it ends this group and no other
+                    for journey in group:
+                        journey.wanted, journey.fault = None, fault
+                    continue
+                for journey, result in zip(group, results, strict=True):
+                    journey.go_on(result)
+
+    def _ask(self, group: Sequence[Journey]) -> list[Result]:
+        asks = [journey.wanted for journey in group if journey.wanted is not None]
+        lane = min(journey.lane for journey in group)
+
+        def send(request: Request, names: Values, what: str) -> Answer:
+            return self._quickly(lane, request, names, what)
+
+        if len(asks) > 1:
+            return ask_together(self.crm, asks, send)
+        try:
+            return [Reply(send(asks[0].request, asks[0].names, asks[0].what))]
+        except DeliveryError as error:
+            return [error]
+
+    def _quickly(self, lane: Lane, request: Request, names: Values, what: str) -> Answer:
+        """One request, with tenacity over a short fault."""
+        retrying = Retrying(
+            retry=retry_if_exception(_worth_waiting),
+            wait=self._wait,
+            stop=stop_any(stop_after_attempt(QUICK_TRIES), stop_when_event_set(self.stop)),
+            sleep=sleep_using_event(self.stop),
+            reraise=True,
+        )
+        return retrying(self._once, lane, request, names, what)
+
+    def _once(self, lane: Lane, request: Request, names: Values, what: str) -> Answer:
+        wait = self._queue(lane, request.limit)
+        if wait > 0:
+            raise Transient(
+                f"{what}: waits {wait:.0f} s for the CRM's limits",
+                cause="waits for the CRM's limits",
+                retry_after=wait,
+            )
+        headers: Mapping[str, str] | None = None
+        try:
+            answer = self.crm.ask(request, names, what)
+            headers = answer.headers
+        except DeliveryError as error:
+            self._learn(request, error)
+            raise
+        finally:
+            self.budget.done(request.limit, headers)
+        self.budget.well()
+        return answer
+
+    def _queue(self, lane: Lane, limit: str) -> float:
+        """Wait for the right to send; the seconds that are left where that takes too long."""
+        waited = 0.0
+        with self.budget.queueing(lane):
+            while (wait := self.budget.take(limit, lane)) > 0:
+                waited += wait
+                if waited > BUDGET_PATIENCE or self.stop.wait(wait):
+                    return wait
+        return 0.0
+
+    def _learn(self, request: Request, error: DeliveryError) -> None:
+        if error.blame in ("limit", "quota"):
+            wait = error.retry_after if isinstance(error, Transient) else None
+            self.budget.refused(request.limit, wait, quota=error.blame == "quota")
+        elif error.blame in ("account", "credentials"):
+            self.budget.fault(error.cause, at_once=error.blame == "credentials")
+        else:
+            self.budget.well()
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked: float = getattr(error, "retry_after", None) or 0.0
+        return max(asked, 0.2 * float(2 ** (state.attempt_number - 1)) * (0.5 + self.chance.random()))
+
+
+def _groups(waiting: Sequence[Journey]) -> list[list[Journey]]:
+    """Journeys that ask for the same kind of thing, as many together as one request takes."""
+    groups: list[list[Journey]] = []
+    open_groups: dict[int, list[Journey]] = {}
+    for journey in waiting:
+        assert journey.wanted is not None  # noqa: S101 -- it waits
+        batch = batch_of(journey.wanted)
+        if batch is None:
+            groups.append([journey])
+            continue
+        kind = id(journey.wanted.of)
+        group = open_groups.get(kind)
+        if group is None or len(group) >= batch.max:
+            group = open_groups[kind] = []
+            groups.append(group)
+        group.append(journey)
+    return groups
+
+
+def _worth_waiting(error: BaseException) -> bool:
+    if not isinstance(error, Transient) or error.blame == "credentials":
+        return False
+    return (error.retry_after or 0) <= LONGEST_QUICK_WAIT

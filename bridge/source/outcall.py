@@ -1,0 +1,294 @@
+"""The outbound-call platform's list: a login with a signature, and pages of customer records."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from hashlib import md5
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import httpx
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event
+
+from bridge.errors import SourceRefused, SourceUnreachable
+from bridge.record import parse_int, parse_time
+from bridge.source import Page
+from bridge.source.answers import Answer, Names, Reader, Unreadable
+from bridge.source.pace import Pace
+
+# tenacity bridges seconds; the schedule of runs bridges the rest.
+TRIES = 8
+TRIES_AT_NO = 3
+FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
+# A longer answer is none of ours; it would only eat memory.
+LONGEST_ANSWER = 256 * 2**20
+# A session is renewed so long before it ends…
+RENEWED_BEFORE = timedelta(minutes=1)
+# …and rows at a window's edges are asked for twice: nobody knows which ends the platform includes.
+EDGE = timedelta(seconds=1)
+
+_NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NO_ANSWER = (
+    httpx.ReadError,
+    httpx.ReadTimeout,
+    httpx.WriteError,
+    httpx.WriteTimeout,
+    httpx.CloseError,
+    httpx.RemoteProtocolError,
+    httpx.DecodingError,
+)
+_NOT_SENT = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+
+FILTERS = (
+    *("dial_task_main_sn", "ids_json", "project_sn", "namephone", "status", "status_search"),
+    *("talktimes_min", "talktimes_max", "turn_count_min", "turn_count_max", "score_min", "score_max"),
+    *("asks_count_min", "asks_count_max", "hangup_serial_number", "qc_status", "return_visit", "area_code"),
+    *("fs_intervention_time_min", "fs_intervention_time_max", "seating_assistance", "warning_times_min"),
+    *("warning_times_max", "warning_results", "dynamic_labelling", "mark"),
+)
+"""What can be filtered by; all are sent, empty, as the platform's own clients do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListApi:
+    """One login to the list API, and how this deployment of the platform spells things."""
+
+    base_url: str
+    access_id: str
+    access_secret: str = field(repr=False)
+    zone: ZoneInfo
+    names: Names
+    login: Literal["signed", "password"] = "signed"
+    login_path: str = "/api/login"
+    list_path: str = "/api/crmList"
+    first_page: int = 0
+    filters: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = 60.0
+    requests_per_second: float = 20.0
+
+
+class _Short(SourceUnreachable):
+    """Worth another try within seconds; not before `retry_after` where the platform said so."""
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class _No(_Short):
+    """The platform answers and says no, which some do when they are busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    user: str
+    key: str
+    ends_at: datetime | None
+
+
+class OutcallList:
+    """See `bridge.source.Source`."""
+
+    def __init__(
+        self,
+        api: ListApi,
+        *,
+        clock: Callable[[], datetime],
+        chance: random.Random,
+        stop: threading.Event,
+        sleep: Callable[[float], None] | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._api = api
+        self._clock = clock
+        self._chance = chance
+        self._sleep = sleep or sleep_using_event(stop)
+        self._stop = stop
+        self._reader = Reader(api.names)
+        self._pace = Pace(api.requests_per_second, time.monotonic, self._sleep)
+        self._session: _Session | None = None
+        self._client = httpx.Client(
+            timeout=api.timeout,
+            # A proxy of the environment is for the world outside, not for this machine.
+            trust_env=httpx.URL(api.base_url).host not in ("localhost", "127.0.0.1", "::1"),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+            transport=transport,
+        )
+
+    @property
+    def name(self) -> str:
+        return self._api.access_id
+
+    @property
+    def user(self) -> str | None:
+        return None if self._session is None else self._session.user
+
+    def close(self) -> None:
+        self._client.close()
+
+    def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
+        names, (start, end) = self._api.names, self._edges(since, until)
+        asked = {
+            **dict.fromkeys(FILTERS, ""),
+            **self._api.filters,
+            names.page_index: index + self._api.first_page,
+            names.page_size: size,
+            names.start: start,
+            names.end: end,
+        }
+        retrying = Retrying(
+            # Listed, because whatever else is raised is a fault of ours.
+            retry=retry_if_exception_type(_Short),
+            wait=self._wait,
+            stop=self._enough,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            answer: Answer = retrying(self._listed, asked)
+        except _No as error:
+            raise SourceRefused(str(error)) from error
+        return Page(answer.rows or (), answer.total)
+
+    # -- times ----------------------------------------------------------------------
+    def _edges(self, since: datetime, until: datetime) -> tuple[str, str]:
+        """The window in the platform's local time, a second wider at both ends."""
+        zone = self._api.zone
+        local = [moment.astimezone(zone) for moment in (since, until)]
+        # Where clocks are put back between the two, an hour of local time means two hours.
+        shift = abs((local[0].utcoffset() or timedelta()) - (local[1].utcoffset() or timedelta()))
+        plain = [moment.replace(tzinfo=None) for moment in local]
+        return _shown(min(plain) - EDGE - shift), _shown(max(plain) + EDGE + shift)
+
+    # -- trying again ---------------------------------------------------------------
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        told = error.retry_after if isinstance(error, _Short) else 0.0
+        growing: float = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (state.attempt_number - 1))
+        return max(min(told, 10.0), growing * self._chance.uniform(0.5, 1.0))
+
+    def _enough(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        most = TRIES_AT_NO if isinstance(error, _No) else TRIES
+        return self._stop.is_set() or state.attempt_number >= most
+
+    # -- sessions -------------------------------------------------------------------
+    def _listed(self, asked: Mapping[str, Any]) -> Answer:
+        """One page; an answer without data means that the session is over, so that is renewed once."""
+        answer = self._list_once(asked)
+        if answer.rows is None:
+            self._session = None
+            answer = self._list_once(asked)
+        if answer.vacant:
+            # A new session sees nothing: then there is nothing.
+            return replace(answer, rows=())
+        if answer.rows is None:
+            self._session = None
+            raise self._refusal(answer, "its list answers without data, also to a new session")
+        return answer
+
+    def _list_once(self, asked: Mapping[str, Any]) -> Answer:
+        session = self._current()
+        names = self._api.names
+        body = {names.user_sn: session.user, names.api_key: session.key, **asked}
+        answer = self._ask(self._api.list_path, body)
+        if answer.code not in (0, None) and answer.rows is not None:
+            raise self._refusal(answer, "its list says no")
+        return answer
+
+    def _refusal(self, answer: Answer, what: str) -> _Short:
+        if answer.code in (0, None):
+            return _Short(self._told(f"{what}: {answer.message}" if answer.message else what))
+        return _No(self._told(f"{what}: code {answer.code} {answer.message}".rstrip()))
+
+    def _current(self) -> _Session:
+        session = self._session
+        if session is None or (session.ends_at and self._clock() >= session.ends_at - RENEWED_BEFORE):
+            session = self._session = self._log_in()
+        return session
+
+    def _log_in(self) -> _Session:
+        answer = self._ask(self._api.login_path, self._credentials())
+        names, data = self._api.names, answer.data
+        key, user = data.get(names.api_key), data.get(names.user_sn)
+        if answer.code not in (0, None) or not key or user is None:
+            said = f": code {answer.code} {answer.message}".rstrip() if answer.code is not None else ""
+            raise SourceRefused(
+                self._told(
+                    f"the login is refused{said}. Check access_id, access_secret, login,"
+                    " timezone and this machine's clock"
+                )
+            )
+        ends_at = parse_time(parse_int(data.get(names.api_key_expire)), self._api.zone)
+        if ends_at is not None and ends_at - RENEWED_BEFORE <= self._clock():
+            # Its clock is not ours: the session holds until the platform says otherwise.
+            ends_at = None
+        return _Session(str(user), str(key), ends_at)
+
+    def _credentials(self) -> dict[str, Any]:
+        api = self._api
+        if api.login == "password":
+            # Seen once, with eight hexadecimal digits that nobody could explain.
+            url = f"{self._chance.getrandbits(32):08x}"
+            return {"username": api.access_id, "password": api.access_secret, "from": "2", "url": url}
+        stamp = _shown(self._clock().astimezone(api.zone).replace(tzinfo=None))
+        signed = f"{api.access_id}{api.access_secret}{stamp}".encode()
+        sign = md5(signed).hexdigest()  # noqa: S324 -- the platform's own
+        return {"api_access_id": api.access_id, "from": 1, "sign": sign, "timestamp": stamp}
+
+    # -- the wire -------------------------------------------------------------------
+    def _ask(self, path: str, body: Mapping[str, Any]) -> Answer:
+        self._pace.wait()
+        url = f"{self._api.base_url}{path}"
+        try:
+            with self._client.stream("POST", url, json=body) as response:
+                self._check(response, path)
+                content = self._read(response)
+        except _NO_CONNECTION as error:
+            raise _Short(self._told(f"it cannot be reached: {error}")) from error
+        except _NO_ANSWER as error:
+            raise _Short(self._told(f"no answer from {path}: {type(error).__name__} {error}")) from error
+        except _NOT_SENT as error:
+            raise SourceRefused(self._told(f"{path} cannot be asked: {error}. Check base_url")) from error
+        try:
+            return self._reader.read(content)
+        except Unreadable as error:
+            raise _Short(self._told(f"{path} answers what is no JSON object: {error}")) from error
+
+    def _check(self, response: httpx.Response, path: str) -> None:
+        status = response.status_code
+        if status in (408, 425, 429) or status >= 500:
+            told = response.headers.get("retry-after", "")
+            raise _Short(self._told(f"{path} answers {status}"), float(told) if told.isdecimal() else 0.0)
+        if status in (401, 403):
+            self._session = None
+            raise _No(self._told(f"{path} answers {status}"))
+        if not response.is_success:
+            raise SourceRefused(
+                self._told(f"{path} answers {status}. Check base_url, login_path and list_path")
+            )
+
+    def _read(self, response: httpx.Response) -> bytes:
+        """The whole answer: httpx itself bounds only the time between two pieces of it."""
+        pieces, size = [], 0
+        until = time.monotonic() + self._api.timeout
+        for piece in response.iter_bytes():
+            pieces.append(piece)
+            size += len(piece)
+            if size > LONGEST_ANSWER:
+                raise SourceRefused(
+                    self._told("an answer is longer than 256 MiB. Ask for a smaller page_size")
+                )
+            if time.monotonic() > until:
+                raise httpx.ReadTimeout("the answer came too slowly")
+        return b"".join(pieces)
+
+    def _told(self, what: str) -> str:
+        return f"the platform at {self._api.base_url} (login {self._api.access_id}): {what}"
+
+
+def _shown(local: datetime) -> str:
+    return f"{local:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,382 @@
+"""One object's way into a CRM: found, created or updated; once, whatever is lost on the way.
+
+A way is a generator: it yields what it would ask, and is sent the reply or thrown the fault.
+So one driver can ask for one call alone, and another for many calls together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from bridge.asking import Ask, Asking, Found, Looking, Memory, Reply, Setting
+from bridge.connector import ObjectType
+from bridge.connector.compiling import Values
+from bridge.connector.request import Step, captured_by
+from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
+from bridge.expression import ExpressionError, as_text
+from bridge.memory import Progress, Remembered
+from bridge.plan import PlannedObject
+from bridge.policies import Chosen, Present, for_existing, for_new
+
+__all__ = ["Ask", "Asking", "Memory", "Reply", "Setting", "Way"]
+
+_LOOK = "look"
+"""The way of a look-up that found nothing, and that counts only once the index has caught up."""
+
+
+class Way:
+    """The way of one object."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        kind: ObjectType,
+        planned: PlannedObject,
+        inline: Mapping[str, Any],
+        remembered: Remembered | None,
+        progress: Progress,
+        told: bytes,
+    ) -> None:
+        self._setting = setting
+        self._kind = kind
+        self._planned = planned
+        self._inline = inline
+        self._remembered = remembered
+        self._told = told
+        self._progress = progress
+        self._what = f"object {planned.name}"
+        self._looking = Looking(kind, planned)
+        # What was sent may have been processed already.
+        self._doubted = progress.sent_at is not None and progress.way in ("create", "update", "upsert")
+        self._looked_for_another = False
+
+    def go(self) -> Asking[tuple[str, Chosen]]:
+        """Take it; the CRM's id of the object, and what was chosen to be sent."""
+        if self._progress.way == "create":
+            return (yield from self._go_on_creating())
+        if self._doubted:
+            self._settle_doubt(self._progress)
+        if self._kind.upsert:
+            return (yield from self._upsert())
+        crm_id = self._progress.crm_id or (self._remembered.crm_id if self._remembered else None)
+        if crm_id is not None:
+            return (yield from self._update(crm_id, None))
+        found = yield from self._looking.find()
+        if found is None:
+            return (yield from self._create())
+        return (yield from self._update(found.id, found.present))
+
+    def verify(self) -> Asking[tuple[str, Chosen] | None]:
+        """Something is gone in the CRM: None where it is not this object, else what came in its place."""
+        assert self._remembered is not None  # noqa: S101 -- it was brought about before
+        if self._kind.read is None and not self._kind.find:
+            return None
+        gone = self._remembered.crm_id
+        found = yield from self._looking.read(gone)
+        if found is not None and found.id == gone:
+            return None
+        if not self._kind.upsert:
+            return (yield from self._replaced(gone))
+        self._park_deleted(gone)
+        return (yield from self._upsert())
+
+    # -- what is in doubt -----------------------------------------------------------
+    def _settle_doubt(self, progress: Progress) -> None:
+        """An update or upsert of which nothing is known: whether it may be sent again, and when."""
+        steps = self._kind.update if progress.way == "update" else self._kind.upsert
+        if progress.step >= len(steps):
+            # All was processed; only its id is missing.
+            return
+        if not steps[progress.step].request.idempotent and not self._can_look(progress.way, progress.step):
+            raise self._in_doubt(progress)
+        if self._kind.read is None or not steps[progress.step].request.idempotent:
+            self._wait_for_index(progress)
+
+    def _can_look(self, way: str, number: int) -> bool:
+        """Whether a look-up tells if a step was processed: the first, which makes the object."""
+        if number > 0 or way == "update":
+            return False
+        return bool(self._kind.find) or (way == "upsert" and self._kind.read is not None)
+
+    def _in_doubt(self, progress: Progress) -> InDoubt:
+        return InDoubt(
+            f"{self._what}, {progress.way}: sent at {progress.sent_at:%Y-%m-%d %H:%M:%S} UTC, and nothing"
+            " tells whether it was processed",
+            cause=f"{self._what}, {progress.way}: in doubt",
+        )
+
+    def _wait_for_index(self, progress: Progress) -> None:
+        since: datetime = progress.sent_at or self._setting.clock()
+        wait = (since + self._kind.index_lag - self._setting.clock()).total_seconds()
+        if wait > 0:
+            raise Transient(
+                f"{self._what}: in doubt; a look-up counts only after the index has caught up",
+                cause="in doubt until the index has caught up",
+                retry_after=wait,
+            )
+
+    def _soon(self) -> float:
+        return max(self._kind.index_lag.total_seconds(), 1.0)
+
+    # -- the CRM's own upsert -------------------------------------------------------
+    def _upsert(self) -> Asking[tuple[str, Chosen]]:
+        crm_id = self._progress.crm_id or (self._remembered.crm_id if self._remembered else None)
+        present: Present | None = None
+        if self._looking.reads_fields or self._creates_only():
+            found = yield from self._look(crm_id)
+            if found is None:
+                crm_id, chosen = None, for_new(self._planned, self._setting.event)
+            else:
+                crm_id, present = found.id or crm_id, found.present
+                chosen = self._chosen(present)
+        elif self._planned.shared:
+            chosen = self._chosen(None)
+        else:
+            chosen = for_new(self._planned, self._setting.event, nulls=True)
+        known = crm_id is not None or present is not None
+        rereads = self._progress.way == "upsert" and self._progress.step > 0
+        if known and not chosen.fields and not self._links_changed() and not rereads:
+            self._set(Progress(appended=chosen.appended))
+            return crm_id or self._planned.key_text, chosen
+        return (yield from self._steps("upsert", self._kind.upsert, chosen, crm_id)), chosen
+
+    def _creates_only(self) -> bool:
+        return any(each.write == "create" for each in self._planned.fields.values())
+
+    def _look(self, crm_id: str | None) -> Asking[Found | None]:
+        """The object as the CRM holds it; one that we left there and that is gone was deleted by a person."""
+        if not self._kind.find and self._kind.read is None:
+            raise Permanent(f"{self._what}: the connector cannot read it, so only `always` can be written")
+        found = yield from (self._looking.find() if self._kind.find else self._looking.read(crm_id))
+        if found is None and self._remembered is not None:
+            if self._kind.find:
+                self._believe_absent(crm_id)
+            self._park_deleted(self._remembered.crm_id)
+        return found
+
+    # -- find, create, update -------------------------------------------------------
+    def _go_on_creating(self) -> Asking[tuple[str, Chosen]]:
+        """A create that was begun before: what is in doubt is looked up first."""
+        progress = self._progress
+        if progress.sent_at is None or progress.step >= len(self._kind.create):
+            return (yield from self._finish_creating())
+        if not self._can_look("create", progress.step):
+            raise self._in_doubt(progress)
+        self._wait_for_index(progress)
+        found = yield from self._looking.find()
+        if found is None:
+            self._set(Progress())
+            return (yield from self._create())
+        if len(self._kind.create) > 1:
+            self._take_up(progress, found)
+            return (yield from self._finish_creating())
+        self._set(Progress(crm_id=found.id))
+        return (yield from self._update(found.id, found.present))
+
+    def _take_up(self, progress: Progress, found: Found) -> None:
+        """The first step was processed: the others go on with what a look-up tells of its answer."""
+        first, *others = self._kind.create
+        named = first.id.text if first.id is not None else None
+        captured = {name: found.id for name, pick in first.capture.items() if pick.text == named}
+        lost = {
+            name for step in others for name in captured_by(step)
+        } & first.capture.keys() - captured.keys()
+        if lost:
+            self._set(Progress(crm_id=found.id))
+            raise InDoubt(
+                f"{self._what}, create: found as {found.id}, but its answer was lost, and later steps need"
+                f" {', '.join(sorted(lost))} of it. Finish it in the CRM, then retry",
+                cause=f"{self._what}, create: the answer that later steps need was lost",
+            )
+        self._set(replace(progress, step=1, captured=captured, crm_id=found.id, sent_at=None))
+
+    def _finish_creating(self) -> Asking[tuple[str, Chosen]]:
+        """The steps that are left; where the call changed since the first of them, an update behind."""
+        outdated = self._progress.step > 0 and self._progress.told != self._told
+        crm_id, chosen = yield from self._create()
+        return (yield from self._update(crm_id, None)) if outdated else (crm_id, chosen)
+
+    def _create(self) -> Asking[tuple[str, Chosen]]:
+        chosen = for_new(self._planned, self._setting.event)
+        try:
+            crm_id = yield from self._steps("create", self._kind.create, chosen)
+        except Duplicate as error:
+            if self._progress.step > 0:
+                raise
+            self._set(Progress())
+            found = Found(error.crm_id, {}) if error.crm_id else (yield from self._looking.find())
+            if found is None:
+                raise Transient(
+                    f"{error}. It is not found by its key yet", cause=error.cause, retry_after=self._soon()
+                ) from error
+            return (yield from self._update(found.id, None if error.crm_id else found.present))
+        return crm_id, chosen
+
+    def _update(self, crm_id: str, present: Present | None) -> Asking[tuple[str, Chosen]]:
+        if present is None and self._looking.reads_fields:
+            found = yield from self._looking.read(crm_id)
+            if found is None and self._kind.read is None:
+                self._believe_absent(crm_id)
+            if found is None:
+                return (yield from self._replaced(crm_id))
+            if found.id != crm_id:
+                # Another has this key now: a person merged or exchanged them.
+                self._remembered, crm_id = None, found.id
+            present = found.present
+        chosen = self._chosen(present)
+        if not self._kind.update:
+            marks = self._remembered.marks if self._remembered is not None else {}
+            chosen = Chosen({}, marks, self._progress.appended)
+        if not chosen.fields and not (self._kind.update and self._links_changed()):
+            self._set(Progress(appended=chosen.appended))
+            return crm_id, chosen
+        try:
+            return (yield from self._steps("update", self._kind.update, chosen, crm_id)), chosen
+        except Gone:
+            return (yield from self._replaced(crm_id))
+
+    def _replaced(self, gone: str) -> Asking[tuple[str, Chosen]]:
+        """A person deleted or merged the object: it is looked up by its key, once."""
+        found = None if self._looked_for_another else (yield from self._looking.find())
+        self._looked_for_another = True
+        if found is not None and found.id != gone:
+            self._forget()
+            return (yield from self._update(found.id, found.present))
+        self._park_deleted(gone)
+        return (yield from self._create())
+
+    def _park_deleted(self, gone: str) -> None:
+        """Unless the mapping says that what a person deleted is to be made again."""
+        self._forget()
+        if self._planned.on_deleted == "park":
+            raise Permanent(
+                f"{self._what}: the CRM no longer has {gone}, nor another with this key: a person deleted it."
+                ' Say on_deleted = "recreate" in the mapping and retry, or skip the delivery',
+                cause=f"{self._what}: deleted in the CRM",
+            )
+
+    def _forget(self) -> None:
+        self._remembered = None
+        self._set(Progress(appended=self._progress.appended))
+
+    def _believe_absent(self, crm_id: str | None) -> None:
+        """What we left there is not found by its key: that counts only after the index has caught up."""
+        progress = self._progress
+        if progress.way == _LOOK:
+            self._wait_for_index(progress)
+        elif self._kind.index_lag:
+            progress = Progress(
+                _LOOK, crm_id=crm_id, sent_at=self._setting.clock(), appended=progress.appended
+            )
+            self._set(progress)
+            self._wait_for_index(progress)
+
+    # -- steps ----------------------------------------------------------------------
+    def _steps(
+        self, way: str, steps: Sequence[Step], chosen: Chosen, crm_id: str | None = None
+    ) -> Asking[str]:
+        progress = self._progress
+        if progress.way != way or progress.step == 0 or (way != "create" and progress.told != self._told):
+            self._progress = Progress(crm_id=crm_id, told=self._told, appended=progress.appended)
+        first, captured, found = self._progress.step, dict(self._progress.captured), self._progress.crm_id
+        adds = chosen.appended != self._progress.appended
+        for number, step in enumerate(steps):
+            known = {**self._names(chosen), "id": found, "captured": captured}
+            if number < first or not self._applies(step, known):
+                continue
+            what = f"{self._what}, {way}" + ("" if len(steps) == 1 else f" step {step.name}")
+            reply, found = yield from self._step(way, number, Ask(step, known, what), adds=adds)
+            captured |= {name: pick.of_answer(reply.answer) for name, pick in step.capture.items()}
+            done = replace(
+                self._progress, way=way, step=number + 1, captured=captured, crm_id=found, sent_at=None
+            )
+            self._set(done, durable=not step.request.idempotent and number + 1 < len(steps))
+        if found is None and any(step.reread for step in steps):
+            found = yield from self._reread(way, len(steps))
+        if found is None and any(step.id is not None for step in steps):
+            raise Permanent(
+                f"{self._what}, {way}: the step that tells the id was left out. Correct its `when`"
+            )
+        self._set(Progress(appended=chosen.appended))
+        # A CRM without ids of its own knows the object by its key.
+        return found if found is not None else self._planned.key_text
+
+    def _applies(self, step: Step, known: Values) -> bool:
+        try:
+            return step.when is None or step.when.decides(known)
+        except ExpressionError as error:
+            raise Permanent(f"{self._what}, step {step.name}: `when` cannot be decided: {error}") from error
+
+    def _reread(self, way: str, steps: int) -> Asking[str]:
+        """The id of an object whose creation did not tell it; it is never made again, only looked for."""
+        if self._progress.sent_at is None:
+            self._set(replace(self._progress, way=way, step=steps, sent_at=self._setting.clock()))
+        found = yield from self._looking.find()
+        if found is None:
+            raise Transient(
+                f"{self._what}: created, and not found by its key yet",
+                cause=f"{self._what}: created, and not found by its key",
+                retry_after=self._soon(),
+            )
+        return found.id
+
+    def _step(self, way: str, number: int, ask: Ask, *, adds: bool) -> Asking[tuple[Reply, str | None]]:
+        """One step's reply, and the object's id after it."""
+        before = self._progress
+        if adds or not ask.request.idempotent:
+            now = self._setting.clock()
+            self._set(replace(before, way=way, step=number, sent_at=now), durable=True)
+        try:
+            reply = yield ask
+            assert isinstance(ask.of, Step)  # noqa: S101 -- for the type checker: it is asked for here only
+            return reply, self._id_of(ask.of, reply, before.crm_id)
+        except InDoubt as error:
+            if self._progress.sent_at is None or not self._can_look(way, number):
+                raise
+            raise Transient(
+                f"{error}. It is looked up before anything is sent again",
+                cause=error.cause,
+                retry_after=self._soon(),
+                blame=error.blame,
+            ) from error
+        except DeliveryError as error:
+            # Refused, so there is nothing in doubt, and what was begun with it is not begun.
+            if not (adds and isinstance(error, Transient) and error.doubtful):
+                self._set(before if number else Progress(appended=before.appended))
+            raise
+
+    def _id_of(self, step: Step, reply: Reply, before: str | None) -> str | None:
+        if step.id is None and reply.id is None:
+            return before
+        value = reply.id if step.id is None or reply.id is not None else step.id.of_answer(reply.answer)
+        if value not in (None, ""):
+            return as_text(value)
+        if before is None and not step.reread:
+            # It was sent, and what came of it is unknown: `sent_at` stays.
+            raise InDoubt(f"{self._what}: the answer carries no id at {step.id.text if step.id else '.'!r}")
+        return before
+
+    # -- small things ---------------------------------------------------------------
+    def _chosen(self, present: Present | None) -> Chosen:
+        return for_existing(
+            self._planned,
+            present,
+            self._remembered,
+            self._setting.event,
+            self._progress.appended,
+            whole=self._kind.whole,
+            doubted=self._doubted,
+        )
+
+    def _links_changed(self) -> bool:
+        before = self._remembered.links if self._remembered is not None else {}
+        return any(before.get(link) != to["id"] for link, to in self._inline.items())
+
+    def _names(self, chosen: Chosen) -> dict[str, Any]:
+        fields = {**chosen.kept, **chosen.fields}
+        return {"key": dict(self._planned.key), "fields": fields, "links": dict(self._inline)}
+
+    def _set(self, progress: Progress, *, durable: bool = False) -> None:
+        self._progress = progress
+        self._setting.memory.note(self._planned.name, progress, durable=durable)

@@ -1,0 +1,344 @@
+"""Looking at a large ledger: its counts are kept and exact, and no look reads what it need not."""
+
+import random
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import timedelta
+from operator import methodcaller
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bridge.errors import LedgerBusy, LedgerUnusable
+from bridge.ledger import Ledger, Window
+from bridge.ledger.sqlite import SqliteLedger, deliveries, reading, upkeep
+from bridge.ledger.sqlite.times import stamp_of
+from bridge.model import Columns, DeliveryState, Quarantined, Settlement, Verdict, stamp
+from tests.ledger_steps import (
+    MINUTE,
+    NOW,
+    SOURCES,
+    TO_CRM,
+    arrival,
+    judgment,
+    news,
+    stray,
+    uuid,
+)
+
+BOTH = {"main": ("crm", "other"), "branch": ("crm",)}
+
+
+@pytest.fixture
+def ledger(ledger_path: Path) -> Iterator[SqliteLedger]:
+    ledger = SqliteLedger(ledger_path, create=True)
+    yield ledger
+    ledger.close()
+
+
+# -- exact ----------------------------------------------------------------------------
+def assert_counted(ledger: Ledger, path: Path) -> None:
+    """The counts are those of the rows, one by one."""
+    found = ledger.counts()
+    with closing(sqlite3.connect(path)) as rows:
+        calls = rows.execute("SELECT source, count(*) FROM calls GROUP BY 1").fetchall()
+        receipts = rows.execute("SELECT coalesce(verdict, 'waiting'), count(*) FROM receipts GROUP BY 1")
+        groups = (
+            "SELECT destination, cause, count(*), {} FROM deliveries WHERE state = '{}' AND {} GROUP BY 1, 2"
+        )
+        parked = rows.execute(groups.format("min(id)", "parked", "1 = 1")).fetchall()
+        retrying = rows.execute(groups.format("min(due_at)", "due", "cause IS NOT NULL")).fetchall()
+        shared = "SELECT 1 FROM calls WHERE sn IS NOT NULL GROUP BY sn, source HAVING count(*) > 1"
+        assert found["shared_sn"] == len(rows.execute(shared).fetchall())
+        sent = rows.execute("SELECT destination, state, count(*) FROM deliveries GROUP BY 1, 2").fetchall()
+        assert found["calls"] == dict(calls)
+        assert found["receipts"] == dict(receipts)
+    assert {tuple(group.values()) for group in found["parked"]} == set(parked)
+    assert {(*group.values(),) for group in found["retrying"]} == {
+        (*group[:3], stamp_of(group[3])) for group in retrying
+    }
+    told = {(name, state): n for name, states in found["deliveries"].items() for state, n in states.items()}
+    assert {place: count for place, count in told.items() if count} == {row[:2]: row[2] for row in sent}
+
+
+class Steps:
+    """What happens to a ledger, in whatever order."""
+
+    def __init__(self, ledger: SqliteLedger, path: Path, rng: random.Random) -> None:
+        self.ledger, self.path, self.rng = ledger, path, rng
+        self.at = NOW
+
+    def record(self) -> None:
+        numbers = [self.rng.randrange(30) for _ in range(self.rng.randrange(1, 9))]
+        source = self.rng.choice(("main", "branch"))
+        arrivals = [arrival(uuid(number), source=source, at=self.at) for number in numbers]
+        # Some tell their sn at once, some later.
+        sn = [self.rng.choice((None, "1", "2", "3", str(number))) for number in numbers]
+        self.ledger.record(
+            [msgspec.structs.replace(one, sn=told) for one, told in zip(arrivals, sn, strict=True)]
+        )
+
+    def stray(self) -> None:
+        self.ledger.record([stray(Quarantined.AMBIGUOUS, self.rng.randbytes(4), at=self.at)])
+
+    def judge(self) -> None:
+        verdicts = (Verdict.REVISION, Verdict.DUPLICATE, Verdict.STALE)
+        for pending in self.ledger.waiting(1):
+            verdict = self.rng.choice(verdicts) if pending.known else Verdict.NEW
+            skip = {"crm": "a rule"} if self.rng.random() < 0.2 else {}
+            columns = Columns(created_at=stamp(self.at), sn=self.rng.choice((None, "1", "2", "4")))
+            self.ledger.judge([judgment(pending, verdict, skip=skip, columns=columns)], BOTH, self.at)
+
+    def judge_many(self) -> None:
+        fresh = [one for one in self.ledger.waiting(9) if one.known is None]
+        once = {one.call_id: judgment(one, Verdict.NEW) for one in reversed(fresh)}
+        self.ledger.judge(sorted(once.values(), key=lambda one: one.receipt_id), BOTH, self.at)
+
+    def set_aside(self) -> None:
+        for pending in self.ledger.waiting(1):
+            self.ledger.set_aside(pending, "why", BOTH, self.at)
+
+    def deliver(self) -> None:
+        if lease := self.ledger.lease(("crm", "other"), SOURCES, self.at):
+            state = self.rng.choice([one for one in DeliveryState if one is not DeliveryState.LEASED])
+            due_at = self.at if state is DeliveryState.DUE else None
+            cause = self.rng.choice(("", "HTTP 400", "HTTP 503"))
+            self.ledger.settle(lease, Settlement(state, "why", cause, due_at), self.at, self.at)
+
+    def take(self) -> None:
+        self.ledger.lease(("crm",), SOURCES, self.at)
+
+    def retry(self) -> None:
+        self.ledger.retry([], self.at)
+
+    def release(self) -> None:
+        self.ledger.release_leases()
+
+    def prune(self) -> None:
+        before = self.at - self.rng.randrange(1, 60) * MINUTE
+        self.ledger.prune(self.rng.choice(list(upkeep.DATA_CLASSES)), before, lambda _: True)
+
+    def trip(self) -> None:
+        """Work that fails after it wrote is taken back, with what it counted."""
+
+        def half(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM deliveries")
+            connection.execute("UPDATE receipts SET verdict = 'stale'")
+            connection.execute("DELETE FROM calls")
+            raise KeyError("half")
+
+        with pytest.raises(KeyError):
+            self.ledger._write().run(half)
+
+    def remove(self) -> None:
+        """Nothing does so yet."""
+        number = self.rng.randrange(1, 30)
+        for table in ("deliveries", "receipts", "calls"):
+            sql = f"DELETE FROM {table} WHERE id = {number}"  # noqa: S608 -- our own
+            self.ledger._write().run(methodcaller("execute", sql))
+
+
+STEPS = (
+    *[Steps.record, Steps.judge, Steps.deliver] * 3,
+    Steps.stray,
+    Steps.judge_many,
+    Steps.set_aside,
+    Steps.take,
+    Steps.retry,
+    Steps.release,
+    Steps.prune,
+    Steps.trip,
+)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_counts_are_exact_whatever_happens(ledger: SqliteLedger, ledger_path: Path, seed: int) -> None:
+    ledger.start_destinations(BOTH, NOW)
+    rng = random.Random(seed)  # noqa: S311 -- sample data
+    steps = Steps(ledger, ledger_path, rng)
+    for _ in range(150):
+        rng.choice(STEPS)(steps)
+        steps.at += timedelta(seconds=rng.randrange(60))
+        assert_counted(ledger, ledger_path)
+    found = ledger.counts()
+    assert min(found["shared_sn"], len(found["calls"]), len(found["receipts"]) - 2) > 0, found
+    for _ in range(10):
+        steps.remove()
+        assert_counted(ledger, ledger_path)
+
+
+def test_counters_of_a_ledger_without_them(ledger_path: Path) -> None:
+    with closing(SqliteLedger(ledger_path, create=True)) as ledger:
+        ledger.start_destinations(TO_CRM, NOW)
+        news(ledger, "a")
+        ledger.record([arrival("b"), arrival("b", source="branch")])
+        before = ledger.counts()
+    with closing(sqlite3.connect(ledger_path)) as older, older:
+        named = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE '%counted'"
+        for (name,) in older.execute(named).fetchall():
+            older.execute(f"DROP TRIGGER {name}")
+        older.execute("DROP TABLE counters")
+        older.execute("DELETE FROM _sqlite_migrations WHERE name = '0002_counters'")
+    with closing(SqliteLedger(ledger_path)) as ledger:
+        assert ledger.counts() == before
+        ledger.record([arrival("c")])
+        assert_counted(ledger, ledger_path)
+
+
+def test_the_newest_calls_of_all_sources(ledger: SqliteLedger) -> None:
+    for minutes, (name, source) in enumerate([("a", "main"), ("b", "branch"), ("c", "main"), ("d", "north")]):
+        ledger.record([arrival(name, source=source, at=NOW + minutes * MINUTE)])
+    assert [row["key"] for row in ledger.list_calls([], 3)] == ["d", "c", "b"]
+    assert [row["key"] for row in ledger.list_calls(["a", "b"], 9)] == ["b", "a"]
+    assert ledger.first_call_at() == NOW
+    assert ledger.first_call_at("north") == NOW + 3 * MINUTE
+    assert ledger.first_call_at("nowhere") is None
+
+
+# -- quick ----------------------------------------------------------------------------
+class Noting(sqlite3.Connection):
+    """Remembers what it was asked."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.asked: list[tuple[str, Any]] = []
+
+    def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
+        self.asked.append((sql, values))
+        return super().execute(sql, values)
+
+
+def plans(path: Path, look: Callable[[sqlite3.Connection], object]) -> list[str]:
+    """How SQLite goes about a look."""
+    with closing(sqlite3.connect(path, factory=Noting)) as connection:
+        connection.row_factory = sqlite3.Row
+        look(connection)
+        return [
+            row[3]
+            for sql, values in list(connection.asked)
+            for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+        ]
+
+
+WHOLE = re.compile(
+    r"SCAN (calls|call_names|receipts|payloads|deliveries|quarantine|attempts|[cdr])\b(?!.*INDEX)"
+)
+OPEN = [state for state in DeliveryState if state is not DeliveryState.DELIVERED]
+
+
+def whole_tables(path: Path, look: Callable[[sqlite3.Connection], object]) -> list[str]:
+    found = plans(path, look)
+    assert found
+    return [line for line in found if WHOLE.match(line)]
+
+
+def of_state(state: DeliveryState) -> Callable[[sqlite3.Connection], object]:
+    return lambda c: reading.list_deliveries(c, state, None, 50)
+
+
+WINDOW = Window(NOW, NOW + MINUTE)
+LOOKS: dict[str, Callable[[sqlite3.Connection], object]] = {
+    "counts": reading.counts,
+    "calls list": lambda c: reading.list_calls(c, [], 50),
+    "calls list WORD": lambda c: reading.list_calls(c, ["a", "+8613800000000"], 50),
+    "quarantine list": lambda c: upkeep.list_quarantine(c, "waiting", 50),
+    "the first call": lambda c: reading.first_call_at(c, None),
+    "a window of a source": lambda c: reading.source_counts(c, "main", WINDOW),
+    "release_leases": deliveries.release_leases,
+} | {f"deliveries list --state {state}": of_state(state) for state in OPEN}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_no_look_reads_a_whole_table(ledger: SqliteLedger, ledger_path: Path, name: str) -> None:
+    ledger.record([arrival("a", at=NOW), stray(Quarantined.AMBIGUOUS, b"x")])
+    assert whole_tables(ledger_path, LOOKS[name]) == []
+
+
+def test_calls_are_listed_without_sorting_them_all(ledger: SqliteLedger, ledger_path: Path) -> None:
+    ledger.record([arrival("a", at=NOW)])
+    newest = plans(ledger_path, LOOKS["calls list"]) + plans(ledger_path, LOOKS["quarantine list"])
+    assert [line for line in newest if "ORDER BY" in line] == []
+
+
+def test_a_balance_of_few_calls_reads_few(ledger: SqliteLedger, ledger_path: Path) -> None:
+    ledger.record([arrival("a", at=NOW - MINUTE), arrival("b", at=NOW)])
+
+    def look(window: Window) -> Callable[[sqlite3.Connection], object]:
+        return lambda c: reading.balance(c, "crm", ["main"], window)
+
+    assert whole_tables(ledger_path, look(WINDOW)) == []
+    # One that concerns every call goes through them in the table's order.
+    for window in (Window(), Window(NOW - MINUTE)):
+        assert whole_tables(ledger_path, look(window)) == ["SCAN c"]
+        with closing(sqlite3.connect(ledger_path)) as connection:
+            connection.row_factory = sqlite3.Row
+            assert reading.balance(connection, "crm", ["main"], window)["under_way"] == 2
+
+
+# -- copies ---------------------------------------------------------------------------
+def fill(ledger: SqliteLedger, calls: Sequence[int]) -> None:
+    rng = random.Random(len(calls))  # noqa: S311 -- sample data
+    ledger.record([arrival(uuid(one), payload=rng.randbytes(6000)) for one in calls])
+
+
+def test_what_is_committed_between_two_steps_is_wholly_in_the_copy(
+    ledger: SqliteLedger, tmp_path: Path
+) -> None:
+    fill(ledger, range(600))
+    written = iter(range(600, 10_000))
+    committed: list[str] = []
+
+    def while_calls_come() -> bool:
+        """Asked on the thread that writes, between two steps: this one is committed in the next pause."""
+        number = next(written)
+        ledger.submit([arrival(uuid(number))]).add_done_callback(
+            lambda done: committed.append(done.result()[0].key)
+        )
+        return True
+
+    target = tmp_path / "copy.db"
+    told = ledger.backup(target, while_calls_come)
+    assert told["bytes"] == target.stat().st_size
+    assert len(committed) > 10, "the copy had few steps, or callbacks had to wait for its end"
+    with closing(sqlite3.connect(target)) as copy:
+        keys = [key for (key,) in copy.execute("SELECT key FROM calls ORDER BY id")]
+        # One moment: all up to one, with all that belongs to it.
+        assert keys == [uuid(number) for number in range(len(keys))]
+        assert told["calls"] == len(keys) > 600
+        for table in ("receipts", "payloads", "call_names"):
+            assert copy.execute(f"SELECT count(*) FROM {table}").fetchone() == (len(keys),)  # noqa: S608 -- our own
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_copy_that_shall_not_go_on_leaves_nothing(
+    ledger: SqliteLedger, ledger_path: Path, tmp_path: Path
+) -> None:
+    fill(ledger, range(600))
+    target = tmp_path / "copies" / "copy.db"
+    target.parent.mkdir()
+    target.write_bytes(b"the one of yesterday")
+    asked = iter([True, True, False])
+    with pytest.raises(LedgerBusy, match="ask for it again"):
+        ledger.backup(target, lambda: next(asked))
+    assert [path.read_bytes() for path in target.parent.iterdir()] == [b"the one of yesterday"]
+    fill(ledger, range(600, 601))
+    assert_counted(ledger, ledger_path)
+
+
+def test_a_damaged_copy_is_found(ledger: SqliteLedger, tmp_path: Path) -> None:
+    fill(ledger, range(100))
+    copy = tmp_path / "a copy?#%.db"
+    ledger.backup(copy, lambda: True)
+    assert upkeep.check_copy(copy, lambda: True) == 100
+    with copy.open("r+b") as file:
+        file.seek(5 * 16384)
+        file.write(bytes(3 * 16384))
+    with pytest.raises(LedgerUnusable, match="is damaged"):
+        upkeep.check_copy(copy, lambda: True)
+    copy.write_bytes(b"no ledger at all, but long enough to be looked at" * 1000)
+    with pytest.raises(LedgerUnusable, match="is damaged"):
+        upkeep.check_copy(copy, lambda: True)

@@ -1,0 +1,179 @@
+"""Write policies: what of a call goes into an object that is there; in every order of arrival."""
+
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.memory import Mark, Remembered
+from bridge.plan import PlannedField, PlannedObject, Write
+from bridge.policies import (
+    Chosen,
+    advanced,
+    digest_of,
+    for_existing,
+    for_new,
+    looks,
+    settled,
+)
+
+
+def contact(shared: bool = True, **fields: Any) -> PlannedObject:
+    made = {name: PlannedField(*pair) for name, pair in fields.items()}
+    return PlannedObject("contact", "contact", {"key": "a"}, made, shared=shared)
+
+
+class Held:
+    """An object in a CRM, and what we remember of it."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields = dict(fields)
+        self.remembered: Remembered | None = None
+        self.there = bool(fields)
+
+    def take(self, planned: PlannedObject, event: str) -> Chosen:
+        if self.there:
+            chosen = for_existing(planned, dict(self.fields), self.remembered, event, (), whole=False)
+        else:
+            chosen = for_new(planned, event)
+        self.there = True
+        self.fields |= chosen.fields
+        self.remembered = Remembered("1", b"", {}, chosen.marks)
+        return chosen
+
+
+values = st.one_of(st.integers(-5, 5), st.text("ab", min_size=1, max_size=2), st.booleans())
+calls = st.dictionaries(st.sampled_from("abcd"), values, max_size=3)
+
+
+@given(st.lists(calls, min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_in_any_order_each_field_ends_as_the_newest_call_that_says_it(
+    said: list[dict[str, Any]], chance: Any
+) -> None:
+    order = list(enumerate(said))
+    chance.shuffle(order)
+    held = Held()
+    for number, fields in order:
+        held.take(contact(**{name: (value, Write.ALWAYS) for name, value in fields.items()}), f"{number:03d}")
+    expected: dict[str, Any] = {}
+    for fields in said:
+        expected |= fields
+    assert held.fields == expected
+
+
+@given(
+    st.lists(st.text("abc", min_size=1), unique=True, min_size=1, max_size=5),
+    st.randoms(use_true_random=False),
+)
+def test_append_takes_each_call_once(texts: list[str], chance: Any) -> None:
+    order = list(enumerate(texts))
+    chance.shuffle(order)
+    held = Held()
+    for number, text in order:
+        held.take(contact(notes=(text, Write.APPEND)), f"{number:03d}")
+    assert held.fields["notes"].split("\n") == [text for _, text in order]
+
+
+@given(st.lists(st.integers(), min_size=1, max_size=6))
+def test_greatest_is_the_maximum(numbers: list[int]) -> None:
+    held = Held()
+    for place, number in enumerate(numbers):
+        held.take(contact(best=(number, Write.GREATEST)), f"{place:03d}")
+    assert held.fields["best"] == max(numbers)
+
+
+@given(st.lists(values.filter(lambda value: value != ""), min_size=1, max_size=5))
+def test_if_empty_keeps_the_first(said: list[Any]) -> None:
+    held = Held(city=None)
+    for place, value in enumerate(said):
+        held.take(contact(city=(value, Write.IF_EMPTY)), f"{place:03d}")
+    assert held.fields["city"] == said[0]
+
+
+@given(st.lists(values, min_size=1, max_size=4), st.lists(values, min_size=1, max_size=4))
+def test_unless_edited_never_writes_over_an_edit(before: list[Any], after: list[Any]) -> None:
+    held = Held()
+    for place, value in enumerate(before):
+        held.take(contact(city=(value, Write.UNLESS_EDITED)), f"a{place:03d}")
+    held.fields["city"] = "a person's"
+    for place, value in enumerate(after):
+        held.take(contact(city=(value, Write.UNLESS_EDITED)), f"b{place:03d}")
+    assert held.fields["city"] == "a person's"
+
+
+@pytest.mark.parametrize("order", list(permutations([("1", "old"), ("2", "mid"), ("3", "new")])))
+def test_unless_edited_is_newest_wins_while_nobody_edits(order: tuple[tuple[str, str], ...]) -> None:
+    held = Held()
+    for event, value in order:
+        held.take(contact(city=(value, Write.UNLESS_EDITED)), event)
+    assert held.fields["city"] == "new"
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [(80, "80"), (80, 80.0), (80.0, 80), (1.5, "1.5"), (True, "true"), (True, "True"), ("x", "x"), (None, ""),
+     ("12345678901234567890", 12345678901234567890), ([], None)],
+)  # fmt: skip
+def test_what_a_crm_shows_in_another_type_is_no_edit(sent: Any, shown: Any) -> None:
+    remembered = Remembered("1", b"", {}, {"city": Mark("1", digest_of(sent))})
+    planned = contact(city=("new", Write.UNLESS_EDITED))
+    assert for_existing(planned, {"city": shown}, remembered, "2", (), whole=False).fields == {"city": "new"}
+
+
+@pytest.mark.parametrize(("sent", "shown"), [(80, 80.5), (80, "81"), ("x", ""), ("x", None), (True, "1x")])
+def test_an_edit_is_seen(sent: Any, shown: Any) -> None:
+    remembered = Remembered("1", b"", {}, {"city": Mark("1", digest_of(sent))})
+    planned = contact(city=("new", Write.UNLESS_EDITED))
+    assert for_existing(planned, {"city": shown}, remembered, "2", (), whole=False).fields == {}
+
+
+@pytest.mark.parametrize(
+    ("held", "added"),
+    [("two", False), ("one\ntwo", False), ("one\r\ntwo\r\n", False), ("two\nthree", False), ("twofold", True),
+     ("one two", True), (None, True)],
+)  # fmt: skip
+def test_in_doubt_a_text_that_stands_there_was_appended(held: str | None, added: bool) -> None:
+    planned = contact(notes=("two", Write.APPEND))
+    chosen = for_existing(planned, {"notes": held}, None, "1", (), whole=False, doubted=True)
+    assert (bool(chosen.fields), chosen.appended) == (added, ("notes",))
+
+
+def test_a_list_is_appended_item_by_item() -> None:
+    planned = contact(tags=(["b", "c"], Write.APPEND))
+    chosen = for_existing(planned, {"tags": ["a", "b"]}, None, "1", (), whole=False)
+    assert chosen.fields == {"tags": ["a", "b", "c"]}
+
+
+def test_where_an_update_replaces_all_the_rest_goes_along() -> None:
+    planned = contact(
+        a=("new", Write.ALWAYS), b=("ours", Write.IF_EMPTY), c=("old", Write.ALWAYS), d=(1, Write.ALWAYS)
+    )
+    marks = {"c": Mark("9", digest_of("newer")), "d": Mark("1", digest_of(1))}
+    remembered = Remembered("1", b"", {}, marks)
+    chosen = for_existing(planned, {"b": "theirs", "c": "newer"}, remembered, "5", (), whole=True)
+    assert (chosen.fields, chosen.kept) == ({"a": "new"}, {"a": "new", "b": "theirs", "c": "newer", "d": 1})
+    assert chosen.marks["c"].event == "9"
+
+
+def test_equal_values_advance_only_what_the_call_says() -> None:
+    marks = {"a": Mark("1", b"x"), "b": Mark("1", b"y"), "c": Mark("9", b"z")}
+    planned = contact(a=(1, Write.ALWAYS), c=(1, Write.ALWAYS))
+    found = advanced(Remembered("1", b"", {}, marks), planned, "5").marks
+    assert {name: mark.event for name, mark in found.items()} == {"a": "5", "b": "1", "c": "9"}
+
+
+def test_what_is_settled_costs_no_request() -> None:
+    planned = contact(a=(1, Write.ALWAYS), notes=("x", Write.APPEND), none=(None, Write.APPEND))
+    remembered = Remembered("1", b"", {}, {"a": Mark("1", digest_of(1))})
+    assert settled(planned, remembered, ("notes",))
+    assert not settled(planned, remembered, ())
+    assert not settled(contact(a=(2, Write.ALWAYS)), remembered, ())
+    assert looks(planned)
+
+
+def test_an_own_object_gets_all_its_fields() -> None:
+    planned = contact(shared=False, a=(1, Write.ALWAYS), b=(2, Write.CREATE))
+    assert for_existing(planned, None, None, "1", (), whole=False).fields == {"a": 1}
+    assert for_new(planned, "1").fields == {"a": 1, "b": 2}
