@@ -27,7 +27,10 @@ class Memory(Protocol):
         """How far this delivery came with an object of its plan."""
 
     def note(self, name: str, progress: Progress, *, durable: bool) -> None:
-        """How far it is now; `durable`: on disk before this returns."""
+        """How far it is now; `durable`: on disk before anything is sent."""
+
+    def unsure(self, planned: PlannedObject, remembered: Remembered) -> None:
+        """What is known of an object while a request is on its way; on disk before that is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,12 @@ class Looking:
             if found is not None:
                 return found
         return None
+
+    def by_key(self) -> Asking[Found | None]:
+        """By its key, however the connector can."""
+        if self._kind.find or self._kind.read is None or self._kind.read.id is None:
+            return (yield from self.find())
+        return (yield from self.read(None))
 
     def read(self, crm_id: str | None) -> Asking[Found | None]:
         """By its id; where that cannot be, by its key."""

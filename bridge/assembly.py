@@ -15,7 +15,9 @@ from bridge.judge import SourceRules
 from bridge.ledger import Ledger
 from bridge.lines import Lines
 from bridge.loading import load_pair, unmet
+from bridge.mapping import CompiledMapping
 from bridge.receive import SourceDoor
+from bridge.replay import Target
 from bridge.runs import Operator
 from bridge.tokens import Tokens
 
@@ -69,13 +71,18 @@ def destinations_by_source(config: Config) -> dict[str, tuple[str, ...]]:
 
 def source_rules(config: Config, destinations: Mapping[str, Destination]) -> dict[str, SourceRules]:
     """What the judge is told of each source."""
+    return rules_that_read(config, {name: each.mapping.reads for name, each in destinations.items()})
+
+
+def rules_that_read(config: Config, reads: Mapping[str, frozenset[str]]) -> dict[str, SourceRules]:
+    """What the judge is told of each source, where the destinations' mappings read these fields."""
     taken = destinations_by_source(config)
     return {
         source: SourceRules(
             zone=settings.timezone,
             country=settings.country,
             destinations=taken[source],
-            reads=frozenset[str]().union(*(destinations[name].mapping.reads for name in taken[source])),
+            reads=frozenset[str]().union(*(reads[name] for name in taken[source])),
             start_at=settings.start,
         )
         for source, settings in config.sources.items()
@@ -97,21 +104,74 @@ def source_doors(config: Config, secrets: Secrets) -> dict[str, SourceDoor]:
     }
 
 
-def new_operator(config: Config, ledger: Ledger, stop: threading.Event) -> Operator:
-    """What carries out an operator's work."""
+def load_targets(config: Config) -> dict[str, Target]:
+    """The destinations as far as comparing goes, without their secrets.
+
+    Raises:
+        ConfigError: all problems of all files.
+    """
+    problems: list[Problem] = []
+    found: dict[str, Target] = {}
+    for name, settings in config.destinations.items():
+        own = None if settings.connector is None else config.absolute(settings.connector)
+        pair = load_pair(config.absolute(settings.mapping), own)
+        problems += pair.problems
+        if pair.connector is not None and pair.mapping is not None:
+            account = account_of(config, name, pair.connector, {})
+            found[name] = target_of(config, name, pair.mapping, pair.connector, account)
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return found
+
+
+def target_of(
+    config: Config, name: str, mapping: CompiledMapping, connector: Connector, account: Account
+) -> Target:
+    """One destination with this mapping."""
+    return Target(name, mapping, connector.objects, account.name, tuple(config.sources_of(name)))
+
+
+def origins_of(config: Config) -> dict[str, Origin]:
+    """How to read the calls of each source."""
+    return {
+        source: Origin(settings.timezone, settings.country, settings.recording_url)
+        for source, settings in config.sources.items()
+    }
+
+
+def new_operator(
+    config: Config,
+    ledger: Ledger,
+    stop: threading.Event,
+    destinations: Mapping[str, Destination] | None = None,
+    lines: Lines | None = None,
+) -> Operator:
+    """What carries out an operator's work; without a daemon's destinations they are loaded when needed."""
     zones = {source: settings.timezone for source, settings in config.sources.items()}
     retention = {name: getattr(config.retention, name) for name in type(config.retention).model_fields}
-    return Operator(ledger, zones, retention, stop)
+
+
+    def targets() -> Mapping[str, Target]:
+        if destinations is None:
+            return load_targets(config)
+        return {
+            name: target_of(config, name, each.mapping, each.connector, each.account)
+            for name, each in destinations.items()
+        }
+
+    free = lines.release if lines is not None else lambda _: None
+    return Operator(ledger, zones, retention, stop, origins_of(config), targets, free)
 
 
 def shared_accounts(
     destinations: Mapping[str, Destination], ledger: Ledger, clock: Callable[[], datetime]
 ) -> dict[str, SharedAccount]:
     """What all workers share of every CRM account: its tokens and its budget."""
+    saved = ledger.load_budgets()
     return {
         each.account.name: SharedAccount(
             Tokens(each.account.name, each.connector.auth.tokens, each.account.secrets, ledger, clock),
-            Budget(each.connector.file.limits, clock),
+            Budget(each.connector.file.limits, clock, saved.get(each.account.name)),
         )
         for each in destinations.values()
     }
@@ -131,10 +191,7 @@ def new_worker(
     return Worker(
         ledger,
         destinations,
-        {
-            source: Origin(settings.timezone, settings.country, settings.recording_url)
-            for source, settings in config.sources.items()
-        },
+        origins_of(config),
         Schedule(delivery.first_retry, delivery.longest_retry, delivery.retry_for),
         lines,
         accounts,

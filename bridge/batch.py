@@ -26,7 +26,8 @@ def ask_together(crm: Crm, asks: Sequence[Ask], send: Send | None = None) -> lis
     """Ask at most `batch.max` of one kind as one request; a result for each, in their order.
 
     A batch that is refused as a whole is halved until the bad item stands alone, so that it
-    spoils nothing for the rest; that one is asked by its own request. `send` is `Crm.ask`, or what stands before it.
+    spoils nothing for the rest; that one is asked by its own request. `send` is `Crm.ask`,
+    or what stands before it.
     """
     batch = asks[0].of.batch
     assert batch is not None  # noqa: S101 -- the caller has looked
@@ -41,47 +42,67 @@ def ask_together(crm: Crm, asks: Sequence[Ask], send: Send | None = None) -> lis
     fields = list(dict.fromkeys(name for ask in asks for name in ask.names.get("fields", ())))
     try:
         answer = (send or crm.ask)(batch.request, {"items": items, "fields": fields}, what)
-    except (Permanent, Duplicate):
-        return _halved(crm, asks, send)
     except DeliveryError as error:
-        return [error] * len(asks)
+        is_theirs = isinstance(error, Permanent | Duplicate) and error.blame == "record"
+        return _halved(crm, asks, send) if is_theirs else [error] * len(asks)
     if batch.complete is not None and not batch.complete.holds(answer.names):
         return _halved(crm, asks, send)
-    return _taken_apart(crm, batch, asks, items, answer)
+    return _taken_apart(crm, batch, asks, items, answer, send)
 
 
 def _halved(crm: Crm, asks: Sequence[Ask], send: Send | None) -> list[Result]:
-    if len(asks) == 1:
-        try:
-            return [Reply((send or crm.ask)(asks[0].request, asks[0].names, asks[0].what))]
-        except DeliveryError as error:
-            return [error]
     half = len(asks) // 2
-    return [*ask_together(crm, asks[:half], send), *ask_together(crm, asks[half:], send)]
+    return [
+        result
+        for part in (asks[:half], asks[half:])
+        if part
+        for result in ([_alone(crm, part[0], send)] if len(part) == 1 else ask_together(crm, part, send))
+    ]
+
+
+def _alone(crm: Crm, ask: Ask, send: Send | None) -> Result:
+    try:
+        return Reply((send or crm.ask)(ask.request, ask.names, ask.what))
+    except DeliveryError as error:
+        return error
+
+
+def _listed(batch: Batch, answer: Answer) -> list[Any] | None:
+    """The results; None where the answer does not carry them, which is no empty list."""
+    listed = batch.results.of_answer(answer)
+    if isinstance(listed, list):
+        return listed
+    has_none = answer.empty or batch.results.is_null(answer)
+    return [] if has_none or (batch.errors is not None and batch.errors.of_answer(answer)) else None
 
 
 def _taken_apart(
-    crm: Crm, batch: Batch, asks: Sequence[Ask], items: Sequence[Any], answer: Answer
+    crm: Crm, batch: Batch, asks: Sequence[Ask], items: Sequence[Any], answer: Answer, send: Send | None
 ) -> list[Result]:
-    listed = batch.results.of_answer(answer)
-    results = listed if isinstance(listed, list) else []
+    results = _listed(batch, answer)
+    if results is None or (batch.match is None and len(results) != len(items)):
+        # It cannot be told apart: what may be asked again is asked by itself.
+        if batch.request.idempotent:
+            return _halved(crm, asks, send)
+        results = []
     if batch.match is None:
-        found, bad = _by_order(results, items), {}
+        found, bad = {place: [result] for place, result in enumerate(results)}, {}
     else:
         pairs = _Pairs(batch.match, items, {"settings": crm.common()["settings"]})
         found, bad = pairs.results(results), pairs.failures(batch, answer)
     taken = _Taken(crm, batch, answer)
-    return [
-        taken.item(ask, found.get(place, []), bad.get(place), f"{ask.what} (item {place + 1} of {len(asks)})")
-        for place, ask in enumerate(asks)
+    whats = [f"{ask.what} (item {place + 1} of {len(asks)})" for place, ask in enumerate(asks)]
+    told = [
+        taken.item(ask, found.get(place, []), bad.get(place), whats[place]) for place, ask in enumerate(asks)
     ]
-
-
-def _by_order(results: Sequence[Any], items: Sequence[Any]) -> dict[int, list[Any]]:
-    # A list of another length cannot be told apart by its order.
-    if len(results) != len(items):
-        return {}
-    return {place: [result] for place, result in enumerate(results)}
+    if batch.atomic and any(isinstance(each, Permanent | Duplicate) for each in told):
+        # The good ones were not carried out either.
+        return _halved(crm, asks, send)
+    # A duplicate is named by the single request's answer, where a batch's does not.
+    return [
+        _alone(crm, ask, send) if isinstance(each, Duplicate) and each.crm_id is None else each
+        for ask, each in zip(asks, told, strict=True)
+    ]
 
 
 class _Pairs:

@@ -53,6 +53,8 @@ class _Class:
     slowed_at: float = 0.0
     under_way: int = 0
     spent: int = 0
+    requests: int = 0
+    """All that were ever sent."""
     day_ends_at: datetime | None = None
     paused_until: datetime | None = None
 
@@ -109,6 +111,11 @@ class Budget:
                 return False
             self._probing = True
             return True
+
+    def probed(self) -> None:
+        """The delivery that was to find out is over; if it asked nothing, another one is let out."""
+        with self._lock:
+            self._probing = False
 
     def well(self) -> None:
         """The account has answered: the breaker closes."""
@@ -196,6 +203,7 @@ class Budget:
         at = self._clock().timestamp()
         each.under_way += 1
         each.spent += 1
+        each.requests += 1
         for window in each.windows:
             window.sent.append(at)
 
@@ -221,28 +229,43 @@ class Budget:
 
     # -- over restarts --------------------------------------------------------------------
     def state(self) -> dict[str, Any]:
-        """What is worth keeping over a restart."""
+        """What is worth keeping over a restart, and telling an operator."""
         with self._lock:
             return {
-                name: {
-                    "factor": round(each.factor, 3),
-                    "spent": each.spent,
-                    "day_ends_at": _text(each.day_ends_at),
-                    "paused_until": _text(each.paused_until),
-                }
-                for name, each in self._classes.items()
+                "breaker": {
+                    "open_until": _text(self._open_until),
+                    "why": self.why,
+                    "pause": self._pause.total_seconds(),
+                },
+                "classes": {
+                    name: {
+                        "rates": list(each.section.rate),
+                        "factor": round(each.factor, 3),
+                        "spent": each.spent,
+                        "daily": each.section.daily,
+                        "day_ends_at": _text(each.day_ends_at),
+                        "paused_until": _text(each.paused_until),
+                        "requests": each.requests,
+                    }
+                    for name, each in self._classes.items()
+                },
             }
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
-        for name, kept in saved.items():
+        for name, kept in saved.get("classes", {}).items():
             each = self._classes.get(name)
             if each is None:
                 continue
             each.factor = float(kept.get("factor", 1.0))
             each.slowed_at = self._clock().timestamp()
             each.spent = int(kept.get("spent", 0))
+            each.requests = int(kept.get("requests", 0))
             each.day_ends_at = _moment(kept.get("day_ends_at"))
             each.paused_until = _moment(kept.get("paused_until"))
+        breaker = saved.get("breaker", {})
+        self._open_until, self.why = _moment(breaker.get("open_until")), str(breaker.get("why", ""))
+        if self._open_until is not None:
+            self._pause = timedelta(seconds=float(breaker.get("pause", self._pause.total_seconds())))
 
 
 def _number(text: str | None) -> float | None:

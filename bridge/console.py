@@ -44,6 +44,10 @@ class LedgerMetrics:
         }
         labels = ["destination", "state"]
         yield _gauge("callbridge_deliveries", "Deliveries by state.", labels, deliveries)
+        taken = "Calls that a destination takes; what has no delivery yet waits for its verdict."
+        yield _gauge("callbridge_destination_calls", taken, ["destination"], _flat(counts["taken"]))
+        yield from _delivering(counts)
+        yield from _accounts(self._ledger.load_budgets())
         answered = CounterMetricFamily(
             "callbridge_callback_answers", "Answers given at the door since the start.", labels=["status"]
         )
@@ -52,12 +56,50 @@ class LedgerMetrics:
         yield answered
 
 
+def _delivering(counts: Mapping[str, Any]) -> Iterator[Metric]:
+    owed: dict[tuple[str, ...], float] = {
+        (name, lane): count for name, each in counts["owed"].items() for lane, count in each["lanes"].items()
+    }
+    yield _gauge("callbridge_owed", "Deliveries due or on their way.", ["destination", "lane"], owed)
+    failed: dict[tuple[str, ...], float] = {
+        (group["destination"], group["state"], group["cause"] or ""): group["count"]
+        for group in (*counts["parked"], *counts["retrying"])
+    }
+    labels = ["destination", "state", "cause"]
+    yield _gauge("callbridge_failures", "Deliveries parked or tried again, by cause.", labels, failed)
+    attempts = CounterMetricFamily(
+        "callbridge_delivery_attempts", "Attempts that have ended.", labels=["destination", "outcome"]
+    )
+    for name, outcomes in sorted(counts["attempts"].items()):
+        for outcome, count in sorted(outcomes.items()):
+            attempts.add_metric([name, outcome], count)
+    yield attempts
+
+
+def _accounts(budgets: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "callbridge_requests", "Requests sent to a CRM account, by limit.", labels=["account", "limit"]
+    )
+    factors: dict[tuple[str, ...], float] = {}
+    for name, kept in budgets.items():
+        for limit, each in kept["classes"].items():
+            requests.add_metric([name, limit], each["requests"])
+            factors[name, limit] = each["factor"]
+    yield requests
+    open_ones: dict[tuple[str, ...], float] = {
+        (name,): float(kept["breaker"]["open_until"] is not None) for name, kept in budgets.items()
+    }
+    yield _gauge("callbridge_account_paused", "1 while an account's breaker is open.", ["account"], open_ones)
+    text = "The share of its declared rate that a limit was learned down to."
+    yield _gauge("callbridge_account_rate_factor", text, ["account", "limit"], factors)
+
+
 def _flat(counts: Mapping[str, int]) -> dict[tuple[str, ...], int]:
     return {(name,): count for name, count in counts.items()}
 
 
 def _gauge(
-    name: str, text: str, labels: list[str], values: Mapping[tuple[str, ...], int]
+    name: str, text: str, labels: list[str], values: Mapping[tuple[str, ...], float]
 ) -> GaugeMetricFamily:
     gauge = GaugeMetricFamily(name, text, labels=labels)
     for label, value in sorted(values.items()):

@@ -16,6 +16,7 @@ from urllib.parse import quote, quote_plus, unquote
 
 import httpx
 
+from bridge.causes import generalised
 from bridge.connector import Connector
 from bridge.connector.auth import TokenRequest
 from bridge.connector.compiling import Answer, Headers, Values
@@ -32,6 +33,8 @@ LONGEST_ANSWER = 32 * 2**20
 # Shorter outputs of a token, such as "1", would blot out whole messages.
 _SHORTEST_SECRET = 6
 _TOO_SLOW = "the answer came too slowly"
+# Which of several items it was groups nothing.
+_PLACES = re.compile(r"\[\d+\]")
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -50,7 +53,12 @@ class Crm:
     """Sends what a connector can say; every fault is a `DeliveryError`."""
 
     def __init__(
-        self, connector: Connector, account: Account, tokens: Tokens, clock: Callable[[], datetime]
+        self,
+        connector: Connector,
+        account: Account,
+        tokens: Tokens,
+        clock: Callable[[], datetime],
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.connector = connector
         self._account = account
@@ -60,6 +68,7 @@ class Crm:
         self._hidden: tuple[str, ...] = ()
         self._deadline = Deadline(account.timeout)
         self._client = httpx.Client(
+            transport=transport,
             timeout=account.timeout,
             # A proxy of the environment is for the world outside, not for this machine.
             trust_env=not is_loopback(account.base_url),
@@ -240,18 +249,23 @@ class Crm:
         """Raise what an answer means, unless that is a yes."""
         if meaning.result in ("ok", "done"):
             return
+        error = self._error(meaning, request, shown)
+        error.says = self.masked(meaning.says)
+        raise error
+
+    def _error(self, meaning: Meaning, request: Request, shown: str) -> DeliveryError:
         message = self._message(meaning, shown)
         cause = self._cause(meaning, shown)
         result = meaning.result
         if result == "duplicate":
-            raise Duplicate(message, cause=cause, crm_id=meaning.id)
+            return Duplicate(message, cause=cause, crm_id=meaning.id)
         if result == "gone":
-            raise Gone(message, cause=cause)
+            return Gone(message, cause=cause)
         if result == "refresh":
             message += ". Check the destination's secrets and the rights of its user"
-            raise Transient(message, cause=cause, blame="credentials")
+            return Transient(message, cause=cause, blame="credentials")
         if result in ("unprocessed", "quota") or (result == "transient" and request.idempotent):
-            raise Transient(
+            return Transient(
                 message,
                 cause=cause,
                 retry_after=meaning.wait,
@@ -259,10 +273,10 @@ class Crm:
                 doubtful=result == "transient",
             )
         if result == "transient" or (result == "in_doubt" and not request.idempotent):
-            raise InDoubt(message, cause=cause, blame=_blame(meaning))
+            return InDoubt(message, cause=cause, blame=_blame(meaning))
         if result == "in_doubt":
             message += ". Nothing in the connector says what this answer means"
-        raise Permanent(message, cause=cause)
+        return Permanent(message, cause=cause)
 
     def _message(self, meaning: Meaning, shown: str) -> str:
         told = ": ".join(part for part in (meaning.code, meaning.message) if part)
@@ -273,8 +287,9 @@ class Crm:
     def _cause(self, meaning: Meaning, shown: str) -> str:
         what = shown.split(":", 1)[0]
         status = shown.rpartition(" ")[2]
-        told = meaning.code or (meaning.message[:80] if meaning.field else "")
-        return self.masked(" ".join(p for p in (f"{what}: answered {status}", told, meaning.field) if p))
+        told = generalised(self.masked(meaning.code or (meaning.message if meaning.field else "")))[:80]
+        field = _PLACES.sub("[]", meaning.field or "")
+        return self.masked(" ".join(p for p in (f"{what}: answered {status}", told, field) if p))
 
 
 def read_answer(status: int, headers: Mapping[str, str], raw: bytes, charset: str | None) -> Answer:
@@ -327,7 +342,9 @@ def _is_long(text: str) -> bool:
 def _spellings(secret: str) -> set[str]:
     """How a secret may stand in an answer that quotes it."""
     spelt = {secret, secret.strip(), quote(secret, safe=""), quote_plus(secret)}
-    spelt |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    for _ in range(2):
+        # In JSON, and in JSON that stands in JSON.
+        spelt |= {json.dumps(each, ensure_ascii=ascii_)[1:-1] for each in spelt for ascii_ in (True, False)}
     return spelt - {""}
 
 

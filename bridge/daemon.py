@@ -15,7 +15,8 @@ from functools import partial
 import structlog
 import uvloop
 
-from bridge import assembly, deliver, judge, runs, systemd, upkeep
+from bridge import accounts, assembly, deliver, judge, reconcile, runs, systemd, upkeep
+from bridge.accounts import Keeper
 from bridge.config import Config, Secrets
 from bridge.console import admin_app
 from bridge.errors import CallbridgeError
@@ -24,6 +25,8 @@ from bridge.ledger import Ledger
 from bridge.lines import Lines
 from bridge.listener import Listener
 from bridge.receive import Door
+from bridge.reconcilers import daemon_reconcilers, timetables
+from bridge.schedule import Scheduler
 from bridge.upkeep import Upkeep
 
 log = structlog.get_logger("bridge.daemon")
@@ -59,12 +62,18 @@ class Daemon:
         ledger.start_destinations(assembly.destinations_by_source(config), clock())
         rules = assembly.source_rules(config, destinations)
         self._judge = Judge(ledger, rules, destinations_since=ledger.skipped_before())
-        self._operator = assembly.new_operator(config, ledger, self._stop)
+        self._reconcilers = daemon_reconcilers(
+            config, secrets.api, rules, ledger, clock, self._stop, self._arrived.set
+        )
+        self._scheduler = Scheduler(timetables(config), ledger, clock)
         count = config.delivery.workers if destinations else 0
         self._lines = Lines()
-        accounts = assembly.shared_accounts(destinations, ledger, clock)
+        self._operator = assembly.new_operator(config, ledger, self._stop, destinations, self._lines)
+        shared = assembly.shared_accounts(destinations, ledger, clock)
+        self._keeper = Keeper(ledger, {name: each.budget for name, each in shared.items()})
+        self._upkeep = Upkeep(ledger, list(destinations))
         self._workers = [
-            assembly.new_worker(config, destinations, ledger, self._lines, accounts, clock, self._stop)
+            assembly.new_worker(config, destinations, ledger, self._lines, shared, clock, self._stop)
             for _ in range(count)
         ]
         self._door = Door(
@@ -103,6 +112,7 @@ class Daemon:
         for delivery_id, lines in self._ledger.in_doubt().items():
             self._lines.take(delivery_id, lines, 0)
         threads = self._start_threads(partial(_set_from_anywhere, loop, stopping))
+        self._scheduler.start()
         serving = [asyncio.create_task(listener.serve()) for listener in (self._public, self._admin)]
         try:
             await asyncio.gather(self._public.started.wait(), self._admin.started.wait())
@@ -114,6 +124,7 @@ class Daemon:
             systemd.notify("STOPPING=1")
             log.info("daemon.stopping")
             self._door.close()
+            self._scheduler.stop()
             for listener in (self._public, self._admin):
                 listener.stop()
             await asyncio.gather(*serving)
@@ -149,10 +160,15 @@ class Daemon:
             "runs": partial(
                 runs.work, self._operator, self._wake_workers, self._stop, self._clock, every=RUNS_EVERY
             ),
-            "upkeep": partial(upkeep.work, Upkeep(self._ledger), self._stop, self._clock),
+            "upkeep": partial(upkeep.work, self._upkeep, self._stop, self._clock),
+            "accounts": partial(accounts.work, self._keeper, self._stop, self._clock),
         } | {
             f"deliver-{number}": partial(deliver.work, worker, self._owed, self._stop, self._clock)
             for number, worker in enumerate(self._workers)
+        }
+        parts |= {
+            f"reconcile-{source}": partial(reconcile.work, reconciler, self._stop, every=RUNS_EVERY)
+            for source, reconciler in self._reconcilers.items()
         }
         threads = [
             threading.Thread(target=self._guarded, args=(name, part, give_up), name=name, daemon=True)

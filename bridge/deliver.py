@@ -6,27 +6,42 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from zoneinfo import ZoneInfo
+from typing import TypeVar
 
+import httpx
 import structlog
 
 from bridge.budget import LONGEST_PAUSE, Budget
-from bridge.call import Call
+from bridge.causes import OF_A_MAPPING, OF_OURS, cause_of, generalised, remedy_of
 from bridge.connector import Connector
 from bridge.crm import Account, Crm
 from bridge.effect import Effect
 from bridge.errors import DeliveryError, InDoubt, LedgerError, Transient
-from bridge.ledger import Held, Ledger, Note
+from bridge.ledger import Held, Ledger
 from bridge.lines import Lines, lines_of
 from bridge.mapping import CompiledMapping, MappingFault
-from bridge.memory import Progress, Remembered
 from bridge.model import DeliveryState, Lease, Settlement
 from bridge.phone import mask_phones_in
-from bridge.plan import Plan, PlannedObject, Skip
+from bridge.plan import Plan, Skip
+from bridge.planning import Origin, call_of, event_of, plan_of
+from bridge.remembering import DeliveryMemory, left_behind
 from bridge.sending import Journey, Sender
 from bridge.tokens import Tokens
 
+__all__ = [
+    "Destination",
+    "Origin",
+    "Schedule",
+    "SharedAccount",
+    "Worker",
+    "event_of",
+    "next_attempt_at",
+    "work",
+]
+
 log = structlog.get_logger("bridge.deliver")
+
+T = TypeVar("T")
 
 # How long a worker waits for the lines of a delivery before it takes another one, in seconds.
 LINE_PATIENCE = 0.2
@@ -34,15 +49,6 @@ LINE_PATIENCE = 0.2
 GIVEN_BACK_FOR = timedelta(seconds=1)
 # How often a ledger that is busy is asked again to settle, in seconds.
 SETTLE_EVERY = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """How to read the calls of one source."""
-
-    zone: ZoneInfo
-    country: str
-    recording_url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,10 @@ class Job:
     lease: Lease
     started_at: datetime
     settlement: Settlement | None = None
-    memory: "DeliveryMemory | None" = None
+    plan: Plan | None = None
+    event: str = ""
+    lines: Sequence[Held] = ()
+    memory: DeliveryMemory | None = None
     effect: Effect | None = None
     journey: Journey | None = None
 
@@ -123,7 +132,9 @@ class Worker:
         clock: Callable[[], datetime],
         chance: random.Random,
         stop: threading.Event,
+        network: Callable[[], httpx.BaseTransport | None] = lambda: None,
     ) -> None:
+        """`network` makes what carries the requests to a destination; none: the real one."""
         self._ledger = ledger
         self._destinations = destinations
         self._origins = origins
@@ -133,7 +144,12 @@ class Worker:
         self._clock = clock
         self._chance = chance
         self._stop = stop
+        self._network = network
         self._senders: dict[str, Sender] = {}
+        self._held: dict[int, Lease] = {}
+        """What this worker has leased, and neither settled nor given back."""
+        self._probes: Budget | None = None
+        """The account that this worker's delivery finds out about."""
 
     def close(self) -> None:
         """Close the connections to the CRMs."""
@@ -142,14 +158,32 @@ class Worker:
 
     def deliver_one(self, now: datetime) -> bool:
         """Take what is due first to its end, with what can go together with it; whether there was any."""
+        for lease in list(self._held.values()):
+            # The ledger was busy, which ended the attempt as a crash would have. It keeps its lines.
+            self._give_back(lease, now)
         leases = self._lease(now)
         if not leases:
             return False
-        jobs = [job for lease in leases if (job := self._prepare(lease, now)) is not None]
+        try:
+            self._deliver(leases, now)
+        finally:
+            if self._probes is not None:
+                # It may have asked nothing: skipped, refused by the mapping, its lines held by another.
+                self._probes.probed()
+                self._probes = None
+        return True
+
+    def _deliver(self, leases: Sequence[Lease], now: datetime) -> None:
+        jobs: list[Job] = []
+        for lease in leases:
+            # What goes along with another waits for nobody: it may wait for that other one itself.
+            job = self._prepare(lease, now, 0.0 if jobs else LINE_PATIENCE)
+            if job is not None:
+                jobs.append(job)
         if jobs:
+            self._recall([job for job in jobs if job.plan is not None])
             self._travel(jobs)
             self._settle(jobs)
-        return True
 
     # -- what is due --------------------------------------------------------------------
     def _lease(self, now: datetime) -> list[Lease]:
@@ -163,25 +197,36 @@ class Worker:
         first = self._ledger.lease(able, sources, now) if able else None
         if first is None:
             return []
+        self._held[first.delivery_id] = first
         destination = self._destinations[first.destination]
         budget = self._budget(destination)
         if not budget.probe():
-            self._ledger.give_back(first, now + GIVEN_BACK_FOR)
+            self._give_back(first, now)
             return []
+        self._probes = budget if budget.probing else None
         if budget.probing or destination.connector.together <= 1:
             return [first]
         more = destination.connector.together - 1
-        return [first, *self._ledger.lease_more(first.destination, sources, now, more)]
+        others = self._ledger.lease_more(first.destination, sources, now, more)
+        self._held.update((lease.delivery_id, lease) for lease in others)
+        return [first, *others]
 
-    def _prepare(self, lease: Lease, now: datetime) -> Job | None:
+    def _give_back(self, lease: Lease, now: datetime) -> None:
+        self._ledger.give_back(lease, now + GIVEN_BACK_FOR)
+        self._held.pop(lease.delivery_id)
+
+    def _prepare(self, lease: Lease, now: datetime, patience: float) -> Job | None:
         """Map a delivery and take its lines; None: given back, because another holds one of them."""
         try:
             plan, event = self._plan(lease)
         except MappingFault as fault:
-            reason, cause = (mask_phones_in(f"mapping: {said}") for said in (fault, fault.cause))
-            return Job(lease, now, Settlement(DeliveryState.PARKED, reason, cause))
+            reason, cause = (mask_phones_in(f"mapping: {said}") for said in (fault, generalised(fault.cause)))
+            return Job(lease, now, Settlement(DeliveryState.PARKED, reason, cause, remedy=OF_A_MAPPING))
         except Exception as error:  # noqa: BLE001 -- see _own_fault
             return Job(lease, now, self._own_fault(lease, error))
+        waited = self._wait_out(lease, plan, now)
+        if waited is not None:
+            return Job(lease, now, waited)
         if isinstance(plan, Skip):
             return Job(lease, now, Settlement(DeliveryState.SKIPPED, plan.rule))
         if plan.shadow:
@@ -190,25 +235,62 @@ class Worker:
         account = destination.account.name
         # A key that changed takes the old line too.
         lines = {*lines_of(account, plan), *((account, kind, key) for kind, key in lease.previous)}
-        if not self._lines.take(lease.delivery_id, lines, LINE_PATIENCE):
-            self._ledger.give_back(lease, now + GIVEN_BACK_FOR)
+        if not self._lines.take(lease.delivery_id, lines, patience):
+            self._give_back(lease, now)
             return None
-        memory = DeliveryMemory(self._ledger, lease, account, plan, sorted(lines))
-        effect = Effect(destination.connector, memory, event, self._clock)
-        return Job(lease, now, None, memory, effect, Journey(effect.steps(plan), lease.lane))
+        return Job(lease, now, None, plan, event, sorted(lines))
+
+    def _wait_out(self, lease: Lease, plan: Plan | Skip, now: datetime) -> Settlement | None:
+        """What is in doubt and no longer planned is left behind, but only once a look-up would see it.
+
+        Until then its lines stay held: another call would make the same object again.
+        """
+        sent_at = left_behind(lease.progress, plan)
+        destination = self._destinations[lease.destination]
+        lag = max(kind.index_lag for kind in destination.connector.objects.values())
+        if sent_at is None or now >= sent_at + lag:
+            return None
+        held = [line for line, owner in self._lines.held().items() if owner == lease.delivery_id]
+        cause = "in doubt until the index has caught up"
+        return Settlement(
+            DeliveryState.DUE,
+            f"destination {lease.destination}: {cause}, and it feeds another object by now",
+            cause,
+            sent_at + lag,
+            account=destination.account.name,
+            progress=lease.progress,
+            lines=tuple(sorted(held)),
+        )
+
+    def _recall(self, jobs: Sequence[Job]) -> None:
+        """What is known of the objects of all plans, once their lines are held: nobody else changes it now."""
+        if not jobs:
+            return
+        destination = self._destinations[jobs[0].lease.destination]
+        account = destination.account.name
+        wanted = [(job.lease.delivery_id, job.lease.key, job.plan.objects) for job in jobs if job.plan]
+        try:
+            found = self._patiently(jobs, lambda: self._ledger.recall_all(account, wanted))
+        except Exception as error:
+            if isinstance(error, LedgerError):
+                raise
+            for job in jobs:
+                if len(jobs) == 1:
+                    job.settlement = self._own_fault(job.lease, error)
+                else:
+                    # One that is damaged must not take the others along.
+                    self._recall([job])
+            return
+        for job, known in zip(jobs, found, strict=True):
+            assert job.plan is not None  # noqa: S101 -- the caller has looked
+            job.memory = DeliveryMemory(job.lease, account, job.plan, known, job.lines)
+            job.effect = Effect(destination.connector, job.memory, job.event, self._clock)
+            job.journey = Journey(job.effect.steps(job.plan), job.lease.lane)
 
     def _plan(self, lease: Lease) -> tuple[Plan | Skip, str]:
         origin = self._origins[lease.source]
-        call = Call.of(
-            lease.values,
-            key=lease.key,
-            source=lease.source,
-            zone=origin.zone,
-            country=origin.country,
-            recording_url=origin.recording_url,
-        )
-        plan = self._destinations[lease.destination].mapping.plan(call, origin.zone, origin.country)
-        return plan, event_of(call)
+        call = call_of(lease.values, lease.key, lease.source, origin)
+        return plan_of(self._destinations[lease.destination].mapping, call, origin), event_of(call)
 
     # -- on the way ---------------------------------------------------------------------
     def _travel(self, jobs: Sequence[Job]) -> None:
@@ -227,7 +309,11 @@ class Worker:
 
     def _note(self, jobs: Sequence[Job]) -> None:
         """What must be on disk before anything is sent, in one commit."""
-        notes = [job.memory.noted() for job in jobs if job.memory is not None and job.memory.unsaved]
+        notes = [
+            job.memory.noted(job.effect.done)
+            for job in jobs
+            if job.memory is not None and job.effect is not None and job.memory.unsaved
+        ]
         if notes:
             self._ledger.note(notes)
 
@@ -255,10 +341,11 @@ class Worker:
         # A fault of ours must not crash-loop on one row: it waits for a person, its trace in the log.
         log.error("delivery.fault", **_names(lease), exc_info=error)
         reason = f"a fault in callbridge: {mask_phones_in(repr(error))}"
-        return Settlement(DeliveryState.PARKED, reason, "a fault in callbridge")
+        return Settlement(DeliveryState.PARKED, reason, "a fault in callbridge", remedy=OF_OURS)
 
     def _after_fault(self, lease: Lease, error: DeliveryError) -> Settlement:
         message = f"destination {lease.destination}, {error}"
+        cause, remedy = cause_of(error), remedy_of(error)
         if isinstance(error, Transient):
             due_at = next_attempt_at(
                 self._schedule,
@@ -270,26 +357,19 @@ class Worker:
                 longest=None if error.blame == "record" else LONGEST_PAUSE,
             )
             if due_at is not None:
-                return Settlement(DeliveryState.DUE, message, error.cause, due_at)
+                return Settlement(DeliveryState.DUE, message, cause, due_at, remedy=remedy)
             message = f"given up after {self._schedule.patience}: {message}"
         if isinstance(error, InDoubt):
             message = f"in doubt, look it up in the CRM: {message}"
-        return Settlement(DeliveryState.PARKED, message, error.cause)
+        return Settlement(DeliveryState.PARKED, message, cause, remedy=remedy)
 
     # -- at the end ---------------------------------------------------------------------
     def _settle(self, jobs: Sequence[Job]) -> None:
         """What the CRM has done is written down, however long the ledger is busy."""
         settled = [(job.lease, job.settlement, job.started_at) for job in jobs if job.settlement is not None]
-        while True:
-            try:
-                self._ledger.settle_all(settled, self._clock())
-            except LedgerError as error:
-                log.warning("delivery.ledger_busy", **_names(jobs[0].lease), error=str(error))
-                if self._stop.wait(SETTLE_EVERY):
-                    raise
-            else:
-                break
+        self._patiently(jobs, lambda: self._ledger.settle_all(settled, self._clock()))
         for lease, settlement, _ in settled:
+            self._held.pop(lease.delivery_id)
             if not settlement.lines:
                 self._lines.release(lease.delivery_id)
             if settlement.state is DeliveryState.PARKED:
@@ -298,62 +378,26 @@ class Worker:
                 reason = settlement.reason or None
                 log.info("delivery.settled", state=settlement.state, **_names(lease), reason=reason)
 
+    def _patiently(self, jobs: Sequence[Job], ask: Callable[[], T]) -> T:
+        """Ask the ledger, however long it is busy: what is begun is brought to its end."""
+        while True:
+            try:
+                return ask()
+            except LedgerError as error:
+                log.warning("delivery.ledger_busy", **_names(jobs[0].lease), error=str(error))
+                if self._stop.wait(SETTLE_EVERY):
+                    raise
+
     def _budget(self, destination: Destination) -> Budget:
         return self._accounts[destination.account.name].budget
 
     def _sender(self, destination: Destination) -> Sender:
         if destination.name not in self._senders:
             shared = self._accounts[destination.account.name]
-            crm = Crm(destination.connector, destination.account, shared.tokens, self._clock)
+            network = self._network()
+            crm = Crm(destination.connector, destination.account, shared.tokens, self._clock, network)
             self._senders[destination.name] = Sender(crm, shared.budget, self._chance, self._stop)
         return self._senders[destination.name]
-
-
-class DeliveryMemory:
-    """What one delivery remembers: objects in the ledger, and its own progress."""
-
-    def __init__(self, ledger: Ledger, lease: Lease, account: str, plan: Plan, lines: Sequence[Held]) -> None:
-        self.lines = tuple(lines)
-        self.account = account
-        self.unsaved = False
-        """Whether something must be on disk before anything is sent."""
-        self._lease = lease
-        self._progress = dict(lease.progress)
-        self._known = ledger.recall(lease, account, plan.objects)
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether it is unknown what became of a request."""
-        return any(each.sent_at is not None for each in self._progress.values())
-
-    def recall(self, planned: PlannedObject) -> Remembered | None:
-        """The object as it was last left."""
-        return self._known.get(planned.name)
-
-    def progress(self, name: str) -> Progress:
-        """How far the delivery came with an object."""
-        return self._progress.get(name, Progress())
-
-    def note(self, name: str, progress: Progress, *, durable: bool) -> None:
-        """How far it is now."""
-        self._progress[name] = progress
-        self.unsaved = self.unsaved or durable
-
-    def noted(self) -> Note:
-        """What is to be on disk now."""
-        self.unsaved = False
-        return Note(self._lease, self.account, self.left(), self.lines)
-
-    def left(self) -> dict[str, Progress]:
-        """What is worth keeping of it."""
-        return {name: each for name, each in self._progress.items() if each != Progress()}
-
-
-def event_of(call: Call) -> str:
-    """A call's place among calls: its time, then its key."""
-    at = call.started_at or call.created_at
-    # It stands beside every field of every contact: of a key its start is enough for the rare tie.
-    return f"{round(at.timestamp() * 1000) if at else 0:011x} {call.key[:16]}"
 
 
 def _names(lease: Lease) -> dict[str, object]:

@@ -11,7 +11,7 @@ from bridge.connector.request import Request
 from bridge.errors import DeliveryError, Gone, InDoubt
 from bridge.memory import Done, Progress, Remembered
 from bridge.plan import Plan, PlannedObject
-from bridge.policies import advanced, digest_of, settled
+from bridge.policies import advanced, settled, told_digest
 from bridge.way import Way
 
 
@@ -41,7 +41,9 @@ class Effect:
         for planned in plan.objects:
             yield from self._one(planned, {link: objects[name] for link, name in planned.links.items()})
 
-    def _one(self, planned: PlannedObject, targets: Mapping[str, PlannedObject]) -> Asking[None]:
+    def _one(
+        self, planned: PlannedObject, targets: Mapping[str, PlannedObject], *, again: bool = False
+    ) -> Asking[None]:
         kind = self._connector.objects[planned.type]
         inline: dict[str, dict[str, Any]] = {
             link: {"id": self._id(target), "key": dict(target.key)}
@@ -49,9 +51,12 @@ class Effect:
             if kind.link[link].request is None
         }
         remembered = self._setting.memory.recall(planned)
-        fields = {name: [each.value, each.write] for name, each in planned.fields.items()}
-        told = digest_of([dict(planned.key), fields, inline])
+        told = told_digest(planned, inline)
         progress = self._setting.memory.progress(planned.name)
+        if progress.key not in ("", planned.key_text):
+            # It came so far with another one, which the call fed before its key changed.
+            progress = Progress()
+            self._setting.memory.note(planned.name, progress, durable=False)
         _refuse_doubt(planned, progress)
         self._ways[planned.name] = lambda left: Way(
             self._setting, kind, planned, inline, left, Progress(appended=self._appended(planned)), told
@@ -65,7 +70,17 @@ class Effect:
             remembered = advanced(remembered, planned, self._setting.event)
         else:
             way = Way(self._setting, kind, planned, inline, remembered, progress, told)
-            crm_id, chosen = yield from way.go()
+            try:
+                crm_id, chosen = yield from way.go()
+            except Gone:
+                # Not the object itself: what it is to be linked to was deleted or merged by a person.
+                renewed = False
+                for link in inline:
+                    renewed = (yield from self._renewed(targets[link])) or renewed
+                if again or not renewed:
+                    raise
+                yield from self._one(planned, targets, again=True)
+                return
             links = remembered.links if remembered is not None and remembered.crm_id == crm_id else {}
             links = {**links, **{link: to["id"] for link, to in inline.items()}}
             remembered = Remembered(crm_id, told, links, chosen.marks)
@@ -103,6 +118,10 @@ class Effect:
 
     def _ask_link(self, planned: PlannedObject, link: str, ask: Ask) -> Asking[None]:
         """Ask for a link; one that must not be made twice is noted before."""
+        left = self._done[planned.name].remembered
+        if left.links.get(link) is not None:
+            links = {name: to for name, to in left.links.items() if name != link}
+            self._setting.memory.unsure(planned, Remembered(left.crm_id, left.digest, links, left.marks))
         if ask.request.idempotent:
             yield ask
             return

@@ -104,6 +104,8 @@ class DeliveryError(CallbridgeError):
         super().__init__(message)
         self.cause = cause or message
         self.blame: Blame = blame
+        self.says = ""
+        """What the connector says is to be done about it."""
 
 
 class Transient(DeliveryError):

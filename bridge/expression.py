@@ -24,6 +24,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from bridge.errors import did_you_mean
 
 _TEXT = "_text"
+_METHODS_OF_TABLES = {"get", "items", "keys", "values"}
 _FAILURES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _BRACES = re.compile(r"\{[{%#]")
 
@@ -222,6 +223,11 @@ class Language:
             if access.attr.startswith("_"):
                 message = f'"{access.attr}" is no name here'
                 faults.append(ExpressionError(message, f'write ["{access.attr}"] for a field'))
+        for called in tree.find_all(nodes.Call):
+            # `headers.get` is the header named get, and a condition that fails is only not true.
+            if isinstance(called.node, nodes.Getattr) and called.node.attr in _METHODS_OF_TABLES:
+                message = f"a table has no method {called.node.attr}(): its fields go before"
+                faults.append(ExpressionError(message, 'write ["name"] for a field, or use a filter'))
         faults += [
             ExpressionError(f'there is no {kind} "{name}"', did_you_mean(name, public))
             for kind, name, options in self._named(tree, reads)

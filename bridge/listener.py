@@ -63,6 +63,8 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        # The parser has its head, or the beginning of it where requests follow without a pause.
+        self._head = None
         if self.arriving_since is None:
             self.arriving_since = self.loop.time()
 
@@ -73,7 +75,10 @@ class _Protocol(HttpToolsProtocol):
 
     def cut(self) -> bool:
         """End a request that takes too long to arrive; an answer already given is not repeated."""
-        answers = self.cycle is None or not self.cycle.response_started
+        before = self.cycle
+        # The answer to the request before says nothing of one whose head is not whole.
+        done = before is not None and before.response_complete and before.keep_alive
+        answers = before is None or not before.response_started or done
         if answers:
             self.transport.write(_CUT)
         self.transport.close()

@@ -45,6 +45,8 @@ class Progress:
     sent_at: datetime | None = None
     appended: tuple[str, ...] = ()
     """Fields to which this call has added its value already."""
+    key: str = ""
+    """Of a shared object: which one. Nothing of it holds for another."""
 
 
 @dataclass(frozen=True, slots=True)

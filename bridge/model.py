@@ -215,3 +215,5 @@ class Settlement:
     progress: Mapping[str, Progress] = field(default_factory=dict)
     lines: tuple[tuple[str, str, str], ...] = ()
     """What the delivery goes on to hold, because a request of it is in doubt."""
+    remedy: str = ""
+    """What to do about the cause."""

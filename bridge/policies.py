@@ -14,6 +14,7 @@ from bridge.plan import PlannedField, PlannedObject, Write
 Present = Mapping[str, Any]
 """An object's fields as the CRM holds them now."""
 
+_DIGEST = 8
 # What looks at the CRM's present state before it writes.
 _LOOK = {Write.IF_EMPTY, Write.UNLESS_EDITED, Write.APPEND, Write.GREATEST}
 
@@ -31,7 +32,22 @@ class Chosen:
 
 def digest_of(value: Any) -> bytes:
     """A short digest of a value; of equal values the same, whatever their order."""
-    return blake2b(msgspec.json.encode(value, order="deterministic"), digest_size=8).digest()
+    return blake2b(msgspec.json.encode(value, order="deterministic"), digest_size=_DIGEST).digest()
+
+
+def told_digest(planned: PlannedObject, inline: Mapping[str, Any]) -> bytes:
+    """The digest of all that a call tells an object; `inline` are the links that go with its fields."""
+    fields = {name: [each.value, each.write] for name, each in planned.fields.items()}
+    return digest_of([dict(planned.key), fields, inline])
+
+
+def unsure(remembered: Remembered, fields: Mapping[str, Any]) -> Remembered:
+    """An object to which fields are being sent: until that is answered, it holds them or what it held."""
+    marks = {
+        name: Mark(mark.event, mark.digest + digest_of(fields[name])) if name in fields else mark
+        for name, mark in remembered.marks.items()
+    }
+    return Remembered(remembered.crm_id, b"", {}, marks)
 
 
 def looks(planned: PlannedObject) -> bool:
@@ -200,7 +216,8 @@ def _same_digest(held: Any, digest: bytes) -> bool:
         text = as_text(held)
         candidates += [text, *_numbers(text)]
         candidates += [flag for flag, word in ((True, "true"), (False, "false")) if text.lower() == word]
-    return any(digest_of(each) == digest for each in candidates)
+    told = {digest[place : place + _DIGEST] for place in range(0, len(digest), _DIGEST)}
+    return any(digest_of(each) in told for each in candidates)
 
 
 def _numbers(text: str) -> list[int | float]:

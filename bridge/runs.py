@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import structlog
 from bridge.arrival import arrival_of
 from bridge.body import NotAnObject
 from bridge.errors import CallbridgeError, LedgerError
-from bridge.ledger import Ledger
+from bridge.ledger import Ledger, Window
 from bridge.model import Via, moment
+from bridge.planning import Origin
+from bridge.replay import Target, replay
 
 log = structlog.get_logger("bridge.runs")
 
@@ -30,10 +32,50 @@ class Operator:
     retention: Mapping[str, timedelta | None]
     """How long each class of data is kept; None: for ever."""
     stop: threading.Event
+    origins: Mapping[str, Origin]
+    targets: Callable[[], Mapping[str, Target]]
+    """The destinations, with the mappings that deliveries go by now."""
+    free: Callable[[int], None]
+    """Gives back the lines of a delivery that holds them because it is in doubt."""
 
     def retry(self, args: Mapping[str, Any], now: datetime) -> Result:
         """`deliveries retry`: parked deliveries become due."""
-        return {"retried": self.ledger.retry(args["ids"], now)}
+        cause, destination = args.get("cause", ""), args.get("destination", "")
+        return {"retried": self.ledger.retry(args["ids"], now, cause=cause, destination=destination)}
+
+    def park(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`deliveries park`: what is due waits for a person."""
+        return self._hold(args, now, "parked", skip=False)
+
+    def skip(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`deliveries skip`: these are not delivered, whatever comes."""
+        return self._hold(args, now, "skipped", skip=True)
+
+    def _hold(self, args: Mapping[str, Any], now: datetime, done: str, *, skip: bool) -> Result:
+        held = self.ledger.hold(args["ids"], args.get("reason", ""), now, skip=skip)
+        for delivery_id in held["now"]:
+            self.free(delivery_id)
+        return {done: len(held["now"]), "later": len(held["later"])}
+
+    def replay(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`replay`: deliver again what differs from what was last sent."""
+        window = Window(*(None if args.get(end) is None else moment(args[end]) for end in ("since", "until")))
+        found = {}
+        for name, target in self.targets().items():
+            if args.get("destination", name) != name:
+                continue
+            sources = [one for one in target.sources if args.get("source", one) == one]
+            found[name] = replay(
+                self.ledger,
+                replace(target, sources=sources),
+                self.origins,
+                window,
+                now,
+                force=bool(args.get("force")),
+                dry_run=bool(args.get("dry_run")),
+                go_on=lambda: not self.stop.is_set(),
+            )
+        return {"due": sum(each["due"] for each in found.values()), "destinations": found}
 
     def quarantine_retry(self, args: Mapping[str, Any], now: datetime) -> Result:
         """`quarantine retry`: file records again, by the rules and the calls of today."""
@@ -120,6 +162,9 @@ class Operator:
 
 KINDS: dict[str, Callable[[Operator, Mapping[str, Any], datetime], Result]] = {
     "retry": Operator.retry,
+    "park": Operator.park,
+    "skip": Operator.skip,
+    "replay": Operator.replay,
     "quarantine_retry": Operator.quarantine_retry,
     "quarantine_drop": Operator.quarantine_drop,
     "prune": Operator.prune,

@@ -20,7 +20,7 @@ from bridge.budget import Budget
 from bridge.connector.compiling import Answer, Values
 from bridge.connector.request import Request
 from bridge.crm import Crm
-from bridge.errors import DeliveryError, Transient
+from bridge.errors import DeliveryError, LedgerError, Transient
 from bridge.model import Lane
 from bridge.way import Ask, Asking, Reply
 
@@ -87,6 +87,9 @@ class Sender:
             for group in _groups(waiting):
                 try:
                     results = self._ask(group)
+                except LedgerError:
+                    # A token that cannot be kept: nobody's fault, and it passes.
+                    raise
                 except Exception as fault:  # noqa: BLE001 -- ours: it ends this group and no other
                     for journey in group:
                         journey.wanted, journey.fault = None, fault

@@ -157,7 +157,7 @@ class Tokens:
             if value not in (None, ""):
                 given[name] = value
             elif name != REFRESH_TOKEN:
-                raise Permanent(
+                raise Transient(
                     f"no token: the CRM answered {_told(meaning, answer)}, and nothing at {pick.text!r}"
                     f" for {name}. {meaning.says or 'Check the secrets and the connector'}",
                     cause="no token in the token's answer",
@@ -204,11 +204,6 @@ def _assertion(request: TokenRequest, names: Values, now: datetime) -> str | Non
             " Give a private key in PEM",
             cause="the private key cannot sign",
         ) from error
-
-
-def _may_stay(request: TokenRequest, name: str) -> bool:
-    """Whether an answer may leave an output out: the refresh token, where the old one stays good."""
-    return request.section.grant == "refresh_token" and name == "refresh_token"
 
 
 def _life(request: TokenRequest, answer: Answer) -> timedelta | None:

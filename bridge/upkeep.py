@@ -2,7 +2,7 @@
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -13,6 +13,8 @@ from bridge.ledger import Ledger
 log = structlog.get_logger("bridge.upkeep")
 
 EVERY = 30.0
+# A call that is owed for longer is no live one: those of now go before it.
+LIVE_FOR = timedelta(minutes=10)
 PRUNE_EVERY = timedelta(days=1)
 # Said long before callbacks are refused, and when another process keeps the log from ending.
 WARN_FREE = 10
@@ -20,10 +22,11 @@ WARN_WAL = 1 << 30
 
 
 class Upkeep:
-    """Watches space, makes dictionaries, asks for the daily `prune`, gives memory back."""
+    """Watches space and lanes, makes dictionaries, asks for the daily `prune`, gives memory back."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, destinations: Sequence[str] = ()) -> None:
         self._ledger = ledger
+        self._destinations = destinations
         # Of glibc, which keeps what was freed, scattered over a heap for each thread; others have none.
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         self._warned: frozenset[str] = frozenset()
@@ -32,6 +35,8 @@ class Upkeep:
         """One step."""
         self._watch_space()
         self._give_back()
+        if self._ledger.demote(self._destinations, now - LIVE_FOR):
+            log.info("delivery.demoted")
         if self._ledger.retrain(now):
             log.info("ledger.dictionary_made")
             self._give_back()

@@ -17,7 +17,7 @@ from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Tr
 from bridge.expression import ExpressionError, as_text
 from bridge.memory import Progress, Remembered
 from bridge.plan import PlannedObject
-from bridge.policies import Chosen, Present, for_existing, for_new
+from bridge.policies import Chosen, Present, for_existing, for_new, unsure
 
 __all__ = ["Ask", "Asking", "Memory", "Reply", "Setting", "Way"]
 
@@ -49,7 +49,14 @@ class Way:
         self._looking = Looking(kind, planned)
         # What was sent may have been processed already.
         self._doubted = progress.sent_at is not None and progress.way in ("create", "update", "upsert")
+        # What a replay made us forget may be there all the same.
+        self._forgotten = remembered is not None and not remembered.crm_id
         self._looked_for_another = False
+
+    @property
+    def _known_id(self) -> str | None:
+        """Where it was left; a memory without an id only knows who wrote which field."""
+        return (self._remembered.crm_id or None) if self._remembered is not None else None
 
     def go(self) -> Asking[tuple[str, Chosen]]:
         """Take it; the CRM's id of the object, and what was chosen to be sent."""
@@ -57,9 +64,9 @@ class Way:
             return (yield from self._go_on_creating())
         if self._doubted:
             self._settle_doubt(self._progress)
-        if self._kind.upsert:
+        crm_id = self._progress.crm_id or self._known_id
+        if self._kind.upsert and (crm_id is None or not self._kind.update or self._progress.way == "upsert"):
             return (yield from self._upsert())
-        crm_id = self._progress.crm_id or (self._remembered.crm_id if self._remembered else None)
         if crm_id is not None:
             return (yield from self._update(crm_id, None))
         found = yield from self._looking.find()
@@ -121,7 +128,7 @@ class Way:
 
     # -- the CRM's own upsert -------------------------------------------------------
     def _upsert(self) -> Asking[tuple[str, Chosen]]:
-        crm_id = self._progress.crm_id or (self._remembered.crm_id if self._remembered else None)
+        crm_id = self._progress.crm_id or self._known_id
         present: Present | None = None
         if self._looking.reads_fields or self._creates_only():
             found = yield from self._look(crm_id)
@@ -149,10 +156,10 @@ class Way:
         if not self._kind.find and self._kind.read is None:
             raise Permanent(f"{self._what}: the connector cannot read it, so only `always` can be written")
         found = yield from (self._looking.find() if self._kind.find else self._looking.read(crm_id))
-        if found is None and self._remembered is not None:
+        if found is None and self._known_id is not None:
             if self._kind.find:
                 self._believe_absent(crm_id)
-            self._park_deleted(self._remembered.crm_id)
+            self._park_deleted(self._known_id)
         return found
 
     # -- find, create, update -------------------------------------------------------
@@ -234,17 +241,22 @@ class Way:
         try:
             return (yield from self._steps("update", self._kind.update, chosen, crm_id)), chosen
         except Gone:
+            if self._inline:
+                # Perhaps what it is linked to is gone, and not the object itself.
+                found = yield from self._looking.read(crm_id)
+                if found is not None and found.id == crm_id:
+                    raise
             return (yield from self._replaced(crm_id))
 
     def _replaced(self, gone: str) -> Asking[tuple[str, Chosen]]:
         """A person deleted or merged the object: it is looked up by its key, once."""
-        found = None if self._looked_for_another else (yield from self._looking.find())
+        found = None if self._looked_for_another else (yield from self._looking.by_key())
         self._looked_for_another = True
         if found is not None and found.id != gone:
             self._forget()
             return (yield from self._update(found.id, found.present))
         self._park_deleted(gone)
-        return (yield from self._create())
+        return (yield from (self._upsert() if self._kind.upsert else self._create()))
 
     def _park_deleted(self, gone: str) -> None:
         """Unless the mapping says that what a person deleted is to be made again."""
@@ -324,6 +336,8 @@ class Way:
     def _step(self, way: str, number: int, ask: Ask, *, adds: bool) -> Asking[tuple[Reply, str | None]]:
         """One step's reply, and the object's id after it."""
         before = self._progress
+        if self._remembered is not None and self._remembered.crm_id == before.crm_id:
+            self._setting.memory.unsure(self._planned, unsure(self._remembered, ask.names["fields"]))
         if adds or not ask.request.idempotent:
             now = self._setting.clock()
             self._set(replace(before, way=way, step=number, sent_at=now), durable=True)
@@ -366,7 +380,7 @@ class Way:
             self._setting.event,
             self._progress.appended,
             whole=self._kind.whole,
-            doubted=self._doubted,
+            doubted=self._doubted or self._forgotten,
         )
 
     def _links_changed(self) -> bool:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,9 +20,7 @@ class Conformance:
 
     case: ClassVar[ConnectorCase]
 
-    def bench(
-        self, folder: Path, changes: Mapping[str, Any] | None = None
-    ) -> AbstractContextManager[Bench]:
+    def bench(self, folder: Path, changes: Mapping[str, Any] | None = None) -> AbstractContextManager[Bench]:
         """A bench on a server of its own."""
         return bench_of(folder, self.case, changes)
 
@@ -33,7 +32,8 @@ class Conformance:
     # -- once -------------------------------------------------------------------------
     def test_a_call_becomes_one_contact_and_one_linked_call(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
-            one.send(name="王芳", mark="有意向")
+            one.feed(name="王芳", mark="有意向")
+            one.attempt()
             one.settled()
             assert one.contact()[self.case.name] == self.case.written_as("王芳")
             assert PHONE in str(one.contact()[self.case.phone])
@@ -87,16 +87,31 @@ class Conformance:
             one.drain()
             one.settled(3)
 
+    def test_many_calls_go_together(self, tmp_path: Path) -> None:
+        with self.bench(tmp_path) as one:
+            alone = [entry.kind for entry in one.send() if entry.kind != "token"]
+            before = len(one.server.log())
+            for number in range(2, 7):
+                one.feed(number, phone=phone_of(number), name=f"第{number}")
+            one.attempt()
+            for number in range(2, 7):
+                one.alone(number)
+                assert one.contact(number)[self.case.name] == self.case.written_as(f"第{number}")
+            if one.connector.together > 1:
+                assert len(one.server.log()) - before < 5 * len(alone)
+                assert len(one.writes(before)) == alone.count("write")
+
     # -- what is there already ----------------------------------------------------------
     def test_a_contact_that_a_person_made_is_found(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             for number, form in enumerate(self.case.forms, 1):
                 # The same form of another number.
-                written = re.sub(r"9977\D*0637", lambda found: found[0].replace("0637", f"06{number:02}"), form)
+                written = form.replace("0637", f"06{number:02}")
                 there = one.server.seed_contact(**{**self.case.required, self.case.phone: written})
                 one.send(number, phone=f"158997706{number:02}")
                 assert one.call(number)["contact_ids"] == [there], written
                 assert len(one.server.contacts()) == number, written
+                one.clock.pass_by(60)
 
     def test_an_empty_memory_makes_nothing_twice(self, tmp_path: Path) -> None:
         with self.bench(tmp_path / "one") as one:
@@ -110,6 +125,26 @@ class Conformance:
                 two.send(name="王芳", mark="二")
                 two.settled()
                 assert two.call()[self.case.note] == self.case.written_as("二")
+
+    def test_what_somebody_else_makes_at_the_same_moment_is_taken(self, tmp_path: Path) -> None:
+        if not self.case.contact_key:
+            pytest.skip("it refuses no second one")
+        own = {field: f"+86{phone_of(2)}" for field in (self.case.phone, self.case.contact_key)}
+        # Alone, and in a batch with others.
+        for numbers in ((2,), (1, 2, 3)):
+            with self.bench(tmp_path / str(len(numbers))) as one:
+                made: list[str] = []
+                one.ledger.meanwhile = partial(self.make, one, made, {**self.case.required, **own})
+                for number in numbers:
+                    one.feed(number, phone=phone_of(number), name="王芳")
+                one.drain()
+                for number in numbers:
+                    one.alone(number)
+                assert [one.contact(2)["id"]] == made
+
+    def make(self, one: Bench, made: list[str], fields: Mapping[str, Any]) -> None:
+        """A person makes a contact."""
+        made.append(one.server.seed_contact(**fields))
 
     def test_a_key_that_changes_moves_the_call_to_its_new_contact(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
@@ -220,7 +255,8 @@ class Conformance:
             for number in range(1, 6):
                 mark = "拒绝" if number == 3 else f"第{number}"
                 one.feed(number, phone=phone_of(number), mark=mark)
-            one.drain()
+            # At the first attempt, with nothing in doubt.
+            one.attempt()
             states = [one.state(number) for number in range(1, 6)]
             assert states == ["delivered", "delivered", "parked", "delivered", "delivered"]
             assert "destination crm" in one.reason(3)
@@ -243,7 +279,7 @@ class Conformance:
             one.server.refuse_value(self.case.name, self.case.written_as("拒绝"))
             for number in range(1, 5):
                 one.feed(number, phone=phone_of(number), name="拒绝" if number == 2 else f"第{number}")
-            one.drain()
+            one.attempt()
             states = [one.state(number) for number in range(1, 5)]
             assert states == ["delivered", "parked", "delivered", "delivered"]
             assert self.case.name in one.reason(2)
@@ -279,6 +315,28 @@ class Conformance:
             one.send(2, name="王小芳")
             assert one.contact()[self.case.name] == self.case.written_as("王小芳")
             assert one.call(2)["contact_ids"] == [one.contact()["id"]]
+
+    def test_a_contact_that_a_person_deleted_is_missed_when_a_call_is_linked_to_it(
+        self, tmp_path: Path
+    ) -> None:
+        if not self.case.checks_links:
+            pytest.skip("it links to whatever it is told")
+        with self.bench(tmp_path / "park") as one:
+            one.send()
+            one.server.delete(CONTACT, one.contact()["id"])
+            one.feed(2)
+            one.drain()
+            assert one.state(2) == "parked"
+            assert one.server.contacts() == []
+        # It is noticed with the next call, or where its own call changes.
+        for number in (1, 2):
+            with self.bench(tmp_path / str(number), {"objects.contact.on_deleted": "recreate"}) as one:
+                one.send()
+                one.server.delete(CONTACT, one.contact()["id"])
+                one.send(number, mark="改过")
+                one.send(2, mark="改过")
+                assert one.call(2)["contact_ids"] == [one.contact()["id"]]
+                assert len(one.server.calls()) == 2
 
     def test_a_call_that_a_person_deleted(self, tmp_path: Path) -> None:
         for wish in ("park", "recreate"):

@@ -1,11 +1,12 @@
-"""Steps of the connectors' conformance suite: one source, one CRM server, one ledger, a clock that is moved."""
+"""Steps of the connectors' conformance suite: a source, a CRM server, a ledger, a clock that is moved."""
 
 import json
 import random
 import re
 import threading
+import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from bridge.connector import Connector, shipped_connectors
 from bridge.crm import Account
 from bridge.deliver import Destination, Origin, Schedule, SharedAccount, Worker
 from bridge.judge import Judge, SourceRules
+from bridge.ledger import Note
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lines import Lines
 from bridge.loading import Pair, load_pair
@@ -36,8 +38,8 @@ EXAMPLE: dict[str, Any] = json.loads((TOP / "tests/data/callback.json").read_tex
 PHONE = "15899770637"
 OTHER_PHONE = "13800138000"
 ZONE = ZoneInfo("Asia/Shanghai")
-# Real daemons try for days; a quota may last one.
 _COMPILED: dict[tuple[str, str], Pair] = {}
+# Real daemons try for days; a quota may last one.
 SCHEDULE = Schedule(timedelta(seconds=10), timedelta(minutes=5), timedelta(days=5))
 
 
@@ -61,6 +63,8 @@ class ConnectorCase:
     """How people write +8615899770637 there, so that it is found all the same."""
     required: Mapping[str, Any] = field(default_factory=dict)
     """What a contact that a person makes has beside its number."""
+    contact_key: str = ""
+    """The contact's unique field that holds our key, where the CRM refuses a second one with it."""
     refreshes: bool = True
     """Whether a token that expired is renewed; else a person has to."""
     limit_wait: float | None = None
@@ -69,12 +73,16 @@ class ConnectorCase:
     """Whether the CRM itself knows our key at once, however far its search index lags."""
     upserts_calls: bool = False
     """Whether a call that a person deleted is silently made anew by the CRM's own upsert."""
+    checks_links: bool = True
+    """Whether the CRM refuses to link to what is not there."""
     written_as: Callable[[str], Any] = str
     """How the CRM holds a text that was sent."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """What the suite needs changed in the starter mapping: dotted path → value."""
     own: Path | None = None
     """A connector file instead of the shipped one."""
+    starter: Path | None = None
+    """A mapping instead of the starter mapping."""
 
     @property
     def connector_path(self) -> Path:
@@ -84,19 +92,38 @@ class ConnectorCase:
     @property
     def mapping_path(self) -> Path:
         """The starter mapping."""
-        return TOP / f"mappings/{self.connector}.toml"
+        return self.starter or TOP / f"mappings/{self.connector}.toml"
+
+
+class BenchLedger(SqliteLedger):
+    """`meanwhile` happens once, after the look-ups and before what makes something new is sent."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def note(self, notes: Sequence[Note]) -> None:
+        """What must be on disk before a request that is not idempotent."""
+        super().note(notes)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
 
 
 class Bench:
     """One ledger that feeds one CRM; `worker` is built here and nowhere else."""
 
     def __init__(
-        self, folder: Path, case: ConnectorCase, server: VendorServer, clock: Clock, changes: Mapping[str, Any]
+        self,
+        folder: Path,
+        case: ConnectorCase,
+        server: VendorServer,
+        clock: Clock,
+        changes: Mapping[str, Any],
     ) -> None:
         self.case, self.server, self.clock = case, server, clock
+        self._began = time.monotonic()
         self._exits = ExitStack()
         self._events = self._exits.enter_context(capture_logs())
-        self.ledger = SqliteLedger(folder / "ledger.db", create=True)
+        self.ledger = BenchLedger(folder / "ledger.db", create=True)
         mapping = folder / "mapping.toml"
         mapping.write_text(changed(case.mapping_path, {**case.changes, **changes}), "utf-8")
         pair = compiled(mapping.read_text("utf-8"), mapping, case.connector_path)
@@ -104,21 +131,25 @@ class Bench:
         assert pair.mapping is not None
         assert pair.connector is not None
         self.connector: Connector = pair.connector
-        self.destination = Destination("crm", pair.mapping, pair.connector, account_of(pair.connector, server))
+        account = account_of(pair.connector, server)
+        self.destination = Destination("crm", pair.mapping, pair.connector, account)
         self._judge = Judge(
             self.ledger,
             {"main": SourceRules(ZONE, "CN", ("crm",), pair.mapping.reads)},
             destinations_since={},
         )
-        account = self.destination.account
         tokens = Tokens(account.name, pair.connector.auth.tokens, account.secrets, self.ledger, clock)
-        self._account = SharedAccount(tokens, Budget(pair.connector.file.limits, clock))
+        self._account = SharedAccount(tokens, Budget(pair.connector.file.limits, self._flowing))
         self._lines = Lines()
         self._stop = threading.Event()
         # No waiting inside an attempt: what must wait is due later, and the clock is moved.
         self._stop.set()
         self._fed = 0
         self.worker = self.new_worker()
+
+    def _flowing(self) -> datetime:
+        """The budget waits within a request, so its time must not stand still."""
+        return self.clock.now + timedelta(seconds=time.monotonic() - self._began)
 
     def new_worker(self) -> Worker:
         """One more worker of the same daemon."""
@@ -144,7 +175,10 @@ class Bench:
         at = datetime(2025, 4, 14, 10, 20, 50) + timedelta(minutes=self._fed)  # noqa: DTZ001
         record = {
             **EXAMPLE,
-            **{"id": 1000 + number, "sn": f"account|{number}", "uuid": uuid, "base_info": f"{uuid}out"},
+            "id": 1000 + number,
+            "sn": f"account|{number}",
+            "uuid": uuid,
+            "base_info": f"{uuid}out",
             "started_at": f"2025-04-14 10:{19 + number}:13",
             "updated_at": f"{at:%Y-%m-%d %H:%M:%S}",
             **changes,
@@ -259,7 +293,7 @@ def bench_of(folder: Path, case: ConnectorCase, changes: Mapping[str, Any] | Non
         with bench_on(folder, case, server, clock, changes) as bench:
             yield bench
     finally:
-        # It takes a fifth of a second to stop, and nobody needs to wait for it; its complaint comes all the same.
+        # It takes a fifth of a second to stop, and nobody needs to wait for it; its complaints come anyway.
         threading.Thread(target=server.__exit__, args=(None, None, None)).start()
 
 
@@ -339,7 +373,8 @@ def changed(path: Path, changes: Mapping[str, Any]) -> str:
 def as_toml(value: Any) -> str:
     """A value as TOML on one line."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(name)} = {as_toml(each)}" for name, each in value.items()) + " }"
+        pairs = (f"{json.dumps(name)} = {as_toml(each)}" for name, each in value.items())
+        return "{ " + ", ".join(pairs) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(as_toml(each) for each in value) + "]"
     return json.dumps(value, ensure_ascii=False)

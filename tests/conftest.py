@@ -1,10 +1,13 @@
 """What the tests share."""
 
 import json
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.canary import leaks
 
 for steps in (
     "conformance",
@@ -16,6 +19,22 @@ for steps in (
     "verdict_steps",
 ):
     pytest.register_assert_rewrite(f"tests.{steps}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that passes must not have logged or printed what nobody may see."""
+    report = yield
+    if report.passed and call.when == "call":
+        said = "".join(text for name, text in report.sections if name.startswith("Captured"))
+        found = leaks(said)
+        if found:
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} shows {found} in what it logged"
+    return report
 
 
 @pytest.fixture

@@ -18,22 +18,21 @@ from bridge.asking import Memory
 from bridge.connector import Connector
 from bridge.crm import Account, Crm
 from bridge.effect import Effect, ask_alone
-from bridge.errors import DeliveryError, InDoubt, Transient
+from bridge.errors import DeliveryError, Transient
 from bridge.judge import Judge, SourceRules
 from bridge.ledger import Note
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.memory import Progress, Remembered
 from bridge.model import DeliveryState, Lease, Settlement, Via
-from bridge.plan import Plan, PlannedField, PlannedObject, Write
+from bridge.plan import Plan, PlannedField, PlannedObject
 from bridge.tokens import Tokens
 from bridge.tomlfile import TomlFile
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 ZONE = ZoneInfo("Asia/Shanghai")
-HANG_UP = (0, None, {})
-"""In place of an answer: the connection is closed."""
-
 Reply = tuple[int, Any, Mapping[str, str]]
+HANG_UP: Reply = (0, None, {})
+"""In place of an answer: the connection is closed."""
 
 
 @dataclass
@@ -103,7 +102,7 @@ def serving() -> Iterator[Server]:
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _all
+        do_GET = do_POST = do_PUT = do_PATCH = _all  # noqa: N815 -- http.server's names
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
         httpd.daemon_threads = True
@@ -368,6 +367,3 @@ class SearchCrm:
 
     def held(self) -> Sequence[dict[str, Any]]:
         return list(self.objects.values())
-
-
-__all__ = ["HANG_UP", "NOW", "Bench", "Clock", "Crash", "InDoubt", "SearchCrm", "Server", "Write"]

@@ -263,7 +263,7 @@ class LedgerContract(IntakeContract, IdentityContract):
     def test_runs_are_taken_in_order_and_end(self, ledger: Ledger) -> None:
         assert ledger.take_run(NOW) is None
         first = ledger.request_run("retry", {"ids": [1, 2]}, NOW)
-        second = ledger.request_run("reconcile", {"source": "主"}, NOW)
+        second = ledger.request_run("prune", {"source": "主"}, NOW)
         assert ledger.run(first)["state"] == "requested"
         taken = ledger.take_run(NOW + MINUTE)
         assert taken is not None

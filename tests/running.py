@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.canary import leaks
+
 ROOT = Path(__file__).parent.parent
 EXAMPLE = Path(__file__).parent / "data" / "callback.json"
 TOKEN = "callback-token-of-the-tests"
@@ -63,8 +65,8 @@ def environment() -> dict[str, str]:
 def callbridge(
     *args: str, cwd: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
+    """Run a command to its end; its data may hold phone numbers, its messages none, and neither a secret."""
+    done = subprocess.run(
         [sys.executable, "-m", "bridge", *args],
         cwd=cwd,
         env=env or environment(),
@@ -73,6 +75,9 @@ def callbridge(
         timeout=120,
         check=False,
     )
+    assert not leaks(done.stdout, phones=False), f"callbridge {args} shows a secret"
+    assert not leaks(done.stderr), f"callbridge {args} shows {leaks(done.stderr)}"
+    return done
 
 
 def callbridge_json(*args: str, cwd: Path) -> Any:
@@ -116,12 +121,18 @@ class DaemonProcess:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(WITHIN)
         self._reader.join(WITHIN)
+        self._check_log()
+
+    def _check_log(self) -> None:
+        found = leaks("\n".join(self.log))
+        assert not found, f"the daemon's log shows {found}"
 
     def stop(self) -> int:
         """What systemd does; the exit code."""
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(WITHIN)
         self._reader.join(WITHIN)
+        self._check_log()
         return code
 
     def count(self, sql: str) -> int:

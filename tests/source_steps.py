@@ -20,6 +20,7 @@ from bridge.source.outcall import ListApi, OutcallList
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+CHANCE = random.Random(1)  # noqa: S311 -- spreads waits that nobody waits
 NAMES = Names(**ApiNames().model_dump())
 
 
@@ -68,7 +69,7 @@ def log_in(served: ServedPlatform, waits: list[float] | None = None, **changes: 
     return OutcallList(
         served.api(**changes),
         clock=served.clock,
-        chance=random.Random(1),
+        chance=CHANCE,
         stop=threading.Event(),
         sleep=(waits if waits is not None else []).append,
         transport=httpx.HTTPTransport(verify=False),

@@ -392,6 +392,7 @@ def models(config: Config) -> list[tuple[str, BaseModel]]:
         ("ledger", config.ledger),
         ("sources.main", source),
         ("sources.main.api", source.api[0]),
+        ("sources.main.api.names", source.api[0].names),
         ("sources.main.reconcile", source.reconcile),
         ("destinations.crm", config.destinations["crm"]),
         ("delivery", config.delivery),

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import httpx
 import pytest
@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge.sandbox.server import LocalServer
-from tests.conformance_steps import OTHER_PHONE, PHONE, Bench, ConnectorCase, bench_on, uuid_of
+from tests.conformance_online import found_online
+from tests.conformance_steps import OTHER_PHONE, PHONE, ConnectorCase, bench_on, uuid_of
 from tests.servers.base import VendorServer
 from tests.servers.clock import Clock
 from tests.servers.tryton import PARTY_ONLY, TrytonServer, available, cache_folder
@@ -34,7 +35,7 @@ ALWAYS = {"objects.contact.fields.name.write": "always"}
 
 
 class Lossy:
-    """What stands before Tryton: passes everything on and keeps what was asked; answers get lost on demand."""
+    """Stands before Tryton, passes everything on and keeps what was asked; answers get lost on demand."""
 
     violations: ClassVar[list[str]] = []
 
@@ -50,7 +51,7 @@ class Lossy:
         methods = ["GET", "POST", "PUT", "DELETE"]
         self._server = LocalServer(Starlette(routes=[Route("/{path:path}", self._pass, methods=methods)]))
 
-    def __enter__(self) -> "Lossy":
+    def __enter__(self) -> Self:
         self._server.start()
         return self
 
@@ -107,7 +108,10 @@ def tryton(
 
 @pytest.fixture
 def lossy(tryton: TrytonServer) -> Iterator[Lossy]:
-    for model, records in (("ir.attachment", tryton.search("ir.attachment")), ("party.party", tryton.parties())):
+    for model, records in (
+        ("ir.attachment", tryton.search("ir.attachment")),
+        ("party.party", tryton.parties()),
+    ):
         for record in records:
             tryton.delete(model, str(record["id"]))
     with Lossy(tryton) as proxy:
@@ -119,15 +123,10 @@ def bench(folder: Path, lossy: Lossy, changes: dict[str, Any] | None = None) -> 
     return bench_on(folder / "bench", CASE, cast("VendorServer", lossy), Clock(), changes)
 
 
-def whole(one: Bench, calls: int = 1) -> None:
-    """Everything is in Tryton exactly once, and linked."""
-    one.settled(calls)
-
-
 def test_a_call_is_written_read_back_and_the_same(tmp_path: Path, lossy: Lossy) -> None:
     with bench(tmp_path, lossy) as one:
         one.send(name="王芳", mark="有意向 “好”\n第二行")
-        whole(one)
+        one.settled()
         (party,), (call,) = lossy.contacts(), lossy.calls()
         assert (party["name"], party["numbers"]) == ("王芳", [f"+86{PHONE}"])
         assert (call["description"], call["name"]) == ("有意向 “好”\n第二行", uuid_of(1))
@@ -135,7 +134,9 @@ def test_a_call_is_written_read_back_and_the_same(tmp_path: Path, lossy: Lossy) 
 
 
 def test_a_long_dialogue_comes_back_whole(tmp_path: Path, lossy: Lossy) -> None:
-    with bench(tmp_path, lossy, {"objects.call.fields.description": "{{ call.dialogue | transcript }}"}) as one:
+    with bench(
+        tmp_path, lossy, {"objects.call.fields.description": "{{ call.dialogue | transcript }}"}
+    ) as one:
         one.send()
         (call,) = lossy.calls()
         lines = call["description"].split("\n")
@@ -148,7 +149,7 @@ def test_the_same_again_asks_nothing_and_a_revision_once(tmp_path: Path, lossy: 
         one.send(mark="一")
         assert one.send(mark="一") == []
         assert [entry.method for entry in one.send(mark="二")] == ["PUT"]
-        whole(one)
+        one.settled()
         assert lossy.calls()[0]["description"] == "二"
 
 
@@ -157,7 +158,7 @@ def test_a_party_that_a_person_made_is_found(tmp_path: Path, lossy: Lossy, form:
     there = lossy.tryton.seed_contact(name="手写", phone=form)
     with bench(tmp_path, lossy) as one:
         one.send(name="王芳")
-        whole(one)
+        one.settled()
         assert [(str(party["id"]), party["name"]) for party in lossy.contacts()] == [(there, "手写")]
 
 
@@ -166,7 +167,7 @@ def test_an_empty_memory_makes_nothing_twice(tmp_path: Path, lossy: Lossy) -> No
         one.send(name="王芳", mark="一")
     with bench(tmp_path / "again", lossy) as two:
         two.send(name="王芳", mark="二")
-        whole(two)
+        two.settled()
         assert lossy.calls()[0]["description"] == "二"
 
 
@@ -198,7 +199,7 @@ def test_a_code_that_another_party_drew_is_only_for_now(tmp_path: Path, lossy: L
         for party in (first, blocker):
             lossy.tryton.delete("party.party", party)
         one.drain()
-        whole(one)
+        one.settled()
 
 
 def test_many_at_once_are_all_there_once(tmp_path: Path, lossy: Lossy) -> None:
@@ -277,3 +278,10 @@ def test_a_call_without_a_party_is_attached_where_the_setting_says(tmp_path: Pat
     with bench(tmp_path / "with", lossy, changes) as one:
         one.send(phone="158****0637")
         assert lossy.calls()[0]["contact_ids"] == [int(own)]
+
+
+def test_it_is_checked_online(lossy: Lossy) -> None:
+    server = cast("VendorServer", lossy)
+    assert found_online(CASE, server, Clock()) == []
+    lossy.secrets = {"key": "0" * 40}
+    assert "Tryton refuses the key" in "\n".join(found_online(CASE, server, Clock()))

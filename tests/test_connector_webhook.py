@@ -63,8 +63,10 @@ def test_base_url_is_the_whole_address(tmp_path: Path) -> None:
         def url(self) -> str:
             return f"{super().url}/hooks/calls?tenant=7"
 
-    how = {"is_contact": lambda body: body["object"] == "contact"}
-    with bench_of(tmp_path, case(lambda clock: Deep(clock=clock, **how))) as one:
+    def deep(clock: Clock) -> WebhookReceiver:
+        return Deep(clock=clock, is_contact=lambda body: body["object"] == "contact")
+
+    with bench_of(tmp_path, case(deep)) as one:
         one.send()
         assert {(entry.path, entry.query["tenant"]) for entry in one.server.log()} == {("/hooks/calls", "7")}
 

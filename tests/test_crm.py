@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import chain, repeat
 from typing import Any
 
@@ -20,11 +20,16 @@ SECRET = 'canary-5a81 c0"de'
 CONNECTOR = connector_of("""\
 name = "own"
 secrets = ["token"]
-[auth]
-headers = { X-Token = "{{ secrets.token }}", Authorization = "Basic {{ ('u:' ~ secrets.token) | base64 }}" }
+[auth.headers]
+X-Token = "{{ secrets.token }}"
+Authorization = "Basic {{ ('u:' ~ secrets.token) | base64 }}"
 [objects.thing]
 key = ["key"]
-create = { path = "/things/{{ key.key | path }}?a=1", query = { b = ["x", "y"] }, id = "id", json = "{{ fields }}" }
+[objects.thing.create]
+path = "/things/{{ key.key | path }}?a=1"
+query = { b = ["x", "y"] }
+id = "id"
+json = "{{ fields }}"
 [objects.thing.find]
 path = "/things"
 hits = "items"
@@ -51,10 +56,12 @@ def raw(*answers: Callable[[socket.socket], None]) -> Iterator[str]:
                 return
             with connection:
                 connection.recv(65536)
-                try:
+                with suppress(OSError):
                     answer(connection)
-                except OSError:
-                    pass
+                    connection.shutdown(socket.SHUT_WR)
+                    connection.settimeout(2)
+                    while connection.recv(65536):
+                        pass
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -80,9 +87,11 @@ def drips(start: bytes, drop: bytes) -> Callable[[socket.socket], None]:
 
 
 def fault(url: str, request: Any, timeout: float = 5) -> DeliveryError:
-    with closing(crm_of(CONNECTOR, url, {"token": SECRET}, timeout=timeout)) as crm:
-        with pytest.raises(DeliveryError) as caught:
-            crm.ask(request, NAMES, "object thing, create")
+    with (
+        closing(crm_of(CONNECTOR, url, {"token": SECRET}, timeout=timeout)) as crm,
+        pytest.raises(DeliveryError) as caught,
+    ):
+        crm.ask(request, NAMES, "object thing, create")
     assert "canary" not in f"{caught.value!r} {caught.value.cause}"
     return caught.value
 
@@ -150,13 +159,15 @@ def test_an_answer_without_end_is_given_up(encoded: bool) -> None:
 
 def test_a_connection_that_the_crm_closed_while_idle_is_no_fault() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
-    with raw(says(head + b'{"id": 1}'), says(head + b'{"id": 2}')) as url:
-        with closing(crm_of(CONNECTOR, url, {"token": SECRET})) as crm:
-            bodies = []
-            for _ in range(2):
-                bodies.append(crm.ask(CREATE, NAMES, "x").body)
-                # The server's end of the connection is closed by now, or within this time.
-                threading.Event().wait(0.1)
+    bodies = []
+    with (
+        raw(says(head + b'{"id": 1}'), says(head + b'{"id": 2}')) as url,
+        closing(crm_of(CONNECTOR, url, {"token": SECRET})) as crm,
+    ):
+        for _ in range(2):
+            bodies.append(crm.ask(CREATE, NAMES, "x").body)
+            # The server's end of the connection is closed by now, or within this time.
+            threading.Event().wait(0.1)
     assert bodies == [{"id": 1}, {"id": 2}]
 
 
@@ -233,7 +244,7 @@ def test_a_query_in_the_path_and_one_beside_it_are_both_sent(server: Server) -> 
         lambda seen: seen.headers["x-token"],
         lambda seen: seen.headers["authorization"],
         lambda seen: json.dumps(seen.headers["x-token"]),
-        lambda seen: "canary-5a81%20c0%22de canary-5a81+c0%22de",
+        lambda _seen: "canary-5a81%20c0%22de canary-5a81+c0%22de",
     ],
 )
 def test_an_answer_that_quotes_a_secret_is_shown_without_it(server: Server, quoted: Any) -> None:

@@ -192,7 +192,7 @@ def test_a_revision_while_leased_is_delivered_after_it(bench: Benches) -> None:
     assert (delivery["state"], delivery["wanted"], delivery["delivered"]) == ("delivered", 2, 2)
     (contact,), (call,) = crm.contents()["contacts"], crm.contents()["calls"]
     assert (contact["grade"], contact["interest"], call["grade"]) == ("A", "hot", "A")
-    assert statuses(crm) == [*ALL_SENT, (CONTACT, 200), (CALL, 200)], "a link that stands is not made again"
+    assert statuses(crm) == [*ALL_SENT, ("/contacts/c_1", 200), ("/calls/k_1", 200)], "a link stays"
 
 
 # Faults that pass

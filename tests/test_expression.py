@@ -329,6 +329,13 @@ def test_a_records_field_is_no_method(name: str) -> None:
 # Many into one, and what is read
 
 
+@pytest.mark.parametrize("name", ["get", "items", "keys", "values"])
+def test_a_call_of_a_tables_method_is_refused_at_load(name: str) -> None:
+    """It would be the field of that name, and a condition with it would never hold."""
+    with pytest.raises(ExpressionError, match=rf'no method {name}\(\).*write \["name"\]'):
+        LANGUAGE.parse(f"{{{{ record.{name}('x') }}}}")
+
+
 def test_many_are_compiled_into_one() -> None:
     texts = [
         "{{ call.talk_seconds }}",

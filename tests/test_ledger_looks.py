@@ -17,7 +17,7 @@ from bridge.errors import LedgerBusy, LedgerUnusable
 from bridge.ledger import Ledger, Window
 from bridge.ledger.sqlite import SqliteLedger, deliveries, reading, upkeep
 from bridge.ledger.sqlite.times import stamp_of
-from bridge.model import Columns, DeliveryState, Quarantined, Settlement, Verdict, stamp
+from bridge.model import Columns, DeliveryState, Lane, Quarantined, Settlement, Verdict, stamp
 from tests.ledger_steps import (
     MINUTE,
     NOW,
@@ -55,12 +55,24 @@ def assert_counted(ledger: Ledger, path: Path) -> None:
         shared = "SELECT 1 FROM calls WHERE sn IS NOT NULL GROUP BY sn, source HAVING count(*) > 1"
         assert found["shared_sn"] == len(rows.execute(shared).fetchall())
         sent = rows.execute("SELECT destination, state, count(*) FROM deliveries GROUP BY 1, 2").fetchall()
+        open_ones = "FROM deliveries WHERE state IN ('due', 'leased') GROUP BY"
+        owed = rows.execute(f"SELECT destination, count(*) {open_ones} 1").fetchall()
+        lanes = rows.execute(f"SELECT destination, lane, count(*) {open_ones} 1, 2").fetchall()
         assert found["calls"] == dict(calls)
         assert found["receipts"] == dict(receipts)
-    assert {tuple(group.values()) for group in found["parked"]} == set(parked)
-    assert {(*group.values(),) for group in found["retrying"]} == {
+    named = ("destination", "cause", "count")
+    assert {(*map(group.get, named), group["example"]) for group in found["parked"]} == set(parked)
+    assert {(*map(group.get, named), group["next_at"]) for group in found["retrying"]} == {
         (*group[:3], stamp_of(group[3])) for group in retrying
     }
+    assert {group["since_at"] is None for group in (*found["parked"], *found["retrying"])} <= {False}
+    assert {name: owed["count"] for name, owed in found["owed"].items()} == dict(owed)
+    assert {
+        (name, lane): count
+        for name, each in found["owed"].items()
+        for lane, count in each["lanes"].items()
+        if count
+    } == {(name, Lane(lane).name.lower()): count for name, lane, count in lanes}
     told = {(name, state): n for name, states in found["deliveries"].items() for state, n in states.items()}
     assert {place: count for place, count in told.items() if count} == {row[:2]: row[2] for row in sent}
 
@@ -118,6 +130,21 @@ class Steps:
     def release(self) -> None:
         self.ledger.release_leases()
 
+    def hold(self) -> None:
+        ids = [self.rng.randrange(1, 40) for _ in range(3)]
+        self.ledger.hold(ids, "why", self.at, skip=self.rng.random() < 0.5)
+
+    def retry_some(self) -> None:
+        self.ledger.retry([self.rng.randrange(1, 40) for _ in range(3)], self.at)
+        self.ledger.retry([], self.at, cause="http 4")
+
+    def demote(self) -> None:
+        self.ledger.demote(("crm", "other"), self.at - MINUTE)
+
+    def replay(self) -> None:
+        ids = [self.rng.randrange(1, 40) for _ in range(3)]
+        self.ledger.replay(ids, "account", self.at, forget=self.rng.random() < 0.5)
+
     def prune(self) -> None:
         before = self.at - self.rng.randrange(1, 60) * MINUTE
         self.ledger.prune(self.rng.choice(list(upkeep.DATA_CLASSES)), before, lambda _: True)
@@ -150,6 +177,10 @@ STEPS = (
     Steps.take,
     Steps.retry,
     Steps.release,
+    Steps.hold,
+    Steps.retry_some,
+    Steps.demote,
+    Steps.replay,
     Steps.prune,
     Steps.trip,
 )
@@ -242,7 +273,7 @@ def of_state(state: DeliveryState) -> Callable[[sqlite3.Connection], object]:
 
 WINDOW = Window(NOW, NOW + MINUTE)
 LOOKS: dict[str, Callable[[sqlite3.Connection], object]] = {
-    "counts": reading.counts,
+    "counts": lambda c: reading.counts(c, NOW),
     "calls list": lambda c: reading.list_calls(c, [], 50),
     "calls list WORD": lambda c: reading.list_calls(c, ["a", "+8613800000000"], 50),
     "quarantine list": lambda c: upkeep.list_quarantine(c, "waiting", 50),

@@ -81,7 +81,9 @@ class LedgerMachine(RuleBasedStateMachine):
             call.revision += 1
             call.wanted, call.tries = call.revision, 0
             if call.state is not DeliveryState.LEASED:
-                call.state = DeliveryState.SKIPPED if skipped else DeliveryState.DUE
+                # What was let in once is not left out afterwards.
+                left_out = skipped and (call.revision == 1 or call.state is DeliveryState.SKIPPED)
+                call.state = DeliveryState.SKIPPED if left_out else DeliveryState.DUE
                 call.due_at = self.minute
 
     @rule()

@@ -81,3 +81,31 @@ def test_the_offer_of_another_protocol_costs_no_body(daemon: DaemonProcess, offe
                 assert piece, answer
                 answer += piece
     assert daemon.count("SELECT count(*) FROM receipts") == 2
+
+
+@pytest.mark.parametrize("place", [20, -32, -33, -34, -10, 0], ids=str)
+def test_a_request_right_behind_another_is_read_wherever_it_is_cut(daemon: DaemonProcess, place: int) -> None:
+    path = urlsplit(daemon.callback_url).path.encode()
+    body = b'{"uuid":"a-test-of-a-pipeline"}'
+    request = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (path, len(body), body)
+    with connected(daemon) as connection:
+        answer = b""
+        for part in (request + request[:place], request[place:]):
+            connection.sendall(part)
+            wanted = answer.count(b"SUCCESS") + 1
+            while answer.count(b"SUCCESS") < wanted:
+                piece = connection.recv(65536)
+                assert piece, answer
+                answer += piece
+    assert daemon.count("SELECT count(*) FROM receipts") == 2
+
+
+def test_a_late_second_request_is_told_so(daemon: DaemonProcess) -> None:
+    path = urlsplit(daemon.callback_url).path.encode()
+    body = b'{"uuid":"a-test-of-patience"}'
+    request = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (path, len(body), body)
+    with connected(daemon) as connection:
+        connection.sendall(request + request[:30])
+        answer = received(connection)
+    assert answer.count(b"SUCCESS") == 1
+    assert answer.count(b"HTTP/1.1 408 ") == 1

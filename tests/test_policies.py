@@ -20,7 +20,7 @@ from bridge.policies import (
 )
 
 
-def contact(shared: bool = True, **fields: Any) -> PlannedObject:
+def contact(shared: Any = True, **fields: Any) -> PlannedObject:
     made = {name: PlannedField(*pair) for name, pair in fields.items()}
     return PlannedObject("contact", "contact", {"key": "a"}, made, shared=shared)
 

@@ -227,7 +227,7 @@ REFUSED = [
     ("connector", CONNECTOR.replace("[objects.x]\nkey", "[objects.x]\nkeys")),
     ("connector", CONNECTOR + '[[outcomes]]\nstatus = 404\nthen = "park"\n'),
     ("connector", CONNECTOR + '[[outcomes]]\nstatus = 404\nthan = "gone"\n'),
-    ("connector", CONNECTOR + "[objects.x.link]\ny = { inline = false }\n"),
+    ("connector", CONNECTOR + "[objects.x.link]\ny = { inline = 'yes, please' }\n"),
     ("connector", CONNECTOR + '[auth.token]\nurl = "/t"\ngrant = "magic"\n'),
     ("mapping", MAPPING + "x = 1\n"),
     ("mapping", MAPPING + '[objects.x.fields]\na = { value = 1, wirte = "create" }\n'),

@@ -5,19 +5,21 @@ import sys
 import click
 
 from bridge import __version__
-from bridge.cli.acting import backup, deliveries_retry, prune, quarantine_drop, quarantine_retry
+from bridge.cli.acting import backup, prune, quarantine_drop, quarantine_retry
+from bridge.cli.delivering import deliveries_list, deliveries_park, deliveries_retry, deliveries_skip, replay
 from bridge.cli.looking import (
     audit,
     calls_list,
     calls_show,
-    deliveries_list,
     quarantine_list,
     quarantine_show,
     status,
 )
 from bridge.cli.mapping import map_group
 from bridge.cli.output import ExitCode
+from bridge.cli.planning import map_plan
 from bridge.cli.previewing import map_preview
+from bridge.cli.reconciling import reconcile
 from bridge.cli.running import check, demo, init, run, simulate_crm, simulate_platform
 from bridge.cli.schema import schema
 from bridge.errors import CallbridgeError, ConfigError
@@ -50,13 +52,14 @@ def simulate() -> None:
     """A call platform or a CRM to try things on, on loopback, without any configuration."""
 
 
-for command in (run, init, demo, check, schema, status, audit, map_group, prune, backup):
+for command in (run, init, demo, check, schema, status, reconcile, replay, audit, map_group, prune, backup):
     cli.add_command(command)
 map_group.add_command(map_preview)
+map_group.add_command(map_plan)
 calls.add_command(calls_list)
 calls.add_command(calls_show)
-deliveries.add_command(deliveries_list)
-deliveries.add_command(deliveries_retry)
+for command in (deliveries_list, deliveries_retry, deliveries_park, deliveries_skip):
+    deliveries.add_command(command)
 for command in (quarantine_list, quarantine_show, quarantine_retry, quarantine_drop):
     quarantine.add_command(command)
 simulate.add_command(simulate_platform)

@@ -45,21 +45,6 @@ def follow(config: Config, kind: str, args: Mapping[str, Any]) -> Row:
 
 @click.command("retry")
 @click.argument("ids", nargs=-1, type=ID)
-@click.option("--all", "every", is_flag=True, help="All deliveries that are parked.")
-@config_option
-@json_option
-def deliveries_retry(ids: tuple[int, ...], every: bool, config_path: Path | None, as_json: bool) -> None:
-    """Try parked or waiting deliveries again now, by their ids or all that are parked."""
-    if bool(ids) == every:
-        raise click.UsageError("name deliveries by their ids (see `deliveries list`), or say --all")
-    result = follow(read_config(config_path), "retry", {"ids": list(ids)})
-    show(result, as_json, [f"{result['retried']} deliveries are due now"])
-    if ids and not result["retried"]:
-        raise CallbridgeError("none of these deliveries is parked or waits: see `deliveries list`")
-
-
-@click.command("retry")
-@click.argument("ids", nargs=-1, type=ID)
 @click.option("--all", "every", is_flag=True, help="All records that wait.")
 @config_option
 @json_option

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bridge.audit import local_balance
+from bridge.cli.delivering import cause_lines
 from bridge.cli.output import (
     ExitCode,
     config_option,
@@ -40,6 +41,7 @@ def status(config_path: Path | None, as_json: bool) -> None:
     document = counts | {
         "lag_seconds": round(lag, 3),
         "last_reconciliation": None,
+        "accounts": accounts_now(ledger.load_budgets(), datetime.now(UTC)),
         "needs_person": parked + quarantined,
         "space": ledger.space(),
     }
@@ -58,13 +60,14 @@ def _status_lines(document: Row) -> Iterator[str]:
             f"{count} {state}" for state, count in states.items()
         )
     yield f"behind: {document['lag_seconds']:.0f} s"
-    for group in document["retrying"]:
-        yield f"trying again for {group['destination']}: {group['count']} × {group['cause']}"
-    for group in document["parked"]:
-        yield (
-            f"parked for {group['destination']}: {group['count']} × {group['cause']}"
-            f" (such as delivery {group['example']}; then: callbridge deliveries retry)"
-        )
+    for name, owed in document["owed"].items():
+        lanes = ", ".join(f"{count} {lane}" for lane, count in owed["lanes"].items() if count)
+        done = f"done at {owed['done_at']}" if owed["done_at"] else "nobody knows when"
+        yield f"owed to {name}: {owed['count']} ({lanes}); {owed['rate']:.1f}/s in the last minutes: {done}"
+    for account in document["accounts"]:
+        yield from _account_lines(account)
+    for group in (*document["retrying"], *document["parked"]):
+        yield from cause_lines(group)
     for reason, count in document["quarantined"].items():
         yield f"quarantined: {count} × {reason} (see: callbridge quarantine list)"
     if document["shared_sn"]:
@@ -73,6 +76,44 @@ def _status_lines(document: Row) -> Iterator[str]:
     yield f"ledger: {_mib(space['ledger_bytes'])}, free on its disk: {_mib(space['free_bytes'])}"
     if not document["needs_person"]:
         yield "nothing needs a person"
+
+
+def accounts_now(budgets: Mapping[str, Row], now: datetime) -> list[Row]:
+    """What CRM accounts allow: which are paused, why and until when; rates as they were learned."""
+    found = []
+    for name, kept in budgets.items():
+        breaker, limits = kept["breaker"], []
+        for limit, each in kept["classes"].items():
+            paused = each["paused_until"]
+            left = None if each["daily"] is None else max(0, each["daily"] - each["spent"])
+            limits.append(
+                {
+                    "limit": limit,
+                    "rates": each["rates"],
+                    "factor": each["factor"],
+                    "requests": each["requests"],
+                }
+                | {"daily_left": left, "day_ends_at": each["day_ends_at"]}
+                | {"paused_until": paused if paused and moment(paused) > now else None}
+            )
+        open_until = breaker["open_until"]
+        # Its time may be over: then the next delivery finds out.
+        paused = {"until": open_until, "why": breaker["why"]} if open_until else None
+        found.append({"account": name, "as_of": kept["at"], "paused": paused, "limits": limits})
+    return found
+
+
+def _account_lines(account: Row) -> Iterator[str]:
+    name = account["account"]
+    if account["paused"]:
+        yield f"account {name} is paused, next asked at {account['paused']['until']}: {account['paused']['why']}"
+    for limit in account["limits"]:
+        if limit["paused_until"]:
+            spent = ": the day's quota is used up" if limit["daily_left"] == 0 else ""
+            yield f"account {name}, limit {limit['limit']}: paused until {limit['paused_until']}{spent}"
+        if limit["factor"] < 1:
+            rates = ", ".join(limit["rates"]) or "no rate declared"
+            yield f"account {name}, limit {limit['limit']}: {limit['factor']:.0%} of {rates}, as learned from refusals"
 
 
 @click.command("list")
@@ -141,27 +182,6 @@ def _call_lines(call: Row) -> Iterator[str]:
         yield ""
         yield f"{part}:"
         yield from (f"  {line}" for line in table(call[part], columns))
-
-
-@click.command("list")
-@click.option(
-    "--state",
-    type=click.Choice([state.value for state in DeliveryState]),
-    help="Only deliveries in this state.",
-)
-@click.option("--destination", help="Only deliveries to this destination.")
-@click.option("--limit", default=50, show_default=True, help="The most deliveries to show.")
-@config_option
-@json_option
-def deliveries_list(
-    state: str | None, destination: str | None, limit: int, config_path: Path | None, as_json: bool
-) -> None:
-    """Deliveries, those changed last first."""
-    ledger = open_to_look(read_config(config_path))
-    found = ledger.list_deliveries(state, destination, limit)
-    columns = ("id", "destination", "state", "key", "wanted", "delivered", "due_at", "reason")
-    show({"deliveries": found}, as_json, table(found, columns))
-    ledger.close()
 
 
 @click.command("list")

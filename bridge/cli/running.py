@@ -20,6 +20,7 @@ from bridge.online import ask_online
 from bridge.probing import Found
 
 PORT = click.IntRange(0, 65535)
+SHARE = click.FloatRange(0.0, 1.0)
 
 
 @click.command()
@@ -30,23 +31,39 @@ def run(config_path: Path | None, as_json: bool) -> None:
     # Loaded here, because looking at the ledger needs no web server.
     from bridge.daemon import Daemon, on_signals  # noqa: PLC0415
     from bridge.ledger import open_ledger  # noqa: PLC0415
-    from bridge.ledger.sqlite.connection import OwnerLock  # noqa: PLC0415
+    from bridge.ledger.sqlite.connection import OwnerLock, check_owner, usable  # noqa: PLC0415
 
-    findings = find_problems(config_path, os.environ)
-    if findings.problems:
-        # Before anything is touched, and all of it at once, as `check` says it.
-        raise ConfigError(findings.problems)
-    config = read_config(config_path)
+    config = _config_or_all_problems(config_path)
+    path = ledger_path(config)
+    with usable(path):
+        if path.exists():
+            # Said first: the wrong user cannot read secrets either.
+            check_owner(path)
+    _refuse_problems(config_path)
     secrets = resolve_secrets(config, os.environ)
     configure(config.log.level, "json" if as_json else config.log.format)
     _warn(config, secrets)
-    path = ledger_path(config)
     with OwnerLock(path):
         ledger = open_ledger(path, create=True, min_free=config.ledger.min_free)
         try:
             Daemon(config, secrets, ledger).run(on_signals)
         finally:
             ledger.close()
+
+
+def _config_or_all_problems(config_path: Path | None) -> Config:
+    try:
+        return read_config(config_path)
+    except ConfigError:
+        _refuse_problems(config_path)
+        raise
+
+
+def _refuse_problems(config_path: Path | None) -> None:
+    """Before anything is touched, and all of it at once, as `check` says it."""
+    findings = find_problems(config_path, os.environ)
+    if findings.problems:
+        raise ConfigError(findings.problems)
 
 
 def _warn(config: Config, secrets: Secrets) -> None:
@@ -162,14 +179,35 @@ def simulate_platform(
 @click.command("crm")
 @click.option("--port", type=PORT, default=8490, show_default=True, help="Where it listens on 127.0.0.1.")
 @click.option("--token", help="The only bearer token that is taken (default: any).")
+@click.option("--no-upserts", is_flag=True, help="Only search, create, update, link; tokens from /token.")
+@click.option("--lag", default=0.0, help="With --no-upserts: seconds until the search sees what is new (0).")
+@click.option("--token-uses", default=0, help="With --no-upserts: a token is good for so many requests.")
+@click.option("--lose", type=SHARE, default=0.0, help="The share of answers that are lost (0).")
+@click.option("--fail", type=SHARE, default=0.0, help="The share of requests that are answered 5xx (0).")
+@click.option("--limit", type=SHARE, default=0.0, help="The share of requests that are answered 429 (0).")
 @config_option
 @json_option
-def simulate_crm(port: int, token: str | None, config_path: Path | None, as_json: bool) -> None:
-    """A CRM in memory, with idempotent upserts and faults on demand."""
+def simulate_crm(
+    port: int,
+    token: str | None,
+    no_upserts: bool,
+    lag: float,
+    token_uses: int,
+    lose: float,
+    fail: float,
+    limit: float,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """A CRM in memory, with idempotent upserts (or without) and faults on demand."""
+    from bridge.sandbox.crm import SandboxCrm  # noqa: PLC0415
+    from bridge.sandbox.faults import Rates  # noqa: PLC0415
     from bridge.sandbox.serving import serve_crm  # noqa: PLC0415
 
     del config_path  # accepted everywhere; a sandbox needs none
-    serve_crm(port, token, partial(_announce, as_json))
+    rates = Rates(lost=lose, errors=fail, limited=limit)
+    crm = SandboxCrm(token, upserts=not no_upserts, lag=lag, token_uses=token_uses, rates=rates)
+    serve_crm(port, crm, partial(_announce, as_json))
 
 
 def _announce(as_json: bool, url: str, line: str) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib import resources
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -27,7 +26,6 @@ from bridge.connector.request import (
 from bridge.connector.schema import (
     ConnectorFile,
     DescribeSection,
-    InlineLinkSection,
     ObjectSection,
     ProbeSection,
     RequestSection,
@@ -152,7 +150,7 @@ def _object(compiler: Compiler, place: KeyPath, name: str, section: ObjectSectio
     key: Names = {"key": frozenset(section.key)}
     # What is read may be limited to the fields that the mapping writes.
     looked: Names = {**key, "fields": None}
-    inline = frozenset(link for link, each in section.link.items() if isinstance(each, InlineLinkSection))
+    inline = frozenset(link for link, each in section.link.items() if each.inline)
     whole: Names = {**key, "fields": None, "links": inline}
     _check_ways(compiler, place, section)
     return ObjectType(
@@ -168,7 +166,7 @@ def _object(compiler: Compiler, place: KeyPath, name: str, section: ObjectSectio
         read=compile_read(compiler, (*place, "read"), section.read, {**looked, "id": None}),
         link={
             link: Link(None)
-            if isinstance(each, InlineLinkSection)
+            if each.inline
             else compile_link(compiler, (*place, "link", link), each, {**key, "id": None})
             for link, each in section.link.items()
         },
@@ -181,8 +179,6 @@ def _check_ways(compiler: Compiler, place: KeyPath, section: ObjectSection) -> N
     """There must be one way to make an object, and what it needs."""
     if section.upsert and section.create:
         compiler.problem((*place, "create"), "stands beside an upsert", "keep one of them")
-    if section.upsert and section.update:
-        compiler.problem((*place, "update"), "stands beside an upsert", "keep one of them")
     if not section.upsert and not section.create:
         compiler.problem(
             place, "can be neither created nor upserted", "add upsert, or find, create and update"
@@ -256,7 +252,7 @@ def _inside(value: object, place: KeyPath) -> Iterator[tuple[KeyPath, BaseModel]
 
 def shipped_connectors() -> dict[str, Path]:
     """The connectors of the package, by name."""
-    folder = Path(str(resources.files("bridge"))) / "connectors"
+    folder = Path(__file__).parents[1] / "connectors"
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 

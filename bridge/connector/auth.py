@@ -137,11 +137,7 @@ def _token(compiler: Compiler, place: KeyPath, section: TokenSection) -> TokenRe
             message = "a grant's fields go into a form"
             compiler.problem((*place, "json"), message, "use form, or leave out grant")
         grant_type = _GRANT_TYPES.get(section.grant, section.grant)
-        fields = dict(_GRANTS[section.grant])
-        if section.grant == "refresh_token" and "refresh_token" not in section.outputs:
-            # A CRM that does not rotate it.
-            fields = {"refresh_token": "{{ secrets.refresh_token }}"}
-        form = {"grant_type": grant_type, **fields, **form}
+        form = {"grant_type": grant_type, **_GRANTS[section.grant], **form}
         if section.grant != "jwt_bearer":
             if section.client_auth == "basic":
                 parts["headers"] = {"Authorization": _BASIC, **section.headers}

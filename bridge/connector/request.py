@@ -249,7 +249,8 @@ def _as_expression(text: str, owner: str) -> str:
     """A dotted path of a pair's side as an expression on it."""
     if "{{" in text:
         return text
-    return "{{ " + owner + "".join(f"[{_index(part)}]" for part in text.split(".")) + " }}"
+    parts = [] if text == "." else text.split(".")
+    return "{{ " + owner + "".join(f"[{_index(part)}]" for part in parts) + " }}"
 
 
 def _index(part: str) -> str:
@@ -374,5 +375,7 @@ def compile_read(
 def compile_link(compiler: Compiler, place: KeyPath, section: LinkSection, names: Names) -> Link:
     """How an object is linked to another."""
     known: Names = {**names, "to": frozenset({"id", "key"})}
+    if not section.path:
+        compiler.problem((*place, "path"), "is required", "or say inline = true")
     request = compile_request(compiler, place, section, known)
     return Link(request, compile_batch(compiler, place, (section, request), section.batch, known))

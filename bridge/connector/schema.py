@@ -93,15 +93,15 @@ class Section(BaseModel):
 
 
 class OutcomeSection(Section):
-    """`[[outcomes]]`: what an answer means. All conditions of a rule must hold; the first that fits counts."""
+    """`[[outcomes]]`: what an answer means. A rule fits where all its conditions hold; the first counts."""
 
     status: Annotated[tuple[Status, ...], BeforeValidator(listed)] = Field(
         default=(), description='HTTP statuses: `404`, `"5xx"`, or a list of them.'
     )
     path: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         default=(),
-        description="A value in the body, of several paths the first that holds one; without `is` or `matches` it"
-        " must be there.",
+        description="A value in the body, of several paths the first that holds one;"
+        " without `is` or `matches` it must be there.",
     )
     header: str | None = Field(default=None, description="The same, of a header.")
     is_: Annotated[tuple[Scalar, ...], BeforeValidator(listed)] = Field(
@@ -137,20 +137,20 @@ class BatchSection(Section):
     query: dict[str, Any] = Field(default={}, description="The query; knows `items`.")
     headers: dict[str, str] = Field(default={}, description="Headers.")
     item: Any = Field(description="One item of `items`, made of the names of the single request and `index`.")
-    json_: Any = Field(alias="json", description="The body; knows `items`.")
+    json_: Any = Field(default=None, alias="json", description="The body; knows `items`.")
     results: str = Field(description="Where the list of results stands in the answer; `.`: it is the answer.")
     match: tuple[str, str] | None = Field(
         None,
-        description="Two expressions, on `item` and on `result`, that are equal for a pair, or lists that share"
-        " something; unset: same order.",
+        description="Two expressions, on `item` and on `result`, that are equal for a pair, or lists that"
+        " share something; unset: same order.",
     )
     complete: str | None = Field(
         default=None,
-        description="A condition on the answer; where it does not hold, not all is told, and fewer are asked for.",
+        description="A condition on the answer: where it does not hold, not all is told; fewer are asked.",
     )
     outcomes: tuple[OutcomeSection, ...] = Field(
         default=(),
-        description="Rules on the whole answer, before the single request's; items are judged by the single request's alone.",
+        description="Rules on the whole answer, before the single request's; items have only those.",
     )
     errors: str | None = Field(
         default=None, description="Where a list of failed items stands, where it is another than `results`."
@@ -239,13 +239,12 @@ class ReadSection(RequestSection):
 class LinkSection(RequestSection):
     """`link.NAME`: links the object (`id`, `key`) to another (`to.id`, `to.key`)."""
 
+    path: str = Field(default="", description="Behind `base_url`; needed, unless the link is `inline`.")
+    inline: bool = Field(
+        default=False,
+        description="It travels in the object's own requests, as `links.NAME`, and has none of its own.",
+    )
     batch: BatchSection | None = Field(default=None, description="The same for many links at once.")
-
-
-class InlineLinkSection(Section):
-    """`link.NAME = { inline = true }`: the link travels in the object's own requests, as `links.NAME`."""
-
-    inline: Literal[True] = Field(description="The requests of the object carry it.")
 
 
 class DescribeSection(RequestSection):
@@ -276,11 +275,11 @@ class ObjectSection(Section):
         default=(), description="Looks it up by its key."
     )
     create: Steps = Field(default=(), description="Makes a new one; its answer carries the id.")
-    update: Steps = Field(default=(), description="Changes the one with `id`.")
-    read: ReadSection | None = Field(default=None, description="Its present fields.")
-    link: dict[str, LinkSection | InlineLinkSection] = Field(
-        default={}, description="Link it to another object."
+    update: Steps = Field(
+        default=(), description="Changes the one with `id`; beside an upsert: what was made before."
     )
+    read: ReadSection | None = Field(default=None, description="Its present fields.")
+    link: dict[str, LinkSection] = Field(default={}, description="Link it to another object.")
     describe: DescribeSection | None = Field(default=None, description="Which fields the CRM has for it.")
     whole: bool = Field(
         default=False, description="An update replaces all fields, so all of them are sent each time."

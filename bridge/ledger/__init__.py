@@ -12,13 +12,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bridge.memory import Progress, Remembered
+from bridge.ledger.listing import ListLedger
+from bridge.memory import Done, Progress, Remembered
 from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement
 from bridge.plan import PlannedObject
 
 Row = dict[str, Any]
 Held = tuple[str, str, str]
 """A line: account, type and key of a CRM object."""
+Wanted = tuple[int, str, Sequence[PlannedObject]]
+"""A delivery's id, its call's key, and what it plans."""
 Destinations = Mapping[str, Sequence[str]]
 """Which destinations a source's calls go to: source → destination names."""
 
@@ -39,9 +42,41 @@ class Note:
     account: str
     progress: Mapping[str, Progress]
     lines: Sequence[Held]
+    objects: Sequence[Done] = ()
+    """What is known of objects that were settled, or to which something is sent now."""
 
 
-class Ledger(Protocol):
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a delivery last told one object."""
+
+    type: str
+    key: str
+    crm_id: str
+    digest: bytes
+    """Empty: nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """One call as a walk through the ledger finds it, with its delivery to one destination, if there is one."""
+
+    call_id: int
+    key: str
+    source: str
+    delivery_id: int | None
+    state: str | None
+    reason: str
+    held: bool
+    """Whether a person holds it back."""
+    values: Mapping[str, Any] | None
+    """The call's known state; None where it cannot be read."""
+    told: Mapping[str, Told]
+    place: tuple[int, int]
+    """Where the walk goes on behind it."""
+
+
+class Ledger(ListLedger, Protocol):
     """What every ledger promises."""
 
     # -- taking in ---------------------------------------------------------------
@@ -88,6 +123,9 @@ class Ledger(Protocol):
     def recall(self, lease: Lease, account: str, planned: Sequence[PlannedObject]) -> dict[str, Remembered]:
         """The objects of a plan as they were last left, by the mapping's names."""
 
+    def recall_all(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, Remembered]]:
+        """`recall` for many deliveries of an account at once."""
+
     def note(self, notes: Sequence[Note]) -> None:
         """How far deliveries are, before they send what must not be sent twice; one commit."""
 
@@ -100,8 +138,42 @@ class Ledger(Protocol):
     def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
         """Keep a CRM account's token."""
 
-    def retry(self, ids: Sequence[int], now: datetime) -> int:
-        """Make parked or waiting deliveries due now; no ids: all parked ones. How many."""
+    # -- putting deliveries right ---------------------------------------------------
+    def retriable(self, ids: Sequence[int] = (), cause: str = "", destination: str = "") -> list[Row]:
+        """What `retry` would make due: groups of `destination`, `state`, `cause` with their `count`."""
+
+    def retry(self, ids: Sequence[int], now: datetime, *, cause: str = "", destination: str = "") -> int:
+        """Make deliveries due now; how many.
+
+        By ids those that are parked, wait, or are held by a person; by a cause (its words, or
+        some of them) those that failed so, parked or waiting; else all that are parked.
+        """
+
+    def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> dict[str, list[int]]:
+        """A person parks what is due, or skips: which are so `now`, and which `later`, once they are settled.
+
+        A revision makes what was parked due again; what was skipped stays so until `retry`.
+        """
+
+    def sweep(
+        self, destination: str, source: str, window: Window, after: tuple[int, int] | None, limit: int
+    ) -> list[Swept]:
+        """The next calls of a source by creation, behind a `place`; fewer than `limit`: the last ones."""
+
+    def replay(self, ids: Sequence[int], account: str, now: datetime, *, forget: bool) -> int:
+        """Make delivered and skipped deliveries due in the last lane, unless a person skipped them.
+
+        `forget`: as if nothing had been sent for them, except for who wrote which field last.
+        """
+
+    def save_budget(self, account: str, saved: Mapping[str, Any], now: datetime) -> None:
+        """Keep what a CRM account allows, as it was learned, and its breaker."""
+
+    def load_budgets(self) -> dict[str, Row]:
+        """What was kept of every CRM account; `at` is when."""
+
+    def demote(self, destinations: Sequence[str], before: datetime) -> int:
+        """What has been owed since before then leaves the live lane; how many."""
 
     # -- work that an operator asks for -----------------------------------------
     def request_run(self, kind: str, args: Mapping[str, Any], now: datetime) -> int:
@@ -153,7 +225,7 @@ class Ledger(Protocol):
 
     # -- looking -----------------------------------------------------------------
     def counts(self) -> Row:
-        """Receipts, calls, deliveries and quarantine by state, and what is waiting."""
+        """Receipts, calls, deliveries and quarantine by state; failures by cause; what is owed, and its pace."""
 
     def balance(self, destination: str, sources: Sequence[str], window: Window) -> dict[str, int]:
         """`ledger = delivered + skipped + parked + under_way`, of one moment."""
@@ -173,8 +245,10 @@ class Ledger(Protocol):
     def show_call(self, call_id: int) -> Row:
         """One call's whole history: receipts, deliveries, attempts, CRM ids, state."""
 
-    def list_deliveries(self, state: str | None, destination: str | None, limit: int) -> list[Row]:
-        """Deliveries with their calls, those changed last first."""
+    def list_deliveries(
+        self, state: str | None, destination: str | None, limit: int, cause: str = ""
+    ) -> list[Row]:
+        """Deliveries with their calls, those changed last first; of a cause, or of those that hold its words."""
 
     def pragmas(self) -> Row:
         """The durability settings of the connection that writes."""

@@ -3,6 +3,7 @@
 from bridge.mapping.cases import CaseResult, Difference, planned_cases, run_tests
 from bridge.mapping.compiler import LANGUAGE, CompiledMapping, load_mapping
 from bridge.mapping.schema import MappingFile
+from bridge.mapping.survey import Survey
 from bridge.mapping.values import MappingFault, json_value
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Difference",
     "MappingFault",
     "MappingFile",
+    "Survey",
     "json_value",
     "load_mapping",
     "planned_cases",

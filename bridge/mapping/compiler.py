@@ -62,7 +62,7 @@ class CompiledMapping:
         self._rules = [
             (rule.name, compiler.place(("rules", number, "when"))) for number, rule in enumerate(found.rules)
         ]
-        self._objects = [compiler.object(name, section) for name, section in found.objects.items()]
+        self.objects = [compiler.object(name, section) for name, section in found.objects.items()]
         self._trial = _Trial(found.trial) if found.trial is not None else None
         self.reads = frozenset(_platform_fields(self._templates))
         """The platform's fields that it reads by name: their changes are news."""
@@ -80,15 +80,13 @@ class CompiledMapping:
         """
         if self._trial is not None and not self._trial.takes(call, country):
             return Skip(NOT_IN_TRIAL)
-        values = self._values(
-            {"call": call, "record": Fields(call.record), "_zone": zone, "_country": country}
-        )
+        values = self.values(call, zone, country)
         for name, condition in self._rules:
             if not condition.is_true(values):
                 return Skip(name)
         planned: dict[str, PlannedObject] = {}
         left_out: dict[str, str] = {}
-        for one in self._objects:
+        for one in self.objects:
             result = _planned(one, values, call.key, planned)
             if isinstance(result, Skip):
                 return result
@@ -100,7 +98,9 @@ class CompiledMapping:
             return Skip(NO_OBJECT)
         return Plan(tuple(planned.values()), left_out, self.file.shadow)
 
-    def _values(self, names: Mapping[str, Any]) -> Values:
+    def values(self, call: Call, zone: ZoneInfo, country: str) -> Values:
+        """What its expressions become for a call; where one fails, what stands for it."""
+        names = {"call": call, "record": Fields(call.record), "_zone": zone, "_country": country}
         try:
             return self._evaluate(names)
         except ExpressionError:

@@ -1,11 +1,11 @@
-"""The sandbox CRM: idempotent upserts and links over HTTP, in memory, with faults on demand."""
+"""The sandbox CRM over HTTP, in memory: idempotent upserts and links, or none of them; faults on demand."""
 
 import asyncio
 import hmac
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,7 +17,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from bridge.sandbox.crm_state import CrmState, Fields, Refusal
-from bridge.sandbox.faults import Fault, FaultList, Trouble
+from bridge.sandbox.faults import Fault, FaultList, Rates, Trouble
+from bridge.sandbox.plain import PlainState, TokenDesk
 from bridge.sandbox.server import HANG_UP
 
 _LOGGED = 1000
@@ -40,15 +41,27 @@ class SandboxCrm:
 
     Any bearer token is good, unless one is given; a request without one is refused, so that a
     forgotten header shows here and not at the customer's CRM. Paths that start with `/_` need none.
+
+    With `upserts=False` it can only search (what is new is seen `lag` seconds later), create, update
+    and link, and `POST /token` changes the secret for a token that is good for `token_uses` requests.
     """
 
     def __init__(
-        self, token: str | None = None, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        token: str | None = None,
+        *,
+        upserts: bool = True,
+        lag: float = 0.0,
+        token_uses: int = 0,
+        rates: Rates | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._token = token
         self._clock = clock
         self._state = CrmState()
-        self._faults = FaultList()
+        self._plain = None if upserts else PlainState(clock, timedelta(seconds=lag))
+        self._desk = None if upserts else TokenDesk(token, token_uses)
+        self._faults = FaultList(rates)
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._log: deque[dict[str, Any]] = deque(maxlen=_LOGGED)
@@ -94,7 +107,7 @@ class SandboxCrm:
 
     def contents(self) -> dict[str, list[Fields]]:
         """All contacts and calls, as flat objects."""
-        return self._state.contents()
+        return (self._plain or self._state).contents()
 
     def requests(self) -> dict[str, Any]:
         """How many requests came, in total and by method and path template; refused ones count."""
@@ -102,7 +115,10 @@ class SandboxCrm:
             return {"total": self._counts.total(), "by": dict(self._counts)}
 
     def log(self) -> list[dict[str, Any]]:
-        """The last 1000 requests as they arrived; `status` is null while, or when, there is no answer."""
+        """The last 1000 requests as they arrived; `status` is null while, or when, there is no answer.
+
+        A request was on the wire from `time` to `ended`, and its effect was done at `effect`.
+        """
         with self._lock:
             return [dict(entry) for entry in self._log]
 
@@ -133,13 +149,15 @@ class SandboxCrm:
         raw_path: bytes = request.scope["raw_path"]
         segments = [unquote(part) for part in raw_path.decode("ascii").split("/")[1:]]
         entry = self._arrived(request.method, segments, body)
-        if not self._is_allowed(request):
+        is_login = self._desk is not None and segments == ["token"]
+        if not is_login and not self._is_allowed(request):
             refusal = Refusal(401, "unauthorized", "a valid bearer token is needed")
             return self._answered(entry, _refused(refusal), Trouble())
         trouble = self._faults.take(request.method, entry["path"])
         response: Response | None = None
         if trouble.has_effect:
-            response = self._carry_out(request.method, segments, body)
+            response = self._carry_out(request, segments, body)
+            entry["effect"] = self._clock().isoformat()
         if trouble.delay:
             await asyncio.sleep(trouble.delay)
         if response is None or trouble.fault is not None:
@@ -149,6 +167,7 @@ class SandboxCrm:
     def _answered(self, entry: dict[str, Any], response: Response, trouble: Trouble) -> Response:
         with self._lock:
             entry["status"] = response.status_code or None
+            entry["ended"] = self._clock().isoformat()
             entry["fault"] = trouble.described()
         return response
 
@@ -162,6 +181,8 @@ class SandboxCrm:
             "path": "/" + "/".join(segments),
             "status": None,
             "time": self._clock().isoformat(),
+            "effect": None,
+            "ended": None,
             "keys": list(content) if isinstance(content, dict) else [],
             "fault": None,
         }
@@ -174,11 +195,21 @@ class SandboxCrm:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             return False
+        if self._desk is not None:
+            return self._desk.takes(token.strip())
         return self._token is None or hmac.compare_digest(token.strip().encode(), self._token.encode())
 
-    def _carry_out(self, method: str, segments: list[str], body: bytes) -> Response:
+    def _carry_out(self, request: Request, segments: list[str], body: bytes) -> Response:
         try:
-            return self._dispatch(method, segments, body)
+            if self._plain is None or self._desk is None:
+                return self._dispatch(request.method, segments, body)
+            content = _content(body)
+            if segments == ["token"]:
+                status, answer = self._desk.issue(content)
+            else:
+                query = dict(request.query_params)
+                status, answer = self._plain.carry_out(request.method, segments, query, content)
+            return JSONResponse(answer, status_code=status) if answer is not None else Response(None, status)
         except Refusal as refusal:
             return _refused(refusal)
 
@@ -230,14 +261,20 @@ def _template(method: str, segments: list[str]) -> str:
             return _LINK
         case ["fields", "contacts" | "calls"]:
             return "/fields/{kind}"
+        case ["contacts" | "calls" | "token" as whole]:
+            return f"/{whole}"
     return "(unknown path)"
 
 
-def _fields(body: bytes) -> Fields:
+def _content(body: bytes) -> Any:
     try:
-        fields = msgspec.json.decode(body)
+        return msgspec.json.decode(body) if body else None
     except msgspec.DecodeError as error:
         raise Refusal(400, "invalid_json", str(error)) from error
+
+
+def _fields(body: bytes) -> Fields:
+    fields = _content(body)
     if not isinstance(fields, dict):
         raise Refusal(400, "invalid_json", "the body is a JSON object of fields")
     return fields

@@ -1,5 +1,6 @@
 """Faults on demand: what the sandbox CRM shall do wrong, to which requests, how many times."""
 
+import random
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -61,12 +62,29 @@ class Trouble:
         return wrong or None
 
 
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Which share of the requests goes wrong by chance, of `seed`: 0 none, 1 all."""
+
+    lost: float = 0.0
+    """Carried out, and the connection dropped without an answer."""
+    errors: float = 0.0
+    """500, 502 (of which half were carried out) and 503."""
+    limited: float = 0.0
+    """429 with `Retry-After: 1`."""
+    delay: float = 0.0
+    """Seconds before every answer."""
+    seed: int = 1
+
+
 class FaultList:
     """The faults still to come, in the order they were asked for; safe to use from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, rates: Rates | None = None) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
+        self._rates = rates or Rates()
+        self._chance = random.Random(self._rates.seed)  # noqa: S311 -- faults, not secrets
 
     def add(self, fault: Fault) -> None:
         """Queue one more."""
@@ -78,6 +96,18 @@ class FaultList:
         """Forget them all."""
         with self._lock:
             self._faults.clear()
+            self._rates = Rates()
+
+    def _by_chance(self) -> Fault | None:
+        rates, drawn = self._rates, self._chance.random()
+        if drawn < rates.lost:
+            return Fault(lost_answer=True)
+        if drawn < rates.lost + rates.errors:
+            status = self._chance.choice((500, 502, 503))
+            return Fault(status=status, after_effect=status != 503 and self._chance.random() < 0.5)
+        if drawn < rates.lost + rates.errors + rates.limited:
+            return Fault(status=429, retry_after=1)
+        return None
 
     def take(self, method: str, path: str) -> Trouble:
         """Use up what concerns this request: the first fault with an outcome, and every mere delay."""
@@ -86,7 +116,8 @@ class FaultList:
             delays = [fault for fault in matching if fault.status is None and not fault.lost_answer]
             outcome = next((fault for fault in matching if fault not in delays), None)
             used = delays if outcome is None else [*delays, outcome]
-            trouble = Trouble(outcome, sum(fault.delay for fault in used))
+            by_chance = self._by_chance()
+            trouble = Trouble(outcome or by_chance, sum(fault.delay for fault in used) + self._rates.delay)
             for fault in used:
                 if fault.times > 0:
                     fault.times -= 1

@@ -273,7 +273,7 @@ class PlatformList:
 
     def _count_changes(self, rows: list[Record], shown: list[dict[str, Any]]) -> None:
         for row, seen in zip(rows, shown, strict=True):
-            self.happened["dialogue_as_text"] += seen.get("talk_info", row["talk_info"]) != row["talk_info"]
+            self.happened["dialogue_as_text"] += "talk_info" in seen and seen["talk_info"] != row["talk_info"]
             self.happened["types_as_text"] += any(
                 type(value) is str and type(row.get(name)) is int for name, value in seen.items()
             )

@@ -8,9 +8,9 @@ from bridge.sandbox.platform import SandboxPlatform
 from bridge.sandbox.server import LocalServer
 
 
-def serve_crm(port: int, token: str | None, say: Callable[[str, str], None]) -> None:
+def serve_crm(port: int, crm: SandboxCrm, say: Callable[[str, str], None]) -> None:
     """A CRM on loopback."""
-    server = LocalServer(SandboxCrm(token).app, port=port)
+    server = LocalServer(crm.app, port=port)
     say(
         server.url,
         f"sandbox CRM at {server.url}: GET /_contents shows what it holds, GET /_requests what was asked",

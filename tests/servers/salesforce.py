@@ -192,13 +192,17 @@ class Salesforce(VendorServer):
         found = _FIND.fullmatch(asked.param("q") or "")
         if found is None:
             raise Refused(errors(400, "MALFORMED_SEARCH", "No such search"))
-        wanted = _digits(found[1])
-        results = [
-            self._shown(_KINDS[name], record, ["Id"])
-            for name in re.findall(r"\b(Contact|Lead)\b", found[2])
-            for record in self.indexed(_KINDS[name])
-            if wanted in {_digits(record.fields.get(field, "")) for field in self._phones(name)}
-        ]
+        wanted = {_digits(part) for part in found[1].split(" OR ")}
+        results = []
+        for name, written in re.findall(r"\b(Contact|Lead)\b(?:\(([^)]*)\))?", found[2]):
+            listed = re.split(r"\s+(?:WHERE|LIMIT)\s+", written, flags=re.IGNORECASE)[0]
+            names = [part.strip() for part in listed.split(",") if part.strip()] or ["Id"]
+            self._known_names(name, names)
+            results += [
+                self._shown(_KINDS[name], record, names)
+                for record in self.indexed(_KINDS[name])
+                if wanted & {_digits(record.fields.get(field, "")) for field in self._phones(name)}
+            ]
         return Answer(200, {"searchRecords": results})
 
     def _phones(self, name: str) -> list[str]:

@@ -2,25 +2,24 @@
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from datetime import datetime
-from functools import partial, wraps
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from bridge.errors import LedgerBusy, LedgerUnusable
-from bridge.ledger import Destinations, Held, Note, Row, Window
-from bridge.ledger.sqlite import connection as opening
-from bridge.ledger.sqlite import deliveries, filing, judging, objects, reading, upkeep
+from bridge.ledger import Destinations, Held, Note, Row, Wanted, Window
+from bridge.ledger.sqlite import acting, deliveries, filing, judging, objects, reading, settling, upkeep
+from bridge.ledger.sqlite.access import looks
 from bridge.ledger.sqlite.connection import OwnerLock
-from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.covered import Covered
+from bridge.ledger.sqlite.operating import Operating
 from bridge.ledger.sqlite.times import moment_of
 from bridge.ledger.sqlite.training import train
-from bridge.ledger.sqlite.writer import Writer
 from bridge.memory import Remembered
 from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement
 from bridge.plan import PlannedObject
@@ -30,69 +29,11 @@ SPACE_EVERY = 1.0
 __all__ = ["OwnerLock", "SqliteLedger"]
 
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def looks(method: Callable[P, T]) -> Callable[P, T]:
-    """What SQLite finds wrong while reading, as an error of the ledger."""
-
-    @wraps(method)
-    def looking(*args: P.args, **named: P.kwargs) -> T:
-        try:
-            return method(*args, **named)
-        except sqlite3.OperationalError as error:
-            raise LedgerBusy(f"the ledger cannot be read now: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise LedgerUnusable(f"the ledger is damaged: {error}") from error
-
-    return looking
-
-
-class SqliteLedger:
+class SqliteLedger(Operating, Covered):
     """See `bridge.ledger.Ledger`, which says what each method promises."""
 
-    def __init__(
-        self, path: Path, *, create: bool = False, read_only: bool = False, min_free: int = 0
-    ) -> None:
-        self._path = path
-        self._min_free = min_free
-        self._space_at = float("-inf")
-        self._low = ""
-        self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
-        self._readers_lock = threading.Lock()
-        self._writer: Writer | None = None
-        self._payloads = Payloads()
-        if read_only:
-            self._check_readable()
-        else:
-            opening.prepare(path, create=create)
-            with opening.usable(path):
-                connection = opening.connect(path)
-                self._payloads.load(connection)
-            self._writer = Writer(connection)
-
-    def _check_readable(self) -> None:
-        with opening.usable(self._path):
-            opening.check_owner(self._path)
-            opening.refuse_newer(self._reader, self._path)
-            self._payloads.load(self._reader)
-
-    @property
-    def _reader(self) -> sqlite3.Connection:
-        """This thread's own connection for looking."""
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = self._local.connection = opening.connect(self._path, read_only=True)
-            with self._readers_lock:
-                self._readers.append(found)
-        return found
-
-    def _write(self) -> Writer:
-        if self._writer is None:
-            raise LedgerUnusable("this ledger was opened for looking only")
-        return self._writer
+    _space_at = float("-inf")
+    _low = ""
 
     # -- taking in ---------------------------------------------------------------
     def submit(self, arrivals: Sequence[Arrival]) -> Future[list[Filed]]:
@@ -152,19 +93,19 @@ class SqliteLedger:
         if row is None:
             return None
         try:
-            return deliveries.lease_of(self._payloads, row, objects.previous_lines(self._reader, row))
+            previous = objects.previous_lines(self._reader, [row]).get(row["id"], ())
+            return deliveries.lease_of(self._payloads, row, previous)
         except Exception as error:  # noqa: BLE001 -- whatever is wrong with it
             self._park_unreadable(row, error, now)
             return self.lease(destinations, sources, now)
 
     def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
         rows = self._write().run(lambda c: deliveries.lease_more(c, destination, sources, now, limit))
+        previous = objects.previous_lines(self._reader, rows) if rows else {}
         leases = []
         for row in rows:
             try:
-                leases.append(
-                    deliveries.lease_of(self._payloads, row, objects.previous_lines(self._reader, row))
-                )
+                leases.append(deliveries.lease_of(self._payloads, row, previous.get(row["id"], ())))
             except Exception as error:  # noqa: BLE001 -- whatever is wrong with it
                 self._park_unreadable(row, error, now)
         return leases
@@ -175,21 +116,21 @@ class SqliteLedger:
         self._write().run(lambda c: deliveries.park(c, row["id"], reason, now))
 
     def settle_all(self, settled: Sequence[tuple[Lease, Settlement, datetime]], now: datetime) -> None:
-        def write(connection: sqlite3.Connection) -> None:
-            for lease, settlement, started_at in settled:
-                deliveries.settle(connection, lease, settlement, started_at, now)
-
-        self._write().run(write)
+        self._write().run(lambda c: settling.settle_all(c, settled, now))
 
     def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
-        self._write().run(lambda c: deliveries.settle(c, lease, settlement, started_at, now))
+        self.settle_all([(lease, settlement, started_at)], now)
 
     def give_back(self, lease: Lease, due_at: datetime) -> None:
         self._write().run(lambda c: deliveries.give_back(c, lease, due_at))
 
     @looks
     def recall(self, lease: Lease, account: str, planned: Sequence[PlannedObject]) -> dict[str, Remembered]:
-        return objects.recall(self._reader, lease, account, planned)
+        return objects.recall_all(self._reader, account, [(lease.delivery_id, lease.key, planned)])[0]
+
+    @looks
+    def recall_all(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, Remembered]]:
+        return objects.recall_all(self._reader, account, wanted)
 
     def note(self, notes: Sequence[Note]) -> None:
         def write(connection: sqlite3.Connection) -> None:
@@ -208,35 +149,6 @@ class SqliteLedger:
 
     def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
         self._write().run(lambda c: objects.save_token(c, account, saved))
-
-    def retry(self, ids: Sequence[int], now: datetime) -> int:
-        return self._write().run(lambda c: deliveries.retry(c, ids, now))
-
-    # -- work that an operator asks for -----------------------------------------
-    def request_run(self, kind: str, args: Mapping[str, Any], now: datetime) -> int:
-        return self._write().run(lambda c: deliveries.request_run(c, kind, args, now))
-
-    @looks
-    def take_run(self, now: datetime) -> Row | None:
-        open_runs = "SELECT EXISTS (SELECT 1 FROM runs WHERE state = 'requested')"
-        if not self._reader.execute(open_runs).fetchone()[0]:
-            return None
-        return self._write().run(lambda c: deliveries.take_run(c, now))
-
-    def end_run(self, run_id: int, state: str, result: Mapping[str, Any], now: datetime) -> None:
-        self._write().run(lambda c: deliveries.end_run(c, run_id, state, result, now))
-
-    @looks
-    def last_run(self, kind: str) -> datetime | None:
-        found = self._reader.execute("SELECT max(requested_at) FROM runs WHERE kind = ?", (kind,))
-        at = found.fetchone()[0]
-        return None if at is None else moment_of(at)
-
-    @looks
-    def run(self, run_id: int) -> Row:
-        return deliveries.run_row(
-            self._reader.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
-        )
 
     # -- quarantine ---------------------------------------------------------------
     @looks
@@ -314,16 +226,8 @@ class SqliteLedger:
     # -- looking -----------------------------------------------------------------
     @looks
     def counts(self) -> Row:
-        return self._of_one_moment(reading.counts)
-
-    def _of_one_moment(self, look: Any) -> Row:
-        connection = self._reader
-        connection.execute("BEGIN")
-        try:
-            found: Row = look(connection)
-        finally:
-            connection.execute("ROLLBACK")
-        return found
+        now = datetime.now(UTC)
+        return self._of_one_moment(lambda c: reading.counts(c, now))
 
     @looks
     def balance(self, destination: str, sources: Sequence[str], window: Window) -> dict[str, int]:
@@ -350,8 +254,11 @@ class SqliteLedger:
         return self._of_one_moment(lambda c: reading.show_call(c, self._payloads, call_id))
 
     @looks
-    def list_deliveries(self, state: str | None, destination: str | None, limit: int) -> list[Row]:
-        return reading.list_deliveries(self._reader, state, destination, limit)
+    def list_deliveries(
+        self, state: str | None, destination: str | None, limit: int, cause: str = ""
+    ) -> list[Row]:
+        causes = acting.matching_causes(self._reader, cause) if cause else None
+        return reading.list_deliveries(self._reader, state, destination, limit, causes)
 
     def pragmas(self) -> Row:
         def look(connection: sqlite3.Connection) -> Row:
@@ -370,12 +277,3 @@ class SqliteLedger:
         except LedgerBusy:
             return False
         return True
-
-    def close(self) -> None:
-        # The writer closes last: then SQLite puts the log back into the file, and removes it.
-        with self._readers_lock:
-            for reader in self._readers:
-                reader.close()
-            self._readers.clear()
-        if self._writer is not None:
-            self._writer.close()

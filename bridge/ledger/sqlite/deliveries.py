@@ -8,10 +8,11 @@ from typing import Any
 
 from bridge.ledger import Destinations, Row
 from bridge.ledger.sqlite.judging import state_of
-from bridge.ledger.sqlite.objects import packed_progress, progress_of, remember
+from bridge.ledger.sqlite.objects import progress_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of, row_of
-from bridge.model import DeliveryState, Lane, Lease, Settlement
+from bridge.listed import WALKS
+from bridge.model import Lane, Lease
 
 
 def marks(values: Sequence[Any]) -> str:
@@ -49,13 +50,19 @@ def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, 
     )
 
 
+# A lease ends with nothing done; where a person said meanwhile what is to become of it, so it is.
+_GIVEN_UP = (
+    "state = coalesce(person, 'due'), due_at = iif(person IS NULL, {}, NULL),"
+    " cause = iif(person = 'parked', 'parked by a person', cause), person = iif(person = 'skipped', person, NULL)"
+)
+
+
 def release_leases(connection: sqlite3.Connection) -> int:
     """Leases of a daemon that is dead are simply due again, and its runs asked for again."""
     connection.execute("UPDATE runs SET state = 'requested' WHERE state = 'running'")
     return connection.execute(
         # Said twice, because a partial index is found by its own words only.
-        "UPDATE deliveries SET state = 'due', due_at = changed_at"
-        " WHERE state = 'leased' AND state <> 'delivered'"
+        f"UPDATE deliveries SET {_GIVEN_UP.format('changed_at')} WHERE state = 'leased' AND state <> 'delivered'"
     ).rowcount
 
 
@@ -139,7 +146,8 @@ def lease_of(payloads: Payloads, row: sqlite3.Row, previous: Sequence[tuple[str,
 def park(connection: sqlite3.Connection, delivery_id: int, reason: str, now: datetime) -> None:
     """A leased delivery that cannot even be attempted waits for a person."""
     connection.execute(
-        "UPDATE deliveries SET state = 'parked', due_at = NULL, reason = ?, cause = 'unreadable record',"
+        "UPDATE deliveries SET state = coalesce(person, 'parked'), due_at = NULL, reason = ?,"
+        " cause = 'unreadable record', person = iif(person = 'skipped', person, NULL),"
         " changed_at = ? WHERE id = ? AND state = 'leased'",
         (reason, micros(now), delivery_id),
     )
@@ -148,71 +156,9 @@ def park(connection: sqlite3.Connection, delivery_id: int, reason: str, now: dat
 def give_back(connection: sqlite3.Connection, lease: Lease, due_at: datetime) -> None:
     """A lease that nothing was done with: another delivery holds one of its lines."""
     connection.execute(
-        "UPDATE deliveries SET state = 'due', due_at = ?, tries = tries - 1"
-        " WHERE id = ? AND state = 'leased'",
+        f"UPDATE deliveries SET {_GIVEN_UP.format('?')}, tries = tries - 1 WHERE id = ? AND state = 'leased'",
         (micros(due_at), lease.delivery_id),
     )
-
-
-def settle(
-    connection: sqlite3.Connection,
-    lease: Lease,
-    settlement: Settlement,
-    started_at: datetime,
-    now: datetime,
-) -> None:
-    """End an attempt; only the worker that holds the lease may."""
-    row = connection.execute(
-        "SELECT wanted FROM deliveries WHERE id = ? AND state = 'leased'", (lease.delivery_id,)
-    ).fetchone()
-    if row is None:
-        return
-    at = micros(now)
-    outdated = row["wanted"] > lease.revision
-    state, due_at = settlement.state, micros(settlement.due_at)
-    if outdated:
-        state, due_at = DeliveryState.DUE, at
-    connection.execute(
-        "UPDATE deliveries SET state = ?, due_at = ?, reason = ?, cause = ?, changed_at = ?,"
-        " delivered = coalesce(?, delivered), tries = CASE WHEN ? THEN 0 ELSE tries END, progress = ?,"
-        " lane = CASE WHEN ? = 'due' THEN max(lane, ?) ELSE lane END WHERE id = ?",
-        (
-            state,
-            due_at,
-            None if outdated else settlement.reason or None,
-            None if outdated else settlement.cause or None,
-            at,
-            lease.revision if settlement.state is DeliveryState.DELIVERED else None,
-            outdated,
-            packed_progress(settlement.account, settlement.progress, settlement.lines),
-            state,
-            Lane.LIVE if outdated else Lane.RETRY,
-            lease.delivery_id,
-        ),
-    )
-    remember(connection, lease, settlement.account, settlement.done)
-    _write_attempt(connection, lease, settlement, micros(started_at), at)
-
-
-def _write_attempt(
-    connection: sqlite3.Connection, lease: Lease, settlement: Settlement, started_at: int, at: int
-) -> None:
-    connection.execute(
-        "INSERT INTO attempts (delivery_id, revision, started_at, ended_at, outcome, detail)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (lease.delivery_id, lease.revision, started_at, at, settlement.state, settlement.reason or None),
-    )
-
-
-def retry(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
-    """Parked or waiting deliveries become due now; without ids all that are parked."""
-    at = micros(now)
-    which = f"id IN ({marks(ids)}) AND state IN ('parked', 'due')" if ids else "state = 'parked'"
-    return connection.execute(
-        "UPDATE deliveries SET state = 'due', due_at = ?, owed_at = ?, tries = 0, lane = max(lane, 1),"
-        f" changed_at = ? WHERE {which} AND wanted > 0",
-        (at, at, at, *ids),
-    ).rowcount
 
 
 def request_run(connection: sqlite3.Connection, kind: str, args: Mapping[str, Any], now: datetime) -> int:
@@ -226,11 +172,11 @@ def request_run(connection: sqlite3.Connection, kind: str, args: Mapping[str, An
 
 
 def take_run(connection: sqlite3.Connection, now: datetime) -> Row | None:
-    """The oldest requested run, now running."""
+    """The oldest requested run, now running; walks of a list have threads of their own."""
     row = connection.execute(
-        "UPDATE runs SET state = 'running', started_at = ? WHERE id ="
-        " (SELECT min(id) FROM runs WHERE state = 'requested') RETURNING *",
-        (micros(now),),
+        "UPDATE runs SET state = 'running', started_at = ? WHERE id = (SELECT min(id) FROM runs"
+        f" WHERE state = 'requested' AND kind NOT IN ({marks(WALKS)})) RETURNING *",
+        (micros(now), *WALKS),
     ).fetchone()
     return None if row is None else run_row(row)
 
@@ -253,4 +199,5 @@ def run_row(row: sqlite3.Row) -> Row:
     except ValueError:
         run["args"] = None
     run["result"] = json.loads(run["result"]) if run["result"] else None
+    run["progress"] = json.loads(run["progress"]) if run["progress"] else None
     return run

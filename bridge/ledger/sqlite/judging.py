@@ -64,12 +64,13 @@ def _pending(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Ro
         via=Via(row["via"]),
         received_at=moment_of(row["received_at"]),
         payload=payloads.unpack(row["codec"], row["body"]),
-        known=_known(connection, payloads, row) if row["revision"] and not repeats else None,
+        known=known_of(connection, payloads, row) if row["revision"] and not repeats else None,
         repeats=repeats,
     )
 
 
-def _known(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row) -> Known:
+def known_of(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row) -> Known:
+    """What is known of a call, from a row that carries it and its state."""
     values = state_of(payloads, row)
     newest = None if row["updated_at"] is None else int(moment_of(row["updated_at"]).timestamp())
     stamps: dict[str, int | None] = dict.fromkeys(values, newest)
@@ -156,9 +157,9 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(va
        json_extract(value, '$[6]'), ?2
 FROM json_each(?1)
 WHERE true
-ON CONFLICT (call_id, destination) DO UPDATE SET state = excluded.state, wanted = 1,
-    owed_at = excluded.owed_at, due_at = excluded.due_at, reason = excluded.reason, cause = NULL,
-    tries = 0, lane = excluded.lane, called_at = excluded.called_at, changed_at = excluded.changed_at
+ON CONFLICT (call_id, destination) DO UPDATE SET state = coalesce(person, excluded.state), wanted = 1,
+    owed_at = excluded.owed_at, due_at = iif(person IS NULL, excluded.due_at, NULL),
+    reason = iif(person IS NULL, excluded.reason, reason), cause = NULL, tries = 0, lane = excluded.lane, called_at = excluded.called_at, changed_at = excluded.changed_at
 """
 
 
@@ -307,6 +308,12 @@ def _write_state(connection: sqlite3.Connection, payloads: Payloads, judgment: J
     )
 
 
+# What is on its way hears of a revision when it settles; what a person skipped does not go at all.
+_STAYS = "state = 'leased' OR person = 'skipped'"
+# A call that was let in once, by a replay or by an earlier configuration, is not left out afterwards.
+_LEFT_OUT = "state = 'skipped' AND excluded.state = 'skipped'"
+
+
 def owe(connection: sqlite3.Connection, judgment: Judgment, destination: str, now: datetime) -> None:
     """A revision makes the call's delivery due; one that is leased hears of it when it settles."""
     rule = judgment.skip.get(destination)
@@ -316,9 +323,11 @@ def owe(connection: sqlite3.Connection, judgment: Judgment, destination: str, no
         "INSERT INTO deliveries (call_id, destination, state, wanted, owed_at, due_at, reason, lane,"
         " called_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (call_id, destination) DO UPDATE SET wanted = excluded.wanted,"
-        " owed_at = excluded.owed_at, state = CASE state WHEN 'leased' THEN 'leased' ELSE excluded.state END,"
-        " due_at = CASE state WHEN 'leased' THEN due_at ELSE excluded.due_at END,"
-        " reason = CASE state WHEN 'leased' THEN reason ELSE excluded.reason END,"
+        f" owed_at = excluded.owed_at, state = iif({_STAYS}, state, iif({_LEFT_OUT}, 'skipped', 'due')),"
+        f" due_at = iif({_STAYS}, due_at, iif({_LEFT_OUT}, NULL, excluded.changed_at)),"
+        f" reason = iif({_STAYS}, reason, iif({_LEFT_OUT}, excluded.reason, NULL)),"
+        # A person's skip holds against revisions; a wish to park does not.
+        " person = iif(person = 'skipped', person, NULL),"
         " cause = NULL, tries = 0, lane = excluded.lane, called_at = coalesce(excluded.called_at, called_at),"
         " changed_at = excluded.changed_at",
         (

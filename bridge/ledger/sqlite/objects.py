@@ -3,12 +3,13 @@
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from bridge.ledger import Held, Note
-from bridge.ledger.sqlite.times import micros, moment_of
+from bridge.ledger import Held, Note, Row, Wanted
+from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
 from bridge.memory import Done, Mark, Progress, Remembered
 from bridge.model import Lease
 from bridge.plan import PlannedObject
@@ -21,70 +22,95 @@ def account_id(connection: sqlite3.Connection, name: str) -> int:
     return found
 
 
-def recall(
-    connection: sqlite3.Connection, lease: Lease, account: str, planned: Sequence[PlannedObject]
-) -> dict[str, Remembered]:
-    """The objects of a plan as they were last left, by the mapping's names."""
-    found = {}
-    for each in planned:
-        row = _shared(connection, account, each) if each.shared else _own(connection, lease, each)
-        if row is not None:
-            found[each.name] = _remembered(*row)
+def recall_all(
+    connection: sqlite3.Connection, account: str, wanted: Sequence[Wanted]
+) -> list[dict[str, Remembered]]:
+    """The objects of each plan as they were last left, by the mapping's names."""
+    keys = {(each.type, each.key_text) for _, _, planned in wanted for each in planned if each.shared}
+    own = [delivery_id for delivery_id, _, planned in wanted if not all(each.shared for each in planned)]
+    shared = _shared(connection, account, list(keys)) if keys else {}
+    owned = _own(connection, own) if own else {}
+    found: list[dict[str, Remembered]] = []
+    for delivery_id, call_key, planned in wanted:
+        known: dict[str, Remembered] = {}
+        for each in planned:
+            if each.shared:
+                left = shared.get((each.type, each.key_text))
+            else:
+                kind, key, left = owned.get((delivery_id, each.name), ("", None, None))
+                if (kind, call_key if key is None else key) != (each.type, each.key_text):
+                    left = None
+            if left is not None:
+                known[each.name] = left
+        found.append(known)
     return found
 
 
-def _shared(connection: sqlite3.Connection, account: str, planned: PlannedObject) -> Any:
-    return connection.execute(
-        "SELECT o.crm_id, o.digest, o.memory FROM crm_objects o JOIN accounts a ON a.id = o.account_id"
-        " WHERE a.name = ? AND o.type = ? AND o.key = ?",
-        (account, planned.type, planned.key_text),
-    ).fetchone()
+def _shared(
+    connection: sqlite3.Connection, account: str, keys: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Remembered]:
+    rows = connection.execute(
+        f"WITH wanted (type, key) AS (VALUES {', '.join(['(?, ?)'] * len(keys))})"
+        " SELECT o.type, o.key, o.crm_id, o.digest, o.memory FROM accounts a CROSS JOIN wanted w"
+        " CROSS JOIN crm_objects o ON o.account_id = a.id AND o.type = w.type AND o.key = w.key"
+        " WHERE a.name = ?",
+        [*(part for key in keys for part in key), account],
+    )
+    return {(row[0], row[1]): _remembered(row[2], row[3], row[4]) for row in rows}
 
 
-def _own(connection: sqlite3.Connection, lease: Lease, planned: PlannedObject) -> Any:
-    return connection.execute(
-        "SELECT crm_id, digest, memory FROM delivery_objects WHERE delivery_id = ? AND object = ?"
-        " AND coalesce(type, object) = ? AND coalesce(key, ?) = ? AND digest IS NOT NULL",
-        (lease.delivery_id, planned.name, planned.type, lease.key, planned.key_text),
-    ).fetchone()
+def _own(
+    connection: sqlite3.Connection, ids: Sequence[int]
+) -> dict[tuple[int, str], tuple[str, str | None, Remembered | None]]:
+    rows = connection.execute(
+        "SELECT delivery_id, object, coalesce(type, object), key, crm_id, digest, memory FROM delivery_objects"
+        f" WHERE delivery_id IN ({', '.join('?' * len(ids))}) AND digest IS NOT NULL",
+        ids,
+    )
+    return {(row[0], row[1]): (row[2], row[3], _remembered(row[4], row[5], row[6])) for row in rows}
 
 
-def remember(connection: sqlite3.Connection, lease: Lease, account: str, done: Sequence[Done]) -> None:
-    """Note objects as a delivery left them."""
-    for each in done:
-        memory = _packed(each.remembered)
-        # Most objects are named after their type, and one has the call's key: neither is kept twice.
-        kind = None if each.type == each.object else each.type
-        key = None if each.key == lease.key else each.key
-        own = not each.shared
-        connection.execute(
-            "INSERT INTO delivery_objects VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (delivery_id, object) DO UPDATE SET type = excluded.type, key = excluded.key,"
-            " crm_id = excluded.crm_id, digest = excluded.digest, memory = excluded.memory",
-            (
-                lease.delivery_id,
-                each.object,
-                kind,
-                key,
-                each.remembered.crm_id,
-                each.remembered.digest if own else None,
-                memory if own else None,
-            ),
-        )
-        if each.shared:
-            connection.execute(
-                "INSERT INTO crm_objects VALUES (?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (account_id, type, key) DO UPDATE SET crm_id = excluded.crm_id,"
-                " digest = excluded.digest, memory = excluded.memory",
-                (
-                    account_id(connection, account),
-                    each.type,
-                    each.key,
-                    each.remembered.crm_id,
-                    each.remembered.digest,
-                    memory,
-                ),
-            )
+_OBJECTS = """
+INSERT INTO delivery_objects VALUES {}
+ON CONFLICT (delivery_id, object) DO UPDATE SET type = excluded.type, key = excluded.key,
+    crm_id = excluded.crm_id, digest = excluded.digest, memory = excluded.memory, told = excluded.told
+"""
+_SHARED = """
+INSERT INTO crm_objects VALUES {}
+ON CONFLICT (account_id, type, key) DO UPDATE SET crm_id = excluded.crm_id, digest = excluded.digest,
+    memory = excluded.memory
+"""
+
+
+def remember_all(
+    connection: sqlite3.Connection, settled: Sequence[tuple[Lease, str, Sequence[Done]]]
+) -> None:
+    """Note objects as deliveries left them."""
+    objects: list[Any] = []
+    shared: dict[tuple[int, str, str], tuple[Any, ...]] = {}
+    accounts = {account: account_id(connection, account) for _, account, done in settled if done}
+    for lease, account, done in settled:
+        for each in done:
+            left, memory, own = each.remembered, _packed(each.remembered), not each.shared
+            # Most objects are named after their type, and one has the call's key: neither is kept twice.
+            kind = None if each.type == each.object else each.type
+            key = None if each.key == lease.key else each.key
+            objects += [lease.delivery_id, each.object, kind, key, left.crm_id]
+            objects += [left.digest, memory, None] if own else [None, None, left.digest]
+            if not own:
+                place = accounts[account], each.type, each.key
+                # Of several calls in one batch the last one left it so.
+                shared[place] = (*place, left.crm_id, left.digest, memory)
+    if objects:
+        connection.execute(_OBJECTS.format(rows_of(8, len(objects) // 8)), objects)
+    if shared:
+        values = [value for row in shared.values() for value in row]
+        connection.execute(_SHARED.format(rows_of(6, len(shared))), values)
+
+
+def rows_of(width: int, count: int) -> str:
+    """`(?, ?), (?, ?)` for a list of rows."""
+    return ", ".join([f"({', '.join('?' * width)})"] * count)
 
 
 def _packed(remembered: Remembered) -> bytes | None:
@@ -105,12 +131,19 @@ def _remembered(crm_id: str, digest: bytes, memory: bytes | None) -> Remembered:
     return Remembered(crm_id, digest, links, marks)
 
 
+def forgotten(memory: bytes | None) -> bytes | None:
+    """A memory that knows only which call wrote each field last, not what."""
+    left = _remembered("", b"", memory)
+    return _packed(Remembered("", marks={name: Mark(mark.event, b"") for name, mark in left.marks.items()}))
+
+
 def note(connection: sqlite3.Connection, noted: Note) -> None:
     """How far a leased delivery is, before it sends what must not be sent twice."""
     connection.execute(
         "UPDATE deliveries SET progress = ? WHERE id = ? AND state = 'leased'",
         (packed_progress(noted.account, noted.progress, noted.lines), noted.lease.delivery_id),
     )
+    remember_all(connection, [(noted.lease, noted.account, noted.objects)])
 
 
 def packed_progress(account: str, progress: Mapping[str, Progress], lines: Sequence[Held]) -> bytes | None:
@@ -126,6 +159,7 @@ def packed_progress(account: str, progress: Mapping[str, Progress], lines: Seque
             each.told,
             micros(each.sent_at),
             list(each.appended),
+            each.key,
         ]
         for name, each in progress.items()
     }
@@ -146,8 +180,9 @@ def progress_of(packed: bytes | None) -> dict[str, Progress]:
             told,
             None if sent_at is None else moment_of(sent_at),
             tuple(appended),
+            *key,
         )
-        for name, (way, step, captured, crm_id, told, sent_at, appended) in objects.items()
+        for name, (way, step, captured, crm_id, told, sent_at, appended, *key) in objects.items()
     }
 
 
@@ -164,15 +199,37 @@ def save_token(connection: sqlite3.Connection, account: str, saved: Mapping[str,
     )
 
 
-def previous_lines(connection: sqlite3.Connection, lease_row: sqlite3.Row) -> list[tuple[str, str]]:
-    """Type and key of the objects that a delivery feeds so far: a changed key takes the old line too."""
-    return [
-        (row[0], row[1])
-        for row in connection.execute(
-            "SELECT coalesce(type, object), coalesce(key, ?) FROM delivery_objects WHERE delivery_id = ?",
-            (lease_row["key"], lease_row["id"]),
-        )
-    ]
+def save_budget(
+    connection: sqlite3.Connection, account: str, saved: Mapping[str, Any], now: datetime
+) -> None:
+    """Keep what an account allows, as it was learned."""
+    connection.execute(
+        "UPDATE accounts SET budget = ?, budget_at = ? WHERE id = ?",
+        (json.dumps(saved), micros(now), account_id(connection, account)),
+    )
+
+
+def load_budgets(connection: sqlite3.Connection) -> dict[str, Row]:
+    """What was kept of every account, and when."""
+    rows = connection.execute(
+        "SELECT name, budget, budget_at FROM accounts WHERE budget IS NOT NULL ORDER BY name"
+    )
+    return {name: {**json.loads(budget), "at": stamp_of(at)} for name, budget, at in rows}
+
+
+def previous_lines(
+    connection: sqlite3.Connection, rows: Sequence[sqlite3.Row]
+) -> dict[int, list[tuple[str, str]]]:
+    """Type and key of the objects that deliveries feed so far: a changed key takes the old line too."""
+    keys = {row["id"]: row["key"] for row in rows}
+    found: dict[int, list[tuple[str, str]]] = {}
+    for delivery_id, kind, key in connection.execute(
+        "SELECT delivery_id, coalesce(type, object), key FROM delivery_objects"
+        f" WHERE delivery_id IN ({', '.join('?' * len(keys))})",
+        list(keys),
+    ):
+        found.setdefault(delivery_id, []).append((kind, keys[delivery_id] if key is None else key))
+    return found
 
 
 def in_doubt(connection: sqlite3.Connection) -> dict[int, list[Held]]:

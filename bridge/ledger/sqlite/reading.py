@@ -2,14 +2,15 @@
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from bridge.ledger import Row, Window
 from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of, row_of, stamp_of
-from bridge.model import DeliveryState
+from bridge.model import DeliveryState, Lane, stamp
 
 # A call whose creation is not known counts from when it was first seen.
 CREATED = "coalesce(c.created_at, c.first_seen_at)"
@@ -30,23 +31,25 @@ def within(window: Window) -> tuple[str, list[int]]:
     return sql, values
 
 
-_PARKED = f"""
-SELECT part AS destination, nullif(cause, '') AS cause, count, (
-    SELECT id FROM deliveries d WHERE d.state = 'parked' AND d.{OPEN} AND d.destination = part
-    AND coalesce(d.cause, '') = counters.cause ORDER BY id LIMIT 1
-) AS example FROM counters WHERE kind = 'deliveries' AND state = 'parked' AND count > 0
-ORDER BY count DESC LIMIT 20
+_FAILURES = f"""
+SELECT n.part AS destination, n.state, nullif(n.cause, '') AS cause, n.count, n.since_at, w.remedy,
+    (SELECT {{}} FROM deliveries d WHERE d.state = n.state AND d.{OPEN} AND d.destination = n.part
+     AND coalesce(d.cause, '') = n.cause {{}}) AS {{}}
+FROM counters n LEFT JOIN causes w ON w.destination = n.part AND w.cause = n.cause
+WHERE n.kind = 'deliveries' AND n.count > 0 AND {{}} ORDER BY n.count DESC LIMIT 20
 """
-_RETRYING = """
-SELECT part AS destination, cause, count, (
-    SELECT due_at FROM deliveries d WHERE d.state = 'due' AND d.destination = part
-    AND d.cause = counters.cause ORDER BY due_at LIMIT 1
-) AS next_at FROM counters WHERE kind = 'deliveries' AND state = 'due' AND cause <> '' AND count > 0
-ORDER BY count DESC LIMIT 20
-"""
+_PARKED = _FAILURES.format("id", "ORDER BY id LIMIT 1", "example", "n.state = 'parked'")
+_RETRYING = _FAILURES.format(
+    "due_at", "ORDER BY due_at LIMIT 1", "next_at", "n.state = 'due' AND n.cause <> ''"
+)
+# What was settled within this time tells how long the rest will take; so many attempts are enough to tell.
+PACE = timedelta(minutes=5)
+PACED = 20_000
+# Longer than this is no forecast.
+MOST_SECONDS = 30 * 86400
 
 
-def counts(connection: sqlite3.Connection) -> Row:
+def counts(connection: sqlite3.Connection, now: datetime) -> Row:
     """Everything `status` and the metrics tell, of one moment."""
 
     def by(sql: str) -> dict[str, int]:
@@ -64,11 +67,17 @@ def counts(connection: sqlite3.Connection) -> Row:
         " UNION ALL SELECT min(received_at) FROM receipts WHERE verdict IS NULL)"
     ).fetchone()[0]
     return {
+        "owed": _owed(connection, now),
+        "attempts": _attempts(connection),
+        "taken": by(
+            "SELECT r.destination, sum(n.count) FROM routes r JOIN counters n ON n.kind = 'calls'"
+            " AND n.part = r.source GROUP BY 1"
+        ),
         "calls": by(counters.format("part", "calls")),
         "receipts": by(counters.format("state", "receipts")),
         "quarantined": by("SELECT reason, count(*) FROM quarantine WHERE state = 'waiting' GROUP BY 1"),
         "deliveries": deliveries,
-        "parked": [row_of(row) for row in connection.execute(_PARKED)],
+        "parked": [_with_call(connection, row_of(row)) for row in connection.execute(_PARKED)],
         "retrying": [row_of(row) for row in connection.execute(_RETRYING)],
         "shared_sn": sum(by(counters.format("part", "shared_sn")).values()),
         "oldest_owed_at": stamp_of(oldest),
@@ -78,6 +87,55 @@ def counts(connection: sqlite3.Connection) -> Row:
             ).fetchone()[0]
         ),
     }
+
+
+def _with_call(connection: sqlite3.Connection, group: Row) -> Row:
+    """A group of failures with the key of its example's call."""
+    found = connection.execute(
+        "SELECT c.key FROM deliveries d JOIN calls c ON c.id = d.call_id WHERE d.id = ?", (group["example"],)
+    ).fetchone()
+    return group | {"example_call": found[0] if found else None}
+
+
+def _attempts(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """Attempts that have ended since the ledger was made, by destination and outcome."""
+    found: dict[str, dict[str, int]] = {}
+    for row in connection.execute("SELECT part, state, count FROM counters WHERE kind = 'attempts'"):
+        found.setdefault(row[0], {})[row[1]] = row[2]
+    return found
+
+
+def _owed(connection: sqlite3.Connection, now: datetime) -> dict[str, Row]:
+    """What each destination still owes, lane by lane, how fast that goes, and when it will be done."""
+    lanes: dict[str, dict[str, int]] = {}
+    for row in connection.execute(
+        "SELECT part, state, count FROM counters WHERE kind = 'owed' AND count > 0"
+    ):
+        lanes.setdefault(row[0], {})[Lane(int(row[1])).name.lower()] = row[2]
+    pace = _pace(connection, now) if lanes else {}
+    owed = {}
+    for destination, found in lanes.items():
+        count, rate = sum(found.values()), pace.get(destination, 0.0)
+        owed[destination] = {
+            "count": count,
+            "lanes": {lane.name.lower(): found.get(lane.name.lower(), 0) for lane in Lane},
+            "rate": round(rate, 2),
+            "done_at": stamp(now + timedelta(seconds=count / rate)) if rate > count / MOST_SECONDS else None,
+        }
+    return owed
+
+
+def _pace(connection: sqlite3.Connection, now: datetime) -> dict[str, float]:
+    """Deliveries that ended for good, a second, in the last minutes."""
+    rows = connection.execute(
+        "SELECT d.destination, count(*), min(a.ended_at) FROM"
+        " (SELECT delivery_id, ended_at, outcome FROM attempts ORDER BY id DESC LIMIT ?) a"
+        " CROSS JOIN deliveries d ON d.id = a.delivery_id"
+        " WHERE a.ended_at >= ? AND a.outcome <> 'due' GROUP BY 1",
+        (PACED, micros(now - PACE)),
+    ).fetchall()
+    # Ten seconds at least, or the first few would promise too much.
+    return {name: count / max((micros(now) - first) / 1e6, 10.0) for name, count, first in rows}
 
 
 def balance(
@@ -200,21 +258,29 @@ def show_call(connection: sqlite3.Connection, payloads: Payloads, call_id: int) 
 
 
 def list_deliveries(
-    connection: sqlite3.Connection, state: str | None, destination: str | None, limit: int
+    connection: sqlite3.Connection,
+    state: str | None,
+    destination: str | None,
+    limit: int,
+    causes: Sequence[str] | None = None,
 ) -> list[Row]:
     """Deliveries with their calls, those changed last first."""
-    condition, values = "", []
+    condition, values = "", list[Any]()
     if state is not None:
         condition += " AND d.state = ?" + (f" AND d.{OPEN}" if state != DeliveryState.DELIVERED else "")
         values.append(state)
     if destination is not None:
         condition += " AND d.destination = ?"
         values.append(destination)
+    if causes is not None:
+        condition += f" AND d.{OPEN} AND d.cause IN ({marks(causes)})"
+        values += causes
     return [
         row_of(row)
         for row in connection.execute(
-            "SELECT d.id, d.destination, d.state, d.wanted, d.delivered, d.due_at, d.tries, d.reason,"
-            " d.changed_at, c.source, c.key, c.phone FROM deliveries d JOIN calls c ON c.id = d.call_id"
+            "SELECT d.id, d.destination, d.state, d.wanted, d.delivered, d.due_at, d.tries, d.lane, d.cause,"
+            " d.reason, d.person, d.changed_at, c.source, c.key, c.phone"
+            " FROM deliveries d JOIN calls c ON c.id = d.call_id"
             f" WHERE 1 = 1{condition} ORDER BY d.changed_at DESC, d.id DESC LIMIT ?",
             (*values, limit),
         )

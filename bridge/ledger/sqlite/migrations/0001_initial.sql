@@ -113,13 +113,15 @@ CREATE TABLE deliveries (
     tries INTEGER NOT NULL DEFAULT 0,   -- since this revision became due
     reason TEXT,                        -- the rule that skipped it, or what went wrong
     cause TEXT,                         -- groups like failures
+    person TEXT,                        -- skipped: a person said so, whatever comes; parked: once it is settled
     lane INTEGER NOT NULL DEFAULT 0,    -- 0 live, 1 retry, 2 backfill
     called_at INTEGER,                  -- the call's own time: in a lane the oldest goes first
     progress BLOB,                      -- how far it is, while it is neither begun nor done
     changed_at INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX deliveries_call ON deliveries (call_id, destination);
-CREATE INDEX deliveries_due ON deliveries (destination, lane, called_at, due_at) WHERE state = 'due';
+CREATE INDEX deliveries_due ON deliveries (destination, lane, called_at, due_at, owed_at)
+    WHERE state = 'due';
 CREATE INDEX deliveries_open ON deliveries (state) WHERE state <> 'delivered';
 
 CREATE TABLE attempts (
@@ -142,14 +144,25 @@ CREATE TABLE delivery_objects (
     crm_id TEXT NOT NULL,
     digest BLOB,                        -- of what was last sent; NULL: see crm_objects
     memory BLOB,                        -- its links, and who wrote which field
+    told BLOB,                          -- of what this call told a shared object
     PRIMARY KEY (delivery_id, object)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE accounts (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
-    token TEXT                          -- what its last token exchange gave
+    token TEXT,                         -- what its last token exchange gave
+    budget TEXT,                        -- what it allows, as learned, and its breaker
+    budget_at INTEGER                   -- when that was so
 ) STRICT;
+
+-- What to do about a cause of failures, as its last failure told.
+CREATE TABLE causes (
+    destination TEXT NOT NULL,
+    cause TEXT NOT NULL,
+    remedy TEXT NOT NULL,
+    PRIMARY KEY (destination, cause)
+) STRICT, WITHOUT ROWID;
 
 -- Objects that many calls feed, as they were last left.
 CREATE TABLE crm_objects (

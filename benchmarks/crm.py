@@ -1,0 +1,135 @@
+"""CRMs that cost little, each in a process of its own: one with upserts, one with HubSpot's batches."""
+
+import asyncio
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, cast
+
+import uvloop
+
+Handler = Callable[[str, str, bytes], tuple[int, Any]]
+"""Method, path and body → status and JSON."""
+
+OK = 200
+
+
+class Upserts:
+    """The sandbox connector's shape: every request answers at once, in 20 ms."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        """An id for everything."""
+        del method, path, body
+        return OK, {"id": str(next(self._numbers))}
+
+
+class Batches:
+    """HubSpot's shape: objects read, searched, made, changed and linked by the hundred."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._contacts: dict[str, dict[str, Any]] = {}
+        self._by_phone: dict[str, dict[str, Any]] = {}
+        self._calls: dict[str, dict[str, Any]] = {}
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        """One request."""
+        where = path.split("?")[0].rsplit("/", 3)[1:]
+        asked = json.loads(body) if body else {}
+        if where[0] == "properties":
+            return OK, {"results": []}
+        if where[-1] == "search":
+            return OK, {"total": 0, "results": []}
+        if where[-1] == "read":
+            known = self._by_phone if "idProperty" in asked else self._contacts
+            found = [known[each["id"]] for each in asked["inputs"] if each["id"] in known]
+            return OK, {"results": found}
+        if where[-1] in ("create", "update", "upsert"):
+            made = self._calls if "calls" in where else self._contacts
+            return OK, {"results": [self._written(made, each) for each in asked["inputs"]]}
+        if method == "GET":
+            return 404, {"category": "OBJECT_NOT_FOUND"}
+        return OK, {"results": [_linked(each) for each in asked.get("inputs", [])]}
+
+    def _written(self, made: dict[str, dict[str, Any]], each: dict[str, Any]) -> dict[str, Any]:
+        known = made.get(str(each.get("id"))) if made is self._contacts else None
+        record = known or {"id": str(next(self._numbers)), "properties": {}, "createdAt": "2026-01-01"}
+        record["properties"] |= each["properties"]
+        made[record["id"]] = record
+        if made is self._contacts:
+            self._by_phone[record["properties"]["callbridge_phone"]] = record
+        return record | {"objectWriteTraceId": each.get("objectWriteTraceId")}
+
+
+def _linked(each: dict[str, Any]) -> dict[str, Any]:
+    return {"fromObjectId": each["from"]["id"], "toObjectId": each["to"]["id"], "from": each["from"], "to": each["to"]}
+
+
+class _Served(asyncio.Protocol):
+    """One connection: a request, a wait, an answer."""
+
+    def __init__(self, handler: Handler, delay: float, log: list[tuple[str, str, bytes]]) -> None:
+        self._handler = handler
+        self._delay = delay
+        self._log = log
+        self._received = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, whole, body = self._received.partition(b"\r\n\r\n")
+        length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]
+        if not whole or len(body) < int(length or 0):
+            return
+        self._received = b""
+        method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
+        if path.startswith("/_log"):
+            self._send(200, [[one[0], one[1], one[2].decode()] for one in self._log])
+            return
+        self._log.append((method, path, body))
+        answer = self._handler(method, path, body)
+        if self._delay:
+            asyncio.get_running_loop().call_later(self._delay, self._send, *answer)
+        else:
+            self._send(*answer)
+
+    def _send(self, status: int, answer: Any) -> None:
+        body = json.dumps(answer).encode()
+        head = f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        if not self._transport.is_closing():
+            self._transport.write(head.encode() + body)
+
+
+def _serve(kind: str, delay: float, connection: Any) -> None:
+    async def run() -> None:
+        handler, log = (Upserts() if kind == "upserts" else Batches()).answer, list[tuple[str, str, bytes]]()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: _Served(handler, delay, log), "127.0.0.1", 0
+        )
+        connection.send(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        await server.serve_forever()
+
+    uvloop.run(run())
+
+
+@contextmanager
+def serving(kind: str, delay: float = 0.0) -> Iterator[str]:
+    """A CRM, `upserts` or `batches`, that answers after so many seconds; its address."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_serve, args=(kind, delay, theirs), daemon=True
+    )
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        process.terminate()
+        process.join()

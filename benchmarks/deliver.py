@@ -1,0 +1,191 @@
+"""How fast calls are delivered, beside what the CRM's answers alone would allow.
+
+    python -m benchmarks.deliver [--calls 3000] [--backfill 10000] [--only single,batches,both]
+
+single: a CRM that answers after 20 ms, 16 workers, three requests a call: calls/s as a share
+of 16 / (3 x 20 ms). batches: HubSpot's shape and the shipped connector without its limits:
+calls/s as a share of what a bare HTTP client reaches with the same bodies in the same run, and
+requests a call in a backfill. both: callbacks come while a backlog is delivered.
+"""
+
+import argparse
+import itertools
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+
+from benchmarks.crm import serving
+from benchmarks.load import burst
+from benchmarks.texts import spaced, varied_records
+from bridge.arrival import arrival_of
+from bridge.connector import shipped_connectors
+from bridge.judge import Judge, SourceRules
+from bridge.ledger.sqlite import SqliteLedger
+from bridge.model import Via
+from tests.running import ROOT, DaemonProcess, wait_until, write_config
+
+ZONE = ZoneInfo("Asia/Shanghai")
+DELAY = 0.02
+WORKERS = 16
+REQUESTS_A_CALL = 3
+CALLS_A_CONTACT = 3
+SINGLE, BATCHES, A_CALL = 0.70, 0.50, 0.05
+PENDING = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state IN ('due', 'leased'))"
+
+
+def owe(folder: Path, calls: int, calls_a_contact: int) -> None:
+    """A ledger that owes so many calls, spread over time and customers."""
+    ledger, routes = SqliteLedger(folder / "ledger.db", create=True), {"main": ("crm",)}
+    ledger.start_destinations(routes, datetime.now(UTC))
+    judge = Judge(ledger, {"main": SourceRules(ZONE, "CN", ("crm",), frozenset())}, destinations_since={})
+    contacts = max(1, calls // calls_a_contact)
+    records = (
+        record | {"phone": f"139{number % contacts:08}", "call_from_type": 1, "is_deleted": 0}
+        for number, record in enumerate(varied_records(calls))
+    )
+    while batch := list(itertools.islice(records, 500)):
+        now = datetime.now(UTC)
+        ledger.record([arrival_of("main", Via.CALLBACK, spaced(record), now, ZONE) for record in batch])
+        while judge.judge_waiting(now):
+            pass
+    ledger.close()
+
+
+def deliver(folder: Path, url: str, extra: str = "", mapping: Path | None = None) -> tuple[int, float]:
+    """Run a daemon until nothing is owed; calls delivered, and the seconds from the first to the last."""
+    config = write_config(folder, url, f"workers = {WORKERS}")
+    text = config.read_text("utf-8").replace("[delivery]", f"{extra}\n[delivery]")
+    if mapping is not None:
+        text = text.replace(str(ROOT / "mappings" / "sandbox.toml"), str(mapping))
+    config.write_text(text, "utf-8")
+    daemon = DaemonProcess(config)
+    try:
+        wait_until(lambda: not daemon.count(PENDING), "all is delivered", 900)
+    finally:
+        daemon.stop()
+    with closing(sqlite3.connect(folder / "ledger.db")) as rows:
+        states = dict(rows.execute("SELECT state, count(*) FROM deliveries GROUP BY 1").fetchall())
+        began, ended = rows.execute("SELECT min(started_at), max(ended_at) FROM attempts").fetchone()
+        causes = rows.execute("SELECT DISTINCT reason FROM deliveries WHERE state = 'parked' LIMIT 3")
+        assert set(states) == {"delivered"}, (states, causes.fetchall())
+    return states["delivered"], (ended - began) / 1e6
+
+
+def single(folder: Path, calls: int) -> bool:
+    """Three requests a call, each of its own."""
+    owe(folder, calls, 1)
+    with serving("upserts", DELAY) as url:
+        delivered, seconds = deliver(folder, url)
+        asked = len(httpx.get(f"{url}/_log", timeout=60).json())
+    limit, rate = WORKERS / (REQUESTS_A_CALL * DELAY), delivered / seconds
+    print(
+        f"single: {rate:.0f} calls/s, {rate / limit:.2f} of {limit:.0f};"
+        f" {asked / delivered:.2f} requests a call"
+    )
+    return rate >= SINGLE * limit
+
+
+def hubspot(folder: Path) -> tuple[str, Path]:
+    """The shipped connector and mapping without the limits of HubSpot's smallest edition."""
+    text = shipped_connectors()["hubspot"].read_text("utf-8")
+    for declared, wide in (('"100/10s"', '"100000/10s"'), ('"5/s"', '"10000/s"'), ("250_000", "2_500_000")):
+        assert declared in text
+        text = text.replace(declared, wide)
+    (folder / "hubspot.toml").write_text(text, "utf-8")
+    return f'connector = "{folder / "hubspot.toml"}"', ROOT / "mappings" / "hubspot.toml"
+
+
+def bare(url: str, asked: list[list[str]]) -> float:
+    """Seconds in which as many bare clients as there are workers send the same bodies."""
+    left, lock = iter(asked), threading.Lock()
+
+    def work() -> None:
+        with httpx.Client(base_url=url, headers={"Content-Type": "application/json"}) as client:
+            while True:
+                with lock:
+                    one = next(left, None)
+                if one is None:
+                    return
+                client.request(one[0], one[1], content=one[2].encode()).json()
+
+    threads = [threading.Thread(target=work) for _ in range(WORKERS)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - started
+
+
+def batches(folder: Path, calls: int) -> bool:
+    """A backfill by the hundred."""
+    owe(folder, calls, CALLS_A_CONTACT)
+    connector, mapping = hubspot(folder)
+    with serving("batches", DELAY) as url:
+        delivered, seconds = deliver(folder, url, connector, mapping)
+        asked = httpx.get(f"{url}/_log", timeout=60).json()
+    with serving("batches", DELAY) as url:
+        alone = bare(url, asked)
+    kinds = Counter(one[1].split("?")[0].removeprefix("/crm/") for one in asked)
+    print(
+        f"batches: {delivered / seconds:.0f} calls/s, {alone / seconds:.2f} of the bare client's"
+        f" {delivered / alone:.0f}; {len(asked) / delivered:.3f} requests a call: "
+        + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(8))
+    )
+    return alone / seconds >= BATCHES and len(asked) / delivered <= A_CALL
+
+
+def both(folder: Path, calls: int) -> bool:
+    """Callbacks by the clock while a backlog is delivered."""
+    owe(folder, calls, 1)
+    with serving("upserts", DELAY) as url:
+        config = write_config(folder, url, f"workers = {WORKERS}")
+        daemon = DaemonProcess(config)
+        try:
+            done = "SELECT count(*) FROM deliveries WHERE state = 'delivered'"
+            wait_until(lambda: daemon.count(done) > 0, "it delivers")
+            payloads = [spaced(record) for record in varied_records(1500, seed=9)]
+            before, started = daemon.count(done), time.perf_counter()
+            outcome = burst(daemon.callback_url, payloads, 16, 100)
+            seconds = time.perf_counter() - started
+            rate = (daemon.count(done) - before) / seconds
+        finally:
+            daemon.stop()
+    print(
+        f"both: {rate:.0f} calls/s delivered while {outcome.rate:.0f} callbacks/s come,"
+        f" p95 {outcome.percentile(0.95):.1f} ms"
+    )
+    return outcome.answers == {200: len(payloads)}
+
+
+PARTS: dict[str, Any] = {"single": single, "batches": batches, "both": both}
+
+
+def main() -> int:
+    """Print all figures; 1 when a budget is not kept."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calls", type=int, default=3000)
+    parser.add_argument("--backfill", type=int, default=10_000)
+    parser.add_argument("--only", default=",".join(PARTS))
+    options = parser.parse_args()
+    kept = True
+    for name in options.only.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            calls = options.backfill if name == "batches" else options.calls
+            kept = PARTS[name](Path(folder), calls) and kept
+    print(f"budget {'kept' if kept else 'MISSED'}: {SINGLE} single, {BATCHES} batches, {A_CALL} requests a call")
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Causes of failures: what groups those that are alike, and what to do about each."""
+
+import re
+
+from bridge.errors import DeliveryError, Gone, InDoubt, Transient
+
+# What differs from call to call: quoted values, addresses, anything with four digits or more in it.
+_VALUES = (
+    (re.compile(r"\((?:item \d+ of \d+|batch of \d+)\)"), ""),
+    (re.compile(r'"[^"]*"|“[^”]*”|‘[^’]*’|(?<!\w)\'[^\']*\'(?!\w)'), "…"),
+    (re.compile(r"\S+@\S+\.\S+"), "…"),
+    (re.compile(r"(?<![\w.])[\w.+*:-]*(?:\d[\w.+*:-]*){4,}"), "…"),
+    (re.compile(r"\s+"), " "),
+)
+_ITEMS = _VALUES[0][0]
+LONGEST = 200
+
+AGAIN = "then: callbridge deliveries retry --cause …"
+OF_OURS = "Report the trace in the log (delivery.fault); after the upgrade retry"
+OF_A_MAPPING = f"Correct the mapping, try it with `callbridge map test`, restart, {AGAIN}"
+UNREADABLE = "The stored record is damaged: restore it from a backup, or skip the delivery"
+BY_A_PERSON = "A person parked it: retry when it may go"
+_BLAMED = {
+    "account": "The CRM is out of reach or ill. Nothing to do here: it is tried again by itself",
+    "credentials": "The CRM refuses the credentials: check the destination's secrets and the rights of its user;"
+    " it is tried again by itself",
+    "limit": "The CRM's limits are reached. Nothing to do: it goes slower and on by itself",
+    "quota": "The day's quota is used up. It goes on by itself when the CRM counts anew",
+}
+
+
+def generalised(text: str) -> str:
+    """A text without what differs from record to record."""
+    for pattern, stand_in in _VALUES:
+        text = pattern.sub(stand_in, text)
+    return text.strip()[:LONGEST]
+
+
+def cause_of(error: DeliveryError) -> str:
+    """What groups a failure with others like it."""
+    if error.cause == str(error):
+        # Nobody said what it has in common with others.
+        return generalised(error.cause)
+    return " ".join(_ITEMS.sub("", error.cause).replace(" :", ":").split())[:LONGEST]
+
+
+def remedy_of(error: DeliveryError) -> str:
+    """What to do about it: what the connector says, or else what its kind calls for."""
+    said: BaseException | None = error
+    while said is not None:
+        if isinstance(said, DeliveryError) and said.says:
+            return said.says
+        said = said.__cause__
+    if isinstance(error, InDoubt):
+        return "Look it up in the CRM: if it is there, skip the delivery, else retry it"
+    if isinstance(error, Gone):
+        return "A person deleted it in the CRM: skip the delivery, or say on_deleted in the mapping and retry"
+    if error.blame != "record":
+        return _BLAMED[error.blame]
+    if isinstance(error, Transient):
+        return "Nothing to do yet: it is tried again by itself"
+    return f"Correct the record in the CRM or the mapping, {AGAIN}"

@@ -1,0 +1,230 @@
+"""Commands that act on deliveries: try again, park, skip, deliver again."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge.cli.acting import ID, follow
+from bridge.cli.output import ExitCode, config_option, json_option, open_to_look, read_config, show, table
+from bridge.cli.times import When
+from bridge.config import Config
+from bridge.errors import CallbridgeError
+from bridge.ledger import Row
+from bridge.model import DeliveryState, stamp
+from bridge.replay import VERDICTS
+
+NOT_HELD = "none of these deliveries is parked or waits: see `deliveries list`"
+
+
+@click.command("list")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in DeliveryState]),
+    help="Only deliveries in this state.",
+)
+@click.option("--destination", help="Only deliveries to this destination.")
+@click.option("--cause", default="", help="Only those that failed so: the cause, or words of it.")
+@click.option("--limit", default=50, show_default=True, help="The most deliveries to show.")
+@config_option
+@json_option
+def deliveries_list(
+    state: str | None,
+    destination: str | None,
+    cause: str,
+    limit: int,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Failures by cause, with what to do; then deliveries, those changed last first."""
+    ledger = open_to_look(read_config(config_path))
+    found = ledger.list_deliveries(state, destination, limit, cause)
+    counts = ledger.counts()
+    ledger.close()
+    causes = [
+        group
+        for group in (*counts["parked"], *counts["retrying"])
+        if state in (None, group["state"])
+        and destination in (None, group["destination"])
+        and cause.casefold() in (group["cause"] or "").casefold()
+    ]
+    columns = ("id", "destination", "state", "key", "wanted", "delivered", "due_at", "reason")
+    lines = [*(line for group in causes for line in cause_lines(group)), *table(found, columns)]
+    show({"causes": causes, "deliveries": found}, as_json, lines)
+
+
+def cause_lines(group: Row) -> Iterator[str]:
+    """One cause of failures: how many, since when, an example, and what to do."""
+    verb = "parked" if group["state"] == DeliveryState.PARKED else "trying again"
+    example = (
+        f", such as delivery {group['example']} (call {group['example_call']})" if "example" in group else ""
+    )
+    following = f", next at {group['next_at']}" if group.get("next_at") else ""
+    yield (
+        f"{verb} for {group['destination']}: {group['count']} calls: {group['cause'] or 'no cause'},"
+        f" since {group['since_at']}{example}{following}"
+    )
+    if group["remedy"]:
+        yield f"    {group['remedy']}"
+
+
+@click.command("retry")
+@click.argument("ids", nargs=-1, type=ID)
+@click.option("--all", "every", is_flag=True, help="All deliveries that are parked.")
+@click.option("--cause", default="", help="All that failed so: the cause, or words of it.")
+@click.option("--destination", default="", help="With --all or --cause: only to this destination.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be tried again, and do nothing.")
+@config_option
+@json_option
+def deliveries_retry(
+    ids: tuple[int, ...],
+    every: bool,
+    cause: str,
+    destination: str,
+    dry_run: bool,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Try deliveries again now: by their ids, by the cause of their failure, or all that are parked.
+
+    What a person parked or skipped is taken up again by its id.
+    """
+    if sum((bool(ids), every, bool(cause))) != 1:
+        raise click.UsageError(
+            "name deliveries by their ids (see `deliveries list`), or say --all or --cause"
+        )
+    if ids and destination:
+        raise click.UsageError("ids need no --destination")
+    config = read_config(config_path)
+    _known(config, destination)
+    if dry_run:
+        ledger = open_to_look(config)
+        groups = ledger.retriable(ids, cause, destination)
+        ledger.close()
+        document: dict[str, Any] = {"retried": sum(group["count"] for group in groups), "causes": groups}
+        lines = [f"{group['count']} for {group['destination']}: {group['cause'] or '-'}" for group in groups]
+        show(document, as_json, [*lines, f"{document['retried']} deliveries would be due now"])
+        return
+    args = {"ids": list(ids), "cause": cause, "destination": destination}
+    result = follow(config, "retry", args)
+    show(result, as_json, [f"{result['retried']} deliveries are due now"])
+    if not result["retried"] and (ids or cause):
+        raise CallbridgeError(NOT_HELD if ids else f'nothing failed by "{cause}": see `deliveries list`')
+
+
+def _known(config: Config, destination: str, source: str = "") -> None:
+    if destination and destination not in config.destinations:
+        raise click.UsageError(f'there is no destination "{destination}"')
+    if source and source not in config.sources:
+        raise click.UsageError(f'there is no source "{source}"')
+
+
+@click.command("park")
+@click.argument("ids", nargs=-1, type=ID, required=True)
+@click.option("--reason", default="", help="Why, for whoever reads it later.")
+@config_option
+@json_option
+def deliveries_park(ids: tuple[int, ...], reason: str, config_path: Path | None, as_json: bool) -> None:
+    """Hold back what is due until `retry`, or until the call changes; on its way: once that has ended."""
+    result = follow(read_config(config_path), "park", {"ids": list(ids), "reason": reason})
+    _held(result, "parked", as_json, "none of these deliveries is due: there is nothing to hold back")
+
+
+@click.command("skip")
+@click.argument("ids", nargs=-1, type=ID, required=True)
+@click.option("--reason", default="", help="Why, for whoever reads it later.")
+@config_option
+@json_option
+def deliveries_skip(ids: tuple[int, ...], reason: str, config_path: Path | None, as_json: bool) -> None:
+    """Never deliver these, however their calls change, until `retry`; what the CRM has stays there."""
+    result = follow(read_config(config_path), "skip", {"ids": list(ids), "reason": reason})
+    _held(result, "skipped", as_json, "none of these is a delivery that is not skipped yet")
+
+
+def _held(result: Row, done: str, as_json: bool, nothing: str) -> None:
+    later = f", {result['later']} once their attempt has ended" if result["later"] else ""
+    show(result, as_json, [f"{result[done]} {done}{later}"])
+    if not result[done] and not result["later"]:
+        raise CallbridgeError(nothing)
+
+
+@click.command()
+@click.option("--since", type=When(), required=True, help="Calls created from then on.")
+@click.option("--until", type=When(), help="Calls created before then (default: all since).")
+@click.option("--source", default="", help="Only this source.")
+@click.option("--destination", default="", help="Only this destination.")
+@click.option(
+    "--force", is_flag=True, help="Also what does not differ, whole: for a CRM restored from a backup."
+)
+@click.option("--dry-run", is_flag=True, help="Tell what would change, and do nothing.")
+@config_option
+@json_option
+def replay(
+    since: Any,
+    until: Any,
+    source: str,
+    destination: str,
+    force: bool,
+    dry_run: bool,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Deliver again, under the present mapping, what differs from what was last sent.
+
+    Calls skipped as "before this destination", "before start_at" or by a rule that no longer holds are
+    let in. What is parked waits for `deliveries retry`; what a person skipped stays skipped.
+    """
+    config = read_config(config_path)
+    _known(config, destination, source)
+    args: dict[str, Any] = window_args(config, source, since, until)
+    args |= {name: value for name, value in (("source", source), ("destination", destination)) if value}
+    result = follow(config, "replay", args | {"force": force, "dry_run": dry_run})
+    show(result, as_json, replay_lines(result, dry_run=dry_run))
+    sys.exit(ExitCode.DONE)
+
+
+def window_args(config: Config, source: str, since: Any, until: Any) -> dict[str, str]:
+    """The ends of a window as moments; what lacks an offset is in the source's zone."""
+    now = datetime.now(UTC)
+    zone = (config.sources[source] if source else next(iter(config.sources.values()))).timezone
+    ends = {"since": since, "until": until}
+    return {name: stamp(end.at(now, zone)) for name, end in ends.items() if end is not None}
+
+
+def replay_lines(result: Mapping[str, Any], *, dry_run: bool) -> Iterator[str]:
+    """What a replay found, or did."""
+    for name, found in result["destinations"].items():
+        yield f"destination {name}: {found['calls']} calls"
+        yield from compared_lines(found)
+        yield f"    {found['due']} {'would be' if dry_run else 'are'} delivered again"
+
+
+def compared_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What comparing came to."""
+    yield "    " + (", ".join(f"{found[name]} {name}" for name in VERDICTS if found[name]) or "none")
+    for title, groups in (
+        ("let in, skipped so far", found["released_from"]),
+        ("left out by rule", found["rules"]),
+        ("cannot be mapped", found["faults"]),
+        ("object", found["objects"]),
+    ):
+        yield from (f"    {title} {name}: {count}" for name, count in groups.items())
+    for example in found["examples"]:
+        yield f"    such as {example['verdict']} call {example['call']}"
+        yield from example_lines(example["changes"])
+
+
+def example_lines(changes: Mapping[str, Any]) -> Iterable[str]:
+    """What would be told to the objects of one call."""
+    for name, change in changes.items():
+        yield f"        object {name}: {change['why']}"
+        for field, told in change["fields"].items():
+            yield f"            {field} = {_short(told['value'])}"
+
+
+def _short(value: Any) -> str:
+    text = str(value).replace("\n", " ⏎ ")
+    return text if len(text) <= 60 else f"{text[:59]}…"

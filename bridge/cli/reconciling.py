@@ -1,0 +1,285 @@
+"""Commands that walk the platform's list: one row for each source, for the daemon or for this process."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+
+from bridge.cli.output import ExitCode, config_option, json_option, ledger_path, read_config, show
+from bridge.cli.times import When, WhenText
+from bridge.config import Config
+from bridge.errors import CallbridgeError, LedgerLocked
+from bridge.ledger import Ledger, Row, open_ledger
+from bridge.ledger.sqlite.connection import OwnerLock
+from bridge.listed import RECONCILE
+from bridge.model import moment, stamp
+from bridge.reconcilers import listed_sources, reconciler_here
+
+FOLLOW_EVERY = 0.1
+COUNTED = ("seen", "matched", "missing", "revised", "stale", "conflicting", "filled")
+MORE = ("deferred", "unlisted", "ours_only")
+LEAVE, CANCEL, ASK = "leave", "cancel", "ask"
+RUNNING = ("requested", "running")
+
+
+def chosen_sources(config: Config, source: str | None) -> tuple[str, ...]:
+    """The sources that a command means; each must have a list to ask."""
+    listed = listed_sources(config)
+    if source is not None and source not in config.sources:
+        raise click.UsageError(f'there is no source "{source}"')
+    wanted = listed if source is None else (source,)
+    missing = [one for one in wanted if one not in listed]
+    if missing or not wanted:
+        name = missing[0] if missing else next(iter(config.sources))
+        raise click.UsageError(f"the list of source {name} cannot be asked: there is no [sources.{name}.api]")
+    return wanted
+
+
+def now_utc() -> datetime:
+    return datetime.now(UTC)
+
+
+class Followed:
+    """Runs that this command has asked for, and follows to their end."""
+
+    def __init__(self, config: Config, ledger: Ledger, on_interrupt: str) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._on_interrupt = on_interrupt
+        self._stop = threading.Event()
+        self._interrupted = False
+        self._told: set[int] = set()
+        self.runs: dict[str, int] = {}
+
+    def ask(self, kind: str, args: Mapping[str, Mapping[str, Any]]) -> None:
+        """One run for each source; one asked for in the same words that never ended is taken up again."""
+        with suppress(LedgerLocked), OwnerLock(ledger_path(self._config)):
+            self._ledger.release_leases()
+        for source, own in args.items():
+            waiting = [
+                run["id"]
+                for run in self._ledger.open_walks(source)
+                if run["kind"] == kind and run["state"] == "requested" and _words(run["args"]) == _words(own)
+            ]
+            self.runs[source] = waiting[0] if waiting else self._ledger.request_run(kind, own, now_utc())
+
+    def to_the_end(self) -> dict[str, Row]:
+        """Follow all of them, carrying them out where no daemon lives; the runs as they ended."""
+        before = signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            while open_runs := [source for source, run in self._rows().items() if run["state"] in RUNNING]:
+                if self._interrupted:
+                    self._leave_or_cancel(open_runs)
+                try:
+                    with OwnerLock(ledger_path(self._config)):
+                        # Nobody lives who could still be at it: what was left running is asked for again.
+                        self._ledger.release_leases()
+                        self._carry_out(open_runs)
+                except LedgerLocked:
+                    self._tell(open_runs)
+                    time.sleep(FOLLOW_EVERY)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        self._end_line()
+        return self._rows()
+
+    def _rows(self) -> dict[str, Row]:
+        return {source: self._ledger.run(run_id) for source, run_id in self.runs.items()}
+
+    def _carry_out(self, sources: Sequence[str]) -> None:
+        for source in sources:
+            reconciler = reconciler_here(self._config, source, os.environ, self._ledger, now_utc, self._stop)
+            reconciler.catch_up()
+            self._tell_of_others(source)
+            with ExitStack() as stack:
+                if sys.stderr.isatty():
+                    ended = threading.Event()
+                    teller = threading.Thread(target=self._tell_until, args=(source, ended), daemon=True)
+                    teller.start()
+                    stack.callback(teller.join)
+                    stack.callback(ended.set)
+                while self._ledger.run(self.runs[source])["state"] in RUNNING and not self._stop.is_set():
+                    if not reconciler.carry_out():
+                        break
+            reconciler.catch_up()
+            if self._stop.is_set():
+                return
+
+    # -- Ctrl-C ----------------------------------------------------------------------
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = True
+        # Work of our own ends between two pages; the daemon's goes on.
+        self._stop.set()
+
+    def _leave_or_cancel(self, sources: Sequence[str]) -> None:
+        choice = self._on_interrupt
+        if choice == ASK and sys.stdin.isatty():
+            self._end_line()
+            choice = click.prompt(
+                "Leave it running (the daemon, or the same command, goes on with it), or cancel it?",
+                type=click.Choice([LEAVE, CANCEL]),
+                default=LEAVE,
+                err=True,
+            )
+        ids = ", ".join(str(self.runs[source]) for source in sources)
+        if choice != CANCEL:
+            raise CallbridgeError(f"run {ids} is left: the daemon, or the same command, goes on with it")
+        if self._nobody_lives():
+            self._ledger.release_leases()
+        for source in sources:
+            self._ledger.cancel_run(self.runs[source], now_utc())
+        raise CallbridgeError(f"run {ids} is cancelled; what was filed stays")
+
+    def _nobody_lives(self) -> bool:
+        try:
+            with OwnerLock(ledger_path(self._config)):
+                return True
+        except LedgerLocked:
+            return False
+
+    # -- progress --------------------------------------------------------------------
+    def _tell(self, sources: Sequence[str]) -> None:
+        for source in sources:
+            if not self._tell_of_others(source) and sys.stderr.isatty():
+                self._line(source, self._ledger.run(self.runs[source]))
+
+    def _tell_of_others(self, source: str) -> bool:
+        """Whether other runs of the source come first; said once."""
+        run = self._ledger.run(self.runs[source])
+        others = [one for one in self._ledger.open_walks(source) if one["id"] < run["id"]]
+        if run["state"] != "requested" or not others:
+            return False
+        if run["id"] not in self._told:
+            self._told.add(run["id"])
+            first = others[0]
+            said = f"run {first['id']} ({first['kind']}, asked for at {first['requested_at']})"
+            click.echo(f"source {source}: {said} comes first", err=True)
+        return True
+
+    def _tell_until(self, source: str, ended: threading.Event) -> None:
+        while not ended.wait(0.5):
+            self._line(source, self._ledger.run(self.runs[source]))
+
+    def _line(self, source: str, run: Row) -> None:
+        progress = run["progress"] or {}
+        if "at" not in progress:
+            return
+        since, at, until = (moment(progress[name]) for name in ("since", "at", "until"))
+        share = (at - since) / (until - since) if until > since else 1.0
+        text = f"{source}: {share:4.0%}, {progress['seen']} seen, {progress['missing']} missing"
+        click.echo(f"\r{text:<70}", nl=False, err=True)
+        self._told.add(-1)
+
+    def _end_line(self) -> None:
+        if -1 in self._told:
+            click.echo(err=True)
+            self._told.discard(-1)
+
+
+@click.command()
+@click.option("--source", help="Only this source.")
+@click.option("--since", type=When(), help="Calls created from then (default: what is not covered yet).")
+@click.option("--until", type=When(), help="Calls created before then (default: now less `settle`).")
+@click.option("--dry-run", is_flag=True, help="Compare only; nothing is filed.")
+@click.option(
+    "--on-interrupt",
+    type=click.Choice([ASK, LEAVE, CANCEL]),
+    default=ASK,
+    help="What Ctrl-C does: ask on a terminal, leave the run to go on, or cancel it.",
+)
+@config_option
+@json_option
+def reconcile(
+    source: str | None,
+    since: WhenText | None,
+    until: WhenText | None,
+    dry_run: bool,
+    on_interrupt: str,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare the list with the ledger now, and fill the gaps (exit 1: conflicting or incomplete)."""
+    config = read_config(config_path)
+    sources, now = chosen_sources(config, source), now_utc()
+
+    def asked(name: str) -> dict[str, Any]:
+        zone = config.sources[name].timezone
+        return {
+            "source": name,
+            "dry_run": dry_run,
+            **asked_times({"since": since, "until": until}, now, zone),
+        }
+
+    ledger = open_ledger(ledger_path(config), min_free=config.ledger.min_free)
+    try:
+        followed = Followed(config, ledger, on_interrupt)
+        followed.ask(RECONCILE, {name: asked(name) for name in sources})
+        runs = followed.to_the_end()
+    finally:
+        ledger.close()
+    document = reconciled(runs)
+    if document["sources"]:
+        show(document, as_json, reconciled_lines(document))
+    failed = [f"source {name}: {run['result']['error']}" for name, run in runs.items() if _failed(run)]
+    if failed:
+        raise CallbridgeError("; ".join(failed))
+    found = document["conflicting"] or not document["complete"]
+    sys.exit(ExitCode.FINDINGS if found else ExitCode.DONE)
+
+
+def asked_times(times: Mapping[str, WhenText | None], now: datetime, zone: ZoneInfo) -> dict[str, Any]:
+    """Times as a run keeps them: as moments, and in the words of the one who asked."""
+    given = {name: when for name, when in times.items() if when is not None}
+    return {name: stamp(when.at(now, zone)) for name, when in given.items()} | {
+        "words": {name: when.text for name, when in given.items()}
+    }
+
+
+def _words(args: Any) -> Any:
+    """What a run was asked for, whenever that was."""
+    if not isinstance(args, dict):
+        return None
+    return {name: value for name, value in args.items() if name not in ("since", "until")}
+
+
+def _failed(run: Row) -> bool:
+    return bool(run["state"] != "done")
+
+
+def reconciled(runs: Mapping[str, Row]) -> Row:
+    """What the runs of all sources came to, together and one by one."""
+    done = {name: run["result"] for name, run in runs.items() if not _failed(run)}
+    return {
+        "since": min((one["since"] for one in done.values()), default=None),
+        "until": max((one["until"] for one in done.values()), default=None),
+        **{name: sum(one[name] for one in done.values()) for name in (*COUNTED, *MORE)},
+        "complete": bool(done) and len(done) == len(runs) and all(one["complete"] for one in done.values()),
+        "sources": done,
+    }
+
+
+def reconciled_lines(document: Row) -> Iterator[str]:
+    """The same, to read."""
+    for name, one in document["sources"].items():
+        yield f"source {name}, calls created from {one['since']} until {one['until']}:"
+        yield "  " + ", ".join(
+            f"{one[count]} {count}" for count in (*COUNTED, *MORE) if one[count] or count in COUNTED
+        )
+        yield from (f"  not complete: {reason}" for reason in one["reasons"])
+        for key in one["ids"].get("conflicting", []):
+            yield f"  conflicting: {key}: {one['explanations'].get(key, '')}"
+        for user in one["users_unlisted"]:
+            yield f"  user {user} has calls here, and no login's list shows them"
+    yield "complete" if document["complete"] else "NOT complete"

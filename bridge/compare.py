@@ -1,0 +1,161 @@
+"""The list beside the ledger: pure comparison, which asks nobody and changes nothing."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from bridge.arrival import arrival_of, garbage
+from bridge.body import NotAnObject, parse_object
+from bridge.identity import storable
+from bridge.listed import Place, Unlisted
+from bridge.model import DIGEST_SIZE, Arrival, Known, Verdict, Via
+from bridge.verdict import read_incoming, rule
+
+
+class Outcome(StrEnum):
+    """What a listed call is beside the ledger."""
+
+    MATCHED = "matched"
+    MISSING = "missing"
+    REVISED = "revised"
+    STALE = "stale"
+    CONFLICTING = "conflicting"
+    DEFERRED = "deferred"
+    """It has changed here since the list was asked: the next run compares it."""
+
+
+_RANK = {
+    outcome: rank
+    for rank, outcome in enumerate(
+        (
+            Outcome.DEFERRED,
+            Outcome.MATCHED,
+            Outcome.STALE,
+            Outcome.REVISED,
+            Outcome.MISSING,
+            Outcome.CONFLICTING,
+        )
+    )
+}
+
+
+def outcome_of(before: Outcome | None, now: Outcome) -> Outcome:
+    """What counts of a call that was seen twice: what was found out about it, not that it is mended now."""
+    return now if before is None or _RANK[now] > _RANK[before] else before
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One row of the list, read only as far as filing needs."""
+
+    arrival: Arrival
+    key: str
+    """What rows are told apart by: one call has one, however its fields are spelt this time."""
+    digest: bytes
+    user: str | None
+
+
+class _User(msgspec.Struct):
+    user_sn: Any = None
+
+
+_USER = msgspec.json.Decoder(_User)
+_IDENTIFYING = ("uuid", "base_info", "sn", "started_at", "created_at", "updated_at")
+
+
+def read_row(source: str, row: bytes, now: datetime, zone: ZoneInfo) -> Listed:
+    """A row as the door would take it."""
+    digest = blake2b(row, digest_size=DIGEST_SIZE).digest()
+    try:
+        arrival = arrival_of(source, Via.LIST, row, now, zone)
+    except NotAnObject as error:
+        return Listed(garbage(source, Via.LIST, row, str(error), now), digest.hex(), digest, None)
+    if arrival.names:
+        key = arrival.names[0]
+    elif arrival.trouble is None and arrival.sn and arrival.local_time:
+        key = f"{arrival.sn}@{arrival.local_time}"
+    else:
+        key = stray_key(arrival.payload)
+    return Listed(arrival, key, digest, _user_of(arrival.payload))
+
+
+def stray_key(body: bytes) -> str:
+    """What a record that belongs to no call is told apart by, in whatever spelling."""
+    try:
+        record = parse_object(body)
+    except NotAnObject:
+        return blake2b(body, digest_size=DIGEST_SIZE).hexdigest()
+    values = (record.get(name) for name in _IDENTIFYING)
+    texts = ("" if value is None else str(value).strip().lower() for value in values)
+    return storable(" | ".join(texts))
+
+
+def _user_of(payload: bytes) -> str | None:
+    try:
+        user = _USER.decode(payload).user_sn
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+    return str(user) if user else None
+
+
+def at_sight(listed: Listed, place: Place, asked_at: int) -> Outcome | None:
+    """What can be said of a row without reading what it means; None where it must be read."""
+    if place.trouble is not None:
+        return Outcome.CONFLICTING
+    if place.call_id is None:
+        return Outcome.MISSING
+    if place.newest > asked_at or not place.judged:
+        return Outcome.DEFERRED
+    if place.digest == listed.digest:
+        return Outcome.STALE if place.stale else Outcome.MATCHED
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A row beside the known state of its call. `adds`: the row says something to keep, news or not."""
+
+    outcome: Outcome
+    adds: bool
+
+
+def by_meaning(listed: Listed, known: Known, reads: frozenset[str], zone: ZoneInfo) -> Compared:
+    """Whether a row is news of its call: what the judge will say of it."""
+    arrival = listed.arrival
+    record = parse_object(arrival.payload)
+    if record == known.values and all(stamp == known.stamp for stamp in known.stamps.values()):
+        return Compared(Outcome.MATCHED, adds=False)
+    incoming = read_incoming(record, Via.LIST, zone, arrival.received_at)
+    ruling = rule(known, incoming, reads, zone)
+    if ruling.verdict is Verdict.REVISION:
+        return Compared(Outcome.REVISED, adds=True)
+    state = ruling.known
+    adds = state.values != known.values or state.stamp != known.stamp or state.stamps != known.stamps
+    stale = ruling.verdict is Verdict.STALE
+    return Compared(Outcome.STALE if stale else Outcome.MATCHED, adds=adds)
+
+
+def explain(call: Unlisted, listed_users: Collection[str]) -> str:
+    """Why the list may not show a call that the ledger has."""
+    if call.deleted:
+        return "deleted there"
+    if call.successor is not None:
+        return f"redialled: its sn now belongs to call {call.successor}"
+    if call.user is not None and listed_users and call.user not in listed_users:
+        return f"belongs to user {call.user}, whom no login's list shows"
+    return "not listed"
+
+
+COUNTED = tuple(Outcome)
+Counts = Mapping[str, int]
+
+
+def total_of(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    """Both counts together."""
+    return {name: counts.get(name, 0) + more.get(name, 0) for name in {**counts, **more}}

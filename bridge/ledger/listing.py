@@ -1,0 +1,83 @@
+"""What every ledger promises to those who walk a platform's list."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from bridge.listed import Coverage, Fill, Place, Seen, Unlisted
+from bridge.model import Arrival, Filed, Known
+
+Row = dict[str, Any]
+
+
+class ListLedger(Protocol):
+    """The part of a ledger that stands beside the platform's list."""
+
+    def newest_receipt(self) -> int:
+        """A mark: what arrives from now on has a greater number."""
+
+    def places(self, source: str, arrivals: Sequence[Arrival]) -> list[Place]:
+        """Where the door would file each of these now; nothing is written."""
+
+    def known_states(self, call_ids: Sequence[int]) -> dict[int, Known]:
+        """What is known of these calls; those without a verdict yet are left out."""
+
+    def fill(self, source: str, fills: Sequence[Fill], asked_at: int) -> list[Filed | None]:
+        """`record` for listed rows, which are remembered; None where the call has changed since the mark."""
+
+    def remember_listed(self, seen: Sequence[Seen]) -> None:
+        """Remember rows that said nothing new."""
+
+    def calls_between(self, source: str, since: datetime, until: datetime) -> set[int]:
+        """The calls created in a window."""
+
+    def unlisted(self, call_ids: Iterable[int]) -> list[Unlisted]:
+        """What may explain that the list does not show these calls."""
+
+    def strays(self, source: str) -> list[tuple[str, bytes]]:
+        """State and body of the records in quarantine that wait, or that a person dropped."""
+
+    # -- how far, and the runs that go there --------------------------------------
+    def coverage(self, source: str, since: datetime, until: datetime) -> Coverage:
+        """How far the list was walked, and of the calls created in a window how many only it has told."""
+
+    def finish_window(
+        self,
+        run_id: int,
+        window: tuple[datetime, datetime],
+        result: Mapping[str, Any],
+        progress: Mapping[str, Any],
+    ) -> None:
+        """A window of a walk is done: after a crash nobody asks for it again."""
+
+    def finished_windows(self, run_id: int) -> list[tuple[datetime, datetime, Mapping[str, Any]]]:
+        """The windows that a walk has finished, with their results, the oldest first."""
+
+    def take_walk(self, source: str, sources: Sequence[str], now: datetime) -> Row | None:
+        """The oldest requested walk of this source, or of none of `sources`; now it is running."""
+
+    def end_walk(
+        self,
+        run_id: int,
+        state: str,
+        result: Mapping[str, Any],
+        source: str,
+        covered_until: datetime | None,
+        now: datetime,
+    ) -> None:
+        """Write what came of a walk; `covered_until` moves the source's coverage, forward only."""
+
+    def open_walks(self, source: str) -> list[Row]:
+        """Walks of a source that are asked for or under way, the oldest first."""
+
+    def last_walk(self, source: str, trigger: str) -> datetime | None:
+        """When a reconciliation by this trigger was last asked for."""
+
+    def note_run(self, run_id: int, progress: Mapping[str, Any]) -> None:
+        """What a run decided when it began, and how far it is; `run()` shows it as `progress`, in JSON."""
+
+    def cancel_run(self, run_id: int, now: datetime) -> None:
+        """A run that has not begun ends as `cancelled`; one that is under way is told to."""
+
+    def is_cancelled(self, run_id: int) -> bool:
+        """Whether a run under way shall end."""

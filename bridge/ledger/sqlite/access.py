@@ -1,0 +1,93 @@
+"""One SQLite file: a connection that writes, and one for each thread that looks."""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from bridge.errors import LedgerBusy, LedgerUnusable
+from bridge.ledger.sqlite import connection as opening
+from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.writer import Writer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def looks(method: Callable[P, T]) -> Callable[P, T]:
+    """What SQLite finds wrong while reading, as an error of the ledger."""
+
+    @wraps(method)
+    def looking(*args: P.args, **named: P.kwargs) -> T:
+        try:
+            return method(*args, **named)
+        except sqlite3.OperationalError as error:
+            raise LedgerBusy(f"the ledger cannot be read now: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise LedgerUnusable(f"the ledger is damaged: {error}") from error
+
+    return looking
+
+
+class Access:
+    """What every part of the ledger stands on."""
+
+    def __init__(
+        self, path: Path, *, create: bool = False, read_only: bool = False, min_free: int = 0
+    ) -> None:
+        self._path = path
+        self._min_free = min_free
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        self._readers_lock = threading.Lock()
+        self._writer: Writer | None = None
+        self._payloads = Payloads()
+        if read_only:
+            self._check_readable()
+        else:
+            opening.prepare(path, create=create)
+            with opening.usable(path):
+                connection = opening.connect(path)
+                self._payloads.load(connection)
+            self._writer = Writer(connection)
+
+    def _check_readable(self) -> None:
+        with opening.usable(self._path):
+            opening.check_owner(self._path)
+            opening.refuse_newer(self._reader, self._path)
+            self._payloads.load(self._reader)
+
+    @property
+    def _reader(self) -> sqlite3.Connection:
+        """This thread's own connection for looking."""
+        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if found is None:
+            found = self._local.connection = opening.connect(self._path, read_only=True)
+            with self._readers_lock:
+                self._readers.append(found)
+        return found
+
+    def _write(self) -> Writer:
+        if self._writer is None:
+            raise LedgerUnusable("this ledger was opened for looking only")
+        return self._writer
+
+    def _of_one_moment(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._reader
+        connection.execute("BEGIN")
+        try:
+            return look(connection)
+        finally:
+            connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Finish what was submitted, then close."""
+        # The writer closes last: then SQLite puts the log back into the file, and removes it.
+        with self._readers_lock:
+            for reader in self._readers:
+                reader.close()
+            self._readers.clear()
+        if self._writer is not None:
+            self._writer.close()

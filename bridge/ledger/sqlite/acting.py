@@ -1,0 +1,113 @@
+"""What persons say of deliveries: try again, park, skip, deliver again; and which lane one is in."""
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from bridge.ledger import Row
+from bridge.ledger.sqlite.deliveries import marks
+from bridge.ledger.sqlite.times import micros
+from bridge.model import Lane
+
+BY_A_PERSON = "parked by a person"
+# So many rows are changed in one commit: others have their turn between two.
+AT_ONCE = 500
+
+_AGAIN = """
+UPDATE deliveries SET state = iif(state = 'leased', state, 'due'), due_at = iif(state = 'leased', due_at, ?1),
+    owed_at = coalesce(iif(state = 'leased', owed_at, ?1), ?1), tries = iif(state = 'leased', tries, 0),
+    lane = max(lane, 1), person = NULL, cause = NULL, changed_at = ?1
+WHERE id IN (SELECT value FROM json_each(?2))
+"""
+
+
+def retriable(connection: sqlite3.Connection, ids: Sequence[int], cause: str, destination: str) -> list[Row]:
+    """What a retry would make due: groups of destination, state, cause, with their `count` and `ids`."""
+    groups: dict[tuple[str, str, str | None], Row] = {}
+    for delivery_id, at, state, why in connection.execute(*_meant(connection, ids, cause, destination)):
+        group = groups.setdefault(
+            (at, state, why), {"destination": at, "state": state, "cause": why, "count": 0, "ids": []}
+        )
+        group["count"] += 1
+        group["ids"].append(delivery_id)
+    return sorted(groups.values(), key=lambda group: -group["count"])
+
+
+def _meant(
+    connection: sqlite3.Connection, ids: Sequence[int], cause: str, destination: str
+) -> tuple[str, list[Any]]:
+    """The deliveries that a person means: these ids, or all that failed so, or all that are parked."""
+    select = "SELECT id, destination, state, cause FROM deliveries WHERE wanted > 0"
+    if ids:
+        # What a person skipped, or wanted parked, is taken up again by name only.
+        return (
+            f"{select} AND id IN ({marks(ids)}) AND (state IN ('parked', 'due') OR person IS NOT NULL)",
+            list(ids),
+        )
+    values: list[Any] = []
+    if destination:
+        select += " AND destination = ?"
+        values.append(destination)
+    if not cause:
+        return f"{select} AND state = 'parked' AND state <> 'delivered'", values
+    causes = matching_causes(connection, cause)
+    failed = "state IN ('parked', 'due') AND state <> 'delivered'"
+    return f"{select} AND {failed} AND cause IN ({marks(causes)})", [*values, *causes]
+
+
+def matching_causes(connection: sqlite3.Connection, words: str) -> list[str]:
+    """The causes of present failures that are these words, or else that hold them."""
+    known = [
+        row[0]
+        for row in connection.execute(
+            "SELECT DISTINCT cause FROM counters WHERE kind = 'deliveries' AND cause <> '' AND count > 0"
+        )
+    ]
+    return [words] if words in known else [cause for cause in known if words.casefold() in cause.casefold()]
+
+
+def retry(connection: sqlite3.Connection, ids: str, now: datetime) -> int:
+    """Make these due now; `ids` are a JSON list."""
+    return connection.execute(_AGAIN, (micros(now), ids)).rowcount
+
+
+_PARK = """
+UPDATE deliveries SET state = iif(state = 'leased', state, 'parked'), due_at = iif(state = 'leased', due_at, NULL),
+    person = iif(state = 'leased', 'parked', NULL), reason = ?1, cause = iif(state = 'leased', cause, ?2),
+    changed_at = ?3
+WHERE id IN (SELECT value FROM json_each(?4)) AND state IN ('due', 'leased') AND wanted > 0
+RETURNING id, state
+"""
+_SKIP = """
+UPDATE deliveries SET state = iif(state = 'leased', state, 'skipped'), due_at = iif(state = 'leased', due_at, NULL),
+    person = 'skipped', reason = ?1, cause = iif(state = 'leased', cause, ?2), changed_at = ?3
+WHERE id IN (SELECT value FROM json_each(?4)) AND (person IS NULL OR person <> 'skipped')
+RETURNING id, state
+"""
+
+
+def hold(
+    connection: sqlite3.Connection, ids: str, reason: str, now: datetime, *, skip: bool
+) -> dict[str, list[int]]:
+    """Park or skip: what it holds from `now` on, and what is on its way and will be held `later`."""
+    said = ("skipped" if skip else "parked") + " by a person" + (f": {reason}" if reason else "")
+    cause = None if skip else BY_A_PERSON
+    held: dict[str, list[int]] = {"now": [], "later": []}
+    for delivery_id, state in connection.execute(
+        _SKIP if skip else _PARK, (said, cause, micros(now), ids)
+    ).fetchall():
+        held["later" if state == "leased" else "now"].append(delivery_id)
+    return held
+
+
+_DEMOTED = """
+UPDATE deliveries SET lane = ?1 WHERE id IN (
+    SELECT id FROM deliveries WHERE state = 'due' AND destination = ?2 AND lane = ?3 AND owed_at < ?4 LIMIT ?5)
+"""
+
+
+def demote(connection: sqlite3.Connection, destination: str, before: datetime) -> int:
+    """What has been owed for so long is live no more: it stands behind what is."""
+    values = (Lane.RETRY, destination, Lane.LIVE, micros(before), AT_ONCE)
+    return connection.execute(_DEMOTED, values).rowcount

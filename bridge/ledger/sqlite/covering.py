@@ -1,0 +1,380 @@
+"""The list beside the ledger: where its rows belong, what is remembered of them, how far it was walked."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from bridge.identity import is_uuid
+from bridge.ledger import Row
+from bridge.ledger.sqlite.deliveries import marks, run_row
+from bridge.ledger.sqlite.filing import file_arrivals
+from bridge.ledger.sqlite.judging import known_of, state_of
+from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.reading import CREATED
+from bridge.ledger.sqlite.times import micros, moment_of
+from bridge.listed import WALKS, Coverage, Fill, Place, Seen, Unlisted
+from bridge.model import Arrival, Filed, Known, Quarantined
+from bridge.record import parse_int
+
+DIGEST_BYTES = 16
+
+_PLACES = """
+SELECT n.name, n.call_id, c.key, l.receipt_id, l.digest, l.stale,
+       (SELECT max(r.id) FROM receipts r WHERE r.call_id = n.call_id) AS newest
+FROM json_each(?2) j
+CROSS JOIN call_names n ON n.source = ?1 AND n.name = j.value
+CROSS JOIN calls c ON c.id = n.call_id
+LEFT JOIN listed l ON l.call_id = n.call_id
+"""
+_BY_ID = """
+SELECT c.key AS name, c.id AS call_id, c.key, l.receipt_id, l.digest, l.stale,
+       (SELECT max(r.id) FROM receipts r WHERE r.call_id = c.id) AS newest
+FROM calls c LEFT JOIN listed l ON l.call_id = c.id WHERE c.id = ?
+"""
+
+
+def newest_receipt(connection: sqlite3.Connection) -> int:
+    """What had arrived by now."""
+    found: int = connection.execute("SELECT coalesce(max(id), 0) FROM receipts").fetchone()[0]
+    return found
+
+
+def places(connection: sqlite3.Connection, source: str, arrivals: Sequence[Arrival]) -> list[Place]:
+    """Where the door would file each of these now."""
+    names = list({name for arrival in arrivals for name in arrival.names})
+    rows = connection.execute(_PLACES, (source, _json(names)))
+    known = {row["name"]: row for row in rows}
+    waiting = connection.execute("SELECT min(id) FROM receipts WHERE verdict IS NULL").fetchone()[0]
+    nameless = connection.execute("SELECT EXISTS (SELECT 1 FROM calls WHERE nameless = 1)").fetchone()[0]
+    looker = _Looker(connection, source, known, waiting, nameless=bool(nameless))
+    return [looker.place(arrival) for arrival in arrivals]
+
+
+class _Looker:
+    """Reads by the rules of `bridge.ledger.sqlite.filing`, and writes nothing."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        source: str,
+        known: Mapping[str, sqlite3.Row],
+        waiting: int | None,
+        *,
+        nameless: bool,
+    ) -> None:
+        self._connection = connection
+        self._source = source
+        self._known = known
+        self._waiting = waiting
+        self._nameless = nameless
+
+    def place(self, arrival: Arrival) -> Place:
+        if arrival.trouble is not None:
+            return Place(None, "", arrival.trouble, arrival.detail)
+        return self._named(arrival) if arrival.names else self._unnamed(arrival)
+
+    def _named(self, arrival: Arrival) -> Place:
+        found = {name: row for name in arrival.names if (row := self._known.get(name)) is not None}
+        calls = {row["call_id"]: row for row in found.values()}
+        if len(calls) > 1:
+            return self._conflict("its names belong to two calls: " + ", ".join(sorted(found)))
+        if not calls:
+            waiting = self._matches(arrival, "AND nameless = 1") if self._nameless else []
+            return self._by_id(waiting[0]) if len(waiting) == 1 else Place(None, arrival.names[0])
+        (row,) = calls.values()
+        if any(is_uuid(name) for name in arrival.names if name not in found):
+            own = self._connection.execute("SELECT name FROM call_names WHERE call_id = ?", (row["call_id"],))
+            other = next((name for (name,) in own if is_uuid(name)), None)
+            if other is not None:
+                return self._conflict(f"its names belong to call {other}, which has another UUID")
+        return self._of(row)
+
+    @staticmethod
+    def _conflict(detail: str) -> Place:
+        return Place(None, "", Quarantined.IDENTITY_CONFLICT, detail)
+
+    def _unnamed(self, arrival: Arrival) -> Place:
+        if arrival.sn is None or (arrival.started_at or arrival.created_at) is None:
+            return Place(None, "", Quarantined.UNIDENTIFIED, "no uuid, no base_info, and no sn or time")
+        matches = self._matches(arrival, "")
+        if len(matches) > 1:
+            return Place(None, "", Quarantined.AMBIGUOUS, f"{len(matches)} calls have its sn and time")
+        if matches:
+            return self._by_id(matches[0])
+        key = f"{arrival.sn}@{arrival.local_time}"
+        row = self._connection.execute(_PLACES, (self._source, _json([key]))).fetchone()
+        return Place(None, key) if row is None else self._of(row)
+
+    def _matches(self, arrival: Arrival, condition: str) -> list[int]:
+        rows = self._connection.execute(
+            "SELECT id FROM calls WHERE source = ?1 AND sn = ?2 AND CASE"
+            " WHEN started_at IS NOT NULL AND ?3 IS NOT NULL THEN started_at = ?3"
+            f" ELSE created_at = ?4 END {condition} LIMIT 9",
+            (self._source, arrival.sn, micros(arrival.started_at), micros(arrival.created_at)),
+        )
+        return [row[0] for row in rows]
+
+    def _by_id(self, call_id: int) -> Place:
+        return self._of(self._connection.execute(_BY_ID, (call_id,)).fetchone())
+
+    def _of(self, row: sqlite3.Row) -> Place:
+        newest = row["newest"] or 0
+        current = row["receipt_id"] is not None and newest <= row["receipt_id"]
+        judged = self._waiting is None or newest < self._waiting or not self._waits(row["call_id"])
+        digest = row["digest"] if current else b""
+        return Place(
+            row["call_id"],
+            row["key"],
+            newest=newest,
+            judged=judged,
+            digest=digest,
+            stale=bool(row["stale"]) if current else False,
+        )
+
+    def _waits(self, call_id: int) -> bool:
+        sql = "SELECT EXISTS (SELECT 1 FROM receipts WHERE call_id = ? AND verdict IS NULL)"
+        return bool(self._connection.execute(sql, (call_id,)).fetchone()[0])
+
+
+_KNOWN = """
+SELECT c.id AS call_id, c.revision, c.updated_at, c.via AS known_via, c.state, c.stamps,
+       s.codec AS state_codec, s.body AS state_body
+FROM json_each(?) j
+CROSS JOIN calls c ON c.id = j.value
+LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
+WHERE c.revision > 0
+"""
+
+
+def known_states(
+    connection: sqlite3.Connection, payloads: Payloads, call_ids: Sequence[int]
+) -> dict[int, Known]:
+    """What is known of these calls; those that have no verdict yet are left out."""
+    rows = connection.execute(_KNOWN, (_json(call_ids),)).fetchall()
+    return {row["call_id"]: known_of(connection, payloads, row) for row in rows}
+
+
+def fill(
+    connection: sqlite3.Connection, payloads: Payloads, source: str, fills: Sequence[Fill], asked_at: int
+) -> list[Filed | None]:
+    """File rows in the order of the list; None for those whose call has changed since they were asked for."""
+    there = places(connection, source, [one.arrival for one in fills])
+    fits = [place.newest <= asked_at for place in there]
+    taken = [one for one, fit in zip(fills, fits, strict=True) if fit]
+    filed = file_arrivals(connection, payloads, [one.arrival for one in taken])
+    found = [(one, done.call_id) for one, done in zip(taken, filed, strict=True) if done.call_id is not None]
+    newest = {
+        call_id: _newest_of(connection, call_id) for call_id in dict.fromkeys(call_id for _, call_id in found)
+    }
+    remember(connection, [Seen(call_id, newest[call_id], False, one.digest) for one, call_id in found])
+    late = [
+        (call_id, source, micros(one.arrival.created_at or one.arrival.received_at))
+        for one, call_id in found
+        if one.gap
+    ]
+    connection.executemany("INSERT OR IGNORE INTO gaps VALUES (?, ?, ?)", late)
+    results = iter(filed)
+    return [next(results) if fit else None for fit in fits]
+
+
+def _newest_of(connection: sqlite3.Connection, call_id: int) -> int:
+    found: int = connection.execute("SELECT max(id) FROM receipts WHERE call_id = ?", (call_id,)).fetchone()[
+        0
+    ]
+    return found
+
+
+_REMEMBER = """
+INSERT OR REPLACE INTO listed
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+       substr(?2, key * 16 + 1, 16)
+FROM json_each(?1)
+"""
+
+
+def remember(connection: sqlite3.Connection, seen: Sequence[Seen]) -> None:
+    """What the list showed of these calls."""
+    if seen:
+        rows = [(one.call_id, one.newest, int(one.stale)) for one in seen]
+        whole = b"".join(one.digest for one in seen)
+        assert len(whole) == DIGEST_BYTES * len(seen)  # noqa: S101 -- what the statement cuts by
+        connection.execute(_REMEMBER, (_json(rows), whole))
+
+
+def calls_between(
+    connection: sqlite3.Connection, source: str, since: datetime, until: datetime
+) -> Iterator[int]:
+    """The calls created in a window."""
+    rows = connection.execute(
+        f"SELECT id FROM calls c WHERE source = ? AND {CREATED} >= ? AND {CREATED} < ?",
+        (source, micros(since), micros(until)),
+    )
+    return (row[0] for row in rows)
+
+
+_UNLISTED = """
+SELECT c.id, c.key, c.created_at, c.state, s.codec AS state_codec, s.body AS state_body,
+       (SELECT o.key FROM calls o WHERE o.sn = c.sn AND o.source = c.source AND o.id <> c.id
+        AND coalesce(o.started_at, o.created_at) >= coalesce(c.started_at, c.created_at)
+        ORDER BY o.id DESC LIMIT 1) AS successor
+FROM calls c
+LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
+WHERE c.id IN (SELECT value FROM json_each(?))
+ORDER BY c.id
+"""
+
+
+def unlisted(connection: sqlite3.Connection, payloads: Payloads, call_ids: Iterable[int]) -> list[Unlisted]:
+    """What may explain that the list does not show these calls."""
+    found = []
+    for row in connection.execute(_UNLISTED, (_json(list(call_ids)),)):
+        state = state_of(payloads, row)
+        user = state.get("user_sn")
+        created_at = row["created_at"]
+        found.append(
+            Unlisted(
+                row["key"],
+                None if created_at is None else moment_of(created_at),
+                str(user) if user else None,
+                bool(parse_int(state.get("is_deleted"))),
+                row["successor"],
+            )
+        )
+    return found
+
+
+def strays(connection: sqlite3.Connection, payloads: Payloads, source: str) -> Iterator[tuple[str, bytes]]:
+    """Records in quarantine, with their states: those that wait, and those that a person dropped."""
+    rows = connection.execute(
+        "SELECT state, codec, body FROM quarantine"
+        " WHERE source = ? AND state IN ('waiting', 'dropped') AND reason <> 'not_an_object'",
+        (source,),
+    )
+    return ((row["state"], payloads.unpack(row["codec"], row["body"])) for row in rows)
+
+
+# -- how far -----------------------------------------------------------------------
+def coverage(connection: sqlite3.Connection, source: str, since: datetime, until: datetime) -> Coverage:
+    """How far the list was walked; calls and gaps among those created in a window."""
+    row = connection.execute("SELECT covered_at, run_id FROM coverage WHERE source = ?", (source,)).fetchone()
+    covered_at, run_id = (None, None) if row is None else (row["covered_at"], row["run_id"])
+    window = (source, micros(since), micros(until))
+    calls = connection.execute(
+        f"SELECT count(*) FROM calls c WHERE source = ? AND {CREATED} >= ? AND {CREATED} < ?", window
+    ).fetchone()[0]
+    gaps = connection.execute(
+        "SELECT count(*) FROM gaps WHERE source = ? AND created_at >= ? AND created_at < ?", window
+    ).fetchone()[0]
+    return Coverage(None if covered_at is None else moment_of(covered_at), run_id, calls, gaps)
+
+
+def end_walk(
+    connection: sqlite3.Connection, run_id: int, source: str, covered_until: datetime | None
+) -> None:
+    """A walk has ended; with `covered_until`, everything before that has been walked without a hole."""
+    covered_at = micros(covered_until)
+    connection.execute("DELETE FROM run_windows WHERE run_id = ?", (run_id,))
+    connection.execute(
+        "INSERT INTO coverage VALUES (?1, ?2, ?3) ON CONFLICT (source) DO UPDATE SET run_id = ?3,"
+        " covered_at = max(coalesce(covered_at, ?2), coalesce(?2, covered_at))",
+        (source, covered_at, run_id),
+    )
+
+
+def finish_window(
+    connection: sqlite3.Connection,
+    run_id: int,
+    window: tuple[datetime, datetime],
+    result: Mapping[str, Any],
+    progress: Mapping[str, Any],
+) -> None:
+    """A run's window is done: after a crash nobody asks for it again."""
+    since, until = window
+    connection.execute(
+        "INSERT OR REPLACE INTO run_windows VALUES (?, ?, ?, ?)",
+        (run_id, micros(since), micros(until), json.dumps(result)),
+    )
+    connection.execute("UPDATE runs SET progress = ? WHERE id = ?", (json.dumps(progress), run_id))
+
+
+def finished_windows(
+    connection: sqlite3.Connection, run_id: int
+) -> list[tuple[datetime, datetime, Mapping[str, Any]]]:
+    """The windows that a run has finished, the oldest first."""
+    rows = connection.execute(
+        "SELECT since_at, until_at, result FROM run_windows WHERE run_id = ? ORDER BY since_at", (run_id,)
+    )
+    return [(moment_of(row[0]), moment_of(row[1]), json.loads(row[2])) for row in rows]
+
+
+# -- runs --------------------------------------------------------------------------
+_SOURCE = "CASE WHEN json_valid(args) THEN json_extract(args, '$.source') END"
+_OPEN = "state IN ('requested', 'running')"
+
+
+def take_walk(
+    connection: sqlite3.Connection, source: str, sources: Sequence[str], now: datetime
+) -> Row | None:
+    """The oldest requested walk of a source, or of one that nobody knows; now it is running."""
+    row = connection.execute(
+        "UPDATE runs SET state = 'running', started_at = coalesce(started_at, ?) WHERE id = (SELECT min(id)"
+        f" FROM runs WHERE state = 'requested' AND {_OPEN} AND kind IN ({marks(WALKS)})"
+        f" AND ({_SOURCE} = ? OR coalesce({_SOURCE}, '') NOT IN ({marks(sources)}))) RETURNING *",
+        (micros(now), *WALKS, source, *sources),
+    ).fetchone()
+    return None if row is None else run_row(row)
+
+
+def any_walk(connection: sqlite3.Connection) -> bool:
+    """Whether any walk is asked for; its index makes this cheap enough to ask all the time."""
+    asked = f"state = 'requested' AND {_OPEN} AND kind IN ({marks(WALKS)})"
+    return bool(connection.execute(f"SELECT EXISTS (SELECT 1 FROM runs WHERE {asked})", WALKS).fetchone()[0])
+
+
+def is_cancelled(connection: sqlite3.Connection, run_id: int) -> bool:
+    """Whether somebody wants a running run to end."""
+    row = connection.execute("SELECT cancel_at IS NOT NULL FROM runs WHERE id = ?", (run_id,)).fetchone()
+    return row is None or bool(row[0])
+
+
+def open_walks(connection: sqlite3.Connection, source: str) -> list[Row]:
+    """Walks of a source that are asked for or under way, the oldest first."""
+    rows = connection.execute(
+        f"SELECT * FROM runs WHERE {_OPEN} AND kind IN ({marks(WALKS)}) AND {_SOURCE} = ? ORDER BY id",
+        (*WALKS, source),
+    )
+    return [run_row(row) for row in rows]
+
+
+def last_walk(connection: sqlite3.Connection, source: str, trigger: str) -> datetime | None:
+    """When a walk of this source and trigger was last asked for."""
+    found = connection.execute(
+        f"SELECT max(requested_at) FROM runs WHERE kind = 'reconcile' AND {_SOURCE} = ?"
+        " AND json_extract(args, '$.trigger') = ?",
+        (source, trigger),
+    ).fetchone()[0]
+    return None if found is None else moment_of(found)
+
+
+def note_run(connection: sqlite3.Connection, run_id: int, progress: Mapping[str, Any]) -> None:
+    """What a run decided when it began, and how far it is."""
+    connection.execute("UPDATE runs SET progress = ? WHERE id = ?", (json.dumps(progress), run_id))
+
+
+def cancel_run(connection: sqlite3.Connection, run_id: int, now: datetime) -> None:
+    """A run that has not begun ends at once; one that runs ends between two pages."""
+    connection.execute(
+        "UPDATE runs SET state = 'cancelled', ended_at = ? WHERE id = ? AND state = 'requested'",
+        (micros(now), run_id),
+    )
+    connection.execute(
+        "UPDATE runs SET cancel_at = ? WHERE id = ? AND state = 'running'", (micros(now), run_id)
+    )
+
+
+def _json(rows: Sequence[object]) -> str:
+    return msgspec.json.encode(rows).decode()

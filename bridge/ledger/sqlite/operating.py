@@ -1,0 +1,95 @@
+"""The ledger's part for those who operate it: deliveries put right, work asked for, accounts looked at."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from bridge.ledger import Row, Swept, Window
+from bridge.ledger.sqlite import acting, deliveries, objects, sweeping
+from bridge.ledger.sqlite.access import Access, looks
+from bridge.ledger.sqlite.times import moment_of
+
+
+class Operating(Access):
+    """See `bridge.ledger.Ledger`, which says what each method promises."""
+
+    # -- putting deliveries right ---------------------------------------------------
+    @looks
+    def retriable(self, ids: Sequence[int] = (), cause: str = "", destination: str = "") -> list[Row]:
+        found = acting.retriable(self._reader, ids, cause, destination)
+        return [{name: value for name, value in group.items() if name != "ids"} for group in found]
+
+    @looks
+    def retry(self, ids: Sequence[int], now: datetime, *, cause: str = "", destination: str = "") -> int:
+        groups = acting.retriable(self._reader, ids, cause, destination)
+        found = [one for group in groups for one in group["ids"]]
+        return sum(self._in_steps(found, partial(acting.retry, now=now)))
+
+    @looks
+    def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> dict[str, list[int]]:
+        done = self._in_steps(list(ids), partial(acting.hold, reason=reason, now=now, skip=skip))
+        return {when: [one for step in done for one in step[when]] for when in ("now", "later")}
+
+    def _in_steps(self, ids: Sequence[int], step: Callable[..., Any]) -> list[Any]:
+        """Many rows in several commits, so that nobody waits long for the writer."""
+        starts = range(0, len(ids), acting.AT_ONCE) or [0]
+        parts = [ids[start : start + acting.AT_ONCE] for start in starts]
+        return [self._write().run(partial(_with_ids, step, json.dumps(list(part)))) for part in parts]
+
+    def demote(self, destinations: Sequence[str], before: datetime) -> int:
+        demoted = 0
+        for destination in destinations:
+            step = partial(acting.demote, destination=destination, before=before)
+            while count := self._write().run(step):
+                demoted += count
+        return demoted
+
+    @looks
+    def sweep(
+        self, destination: str, source: str, window: Window, after: tuple[int, int] | None, limit: int
+    ) -> list[Swept]:
+        return sweeping.sweep(self._reader, self._payloads, destination, source, window, after, limit)
+
+    def replay(self, ids: Sequence[int], account: str, now: datetime, *, forget: bool) -> int:
+        return self._write().run(lambda c: sweeping.replay(c, ids, account, now, forget=forget))
+
+    # -- accounts --------------------------------------------------------------------
+    def save_budget(self, account: str, saved: Mapping[str, Any], now: datetime) -> None:
+        self._write().run(lambda c: objects.save_budget(c, account, saved, now))
+
+    @looks
+    def load_budgets(self) -> dict[str, Row]:
+        return objects.load_budgets(self._reader)
+
+    # -- work that an operator asks for -----------------------------------------
+    def request_run(self, kind: str, args: Mapping[str, Any], now: datetime) -> int:
+        return self._write().run(lambda c: deliveries.request_run(c, kind, args, now))
+
+    @looks
+    def take_run(self, now: datetime) -> Row | None:
+        open_runs = "SELECT EXISTS (SELECT 1 FROM runs WHERE state = 'requested')"
+        if not self._reader.execute(open_runs).fetchone()[0]:
+            return None
+        return self._write().run(lambda c: deliveries.take_run(c, now))
+
+    def end_run(self, run_id: int, state: str, result: Mapping[str, Any], now: datetime) -> None:
+        self._write().run(lambda c: deliveries.end_run(c, run_id, state, result, now))
+
+    @looks
+    def last_run(self, kind: str) -> datetime | None:
+        found = self._reader.execute("SELECT max(requested_at) FROM runs WHERE kind = ?", (kind,))
+        at = found.fetchone()[0]
+        return None if at is None else moment_of(at)
+
+    @looks
+    def run(self, run_id: int) -> Row:
+        return deliveries.run_row(
+            self._reader.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+        )
+
+
+def _with_ids(step: Callable[..., Any], ids: str, connection: sqlite3.Connection) -> Any:
+    return step(connection, ids)

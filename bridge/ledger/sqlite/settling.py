@@ -1,0 +1,114 @@
+"""How attempts end: many deliveries in a few statements, because each statement costs the writer a turn."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from bridge.ledger.sqlite.objects import packed_progress, remember_all, rows_of
+from bridge.ledger.sqlite.times import micros
+from bridge.model import DeliveryState, Lane, Lease, Settlement
+
+Settled = tuple[Lease, Settlement, datetime]
+# SQLite takes 32,766 values in a statement.
+AT_ONCE = 200
+
+_UPDATE = """
+WITH ended (id, state, due_at, reason, cause, delivered, afresh, progress, lane) AS (VALUES {})
+UPDATE deliveries SET state = ended.state, due_at = ended.due_at, reason = iif(person IS NULL, ended.reason, deliveries.reason),
+    cause = ended.cause, changed_at = ?, delivered = coalesce(ended.delivered, deliveries.delivered),
+    tries = iif(ended.afresh, 0, tries), progress = ended.progress,
+    lane = iif(ended.state = 'due', max(deliveries.lane, ended.lane), deliveries.lane),
+    person = iif(person = 'skipped', person, NULL)
+FROM ended WHERE deliveries.id = ended.id
+"""
+_ATTEMPTS = """
+INSERT INTO attempts (delivery_id, revision, started_at, ended_at, outcome, detail) VALUES {}
+"""
+_COUNTED = """
+INSERT INTO counters VALUES ('attempts', ?, ?, '', ?, NULL) ON CONFLICT DO UPDATE SET count = count + excluded.count
+"""
+_REMEDY = """
+INSERT INTO causes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET remedy = excluded.remedy
+    WHERE remedy <> excluded.remedy
+"""
+
+
+def settle_all(connection: sqlite3.Connection, settled: Sequence[Settled], now: datetime) -> None:
+    """End attempts; only the worker that holds a lease may."""
+    for start in range(0, len(settled), AT_ONCE):
+        _settle_some(connection, settled[start : start + AT_ONCE], micros(now))
+
+
+def _settle_some(connection: sqlite3.Connection, settled: Sequence[Settled], at: int) -> None:
+    ids = [lease.delivery_id for lease, _, _ in settled]
+    held = {
+        row[0]: (row[1], row[2])
+        for row in connection.execute(
+            "SELECT id, wanted, person FROM deliveries"
+            f" WHERE id IN ({', '.join('?' * len(ids))}) AND state = 'leased'",
+            ids,
+        )
+    }
+    mine = [each for each in settled if each[0].delivery_id in held]
+    if not mine:
+        return
+    rows = [_row(lease, settlement, *held[lease.delivery_id], at) for lease, settlement, _ in mine]
+    connection.execute(_UPDATE.format(rows_of(9, len(rows))), [*(value for row in rows for value in row), at])
+    remember_all(connection, [(lease, settlement.account, settlement.done) for lease, settlement, _ in mine])
+    connection.execute(
+        _ATTEMPTS.format(rows_of(6, len(mine))),
+        [
+            value
+            for lease, settlement, started_at in mine
+            for value in (
+                lease.delivery_id,
+                lease.revision,
+                micros(started_at),
+                at,
+                settlement.state,
+                settlement.reason or None,
+            )
+        ],
+    )
+    _count(connection, mine)
+
+
+def _row(lease: Lease, settlement: Settlement, wanted: int, person: str | None, at: int) -> tuple[Any, ...]:
+    """What becomes of a delivery; a revision that came meanwhile makes it due again."""
+    outdated = wanted > lease.revision
+    state: str = settlement.state
+    due_at, cause = micros(settlement.due_at), settlement.cause or None
+    delivered = settlement.state is DeliveryState.DELIVERED
+    if outdated:
+        state, due_at, cause = DeliveryState.DUE, at, None
+    # Of what is delivered there is nothing left to hold back, unless a person wants no revision either.
+    if person == DeliveryState.SKIPPED or (person is not None and (outdated or not delivered)):
+        state, due_at = person, None
+        cause = "parked by a person" if person == DeliveryState.PARKED else None
+    return (
+        lease.delivery_id,
+        state,
+        due_at,
+        None if outdated else settlement.reason or None,
+        cause,
+        lease.revision if delivered else None,
+        outdated,
+        packed_progress(settlement.account, settlement.progress, settlement.lines),
+        Lane.LIVE if outdated else Lane.RETRY,
+    )
+
+
+def _count(connection: sqlite3.Connection, settled: Sequence[Settled]) -> None:
+    """Outcomes for the metrics, and what to do about the causes of those that failed."""
+    outcomes = Counter((lease.destination, str(settlement.state)) for lease, settlement, _ in settled)
+    for (destination, state), count in outcomes.items():
+        connection.execute(_COUNTED, (destination, state, count))
+    remedies = {
+        (lease.destination, settlement.cause): settlement.remedy
+        for lease, settlement, _ in settled
+        if settlement.cause and settlement.remedy
+    }
+    for (destination, cause), remedy in remedies.items():
+        connection.execute(_REMEDY, (destination, cause, remedy))

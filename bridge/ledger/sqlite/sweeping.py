@@ -1,0 +1,126 @@
+"""Walking through the calls of a window, and what a replay does to their deliveries."""
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from bridge.ledger import Swept, Told, Window
+from bridge.ledger.sqlite.judging import state_of
+from bridge.ledger.sqlite.objects import forgotten
+from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.reading import CREATED, within
+from bridge.ledger.sqlite.times import micros
+from bridge.model import Lane
+
+# INDEXED BY, because a walk in any other order would sort all calls for each page.
+_PAGE = f"""
+SELECT c.id AS call_id, c.key, c.source, c.state, s.codec AS state_codec, s.body AS state_body,
+       d.id AS delivery_id, d.state AS delivery_state, d.reason, d.person, {CREATED} AS at
+FROM calls c INDEXED BY calls_created
+LEFT JOIN deliveries d ON d.call_id = c.id AND d.destination = ?
+LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
+WHERE c.source = ? AND c.revision > 0 AND ({CREATED}, c.id) > (?, ?){{}}
+ORDER BY {CREATED}, c.id LIMIT ?
+"""
+
+
+def sweep(
+    connection: sqlite3.Connection,
+    payloads: Payloads,
+    destination: str,
+    source: str,
+    window: Window,
+    after: tuple[int, int] | None,
+    limit: int,
+) -> list[Swept]:
+    """The next calls of a source, by creation, each with its delivery and what that was told."""
+    condition, values = within(window)
+    # The largest negative number stands before every time.
+    place = after or (-(2**62), 0)
+    rows = connection.execute(
+        _PAGE.format(condition), (destination, source, *place, *values, limit)
+    ).fetchall()
+    told = _told(connection, {row["delivery_id"]: row["key"] for row in rows if row["delivery_id"]})
+    return [_swept(payloads, row, told.get(row["delivery_id"], {})) for row in rows]
+
+
+def _swept(payloads: Payloads, row: sqlite3.Row, told: dict[str, Told]) -> Swept:
+    try:
+        values: dict[str, Any] | None = state_of(payloads, row)
+    except Exception:  # noqa: BLE001 -- a damaged row must not end the walk
+        values = None
+    return Swept(
+        call_id=row["call_id"],
+        key=row["key"],
+        source=row["source"],
+        delivery_id=row["delivery_id"],
+        state=row["delivery_state"],
+        reason=row["reason"] or "",
+        held=row["person"] is not None,
+        values=values,
+        told=told,
+        place=(row["at"], row["call_id"]),
+    )
+
+
+def _told(connection: sqlite3.Connection, keys: dict[int, str]) -> dict[int, dict[str, Told]]:
+    found: dict[int, dict[str, Told]] = {}
+    for delivery_id, name, kind, key, crm_id, digest in connection.execute(
+        "SELECT delivery_id, object, coalesce(type, object), key, crm_id, coalesce(told, digest)"
+        f" FROM delivery_objects WHERE delivery_id IN ({', '.join('?' * len(keys))})",
+        list(keys),
+    ):
+        key = keys[delivery_id] if key is None else key
+        found.setdefault(delivery_id, {})[name] = Told(kind, key, crm_id, digest or b"")
+    return found
+
+
+_DUE = """
+UPDATE deliveries SET state = 'due', due_at = ?1, owed_at = ?1, tries = 0, lane = ?2, reason = NULL, cause = NULL,
+    changed_at = ?1 WHERE id IN (SELECT value FROM json_each(?3)) AND state IN ('delivered', 'skipped')
+    AND person IS NULL
+"""
+
+
+def replay(
+    connection: sqlite3.Connection, ids: Sequence[int], account: str, now: datetime, *, forget: bool
+) -> int:
+    """Make settled deliveries due again behind all others; with `forget` as if nothing had been sent."""
+    if forget:
+        _forget(connection, ids, account)
+    listed = msgspec.json.encode(list(ids)).decode()
+    return connection.execute(_DUE, (micros(now), Lane.BACKFILL, listed)).rowcount
+
+
+def _forget(connection: sqlite3.Connection, ids: Sequence[int], account: str) -> None:
+    """What was sent for these; who wrote which field is kept, so that no older call overwrites a newer one."""
+    settled = [
+        row[0]
+        for row in connection.execute(
+            f"SELECT id FROM deliveries WHERE id IN ({', '.join('?' * len(ids))})"
+            " AND state IN ('delivered', 'skipped') AND person IS NULL",
+            list(ids),
+        )
+    ]
+    marks = ", ".join("?" * len(settled))
+    rows = connection.execute(
+        "SELECT o.account_id, o.type, o.key, o.memory FROM delivery_objects d JOIN crm_objects o"
+        " ON o.type = coalesce(d.type, d.object) AND o.key = d.key"
+        f" WHERE d.delivery_id IN ({marks}) AND d.digest IS NULL"
+        " AND o.account_id = (SELECT id FROM accounts WHERE name = ?)",
+        (*settled, account),
+    ).fetchall()
+    connection.executemany(
+        "UPDATE crm_objects SET crm_id = '', digest = x'', memory = ?"
+        " WHERE account_id = ? AND type = ? AND key = ?",
+        [(forgotten(row["memory"]), row["account_id"], row["type"], row["key"]) for row in rows],
+    )
+    connection.execute(
+        "UPDATE delivery_objects SET crm_id = '', digest = iif(digest IS NULL, NULL, x''), told = NULL,"
+        f" memory = NULL WHERE delivery_id IN ({marks})",
+        settled,
+    )
+    connection.execute(f"UPDATE deliveries SET progress = NULL WHERE id IN ({marks})", settled)

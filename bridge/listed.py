@@ -1,0 +1,73 @@
+"""The platform's list beside the ledger: the nouns that both sides share."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from bridge.model import Arrival, Quarantined
+
+RECONCILE, AUDIT = "reconcile", "audit"
+WALKS = (RECONCILE, AUDIT)
+"""The kinds of run that walk a source's list: one at a time for each source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the door would file a listed row now, and what is remembered of its call.
+
+    `call_id` is None for a call that nobody knows; `key` is then the name that it would get.
+    """
+
+    call_id: int | None
+    key: str
+    trouble: Quarantined | None = None
+    detail: str = ""
+    newest: int = 0
+    """The newest receipt of the call."""
+    judged: bool = True
+    """Every receipt of the call has its verdict."""
+    digest: bytes = b""
+    """Of the row that the list showed last, if nothing has arrived for the call since."""
+    stale: bool = False
+    """That row was older than what is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """A listed row for the door, which takes it only if its call is as it was when the page was asked for."""
+
+    arrival: Arrival
+    digest: bytes
+    gap: bool
+    """The ledger did not know the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a listed row that needs no filing is remembered by."""
+
+    call_id: int
+    newest: int
+    stale: bool
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """A call that the list does not show, with what may explain it."""
+
+    key: str
+    created_at: datetime | None
+    user: str | None
+    deleted: bool
+    successor: str | None
+    """Another call of the same `sn` that came later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How a source stands with its list."""
+
+    covered_until: datetime | None
+    run_id: int | None
+    calls: int
+    gaps: int

@@ -1,0 +1,400 @@
+"""Reconcile: the platform's list beside the ledger, and what is missing here filed through the ledger's door.
+
+A run is a row that anybody may ask for; one for each source is carried out at a time, window by window.
+A window that is finished is durable, so that a run goes on where it was interrupted.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from bridge.compare import Listed, Outcome, at_sight, by_meaning, explain, read_row, stray_key
+from bridge.errors import CallbridgeError, LedgerError
+from bridge.ledger import Ledger, Row
+from bridge.listed import AUDIT, Fill, Place, Seen
+from bridge.model import moment, stamp
+from bridge.source import Source
+from bridge.tally import SHOWN_IDS, Result, RunTally, WindowTally
+from bridge.walk import Between, Key, Walk, Walked, gaps
+
+log = structlog.get_logger("bridge.reconcile")
+
+OVERLAP = timedelta(minutes=30)
+"""Every run looks at so much again that was covered already."""
+AT_ONCE = 100
+"""So many rows are read by meaning, or filed in one commit, at a time: callbacks have their turn between."""
+GUARDED = 20
+"""With so many calls here, a window in which the list shows less than half of them is not believed."""
+
+
+class Interrupted(Exception):
+    """The daemon stops: the run is taken up again by the next one."""
+
+
+class Cancelled(Exception):
+    """Somebody wants the run to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileRules:
+    """How one source is reconciled."""
+
+    name: str
+    zone: ZoneInfo
+    reads: frozenset[str]
+    settle: timedelta
+    lookbacks: Mapping[str, timedelta]
+    """How far back a run looks, by what triggered it; `short` for all others."""
+    start_at: datetime | None
+    page_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run has decided to look at, and whether a complete walk moves the coverage, up to when."""
+
+    whole: Between
+    cover_until: datetime | None
+
+
+def plan_run(args: Mapping[str, Any], rules: ReconcileRules, covered: datetime | None, now: datetime) -> Plan:
+    """From min(now - lookback, covered - 30 min) until now - settle, unless it was asked otherwise."""
+    lookback = rules.lookbacks.get(args.get("trigger") or "short", rules.lookbacks["short"])
+    settled = now - rules.settle
+    base = covered or rules.start_at or now - lookback
+    since = _second(moment(args["since"]) if args.get("since") else min(now - lookback, base - OVERLAP))
+    until = _second(moment(args["until"]) if args.get("until") else settled)
+    covers = since <= base and not args.get("dry_run")
+    return Plan(Between(since, until), min(until, _second(settled)) if covers else None)
+
+
+def _second(at: datetime) -> datetime:
+    return at.replace(microsecond=0)
+
+
+class Reconciler:
+    """Carries out the runs of one source, one after the other."""
+
+    def __init__(
+        self,
+        rules: ReconcileRules,
+        ledger: Ledger,
+        log_in: Callable[[], Sequence[Source]],
+        *,
+        sources: Sequence[str],
+        clock: Callable[[], datetime],
+        stop: threading.Event,
+        catch_up: Callable[[], None],
+        filed: Callable[[], None] = lambda: None,
+        audit: "Callable[[Row, Reconciler], Result] | None" = None,
+    ) -> None:
+        self.rules = rules
+        self.ledger = ledger
+        self.log_in = log_in
+        self.catch_up = catch_up
+        self.filed = filed
+        self.clock = clock
+        self._sources = sources
+        self._stop = stop
+        self._audit = audit
+
+    def carry_out(self) -> bool:
+        """One step: take the oldest run that is asked for to its end; whether there was one."""
+        run = self.ledger.take_walk(self.rules.name, self._sources, self.clock())
+        if run is None:
+            return False
+        covered_until = None
+        try:
+            result, state, covered_until = self._result(run)
+        except Interrupted:
+            log.info("reconcile.interrupted", source=self.rules.name, id=run["id"])
+            return False
+        except Cancelled:
+            result, state = {"error": "it was cancelled"}, "cancelled"
+        except CallbridgeError as error:
+            if self._stop.is_set():
+                return False
+            log.warning("reconcile.failed", source=self.rules.name, id=run["id"], error=str(error))
+            result, state = {"error": str(error)}, "failed"
+        except Exception as error:
+            # One row that trips us must not stop the daemon, now and at every start.
+            log.exception("reconcile.fault", source=self.rules.name, id=run["id"])
+            result, state = {"error": f"a fault in callbridge: {error!r}"}, "failed"
+        self._end(run["id"], state, result, covered_until)
+        return True
+
+    def _result(self, run: Row) -> tuple[Result, str, datetime | None]:
+        args = run["args"]
+        if not isinstance(args, dict) or args.get("source") != self.rules.name:
+            raise CallbridgeError("there is no source of that name with a list API")
+        if run["kind"] == AUDIT:
+            if self._audit is None:
+                raise CallbridgeError("this process carries out no audits")
+            return self._audit(run, self), "done", None
+        result, covered_until = _Run(self, run).carry_out()
+        return result, "done", covered_until
+
+    def go_on(self, run_id: int) -> None:
+        """Raises where the walk shall not."""
+        if self._stop.is_set():
+            raise Interrupted
+        if self.ledger.is_cancelled(run_id):
+            raise Cancelled
+
+    def _end(self, run_id: int, state: str, result: Result, covered_until: datetime | None) -> None:
+        """Somebody waits for the end, so it is written however long the ledger is busy."""
+        while True:
+            try:
+                self.ledger.end_walk(run_id, state, result, self.rules.name, covered_until, self.clock())
+            except LedgerError as error:
+                log.warning("reconcile.ledger_busy", error=str(error))
+                if self._stop.wait(1.0):
+                    raise
+            else:
+                return
+
+
+class _Run:
+    """One reconciliation of one source."""
+
+    def __init__(self, reconciler: Reconciler, run: Row) -> None:
+        self._reconciler = reconciler
+        self._rules = reconciler.rules
+        self._ledger = reconciler.ledger
+        self._id: int = run["id"]
+        self._dry = bool(run["args"].get("dry_run"))
+        self._plan = self._decided(run)
+        self._asked_at = 0
+        self._strays: set[str] | None = None
+        self._window = WindowTally()
+        self._total = RunTally()
+
+    def _decided(self, run: Row) -> Plan:
+        """What the run looks at: decided once, so that it is the same after an interruption."""
+        decided = _progress(run)
+        if "since" in decided:
+            cover_until = decided["cover_until"]
+            whole = Between(moment(decided["since"]), moment(decided["until"]))
+            return Plan(whole, moment(cover_until) if cover_until else None)
+        now = self._reconciler.clock()
+        covered = self._ledger.coverage(self._rules.name, now, now).covered_until
+        plan = plan_run(run["args"], self._rules, covered, now)
+        self._ledger.note_run(self._id, _decision(plan))
+        return plan
+
+    def carry_out(self) -> tuple[Result, datetime | None]:
+        """Walk what is not walked yet; the result, and how far the source is covered now."""
+        total, whole = self._total, self._plan.whole
+        done = self._ledger.finished_windows(self._id)
+        for _, _, result in done:
+            total.add(result)
+        sources = self._reconciler.log_in()
+        try:
+            walk = Walk(sources, self._rules.page_size, self)
+            for window, walked in walk.windows(gaps(whole, (Between(*times) for *times, _ in done))):
+                result = self._finish(window, walked)
+                total.add(result)
+                progress = _decision(self._plan) | {"at": stamp(window.until), **total.counts}
+                if result["complete"]:
+                    times = (window.since, window.until)
+                    self._ledger.finish_window(self._id, times, result, progress)
+                else:
+                    self._ledger.note_run(self._id, progress)
+        finally:
+            for source in sources:
+                source.close()
+        return self._told()
+
+    def _told(self) -> tuple[Result, datetime | None]:
+        total, source = self._total, self._rules.name
+        strangers = sorted(total.ours_users - total.users)
+        if strangers:
+            log.warning("reconcile.users_unlisted", source=source, users=", ".join(strangers))
+        if not total.complete:
+            log.warning("reconcile.incomplete", source=source, id=self._id, reasons="; ".join(total.reasons))
+        whole = self._plan.whole
+        result = {
+            "since": stamp(whole.since),
+            "until": stamp(whole.until),
+            **total.shown(),
+            "dry_run": self._dry,
+            "users_unlisted": strangers,
+        }
+        log.info("reconcile.ended", source=source, id=self._id, complete=total.complete, **total.counts)
+        return result, self._plan.cover_until if total.complete else None
+
+    # -- what the walk wants of us -----------------------------------------------------
+    def ask(self) -> None:
+        """A page is about to be asked for: what arrives from now on may be newer than it."""
+        self._reconciler.go_on(self._id)
+        self._asked_at = self._ledger.newest_receipt()
+
+    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Key]:
+        """Compare the rows of a page with the ledger, and file what it lacks."""
+        now, rules = self._reconciler.clock(), self._rules
+        keys: list[Key] = []
+        fresh: dict[bytes, Listed] = {}
+        since, until = stamp(window.since), stamp(window.until)
+        for row in rows:
+            listed = read_row(rules.name, row, now, rules.zone)
+            keys.append(listed.key)
+            created_at = listed.arrival.created_at
+            if (created_at is None or since <= created_at < until) and self._window.fresh(listed):
+                fresh[listed.digest] = listed
+        if fresh:
+            self._compare(list(fresh.values()))
+        return keys
+
+    def _compare(self, rows: Sequence[Listed]) -> None:
+        placed = self._places(rows)
+        unread: list[tuple[Listed, Place]] = []
+        fills: list[tuple[Listed, Place, Outcome]] = []
+        for listed, place in zip(rows, placed, strict=True):
+            outcome = at_sight(listed, place, self._asked_at)
+            self._window.entries[listed.key].call_id = place.call_id
+            if listed.user is not None:
+                self._window.users.add(listed.user)
+            if outcome is None:
+                unread.append((listed, place))
+            elif outcome is Outcome.MISSING or (
+                outcome is Outcome.CONFLICTING and listed.key not in self._known_strays()
+            ):
+                fills.append((listed, place, outcome))
+            else:
+                self._window.note(listed, outcome, place.detail)
+        for start in range(0, len(fills), AT_ONCE):
+            self._fill(fills[start : start + AT_ONCE])
+        for start in range(0, len(unread), AT_ONCE):
+            self._read(unread[start : start + AT_ONCE])
+
+    def _places(self, rows: Sequence[Listed]) -> list[Place]:
+        """Where the rows belong, once all that had arrived has its verdict."""
+        arrivals = [listed.arrival for listed in rows]
+        placed = self._ledger.places(self._rules.name, arrivals)
+        if all(place.judged for place in placed):
+            return placed
+        self._reconciler.catch_up()
+        return self._ledger.places(self._rules.name, arrivals)
+
+    def _read(self, unread: Sequence[tuple[Listed, Place]]) -> None:
+        """Compare by meaning."""
+        known = self._ledger.known_states([place.call_id for _, place in unread if place.call_id is not None])
+        fills: list[tuple[Listed, Place, Outcome]] = []
+        seen: list[Seen] = []
+        for listed, place in unread:
+            state = known.get(place.call_id or 0)
+            if state is None:
+                # It was set aside by the judge: a person has it in quarantine.
+                self._window.note(listed, Outcome.CONFLICTING, "its record in the ledger cannot be read")
+                continue
+            compared = by_meaning(listed, state, self._rules.reads, self._rules.zone)
+            if compared.adds:
+                fills.append((listed, place, compared.outcome))
+            else:
+                self._window.note(listed, compared.outcome)
+                assert place.call_id is not None  # noqa: S101 -- only known calls are read
+                stale = compared.outcome is Outcome.STALE
+                seen.append(Seen(place.call_id, place.newest, stale, listed.digest))
+        if not self._dry:
+            self._ledger.remember_listed(seen)
+        self._fill(fills)
+
+    def _fill(self, fills: Sequence[tuple[Listed, Place, Outcome]]) -> None:
+        """File rows, by the ledger's one door, unless their calls have changed meanwhile."""
+        if not fills:
+            return
+        filed: Sequence[Any] = [place for _, place, _ in fills]
+        if not self._dry:
+            wanted = [
+                Fill(listed.arrival, listed.digest, outcome is Outcome.MISSING)
+                for listed, _, outcome in fills
+            ]
+            filed = self._ledger.fill(self._rules.name, wanted, self._asked_at)
+            self._reconciler.filed()
+        for (listed, place, outcome), done in zip(fills, filed, strict=True):
+            if done is None:
+                self._window.note(listed, Outcome.DEFERRED)
+                continue
+            if done.trouble is not None and outcome is not Outcome.CONFLICTING:
+                self._window.note(listed, Outcome.CONFLICTING, f"quarantined as {done.trouble}")
+                continue
+            self._window.note(listed, outcome, place.detail or str(place.trouble or ""))
+            entry = self._window.entries[listed.key]
+            entry.call_id = done.call_id
+            entry.filled = entry.filled or (outcome is Outcome.MISSING and not self._dry)
+            if outcome is Outcome.CONFLICTING:
+                self._known_strays().add(listed.key)
+
+    def _known_strays(self) -> set[str]:
+        """What is in quarantine already, in whatever spelling."""
+        if self._strays is None:
+            self._strays = {stray_key(body) for _, body in self._ledger.strays(self._rules.name)}
+        return self._strays
+
+    # -- the end of a window -----------------------------------------------------------
+    def _finish(self, window: Between, walked: Walked) -> Result:
+        """What a window has come to, with the calls that only the ledger has."""
+        seen, self._window = self._window.until(stamp(window.until))
+        ours = self._ledger.calls_between(self._rules.name, window.since, window.until)
+        listed, missed = seen.calls() & ours, ours - seen.calls()
+        filled = seen.calls(filled=True)
+        reasons = [walked.reason] if walked.reason else []
+        if short := self._short(window, len(ours - filled), len(listed - filled)):
+            reasons.append(short)
+        calls = self._ledger.unlisted(sorted(missed)[:SHOWN_IDS]) if missed else []
+        result = seen.result()
+        return {
+            **result,
+            "complete": not reasons,
+            "unlisted": walked.unlisted,
+            "ours_only": len(missed),
+            "reasons": reasons,
+            "users": sorted(seen.users),
+            "ours_users": sorted({call.user for call in calls if call.user}),
+            "explanations": result["explanations"] | {call.key: explain(call, seen.users) for call in calls},
+            "ids": result["ids"] | {"ours_only": [call.key for call in calls]},
+        }
+
+    def _short(self, window: Between, ledger: int, listed: int) -> str:
+        """Why a window is not believed whose list is suddenly short; empty where it is believed."""
+        if ledger < GUARDED or 2 * listed >= ledger:
+            return ""
+        since, until = stamp(window.since), stamp(window.until)
+        log.warning(
+            "reconcile.short_list",
+            source=self._rules.name,
+            since=since,
+            until=until,
+            ledger=ledger,
+            listed=listed,
+        )
+        return f"{since} to {until}: the list shows {listed} of the {ledger} calls that the ledger has"
+
+
+def _decision(plan: Plan) -> dict[str, Any]:
+    cover_until = None if plan.cover_until is None else stamp(plan.cover_until)
+    return {
+        "since": stamp(plan.whole.since),
+        "until": stamp(plan.whole.until),
+        "cover_until": cover_until,
+    }
+
+
+def _progress(run: Row) -> dict[str, Any]:
+    found = run.get("progress")
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def work(reconciler: Reconciler, stop: threading.Event, *, every: float) -> None:
+    """Look for requested runs of the source until told to stop."""
+    while not stop.wait(every):
+        try:
+            while reconciler.carry_out():
+                pass
+        except LedgerError as error:
+            log.warning("reconcile.ledger_busy", error=str(error))

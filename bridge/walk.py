@@ -1,0 +1,264 @@
+"""Walk a platform's list so that nothing is missed, and so that the walk always ends.
+
+The list is live: rows move between pages while they are asked for, and what a platform says of its own
+totals and pages is not to be relied upon. So windows are cut small enough for one page wherever time can
+be cut, for one answer is of one moment. A window is complete when in one pass over its pages the total
+stayed the same and as many rows were seen, or when two passes saw the same rows.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from bridge.source import Page, Source
+
+MOST_PASSES = 5
+MOST_SPLITS = 3
+"""How often a window that will not hold still is halved: into eight parts."""
+SHORTEST = timedelta(seconds=1)
+"""The platform's clock has no shorter tick."""
+FIRST, LONGEST = timedelta(hours=1), timedelta(days=14)
+FILLED = 0.75
+"""How full of calls a window's page shall be: the next hour may be busier than the last one."""
+BARREN = 3
+"""So many answers in a row without a new row end a pass."""
+SAME_IF_EMPTY = 3
+"""Nothing, where the total says that there is something, is believed at the third time."""
+MOST_PAGES = 100_000
+
+Key = Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Calls created from `since` until before `until`."""
+
+    since: datetime
+    until: datetime
+
+    @property
+    def length(self) -> timedelta:
+        return self.until - self.since
+
+    def halves(self) -> "tuple[Between, Between]":
+        """Two parts, cut at a whole second."""
+        middle = self.since + (self.length // 2 // SHORTEST) * SHORTEST
+        return Between(self.since, middle), Between(middle, self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """How a window's walk ended. `unlisted`: rows that the total counts, and two passes did not show."""
+
+    complete: bool = True
+    unlisted: int = 0
+    reason: str = ""
+
+    def __add__(self, other: "Walked") -> "Walked":
+        return Walked(
+            self.complete and other.complete, self.unlisted + other.unlisted, self.reason or other.reason
+        )
+
+
+class Taker(Protocol):
+    """Who wants the rows."""
+
+    def ask(self) -> None:
+        """A page is about to be asked for; raises where the walk shall not go on."""
+
+    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Key]:
+        """Rows have come, perhaps not for the first time; what each is told apart by."""
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass over the pages of a window."""
+
+    keys: set[Key] = field(default_factory=set)
+    totals: set[int | None] = field(default_factory=set)
+    last: int | None = None
+    largest: int = 0
+
+    @property
+    def exact(self) -> bool:
+        """The total stayed the same, and all of it was seen."""
+        return self.totals == {len(self.keys)}
+
+
+@dataclass(slots=True)
+class _Login:
+    """What was learnt of one login's list."""
+
+    source: Source
+    size: int
+    """How many rows to ask for at once."""
+    cap: int
+    """How many rows an answer has at most."""
+    suspected: int = 0
+
+    def asked_too_much(self, size: int) -> None:
+        """Asking for less showed more; twice at the same size is no chance."""
+        if self.suspected == size:
+            self.size = self.cap = size
+        self.suspected = size
+
+
+class Walk:
+    """Walks the lists of all logins of one source, window by window."""
+
+    def __init__(self, sources: Sequence[Source], page_size: int, taker: Taker) -> None:
+        self._logins = [_Login(source, page_size, page_size) for source in sources]
+        self._taker = taker
+        self._length = FIRST
+        self._in_vain = 0
+        self._full: tuple[int, Between] | None = None
+        """The last total that was too much for a page, and the window that it was told of."""
+        self._by_days = False
+
+    def windows(self, gaps: Iterable[Between]) -> Iterator[tuple[Between, Walked]]:
+        """Walk all of these times, the oldest first; each window as it is done."""
+        for gap in gaps:
+            since = gap.since
+            while since < gap.until:
+                window = Between(since, min(since + self._length, gap.until))
+                window, walked = self._fitting(window)
+                yield window, walked
+                since = window.until
+
+    def _fitting(self, window: Between) -> tuple[Between, Walked]:
+        """Walk a window, or as much of its beginning as fits into a page."""
+        while True:
+            walked, filled = Walked(), 0.0
+            for login in self._logins:
+                first = self._ask(login, window, 0, login.size)
+                if (first.page.total or 0) > login.cap and self._shrinks(
+                    window, first.page.total or 0, login
+                ):
+                    break
+                found, seen = self._walk(login, window, first)
+                walked += found
+                filled = max(filled, seen / login.cap)
+            else:
+                self._adapt(window, filled)
+                return window, walked
+            window = Between(window.since, min(window.since + self._length, window.until))
+
+    def _shrinks(self, window: Between, total: int, login: _Login) -> bool:
+        """Whether a shorter window should be tried; how short is in `_length`."""
+        before, self._full = self._full, (total, window)
+        if before is not None and before[0] == total:
+            # Some lists go by days: they show the same rows for every part of one.
+            self._by_days = self._by_days or window.since >= before[1].until
+            self._in_vain += 1
+        else:
+            self._in_vain = 0
+        if self._by_days or window.length <= SHORTEST or self._in_vain >= BARREN:
+            return False
+        expected = window.length * (FILLED * login.cap / total)
+        self._length = max(SHORTEST, expected // SHORTEST * SHORTEST)
+        return True
+
+    def _adapt(self, window: Between, filled: float) -> None:
+        """How long the next window shall be, by how full this one was."""
+        self._in_vain = 0
+        if self._by_days:
+            self._length = timedelta(days=1)
+            return
+        factor = min(4.0, FILLED / filled) if filled else 4.0
+        # A window that was cut off at its gap's end says nothing of what is usual.
+        length = max(window.length, self._length) if factor >= 1 else window.length
+        self._length = min(LONGEST, max(SHORTEST, length * factor // SHORTEST * SHORTEST))
+
+    # -- one window of one login -------------------------------------------------------
+    def _walk(
+        self, login: _Login, window: Between, first: "_Taken | None" = None, splits: int = 0
+    ) -> tuple[Walked, int]:
+        """Up to five passes, then in halves; with how many rows there seem to be."""
+        earlier: list[_Pass] = []
+        size = login.size
+        for _ in range(MOST_PASSES):
+            done = self._pass(login, window, size, first)
+            first = None
+            better = all(len(done.keys) > len(one.keys) for one in earlier)
+            if size < login.size and better:
+                login.asked_too_much(size)
+            if done.exact:
+                # A page that was short by chance must not keep windows small for ever.
+                login.cap = min(login.size, login.cap + max(1, login.cap // 8))
+                return Walked(), len(done.keys)
+            same = sum(done.keys == one.keys for one in earlier)
+            if same >= (1 if done.keys or not done.last else SAME_IF_EMPTY - 1):
+                return Walked(unlisted=max(0, (done.last or 0) - len(done.keys))), len(done.keys)
+            earlier.append(done)
+            # Some skip what lies between their cap and what was asked for: asking for less shows it.
+            size = done.largest if size == login.size and done.largest else login.size
+        return self._halved(login, window, splits)
+
+    def _halved(self, login: _Login, window: Between, splits: int) -> tuple[Walked, int]:
+        if splits >= MOST_SPLITS or window.length < 2 * SHORTEST:
+            span = f"{window.since:%Y-%m-%d %H:%M:%S}Z to {window.until:%Y-%m-%d %H:%M:%S}Z"
+            reason = f"{span}: {MOST_PASSES} passes of login {login.source.name} each saw other rows"
+            return Walked(complete=False, reason=reason), 0
+        walked, seen = Walked(), 0
+        for half in window.halves():
+            found, count = self._walk(login, half, splits=splits + 1)
+            walked, seen = walked + found, seen + count
+        return walked, seen
+
+    def _pass(self, login: _Login, window: Between, size: int, first: "_Taken | None") -> _Pass:
+        """All pages once, as far as there seem to be any."""
+        done = _Pass()
+        index = barren = 0
+        asked_again = False
+        while index < MOST_PAGES:
+            taken = first or self._ask(login, window, index, size)
+            first = None
+            rows, total = len(taken.keys), taken.page.total
+            fresh = len(done.keys)
+            done.keys.update(taken.keys)
+            barren = 0 if len(done.keys) > fresh else barren + 1
+            if index and not barren and done.largest < size:
+                # There was more behind a page that was not full: so that is as full as they get.
+                login.cap = min(login.cap, max(done.largest, rows))
+            done.largest = max(done.largest, rows)
+            done.totals.add(total)
+            done.last = total
+            # Behind a full page there may be more, whatever the total says.
+            if self._ended(done, index, barren, rows) and (rows < min(size, login.cap) or barren):
+                break
+            # An empty page may be a hiccup: it is asked for again before it is believed.
+            asked_again = not rows and not asked_again
+            index += not asked_again
+        return done
+
+    @staticmethod
+    def _ended(done: _Pass, index: int, barren: int, rows: int) -> bool:
+        if done.last is not None and len(done.keys) >= done.last:
+            return True
+        beyond = done.last is None or (index + 1) * done.largest >= done.last
+        return barren >= BARREN or (barren == BARREN - 1 and not rows and beyond)
+
+    def _ask(self, login: _Login, window: Between, index: int, size: int) -> "_Taken":
+        self._taker.ask()
+        page = login.source.page(window.since, window.until, index, size)
+        return _Taken(page, self._taker.take(window, page.rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A page, and what its rows are told apart by."""
+
+    page: Page
+    keys: Sequence[Key]
+
+
+def gaps(whole: Between, done: Iterable[Between]) -> Iterator[Between]:
+    """What of a time is not done yet."""
+    since = whole.since
+    for one in sorted(done, key=lambda one: one.since):
+        if one.since > since:
+            yield Between(since, min(one.since, whole.until))
+        since = max(since, one.until)
+    if since < whole.until:
+        yield Between(since, whole.until)

@@ -1,0 +1,694 @@
+"""A world for deliveries: one ledger file, two workers, a CRM in memory, a clock, and all that can go wrong.
+
+Workers run in threads of their own, but only one at a time and from request to request: a test says who
+goes on. A crash is an exception that nothing catches; what was in memory is dropped, and the file opened again.
+"""
+
+import json
+import threading
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from urllib.parse import unquote
+from zoneinfo import ZoneInfo
+
+import httpx
+
+from bridge.arrival import arrival_of
+from bridge.budget import Budget
+from bridge.call import Call
+from bridge.crm import Account
+from bridge.deliver import Destination, Origin, Schedule, SharedAccount, Worker, event_of
+from bridge.errors import LedgerBusy, LedgerError
+from bridge.judge import Judge, SourceRules
+from bridge.ledger import Note, Window
+from bridge.ledger.sqlite import SqliteLedger
+from bridge.lines import Line, Lines
+from bridge.loading import load_pair
+from bridge.model import Arrival, Filed, Lease, Settlement, Via
+from bridge.plan import Plan, PlannedObject, Write
+from bridge.sandbox.crm_state import Refusal
+from bridge.sandbox.plain import PlainState, TokenDesk
+from bridge.tokens import Tokens
+from tests.servers.clock import Clock
+
+DATA = Path(__file__).parent / "data" / "plain"
+ZONE = ZoneInfo("Asia/Shanghai")
+LAG = timedelta(milliseconds=300)
+SCHEDULE = Schedule(timedelta(seconds=10), timedelta(minutes=5), timedelta(days=5))
+ORIGIN = Origin(ZONE, "CN", "")
+SECRET = "secret-of-the-world"
+PHONES = ("15899770631", "15899770632", "15899770633")
+MOST_WAITS = 2000
+UNFINISHED = ("due", "leased")
+Contents = dict[str, list[dict[str, Any]]]
+
+
+class Crash(BaseException):
+    """What a power cut does: no code of ours handles it."""
+
+
+class Fuse:
+    """Burns at an operation that was chosen; from then on nothing can be done any more."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+        self.busy: int | None = None
+        self.burnt = False
+        self.spent: list[str] = []
+
+    def tick(self) -> None:
+        """One operation."""
+        if self.left is not None:
+            self.left -= 1
+            self.burnt = self.burnt or self.left < 0
+        if self.burnt:
+            raise Crash
+
+    def write(self) -> None:
+        """One operation of the ledger, which may be busy."""
+        self.tick()
+        if self.busy is not None:
+            self.busy -= 1
+            if self.busy < 0:
+                self.busy = None
+                self.spent.append("busy")
+                raise LedgerBusy("the ledger is busy, as the test wants it")
+
+
+class WatchedLedger(SqliteLedger):
+    """A ledger that can fail at every write, before its commit or after it."""
+
+    fuse: Fuse
+    settled: Callable[[Lease, Settlement], None]
+
+    def record(self, arrivals: Sequence[Arrival]) -> list[Filed]:
+        self.fuse.write()
+        filed = super().record(arrivals)
+        self.fuse.tick()
+        return filed
+
+    def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
+        self.fuse.write()
+        lease = super().lease(destinations, sources, now)
+        self.fuse.tick()
+        return lease
+
+    def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
+        leases = super().lease_more(destination, sources, now, limit)
+        self.fuse.tick()
+        return leases
+
+    def give_back(self, lease: Lease, due_at: datetime) -> None:
+        self.fuse.write()
+        super().give_back(lease, due_at)
+
+    def note(self, notes: Sequence[Note]) -> None:
+        self.fuse.write()
+        super().note(notes)
+        self.fuse.tick()
+
+    def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
+        self.fuse.write()
+        super().save_token(account, saved)
+        self.fuse.tick()
+
+    def settle_all(self, settled: Sequence[tuple[Lease, Settlement, datetime]], now: datetime) -> None:
+        self.fuse.write()
+        super().settle_all(settled, now)
+        for lease, settlement, _ in settled:
+            self.settled(lease, settlement)
+        self.fuse.tick()
+
+
+class Walker:
+    """A worker's thread, which goes on only when it is told to, up to its next pause."""
+
+    def __init__(self, act: Callable[[], bool]) -> None:
+        self._act = act
+        self._go, self._back = threading.Lock(), threading.Lock()
+        self._go.acquire()
+        self._back.acquire()
+        self._error: BaseException | None = None
+        self._ended = False
+        self.under_way = False
+        self.busy = False
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def step(self) -> None:
+        """Up to the next pause, or to the end of the attempt."""
+        self.under_way = True
+        self._go.release()
+        self._back.acquire()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def pause(self) -> None:
+        """In the thread: wait to be told."""
+        self._back.release()
+        self._go.acquire()
+
+    def end(self) -> None:
+        """The thread is not needed any more; nothing is under way."""
+        self._ended = True
+        self._go.release()
+        self.thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._go.acquire()
+            if self._ended:
+                return
+            try:
+                self.busy = self._act()
+            except BaseException as error:  # noqa: BLE001 -- handed to who told us to go
+                self._error = error
+            self.under_way = False
+            self._back.release()
+
+
+class Sleep(threading.Event):
+    """Waits by the world's clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._waits = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Time passes at once."""
+        self._waits += 1
+        assert self._waits < MOST_WAITS, "something waits for ever"
+        self._clock.pass_by(timeout or 0.0)
+        return self.is_set()
+
+
+class ImpatientLines(Lines):
+    """Lines for which nobody waits: who holds them goes on only when it is told to."""
+
+    def take(self, owner: int, lines: Any, patience: float) -> bool:
+        """Now or not."""
+        del patience
+        return super().take(owner, lines, 0.0)
+
+
+@dataclass
+class Trouble:
+    """What goes wrong with one request, once `after` others went well; `on` is any, read or write."""
+
+    kind: str
+    after: int = 0
+    on: str = "any"
+
+    def strikes(self, kind: str) -> bool:
+        """Whether this request is the one."""
+        if self.on not in ("any", kind):
+            return False
+        self.after -= 1
+        return self.after < 0
+
+
+class Network(httpx.BaseTransport):
+    """The CRM in memory."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """One request, with what goes wrong with it."""
+        return self._world.exchange(request)
+
+
+@dataclass
+class Said:
+    """What settled deliveries have said of one contact, since the CRM made it."""
+
+    newest: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    every: dict[str, list[Any]] = field(default_factory=dict)
+    by_hand: dict[str, Any] = field(default_factory=dict)
+    unsure: set[str] = field(default_factory=set)
+    """Fields that a person edited while a request was under way."""
+    sent: set[Any] = field(default_factory=set)
+    settled: set[Any] = field(default_factory=set)
+    """Remarks that were written, and those of deliveries that were settled: of the others nobody knows."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is built by which hands: a planted fault gives another one."""
+
+    worker: Callable[..., Worker] = Worker
+    ledger: type[WatchedLedger] = WatchedLedger
+    lines: type[Lines] = ImpatientLines
+    budget: Callable[..., Budget] = Budget
+    connector: Callable[[str], str] = str
+    """What is changed in the connector's text."""
+
+
+_PAIRS: dict[str, Destination] = {}
+
+
+def destination_of(folder: Path, connector: str, mapping: str) -> Destination:
+    """A destination of two texts, compiled once."""
+    place = f"{connector}\0{mapping}"
+    if place not in _PAIRS:
+        folder.mkdir(exist_ok=True)
+        paths = folder / "mapping.toml", folder / "connector.toml"
+        for path, text in zip(paths, (mapping, connector), strict=True):
+            path.write_text(text, "utf-8")
+        pair = load_pair(*paths)
+        assert pair.mapping is not None, [str(each) for each in pair.problems]
+        assert pair.connector is not None
+        account = Account("crm account", "http://crm.test", {"token": SECRET}, {}, 5.0)
+        _PAIRS[place] = Destination("crm", pair.mapping, pair.connector, account)
+    return _PAIRS[place]
+
+
+class World:
+    """One source, one CRM; `folder` is the disk, which outlives a crash."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        batches: bool = False,
+        on_deleted: str = "park",
+        parts: Parts | None = None,
+        seed: int = 7,
+    ) -> None:
+        self.folder, self.parts = folder, parts or Parts()
+        self.clock = Clock()
+        self.crm = PlainState(self.clock, LAG)
+        self.desk = TokenDesk(SECRET)
+        self.happened: Counter[str] = Counter()
+        self.acknowledged: set[str] = set()
+        self.violations: list[str] = []
+        self.requests: list[tuple[str, str, Any]] = []
+        self.troubles: list[Trouble] = []
+        self.said: dict[str, Said] = {}
+        self.calls: dict[str, dict[str, Any]] = {}
+        self.deleted: set[str] = set()
+        self.changed_mapping = False
+        self.not_before: datetime | None = None
+        self.late_effects = False
+        self._batches, self._on_deleted = batches, on_deleted
+        self._chance = Random(seed)  # noqa: S311 -- spreads retries, guards nothing
+        self._in_flight: dict[int, set[Line]] = {}
+        self._walkers = [Walker(lambda n=number: self._deliver_one(n)) for number in range(2)]  # type: ignore[misc]
+        self.fuse = Fuse()
+        self.sent = 0
+        self._open(create=True)
+
+    # -- a daemon's life ---------------------------------------------------------------
+    def _open(self, *, create: bool = False) -> None:
+        self.fuse = Fuse()
+        self.ledger = self.parts.ledger(self.folder / "ledger.db", create=create)
+        self.ledger.fuse, self.ledger.settled = self.fuse, self._settled
+        connector = (DATA / "connector.toml").read_text("utf-8")
+        if self._batches:
+            connector += (DATA / "batches.toml").read_text("utf-8")
+        self.destination = destination_of(
+            self.folder / "files", self.parts.connector(connector), self._mapping()
+        )
+        self.ledger.start_destinations({"main": ["crm"]}, self.clock())
+        rules = SourceRules(ZONE, "CN", ("crm",), self.destination.mapping.reads)
+        self._judge = Judge(self.ledger, {"main": rules}, destinations_since=self.ledger.skipped_before())
+        account = self.destination.account
+        tokens = Tokens(
+            account.name, self.destination.connector.auth.tokens, account.secrets, self.ledger, self.clock
+        )
+        self.budget = self.parts.budget(self.destination.connector.file.limits, self.clock)
+        self.lines = self.parts.lines()
+        self._workers = [
+            self.parts.worker(
+                self.ledger,
+                {"crm": self.destination},
+                {"main": ORIGIN},
+                SCHEDULE,
+                self.lines,
+                {account.name: SharedAccount(tokens, self.budget)},
+                clock=self.clock,
+                chance=self._chance,
+                stop=Sleep(self.clock),
+                network=lambda: Network(self),
+            )
+            for _ in self._walkers
+        ]
+        self.ledger.release_leases()
+        for delivery_id, lines in self.ledger.in_doubt().items():
+            self.lines.take(delivery_id, lines, 0)
+
+    def _mapping(self) -> str:
+        text = (DATA / "mapping.toml").read_text("utf-8").replace('"park"', f'"{self._on_deleted}"')
+        if self.changed_mapping:
+            text = text.replace(
+                'grade = "{{ call.grade }}"',
+                'grade = { value = "{{ call.grade }}", map = { A = "hot", B = "warm", C = "cold" } }',
+                1,
+            ).replace('remark = { value = "{{ call.remark }}", write = "unless_edited" }\n', "")
+        return text
+
+    def restart(self, *, late_effects: bool = False) -> None:
+        """The process ends where it stands, and another one begins on the same file."""
+        self.fuse.burnt, self.late_effects = True, late_effects
+        for walker in self._walkers:
+            if walker.under_way:
+                self.happened["crash"] += 1
+                with suppress(Crash):
+                    walker.step()
+        assert not any(walker.under_way for walker in self._walkers)
+        for worker in self._workers:
+            worker.close()
+        self.ledger.close()
+        self.not_before, self.late_effects = None, False
+        self._in_flight.clear()
+        self.happened["restart"] += 1
+        self._open()
+
+    def attempt(self, act: Callable[[], object]) -> None:
+        """Do something; a crash in it is followed by a restart."""
+        try:
+            act()
+        except Crash:
+            self.happened["crash"] += 1
+            self.restart(late_effects=bool(self.sent % 2))
+        except LedgerError:
+            self.happened["busy"] += 1
+
+    def close(self) -> None:
+        """No daemon any more."""
+        self.fuse.burnt = True
+        for walker in self._walkers:
+            with suppress(Crash):
+                while walker.under_way:
+                    walker.step()
+            walker.end()
+        for worker in self._workers:
+            worker.close()
+        self.ledger.close()
+
+    # -- steps ---------------------------------------------------------------------------
+    def record(self, body: Mapping[str, Any], via: Via = Via.CALLBACK) -> None:
+        """The platform tells of a call, and is answered."""
+        payload = json.dumps(body).encode()
+        self.ledger.record([arrival_of("main", via, payload, self.clock(), ZONE)])
+        self.acknowledged.add(body["uuid"])
+
+    def judge(self) -> int:
+        """Verdicts on what waits."""
+        return self._judge.judge_waiting(self.clock())
+
+    def go_on(self, number: int, requests: int = 10_000) -> None:
+        """One worker goes on for so many requests, or to the end of its attempt."""
+        walker = self._walkers[number]
+        for _ in range(2 * requests):
+            walker.step()
+            if not walker.under_way:
+                return
+
+    @property
+    def under_way(self) -> list[int]:
+        """The workers that have been interrupted."""
+        return [number for number, walker in enumerate(self._walkers) if walker.under_way]
+
+    def _deliver_one(self, number: int) -> bool:
+        return self._workers[number].deliver_one(self.clock())
+
+    def drain(self, rounds: int = 400) -> None:
+        """Nothing new goes wrong, and time passes until nothing is due."""
+        for number in self.under_way:
+            self.attempt(lambda n=number: self.go_on(n))  # type: ignore[misc]
+        self.fuse.left = self.fuse.busy = None
+        for _ in range(rounds):
+            while self.judge():
+                pass
+            for number, _ in enumerate(self._walkers):
+                self.go_on(number)
+            if any(walker.busy for walker in self._walkers):
+                continue
+            due = [each["due_at"] for each in self.deliveries() if each["state"] in UNFINISHED]
+            if not due:
+                return
+            wait = min(datetime.fromisoformat(at) for at in due if at is not None) - self.clock.now
+            self.clock.pass_by(max(wait.total_seconds(), 1.0))
+        raise AssertionError(f"still under way: {self.deliveries()}")
+
+    # -- what people do in the CRM ----------------------------------------------------------
+    def contact_of(self, phone: str) -> dict[str, Any] | None:
+        """The CRM's contact with a number."""
+        found = [one for one in self.crm.contents()["contacts"] if one["phone"] == phone]
+        return found[0] if found else None
+
+    def edit(self, phone: str, name: str, value: str) -> None:
+        """A person edits a field of a contact."""
+        one = self.contact_of(phone)
+        if one is None:
+            return
+        self.happened["hand edit"] += 1
+        self.crm.carry_out("PATCH", ["contacts", one["id"]], {}, {name: value})
+        said = self.said.setdefault(phone, Said())
+        said.by_hand[name] = value
+        if self.under_way:
+            said.unsure.add(name)
+        else:
+            said.unsure.discard(name)
+
+    def delete(self, phone: str) -> None:
+        """A person deletes a contact."""
+        one = self.contact_of(phone)
+        if one is None:
+            return
+        self.happened["deletion"] += 1
+        self.crm.carry_out("DELETE", ["contacts", one["id"]], {}, None)
+        self.deleted.add(phone)
+        self.said.pop(phone, None)
+
+    # -- the network ---------------------------------------------------------------------
+    def exchange(self, request: httpx.Request) -> httpx.Response:
+        """A request on its way through the network, the CRM, and back."""
+        self.fuse.tick()
+        self.sent += 1
+        segments = [unquote(part) for part in request.url.raw_path.decode().split("?")[0].split("/")[1:]]
+        content = json.loads(request.content) if request.content else None
+        self.requests.append((request.method, request.url.path, content))
+        if segments == ["token"]:
+            return httpx.Response(200, json=self.desk.issue(content)[1])
+        reads = request.method == "GET" or segments[-1] == "search"
+        walker = self._walker()
+        lines = self._lines_of(segments, request.url.params, content)
+        self._arrive(id(walker), lines)
+        trouble = self._trouble("read" if reads else "write")
+        try:
+            self._pause(walker)
+        except Crash:
+            # It is on the wire, and may arrive though its sender is dead.
+            if self.late_effects:
+                self._effect(request, segments, content)
+            raise
+        response = self._answer(request, segments, content, trouble)
+        self._pause(walker)
+        self._in_flight.pop(id(walker), None)
+        self.fuse.tick()
+        if trouble in ("lost", "cut"):
+            raise httpx.ReadError("the connection was lost", request=request)
+        return response
+
+    def _answer(
+        self, request: httpx.Request, segments: list[str], content: Any, trouble: str
+    ) -> httpx.Response:
+        if self.not_before is not None and self.clock.now < self.not_before and not self._in_flight:
+            self.violations.append("a request before the Retry-After was over")
+        if not self.desk.takes(request.headers["authorization"].removeprefix("Bearer ")):
+            return httpx.Response(401, json={"error": {"code": "unauthorized", "message": "expired"}})
+        match trouble:
+            case "cut":
+                return httpx.Response(204)
+            case "429" | "503":
+                wait = 30 if trouble == "503" else 7
+                self.not_before = self.clock.now + timedelta(seconds=wait)
+                return httpx.Response(int(trouble), headers={"retry-after": str(wait)})
+            case "500" | "502":
+                return httpx.Response(int(trouble))
+        response = self._effect(request, segments, content)
+        return httpx.Response(502 if trouble == "502 late" else 500) if "late" in trouble else response
+
+    def _effect(self, request: httpx.Request, segments: list[str], content: Any) -> httpx.Response:
+        before = {one["id"] for one in self.crm.contents()["contacts"]}
+        try:
+            status, answer = self.crm.carry_out(
+                request.method, segments, dict(request.url.params.items()), content
+            )
+        except Refusal as refusal:
+            error = {"code": refusal.code, "message": refusal.message, "field": refusal.field}
+            return httpx.Response(refusal.status, json={"error": error})
+        for one in self.crm.contents()["contacts"]:
+            if one["id"] not in before:
+                self.said[one["phone"]] = Said()
+            if request.method != "GET":
+                self.said.setdefault(one["phone"], Said()).sent.add(one.get("remark"))
+        return httpx.Response(status, json=answer)
+
+    def _trouble(self, kind: str) -> str:
+        for planned in list(self.troubles):
+            if planned.strikes(kind):
+                self.troubles.remove(planned)
+                self.happened[planned.kind] += 1
+                return planned.kind
+        return ""
+
+    def _walker(self) -> Walker | None:
+        here = threading.current_thread()
+        return next((walker for walker in self._walkers if walker.thread is here), None)
+
+    def _pause(self, walker: Walker | None) -> None:
+        if walker is not None:
+            walker.pause()
+            if self.fuse.burnt:
+                raise Crash
+
+    def _arrive(self, who: int, lines: set[Line]) -> None:
+        for other, held in self._in_flight.items():
+            if other != who and held & lines:
+                self.violations.append(f"two requests of one line at once: {held & lines}")
+        self._in_flight[who] = lines
+
+    def _lines_of(self, segments: list[str], query: Mapping[str, str], content: Any) -> set[Line]:
+        kind = segments[0]
+        key = "phone" if kind == "contacts" else "call_key"
+        by_id = {one["id"]: one[key] for one in self.crm.contents()[kind]}
+        items = [query, content or {}, *((content or {}).get("items") or [])]
+        keys = {item[key] for item in items if key in item}
+        keys |= {by_id[part] for part in (*segments, *(item.get("id") for item in items)) if part in by_id}
+        return {("crm account", kind, each) for each in keys}
+
+    # -- what should be -------------------------------------------------------------------
+    def _settled(self, lease: Lease, settlement: Settlement) -> None:
+        call = Call.of(lease.values, key=lease.key, source="main", zone=ZONE, country="CN")
+        plan = self.destination.mapping.plan(call, ZONE, "CN")
+        if not isinstance(plan, Plan):
+            return
+        done = {each.object for each in settlement.done}
+        for planned in plan.objects:
+            if planned.name not in done:
+                continue
+            if planned.name == "contact":
+                self._said_of(planned, event_of(call), lease.key)
+            else:
+                values = {name: each.value for name, each in planned.fields.items()}
+                self.calls[lease.key] = {**values, "contact": planned.links.get("contact") and call.phone}
+
+    def _said_of(self, planned: PlannedObject, event: str, key: str) -> None:
+        said = self.said.setdefault(str(planned.key["phone"]), Said())
+        for name, each in planned.fields.items():
+            if each.write in (Write.ALWAYS, Write.UNLESS_EDITED):
+                before = said.newest.get(name)
+                if before is not None and event < before[0]:
+                    continue
+                if each.write is Write.ALWAYS and before is not None and before[1] != each.value:
+                    said.by_hand.pop(name, None)
+                said.newest[name] = (event, each.value)
+                if each.write is Write.UNLESS_EDITED:
+                    said.settled.add(each.value)
+            elif each.value is not None:
+                said.every.setdefault(name, []).append(key if each.write is Write.APPEND else each.value)
+
+    def deliveries(self) -> list[dict[str, Any]]:
+        """All deliveries as they stand."""
+        return [dict(row) for row in self.ledger.list_deliveries(None, None, 100)]
+
+    def check(self) -> None:
+        """What must hold at every moment."""
+        assert self.violations == []
+        assert self.acknowledged <= set(self.ledger.keys("main"))
+        contents = self.crm.contents()
+        for kind, key in (("contacts", "phone"), ("calls", "call_key")):
+            several = {each: n for each, n in Counter(one[key] for one in contents[kind]).items() if n > 1}
+            assert not several, f"more than one of {kind}: {several}"
+        balance = self.ledger.balance("crm", ["main"], Window())
+        parts = sum(balance[name] for name in ("delivered", "skipped", "parked", "under_way"))
+        assert balance["ledger"] == parts == len(self.ledger.keys("main")), balance
+
+    def check_quiet(self) -> None:
+        """What must hold once all is done."""
+        self.check()
+        rows = self.deliveries()
+        assert {row["key"] for row in rows} >= self.acknowledged
+        for row in rows:
+            assert row["state"] in ("delivered", "skipped", "parked"), row
+            if row["state"] == "parked":
+                assert self.deleted, row
+                assert self._on_deleted == "park", row
+                assert "deleted" in row["reason"], row
+        contents = self.crm.contents()
+        contacts = {one["phone"]: one for one in contents["contacts"]}
+        for phone, one in contacts.items():
+            self._check_contact(phone, one)
+        calls = {one["call_key"]: one for one in contents["calls"]}
+        for row in rows:
+            if row["state"] == "delivered":
+                self._check_call(row, calls.get(row["key"]), contacts)
+
+    def _check_contact(self, phone: str, one: Mapping[str, Any]) -> None:
+        said = self.said.get(phone)
+        if said is None:
+            return
+        for name, (_, value) in said.newest.items():
+            held = one.get(name)
+            if name == "remark" and held in said.sent - said.settled:
+                # Written by a delivery that then went elsewhere: as good as a person's.
+                continue
+            if name not in said.by_hand:
+                assert held == value, f"{name} of {phone}: {held!r}, expected {value!r}; {said}"
+            elif name == "remark" and name not in said.unsure:
+                assert held == said.by_hand[name], f"{name} of {phone}: {held!r}, not as a person edited it"
+            else:
+                assert held in (value, said.by_hand[name]), f"{name} of {phone}: {held!r}; {said}"
+        notes = str(one.get("notes") or "").split("\n")
+        assert len(notes) == len(set(notes)), f"notes of {phone}: {notes}"
+        assert set(said.every.get("notes", [])) <= set(notes), f"notes of {phone}: {notes}; {said}"
+        longest = said.every.get("longest", [0])
+        assert (one.get("longest") or 0) >= max(longest), f"longest of {phone}: {one}; {said}"
+        if said.every.get("company") and "company" not in said.by_hand:
+            assert one.get("company"), f"company of {phone}: {one}; {said}"
+
+    def _check_call(
+        self, row: Mapping[str, Any], one: Mapping[str, Any] | None, contacts: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        assert one is not None, f"missing: {row}"
+        assert row["delivered"] == row["wanted"], row
+        expected = dict(self.calls[row["key"]])
+        phone = expected.pop("contact")
+        held = {name: one.get(name) for name in expected}
+        assert held == expected, f"call {row['key']}: {held}, expected {expected}"
+        contact = contacts.get(f"+86{phone}")
+        if contact is not None and f"+86{phone}" not in self.deleted:
+            assert one["contact_id"] == contact["id"], f"call {row['key']} is linked to {one['contact_id']}"
+
+
+def body_of(number: int, stamp: int, phone: str, **fields: Any) -> dict[str, Any]:
+    """A small record of call `number`, changed at minute `stamp`."""
+    uuid = f"{number:08x}-18d6-11f0-88c8-2f2b0aba51d7"
+    changed = datetime(2026, 11, 20, 8) + timedelta(minutes=stamp)  # noqa: DTZ001 -- as the platform writes it
+    started = datetime(2026, 11, 20, 7) + timedelta(minutes=number * 7 % 5)  # noqa: DTZ001
+    return {
+        "uuid": uuid,
+        "sn": f"account|{number}",
+        "phone": phone,
+        "started_at": f"{started:%Y-%m-%d %H:%M:%S}",
+        "created_at": f"{started:%Y-%m-%d %H:%M:%S}",
+        "updated_at": f"{changed:%Y-%m-%d %H:%M:%S}",
+        **fields,
+    }
+
+
+def mapping_fields() -> set[str]:
+    """The contact's fields in the tests' mapping."""
+    return set(tomllib.loads((DATA / "mapping.toml").read_text("utf-8"))["objects"]["contact"]["fields"])

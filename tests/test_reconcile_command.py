@@ -1,0 +1,298 @@
+"""`callbridge reconcile` from outside: with a daemon and without one, killed, and against a hostile list."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from bridge.ledger import open_ledger
+from bridge.sandbox.crm import SandboxCrm
+from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET, SandboxPlatform
+from bridge.sandbox.platform_faults import Disturbances
+from bridge.sandbox.records import Record, generate, later_edit
+from bridge.sandbox.server import LocalServer
+from tests.reconcile_steps import differences
+from tests.running import DaemonProcess, callbridge, environment, wait_until, write_config
+
+HOSTILE = Disturbances(
+    session_dies_every=3,
+    bad_gateways=0.05,
+    cut_connections=0.04,
+    page_cap=120,
+    total="text",
+    unlisted=0.02,
+    empty_pages=0.03,
+    dialogue_as_text=0.4,
+    types_as_text=0.4,
+    unknown_fields=0.3,
+    rows_move=0.2,
+    order="newest",
+    end="inclusive",
+)
+
+
+class Both:
+    """A platform and a CRM on sockets, and a configuration between them."""
+
+    def __init__(
+        self, folder: Path, platform: LocalServer, crm: LocalServer, sandbox: SandboxPlatform
+    ) -> None:
+        self.folder = folder
+        self.platform = sandbox
+        self.crm_url = crm.url
+        extra = f"""
+[sources.main.api]
+base_url = "{platform.url}"
+access_id = "{ACCESS_ID}"
+access_secret = {{ env = "PLATFORM_SECRET" }}
+page_size = 500
+requests_per_second = 1000
+[sources.main.reconcile]
+settle = "0s"
+schedule = "0 0 1 1 *"
+deep_schedule = "0 0 1 1 *"
+weekly_schedule = "0 0 1 1 *"
+"""
+        self.config = write_config(folder, crm.url, extra)
+
+    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return callbridge(*args, cwd=self.folder, env=self.environment)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return environment() | {"PLATFORM_SECRET": ACCESS_SECRET}
+
+    def reconcile(self, *args: str, code: int = 0) -> dict[str, Any]:
+        done = self.run("reconcile", "--since", "1d", "--json", *args)
+        assert done.returncode == code, done.stderr + done.stdout
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+
+    def daemon(self) -> DaemonProcess:
+        daemon = DaemonProcess(self.config, {"PLATFORM_SECRET": ACCESS_SECRET})
+        # A daemon looks at the list as soon as it lives.
+        wait_until(
+            lambda: bool(daemon.count("SELECT count(*) FROM runs WHERE state = 'done'")), "a first run"
+        )
+        return daemon
+
+    def asked(self) -> list[dict[str, Any]]:
+        return [one for one in self.platform.list.log if one["path"] == "/api/crmList"]
+
+    def requests_at_crm(self) -> dict[str, int]:
+        counts: dict[str, int] = httpx.get(f"{self.crm_url}/_requests").json()
+        return counts
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """What the ledger knows of every call."""
+        ledger = open_ledger(self.folder / "ledger.db", read_only=True)
+        try:
+            found = ledger.list_calls([], 10**6)
+            return {one["key"]: ledger.show_call(one["id"])["record"] for one in found}
+        finally:
+            ledger.close()
+
+    def assert_agrees(self) -> None:
+        states, listed = self.states(), self.platform.list.records()
+        assert listed.keys() <= states.keys()
+        wrong = {key: found for key, record in listed.items() if (found := differences(record, states[key]))}
+        assert wrong == {}
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Both]:
+    platform = SandboxPlatform()
+    with LocalServer(platform.app) as served, LocalServer(SandboxCrm().app) as crm:
+        yield Both(tmp_path, served, crm, platform)
+
+
+def empty_ledger(both: Both) -> None:
+    open_ledger(both.folder / "ledger.db", create=True).close()
+
+
+def made(count: int, seed: int = 1) -> list[Record]:
+    return generate(count, seed, datetime.now(UTC))
+
+
+def test_without_a_daemon_the_command_does_the_work_itself(both: Both) -> None:
+    empty_ledger(both)
+    both.platform.add(made(60))
+    dry = both.reconcile("--dry-run")
+    assert (dry["missing"], dry["filled"], dry["complete"]) == (60, 0, True)
+    first = both.reconcile()
+    assert {name: first[name] for name in ("seen", "missing", "filled", "conflicting")} == {
+        "seen": 60,
+        "missing": 60,
+        "filled": 60,
+        "conflicting": 0,
+    }
+    assert first["sources"]["main"]["filled"] == 60
+    both.assert_agrees()
+    again = both.reconcile()
+    assert (again["matched"], again["missing"], again["filled"]) == (60, 0, 0)
+    local = both.run("audit", "--local", "--json")
+    assert json.loads(local.stdout)["balanced"]
+
+
+def test_a_daemon_does_the_work_within_a_second(both: Both) -> None:
+    daemon = both.daemon()
+    try:
+        both.platform.callback_url = daemon.callback_url
+        both.platform.push_batch(40, lost=0.25)
+        edited = both.platform.edit(0.1)
+        result = both.reconcile()
+        assert (result["missing"], result["filled"], result["complete"]) == (10, 10, True)
+        lost = set(result["sources"]["main"]["ids"]["missing"])
+        assert result["revised"] == len(set(edited) - lost)
+        wait_until(
+            lambda: not daemon.count("SELECT count(*) FROM receipts WHERE verdict IS NULL"), "verdicts"
+        )
+        both.assert_agrees()
+        settled = "SELECT count(*) FROM deliveries WHERE state IN ('due', 'leased')"
+        wait_until(lambda: not daemon.count(settled), "all are delivered")
+        before = both.requests_at_crm()
+        again = both.reconcile()
+        assert (again["matched"], again["filled"], again["revised"]) == (40, 0, 0)
+        assert both.requests_at_crm() == before
+    finally:
+        daemon.stop()
+
+
+def test_a_platform_that_cannot_be_reached_is_exit_3(both: Both) -> None:
+    empty_ledger(both)
+    both.platform.list.disturbances = Disturbances(down=True)
+    done = both.run("reconcile", "--json")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "answers 503" in done.stderr
+    assert ACCESS_SECRET not in done.stderr
+
+
+def test_conflicting_rows_are_exit_1(both: Both) -> None:
+    empty_ledger(both)
+    first, second = made(2)
+    both.platform.add([first, second | {"base_info": first["uuid"] + "out"}])
+    found = both.reconcile(code=1)
+    assert (found["missing"], found["conflicting"], found["complete"]) == (1, 1, True)
+
+
+def test_a_source_without_a_list_is_wrong_usage(both: Both) -> None:
+    write_config(both.folder, both.crm_url)
+    done = both.run("reconcile")
+    assert done.returncode == 2
+    assert "[sources.main.api]" in done.stderr
+    assert both.run("reconcile", "--source", "nobody").returncode == 2
+
+
+def test_killed_twice_the_third_run_asks_for_no_finished_window_and_nothing_is_double(both: Both) -> None:
+    empty_ledger(both)
+    records = made(3000)
+    both.platform.add(records)
+    both.platform.list.disturbances = Disturbances(page_cap=60)
+    command = [sys.executable, "-m", "bridge", "reconcile", "--since", "1d", "--json"]
+    finished: set[tuple[str, str]] = set()
+    for _ in range(2):
+        before = len(both.asked())
+        process = subprocess.Popen(
+            command,
+            cwd=both.folder,
+            env=both.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(lambda before=before: len(both.asked()) > before + 14, "it is under way")  # type: ignore[misc]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        asked = {(one["start"], one["end"]) for one in both.asked()[before:]}
+        assert not asked & finished
+        finished |= windows_of(both.folder)
+    assert finished
+    before = len(both.asked())
+    third = both.reconcile()
+    asked = {(one["start"], one["end"]) for one in both.asked()[before:]}
+    assert not asked & finished
+    assert third["complete"]
+    assert third["seen"] == 3000
+    both.assert_agrees()
+    ledger = open_ledger(both.folder / "ledger.db", read_only=True)
+    assert ledger.counts()["receipts"] == {"new": 3000}
+    assert ledger.counts()["calls"] == {"main": 3000}
+    ledger.close()
+
+
+def windows_of(folder: Path) -> set[tuple[str, str]]:
+    """The finished windows of the one run there is, as they are asked for."""
+    ledger = open_ledger(folder / "ledger.db", read_only=True)
+    zone, second = timedelta(hours=8), timedelta(seconds=1)
+    found = {
+        (f"{since + zone - second:%Y-%m-%d %H:%M:%S}", f"{until + zone + second:%Y-%m-%d %H:%M:%S}")
+        for since, until, _ in ledger.finished_windows(1)
+    }
+    ledger.close()
+    return found
+
+
+def hostile_round(both: Both, count: int, page_cap: int) -> None:
+    daemon = both.daemon()
+    try:
+        both.platform.callback_url = daemon.callback_url
+        both.platform.push_batch(count, seed=5, lost=0.15)
+        known = {one["uuid"] for one in both.platform.records()["records"] if one["acknowledged"]}
+        chance = random.Random(3)  # noqa: S311 -- sample data
+        listed = both.platform.list.records()
+        edited = chance.sample(sorted(listed), count // 20)
+        now = datetime.now(UTC)
+        both.platform.add(later_edit(listed[uuid], chance, now) for uuid in edited)
+        both.platform.list.disturbances = msgspec.structs.replace(HOSTILE, page_cap=page_cap)
+        result = both.reconcile()
+        happened = both.platform.list.happened
+        both.platform.list.disturbances = Disturbances()
+        wait_until(
+            lambda: not daemon.count("SELECT count(*) FROM receipts WHERE verdict IS NULL"), "verdicts"
+        )
+        both.assert_agrees()
+        assert result["complete"], result["sources"]["main"]["reasons"]
+        assert result["revised"] == len(known & set(edited))
+        assert result["missing"] >= count - len(known)
+        assert (result["conflicting"], result["stale"]) == (0, 0)
+        wanted = ("session_dies_every", "bad_gateways", "page_cap", "dialogue_as_text", "types_as_text")
+        others = (
+            "cut_connections",
+            "empty_pages",
+            "total",
+            "unknown_fields",
+            "rows_inserted",
+            "rows_deleted",
+        )
+        assert not [name for name in (*wanted, *others) if not happened[name]]
+        settled = "SELECT count(*) FROM deliveries WHERE state IN ('due', 'leased')"
+        wait_until(lambda: not daemon.count(settled), "all are delivered", within=600)
+        before = both.requests_at_crm()
+        again = both.reconcile()
+        assert {name: again[name] for name in ("missing", "revised", "stale", "conflicting", "filled")} == {
+            "missing": 0,
+            "revised": 0,
+            "stale": 0,
+            "conflicting": 0,
+            "filled": 0,
+        }
+        assert both.requests_at_crm() == before
+    finally:
+        daemon.stop()
+
+
+def test_a_hostile_list_is_reconciled_in_one_run(both: Both) -> None:
+    hostile_round(both, 400, page_cap=8)
+
+
+@pytest.mark.slow
+def test_a_hostile_list_of_twenty_thousand(both: Both) -> None:
+    hostile_round(both, 20_000, page_cap=120)
