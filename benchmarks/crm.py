@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, cast
+from urllib.parse import unquote
 
 import uvloop
 
@@ -39,7 +40,7 @@ class Batches:
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         """One request."""
-        where = path.split("?")[0].rsplit("/", 3)[1:]
+        where = path.split("?", maxsplit=1)[0].rsplit("/", 3)[1:]
         asked = json.loads(body) if body else {}
         if where[0] == "properties":
             return OK, {"results": []}
@@ -52,9 +53,23 @@ class Batches:
         if where[-1] in ("create", "update", "upsert"):
             made = self._calls if "calls" in where else self._contacts
             return OK, {"results": [self._written(made, each) for each in asked["inputs"]]}
-        if method == "GET":
-            return 404, {"category": "OBJECT_NOT_FOUND"}
+        if "associations" not in path:
+            return self._one(method, unquote(path), asked)
         return OK, {"results": [_linked(each) for each in asked.get("inputs", [])]}
+
+    def _one(self, method: str, path: str, asked: dict[str, Any]) -> tuple[int, Any]:
+        """What is asked alone: of one kind there was one only."""
+        place, _, query = path.partition("?")
+        kind, _, name = place.partition("/objects/")[2].partition("/")
+        made = self._calls if kind == "calls" else self._contacts
+        if method == "POST":
+            return 201, self._written(made, asked)
+        known = self._by_phone if "idProperty" in query and method == "GET" else made
+        if name not in known:
+            return 404, {"category": "OBJECT_NOT_FOUND"}
+        if method == "PATCH":
+            known[name]["properties"] |= asked["properties"]
+        return OK, known[name]
 
     def _written(self, made: dict[str, dict[str, Any]], each: dict[str, Any]) -> dict[str, Any]:
         known = made.get(str(each.get("id"))) if made is self._contacts else None
@@ -62,12 +77,17 @@ class Batches:
         record["properties"] |= each["properties"]
         made[record["id"]] = record
         if made is self._contacts:
-            self._by_phone[record["properties"]["callbridge_phone"]] = record
+            self._by_phone[record["properties"].get("callbridge_phone", "")] = record
         return record | {"objectWriteTraceId": each.get("objectWriteTraceId")}
 
 
 def _linked(each: dict[str, Any]) -> dict[str, Any]:
-    return {"fromObjectId": each["from"]["id"], "toObjectId": each["to"]["id"], "from": each["from"], "to": each["to"]}
+    return {
+        "fromObjectId": each["from"]["id"],
+        "toObjectId": each["to"]["id"],
+        "from": each["from"],
+        "to": each["to"],
+    }
 
 
 class _Served(asyncio.Protocol):
@@ -103,7 +123,9 @@ class _Served(asyncio.Protocol):
 
     def _send(self, status: int, answer: Any) -> None:
         body = json.dumps(answer).encode()
-        head = f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
         if not self._transport.is_closing():
             self._transport.write(head.encode() + body)
 

@@ -183,7 +183,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             calls = options.backfill if name == "batches" else options.calls
             kept = PARTS[name](Path(folder), calls) and kept
-    print(f"budget {'kept' if kept else 'MISSED'}: {SINGLE} single, {BATCHES} batches, {A_CALL} requests a call")
+    print(
+        f"budget {'kept' if kept else 'MISSED'}: {SINGLE} single, {BATCHES} batches, {A_CALL} requests a call"
+    )
     return 0 if kept else 1
 
 

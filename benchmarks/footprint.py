@@ -31,7 +31,7 @@ from benchmarks.load import burst
 from benchmarks.texts import Record, compact, escaped, spaced, varied_bodies, varied_records
 from bridge.arrival import arrival_of
 from bridge.judge import Judge, SourceRules
-from bridge.ledger.sqlite import SqliteLedger, deliveries
+from bridge.ledger.sqlite import SqliteLedger, deliveries, settling
 from bridge.ledger.sqlite.connection import connect
 from bridge.memory import Done, Mark, Remembered
 from bridge.model import DeliveryState, Lease, Settlement, Via
@@ -102,7 +102,7 @@ class Feeder:
                 owed_at=now,
                 values={},
             )
-            deliveries.settle(self._writer, lease, self._outcome(lease, phones, now), now, ended)
+            settling.settle_all(self._writer, [(lease, self._outcome(lease, phones, now), now)], ended)
         self._writer.execute("COMMIT")
 
     def _outcome(self, lease: Lease, phones: dict[str, str], now: datetime) -> Settlement:

@@ -150,7 +150,6 @@ def new_operator(
     zones = {source: settings.timezone for source, settings in config.sources.items()}
     retention = {name: getattr(config.retention, name) for name in type(config.retention).model_fields}
 
-
     def targets() -> Mapping[str, Target]:
         if destinations is None:
             return load_targets(config)

@@ -11,8 +11,10 @@ import msgspec
 
 # Everything behind this door may walk a record recursively, so its depth is bounded here, once.
 MAX_DEPTH = 200
+_MOST_PARTS = 100
 
 _ESCAPE_OR_HALF = re.compile("\\\\(.)|[\ud800-\udfff]", re.DOTALL)
+_PART_HEAD_END = re.compile(r"\r?\n\r?\n")
 _FIELD_WITH_OBJECT = re.compile(r"\s*[^={\[\"]*=\s*(?=\{)")
 
 
@@ -137,6 +139,8 @@ def _form_candidates(body: bytes, text: str) -> Iterator[str]:
     unescaped = _FIELD_WITH_OBJECT.match(text)
     if unescaped:
         yield text[unescaped.end() :]
+    if text.startswith("--"):
+        yield from _multipart_values(text)
     raw = text if text.isascii() else body.decode("latin-1")
     try:
         pairs = parse_qsl(raw.strip(), keep_blank_values=True, encoding="latin-1", max_num_fields=1000)
@@ -150,6 +154,15 @@ def _form_candidates(body: bytes, text: str) -> Iterator[str]:
             continue
         if candidate.startswith("{"):
             yield candidate
+
+
+def _multipart_values(text: str) -> Iterator[str]:
+    """What stands in the parts of a `multipart/form-data`; its boundary is its first line."""
+    boundary = text.partition("\n")[0].rstrip("\r")
+    for part in text.split(boundary, _MOST_PARTS)[1:]:
+        value = _PART_HEAD_END.split(part, 1)[-1].strip()
+        if value.startswith("{"):
+            yield value
 
 
 def _depth(value: Any) -> int:

@@ -17,10 +17,16 @@ from bridge.connector.outcome import next_time
 from bridge.connector.schema import LimitSection
 from bridge.model import Lane
 
-# A refusal makes a class this much slower; a quiet minute makes it a tenth faster again.
-SLOWER = 0.7
-SLOWEST = 0.05
-RECOVERY = timedelta(minutes=1)
+# One refusal is waited out; a second one this soon makes its class slower, once a second at most.
+AGAIN_WITHIN = 30.0
+SLOWER = 0.8
+SLOWEST = 0.1
+# So many quiet seconds make it faster again, until it is as fast as the connector says.
+QUIET = 10.0
+FASTER = 1.25
+# What is learned where the connector says nothing: as many as went within so many seconds.
+OBSERVED = 10.0
+FEWEST = 10
 # So many faults of the account in a row open its breaker; the waits double up to the longest.
 FAULTS_IN_A_ROW = 5
 FIRST_PAUSE = timedelta(seconds=5)
@@ -51,6 +57,8 @@ class _Class:
     windows: list[_Window]
     factor: float = 1.0
     slowed_at: float = 0.0
+    refused_at: float = float("-inf")
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=10_000))
     under_way: int = 0
     spent: int = 0
     requests: int = 0
@@ -175,11 +183,7 @@ class Budget:
             each = self._classes[name]
             now = self._clock()
             if not quota:
-                each.factor = max(each.factor * SLOWER, SLOWEST)
-                each.slowed_at = now.timestamp()
-                if not each.windows:
-                    # Nothing is declared: what went in the last second is too much.
-                    each.windows.append(_Window(max(each.under_way, 2) * 4, 1.0))
+                self._slow_down(each, now.timestamp())
             until = now + timedelta(seconds=wait if wait is not None else 1.0)
             each.paused_until = max(until, each.paused_until or until)
 
@@ -204,13 +208,26 @@ class Budget:
         each.under_way += 1
         each.spent += 1
         each.requests += 1
+        each.recent.append(at)
         for window in each.windows:
             window.sent.append(at)
 
+    def _slow_down(self, each: _Class, at: float) -> None:
+        again, each.refused_at = at - each.refused_at <= AGAIN_WITHIN, at
+        if not again or at - each.slowed_at < 1.0:
+            return
+        each.factor, each.slowed_at = max(each.factor * SLOWER, SLOWEST), at
+        if not each.windows:
+            went = sum(1 for sent in each.recent if sent > at - OBSERVED)
+            each.windows.append(_Window(max(went, FEWEST), OBSERVED))
+
     def _recover(self, each: _Class) -> None:
         at = self._clock().timestamp()
-        if each.factor < 1.0 and at - each.slowed_at >= RECOVERY.total_seconds():
-            each.factor, each.slowed_at = min(1.0, each.factor + 0.1), at
+        if each.factor >= 1.0 or at - max(each.slowed_at, each.refused_at) < QUIET:
+            return
+        each.factor, each.slowed_at = min(1.0, each.factor * FASTER), at
+        if each.factor >= 1.0 and not each.section.rate:
+            each.windows.clear()
 
     def _read_headers(self, each: _Class, headers: Mapping[str, str]) -> None:
         section = each.section

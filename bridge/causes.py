@@ -22,7 +22,7 @@ UNREADABLE = "The stored record is damaged: restore it from a backup, or skip th
 BY_A_PERSON = "A person parked it: retry when it may go"
 _BLAMED = {
     "account": "The CRM is out of reach or ill. Nothing to do here: it is tried again by itself",
-    "credentials": "The CRM refuses the credentials: check the destination's secrets and the rights of its user;"
+    "credentials": "The CRM refuses the credentials: check the destination's secrets and its user's rights;"
     " it is tried again by itself",
     "limit": "The CRM's limits are reached. Nothing to do: it goes slower and on by itself",
     "quota": "The day's quota is used up. It goes on by itself when the CRM counts anew",

@@ -59,13 +59,16 @@ class Listed:
     """What rows are told apart by: one call has one, however its fields are spelt this time."""
     digest: bytes
     user: str | None
+    edited_at: str | None
+    """Its `updated_at`, as it is written."""
 
 
-class _User(msgspec.Struct):
+class _Rest(msgspec.Struct):
     user_sn: Any = None
+    updated_at: Any = None
 
 
-_USER = msgspec.json.Decoder(_User)
+_REST = msgspec.json.Decoder(_Rest)
 _IDENTIFYING = ("uuid", "base_info", "sn", "started_at", "created_at", "updated_at")
 
 
@@ -75,14 +78,14 @@ def read_row(source: str, row: bytes, now: datetime, zone: ZoneInfo) -> Listed:
     try:
         arrival = arrival_of(source, Via.LIST, row, now, zone)
     except NotAnObject as error:
-        return Listed(garbage(source, Via.LIST, row, str(error), now), digest.hex(), digest, None)
+        return Listed(garbage(source, Via.LIST, row, str(error), now), digest.hex(), digest, None, None)
     if arrival.names:
         key = arrival.names[0]
     elif arrival.trouble is None and arrival.sn and arrival.local_time:
         key = f"{arrival.sn}@{arrival.local_time}"
     else:
         key = stray_key(arrival.payload)
-    return Listed(arrival, key, digest, _user_of(arrival.payload))
+    return Listed(arrival, key, digest, *_rest_of(arrival.payload))
 
 
 def stray_key(body: bytes) -> str:
@@ -96,12 +99,13 @@ def stray_key(body: bytes) -> str:
     return storable(" | ".join(texts))
 
 
-def _user_of(payload: bytes) -> str | None:
+def _rest_of(payload: bytes) -> tuple[str | None, str | None]:
     try:
-        user = _USER.decode(payload).user_sn
+        rest = _REST.decode(payload)
     except (msgspec.MsgspecError, UnicodeError):
-        return None
-    return str(user) if user else None
+        return None, None
+    user, edited_at = rest.user_sn, rest.updated_at
+    return str(user) if user else None, edited_at if isinstance(edited_at, str) and edited_at else None
 
 
 def at_sight(listed: Listed, place: Place, asked_at: int) -> Outcome | None:

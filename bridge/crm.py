@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
@@ -339,13 +340,14 @@ def _is_long(text: str) -> bool:
     return len(text) >= _SHORTEST_SECRET
 
 
-def _spellings(secret: str) -> set[str]:
+@lru_cache(maxsize=64)
+def _spellings(secret: str) -> frozenset[str]:
     """How a secret may stand in an answer that quotes it."""
     spelt = {secret, secret.strip(), quote(secret, safe=""), quote_plus(secret)}
     for _ in range(2):
         # In JSON, and in JSON that stands in JSON.
         spelt |= {json.dumps(each, ensure_ascii=ascii_)[1:-1] for each in spelt for ascii_ in (True, False)}
-    return spelt - {""}
+    return frozenset(spelt - {""})
 
 
 def _blame(meaning: Meaning) -> Blame:

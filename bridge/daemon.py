@@ -108,7 +108,7 @@ class Daemon:
 
     async def _run(self, until: Callable[[Callable[[], None], Callable[[], None]], None]) -> None:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-        released = self._ledger.release_leases()
+        released = self._ledger.release_leases(self._clock())
         for delivery_id, lines in self._ledger.in_doubt().items():
             self._lines.take(delivery_id, lines, 0)
         threads = self._start_threads(partial(_set_from_anywhere, loop, stopping))

@@ -227,10 +227,9 @@ class Worker:
         waited = self._wait_out(lease, plan, now)
         if waited is not None:
             return Job(lease, now, waited)
-        if isinstance(plan, Skip):
-            return Job(lease, now, Settlement(DeliveryState.SKIPPED, plan.rule))
-        if plan.shadow:
-            return Job(lease, now, Settlement(DeliveryState.SKIPPED, "shadow: nothing is sent"))
+        if isinstance(plan, Skip) or plan.shadow:
+            rule = plan.rule if isinstance(plan, Skip) else "shadow: nothing is sent"
+            return Job(lease, now, Settlement(DeliveryState.SKIPPED, rule))
         destination = self._destinations[lease.destination]
         account = destination.account.name
         # A key that changed takes the old line too.
@@ -263,7 +262,7 @@ class Worker:
         )
 
     def _recall(self, jobs: Sequence[Job]) -> None:
-        """What is known of the objects of all plans, once their lines are held: nobody else changes it now."""
+        """What is known of the objects of all plans, now that their lines are held."""
         if not jobs:
             return
         destination = self._destinations[jobs[0].lease.destination]
@@ -366,7 +365,7 @@ class Worker:
     # -- at the end ---------------------------------------------------------------------
     def _settle(self, jobs: Sequence[Job]) -> None:
         """What the CRM has done is written down, however long the ledger is busy."""
-        settled = [(job.lease, job.settlement, job.started_at) for job in jobs if job.settlement is not None]
+        settled = [(job.lease, self._kept(job, job.settlement), job.started_at) for job in jobs if job.settlement]
         self._patiently(jobs, lambda: self._ledger.settle_all(settled, self._clock()))
         for lease, settlement, _ in settled:
             self._held.pop(lease.delivery_id)
@@ -377,6 +376,13 @@ class Worker:
             else:
                 reason = settlement.reason or None
                 log.info("delivery.settled", state=settlement.state, **_names(lease), reason=reason)
+
+    def _kept(self, job: Job, settlement: Settlement) -> Settlement:
+        """Where nothing was asked, how far earlier attempts came still holds."""
+        if job.memory is not None or settlement.progress:
+            return settlement
+        account = self._destinations[job.lease.destination].account.name
+        return replace(settlement, account=account, progress=job.lease.progress)
 
     def _patiently(self, jobs: Sequence[Job], ask: Callable[[], T]) -> T:
         """Ask the ledger, however long it is busy: what is begun is brought to its end."""

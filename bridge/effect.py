@@ -9,7 +9,7 @@ from bridge.connector import Connector, ObjectType
 from bridge.connector.compiling import Answer, Values
 from bridge.connector.request import Request
 from bridge.errors import DeliveryError, Gone, InDoubt
-from bridge.memory import Done, Progress, Remembered
+from bridge.memory import AGAIN, Done, Progress, Remembered
 from bridge.plan import Plan, PlannedObject
 from bridge.policies import advanced, settled, told_digest
 from bridge.way import Way
@@ -54,8 +54,9 @@ class Effect:
         told = told_digest(planned, inline)
         progress = self._setting.memory.progress(planned.name)
         if progress.key not in ("", planned.key_text):
-            # It came so far with another one, which the call fed before its key changed.
-            progress = Progress()
+            # It came so far with another one, which the call fed before its key changed; and before that
+            # perhaps this one.
+            progress = Progress(AGAIN)
             self._setting.memory.note(planned.name, progress, durable=False)
         _refuse_doubt(planned, progress)
         self._ways[planned.name] = lambda left: Way(

@@ -100,6 +100,9 @@ class DeliveryError(CallbridgeError):
     credentials. All but the first concern every other delivery of the account too.
     """
 
+    doubtful = False
+    """Whether this try or an earlier one of the same request may have been processed."""
+
     def __init__(self, message: str, *, cause: str = "", blame: Blame = "record") -> None:
         super().__init__(message)
         self.cause = cause or message

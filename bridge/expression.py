@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
+from inspect import signature, unwrap
 from typing import Any
 
 from jinja2 import Undefined, nodes
@@ -26,6 +27,7 @@ from bridge.errors import did_you_mean
 _TEXT = "_text"
 _METHODS_OF_TABLES = {"get", "items", "keys", "values"}
 _FAILURES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_ANNOTATION = re.compile(": [^=]+(?:(=) |$)")
 _BRACES = re.compile(r"\{[{%#]")
 
 
@@ -137,7 +139,8 @@ class Language:
     """The names and filters that one kind of file may use.
 
     `names` maps each name to the attributes it is known to have; None: any. `plain` are types whose
-    public attributes are all there, and all data.
+    public attributes are all there, and all data. `arguments` judge constants that are written for
+    the parameters of `filters`, by name: they raise ValueError for what would fail at work.
     """
 
     def __init__(
@@ -145,8 +148,11 @@ class Language:
         names: Mapping[str, frozenset[str] | None],
         filters: Mapping[str, Callable[..., Any]],
         plain: Iterable[type] = (),
+        arguments: Mapping[str, Callable[[Any], object]] | None = None,
     ) -> None:
         self._names = names
+        self._own = frozenset(filters)
+        self._arguments = arguments or {}
         self._environment = _Environment(undefined=Undefined, autoescape=False, keep_trailing_newline=True)
         self._environment.plain = frozenset({Fields, *plain})
         for name in _NULL_STAYS_NULL:
@@ -228,12 +234,41 @@ class Language:
             if isinstance(called.node, nodes.Getattr) and called.node.attr in _METHODS_OF_TABLES:
                 message = f"a table has no method {called.node.attr}(): its fields go before"
                 faults.append(ExpressionError(message, 'write ["name"] for a field, or use a filter'))
+        for filtered in tree.find_all(nodes.Filter):
+            if filtered.name in self._environment.filters:
+                self._check_arguments(filtered, faults)
         faults += [
             ExpressionError(f'there is no {kind} "{name}"', did_you_mean(name, public))
             for kind, name, options in self._named(tree, reads)
             if name not in (public := [option for option in options if not option.startswith("_")])
         ]
         return reads
+
+    def _check_arguments(self, called: nodes.Filter, faults: list[ExpressionError]) -> None:
+        """Note arguments that a filter does not take: it would fail on every call, or worse, say nothing."""
+        if called.dyn_args is not None or called.dyn_kwargs is not None:
+            return
+        function = unwrap(self._environment.filters[called.name])
+        shape = signature(function)
+        # What jinja2 passes first is not written in the expression, nor is the value.
+        hidden = [None] * (2 if hasattr(function, "jinja_pass_arg") else 1)
+        named = {each.key: each.value for each in called.kwargs}
+        try:
+            bound = shape.bind(*hidden, *called.args, **named)
+        except TypeError as error:
+            takes = [_ANNOTATION.sub(r"\1", str(each)) for each in list(shape.parameters.values())[len(hidden) :]]
+            remedy = f"write {called.name}" + (f"({', '.join(takes)})" if takes else " without brackets")
+            faults.append(ExpressionError(f'the filter "{called.name}" does not take this: {error}', remedy))
+            return
+        for name, given in bound.arguments.items():
+            judge = self._arguments.get(name) if called.name in self._own else None
+            if judge is None or not isinstance(given, nodes.Const):
+                continue
+            try:
+                judge(given.value)
+            except ValueError as error:
+                remedy = getattr(error, "remedy", "")
+                faults.append(ExpressionError(f'{called.name}: "{given.value}" {error}', remedy))
 
     def _named(
         self, tree: nodes.Template, reads: Iterable[tuple[str, str]]

@@ -22,6 +22,7 @@ from bridge.call import transcript as write_transcript
 from bridge.dialogue import Turn
 from bridge.expression import as_text, iso_utc
 from bridge.phone import to_e164
+from bridge.values import SettingError, known_country, known_zone
 
 ELLIPSIS = "…"
 _ELLIPSIS_BYTES = len(ELLIPSIS.encode())
@@ -30,6 +31,25 @@ _NUMBER = re.compile(r"[+-]?\d{1,4000}(\.\d*)?")
 FILTERS: dict[str, Callable[..., Any]] = {}
 _WRITTEN: dict[str, tuple[str, ...]] = {}
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _zone(value: object) -> None:
+    if value not in ("", "local"):
+        known_zone(value)
+
+
+def _country(value: object) -> None:
+    if value != "":
+        known_country(as_text(value))
+
+
+def _length(value: object) -> None:
+    if type(value) is not int:
+        raise SettingError("is no number of characters", "write it without quotes, like 200")
+
+
+ARGUMENTS: dict[str, Callable[[Any], object]] = {"country": _country, "length": _length, "zone": _zone}
+"""What an argument may be, by the name of its parameter."""
 
 
 def _filter(*written: str, alone: bool = True) -> Callable[[F], F]:

@@ -4,6 +4,7 @@ Every line carries a stable event name; prose is in its fields.
 """
 
 import logging
+import re
 import sys
 from typing import Any, Literal
 
@@ -12,15 +13,41 @@ import structlog
 from bridge.phone import mask_phones_in
 
 # Fields that hold names callbridge made or checked itself; masking would only blur them.
-_PLAIN = frozenset({"timestamp", "level", "event", "source", "destination", "path", "ledger", "logger"})
+_PLAIN = frozenset({"timestamp", "level", "source", "destination", "path", "ledger", "logger"})
+# Line breaks and tabs are left to the renderers: traces have them.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def mask_phones(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Mask phone numbers in every text of a line."""
-    for name, value in event.items():
-        if isinstance(value, str) and name not in _PLAIN:
-            event[name] = mask_phones_in(value)
-    return event
+    """Mask phone numbers in every text of a line, also inside lists and tables."""
+    return {name: value if name in _PLAIN else _masked(value) for name, value in event.items()}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return mask_phones_in(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _masked(one) for name, one in value.items()}
+    return value
+
+
+def show_controls(
+    _logger: Any, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Write as escapes what would move a terminal's cursor, end a line or turn its direction.
+
+    journalctl shows a line that holds one as a blob.
+    """
+    return {
+        name: _UNPRINTABLE.sub(_escaped, value) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def drop_nothing(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -43,6 +70,8 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
         if form == "json"
         else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
     )
+    if form == "text":
+        shared.append(show_controls)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),

@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 
+AGAIN = "again"
+"""The way of an object that was told all of it before, and shall be told again: what is there is there."""
+
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
     """Who last wrote a field of a shared object (`event` sorts by time, then call key), and what."""

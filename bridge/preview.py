@@ -247,6 +247,9 @@ class _Rehearsal:
     def note(self, name: str, progress: Progress, *, durable: bool) -> None:
         """Nothing is kept."""
 
+    def unsure(self, planned: PlannedObject, remembered: Remembered) -> None:
+        """Nothing is kept."""
+
     # -- as the CRM ------------------------------------------------------------------
     def ask(self, request: Request, names: Values, what: str) -> Answer:
         """Write a request down, and answer it by what the CRM is taken to hold."""

@@ -112,7 +112,9 @@ class Door:
             # Nobody is there to be answered; a sender that was cut off is counted by who did it.
             log.info("callback.left", source=source and source.name)
             return
-        except Refusal as refusal:
+        except (Refusal, asyncio.CancelledError) as error:
+            # A second signal cancels what is still open.
+            refusal = error if isinstance(error, Refusal) else Refusal(503, "shutting down")
             status, text, headers = _refused(refusal)
             log.warning(
                 "callback.refused", status=status, reason=refusal.reason, source=source and source.name

@@ -63,6 +63,7 @@ BOOKKEEPING: Mapping[str, str] = MappingProxyType(
 )
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,4000}(?:\.0*)?")
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}")
 _NO_TIME = re.compile(r"0000-00-00(?:[T ].*)?", re.DOTALL)
 _TIME = re.compile(
     r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})"
@@ -83,7 +84,8 @@ def canonical(record: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
         if value is None or value == "" or (isinstance(value, str) and not value.strip()):
             result[name] = None
         elif (kind := FIELDS.get(name)) is None:
-            result[name] = value
+            # Of what type an unknown field is, nobody has said: a number and its digits are one.
+            result[name] = _read_text(value, zone)
         elif kind is Kind.DIALOGUE:
             result[name] = dialogue_of(record, zone) or None
         else:
@@ -174,6 +176,8 @@ def _read_name(value: Any, zone: ZoneInfo) -> Any:
 
 def _read_integer(value: Any, _zone: ZoneInfo) -> Any:
     number = parse_int(value)
+    if number is None and isinstance(value, str) and _DECIMAL.fullmatch(text := value.strip()):
+        return float(text)
     return value if number is None else number
 
 

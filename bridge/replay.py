@@ -1,4 +1,4 @@
-"""Replay: what a mapping makes of the ledger's calls today, beside what was last sent; and sending what differs.
+"""Replay: what a mapping makes of the ledger's calls, beside what was last sent; and sending what differs.
 
 The walk goes page by page, so that a ledger of any size fits.
 """
@@ -121,6 +121,14 @@ def _planned(target: Target, origin: Origin, swept: Swept) -> tuple[Plan | Skip 
         return None, generalised(mask_phones_in(fault.cause))
 
 
+# What a replay leaves as it is.
+_LEFT_ALONE: Mapping[str, str] = {
+    DeliveryState.DUE: "under_way",
+    DeliveryState.LEASED: "under_way",
+    DeliveryState.PARKED: "parked",
+}
+
+
 def _compared(
     target: Target,
     swept: Swept,
@@ -128,27 +136,20 @@ def _compared(
     fault: str,
     known: Mapping[str, Remembered],
 ) -> Compared:
-    if swept.values is None:
-        return Compared(swept, "unreadable")
     if plan is None:
-        return Compared(swept, "faulty", fault)
-    if swept.held:
-        return Compared(swept, "held", swept.reason)
-    if swept.state in (DeliveryState.DUE, DeliveryState.LEASED):
-        return Compared(swept, "under_way")
-    if swept.state == DeliveryState.PARKED:
-        return Compared(swept, "parked", swept.reason)
+        return Compared(swept, "unreadable" if swept.values is None else "faulty", fault)
+    alone = "held" if swept.held else _LEFT_ALONE.get(swept.state or "")
+    if alone is not None:
+        return Compared(swept, alone, swept.reason)
     rule = plan.rule if isinstance(plan, Skip) else BY_SHADOW if plan.shadow else None
     if rule is not None:
         settled = swept.state == DeliveryState.SKIPPED and swept.reason == rule
         return Compared(swept, "same" if settled else "skipped", rule)
     assert isinstance(plan, Plan)  # noqa: S101 -- for the type checker
     changes = dict(_changes(target, swept, plan, known))
-    if swept.state is None:
-        return Compared(swept, "new", changes=changes)
-    if swept.state == DeliveryState.SKIPPED:
-        return Compared(swept, "released", swept.reason, changes)
-    return Compared(swept, "changed" if changes else "same", changes=changes)
+    verdicts: dict[str | None, str] = {None: "new", DeliveryState.SKIPPED: "released"}
+    settled_as = "changed" if changes else "same"
+    return Compared(swept, verdicts.get(swept.state, settled_as), swept.reason, changes)
 
 
 def _changes(
@@ -183,7 +184,7 @@ def _why(planned: PlannedObject, told: Told | None, left: Remembered | None, dig
 
 
 def _fields(planned: PlannedObject, left: Remembered | None) -> dict[str, dict[str, Any]]:
-    """Fields with their new value, and the digest of the old one where that is known; equal ones are left out."""
+    """Fields with their new value, and the old one's digest where it is known; equal ones are left out."""
     marks = left.marks if left is not None else {}
     found = {}
     for name, each in planned.fields.items():

@@ -120,7 +120,18 @@ class Sender:
             sleep=sleep_using_event(self.stop),
             reraise=True,
         )
-        return retrying(self._once, lane, request, names, what)
+        doubts: list[DeliveryError] = []
+
+        def once() -> Answer:
+            try:
+                return self._once(lane, request, names, what)
+            except DeliveryError as error:
+                # That the last try was refused proves nothing of those before it.
+                doubts.extend([error] if error.doubtful else [])
+                error.doubtful = bool(doubts)
+                raise
+
+        return retrying(once)
 
     def _once(self, lane: Lane, request: Request, names: Values, what: str) -> Answer:
         wait = self._queue(lane, request.limit)

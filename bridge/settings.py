@@ -3,6 +3,7 @@
 No message here repeats the value it complains about: it may be a secret in the wrong place.
 """
 
+import os.path
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -38,6 +39,7 @@ from bridge.values import (
     listed,
     not_below,
     some,
+    with_body,
 )
 
 
@@ -85,14 +87,16 @@ class LedgerSettings(Section):
     )
 
     def file(self, base_dir: Path) -> Path:
-        """The SQLite file."""
-        return base_dir / self.url.removeprefix("sqlite:///")
+        """The SQLite file, by its one true name: what guards and measures it stands beside it."""
+        return Path(os.path.realpath(base_dir / self.url.removeprefix("sqlite:///")))
 
 
 class AckSettings(Section):
     """What the platform takes for a yes."""
 
-    status: int = Field(default=200, ge=200, le=299, description="The HTTP status of an accepted callback.")
+    status: Annotated[int, AfterValidator(with_body)] = Field(
+        default=200, ge=200, le=299, description="The HTTP status of an accepted callback."
+    )
     body: str = Field(default="SUCCESS", description="The exact body of an accepted callback.")
 
 

@@ -18,6 +18,7 @@ class Entry:
     """What is known of one listed row so far."""
 
     digest: bytes = b""
+    edited_at: str | None = None
     created_at: str | None = None
     outcome: Outcome | None = None
     call_id: int | None = None
@@ -33,11 +34,14 @@ class WindowTally:
         self.users: set[str] = set()
 
     def fresh(self, listed: Listed) -> bool:
-        """Whether this row has not been looked at as it is now."""
+        """Whether this row has not been looked at as it is now; another spelling of it is not looked at."""
         entry = self.entries.setdefault(listed.key, Entry())
-        before, entry.digest = entry.digest, listed.digest
+        same = entry.digest == listed.digest or (
+            entry.outcome is not None and entry.edited_at == listed.edited_at is not None
+        )
+        entry.digest, entry.edited_at = listed.digest, listed.edited_at
         entry.created_at = listed.arrival.created_at
-        return before != listed.digest
+        return not same
 
     def note(self, listed: Listed, outcome: Outcome, detail: str = "") -> None:
         """What has been found out about a row."""

@@ -140,7 +140,7 @@ def _network(value: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return network
 
 
-def _zone(value: object) -> ZoneInfo:
+def known_zone(value: object) -> ZoneInfo:
     if isinstance(value, ZoneInfo):
         return value
     name = value if isinstance(value, str) else ""
@@ -293,7 +293,7 @@ Span = Annotated[Duration, AfterValidator(_above_zero)]
 Size = Annotated[int, *kind(parse_size, int, "string", "integer")]
 Listen = Annotated[Address, *kind(Address.parse, str, "string")]
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, *kind(_network, str, "string")]
-Zone = Annotated[ZoneInfo, *kind(_zone, str, "string")]
+Zone = Annotated[ZoneInfo, *kind(known_zone, str, "string")]
 Schedule = Annotated[Crontab, *kind(_schedule, str, "string")]
 Moment = Annotated[date | datetime | None, *kind(_moment, str, "string")]
 SecretKey = Annotated[
@@ -332,6 +332,12 @@ def some(value: tuple[Secret, ...]) -> tuple[Secret, ...]:
     if not value:
         raise SettingError("must not be empty")
     return value
+
+
+def with_body(status: int) -> int:
+    if status in {204, 205}:
+        raise SettingError("is the status of an answer without a body", "use 200, 201 or 202")
+    return status
 
 
 def not_below(value: timedelta, info: ValidationInfo, other: str) -> timedelta:

@@ -71,6 +71,14 @@ class Taker(Protocol):
         """Rows have come, perhaps not for the first time; what each is told apart by."""
 
 
+class _MoreThanAPage(Exception):
+    """A window turned out to be longer than a page is."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self.total = total
+
+
 @dataclass(slots=True)
 class _Pass:
     """One pass over the pages of a window."""
@@ -136,7 +144,12 @@ class Walk:
                     window, first.page.total or 0, login
                 ):
                     break
-                found, seen = self._walk(login, window, first)
+                try:
+                    found, seen = self._walk(login, window, first)
+                except _MoreThanAPage as more:
+                    if self._shrinks(window, more.total, login):
+                        break
+                    found, seen = self._walk(login, window)
                 walked += found
                 filled = max(filled, seen / login.cap)
             else:
@@ -176,10 +189,9 @@ class Walk:
     ) -> tuple[Walked, int]:
         """Up to five passes, then in halves; with how many rows there seem to be."""
         earlier: list[_Pass] = []
-        size = login.size
+        size, cap = login.size, login.cap
         for _ in range(MOST_PASSES):
-            done = self._pass(login, window, size, first)
-            first = None
+            done = self._pass(login, window, size, first if not earlier else None)
             better = all(len(done.keys) > len(one.keys) for one in earlier)
             if size < login.size and better:
                 login.asked_too_much(size)
@@ -191,6 +203,9 @@ class Walk:
             if same >= (1 if done.keys or not done.last else SAME_IF_EMPTY - 1):
                 return Walked(unlisted=max(0, (done.last or 0) - len(done.keys))), len(done.keys)
             earlier.append(done)
+            if first is not None and login.cap < min(cap, done.last or 0):
+                # Now that it is known how little a page holds, a shorter window does better.
+                raise _MoreThanAPage(done.last or 0)
             # Some skip what lies between their cap and what was asked for: asking for less shows it.
             size = done.largest if size == login.size and done.largest else login.size
         return self._halved(login, window, splits)
@@ -210,7 +225,7 @@ class Walk:
         """All pages once, as far as there seem to be any."""
         done = _Pass()
         index = barren = 0
-        asked_again = False
+        asked_again = full = False
         while index < MOST_PAGES:
             taken = first or self._ask(login, window, index, size)
             first = None
@@ -224,20 +239,21 @@ class Walk:
             done.largest = max(done.largest, rows)
             done.totals.add(total)
             done.last = total
-            # Behind a full page there may be more, whatever the total says.
-            if self._ended(done, index, barren, rows) and (rows < min(size, login.cap) or barren):
+            # An empty page may be a hiccup: where rows are likely it is asked for again.
+            asked_again = not rows and (full or not index) and not asked_again and total != 0
+            full = rows >= min(size, login.cap) or (full and asked_again)
+            if not asked_again and self._ended(done, index, barren, rows, full=full):
                 break
-            # An empty page may be a hiccup: it is asked for again before it is believed.
-            asked_again = not rows and not asked_again
             index += not asked_again
         return done
 
     @staticmethod
-    def _ended(done: _Pass, index: int, barren: int, rows: int) -> bool:
+    def _ended(done: _Pass, index: int, barren: int, rows: int, *, full: bool) -> bool:
         if done.last is not None and len(done.keys) >= done.last:
-            return True
+            # Behind a full page there may be more, whatever the total says.
+            return not full or bool(barren)
         beyond = done.last is None or (index + 1) * done.largest >= done.last
-        return barren >= BARREN or (barren == BARREN - 1 and not rows and beyond)
+        return barren >= BARREN or (not rows and beyond)
 
     def _ask(self, login: _Login, window: Between, index: int, size: int) -> "_Taken":
         self._taker.ask()

@@ -15,7 +15,7 @@ from bridge.connector.compiling import Values
 from bridge.connector.request import Step, captured_by
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
-from bridge.memory import Progress, Remembered
+from bridge.memory import AGAIN, Progress, Remembered
 from bridge.plan import PlannedObject
 from bridge.policies import Chosen, Present, for_existing, for_new, unsure
 
@@ -50,7 +50,7 @@ class Way:
         # What was sent may have been processed already.
         self._doubted = progress.sent_at is not None and progress.way in ("create", "update", "upsert")
         # What a replay made us forget may be there all the same.
-        self._forgotten = remembered is not None and not remembered.crm_id
+        self._forgotten = progress.way == AGAIN or (remembered is not None and not remembered.crm_id)
         self._looked_for_another = False
 
     @property
@@ -232,6 +232,10 @@ class Way:
                 self._remembered, crm_id = None, found.id
             present = found.present
         chosen = self._chosen(present)
+        if self._doubted and self._remembered is None:
+            # What it shows of ours is ours, though the rest may be refused.
+            shown = {name: mark for name, mark in chosen.marks.items() if name not in chosen.fields}
+            self._remembered = Remembered(crm_id, marks=shown)
         if not self._kind.update:
             marks = self._remembered.marks if self._remembered is not None else {}
             chosen = Chosen({}, marks, self._progress.appended)
@@ -295,9 +299,14 @@ class Way:
         adds = chosen.appended != self._progress.appended
         for number, step in enumerate(steps):
             known = {**self._names(chosen), "id": found, "captured": captured}
-            if number < first or not self._applies(step, known):
-                continue
             what = f"{self._what}, {way}" + ("" if len(steps) == 1 else f" step {step.name}")
+            again = number < first and self._asked_again(way, number, step)
+            if (number < first and not again) or not self._applies(step, known):
+                continue
+            if again:
+                told: Reply = yield Ask(step, known, what)
+                captured |= {name: pick.of_answer(told.answer) for name, pick in step.capture.items()}
+                continue
             reply, found = yield from self._step(way, number, Ask(step, known, what), adds=adds)
             captured |= {name: pick.of_answer(reply.answer) for name, pick in step.capture.items()}
             done = replace(
@@ -313,6 +322,15 @@ class Way:
         self._set(Progress(appended=chosen.appended))
         # A CRM without ids of its own knows the object by its key.
         return found if found is not None else self._planned.key_text
+
+    @staticmethod
+    def _asked_again(way: str, number: int, step: Step) -> bool:
+        """What a retry asks once more: what was told before the step that failed may have changed since.
+
+        A version that an update must carry does so whenever a person edits, or our own answer was lost.
+        """
+        makes = number == 0 and way != "update"
+        return step.request.idempotent and bool(step.capture) and not makes
 
     def _applies(self, step: Step, known: Values) -> bool:
         try:
@@ -356,7 +374,7 @@ class Way:
             ) from error
         except DeliveryError as error:
             # Refused, so there is nothing in doubt, and what was begun with it is not begun.
-            if not (adds and isinstance(error, Transient) and error.doubtful):
+            if not (adds and error.doubtful):
                 self._set(before if number else Progress(appended=before.appended))
             raise
 
@@ -373,7 +391,7 @@ class Way:
 
     # -- small things ---------------------------------------------------------------
     def _chosen(self, present: Present | None) -> Chosen:
-        return for_existing(
+        chosen = for_existing(
             self._planned,
             present,
             self._remembered,
@@ -382,6 +400,11 @@ class Way:
             whole=self._kind.whole,
             doubted=self._doubted or self._forgotten,
         )
+        if (self._doubted or self._forgotten) and present is not None:
+            # What stands there already is not added again, whatever becomes of the rest.
+            there = tuple(name for name in chosen.appended if name not in chosen.fields)
+            self._set(replace(self._progress, appended=there))
+        return chosen
 
     def _links_changed(self) -> bool:
         before = self._remembered.links if self._remembered is not None else {}

@@ -196,6 +196,9 @@ class LeaseMemory:
         if durable:
             self._ledger.note([Note(self._lease, "own", self.worth_keeping(), ())])
 
+    def unsure(self, planned: PlannedObject, remembered: Remembered) -> None:
+        pass
+
     def worth_keeping(self) -> dict[str, Progress]:
         return {name: each for name, each in self.left.items() if each != Progress()}
 

@@ -33,6 +33,7 @@ from bridge.lines import Line, Lines
 from bridge.loading import load_pair
 from bridge.model import Arrival, Filed, Lease, Settlement, Via
 from bridge.plan import Plan, PlannedObject, Write
+from bridge.replay import Target, replay
 from bridge.sandbox.crm_state import Refusal
 from bridge.sandbox.plain import PlainState, TokenDesk
 from bridge.tokens import Tokens
@@ -87,6 +88,10 @@ class WatchedLedger(SqliteLedger):
 
     fuse: Fuse
     settled: Callable[[Lease, Settlement], None]
+    in_hand: dict[int, set[int]]
+
+    def _hand(self) -> set[int]:
+        return self.in_hand.setdefault(threading.get_ident(), set())
 
     def record(self, arrivals: Sequence[Arrival]) -> list[Filed]:
         self.fuse.write()
@@ -97,17 +102,20 @@ class WatchedLedger(SqliteLedger):
     def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
         self.fuse.write()
         lease = super().lease(destinations, sources, now)
+        self._hand().update([lease.delivery_id] if lease is not None else [])
         self.fuse.tick()
         return lease
 
     def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
         leases = super().lease_more(destination, sources, now, limit)
+        self._hand().update(lease.delivery_id for lease in leases)
         self.fuse.tick()
         return leases
 
     def give_back(self, lease: Lease, due_at: datetime) -> None:
         self.fuse.write()
         super().give_back(lease, due_at)
+        self._hand().discard(lease.delivery_id)
 
     def note(self, notes: Sequence[Note]) -> None:
         self.fuse.write()
@@ -123,6 +131,7 @@ class WatchedLedger(SqliteLedger):
         self.fuse.write()
         super().settle_all(settled, now)
         for lease, settlement, _ in settled:
+            self._hand().discard(lease.delivery_id)
             self.settled(lease, settlement)
         self.fuse.tick()
 
@@ -236,9 +245,8 @@ class Said:
     by_hand: dict[str, Any] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
     """Fields that a person edited while a request was under way."""
-    sent: set[Any] = field(default_factory=set)
-    settled: set[Any] = field(default_factory=set)
-    """Remarks that were written, and those of deliveries that were settled: of the others nobody knows."""
+    open: set[int] = field(default_factory=set)
+    """Deliveries that wrote to it, and have not been settled since."""
 
 
 @dataclass(frozen=True)
@@ -294,14 +302,21 @@ class World:
         self.requests: list[tuple[str, str, Any]] = []
         self.troubles: list[Trouble] = []
         self.said: dict[str, Said] = {}
-        self.calls: dict[str, dict[str, Any]] = {}
         self.deleted: set[str] = set()
+        self.skipped: set[str] = set()
+        """Calls that a person skipped."""
+        self.fed: dict[int, dict[str, Line]] = {}
+        """What each delivery feeds, as it was settled."""
+        self.in_hand: dict[int, set[int]] = {}
+        """The deliveries in the hands of each worker's thread."""
+        self.forgot = False
         self.changed_mapping = False
         self.not_before: datetime | None = None
         self.late_effects = False
         self._batches, self._on_deleted = batches, on_deleted
         self._chance = Random(seed)  # noqa: S311 -- spreads retries, guards nothing
         self._in_flight: dict[int, set[Line]] = {}
+        self._renewing: set[int] = set()
         self._walkers = [Walker(lambda n=number: self._deliver_one(n)) for number in range(2)]  # type: ignore[misc]
         self.fuse = Fuse()
         self.sent = 0
@@ -312,6 +327,8 @@ class World:
         self.fuse = Fuse()
         self.ledger = self.parts.ledger(self.folder / "ledger.db", create=create)
         self.ledger.fuse, self.ledger.settled = self.fuse, self._settled
+        self.ledger.in_hand = self.in_hand
+        self.in_hand.clear()
         connector = (DATA / "connector.toml").read_text("utf-8")
         if self._batches:
             connector += (DATA / "batches.toml").read_text("utf-8")
@@ -342,7 +359,7 @@ class World:
             )
             for _ in self._walkers
         ]
-        self.ledger.release_leases()
+        self.ledger.release_leases(self.clock())
         for delivery_id, lines in self.ledger.in_doubt().items():
             self.lines.take(delivery_id, lines, 0)
 
@@ -427,19 +444,44 @@ class World:
         for number in self.under_way:
             self.attempt(lambda n=number: self.go_on(n))  # type: ignore[misc]
         self.fuse.left = self.fuse.busy = None
-        for _ in range(rounds):
+        for number in range(rounds):
             while self.judge():
                 pass
-            for number, _ in enumerate(self._walkers):
-                self.go_on(number)
-            if any(walker.busy for walker in self._walkers):
+            for walker, _ in enumerate(self._walkers):
+                self.go_on(walker)
+            if any(each.busy for each in self._walkers):
                 continue
             due = [each["due_at"] for each in self.deliveries() if each["state"] in UNFINISHED]
             if not due:
                 return
             wait = min(datetime.fromisoformat(at) for at in due if at is not None) - self.clock.now
-            self.clock.pass_by(max(wait.total_seconds(), 1.0))
+            # What waits for a line asks again every second.
+            self.clock.pass_by(max(wait.total_seconds(), 1.0 if number < rounds / 2 else 60.0))
         raise AssertionError(f"still under way: {self.deliveries()}")
+
+    def skip(self, which: int) -> None:
+        """A person says that a call is not to be delivered, whatever comes."""
+        rows = [row for row in self.deliveries() if row["state"] != "leased"]
+        if not rows:
+            return
+        row = rows[which % len(rows)]
+        self.happened["skip"] += 1
+        for delivery_id in self.ledger.hold([row["id"]], "", self.clock(), skip=True)["now"]:
+            self.lines.release(delivery_id)
+            self.skipped.add(row["key"])
+
+    def replay(self, *, force: bool) -> None:
+        """A person asks for what differs, or for all."""
+        self.happened["replay"] += 1
+        self.forgot = self.forgot or force
+        target = Target(
+            "crm",
+            self.destination.mapping,
+            self.destination.connector.objects,
+            self.destination.account.name,
+            ["main"],
+        )
+        replay(self.ledger, target, {"main": ORIGIN}, Window(), self.clock(), force=force)
 
     # -- what people do in the CRM ----------------------------------------------------------
     def contact_of(self, phone: str) -> dict[str, Any] | None:
@@ -481,6 +523,18 @@ class World:
         self.requests.append((request.method, request.url.path, content))
         if segments == ["token"]:
             return httpx.Response(200, json=self.desk.issue(content)[1])
+        me = threading.get_ident()
+        # A request that is repeated with a new token was let through before.
+        renewed = me in self._renewing
+        self._renewing.discard(me)
+        if self.not_before is not None and self.clock.now < self.not_before and not renewed:
+            self.violations.append("a request before the Retry-After was over")
+        held = self.lines.held()
+        for delivery_id in self.in_hand.get(me, ()):
+            fed = set(self.fed.get(delivery_id, {}).values())
+            # One that is skipped asks nothing, and needs no lines.
+            if delivery_id in held.values() and any(held.get(line) != delivery_id for line in fed):
+                self.violations.append(f"delivery {delivery_id} has fed {fed}, and holds only {held}")
         reads = request.method == "GET" or segments[-1] == "search"
         walker = self._walker()
         lines = self._lines_of(segments, request.url.params, content)
@@ -497,6 +551,10 @@ class World:
         self._pause(walker)
         self._in_flight.pop(id(walker), None)
         self.fuse.tick()
+        if response.status_code == 401:
+            self._renewing.add(me)
+        if "retry-after" in response.headers:
+            self.not_before = self.clock.now + timedelta(seconds=int(response.headers["retry-after"]))
         if trouble in ("lost", "cut"):
             raise httpx.ReadError("the connection was lost", request=request)
         return response
@@ -504,8 +562,6 @@ class World:
     def _answer(
         self, request: httpx.Request, segments: list[str], content: Any, trouble: str
     ) -> httpx.Response:
-        if self.not_before is not None and self.clock.now < self.not_before and not self._in_flight:
-            self.violations.append("a request before the Retry-After was over")
         if not self.desk.takes(request.headers["authorization"].removeprefix("Bearer ")):
             return httpx.Response(401, json={"error": {"code": "unauthorized", "message": "expired"}})
         match trouble:
@@ -513,7 +569,6 @@ class World:
                 return httpx.Response(204)
             case "429" | "503":
                 wait = 30 if trouble == "503" else 7
-                self.not_before = self.clock.now + timedelta(seconds=wait)
                 return httpx.Response(int(trouble), headers={"retry-after": str(wait)})
             case "500" | "502":
                 return httpx.Response(int(trouble))
@@ -532,8 +587,9 @@ class World:
         for one in self.crm.contents()["contacts"]:
             if one["id"] not in before:
                 self.said[one["phone"]] = Said()
-            if request.method != "GET":
-                self.said.setdefault(one["phone"], Said()).sent.add(one.get("remark"))
+            owner = self.lines.held().get(("crm account", "contact", one["phone"]))
+            if request.method != "GET" and owner is not None:
+                self.said.setdefault(one["phone"], Said()).open.add(owner)
         return httpx.Response(status, json=answer)
 
     def _trouble(self, kind: str) -> str:
@@ -575,15 +631,12 @@ class World:
         plan = self.destination.mapping.plan(call, ZONE, "CN")
         if not isinstance(plan, Plan):
             return
-        done = {each.object for each in settlement.done}
+        done = {each.object: ("crm account", each.type, each.key) for each in settlement.done}
+        self.fed.setdefault(lease.delivery_id, {}).update(done)
         for planned in plan.objects:
-            if planned.name not in done:
-                continue
-            if planned.name == "contact":
+            if planned.name in done and planned.name == "contact":
                 self._said_of(planned, event_of(call), lease.key)
-            else:
-                values = {name: each.value for name, each in planned.fields.items()}
-                self.calls[lease.key] = {**values, "contact": planned.links.get("contact") and call.phone}
+                self.said[str(planned.key["phone"])].open.discard(lease.delivery_id)
 
     def _said_of(self, planned: PlannedObject, event: str, key: str) -> None:
         said = self.said.setdefault(str(planned.key["phone"]), Said())
@@ -595,8 +648,6 @@ class World:
                 if each.write is Write.ALWAYS and before is not None and before[1] != each.value:
                     said.by_hand.pop(name, None)
                 said.newest[name] = (event, each.value)
-                if each.write is Write.UNLESS_EDITED:
-                    said.settled.add(each.value)
             elif each.value is not None:
                 said.every.setdefault(name, []).append(key if each.write is Write.APPEND else each.value)
 
@@ -606,7 +657,7 @@ class World:
 
     def check(self) -> None:
         """What must hold at every moment."""
-        assert self.violations == []
+        assert not self.violations, self.violations
         assert self.acknowledged <= set(self.ledger.keys("main"))
         contents = self.crm.contents()
         for kind, key in (("contacts", "phone"), ("calls", "call_key")):
@@ -623,6 +674,7 @@ class World:
         assert {row["key"] for row in rows} >= self.acknowledged
         for row in rows:
             assert row["state"] in ("delivered", "skipped", "parked"), row
+            assert (row["key"] in self.skipped) <= (row["state"] == "skipped"), row
             if row["state"] == "parked":
                 assert self.deleted, row
                 assert self._on_deleted == "park", row
@@ -642,8 +694,11 @@ class World:
             return
         for name, (_, value) in said.newest.items():
             held = one.get(name)
-            if name == "remark" and held in said.sent - said.settled:
-                # Written by a delivery that then went elsewhere: as good as a person's.
+            if name == "remark" and self.forgot:
+                # Nobody knows any more what was sent.
+                continue
+            if said.open:
+                # Written by a delivery that then went elsewhere, or was skipped: as good as a person's.
                 continue
             if name not in said.by_hand:
                 assert held == value, f"{name} of {phone}: {held!r}, expected {value!r}; {said}"
@@ -653,7 +708,9 @@ class World:
                 assert held in (value, said.by_hand[name]), f"{name} of {phone}: {held!r}; {said}"
         notes = str(one.get("notes") or "").split("\n")
         assert len(notes) == len(set(notes)), f"notes of {phone}: {notes}"
-        assert set(said.every.get("notes", [])) <= set(notes), f"notes of {phone}: {notes}; {said}"
+        if phone not in self.deleted:
+            # A call that had added its own to what a person deleted does not add it to another one.
+            assert set(said.every.get("notes", [])) <= set(notes), f"notes of {phone}: {notes}; {said}"
         longest = said.every.get("longest", [0])
         assert (one.get("longest") or 0) >= max(longest), f"longest of {phone}: {one}; {said}"
         if said.every.get("company") and "company" not in said.by_hand:
@@ -664,8 +721,10 @@ class World:
     ) -> None:
         assert one is not None, f"missing: {row}"
         assert row["delivered"] == row["wanted"], row
-        expected = dict(self.calls[row["key"]])
-        phone = expected.pop("contact")
+        (found,) = self.ledger.list_calls([row["key"]], 2)
+        state = self.ledger.show_call(found["id"])["record"]
+        phone = state["phone"]
+        expected = {"grade": state["status"], "remark": state["mark"], "talk_seconds": state["talktimes"]}
         held = {name: one.get(name) for name in expected}
         assert held == expected, f"call {row['key']}: {held}, expected {expected}"
         contact = contacts.get(f"+86{phone}")

@@ -13,6 +13,7 @@ from bridge.memory import Done, Remembered
 from bridge.model import Columns, DeliveryState, Quarantined, Settlement, moment, stamp
 from tests.ledger_contract_identity import IdentityContract
 from tests.ledger_contract_intake import BOTH, IntakeContract
+from tests.ledger_contract_operating import OperatingContract
 from tests.ledger_steps import (
     ALWAYS,
     MINUTE,
@@ -34,7 +35,7 @@ DELIVERED = Settlement(DeliveryState.DELIVERED)
 CONTACT = Done("contact", "contacts", "+8615899770637", Remembered("51", b"told"), shared=False)
 
 
-class LedgerContract(IntakeContract, IdentityContract):
+class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
     """Delivering, runs and looking; taking in is inherited."""
 
     def new_ledger(self, folder: Path) -> Ledger:

@@ -63,7 +63,7 @@ def environment() -> dict[str, str]:
 
 
 def callbridge(
-    *args: str, cwd: Path, env: Mapping[str, str] | None = None
+    *args: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; its data may hold phone numbers, its messages none, and neither a secret."""
     done = subprocess.run(
@@ -72,7 +72,7 @@ def callbridge(
         env=env or environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         check=False,
     )
     assert not leaks(done.stdout, phones=False), f"callbridge {args} shows a secret"

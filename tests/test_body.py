@@ -41,6 +41,13 @@ json_objects = st.dictionaries(st.text(), json_values, max_size=5)
         b"data=" + JSON.encode("gb18030"),
         quote(JSON).encode(),
         quote(JSON).encode() + b"=",
+        *(
+            (
+                f'--x9{end}Content-Disposition: form-data; name="t"{end * 2}1{end}'
+                f'--x9{end}Content-Disposition: form-data; name="data"{end * 2}{JSON}{end}--x9--{end}'
+            ).encode(charset)
+            for end, charset in (("\r\n", "utf-8"), ("\r\n", "gb18030"), ("\n", "utf-8"))
+        ),
     ],
 )
 def test_every_wrapping_gives_the_same_object(body: bytes) -> None:

@@ -16,6 +16,7 @@ from tests.running import (
     DaemonProcess,
     callbridge,
     callbridge_json,
+    environment,
     wait_until,
     write_config,
 )
@@ -118,6 +119,11 @@ def test_health_metrics_and_a_second_daemon(daemon: DaemonProcess, tmp_path: Pat
     second = callbridge("run", cwd=tmp_path)
     assert second.returncode == 3
     assert "owns" in second.stderr
+    (tmp_path / "other-name.db").symlink_to(daemon.ledger)
+    third = callbridge(
+        "run", cwd=tmp_path, env=environment() | {"CALLBRIDGE_LEDGER__URL": "sqlite:///other-name.db"}
+    )
+    assert (third.returncode, "owns" in third.stderr) == (3, True), third.stderr
     assert httpx.get(f"{daemon.url}/metrics").status_code == 404
 
 

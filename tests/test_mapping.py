@@ -269,7 +269,7 @@ def test_a_code_outside_the_map_is_a_fault_that_names_place_and_code(tmp_path: P
         ("{{ 1 / record.call_count }}", "division by zero"),
         ("{{ record.no.such.thing }}", "has no attribute"),
         ("{{ call.phone | iso8601 }}", "astimezone"),
-        ("{{ call.connected_at | local('%H', 'Asia/Shangai') }}", "Asia/Shangai"),
+        ("{{ call.connected_at | local('%H', 'Asia/' ~ 'Shangai') }}", "Asia/Shangai"),
         ("{{ call.dialogue }}", "a Turn is no value for a field: use a filter, such as transcript"),
         ("{{ call.dialogue[0] }}", "a Turn is no value"),
         ("{{ call.phone.upper }}", "is no value for a field"),

@@ -210,6 +210,9 @@ class NoMemory:
     def note(self, name: str, progress: Progress, *, durable: bool) -> None:
         pass
 
+    def unsure(self, planned: PlannedObject, remembered: Remembered) -> None:
+        pass
+
     def load_token(self, account: str) -> None:
         del account
 

@@ -1,5 +1,6 @@
 """The public door on a real socket: what is answered, and what is on disk when it is."""
 
+import asyncio
 import gzip
 import json
 import sqlite3
@@ -248,6 +249,29 @@ def test_a_door_that_closes_is_503(door: Served) -> None:
     assert door.payloads() == []
     # The other checks go on as before.
     assert door.post(path="/callback/main/wrong").status_code == 404
+
+
+def test_a_request_that_a_second_signal_cuts_off_is_503(door: Served) -> None:
+    async def half_a_body() -> dict[str, Any]:
+        reading.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def answered(message: Any) -> None:
+        answers.append(message.get("status"))
+
+    async def cut_off() -> None:
+        scope = {"type": "http", "method": "POST", "path": PATH, "headers": []}
+        request = asyncio.ensure_future(door.door(scope, half_a_body, answered))
+        await reading.wait()
+        request.cancel()
+        await request
+
+    answers: list[int | None] = []
+    reading = asyncio.Event()
+    asyncio.run(cut_off())
+    assert answers == [503, None]
+    assert door.rows("SELECT 1 FROM receipts") == []
 
 
 def test_a_closed_ledger_is_503(door: Served) -> None:

@@ -65,7 +65,7 @@ weekly_schedule = "0 0 1 1 *"
         self.config = write_config(folder, crm.url, extra)
 
     def run(self, *args: str) -> subprocess.CompletedProcess[str]:
-        return callbridge(*args, cwd=self.folder, env=self.environment)
+        return callbridge(*args, cwd=self.folder, env=self.environment, timeout=900)
 
     @property
     def environment(self) -> dict[str, str]:

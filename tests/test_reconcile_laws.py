@@ -5,13 +5,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.ledger import Window
+from bridge.model import stamp
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.records import Record
-from tests.reconcile_steps import NOTHING, World, calls, edited_later, new_world
+from tests.reconcile_steps import HOUR, NOTHING, World, calls, edited_later, new_world
+from tests.source_steps import NOW
 
 HAPPENED: Counter[str] = Counter()
 EVERY = {
@@ -71,11 +73,15 @@ def live(world: World, records: list[Record], told: list[str]) -> int:
     return edited
 
 
+@example(["pushed", "lost"] * 9, Disturbances(short_pages=0.3, empty_pages=0.2, page_cap=4), 7)
 @given(fates, disturbances, st.integers(0, 10**6))
 def law(told: list[str], faults: Disturbances, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder, new_world(Path(folder) / "ledger.db", seed=seed) as world:
         records = calls(len(told), seed)
         edited = live(world, records, told)
+        if faults.total == "absent" or faults.unlisted:
+            # Where no total could ever be reached, two passes that were cut alike are believed.
+            faults.short_pages = faults.empty_pages = 0.0
         world.platform.disturbances = faults
         result = world.reconcile()
         # What the list never shows, it does not show at the second time either.
@@ -97,7 +103,7 @@ def law(told: list[str], faults: Disturbances, seed: int) -> None:
         balance = world.ledger.balance("crm", ["main"], Window())
         assert balance["ledger"] == balance["under_way"] >= len(records)
         before = world.receipts()
-        again = world.reconcile()
+        again = world.reconcile(since=stamp(NOW - 4 * HOUR))
         assert {name: again[name] for name in NOTHING} == NOTHING | {"missing": late, "filled": late}
         world.assert_agrees()
         assert world.receipts().get("revision") == before.get("revision")

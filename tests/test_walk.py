@@ -156,7 +156,7 @@ def test_whoever_takes_the_rows_can_end_the_walk() -> None:
             raise Enough
 
     notes.check = check
-    done = []
+    done: list[tuple[Between, Walked]] = []
     with pytest.raises(Enough):
         done.extend(Walk([source], 100, notes).windows([LAST_DAY]))
     assert len(source.asked) == 4

@@ -11,6 +11,7 @@ import click
 from bridge.audit import local_balance
 from bridge.cli.delivering import cause_lines
 from bridge.cli.output import (
+    LIMIT,
     ExitCode,
     config_option,
     json_option,
@@ -106,19 +107,21 @@ def accounts_now(budgets: Mapping[str, Row], now: datetime) -> list[Row]:
 def _account_lines(account: Row) -> Iterator[str]:
     name = account["account"]
     if account["paused"]:
-        yield f"account {name} is paused, next asked at {account['paused']['until']}: {account['paused']['why']}"
+        paused = account["paused"]
+        yield f"account {name} is paused, next asked at {paused['until']}: {paused['why']}"
     for limit in account["limits"]:
         if limit["paused_until"]:
             spent = ": the day's quota is used up" if limit["daily_left"] == 0 else ""
             yield f"account {name}, limit {limit['limit']}: paused until {limit['paused_until']}{spent}"
         if limit["factor"] < 1:
             rates = ", ".join(limit["rates"]) or "no rate declared"
-            yield f"account {name}, limit {limit['limit']}: {limit['factor']:.0%} of {rates}, as learned from refusals"
+            learned = f"{limit['factor']:.0%} of {rates}, as learned from refusals"
+            yield f"account {name}, limit {limit['limit']}: {learned}"
 
 
 @click.command("list")
 @click.argument("words", nargs=-1)
-@click.option("--limit", default=50, show_default=True, help="The most calls to show.")
+@click.option("--limit", type=LIMIT, default=50, show_default=True, help="The most calls to show.")
 @config_option
 @json_option
 def calls_list(words: tuple[str, ...], limit: int, config_path: Path | None, as_json: bool) -> None:
@@ -186,7 +189,7 @@ def _call_lines(call: Row) -> Iterator[str]:
 
 @click.command("list")
 @click.option("--state", type=click.Choice(["waiting", "released", "dropped"]), default="waiting")
-@click.option("--limit", default=50, show_default=True, help="The most records to show.")
+@click.option("--limit", type=LIMIT, default=50, show_default=True, help="The most records to show.")
 @config_option
 @json_option
 def quarantine_list(state: str, limit: int, config_path: Path | None, as_json: bool) -> None:
@@ -235,7 +238,7 @@ def audit(
     if source is not None and source not in config.sources:
         raise click.UsageError(f'there is no source "{source}"')
     now = datetime.now(UTC)
-    zone = next(iter(config.sources.values())).timezone
+    zone = config.sources[source or next(iter(config.sources))].timezone
     ledger = open_to_look(config)
     window = Window(
         since.at(now, zone) if since else ledger.first_call_at(source),

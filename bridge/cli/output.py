@@ -13,6 +13,9 @@ import click
 from bridge.config import Config, load_config
 from bridge.ledger import Ledger, open_ledger
 
+LIMIT = click.IntRange(1, 2**63 - 1)
+"""How many rows to show: more than none, and no more than SQLite counts."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from bridge.connector.language import FILTERS, plain
+from bridge.connector.language import ARGUMENTS, FILTERS, plain
 from bridge.errors import Problem
 from bridge.expression import ExpressionError, Language, Template
 from bridge.tomlfile import KeyPath, TomlFile, Written
@@ -97,7 +97,7 @@ class Compiler:
 
     def language(self, names: Names, *, common: bool = True) -> Language:
         """A language with some names, and those that every request has."""
-        return Language({**(self._common if common else {}), **names}, FILTERS)
+        return Language({**(self._common if common else {}), **names}, FILTERS, arguments=ARGUMENTS)
 
     def template(self, language: Language, place: KeyPath, text: str) -> Template:
         """A text's template; a broken one is noted, and stands for null."""

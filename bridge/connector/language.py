@@ -13,7 +13,9 @@ from urllib.parse import quote
 
 import phonenumbers
 
+from bridge.errors import did_you_mean
 from bridge.expression import as_text
+from bridge.values import SettingError
 
 
 def path(value: Any) -> str:
@@ -100,6 +102,11 @@ def pairs(value: Mapping[str, Any], name: str = "name", content: str = "value") 
     return [{name: key, content: held} for key, held in _items(value)]
 
 
+def table(value: Iterable[Mapping[str, Any]], name: str = "name", content: str = "value") -> dict[str, Any]:
+    """A list of names and values as a table: the opposite of `pairs`."""
+    return {as_text(each[name]): plain(each.get(content)) for each in value}
+
+
 def found(value: Any, pattern: str, group: int = 1) -> str | None:
     """What a regular expression's group matches in a text; null where it does not."""
     match = re.search(pattern, as_text(value))
@@ -169,6 +176,28 @@ def _written(raw: bytes, form: str) -> str:
     return base64.b64encode(raw).decode("ascii") if form == "base64" else raw.hex()
 
 
+def _algorithm(value: object) -> None:
+    if value not in _ALGORITHMS:
+        raise SettingError("is no algorithm here", did_you_mean(as_text(value), _ALGORITHMS))
+
+
+def _form(value: object) -> None:
+    if value not in _FORMS:
+        raise SettingError("is no form of a digest", did_you_mean(as_text(value), _FORMS))
+
+
+def _pattern(value: object) -> None:
+    try:
+        re.compile(as_text(value))
+    except re.error as error:
+        raise SettingError(f"is no regular expression: {error}", "see Python's re") from None
+
+
+_ALGORITHMS = ("md5", "sha1", "sha256", "sha512")
+_FORMS = ("base64", "hex")
+ARGUMENTS: dict[str, Callable[[Any], object]] = {"algorithm": _algorithm, "form": _form, "pattern": _pattern}
+"""What an argument may be, by the name of its parameter."""
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "base64": to_base64,
     "base64url": to_base64url,
@@ -187,6 +216,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "pairs": pairs,
     "path": path,
     "soql": soql,
+    "table": table,
     "texts": texts,
     "uuid5": uuid5,
     "variants": variants,

@@ -59,7 +59,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """One call as a walk through the ledger finds it, with its delivery to one destination, if there is one."""
+    """One call as a walk through the ledger finds it, with its delivery to a destination, if there is one."""
 
     call_id: int
     key: str
@@ -102,8 +102,11 @@ class Ledger(ListLedger, Protocol):
     def skipped_before(self) -> dict[str, datetime]:
         """For destinations added to a ledger that had calls: their first start."""
 
-    def release_leases(self) -> int:
-        """Make the leases of a dead daemon due again. Only for the ledger's one owner."""
+    def release_leases(self, now: datetime | None = None) -> int:
+        """Make the leases of a dead daemon due again. Only for the ledger's one owner.
+
+        With `now`, what they had on the wire counts as sent now: it may arrive though its sender is dead.
+        """
 
     def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
         """Take the first of these that is due: by lane, then by the call's own time."""
@@ -225,7 +228,7 @@ class Ledger(ListLedger, Protocol):
 
     # -- looking -----------------------------------------------------------------
     def counts(self) -> Row:
-        """Receipts, calls, deliveries and quarantine by state; failures by cause; what is owed, and its pace."""
+        """Receipts, calls, deliveries, quarantine by state; failures by cause; what is owed, and its pace."""
 
     def balance(self, destination: str, sources: Sequence[str], window: Window) -> dict[str, int]:
         """`ledger = delivered + skipped + parked + under_way`, of one moment."""
@@ -248,7 +251,7 @@ class Ledger(ListLedger, Protocol):
     def list_deliveries(
         self, state: str | None, destination: str | None, limit: int, cause: str = ""
     ) -> list[Row]:
-        """Deliveries with their calls, those changed last first; of a cause, or of those that hold its words."""
+        """Deliveries with their calls, those changed last first; of a cause, or those that hold its words."""
 
     def pragmas(self) -> Row:
         """The durability settings of the connection that writes."""

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from bridge.call import CALL_FIELDS, Call
 from bridge.errors import ConfigError, Problem
 from bridge.expression import ExpressionError, Fields, Language, Template
-from bridge.filters import FILTERS
+from bridge.filters import ARGUMENTS, FILTERS
 from bridge.mapping.checks import NO_OBJECT, NOT_IN_TRIAL, check_contents, read_templates, without
 from bridge.mapping.fields import NOT_TRUE, Failed, Field, Place, Values, plan_fields
 from bridge.mapping.schema import FieldSection, MappingFile, ObjectSection, TrialSection
@@ -22,7 +22,9 @@ from bridge.plan import Plan, PlannedObject, Skip
 from bridge.tomlfile import KeyPath, TomlFile, load_toml
 from bridge.validation import check, in_order
 
-LANGUAGE = Language({"call": frozenset(CALL_FIELDS) - {"record"}, "record": None}, FILTERS, plain=[Call])
+LANGUAGE = Language(
+    {"call": frozenset(CALL_FIELDS) - {"record"}, "record": None}, FILTERS, plain=[Call], arguments=ARGUMENTS
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,8 +81,8 @@ class SqliteLedger(Operating, Covered):
         rows = self._reader.execute("SELECT name, since_at FROM destinations WHERE since_at IS NOT NULL")
         return {name: moment_of(since_at) for name, since_at in rows}
 
-    def release_leases(self) -> int:
-        return self._write().run(deliveries.release_leases)
+    def release_leases(self, now: datetime | None = None) -> int:
+        return self._write().run(lambda c: deliveries.release_leases(c, now))
 
     @looks
     def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:

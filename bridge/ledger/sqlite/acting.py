@@ -73,15 +73,16 @@ def retry(connection: sqlite3.Connection, ids: str, now: datetime) -> int:
 
 
 _PARK = """
-UPDATE deliveries SET state = iif(state = 'leased', state, 'parked'), due_at = iif(state = 'leased', due_at, NULL),
-    person = iif(state = 'leased', 'parked', NULL), reason = ?1, cause = iif(state = 'leased', cause, ?2),
-    changed_at = ?3
+UPDATE deliveries SET state = iif(state = 'leased', state, 'parked'),
+    due_at = iif(state = 'leased', due_at, NULL), person = iif(state = 'leased', 'parked', NULL),
+    reason = ?1, cause = iif(state = 'leased', cause, ?2), changed_at = ?3
 WHERE id IN (SELECT value FROM json_each(?4)) AND state IN ('due', 'leased') AND wanted > 0
 RETURNING id, state
 """
 _SKIP = """
-UPDATE deliveries SET state = iif(state = 'leased', state, 'skipped'), due_at = iif(state = 'leased', due_at, NULL),
-    person = 'skipped', reason = ?1, cause = iif(state = 'leased', cause, ?2), changed_at = ?3
+UPDATE deliveries SET state = iif(state = 'leased', state, 'skipped'),
+    due_at = iif(state = 'leased', due_at, NULL), person = 'skipped', reason = ?1,
+    cause = iif(state = 'leased', cause, ?2), changed_at = ?3
 WHERE id IN (SELECT value FROM json_each(?4)) AND (person IS NULL OR person <> 'skipped')
 RETURNING id, state
 """
@@ -103,7 +104,8 @@ def hold(
 
 _DEMOTED = """
 UPDATE deliveries SET lane = ?1 WHERE id IN (
-    SELECT id FROM deliveries WHERE state = 'due' AND destination = ?2 AND lane = ?3 AND owed_at < ?4 LIMIT ?5)
+    SELECT id FROM deliveries WHERE state = 'due' AND destination = ?2 AND lane = ?3 AND owed_at < ?4
+    LIMIT ?5)
 """
 
 

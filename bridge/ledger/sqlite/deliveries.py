@@ -8,7 +8,7 @@ from typing import Any
 
 from bridge.ledger import Destinations, Row
 from bridge.ledger.sqlite.judging import state_of
-from bridge.ledger.sqlite.objects import progress_of
+from bridge.ledger.sqlite.objects import progress_of, sent_at
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of, row_of
 from bridge.listed import WALKS
@@ -53,16 +53,27 @@ def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, 
 # A lease ends with nothing done; where a person said meanwhile what is to become of it, so it is.
 _GIVEN_UP = (
     "state = coalesce(person, 'due'), due_at = iif(person IS NULL, {}, NULL),"
-    " cause = iif(person = 'parked', 'parked by a person', cause), person = iif(person = 'skipped', person, NULL)"
+    " cause = iif(person = 'parked', 'parked by a person', cause),"
+    " person = iif(person = 'skipped', person, NULL)"
 )
 
 
-def release_leases(connection: sqlite3.Connection) -> int:
+def release_leases(connection: sqlite3.Connection, now: datetime | None = None) -> int:
     """Leases of a daemon that is dead are simply due again, and its runs asked for again."""
+    begun = connection.execute(
+        "SELECT id, progress FROM deliveries"
+        " WHERE state = 'leased' AND state <> 'delivered' AND progress IS NOT NULL"
+    ).fetchall()
+    if now is not None:
+        connection.executemany(
+            "UPDATE deliveries SET progress = ? WHERE id = ?",
+            [(sent_at(row["progress"], now), row["id"]) for row in begun],
+        )
     connection.execute("UPDATE runs SET state = 'requested' WHERE state = 'running'")
     return connection.execute(
         # Said twice, because a partial index is found by its own words only.
-        f"UPDATE deliveries SET {_GIVEN_UP.format('changed_at')} WHERE state = 'leased' AND state <> 'delivered'"
+        f"UPDATE deliveries SET {_GIVEN_UP.format('changed_at')}"
+        " WHERE state = 'leased' AND state <> 'delivered'"
     ).rowcount
 
 

@@ -159,7 +159,8 @@ FROM json_each(?1)
 WHERE true
 ON CONFLICT (call_id, destination) DO UPDATE SET state = coalesce(person, excluded.state), wanted = 1,
     owed_at = excluded.owed_at, due_at = iif(person IS NULL, excluded.due_at, NULL),
-    reason = iif(person IS NULL, excluded.reason, reason), cause = NULL, tries = 0, lane = excluded.lane, called_at = excluded.called_at, changed_at = excluded.changed_at
+    reason = iif(person IS NULL, excluded.reason, reason), cause = NULL, tries = 0,
+    lane = excluded.lane, called_at = excluded.called_at, changed_at = excluded.changed_at
 """
 
 

@@ -12,7 +12,6 @@ from bridge.ledger import Held, Note, Row, Wanted
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
 from bridge.memory import Done, Mark, Progress, Remembered
 from bridge.model import Lease
-from bridge.plan import PlannedObject
 
 
 def account_id(connection: sqlite3.Connection, name: str) -> int:
@@ -63,8 +62,8 @@ def _own(
     connection: sqlite3.Connection, ids: Sequence[int]
 ) -> dict[tuple[int, str], tuple[str, str | None, Remembered | None]]:
     rows = connection.execute(
-        "SELECT delivery_id, object, coalesce(type, object), key, crm_id, digest, memory FROM delivery_objects"
-        f" WHERE delivery_id IN ({', '.join('?' * len(ids))}) AND digest IS NOT NULL",
+        "SELECT delivery_id, object, coalesce(type, object), key, crm_id, digest, memory"
+        f" FROM delivery_objects WHERE delivery_id IN ({', '.join('?' * len(ids))}) AND digest IS NOT NULL",
         ids,
     )
     return {(row[0], row[1]): (row[2], row[3], _remembered(row[4], row[5], row[6])) for row in rows}
@@ -164,6 +163,14 @@ def packed_progress(account: str, progress: Mapping[str, Progress], lines: Seque
         for name, each in progress.items()
     }
     return msgspec.msgpack.encode([account, objects, list(lines)])
+
+
+def sent_at(packed: bytes, at: datetime) -> bytes:
+    """The same progress, with what was sent and not answered sent at another time."""
+    account, objects, lines = msgspec.msgpack.decode(packed)
+    for each in objects.values():
+        each[5] = None if each[5] is None else micros(at)
+    return msgspec.msgpack.encode([account, objects, lines])
 
 
 def progress_of(packed: bytes | None) -> dict[str, Progress]:

@@ -16,7 +16,8 @@ AT_ONCE = 200
 
 _UPDATE = """
 WITH ended (id, state, due_at, reason, cause, delivered, afresh, progress, lane) AS (VALUES {})
-UPDATE deliveries SET state = ended.state, due_at = ended.due_at, reason = iif(person IS NULL, ended.reason, deliveries.reason),
+UPDATE deliveries SET state = ended.state, due_at = ended.due_at,
+    reason = iif(person IS NULL, ended.reason, deliveries.reason),
     cause = ended.cause, changed_at = ?, delivered = coalesce(ended.delivered, deliveries.delivered),
     tries = iif(ended.afresh, 0, tries), progress = ended.progress,
     lane = iif(ended.state = 'due', max(deliveries.lane, ended.lane), deliveries.lane),
@@ -27,7 +28,8 @@ _ATTEMPTS = """
 INSERT INTO attempts (delivery_id, revision, started_at, ended_at, outcome, detail) VALUES {}
 """
 _COUNTED = """
-INSERT INTO counters VALUES ('attempts', ?, ?, '', ?, NULL) ON CONFLICT DO UPDATE SET count = count + excluded.count
+INSERT INTO counters VALUES ('attempts', ?, ?, '', ?, NULL)
+    ON CONFLICT DO UPDATE SET count = count + excluded.count
 """
 _REMEDY = """
 INSERT INTO causes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET remedy = excluded.remedy

@@ -9,10 +9,11 @@ import msgspec
 
 from bridge.ledger import Swept, Told, Window
 from bridge.ledger.sqlite.judging import state_of
-from bridge.ledger.sqlite.objects import forgotten
+from bridge.ledger.sqlite.objects import forgotten, packed_progress
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.reading import CREATED, within
 from bridge.ledger.sqlite.times import micros
+from bridge.memory import AGAIN, Progress
 from bridge.model import Lane
 
 # INDEXED BY, because a walk in any other order would sort all calls for each page.
@@ -73,15 +74,15 @@ def _told(connection: sqlite3.Connection, keys: dict[int, str]) -> dict[int, dic
         f" FROM delivery_objects WHERE delivery_id IN ({', '.join('?' * len(keys))})",
         list(keys),
     ):
-        key = keys[delivery_id] if key is None else key
-        found.setdefault(delivery_id, {})[name] = Told(kind, key, crm_id, digest or b"")
+        told = Told(kind, keys[delivery_id] if key is None else key, crm_id, digest or b"")
+        found.setdefault(delivery_id, {})[name] = told
     return found
 
 
 _DUE = """
-UPDATE deliveries SET state = 'due', due_at = ?1, owed_at = ?1, tries = 0, lane = ?2, reason = NULL, cause = NULL,
-    changed_at = ?1 WHERE id IN (SELECT value FROM json_each(?3)) AND state IN ('delivered', 'skipped')
-    AND person IS NULL
+UPDATE deliveries SET state = 'due', due_at = ?1, owed_at = ?1, tries = 0, lane = ?2, reason = NULL,
+    cause = NULL, changed_at = ?1
+WHERE id IN (SELECT value FROM json_each(?3)) AND state IN ('delivered', 'skipped') AND person IS NULL
 """
 
 
@@ -96,7 +97,7 @@ def replay(
 
 
 def _forget(connection: sqlite3.Connection, ids: Sequence[int], account: str) -> None:
-    """What was sent for these; who wrote which field is kept, so that no older call overwrites a newer one."""
+    """What was sent for these; who wrote which field is kept, so no older call overwrites a newer one."""
     settled = [
         row[0]
         for row in connection.execute(
@@ -123,4 +124,13 @@ def _forget(connection: sqlite3.Connection, ids: Sequence[int], account: str) ->
         f" memory = NULL WHERE delivery_id IN ({marks})",
         settled,
     )
-    connection.execute(f"UPDATE deliveries SET progress = NULL WHERE id IN ({marks})", settled)
+    begun: dict[int, dict[str, Progress]] = {each: {} for each in settled}
+    for delivery_id, name in connection.execute(
+        f"SELECT delivery_id, object FROM delivery_objects WHERE delivery_id IN ({marks})", settled
+    ):
+        # Another call may tell us what the CRM holds before this one comes to it.
+        begun[delivery_id][name] = Progress(AGAIN)
+    connection.executemany(
+        "UPDATE deliveries SET progress = ? WHERE id = ?",
+        [(packed_progress(account, progress, ()), each) for each, progress in begun.items()],
+    )

@@ -1,0 +1,79 @@
+"""Causes group what is alike, whatever stands in it; budgets are kept by the clock and at each change."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bridge.accounts import KEEP_EVERY, Keeper
+from bridge.budget import Budget
+from bridge.causes import cause_of, generalised, remedy_of
+from bridge.errors import DeliveryError, Gone, InDoubt, Permanent, Transient
+from bridge.ledger import open_ledger
+
+NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("value 'A+' is not an option of field grade", "value 'B' is not an option of field grade"),
+        ("158****0637 is no phone", "139****1111 is no phone"),
+        ("object call: 7001234567 is locked", "object call: 7009876543 is locked"),
+        ("a@example.com is taken", "b.c@example.org is taken"),
+        (
+            "call db57f262-18d6-11f0-88c8-2f2b0aba51d7 failed",
+            "call 00000001-18d6-11f0-88c8-2f2b0aba51d7 failed",
+        ),
+        ("object contact, upsert (item 3 of 100): no id", "object contact, upsert (item 41 of 99): no id"),
+    ],
+)
+def test_what_differs_from_call_to_call_splits_no_group(one: str, other: str) -> None:
+    assert generalised(one) == generalised(other)
+    assert cause_of(Permanent(one)) == cause_of(Permanent(other))
+
+
+def test_what_tells_causes_apart_is_kept() -> None:
+    told = "object contact, upsert: answered 422 too_long grade"
+    assert generalised(told) == told
+    assert cause_of(Permanent("long story", cause=told)) == told
+    item = told.replace(", upsert:", ", upsert (item 7 of 9):")
+    assert cause_of(Permanent("long story", cause=item)) == told
+
+
+def test_the_remedy_is_the_connectors_or_else_that_of_its_kind() -> None:
+    said = Permanent("no")
+    said.says = "Create the property"
+    assert remedy_of(said) == "Create the property"
+    wrapped = Transient("again")
+    wrapped.__cause__ = said
+    assert remedy_of(wrapped) == "Create the property"
+    kinds: list[DeliveryError] = [
+        Permanent("x"),
+        Gone("x"),
+        InDoubt("x"),
+        Transient("x"),
+        *(Transient("x", blame=blame) for blame in ("limit", "quota", "account", "credentials")),
+    ]
+    assert len({remedy_of(kind) for kind in kinds}) == len(kinds)
+    assert "secrets" in remedy_of(kinds[-1])
+
+
+def test_a_budget_is_kept_by_the_clock_and_its_breaker_at_once(tmp_path: Path) -> None:
+    budget = Budget({}, lambda: NOW)
+    ledger = open_ledger(tmp_path / "ledger.db", create=True)
+    keeper = Keeper(ledger, {"hub": budget})
+    assert keeper.keep(NOW) == 1
+    budget.take("default", 0)  # type: ignore[arg-type]
+    budget.refused("default", 30.0)
+    assert keeper.keep(NOW + KEEP_EVERY / 2) == 0
+    assert keeper.keep(NOW + KEEP_EVERY) == 1
+    budget.fault("answered 401", at_once=True)
+    assert keeper.keep(NOW + KEEP_EVERY + timedelta(seconds=1)) == 1
+    saved = ledger.load_budgets()["hub"]
+    ledger.close()
+    assert (saved["breaker"]["why"], saved["classes"]["default"]["requests"]) == ("answered 401", 1)
+    again = Budget({}, lambda: NOW, saved)
+    assert again.closed_for(NOW) > 0
+    assert again.state()["breaker"] == budget.state()["breaker"]
+    assert again.state()["classes"]["default"]["factor"] == budget.state()["classes"]["default"]["factor"]

@@ -1,0 +1,42 @@
+"""What a line of the log shows of what came from outside."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+SAYS = """
+import json, logging, sys, structlog
+from bridge.log import configure
+configure("info", sys.argv[1])
+said = json.loads(sys.argv[2])
+structlog.get_logger("x").info("delivery.settled", **said)
+logging.getLogger("library").warning("it refused %s", "13800138000")
+"""
+
+
+def said(form: str, **fields: Any) -> list[str]:
+    command = [sys.executable, "-c", SAYS, form, json.dumps(fields)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    return done.stderr.removesuffix("\n").split("\n")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_nothing_from_outside_moves_the_cursor_or_makes_a_line(form: str) -> None:
+    lines = said(form, call="a\x1b[31m\x07\r\nlevel=error\x85\u202e张 x")
+    assert len(lines) == 2
+    assert "张" in lines[0]
+    if form == "json":
+        assert json.loads(lines[0])["call"] == "a\x1b[31m\x07\r\nlevel=error\x85\u202e张 x"
+    else:
+        assert lines[0].isprintable()
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_phones_are_masked_wherever_they_stand(form: str) -> None:
+    text = "\n".join(said(form, users=["13800138000", {"of": "+8613800138001"}], reason="to 13800138002"))
+    assert "138****8000" in text
+    assert "0138" not in text
