@@ -3,9 +3,10 @@
     python -m benchmarks.footprint [--calls 100000] [--minute 60] [--only ledger,start,memory]
 
 Budgets: all tables and indexes after delivery at most 3.0 KB a call, with texts that the shipped
-dictionary never saw, in a ledger that learns from its own calls as the daemon's does (after 1,000 of
-them for the first time; what it would be without that is printed beside it); start to ready under 1.5 s with 1,000,000 calls;
-resident memory under 110 MB at 1,000 callbacks/s for a minute, while they are delivered.
+dictionary never saw, in a ledger that learns from its own calls as the daemon's does (after 1,000
+of them for the first time; what it would be without that is printed beside it); start to ready
+under 1.5 s with 1,000,000 calls; resident memory under 110 MB at 1,000 callbacks/s for a minute,
+while they are delivered.
 """
 
 import argparse

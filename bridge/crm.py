@@ -36,6 +36,7 @@ _SHORTEST_SECRET = 6
 _TOO_SLOW = "the answer came too slowly"
 # Which of several items it was groups nothing.
 _PLACES = re.compile(r"\[\d+\]")
+_CODE = re.compile(r"(?=(?:\D*\d){0,7}\D*$)[\w.:-]{1,40}", re.ASCII)
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -105,6 +106,14 @@ class Crm:
             self._log_in(what)
             answer, meaning, shown = self._once(request, names, what)
         return answer, meaning, shown
+
+    def log_in(self, what: str) -> None:
+        """Get the token that requests need, where there is none that lives.
+
+        Raises:
+            DeliveryError: there is none to be had.
+        """
+        self._log_in(what)
 
     def judge_item(self, request: Request, answer: Answer, item: Any, what: str) -> None:
         """Judge one item of a batch's answer as if it were an answer of its own.
@@ -288,9 +297,12 @@ class Crm:
     def _cause(self, meaning: Meaning, shown: str) -> str:
         what = shown.split(":", 1)[0]
         status = shown.rpartition(" ")[2]
-        told = generalised(self.masked(meaning.code or (meaning.message if meaning.field else "")))[:80]
-        field = _PLACES.sub("[]", meaning.field or "")
-        return self.masked(" ".join(p for p in (f"{what}: answered {status}", told, field) if p))
+        # A number is what groups refusals where every status is 200; an id, which is longer, groups nothing.
+        told = self.masked(meaning.code or (meaning.message if meaning.field else ""))
+        told = told if meaning.code and _CODE.fullmatch(told) else generalised(told)[:80]
+        # Each alone: together a status and a code look like a phone number.
+        parts = (f"{what}: answered {status}", told, _PLACES.sub("[]", meaning.field or ""))
+        return " ".join(self.masked(part) for part in parts if part)
 
 
 def read_answer(status: int, headers: Mapping[str, str], raw: bytes, charset: str | None) -> Answer:

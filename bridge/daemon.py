@@ -111,6 +111,7 @@ class Daemon:
         released = self._ledger.release_leases(self._clock())
         for delivery_id, lines in self._ledger.in_doubt().items():
             self._lines.take(delivery_id, lines, 0)
+            self._lines.wait(delivery_id, self._clock())
         threads = self._start_threads(partial(_set_from_anywhere, loop, stopping))
         self._scheduler.start()
         serving = [asyncio.create_task(listener.serve()) for listener in (self._public, self._admin)]

@@ -211,8 +211,9 @@ class Worker:
         self._held.update((lease.delivery_id, lease) for lease in others)
         return [first, *others]
 
-    def _give_back(self, lease: Lease, now: datetime) -> None:
-        self._ledger.give_back(lease, now + GIVEN_BACK_FOR)
+    def _give_back(self, lease: Lease, now: datetime, until: datetime | None = None) -> None:
+        again = now + GIVEN_BACK_FOR
+        self._ledger.give_back(lease, again if until is None else max(again, until))
         self._held.pop(lease.delivery_id)
 
     def _prepare(self, lease: Lease, now: datetime, patience: float) -> Job | None:
@@ -235,7 +236,8 @@ class Worker:
         # A key that changed takes the old line too.
         lines = {*lines_of(account, plan), *((account, kind, key) for kind, key in lease.previous)}
         if not self._lines.take(lease.delivery_id, lines, patience):
-            self._give_back(lease, now)
+            # Who holds them may wait itself, for its look-up: till then this one is in nobody's way.
+            self._give_back(lease, now, self._lines.free_at(lease.delivery_id, lines))
             return None
         return Job(lease, now, None, plan, event, sorted(lines))
 
@@ -365,11 +367,15 @@ class Worker:
     # -- at the end ---------------------------------------------------------------------
     def _settle(self, jobs: Sequence[Job]) -> None:
         """What the CRM has done is written down, however long the ledger is busy."""
-        settled = [(job.lease, self._kept(job, job.settlement), job.started_at) for job in jobs if job.settlement]
+        settled = [
+            (job.lease, self._kept(job, job.settlement), job.started_at) for job in jobs if job.settlement
+        ]
         self._patiently(jobs, lambda: self._ledger.settle_all(settled, self._clock()))
         for lease, settlement, _ in settled:
             self._held.pop(lease.delivery_id)
-            if not settlement.lines:
+            if settlement.lines:
+                self._lines.wait(lease.delivery_id, settlement.due_at or self._clock())
+            else:
                 self._lines.release(lease.delivery_id)
             if settlement.state is DeliveryState.PARKED:
                 log.warning("delivery.parked", **_names(lease), reason=settlement.reason)

@@ -252,11 +252,13 @@ class Language:
         shape = signature(function)
         # What jinja2 passes first is not written in the expression, nor is the value.
         hidden = [None] * (2 if hasattr(function, "jinja_pass_arg") else 1)
-        named = {each.key: each.value for each in called.kwargs}
+        named = {str(each.key): each.value for each in called.kwargs}
         try:
             bound = shape.bind(*hidden, *called.args, **named)
         except TypeError as error:
-            takes = [_ANNOTATION.sub(r"\1", str(each)) for each in list(shape.parameters.values())[len(hidden) :]]
+            takes = [
+                _ANNOTATION.sub(r"\1", str(each)) for each in list(shape.parameters.values())[len(hidden) :]
+            ]
             remedy = f"write {called.name}" + (f"({', '.join(takes)})" if takes else " without brackets")
             faults.append(ExpressionError(f'the filter "{called.name}" does not take this: {error}', remedy))
             return

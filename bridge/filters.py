@@ -7,7 +7,7 @@ Null stays null in all of them.
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from html import escape
 from inspect import getdoc
 from math import ceil, isfinite
@@ -112,6 +112,11 @@ def digits(value: Any) -> str | None:
 # Times
 
 
+def _named(context: Context, zone: str) -> tzinfo:
+    found: tzinfo = context["_zone"] if zone in ("", "local") else ZoneInfo(zone)
+    return found
+
+
 @_filter("iso8601('Asia/Tokyo')", "iso8601('local')")
 @pass_context
 def iso8601(context: Context, value: datetime | None, zone: str = "") -> str | None:
@@ -122,8 +127,7 @@ def iso8601(context: Context, value: datetime | None, zone: str = "") -> str | N
         return None
     if not zone:
         return iso_utc(value)
-    named = context["_zone"] if zone == "local" else ZoneInfo(zone)
-    return value.astimezone(named).isoformat(timespec="seconds")
+    return value.astimezone(_named(context, zone)).isoformat(timespec="seconds")
 
 
 @_filter("local('%Y/%m/%d %H:%M')", "local('%Y-%m-%d %H:%M:%S', 'UTC')")
@@ -136,7 +140,7 @@ def local(
     """
     if value is None:
         return None
-    return value.astimezone(ZoneInfo(zone) if zone else context["_zone"]).strftime(form)
+    return value.astimezone(_named(context, zone)).strftime(form)
 
 
 @_filter("date('UTC')")

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable
+from datetime import datetime
 
 from bridge.plan import Plan
 
@@ -16,22 +17,38 @@ class Lines:
 
     def __init__(self) -> None:
         self._held: dict[Line, int] = {}
+        self._waits: dict[int, datetime] = {}
         self._changed = threading.Condition()
 
     def take(self, owner: int, lines: Iterable[Line], patience: float) -> bool:
         """Take all lines for a delivery, waiting so many seconds; what it has already stays its own."""
         wanted = set(lines)
         with self._changed:
-            free = self._changed.wait_for(lambda: self._free(owner, wanted), patience)
+            self._changed.wait_for(lambda: self._free(owner, wanted) or self._vain(owner, wanted), patience)
+            free = self._free(owner, wanted)
             if free:
                 self._held.update(dict.fromkeys(wanted, owner))
+                self._waits.pop(owner, None)
             return free
+
+    def wait(self, owner: int, until: datetime) -> None:
+        """A delivery keeps its lines, and goes on only then: till then nobody waits for them in a worker."""
+        with self._changed:
+            self._waits[owner] = until
+            self._changed.notify_all()
+
+    def free_at(self, owner: int, lines: Iterable[Line]) -> datetime | None:
+        """When those go on that keep these lines from a delivery and wait themselves; None: nobody does."""
+        with self._changed:
+            holders = {self._held.get(line, owner) for line in lines} - {owner}
+            return max((self._waits[each] for each in holders if each in self._waits), default=None)
 
     def release(self, owner: int) -> None:
         """Give back all lines of a delivery."""
         with self._changed:
             for line in [line for line, holder in self._held.items() if holder == owner]:
                 del self._held[line]
+            self._waits.pop(owner, None)
             self._changed.notify_all()
 
     def held(self) -> dict[Line, int]:
@@ -41,6 +58,10 @@ class Lines:
 
     def _free(self, owner: int, wanted: set[Line]) -> bool:
         return all(self._held.get(line, owner) == owner for line in wanted)
+
+    def _vain(self, owner: int, wanted: set[Line]) -> bool:
+        holders = {self._held.get(line, owner) for line in wanted} - {owner}
+        return any(holder in self._waits for holder in holders)
 
 
 def lines_of(account: str, plan: Plan) -> list[Line]:

@@ -73,6 +73,13 @@ class _Protocol(HttpToolsProtocol):
         self.arriving_since = None
         self._head = b""
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Who has said all may still wait for the answer: the connection ends behind that."""
+        waits = self.arriving_since is None and self.cycle is not None and not self.cycle.response_complete
+        if waits:
+            self.cycle.keep_alive = False
+        return waits
+
     def cut(self) -> bool:
         """End a request that takes too long to arrive; an answer already given is not repeated."""
         before = self.cycle

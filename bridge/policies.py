@@ -41,6 +41,24 @@ def told_digest(planned: PlannedObject, inline: Mapping[str, Any]) -> bytes:
     return digest_of([dict(planned.key), fields, inline])
 
 
+def shown(chosen: Chosen, present: Present) -> dict[str, Mark]:
+    """The marks of fields that an object holds already as they are chosen."""
+    return {
+        name: mark
+        for name, mark in chosen.marks.items()
+        if name not in chosen.fields or (name in present and _same(present[name], chosen.fields[name]))
+    }
+
+
+def maybe(planned: PlannedObject, fields: Mapping[str, Any]) -> dict[str, Mark]:
+    """The marks of a new object that is being sent: what it will show, if it comes to be, nobody edited."""
+    return {
+        name: Mark("", bytes(_DIGEST) + digest_of(value))
+        for name, value in fields.items()
+        if name in planned.fields and planned.fields[name].write is Write.UNLESS_EDITED
+    }
+
+
 def unsure(remembered: Remembered, fields: Mapping[str, Any]) -> Remembered:
     """An object to which fields are being sent: until that is answered, it holds them or what it held."""
     marks = {
@@ -217,7 +235,8 @@ def _same_digest(held: Any, digest: bytes) -> bool:
         candidates += [text, *_numbers(text)]
         candidates += [flag for flag, word in ((True, "true"), (False, "false")) if text.lower() == word]
     told = {digest[place : place + _DIGEST] for place in range(0, len(digest), _DIGEST)}
-    return any(digest_of(each) in told for each in candidates)
+    # Of an object that may have come to be: nothing was there before.
+    return (_empty(held) and bytes(_DIGEST) in told) or any(digest_of(each) in told for each in candidates)
 
 
 def _numbers(text: str) -> list[int | float]:

@@ -125,9 +125,23 @@ class _Asking:
         if not self._connector.probes and not any(
             self._connector.objects[section.type or name].describe for name, section in objects.items()
         ):
+            got = self._got_token()
             message = f"the connector {self._connector.name} tells no question that is harmless"
-            remedy = "whether the token works is not known: give the connector a [[probe]]"
+            remedy = f"whether the {got} is not known: give the connector a [[probe]]"
             self.found.warnings.append(self.destination((), message, remedy))
+
+    def _got_token(self) -> str:
+        """Where there is nothing else to ask, at least a token can be got; what stays unknown of it."""
+        if not self._connector.auth.tokens:
+            return "token works"
+        try:
+            self._subject.crm.log_in("login")
+        except DeliveryError as error:
+            if not _is_theirs(error):
+                raise
+            self.found.problems.append(self.destination(("secrets",), str(error), _SECRETS))
+            raise _Refused from error
+        return "token that was got opens anything"
 
     # -- places ----------------------------------------------------------------------
     def destination(self, path: KeyPath, message: str, remedy: str) -> Problem:

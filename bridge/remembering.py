@@ -68,7 +68,7 @@ class DeliveryMemory:
 
 
 def left_behind(progress: Mapping[str, Progress], plan: Plan | Skip) -> datetime | None:
-    """When a request that is in doubt was sent about an object which is no longer planned, if there is one."""
+    """When a request that is in doubt was sent about an object that is no longer planned; None: none was."""
     keys = {} if isinstance(plan, Skip) else {each.name: each.key_text for each in plan.objects}
     sent = [
         each.sent_at

@@ -80,7 +80,8 @@ class Operator:
     def quarantine_retry(self, args: Mapping[str, Any], now: datetime) -> Result:
         """`quarantine retry`: file records again, by the rules and the calls of today."""
         del now
-        waiting = [entry["id"] for entry in self.ledger.list_quarantine("waiting", 100_000)]
+        # In the order of arrival, which decides at equal stamps.
+        waiting = sorted(entry["id"] for entry in self.ledger.list_quarantine("waiting", -1))
         ids = [entry for entry in waiting if not args["ids"] or entry in args["ids"]]
         released = sum(self._refile(entry) for entry in ids)
         return {"released": released, "waiting": len(ids) - released}

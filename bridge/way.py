@@ -17,7 +17,7 @@ from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Tr
 from bridge.expression import ExpressionError, as_text
 from bridge.memory import AGAIN, Progress, Remembered
 from bridge.plan import PlannedObject
-from bridge.policies import Chosen, Present, for_existing, for_new, unsure
+from bridge.policies import Chosen, Present, for_existing, for_new, maybe, shown, unsure
 
 __all__ = ["Ask", "Asking", "Memory", "Reply", "Setting", "Way"]
 
@@ -50,7 +50,7 @@ class Way:
         # What was sent may have been processed already.
         self._doubted = progress.sent_at is not None and progress.way in ("create", "update", "upsert")
         # What a replay made us forget may be there all the same.
-        self._forgotten = progress.way == AGAIN or (remembered is not None and not remembered.crm_id)
+        self._forgotten = progress.way in (AGAIN, _LOOK) or (remembered is not None and not remembered.crm_id)
         self._looked_for_another = False
 
     @property
@@ -71,6 +71,9 @@ class Way:
             return (yield from self._update(crm_id, None))
         found = yield from self._looking.find()
         if found is None:
+            if self._progress.way in (AGAIN, _LOOK):
+                # What it was told before may have been told just now.
+                self._believe_absent(None)
             return (yield from self._create())
         return (yield from self._update(found.id, found.present))
 
@@ -232,13 +235,10 @@ class Way:
                 self._remembered, crm_id = None, found.id
             present = found.present
         chosen = self._chosen(present)
-        if self._doubted and self._remembered is None:
+        if self._doubted and self._known_id is None:
             # What it shows of ours is ours, though the rest may be refused.
-            shown = {name: mark for name, mark in chosen.marks.items() if name not in chosen.fields}
-            self._remembered = Remembered(crm_id, marks=shown)
-        if not self._kind.update:
             marks = self._remembered.marks if self._remembered is not None else {}
-            chosen = Chosen({}, marks, self._progress.appended)
+            self._remembered = Remembered(crm_id, marks={**marks, **shown(chosen, present or {})})
         if not chosen.fields and not (self._kind.update and self._links_changed()):
             self._set(Progress(appended=chosen.appended))
             return crm_id, chosen
@@ -354,8 +354,11 @@ class Way:
     def _step(self, way: str, number: int, ask: Ask, *, adds: bool) -> Asking[tuple[Reply, str | None]]:
         """One step's reply, and the object's id after it."""
         before = self._progress
-        if self._remembered is not None and self._remembered.crm_id == before.crm_id:
+        if self._known_id is not None and self._known_id == before.crm_id:
+            assert self._remembered is not None  # noqa: S101 -- it has an id
             self._setting.memory.unsure(self._planned, unsure(self._remembered, ask.names["fields"]))
+        elif way == "create" and (marks := maybe(self._planned, ask.names["fields"])):
+            self._setting.memory.unsure(self._planned, Remembered("", marks=marks))
         if adds or not ask.request.idempotent:
             now = self._setting.clock()
             self._set(replace(before, way=way, step=number, sent_at=now), durable=True)

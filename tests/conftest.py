@@ -6,8 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
+from bridge.log import mask_phones
 from tests.canary import leaks
+
+# As in a daemon: what is logged here is searched for phone numbers that are not masked.
+structlog.configure(
+    processors=[
+        structlog.stdlib.add_log_level,
+        structlog.processors.format_exc_info,
+        mask_phones,
+        structlog.processors.LogfmtRenderer(),
+    ]
+)
 
 for steps in (
     "conformance",

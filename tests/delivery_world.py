@@ -31,6 +31,7 @@ from bridge.ledger import Note, Window
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lines import Line, Lines
 from bridge.loading import load_pair
+from bridge.memory import Done
 from bridge.model import Arrival, Filed, Lease, Settlement, Via
 from bridge.plan import Plan, PlannedObject, Write
 from bridge.replay import Target, replay
@@ -88,6 +89,7 @@ class WatchedLedger(SqliteLedger):
 
     fuse: Fuse
     settled: Callable[[Lease, Settlement], None]
+    fed: Callable[[Lease, Sequence[Done]], None]
     in_hand: dict[int, set[int]]
 
     def _hand(self) -> set[int]:
@@ -120,6 +122,8 @@ class WatchedLedger(SqliteLedger):
     def note(self, notes: Sequence[Note]) -> None:
         self.fuse.write()
         super().note(notes)
+        for each in notes:
+            self.fed(each.lease, each.objects)
         self.fuse.tick()
 
     def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
@@ -327,7 +331,7 @@ class World:
         self.fuse = Fuse()
         self.ledger = self.parts.ledger(self.folder / "ledger.db", create=create)
         self.ledger.fuse, self.ledger.settled = self.fuse, self._settled
-        self.ledger.in_hand = self.in_hand
+        self.ledger.in_hand, self.ledger.fed = self.in_hand, self._feeds
         self.in_hand.clear()
         connector = (DATA / "connector.toml").read_text("utf-8")
         if self._batches:
@@ -362,6 +366,7 @@ class World:
         self.ledger.release_leases(self.clock())
         for delivery_id, lines in self.ledger.in_doubt().items():
             self.lines.take(delivery_id, lines, 0)
+            self.lines.wait(delivery_id, self.clock())
 
     def _mapping(self) -> str:
         text = (DATA / "mapping.toml").read_text("utf-8").replace('"park"', f'"{self._on_deleted}"')
@@ -461,7 +466,9 @@ class World:
 
     def skip(self, which: int) -> None:
         """A person says that a call is not to be delivered, whatever comes."""
-        rows = [row for row in self.deliveries() if row["state"] != "leased"]
+        # To skip what is in doubt gives up its lines, and what becomes of it is the person's own affair.
+        doubted = self.ledger.in_doubt()
+        rows = [row for row in self.deliveries() if row["state"] != "leased" and row["id"] not in doubted]
         if not rows:
             return
         row = rows[which % len(rows)]
@@ -631,12 +638,16 @@ class World:
         plan = self.destination.mapping.plan(call, ZONE, "CN")
         if not isinstance(plan, Plan):
             return
-        done = {each.object: ("crm account", each.type, each.key) for each in settlement.done}
-        self.fed.setdefault(lease.delivery_id, {}).update(done)
+        done = {each.object for each in settlement.done}
+        self._feeds(lease, settlement.done)
         for planned in plan.objects:
             if planned.name in done and planned.name == "contact":
                 self._said_of(planned, event_of(call), lease.key)
                 self.said[str(planned.key["phone"])].open.discard(lease.delivery_id)
+
+    def _feeds(self, lease: Lease, done: Sequence[Done]) -> None:
+        lines = {each.object: ("crm account", each.type, each.key) for each in done}
+        self.fed.setdefault(lease.delivery_id, {}).update(lines)
 
     def _said_of(self, planned: PlannedObject, event: str, key: str) -> None:
         said = self.said.setdefault(str(planned.key["phone"]), Said())

@@ -56,6 +56,14 @@ BROKEN: list[tuple[str, str, str, str, str, str]] = [
     ("status = 409", 'when = "status == 4"', '"status ==', "outcomes.0.when", "is no condition", "{{"),
     ("status = 409", 'when = "a {{ status }}"', "a {{", "outcomes.0.when", "is no condition", "{{"),
     ("status = 409", 'path = "a..b"', "a..b", "outcomes.0.path", "is no path", "data.0.id"),
+    (
+        "status = 409",
+        'path = "{{ body.x }}"',
+        "body.x",
+        "outcomes.0.path",
+        "path here, no expression",
+        "`when`",
+    ),
     ('hits = "items"', 'hits = ".items"', ".items", "objects.call.find.0.hits", "is no path", '"."'),
     ('hits = "items"', 'hits = "{{ boddy.x }}"', "boddy", "objects.call.find.0.hits", "boddy", '"body"'),
     ('hits = "items"', 'hits = "{{ body.x"', "{{ body", "objects.call.find.0.hits", "never closed", ""),
@@ -129,6 +137,10 @@ BROKEN: list[tuple[str, str, str, str, str, str]] = [
         "earlier",
     ),
     ('from = "callbridge"', 'from = "{{ id }}"', "from =", f"{CREATE}.json.from", 'no name "id"', ""),
+    ("call_key | path", "call_key | path(1)", "path(1)", f"{CREATE}.path", "too many", "write path"),
+    ("call_key | path", "call_key | digest('md55')", "md55", f"{CREATE}.path", "no algorithm", '"md5"'),
+    ("call_key | path", "call_key | digest('md5', 'hx')", "'hx'", f"{CREATE}.path", "no form", '"hex"'),
+    ("call_key | path", "call_key | found('(')", "found(", f"{CREATE}.path", "no regular", "Python's re"),
     ('key = ["call_key", "part"]', "key = []", "key = []", "objects.call.key", "must not be empty", ""),
 ]
 

@@ -87,7 +87,7 @@ def test_the_masked_phone_of_a_refusal_reaches_no_log(
     assert status.returncode == 1
     assert "object contact" in status.stdout
     shown = callbridge("deliveries", "list", "--state", "parked", cwd=tmp_path).stdout
-    assert "destination crm, object contact: PUT" in shown
+    assert "destination crm, object contact, upsert: PUT" in shown
     for text in (*daemon.log, status.stdout, shown):
         assert "15899770637" not in text
         assert "callback-token-of-the-tests" not in text

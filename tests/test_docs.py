@@ -19,8 +19,8 @@ from bridge.config import Config
 from bridge.connector import Connector
 from bridge.connector.compiling import Answer
 from bridge.connector.language import FILTERS as CONNECTOR_FILTERS
-from bridge.connector.outcome import Classifier
-from bridge.connector.schema import ErrorsSection, Result
+from bridge.connector.outcome import Classifier, Errors
+from bridge.connector.schema import Result
 from bridge.console import LedgerMetrics
 from bridge.errors import ConfigError
 from bridge.expression import Language
@@ -506,7 +506,7 @@ def test_every_outcome_is_explained_and_what_holds_without_a_rule() -> None:
     table = CONNECTORS.split("\n### What answers mean\n")[1].split("\n### ")[0]
     assert set(get_args(Result)) <= set(rows(table))
     without = dict(re.findall(r"^\| ([\dx, a-z]+) \| `(\w+)`", table, re.MULTILINE))
-    judge = Classifier((), ErrorsSection()).judge
+    judge = Classifier((), Errors()).judge
     for told, result in without.items():
         given = [int(status) for status in re.findall(r"\d{3}", told)] or {
             "2xx": [204],

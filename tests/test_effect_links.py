@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.plan import Write
-from tests.connector_steps import Bench, Crash, SearchCrm, Server, planned, serving
+from tests.connector_steps import Bench, Crash, SearchCrm, Seen, Server, planned, serving
 
 COMMON = """\
 name = "own"
@@ -249,3 +249,47 @@ def test_an_inline_link_travels_in_the_object_and_again_where_it_changes(make: M
     other = planned("contact", {"key": "b"}, {"grade": "A"})
     assert bench.deliver(other, both(score=1)[1]) == "delivered"
     assert crm.objects["2"]["contact"]["id"] == "3"
+
+
+VERSIONED = """
+[[objects.contact.update]]
+path = "/get"
+json = { id = "{{ id }}" }
+capture = { version = "data.version" }
+[[objects.contact.update]]
+path = "/change"
+json = { id = "{{ id }}", version = "{{ captured.version }}", fields = "{{ fields }}" }
+"""
+
+
+@pytest.mark.parametrize("answer", ["lost", "conflict"])
+def test_a_retry_asks_again_for_the_version_that_its_update_must_carry(tmp_path: Path, answer: str) -> None:
+    """Else it would send the old one for ever: our own lost answer, or a person's edit, made another."""
+    held: dict[str, Any] = {"version": 1}
+    faults = [answer]
+
+    def answers(seen: Seen) -> Any:
+        if seen.path == "/contacts":
+            return 201, {"data": {"id": "1"}}, {}
+        if seen.path == "/get":
+            return 200, {"data": {"version": held["version"]}}, {}
+        fault = faults.pop() if faults else ""
+        held["version"] += fault == "conflict"
+        if seen.json["version"] != held["version"]:
+            return 429, {}, {}
+        held.update(seen.json["fields"], version=held["version"] + 1)
+        return (502, None, {}) if fault else (200, {}, {})
+
+    with serving() as server:
+        server.answer = answers
+        bench = Bench(tmp_path / "ledger.db", COMMON + CREATE + FIND.replace("LAG", "0s") + VERSIONED, server)
+        server.answer = lambda seen: (200, {"items": []}, {}) if seen.method == "GET" else answers(seen)
+        assert bench.deliver(contact(grade="A")) == "delivered"
+        server.answer = answers
+        assert bench.deliver(contact(grade="B")) == "Transient"
+        bench.restart()
+        server.told()
+        assert bench.deliver(contact(grade="B")) == "delivered"
+        assert server.told() == ["POST /get", "POST /change"]
+        assert held["grade"] == "B"
+        bench.close()

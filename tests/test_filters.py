@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.expression import ExpressionError, Fields, Language
+from bridge.filters import ARGUMENTS as CONSTANTS
 from bridge.filters import ELLIPSIS, FILTERS, overflow, reference, shorten, shorten_bytes
 
-LANGUAGE = Language({"record": None}, FILTERS)
+LANGUAGE = Language({"record": None}, FILTERS, arguments=CONSTANTS)
 TIME = datetime(2025, 4, 14, 18, 19, 21, 500_000, tzinfo=UTC)
 
 
@@ -160,3 +161,35 @@ def test_the_reference_tells_every_filter() -> None:
     rows = list(reference())
     assert len(rows) == len(FILTERS)
     assert all(row.count(" | ") == 1 and row.endswith(" |") and not row.endswith("|  |") for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message", "remedy"),
+    [
+        ("local('%H', 'Asia/Shangai')", 'local: "Asia/Shangai" is no known time zone', "Asia/Shanghai"),
+        ("date('Mars')", 'date: "Mars" is no known time zone', "Asia/Shanghai"),
+        ("iso8601(zone='Mars')", 'iso8601: "Mars" is no known time zone', "Asia/Shanghai"),
+        ("e164('UK')", 'e164: "UK" is no known country', "CN"),
+        ("national('us')", 'national: "us" is no known country', 'did you mean "US"?'),
+        ("shorten('200')", 'shorten: "200" is no number of characters', "like 200"),
+        ("shorten", 'the filter "shorten" does not take this: missing a required arg', "shorten(length)"),
+        ("epoch('ms')", "too many positional arguments", "write epoch without brackets"),
+        ("local(format='%H')", "unexpected keyword argument", "local(form='%Y-%m-%d %H:%M:%S', zone='')"),
+        ("join('a', 'b', 'c')", "too many positional arguments", "write join(d='', attribute=None)"),
+        ("replace('a')", "missing a required argument", "write replace(old, new, count=None)"),
+        ("default('a', true, 1)", "too many positional arguments", "default_value=''"),
+    ],
+)
+def test_arguments_that_would_fail_every_call_are_refused(expression: str, message: str, remedy: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        LANGUAGE.parse(f"{{{{ record.value | {expression} }}}}")
+    assert message in caught.value.message
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["iso8601('local')", "local('%H', zone='')", "e164('')", "shorten(record.n)", "e164(record.c)"],
+)
+def test_arguments_that_are_right_or_known_later_are_taken(expression: str) -> None:
+    LANGUAGE.parse(f"{{{{ record.value | {expression} }}}}")

@@ -271,9 +271,13 @@ def of_state(state: DeliveryState) -> Callable[[sqlite3.Connection], object]:
     return lambda c: reading.list_deliveries(c, state, None, 50)
 
 
+def counted(connection: sqlite3.Connection) -> object:
+    return reading.counts(connection, NOW)
+
+
 WINDOW = Window(NOW, NOW + MINUTE)
 LOOKS: dict[str, Callable[[sqlite3.Connection], object]] = {
-    "counts": lambda c: reading.counts(c, NOW),
+    "counts": counted,
     "calls list": lambda c: reading.list_calls(c, [], 50),
     "calls list WORD": lambda c: reading.list_calls(c, ["a", "+8613800000000"], 50),
     "quarantine list": lambda c: upkeep.list_quarantine(c, "waiting", 50),

@@ -109,3 +109,15 @@ def test_a_late_second_request_is_told_so(daemon: DaemonProcess) -> None:
         answer = received(connection)
     assert answer.count(b"SUCCESS") == 1
     assert answer.count(b"HTTP/1.1 408 ") == 1
+
+
+@pytest.mark.parametrize(("kept", "answer"), [(0, b"SUCCESS"), (5, b"")], ids=["whole", "half"])
+def test_who_has_said_all_is_still_answered(daemon: DaemonProcess, kept: int, answer: bytes) -> None:
+    path = urlsplit(daemon.callback_url).path.encode()
+    body = b'{"uuid":"a-test-of-a-half-closed-connection"}'
+    request = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (path, len(body), body)
+    with connected(daemon) as connection:
+        connection.sendall(request[: len(request) - kept])
+        connection.shutdown(socket.SHUT_WR)
+        assert received(connection)[-7:] == answer
+    assert daemon.count("SELECT count(*) FROM receipts") == (0 if kept else 1)

@@ -161,6 +161,39 @@ def test_what_went_wrong_is_read_where_the_connector_says() -> None:
     assert len(judged(connector, 400, b"x" * 10**6).message) == 300
 
 
+def test_a_field_that_only_the_sentence_names_is_found_by_an_expression() -> None:
+    errors = """[errors]
+message = "errorMsg"
+field = ["data.field", '{{ body.errorMsg | found("字段.(.+?)]") }}']
+"""
+    connector = with_rules(errors=errors)
+    assert judged(connector, 400, {"errorMsg": "字段[标题]长度超过15字"}).field == "标题"
+    assert judged(connector, 400, {"errorMsg": "x", "data": {"field": "title"}}).field == "title"
+    assert judged(connector, 400, {"errorMsg": "系统繁忙"}).field == ""
+    assert judged(connector, 400, b"<html>").field == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("E2011", "answered 200 E2011"),
+        (20016, "answered 200 20016"),
+        ("7300000000000008686", "answered 200 …"),
+        ("15899770637", "answered 200 …"),
+        ("no such record 12345", "answered 200 no such record …"),
+    ],
+)
+def test_refusals_are_grouped_by_the_crms_code_though_it_is_a_number(
+    server: Server, code: str | int, cause: str
+) -> None:
+    """Else everything that a CRM refuses with status 200 would be one group, and retried as one."""
+    server.answer = lambda _seen: (200, {"code": code, "message": "why"}, {})
+    connector = with_rules('path = "code"\nthen = "permanent"')
+    with closing(crm_of(connector, server.url)) as crm, pytest.raises(Permanent) as caught:
+        crm.ask(connector.objects["thing"].create[0].request, {"key": {"key": "a"}}, "object thing, create")
+    assert caught.value.cause == f"object thing, create: {cause}"
+
+
 # From the meaning to the fault
 
 

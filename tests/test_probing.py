@@ -228,6 +228,25 @@ def test_a_secret_that_the_crm_refuses_is_named_and_not_shown(desk: Desk, crm: O
     assert len(crm.recorder.sent()) == 1, "what needs a token was asked without one"
 
 
+@pytest.mark.parametrize("secret", [SECRET, "wrong-canary-0001"])
+def test_where_there_is_nothing_to_ask_a_token_is_got_all_the_same(
+    desk: Desk, crm: OwnCrm, secret: str
+) -> None:
+    probe, describe = CONNECTOR.index("[[probe]]"), CONNECTOR.index("[objects.contact.describe]")
+    bare = CONNECTOR[:describe] + CONNECTOR[CONNECTOR.index("[objects.note]") : probe]
+    (desk.folder / "own.toml").write_text(bare, "utf-8")
+    found = desk.ask(SECRET=secret)
+    assert [one.path for one in crm.recorder.sent()] == ["/token"]
+    if secret == SECRET:
+        assert not found.problems
+        assert "whether the token that was got opens anything is not known" in found.warnings[-1].remedy
+    else:
+        [(_, line, message, _)] = told(found)
+        assert line == desk.line("[destinations.own.secrets]", desk.path)
+        assert "no token: the CRM answered 200" in message
+        assert "bad secret" in message
+
+
 def test_a_token_without_the_rights_is_told_with_the_remedy(desk: Desk, crm: OwnCrm) -> None:
     crm.rights = "read"
     [(_, _, message, remedy)] = told(desk.ask())

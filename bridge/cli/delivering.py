@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from bridge.cli.acting import ID, follow
-from bridge.cli.output import ExitCode, config_option, json_option, open_to_look, read_config, show, table
+from bridge.cli.output import (
+    LIMIT,
+    ExitCode,
+    config_option,
+    json_option,
+    open_to_look,
+    read_config,
+    show,
+    table,
+)
 from bridge.cli.times import When
 from bridge.config import Config
 from bridge.errors import CallbridgeError
@@ -28,7 +37,7 @@ NOT_HELD = "none of these deliveries is parked or waits: see `deliveries list`"
 )
 @click.option("--destination", help="Only deliveries to this destination.")
 @click.option("--cause", default="", help="Only those that failed so: the cause, or words of it.")
-@click.option("--limit", default=50, show_default=True, help="The most deliveries to show.")
+@click.option("--limit", type=LIMIT, default=50, show_default=True, help="The most deliveries to show.")
 @config_option
 @json_option
 def deliveries_list(

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from bridge.connector.auth import Auth, compile_auth, outputs_of
 from bridge.connector.compiling import ANSWER, Compiler, Condition, Names, Pick, Tree
 from bridge.connector.drafting import drafted
-from bridge.connector.outcome import NO_CONDITION, Classifier, compile_rules
+from bridge.connector.outcome import NO_CONDITION, Classifier, compile_errors, compile_rules
 from bridge.connector.request import (
     Find,
     Link,
@@ -109,7 +109,7 @@ class Connector:
         self.root: Tree = compiler.tree(compiler.language({}), ("root",), section.root)
         self.classifier = Classifier(
             compile_rules(compiler, ("outcomes",), section.outcomes),
-            section.errors,
+            compile_errors(compiler, section.errors),
             own_ok=any(rule.then == "ok" for rule in section.outcomes),
         )
         self.objects = {
@@ -122,7 +122,6 @@ class Connector:
             _probe(compiler, ("probe", number), each) for number, each in enumerate(section.probe)
         )
         _check_limits(compiler, section)
-        _check_paths(compiler, section)
         if problems or compiler.problems:
             raise ConfigError(in_order([*problems, *_not_followed(compiler.problems, problems)]))
 
@@ -195,12 +194,6 @@ def _check_ways(compiler: Compiler, place: KeyPath, section: ObjectSection) -> N
         compiler.problem(
             (*place, "whole"), "needs the object's present fields, or an update would empty them", "add read"
         )
-
-
-def _check_paths(compiler: Compiler, section: ConnectorFile) -> None:
-    for name, paths in section.errors:
-        for number, path in enumerate(paths):
-            compiler.path(("errors", name, number), path)
 
 
 def _describe(compiler: Compiler, place: KeyPath, section: DescribeSection | None) -> Describe | None:

@@ -134,6 +134,9 @@ class Compiler:
 
     def path(self, place: KeyPath, text: str | None) -> None:
         """Note a dotted path that leads nowhere."""
+        if text is not None and "{{" in text:
+            self.problem(place, "is a path here, no expression", 'write it like "data.0.id", or use `when`')
+            return
         if text is not None and text != "." and "" in text.split("."):
             self.problem(place, "is no path", 'write it like "data.0.id", or "." for the whole')
 

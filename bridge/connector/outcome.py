@@ -92,11 +92,32 @@ def _is_status(status: int, pattern: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Errors:
+    """Where an answer carries what went wrong; of several places the first that holds something counts."""
+
+    message: Sequence[Pick] = ()
+    code: Sequence[Pick] = ()
+    field: Sequence[Pick] = ()
+
+
+def compile_errors(compiler: Compiler, section: ErrorsSection) -> Errors:
+    """The places in `[errors]`: paths, or expressions where something stands inside a sentence."""
+
+    def picked(name: str, texts: Sequence[str]) -> list[Pick]:
+        places = [compiler.pick(("errors", name, number), text) for number, text in enumerate(texts)]
+        return [place for place in places if place is not None]
+
+    return Errors(
+        picked("message", section.message), picked("code", section.code), picked("field", section.field)
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Classifier:
     """The rules of a connector, and where its answers carry what went wrong."""
 
     rules: Sequence[Rule]
-    errors: ErrorsSection
+    errors: Errors
     own_ok: bool = field(default=False)
     """Whether the connector says itself what `ok` looks like: then a status proves nothing."""
 
@@ -129,12 +150,12 @@ class Classifier:
         return _BY_STATUS.get(status, "permanent"), False
 
     def _meaning(self, answer: Answer, result: Result, wait: float | None, **more: Any) -> Meaning:
-        message = _first(answer.body, self.errors.message)
+        message = _first(answer, self.errors.message)
         return Meaning(
             result,
             wait,
-            code=_first(answer.body, self.errors.code),
-            field=_first(answer.body, self.errors.field),
+            code=_first(answer, self.errors.code),
+            field=_first(answer, self.errors.field),
             message=" ".join((message or answer.text)[:_EXCERPT].split()),
             named=bool(message),
             status=answer.status,
@@ -151,9 +172,9 @@ def is_broken(answer: Answer) -> bool:
     return text.startswith("<") or ("json" in kind.lower() and text.strip() != "null")
 
 
-def _first(body: Any, paths: Iterable[str]) -> str:
-    for path in paths:
-        value = dig(body, path)
+def _first(answer: Answer, places: Iterable[Pick]) -> str:
+    for place in places:
+        value = place.of_answer(answer)
         if value not in (None, "", [], {}):
             return as_text(value)
     return ""

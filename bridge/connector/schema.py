@@ -366,11 +366,14 @@ class ErrorsSection(Section):
     """`[errors]`: where an answer carries what went wrong; the first path that holds something counts."""
 
     message: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
-        default=(), description="The sentence."
+        default=(), description="Where the sentence stands."
     )
-    code: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(default=(), description="The code.")
+    code: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        default=(), description="Where the code stands."
+    )
     field: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
-        default=(), description="The field it is about."
+        default=(),
+        description="Where the field stands that it is about; an expression finds it inside a sentence.",
     )
 
 

@@ -1,4 +1,4 @@
-"""A CRM without upserts: search that lags, create, update, link. A second object of one key is simply made."""
+"""A CRM without upserts: search that lags, create, update, link; a key may be had twice."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ class PlainState:
         self._made_at: dict[str, datetime] = {}
         self._last = 0
 
-    def carry_out(
+    def carry_out(  # noqa: PLR0911 -- a table of what can be asked
         self, method: str, segments: list[str], query: Mapping[str, str], content: Any
     ) -> tuple[int, Any]:
         """A request's status and answer.

@@ -98,7 +98,8 @@ def _row(lease: Lease, settlement: Settlement, wanted: int, person: str | None, 
         lease.revision if delivered else None,
         outdated,
         packed_progress(settlement.account, settlement.progress, settlement.lines),
-        Lane.LIVE if outdated else Lane.RETRY,
+        # One that is in doubt keeps others from their lines: it stays where it was.
+        Lane.LIVE if outdated or settlement.lines else Lane.RETRY,
     )
 
 
