@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test lint long slow clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/callbridge demo
@@ -17,6 +17,10 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Whole programs through hard days: crashes, full disks, fuzz, real servers.
+long: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -n auto -m "long and not slow" $(ARGS)
 
 # Soak, fuzz and crash rounds that take minutes.
 slow: $(VENV)/dev.stamp

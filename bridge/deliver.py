@@ -47,6 +47,7 @@ T = TypeVar("T")
 LINE_PATIENCE = 0.2
 # When a delivery that had to give way is looked at again.
 GIVEN_BACK_FOR = timedelta(seconds=1)
+HELD_FOR = timedelta(seconds=5)
 # How often a ledger that is busy is asked again to settle, in seconds.
 SETTLE_EVERY = 1.0
 
@@ -236,8 +237,10 @@ class Worker:
         # A key that changed takes the old line too.
         lines = {*lines_of(account, plan), *((account, kind, key) for kind, key in lease.previous)}
         if not self._lines.take(lease.delivery_id, lines, patience):
-            # Who holds them may wait itself, for its look-up: till then this one is in nobody's way.
-            self._give_back(lease, now, self._lines.free_at(lease.delivery_id, lines))
+            # Who holds them may wait itself, for its look-up: till then, and until that has had its
+            # turn among others, this one is in nobody's way.
+            free_at = self._lines.free_at(lease.delivery_id, lines)
+            self._give_back(lease, now, None if free_at is None else max(free_at, now) + HELD_FOR)
             return None
         return Job(lease, now, None, plan, event, sorted(lines))
 

@@ -1,16 +1,15 @@
 """A world for deliveries: one ledger file, two workers, a CRM in memory, a clock, and all that can go wrong.
 
-Workers run in threads of their own, but only one at a time and from request to request: a test says who
-goes on. A crash is an exception that nothing catches; what was in memory is dropped, and the file opened again.
+Workers run in threads of their own, but only one at a time and from request to request: a test says
+who goes on. A crash is an exception that nothing catches; what was in memory is dropped, and the file
+opened again.
 """
 
 import json
 import threading
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -21,23 +20,22 @@ from zoneinfo import ZoneInfo
 import httpx
 
 from bridge.arrival import arrival_of
-from bridge.budget import Budget
 from bridge.call import Call
 from bridge.crm import Account
-from bridge.deliver import Destination, Origin, Schedule, SharedAccount, Worker, event_of
-from bridge.errors import LedgerBusy, LedgerError
+from bridge.deliver import Destination, Origin, Schedule, SharedAccount, event_of
+from bridge.errors import LedgerError
 from bridge.judge import Judge, SourceRules
-from bridge.ledger import Note, Window
-from bridge.ledger.sqlite import SqliteLedger
-from bridge.lines import Line, Lines
+from bridge.ledger import Window
+from bridge.lines import Line
 from bridge.loading import load_pair
 from bridge.memory import Done
-from bridge.model import Arrival, Filed, Lease, Settlement, Via
+from bridge.model import Lease, Settlement, Via
 from bridge.plan import Plan, PlannedObject, Write
 from bridge.replay import Target, replay
 from bridge.sandbox.crm_state import Refusal
 from bridge.sandbox.plain import PlainState, TokenDesk
 from bridge.tokens import Tokens
+from tests.delivery_parts import Crash, Fuse, Parts, Said, Sleep, Trouble, Walker, check_contact
 from tests.servers.clock import Clock
 
 DATA = Path(__file__).parent / "data" / "plain"
@@ -47,186 +45,8 @@ SCHEDULE = Schedule(timedelta(seconds=10), timedelta(minutes=5), timedelta(days=
 ORIGIN = Origin(ZONE, "CN", "")
 SECRET = "secret-of-the-world"
 PHONES = ("15899770631", "15899770632", "15899770633")
-MOST_WAITS = 2000
 UNFINISHED = ("due", "leased")
 Contents = dict[str, list[dict[str, Any]]]
-
-
-class Crash(BaseException):
-    """What a power cut does: no code of ours handles it."""
-
-
-class Fuse:
-    """Burns at an operation that was chosen; from then on nothing can be done any more."""
-
-    def __init__(self) -> None:
-        self.left: int | None = None
-        self.busy: int | None = None
-        self.burnt = False
-        self.spent: list[str] = []
-
-    def tick(self) -> None:
-        """One operation."""
-        if self.left is not None:
-            self.left -= 1
-            self.burnt = self.burnt or self.left < 0
-        if self.burnt:
-            raise Crash
-
-    def write(self) -> None:
-        """One operation of the ledger, which may be busy."""
-        self.tick()
-        if self.busy is not None:
-            self.busy -= 1
-            if self.busy < 0:
-                self.busy = None
-                self.spent.append("busy")
-                raise LedgerBusy("the ledger is busy, as the test wants it")
-
-
-class WatchedLedger(SqliteLedger):
-    """A ledger that can fail at every write, before its commit or after it."""
-
-    fuse: Fuse
-    settled: Callable[[Lease, Settlement], None]
-    fed: Callable[[Lease, Sequence[Done]], None]
-    in_hand: dict[int, set[int]]
-
-    def _hand(self) -> set[int]:
-        return self.in_hand.setdefault(threading.get_ident(), set())
-
-    def record(self, arrivals: Sequence[Arrival]) -> list[Filed]:
-        self.fuse.write()
-        filed = super().record(arrivals)
-        self.fuse.tick()
-        return filed
-
-    def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
-        self.fuse.write()
-        lease = super().lease(destinations, sources, now)
-        self._hand().update([lease.delivery_id] if lease is not None else [])
-        self.fuse.tick()
-        return lease
-
-    def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
-        leases = super().lease_more(destination, sources, now, limit)
-        self._hand().update(lease.delivery_id for lease in leases)
-        self.fuse.tick()
-        return leases
-
-    def give_back(self, lease: Lease, due_at: datetime) -> None:
-        self.fuse.write()
-        super().give_back(lease, due_at)
-        self._hand().discard(lease.delivery_id)
-
-    def note(self, notes: Sequence[Note]) -> None:
-        self.fuse.write()
-        super().note(notes)
-        for each in notes:
-            self.fed(each.lease, each.objects)
-        self.fuse.tick()
-
-    def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
-        self.fuse.write()
-        super().save_token(account, saved)
-        self.fuse.tick()
-
-    def settle_all(self, settled: Sequence[tuple[Lease, Settlement, datetime]], now: datetime) -> None:
-        self.fuse.write()
-        super().settle_all(settled, now)
-        for lease, settlement, _ in settled:
-            self._hand().discard(lease.delivery_id)
-            self.settled(lease, settlement)
-        self.fuse.tick()
-
-
-class Walker:
-    """A worker's thread, which goes on only when it is told to, up to its next pause."""
-
-    def __init__(self, act: Callable[[], bool]) -> None:
-        self._act = act
-        self._go, self._back = threading.Lock(), threading.Lock()
-        self._go.acquire()
-        self._back.acquire()
-        self._error: BaseException | None = None
-        self._ended = False
-        self.under_way = False
-        self.busy = False
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def step(self) -> None:
-        """Up to the next pause, or to the end of the attempt."""
-        self.under_way = True
-        self._go.release()
-        self._back.acquire()
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-
-    def pause(self) -> None:
-        """In the thread: wait to be told."""
-        self._back.release()
-        self._go.acquire()
-
-    def end(self) -> None:
-        """The thread is not needed any more; nothing is under way."""
-        self._ended = True
-        self._go.release()
-        self.thread.join()
-
-    def _run(self) -> None:
-        while True:
-            self._go.acquire()
-            if self._ended:
-                return
-            try:
-                self.busy = self._act()
-            except BaseException as error:  # noqa: BLE001 -- handed to who told us to go
-                self._error = error
-            self.under_way = False
-            self._back.release()
-
-
-class Sleep(threading.Event):
-    """Waits by the world's clock."""
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__()
-        self._clock = clock
-        self._waits = 0
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Time passes at once."""
-        self._waits += 1
-        assert self._waits < MOST_WAITS, "something waits for ever"
-        self._clock.pass_by(timeout or 0.0)
-        return self.is_set()
-
-
-class ImpatientLines(Lines):
-    """Lines for which nobody waits: who holds them goes on only when it is told to."""
-
-    def take(self, owner: int, lines: Any, patience: float) -> bool:
-        """Now or not."""
-        del patience
-        return super().take(owner, lines, 0.0)
-
-
-@dataclass
-class Trouble:
-    """What goes wrong with one request, once `after` others went well; `on` is any, read or write."""
-
-    kind: str
-    after: int = 0
-    on: str = "any"
-
-    def strikes(self, kind: str) -> bool:
-        """Whether this request is the one."""
-        if self.on not in ("any", kind):
-            return False
-        self.after -= 1
-        return self.after < 0
 
 
 class Network(httpx.BaseTransport):
@@ -238,31 +58,6 @@ class Network(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """One request, with what goes wrong with it."""
         return self._world.exchange(request)
-
-
-@dataclass
-class Said:
-    """What settled deliveries have said of one contact, since the CRM made it."""
-
-    newest: dict[str, tuple[str, Any]] = field(default_factory=dict)
-    every: dict[str, list[Any]] = field(default_factory=dict)
-    by_hand: dict[str, Any] = field(default_factory=dict)
-    unsure: set[str] = field(default_factory=set)
-    """Fields that a person edited while a request was under way."""
-    open: set[int] = field(default_factory=set)
-    """Deliveries that wrote to it, and have not been settled since."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What is built by which hands: a planted fault gives another one."""
-
-    worker: Callable[..., Worker] = Worker
-    ledger: type[WatchedLedger] = WatchedLedger
-    lines: type[Lines] = ImpatientLines
-    budget: Callable[..., Budget] = Budget
-    connector: Callable[[str], str] = str
-    """What is changed in the connector's text."""
 
 
 _PAIRS: dict[str, Destination] = {}
@@ -693,39 +488,13 @@ class World:
         contents = self.crm.contents()
         contacts = {one["phone"]: one for one in contents["contacts"]}
         for phone, one in contacts.items():
-            self._check_contact(phone, one)
+            if phone in self.said:
+                deleted = phone in self.deleted
+                check_contact(phone, one, self.said[phone], deleted=deleted, forgot=self.forgot)
         calls = {one["call_key"]: one for one in contents["calls"]}
         for row in rows:
             if row["state"] == "delivered":
                 self._check_call(row, calls.get(row["key"]), contacts)
-
-    def _check_contact(self, phone: str, one: Mapping[str, Any]) -> None:
-        said = self.said.get(phone)
-        if said is None:
-            return
-        for name, (_, value) in said.newest.items():
-            held = one.get(name)
-            if name == "remark" and self.forgot:
-                # Nobody knows any more what was sent.
-                continue
-            if said.open:
-                # Written by a delivery that then went elsewhere, or was skipped: as good as a person's.
-                continue
-            if name not in said.by_hand:
-                assert held == value, f"{name} of {phone}: {held!r}, expected {value!r}; {said}"
-            elif name == "remark" and name not in said.unsure:
-                assert held == said.by_hand[name], f"{name} of {phone}: {held!r}, not as a person edited it"
-            else:
-                assert held in (value, said.by_hand[name]), f"{name} of {phone}: {held!r}; {said}"
-        notes = str(one.get("notes") or "").split("\n")
-        assert len(notes) == len(set(notes)), f"notes of {phone}: {notes}"
-        if phone not in self.deleted:
-            # A call that had added its own to what a person deleted does not add it to another one.
-            assert set(said.every.get("notes", [])) <= set(notes), f"notes of {phone}: {notes}; {said}"
-        longest = said.every.get("longest", [0])
-        assert (one.get("longest") or 0) >= max(longest), f"longest of {phone}: {one}; {said}"
-        if said.every.get("company") and "company" not in said.by_hand:
-            assert one.get("company"), f"company of {phone}: {one}; {said}"
 
     def _check_call(
         self, row: Mapping[str, Any], one: Mapping[str, Any] | None, contacts: Mapping[str, Mapping[str, Any]]
@@ -757,8 +526,3 @@ def body_of(number: int, stamp: int, phone: str, **fields: Any) -> dict[str, Any
         "updated_at": f"{changed:%Y-%m-%d %H:%M:%S}",
         **fields,
     }
-
-
-def mapping_fields() -> set[str]:
-    """The contact's fields in the tests' mapping."""
-    return set(tomllib.loads((DATA / "mapping.toml").read_text("utf-8"))["objects"]["contact"]["fields"])

@@ -12,6 +12,8 @@ from tests.test_connector_hubspot import HUBSPOT
 from tests.test_connector_salesforce import SALESFORCE
 from tests.test_connector_zoho import ZOHO
 
+pytestmark = pytest.mark.long
+
 
 class Plant(NamedTuple):
     """A mistake, and the test that finds it."""

@@ -20,6 +20,8 @@ from tests.servers.clock import Clock
 from tests.servers.tryton import PARTY_ONLY, TrytonServer, available, cache_folder
 from tests.servers.wire import HungUp, Logged
 
+pytestmark = pytest.mark.long
+
 CASE = ConnectorCase(
     connector="tryton",
     server=lambda _clock: cast("VendorServer", None),

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.records import generate
 from bridge.sandbox.server import LocalServer
 from tests.running import DaemonProcess, wait_until, write_config
+
+pytestmark = pytest.mark.long
 
 ROUNDS = 5
 SENDERS = 8

@@ -19,6 +19,8 @@ import pytest
 
 from tests.running import EXAMPLE, DaemonProcess, callbridge, wait_until, write_config
 
+pytestmark = pytest.mark.long
+
 SEED = 64
 SENDERS = 64
 ROUNDS = 30

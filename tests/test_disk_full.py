@@ -20,8 +20,10 @@ from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.running import EXAMPLE, DaemonProcess, callbridge_json, wait_until, write_config
 
+pytestmark = pytest.mark.long
+
 SEED = 6
-SMALL, LARGE = "6m", "64m"
+SMALL, LARGE = "16m", "64m"
 MOST_POSTS = 2000
 POSTS_WHILE_FULL = 60
 LEFT = 48 * 1024

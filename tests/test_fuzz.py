@@ -22,6 +22,8 @@ from bridge.ledger.sqlite.payloads import Payloads
 from tests.mutation import Mutant, Mutations
 from tests.running import TOKEN, DaemonProcess, wait_until
 
+pytestmark = pytest.mark.long
+
 SEED = 20_250_414
 CONNECTIONS = 32
 AT_ONCE = 2500

@@ -408,13 +408,13 @@ def test_what_cannot_be_asked_is_said(desk: Desk) -> None:
 # The clock, and a CRM that is not there
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(400, "400 s ahead of"), (-400, "s behind"), (30, "")])
+@pytest.mark.parametrize(("seconds", "words"), [(400, "s ahead of"), (-400, "s behind"), (30, "")])
 def test_a_clock_that_is_wrong_is_told_once(desk: Desk, seconds: int, words: str) -> None:
     desk.ahead = timedelta(seconds=seconds)
     found = told(desk.ask())
     assert len(found) == bool(words)
     for _, _, message, remedy in found:
-        assert words in message or "401 s" in message
+        assert words in message
         assert "timedatectl set-ntp true" in remedy
 
 

@@ -23,6 +23,8 @@ from bridge.sandbox.server import LocalServer
 from tests.reconcile_steps import differences
 from tests.running import DaemonProcess, callbridge, environment, wait_until, write_config
 
+pytestmark = pytest.mark.long
+
 HOSTILE = Disturbances(
     session_dies_every=3,
     bad_gateways=0.05,

@@ -15,6 +15,8 @@ from bridge.sandbox.crm_state import CrmState
 from bridge.sandbox.server import LocalServer
 from tests.running import EXAMPLE, ROOT, DaemonProcess, callbridge, callbridge_json, wait_until, write_config
 
+pytestmark = pytest.mark.long
+
 LONG = "object call, upsert: answered 422 fault_on_demand"
 SETTLED = "SELECT count(*) = {} FROM deliveries WHERE state = '{}'"
 
