@@ -425,6 +425,7 @@ def test_check_names_the_mistake(name: str, tmp_path: Path) -> None:
     assert "canary" not in json.dumps(document)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MISTAKES)
 def test_the_daemon_does_not_start_and_says_the_same(name: str, tmp_path: Path) -> None:
     path = write_files(tmp_path, MISTAKES[name])

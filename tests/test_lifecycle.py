@@ -32,6 +32,8 @@ from tests.running import (
     write_config,
 )
 
+pytestmark = pytest.mark.long
+
 LEASED = "SELECT count(*) FROM deliveries WHERE state = 'leased'"
 DELIVERED = "SELECT count(*) FROM deliveries WHERE state = 'delivered'"
 BRANCH = '[sources.branch]\ncallback_token = { env = "TOKEN" }\n'

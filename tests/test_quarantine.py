@@ -24,6 +24,8 @@ from bridge.sandbox.server import LocalServer
 from tests.ledger_steps import TO_CRM, call_of, stray, uuid
 from tests.running import DaemonProcess, callbridge, wait_until, write_config
 
+pytestmark = pytest.mark.long
+
 ZONE = ZoneInfo("Asia/Shanghai")
 EARLY, LATE, CREATED = "2026-11-22 09:00:00", "2026-11-22 10:30:00", "2026-11-22 08:59:00"
 

@@ -18,6 +18,8 @@ from tests.conformance_steps import OTHER_PHONE, PHONE, Bench, ConnectorCase, be
 from tests.running import EXAMPLE, DaemonProcess, callbridge, callbridge_json, wait_until
 from tests.servers.unseen import UnseenCrm
 
+pytestmark = pytest.mark.long
+
 FILES = Path(__file__).parent / "data/unseen"
 CONNECTOR, MAPPING = FILES / "connector.toml", FILES / "mapping.toml"
 

@@ -50,6 +50,8 @@ from tests.running import (
     write_config,
 )
 
+pytestmark = pytest.mark.long
+
 OLD = NOW - timedelta(days=100)
 BEFORE = NOW - timedelta(days=30)
 ZONE = ZoneInfo("Asia/Shanghai")
