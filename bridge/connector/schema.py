@@ -326,7 +326,7 @@ class TokenSection(Section):
     refresh_before: Duration = Field(
         default="1m", validate_default=True, description="How long before its end a new one is got."
     )
-    rate: Rate = Field(default="10/m", description="How often it may be asked for.")
+    rate: Rate = Field(default="60/m", description="How often it may be asked for.")
     outcomes: tuple[OutcomeSection, ...] = Field(
         default=(), description="What an answer means, as for other requests."
     )
