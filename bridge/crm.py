@@ -6,11 +6,12 @@ so nothing is shared and nothing is cancelled.
 
 import json
 import re
+import ssl
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
@@ -70,6 +71,7 @@ class Crm:
         self._hidden: tuple[str, ...] = ()
         self._deadline = Deadline(account.timeout)
         self._client = httpx.Client(
+            verify=_tls(),
             transport=transport,
             timeout=account.timeout,
             # A proxy of the environment is for the world outside, not for this machine.
@@ -410,6 +412,12 @@ def headers_of(rendered: Rendered) -> dict[str, str]:
     if rendered.content_type is None or "content-type" in named:
         return dict(rendered.headers)
     return {**rendered.headers, "Content-Type": rendered.content_type}
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Whom TLS trusts, read once for all workers: it is more than a megabyte."""
+    return httpx.create_ssl_context()
 
 
 def is_loopback(url: str) -> bool:

@@ -31,7 +31,7 @@ def starting_config() -> str:
     text = text.replace("sqlite:////var/lib/callbridge/ledger.db", "sqlite:///ledger.db")
     # Without real credentials the list API would only fail: the operator takes the # away.
     start = text.index("\n[sources.main.api]") + 1
-    end = text.index("\n\n", start)
+    end = text.rindex("\n\n", start, text.index("\n[sources.main.reconcile]"))
     return text[:start] + re.sub(r"(?m)^(?=[^#\n])", "# ", text[start:end]) + text[end:]
 
 

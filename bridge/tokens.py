@@ -8,8 +8,6 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Protocol
 
-import jwt
-
 from bridge.connector.auth import REFRESH_TOKEN, TokenRequest
 from bridge.connector.compiling import Answer, Values, dig
 from bridge.connector.limits import parse_rate
@@ -190,6 +188,8 @@ def _assertion(request: TokenRequest, names: Values, now: datetime) -> str | Non
     """The signed JWT of a `jwt_bearer` grant."""
     if request.assertion is None:
         return None
+    import jwt  # noqa: PLC0415 -- 8 MB that few CRMs need
+
     section = request.assertion.section
     times = {"iat": int(now.timestamp()), "exp": int((now + section.lifetime).timestamp())}
     try:

@@ -19,6 +19,7 @@ from bridge.connector.schema import ConnectorFile
 from bridge.mapping import MappingFile
 from bridge.schemas import KINDS, schema_of
 from bridge.starters import write_all
+from tests.running import callbridge
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = {
@@ -251,3 +252,9 @@ def test_what_the_loader_takes_it_takes(kind: str, text: str) -> None:
 def test_what_it_refuses_the_loader_refuses(kind: str, text: str) -> None:
     assert not loads(kind, text)
     assert complaints(kind, text)
+
+
+def test_what_init_writes_passes_check(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    done = callbridge("check", "-c", "config.toml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "no problems\n"), done.stdout + done.stderr
