@@ -1,0 +1,18 @@
+"""What a reader of the docs alone wrote for a CRM of his own: it goes on loading and fitting together."""
+
+from pathlib import Path
+
+from bridge.connector import Connector
+from bridge.mapping import load_mapping
+from bridge.tomlfile import load_toml
+
+FOLDER = Path(__file__).parent / "data" / "reader"
+
+
+def test_what_a_reader_of_the_docs_wrote_still_loads_and_fits() -> None:
+    connector = Connector(load_toml(FOLDER / "connector.toml"))
+    mapping = load_mapping(FOLDER / "mapping.toml")
+    for name, section in mapping.file.objects.items():
+        kind = connector.objects[section.type or name]
+        assert set(section.key) == set(kind.key)
+        assert set(section.link) <= set(kind.link)
