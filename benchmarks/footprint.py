@@ -90,7 +90,7 @@ class Feeder:
         """What the delivery workers leave behind, without their HTTP."""
         now = datetime.now(UTC)
         self._writer.execute("BEGIN IMMEDIATE")
-        while row := deliveries.lease(self._writer, ROUTES["main"], ("main",), now):
+        while row := deliveries.lease_each(self._writer, [(ROUTES["main"], ("main",), now)])[0]:
             ended = now + timedelta(milliseconds=self._rng.randrange(20, 400))
             lease = Lease(
                 delivery_id=row["id"],

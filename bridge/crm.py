@@ -6,13 +6,11 @@ so nothing is shared and nothing is cancelled.
 
 import json
 import re
-import ssl
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache, lru_cache
-from ipaddress import ip_address
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
@@ -24,17 +22,14 @@ from bridge.connector.auth import TokenRequest
 from bridge.connector.compiling import Answer, Headers, Values
 from bridge.connector.outcome import Meaning
 from bridge.connector.request import Rendered, Request, flat
-from bridge.deadline import Deadline
 from bridge.errors import Blame, DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
 from bridge.phone import mask_phones_in
 from bridge.tokens import Exchange, Outputs, Tokens
+from bridge.wire import Wire
 
-# An answer that is longer is none of ours; it would only eat memory.
-LONGEST_ANSWER = 32 * 2**20
 # Shorter outputs of a token, such as "1", would blot out whole messages.
 _SHORTEST_SECRET = 6
-_TOO_SLOW = "the answer came too slowly"
 # Which of several items it was groups nothing.
 _PLACES = re.compile(r"\[\d+\]")
 _CODE = re.compile(r"(?=(?:\D*\d){0,7}\D*$)[\w.:-]{1,40}", re.ASCII)
@@ -69,21 +64,11 @@ class Crm:
         self._clock = clock
         self._outputs: Outputs = {}
         self._hidden: tuple[str, ...] = ()
-        self._deadline = Deadline(account.timeout)
-        self._client = httpx.Client(
-            verify=_tls(),
-            transport=transport,
-            timeout=account.timeout,
-            # A proxy of the environment is for the world outside, not for this machine.
-            trust_env=not is_loopback(account.base_url),
-            # A connection that was idle for longer may just be closed by the CRM: a request that is
-            # lost so is in doubt, for nothing tells it from one whose answer was lost.
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=1.0),
-        )
+        self._wire = Wire(account.timeout, transport)
 
     def close(self) -> None:
         """Close the connection."""
-        self._client.close()
+        self._wire.close()
 
     def ask(self, request: Request, names: Values, what: str) -> Answer:
         """Send a request and judge its answer; a token that is refused is renewed once.
@@ -91,7 +76,7 @@ class Crm:
         Raises:
             DeliveryError: anything but a yes.
         """
-        answer, meaning, shown = self.answer(request, names, what)
+        answer, meaning, shown = self._answer(request, names, what)
         self.judge(meaning, request, shown)
         return answer
 
@@ -101,6 +86,10 @@ class Crm:
         Raises:
             DeliveryError: there is no answer.
         """
+        answer, meaning, shown = self._answer(request, names, what)
+        return answer, meaning, self.masked(shown)
+
+    def _answer(self, request: Request, names: Values, what: str) -> tuple[Answer, Meaning, str]:
         version = self._log_in(what)
         answer, meaning, shown = self._once(request, names, what)
         if meaning.result == "refresh" and self._tokens.needed:
@@ -168,7 +157,7 @@ class Crm:
         if "://" not in rendered.path:
             rendered.path = f"{self._account.base_url}/{rendered.path.lstrip('/')}"
         try:
-            return self._send(rendered)
+            return self._send(rendered, httpx.URL(rendered.path))
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Permanent(
                 f"no token: it cannot be asked for: {error}. Check base_url and the connector",
@@ -191,15 +180,17 @@ class Crm:
         try:
             rendered = self.render(request, names)
             self._hidden = rendered.hidden
-            shown = self.masked(f"{what}: {rendered.method} {unquote(httpx.URL(rendered.path).path)}")
+            url = httpx.URL(rendered.path)
         # What a body cannot carry is told by its encoder, as a TypeError or a ValueError.
         except (ExpressionError, TypeError, ValueError, httpx.InvalidURL) as error:
             raise Permanent(
                 self.masked(f"{what}: the connector {self.connector.name} cannot write the request: {error}"),
                 cause=f"{what}: the connector cannot write the request",
             ) from error
+        # It is masked where it is said: that costs more than the rest, and nearly every answer is a yes.
+        shown = f"{what}: {rendered.method} {unquote(url.path)}"
         try:
-            answer = self._send(rendered)
+            answer = self._send(rendered, url)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise Transient(
                 self.masked(f"{shown}: cannot reach the CRM: {error}"),
@@ -220,7 +211,7 @@ class Crm:
         meaning = self.connector.classifier.judge(answer, request.rules, self._clock())
         return answer, meaning, f"{shown} answered {answer.status}"
 
-    def _send(self, rendered: Rendered) -> Answer:
+    def _send(self, rendered: Rendered, url: httpx.URL) -> Answer:
         headers = headers_of(rendered)
         content = rendered.content()
         for name, value in headers.items():
@@ -230,32 +221,13 @@ class Crm:
                     f"the header {name} cannot be sent: it has a line break or a character that is not"
                     " ASCII. Check the destination's secrets"
                 )
-        url = httpx.URL(rendered.path)
         if rendered.query:
             # As `params`, they would replace what the path says itself.
             url = url.copy_merge_params(flat(rendered.query))
-        try:
-            with (
-                self._deadline.exchange(),
-                self._client.stream(
-                    rendered.method,
-                    url,
-                    headers=headers,
-                    content=content if rendered.kind != "none" else None,
-                    extensions={"trace": self._deadline.traced},
-                ) as response,
-            ):
-                raw = _read(response)
-        except (httpx.ConnectError, httpx.ConnectTimeout):
-            raise
-        except httpx.TransportError as error:
-            if self._deadline.expired:
-                raise httpx.ReadTimeout(_TOO_SLOW) from error
-            raise
-        if self._deadline.expired:
-            # A body whose end is the connection's was cut off, and looks whole.
-            raise httpx.ReadTimeout(_TOO_SLOW)
-        return read_answer(response.status_code, response.headers, raw, response.charset_encoding)
+        received = self._wire.send(
+            rendered.method, url, headers, content if rendered.kind != "none" else None
+        )
+        return read_answer(received.status, received.headers, received.body, received.charset)
 
     def judge(self, meaning: Meaning, request: Request, shown: str) -> None:
         """Raise what an answer means, unless that is a yes."""
@@ -332,16 +304,6 @@ def _whole_characters(value: Any) -> Any:
     return [_whole_characters(each) for each in value] if isinstance(value, list) else value
 
 
-def _read(response: httpx.Response) -> bytes:
-    pieces, size = [], 0
-    for piece in response.iter_bytes():
-        pieces.append(piece)
-        size += len(piece)
-        if size > LONGEST_ANSWER:
-            raise httpx.ReadError("the answer is longer than 32 MiB")
-    return b"".join(pieces)
-
-
 def _texts_in(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -412,18 +374,3 @@ def headers_of(rendered: Rendered) -> dict[str, str]:
     if rendered.content_type is None or "content-type" in named:
         return dict(rendered.headers)
     return {**rendered.headers, "Content-Type": rendered.content_type}
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """Whom TLS trusts, read once for all workers: it is more than a megabyte."""
-    return httpx.create_ssl_context()
-
-
-def is_loopback(url: str) -> bool:
-    """Whether an address is this machine's own."""
-    host = httpx.URL(url).host
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

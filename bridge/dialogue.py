@@ -5,9 +5,10 @@ the poorer one. Reading and writing the encodings is the work of `bridge.turns`.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import Any
+
+from msgspec.structs import replace
 
 from bridge.turns import KEYS, Turn, compared, parse_dialogue, to_json
 

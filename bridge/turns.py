@@ -6,10 +6,13 @@ A turn remembers which of its fields its encoding spoke of; `bridge.dialogue` co
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any, Literal, cast, get_args
 from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec.structs import replace
 
 from bridge.body import NotAnObject, parse_json
 
@@ -18,8 +21,7 @@ Encoding = Literal["array", "json", "string"]
 Number = int | float | str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True, gc=False):
     """What one side said at a time; `carried` names the fields its encoding spoke of."""
 
     speaker: Speaker
@@ -38,8 +40,8 @@ class Turn:
     match_type: Number = None
     jump_type: str | None = None
     agent_name: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    raw: Any = field(default=None, hash=False)
+    extra: Mapping[str, Any] = {}
+    raw: Any = None
     flagged: bool = False
     encoding: Encoding = "array"
     carried: frozenset[str] = frozenset()
@@ -74,6 +76,7 @@ _LISTEN_KEYS = ("vocfile", "caption", "title")
 _OURS = "_callbridge"
 _NUMBERS = frozenset({"score", "similarity", "match_type"})
 _READ_APART = _NUMBERS | {"labels", "text"}
+_IF_EMPTY: Mapping[str, Any] = {"labels": (), "text": ""}
 
 _ROBOT_PARTS = (
     "recording",
@@ -103,11 +106,14 @@ class _CallClock:
         self._end = end or start
         self._zone = zone
         self._days: tuple[date, ...] = ()
+        self._midnight: datetime | None = None
+        """The call's day begins; None where a clock is changed that day or the next."""
         self._known: dict[str, datetime | None] = {}
         if self._start is not None:
             today = self._start.astimezone(zone).date()
             # The last day of the calendar has no next one.
             self._days = (today, min(today, date.max - _DAY) + _DAY)
+            self._midnight = _midnight(today, zone)
 
     def moment(self, time_of_day: str | None) -> datetime | None:
         """The moment in UTC, or None where the text is no time or the call's day is not known."""
@@ -122,9 +128,19 @@ class _CallClock:
         found = _TIME_OF_DAY.fullmatch(time_of_day.strip())
         if found is None:
             return None
+        day, *parts = found.groups("0")
+        hour, minute, second = map(int, parts)
+        if hour > 23 or minute > 59 or second > 59:
+            return None
+        if day == "0" and self._midnight is not None and self._start is not None and self._end is not None:
+            moment = self._midnight + timedelta(hours=hour, minutes=minute, seconds=second)
+            if self._start <= moment <= self._end:
+                return moment
+        return self._nearest(day, time(hour, minute, second, tzinfo=self._zone))
+
+    def _nearest(self, day: str, clock: time) -> datetime | None:
         try:
-            clock = time(int(found[2]), int(found[3]), int(found[4] or 0), tzinfo=self._zone)
-            days = (date.fromisoformat(found[1]),) if found[1] else self._days
+            days = self._days if day == "0" else (date.fromisoformat(day),)
             moments = [datetime.combine(day, clock).astimezone(UTC) for day in days]
         except (ValueError, OverflowError):
             return None
@@ -134,6 +150,16 @@ class _CallClock:
         if self._start is None or self._end is None:
             return timedelta()
         return max(self._start - moment, moment - self._end, timedelta())
+
+
+@lru_cache(maxsize=64)
+def _midnight(day: date, zone: ZoneInfo) -> datetime | None:
+    """When a day begins; None where clocks are changed on it."""
+    try:
+        begins, ends = (datetime.combine(each, time(), tzinfo=zone) for each in (day, day + _DAY))
+        return begins.astimezone(UTC) if begins.utcoffset() == ends.utcoffset() else None
+    except OverflowError:
+        return None
 
 
 def parse_dialogue(
@@ -179,7 +205,7 @@ def split_labels(value: object) -> tuple[str, ...]:
     """The entries between `;` or `；`, trimmed, without empty ones; an entry may hold colons."""
     if isinstance(value, list | tuple):
         return tuple(label for item in value for label in split_labels(item))
-    if value is None or isinstance(value, bool | dict):
+    if value is None or value == "" or isinstance(value, bool | dict):
         return ()
     return tuple(label for part in _SEPARATORS.split(str(value)) if (label := part.strip()))
 
@@ -192,17 +218,19 @@ def _from_object(item: object, encoding: Encoding, clock: _CallClock) -> Turn:
         said_by: Speaker = "customer" if ours["unparsed"] == "customer" else "robot"
         return _unparsed(said_by, ours.get("raw"), _encoding(ours, encoding))
     speaker = _speaker(item)
-    names = _NAMES[speaker]
+    names, listens = _NAMES[speaker], _LISTEN_KEYS if speaker == "customer" else ()
     values: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for key, value in item.items():
-        if speaker == "customer" and key in _LISTEN_KEYS:
+        name = names.get(key)
+        if key in listens:
             if value not in ("listen", "", None):
                 extra[key] = value
-        elif (name := names.get(key)) is None:
+        elif name is None:
             extra[key] = value
-        elif value.__class__ is str and name not in _READ_APART:
-            values[name] = value or None
+        elif value.__class__ is str:
+            # Nearly all of them, and most are empty.
+            values[name] = (value or None) if name not in _READ_APART else _field_value(name, value)
         elif _is_plain(name, value):
             values[name] = _field_value(name, value)
         else:
@@ -274,6 +302,8 @@ def _to_object(turn: Turn) -> dict[str, Any]:
 
 
 def _field_value(name: str, value: Any) -> Any:
+    if value == "":
+        return _IF_EMPTY.get(name)
     if name == "labels":
         return split_labels(value)
     if name in _NUMBERS:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bridge.crm import LONGEST_ANSWER
+from bridge.wire import LONGEST_ANSWER
 from bridge.errors import DeliveryError, InDoubt, Permanent, Transient
 from tests.connector_steps import Server, connector_of, crm_of, serving
 

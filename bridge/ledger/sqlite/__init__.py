@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bridge.ledger.sqlite.covered import Covered
 from bridge.ledger.sqlite.operating import Operating
 from bridge.ledger.sqlite.times import moment_of
 from bridge.ledger.sqlite.training import train
+from bridge.ledger.sqlite.writer import Together
 from bridge.memory import Remembered
 from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement
 from bridge.plan import PlannedObject
@@ -34,6 +35,14 @@ class SqliteLedger(Operating, Covered):
 
     _space_at = float("-inf")
     _low = ""
+
+    @cached_property
+    def _leasing(self) -> Together[deliveries.Wish, sqlite3.Row | None]:
+        return Together(self._write(), deliveries.lease_each)
+
+    @cached_property
+    def _settling(self) -> Together[settling.Ended, None]:
+        return Together(self._write(), settling.settle_each)
 
     # -- taking in ---------------------------------------------------------------
     def submit(self, arrivals: Sequence[Arrival]) -> Future[list[Filed]]:
@@ -89,7 +98,7 @@ class SqliteLedger(Operating, Covered):
         # An idle worker asks twice a second: looking first keeps it out of the writer's way.
         if not deliveries.any_due(self._reader, destinations, now):
             return None
-        row = self._write().run(lambda c: deliveries.lease(c, destinations, sources, now))
+        row = self._leasing.run((tuple(destinations), tuple(sources), now))
         if row is None:
             return None
         try:
@@ -116,7 +125,7 @@ class SqliteLedger(Operating, Covered):
         self._write().run(lambda c: deliveries.park(c, row["id"], reason, now))
 
     def settle_all(self, settled: Sequence[tuple[Lease, Settlement, datetime]], now: datetime) -> None:
-        self._write().run(lambda c: settling.settle_all(c, settled, now))
+        self._settling.run((settled, now))
 
     def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
         self.settle_all([(lease, settlement, started_at)], now)

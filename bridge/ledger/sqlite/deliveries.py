@@ -14,6 +14,9 @@ from bridge.ledger.sqlite.times import micros, moment_of, row_of
 from bridge.listed import WALKS
 from bridge.model import Lane, Lease
 
+Wish = tuple[tuple[str, ...], tuple[str, ...], datetime]
+"""What a worker may take: of these destinations and sources, what is due by then."""
+
 
 def marks(values: Sequence[Any]) -> str:
     """`?, ?, ?` for an IN list."""
@@ -103,37 +106,51 @@ def beat(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO heartbeat VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET beats = beats + 1")
 
 
-def lease(
-    connection: sqlite3.Connection, destinations: Sequence[str], sources: Sequence[str], now: datetime
-) -> sqlite3.Row | None:
-    """Take the first that is due: by lane, then by the call's own time."""
-    at = micros(now)
-    rows = [
-        connection.execute(_DUE.format(marks(sources)), (at, destination, *sources, 1)).fetchone()
-        for destination in destinations
-    ]
-    due = [row for row in rows if row is not None]
-    if not due:
-        return None
-    row: sqlite3.Row = min(due, key=lambda row: (row["lane"], row["called_at"] or 0))
-    connection.execute(
-        "UPDATE deliveries SET state = 'leased', tries = tries + 1, changed_at = ? WHERE id = ?",
-        (at, row["id"]),
-    )
-    return row
+def lease_each(connection: sqlite3.Connection, wishes: Sequence[Wish]) -> list[sqlite3.Row | None]:
+    """For each who asks the first that is due: by lane, then by the call's own time."""
+    asked: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
+    for place, (destinations, sources, _) in enumerate(wishes):
+        asked.setdefault((destinations, sources), []).append(place)
+    given: list[sqlite3.Row | None] = [None] * len(wishes)
+    for (destinations, sources), places in asked.items():
+        now = max(wishes[place][2] for place in places)
+        due = [
+            row
+            for destination in destinations
+            for row in _first_due(connection, destination, sources, now, len(places))
+        ]
+        due.sort(key=lambda row: (row["lane"], row["called_at"] or 0))
+        taken = due[: len(places)]
+        _mark_leased(connection, taken, now)
+        for place, row in zip(places, taken, strict=False):
+            given[place] = row
+    return given
 
 
 def lease_more(
     connection: sqlite3.Connection, destination: str, sources: Sequence[str], now: datetime, limit: int
 ) -> list[sqlite3.Row]:
     """Take up to `limit` of one destination, in the order in which they would be taken alone."""
-    at = micros(now)
-    rows = connection.execute(_DUE.format(marks(sources)), (at, destination, *sources, limit)).fetchall()
-    connection.executemany(
-        "UPDATE deliveries SET state = 'leased', tries = tries + 1, changed_at = ? WHERE id = ?",
-        [(at, row["id"]) for row in rows],
-    )
+    rows = _first_due(connection, destination, sources, now, limit)
+    _mark_leased(connection, rows, now)
     return rows
+
+
+def _first_due(
+    connection: sqlite3.Connection, destination: str, sources: Sequence[str], now: datetime, limit: int
+) -> list[sqlite3.Row]:
+    return connection.execute(
+        _DUE.format(marks(sources)), (micros(now), destination, *sources, limit)
+    ).fetchall()
+
+
+def _mark_leased(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row], now: datetime) -> None:
+    if rows:
+        connection.execute(
+            "UPDATE deliveries SET state = 'leased', tries = tries + 1, changed_at = ?"
+            f" WHERE id IN ({marks(rows)})",
+            (micros(now), *(row["id"] for row in rows)),
+        )
 
 
 def lease_of(payloads: Payloads, row: sqlite3.Row, previous: Sequence[tuple[str, str]] = ()) -> Lease:

@@ -11,6 +11,8 @@ from bridge.ledger.sqlite.times import micros
 from bridge.model import DeliveryState, Lane, Lease, Settlement
 
 Settled = tuple[Lease, Settlement, datetime]
+Ended = tuple[Sequence[Settled], datetime]
+"""What a worker has brought to its end, and when."""
 # SQLite takes 32,766 values in a statement.
 AT_ONCE = 200
 
@@ -35,6 +37,12 @@ _REMEDY = """
 INSERT INTO causes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET remedy = excluded.remedy
     WHERE remedy <> excluded.remedy
 """
+
+
+def settle_each(connection: sqlite3.Connection, ended: Sequence[Ended]) -> list[None]:
+    """`settle_all` for several workers."""
+    settle_all(connection, [each for settled, _ in ended for each in settled], max(now for _, now in ended))
+    return [None] * len(ended)
 
 
 def settle_all(connection: sqlite3.Connection, settled: Sequence[Settled], now: datetime) -> None:
