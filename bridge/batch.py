@@ -32,9 +32,7 @@ def ask_together(crm: Crm, asks: Sequence[Ask], send: Send | None = None) -> lis
     batch = asks[0].of.batch
     assert batch is not None  # noqa: S101 -- the caller has looked
     try:
-        items = [
-            batch.item.fill({**crm.common(), **ask.names, "index": place}) for place, ask in enumerate(asks)
-        ]
+        items = _items(crm, batch, asks)
     except ExpressionError:
         return _halved(crm, asks, send)
     what = f"{asks[0].what} (batch of {len(asks)})"
@@ -48,6 +46,15 @@ def ask_together(crm: Crm, asks: Sequence[Ask], send: Send | None = None) -> lis
     if batch.complete is not None and not batch.complete.holds(answer.names):
         return _halved(crm, asks, send)
     return _taken_apart(crm, batch, asks, items, answer, send)
+
+
+def _items(crm: Crm, batch: Batch, asks: Sequence[Ask]) -> list[Any]:
+    """The items of a batch; each has a chance of its own, all have one moment."""
+    common, own = crm.common(), batch.item.mentions("random")
+    return [
+        batch.item.fill({**(crm.common() if own else common), **ask.names, "index": place})
+        for place, ask in enumerate(asks)
+    ]
 
 
 def _halved(crm: Crm, asks: Sequence[Ask], send: Send | None) -> list[Result]:

@@ -112,7 +112,7 @@ class Crm:
         Raises:
             DeliveryError: anything but a yes.
         """
-        alone = Answer(answer.status, answer.headers, json.dumps(item, ensure_ascii=False), item)
+        alone = answer.part(item)
         meaning = self.connector.classifier.judge(alone, request.rules, self._clock())
         self.judge(meaning, request, f"{what}: answered {answer.status}")
 

@@ -343,6 +343,8 @@ def _read(access: nodes.Node) -> tuple[str, str] | None:
 
 def as_text(value: Any) -> str:
     """A value inside a text: nothing for null, lists joined by commas, times as ISO 8601."""
+    if value.__class__ is str:
+        return value
     if value is None or isinstance(value, Undefined):
         return ""
     if isinstance(value, bool):

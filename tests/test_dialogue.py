@@ -1,7 +1,6 @@
 """The dialogue in its three encodings: one meaning, compared by what both sides carry."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bridge.dialogue import Turn, lay_over, parse_dialogue, same_dialogue, to_json
 

@@ -1,5 +1,6 @@
 """The texts of a connector, compiled; every mistake is gathered with its line."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -49,8 +50,17 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    text: str
+    _text: str | None
     body: Any
+
+    @property
+    def text(self) -> str:
+        """What was answered, as it came; of a part of an answer it is written anew where it is asked for."""
+        return json.dumps(self.body, ensure_ascii=False) if self._text is None else self._text
+
+    def part(self, body: Any) -> "Answer":
+        """A part of it, as if it had been answered alone."""
+        return Answer(self.status, self.headers, None, body)
 
     @property
     def names(self) -> dict[str, Any]:
@@ -68,7 +78,7 @@ def dig(value: Any, path: str, default: Any = None) -> Any:
     if path == ".":
         return value
     for part in path.split("."):
-        if isinstance(value, Mapping):
+        if value.__class__ is dict or isinstance(value, Mapping):
             value = value.get(part, default)
         elif isinstance(value, list | tuple) and re.fullmatch(r"-?\d{1,9}", part, re.ASCII):
             place = int(part)
@@ -153,6 +163,10 @@ class Tree:
         """The value with its texts evaluated; keys whose own value is null are left out."""
         return _fill(self.value, iter(self._evaluate(names)))
 
+    def mentions(self, name: str) -> bool:
+        """Whether one of its texts may use a name."""
+        return any(name in template.source for template in self.templates)
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -195,7 +209,7 @@ class Pick:
 
     def of_answer(self, answer: Answer) -> Any:
         """The value in an answer."""
-        return self.of(answer.body, answer.names)
+        return dig(answer.body, self.text) if self._evaluate is None else self.of(answer.body, answer.names)
 
     def is_null(self, answer: Answer) -> bool:
         """Whether a path ends at an explicit null, and not nowhere."""

@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from types import NoneType
 from typing import Any
 from urllib.parse import quote
 
@@ -145,8 +146,13 @@ def uuid5(value: Any, namespace: str = "callbridge") -> str:
     return str(uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_DNS, namespace), as_text(value)))
 
 
+_PLAIN = (str, int, NoneType, bool, float)
+
+
 def plain(value: Any) -> Any:
     """A value as JSON can carry it."""
+    if value.__class__ in _PLAIN:
+        return value
     if isinstance(value, Mapping):
         return {str(name): plain(content) for name, content in value.items()}
     if isinstance(value, list | tuple):

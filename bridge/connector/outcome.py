@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -30,6 +31,7 @@ _REDIRECTED = "It redirects to another address: give that one as base_url"
 # A refusal is shown with this much of its text: enough to name the field, not a page of HTML.
 _EXCERPT = 300
 NO_CONDITION = "has no condition"
+_GOOD = ("ok", "done")
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -56,6 +58,8 @@ class Rule:
     """One compiled rule."""
 
     section: OutcomeSection
+    among: frozenset[str]
+    """The values that the section's `is` names."""
     when: Condition | None
     wait: Pick | None
     until: Pick | None
@@ -64,7 +68,7 @@ class Rule:
     def fits(self, answer: Answer) -> bool:
         """Whether all its conditions hold."""
         written = self.section
-        if written.status and not any(_is_status(answer.status, each) for each in written.status):
+        if written.status and not _is_status(answer.status, tuple(written.status)):
             return False
         if self.when is not None and not self.when.holds(answer.names):
             return False
@@ -75,7 +79,7 @@ class Rule:
             if written.header is not None
             else _held(answer.body, written.path)
         )
-        if written.is_ and as_text(value) not in {as_text(each) for each in written.is_}:
+        if self.among and as_text(value) not in self.among:
             return False
         if written.matches is not None:
             return value is not None and re.search(written.matches, as_text(value)) is not None
@@ -87,8 +91,11 @@ def _held(body: Any, paths: Iterable[str]) -> Any:
     return next((held for path in paths if (held := dig(body, path)) not in _NOTHING), None)
 
 
-def _is_status(status: int, pattern: str) -> bool:
-    return str(status) == pattern or (pattern.endswith("xx") and str(status)[0] == pattern[0])
+@lru_cache(maxsize=1024)
+def _is_status(status: int, patterns: tuple[str, ...]) -> bool:
+    """Whether it is one of these, such as `409` or `5xx`."""
+    code = str(status)
+    return any(code == each or (each.endswith("xx") and code[0] == each[0]) for each in patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +157,8 @@ class Classifier:
         return _BY_STATUS.get(status, "permanent"), False
 
     def _meaning(self, answer: Answer, result: Result, wait: float | None, **more: Any) -> Meaning:
+        if result in _GOOD:
+            return Meaning(result, wait, status=answer.status, **more)
         message = _first(answer, self.errors.message)
         return Meaning(
             result,
@@ -255,6 +264,7 @@ def _rule(compiler: Compiler, place: KeyPath, section: OutcomeSection) -> Rule:
         compiler.path((*place, "path"), path)
     return Rule(
         section,
+        frozenset(as_text(each) for each in section.is_),
         compiler.condition(language, (*place, "when"), section.when),
         _when(compiler, (*place, "wait"), section.wait),
         _when(compiler, (*place, "until"), section.until),
