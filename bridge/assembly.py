@@ -21,6 +21,10 @@ from bridge.replay import Target
 from bridge.runs import Operator
 from bridge.tokens import Tokens
 
+# How many seconds a call that can go with others waits for them: longer than a burst takes to arrive,
+# shorter than anybody notices.
+GATHER = 0.1
+
 
 def load_destinations(config: Config, secrets: Secrets) -> dict[str, Destination]:
     """Compile every destination's mapping and connector.
@@ -197,4 +201,5 @@ def new_worker(
         clock=clock,
         chance=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
         stop=stop,
+        gather=GATHER,
     )

@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -17,10 +17,12 @@ from bridge.connector import Connector
 from bridge.crm import Account, Crm
 from bridge.effect import Effect
 from bridge.errors import DeliveryError, InDoubt, LedgerError, Transient
+from bridge.gathering import Gathering
 from bridge.ledger import Held, Ledger
 from bridge.lines import Lines, lines_of
 from bridge.mapping import CompiledMapping, MappingFault
 from bridge.model import DeliveryState, Lease, Settlement
+from bridge.patience import Schedule, next_attempt_at
 from bridge.phone import mask_phones_in
 from bridge.plan import Plan, Skip
 from bridge.planning import Origin, call_of, event_of, plan_of
@@ -48,17 +50,14 @@ LINE_PATIENCE = 0.2
 # When a delivery that had to give way is looked at again.
 GIVEN_BACK_FOR = timedelta(seconds=1)
 HELD_FOR = timedelta(seconds=5)
+# What goes together is worth so many batches at once, since not all of it asks for the same; but no more
+# than so many deliveries, unless one batch takes more.
+BATCHES_AT_ONCE = 3
+MOST_AT_ONCE = 300
+# So many are leased and read at a time: a record is large until it is mapped.
+LEASED_AT_ONCE = 50
 # How often a ledger that is busy is asked again to settle, in seconds.
 SETTLE_EVERY = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """When to try again: waits double from `first` to `longest`, for `patience` in all."""
-
-    first: timedelta
-    longest: timedelta
-    patience: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +76,7 @@ class SharedAccount:
 
     tokens: Tokens
     budget: Budget
-
-
-def next_attempt_at(
-    schedule: Schedule,
-    *,
-    owed_at: datetime,
-    attempt: int,
-    retry_after: float | None,
-    now: datetime,
-    chance: float,
-    longest: timedelta | None = None,
-) -> datetime | None:
-    """When a delivery that failed for now is tried again; None when patience has run out.
-
-    `attempt` counts from 1; `chance` in [0, 1) spreads a herd over a fifth of the wait;
-    `longest` is a bound beside the schedule's own.
-    """
-    if now - owed_at >= schedule.patience:
-        return None
-    doublings = min(attempt - 1, 30)
-    bound = schedule.longest if longest is None else min(longest, schedule.longest)
-    wait: timedelta = min(schedule.first * 2**doublings, bound) * (0.9 + 0.2 * chance)
-    asked = timedelta(seconds=retry_after or 0)
-    return now + max(wait, asked)
+    gathering: Gathering = field(default_factory=Gathering)
 
 
 @dataclass(slots=True)
@@ -134,8 +110,12 @@ class Worker:
         chance: random.Random,
         stop: threading.Event,
         network: Callable[[], httpx.BaseTransport | None] = lambda: None,
+        gather: float = 0.0,
     ) -> None:
-        """`network` makes what carries the requests to a destination; none: the real one."""
+        """`network` makes what carries the requests to a destination; none: the real one.
+
+        `gather`: how many seconds what can go with others waits for them.
+        """
         self._ledger = ledger
         self._destinations = destinations
         self._origins = origins
@@ -146,6 +126,7 @@ class Worker:
         self._chance = chance
         self._stop = stop
         self._network = network
+        self._gather_for = gather
         self._senders: dict[str, Sender] = {}
         self._held: dict[int, Lease] = {}
         """What this worker has leased, and neither settled nor given back."""
@@ -162,55 +143,92 @@ class Worker:
         for lease in list(self._held.values()):
             # The ledger was busy, which ended the attempt as a crash would have. It keeps its lines.
             self._give_back(lease, now)
-        leases = self._lease(now)
-        if not leases:
+        first = self._lease(now)
+        if first is None:
             return False
+        destination = self._destinations[first.destination]
         try:
-            self._deliver(leases, now)
+            self._deliver(first, destination, now)
         finally:
             if self._probes is not None:
                 # It may have asked nothing: skipped, refused by the mapping, its lines held by another.
                 self._probes.probed()
                 self._probes = None
+            if destination.connector.together > 1:
+                self._gathering(destination).end()
         return True
 
-    def _deliver(self, leases: Sequence[Lease], now: datetime) -> None:
-        jobs: list[Job] = []
-        for lease in leases:
-            # What goes along with another waits for nobody: it may wait for that other one itself.
-            job = self._prepare(lease, now, 0.0 if jobs else LINE_PATIENCE)
-            if job is not None:
-                jobs.append(job)
+    def _deliver(self, first: Lease, destination: Destination, now: datetime) -> None:
+        job = self._prepare(first, now, LINE_PATIENCE)
+        jobs = [] if job is None else [job]
+        if self._probes is None and destination.connector.together > 1:
+            self._gather(jobs, destination, now)
         if jobs:
             self._recall([job for job in jobs if job.plan is not None])
             self._travel(jobs)
             self._settle(jobs)
 
     # -- what is due --------------------------------------------------------------------
-    def _lease(self, now: datetime) -> list[Lease]:
-        """The delivery that goes first, and those of its destination that may go with it."""
-        able = [
-            name
+    def _lease(self, now: datetime) -> Lease | None:
+        """The delivery that goes first; where others may go with it, `gathering` has begun."""
+        open_ones = {
+            name: destination
             for name, destination in self._destinations.items()
             if self._budget(destination).closed_for(now) <= 0
-        ]
-        sources = list(self._origins)
-        first = self._ledger.lease(able, sources, now) if able else None
+        }
+        begun = {
+            name
+            for name, destination in open_ones.items()
+            if destination.connector.together > 1 and self._gathering(destination).begin()
+        }
+        first: Lease | None = None
+        try:
+            able = [
+                name
+                for name, destination in open_ones.items()
+                if destination.connector.together <= 1 or name in begun
+            ]
+            first = self._take_first(able, now)
+        finally:
+            for name in begun - {first.destination if first is not None else ""}:
+                self._gathering(open_ones[name]).end()
+        return first
+
+    def _take_first(self, able: Sequence[str], now: datetime) -> Lease | None:
+        first = self._ledger.lease(able, list(self._origins), now) if able else None
         if first is None:
-            return []
+            return None
         self._held[first.delivery_id] = first
-        destination = self._destinations[first.destination]
-        budget = self._budget(destination)
+        budget = self._budget(self._destinations[first.destination])
         if not budget.probe():
             self._give_back(first, now)
-            return []
+            return None
         self._probes = budget if budget.probing else None
-        if budget.probing or destination.connector.together <= 1:
-            return [first]
-        more = destination.connector.together - 1
-        others = self._ledger.lease_more(first.destination, sources, now, more)
-        self._held.update((lease.delivery_id, lease) for lease in others)
-        return [first, *others]
+        return first
+
+    def _gather(self, jobs: list[Job], destination: Destination, now: datetime) -> None:
+        """Those of the same destination that may go along; where there are few, those that come soon."""
+        together = destination.connector.together
+        wanted = max(together, min(BATCHES_AT_ONCE * together, MOST_AT_ONCE))
+        self._take_along(jobs, destination, now, wanted)
+        if len(jobs) < together and self._gather_for:
+            with self._gathering(destination).waiting() as may:
+                if may:
+                    self._stop.wait(self._gather_for)
+                    self._take_along(jobs, destination, self._clock(), wanted)
+
+    def _take_along(self, jobs: list[Job], destination: Destination, now: datetime, wanted: int) -> None:
+        # Whose line another holds is given back, so more are looked at than are wanted.
+        for _ in range(2 * wanted // LEASED_AT_ONCE + 1):
+            limit = min(wanted - len(jobs), LEASED_AT_ONCE)
+            if limit <= 0:
+                return
+            leases = self._ledger.lease_more(destination.name, list(self._origins), now, limit)
+            self._held.update((lease.delivery_id, lease) for lease in leases)
+            # What goes along waits for nobody: it may wait for one of these itself.
+            jobs.extend(job for lease in leases if (job := self._prepare(lease, now, 0.0)) is not None)
+            if len(leases) < limit:
+                return
 
     def _give_back(self, lease: Lease, now: datetime, until: datetime | None = None) -> None:
         again = now + GIVEN_BACK_FOR
@@ -221,6 +239,8 @@ class Worker:
         """Map a delivery and take its lines; None: given back, because another holds one of them."""
         try:
             plan, event = self._plan(lease)
+            # The record is large, and all that is wanted of it is in the plan.
+            lease = self._held[lease.delivery_id] = replace(lease, values={})
         except MappingFault as fault:
             reason, cause = (mask_phones_in(f"mapping: {said}") for said in (fault, generalised(fault.cause)))
             return Job(lease, now, Settlement(DeliveryState.PARKED, reason, cause, remedy=OF_A_MAPPING))
@@ -289,7 +309,7 @@ class Worker:
             assert job.plan is not None  # noqa: S101 -- the caller has looked
             job.memory = DeliveryMemory(job.lease, account, job.plan, known, job.lines)
             job.effect = Effect(destination.connector, job.memory, job.event, self._clock)
-            job.journey = Journey(job.effect.steps(job.plan), job.lease.lane)
+            job.journey = Journey(job.effect.steps(job.plan), job.lease.lane, job.effect)
 
     def _plan(self, lease: Lease) -> tuple[Plan | Skip, str]:
         origin = self._origins[lease.source]
@@ -402,6 +422,9 @@ class Worker:
                 log.warning("delivery.ledger_busy", **_names(jobs[0].lease), error=str(error))
                 if self._stop.wait(SETTLE_EVERY):
                     raise
+
+    def _gathering(self, destination: Destination) -> Gathering:
+        return self._accounts[destination.account.name].gathering
 
     def _budget(self, destination: Destination) -> Budget:
         return self._accounts[destination.account.name].budget

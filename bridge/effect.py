@@ -25,6 +25,8 @@ class Effect:
         self._setting = Setting(memory, event, clock)
         self._done: dict[str, Done] = {}
         self._ways: dict[str, Callable[[Remembered], Way]] = {}
+        self.place = 0
+        """How far in its plan it is: an object and then its links, in the plan's order."""
 
     @property
     def done(self) -> tuple[Done, ...]:
@@ -38,7 +40,8 @@ class Effect:
             DeliveryError: at the first object that fails; `done` holds those before it.
         """
         objects = {planned.name: planned for planned in plan.objects}
-        for planned in plan.objects:
+        for number, planned in enumerate(plan.objects):
+            self.place = 2 * number
             yield from self._one(planned, {link: objects[name] for link, name in planned.links.items()})
 
     def _one(
@@ -96,6 +99,7 @@ class Effect:
         *,
         again: bool = False,
     ) -> Asking[None]:
+        self.place |= 1
         for link, target in targets.items():
             left, to_id = self._done[planned.name].remembered, self._id(target)
             if kind.link[link].request is None or left.links.get(link) == to_id:

@@ -20,6 +20,7 @@ from bridge.budget import Budget
 from bridge.connector.compiling import Answer, Values
 from bridge.connector.request import Request
 from bridge.crm import Crm
+from bridge.effect import Effect
 from bridge.errors import DeliveryError, LedgerError, Transient
 from bridge.model import Lane
 from bridge.way import Ask, Asking, Reply
@@ -37,6 +38,7 @@ class Journey:
 
     asking: Asking[None]
     lane: Lane
+    effect: Effect
     wanted: Ask | None = None
     error: DeliveryError | None = None
     fault: Exception | None = None
@@ -84,7 +86,7 @@ class Sender:
             journey.begin()
         while waiting := [journey for journey in journeys if journey.wanted is not None]:
             self.before()
-            for group in _groups(waiting):
+            for group in _ready(_groups(waiting)):
                 try:
                     results = self._ask(group)
                 except LedgerError:
@@ -176,6 +178,18 @@ class Sender:
         error = state.outcome.exception() if state.outcome else None
         asked: float = getattr(error, "retry_after", None) or 0.0
         return max(asked, 0.2 * float(2 ** (state.attempt_number - 1)) * (0.5 + self.chance.random()))
+
+
+def _ready(groups: Sequence[Sequence[Journey]]) -> list[Sequence[Journey]]:
+    """Full groups, and those of the first objects: the others wait for who is behind them."""
+    first = min(journey.effect.place for group in groups for journey in group)
+    return [group for group in groups if _is_full(group) or group[0].effect.place == first]
+
+
+def _is_full(group: Sequence[Journey]) -> bool:
+    wanted = group[0].wanted
+    batch = batch_of(wanted) if wanted is not None else None
+    return batch is None or len(group) >= batch.max
 
 
 def _groups(waiting: Sequence[Journey]) -> list[list[Journey]]:
