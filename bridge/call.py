@@ -290,6 +290,7 @@ def transcript(turns: Iterable[Turn], zone: ZoneInfo, robot: str = "机器人", 
 
 
 def _line(turn: Turn, zone: ZoneInfo, who: str) -> str:
-    clock = turn.time_of_day if turn.time is None else f"{turn.time.astimezone(zone):%H:%M:%S}"
-    said = " ".join(turn.text.splitlines())
+    clock = turn.time_of_day if turn.time is None else turn.time.astimezone(zone).isoformat()[11:19]
+    # The ends of lines are among what cannot be printed.
+    said = turn.text if turn.text.isprintable() else " ".join(turn.text.splitlines())
     return f"{f'[{clock}] ' if clock else ''}{who}: {said}".rstrip()

@@ -12,14 +12,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import wraps
+from functools import cached_property, wraps
 from inspect import signature, unwrap
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Undefined, nodes
-from jinja2.environment import TemplateExpression
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
+from jinja2.nodes import EvalContext
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bridge.errors import did_you_mean
@@ -88,8 +89,27 @@ class Template:
     """What a constant says."""
 
 
+class _Context(Context):
+    """Where an expression's names are looked up; no more, since one is made for every evaluation."""
+
+    def __init__(self, environment: "_Environment", names: Mapping[str, Any]) -> None:
+        self.parent = cast("dict[str, Any]", names)
+        self.vars = {}
+        self.environment = environment
+        self.eval_ctx = environment.eval_context
+        self.exported_vars = set()
+        self.name = None
+        self.globals_keys = set()
+        self.blocks = {}
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     """Refuses what would eat the machine, also while constants are folded at load."""
+
+    @cached_property
+    def eval_context(self) -> EvalContext:
+        """What filters are told of escaping: nothing is escaped here, so it is the same for all."""
+        return EvalContext(self)
 
     intercepted_binops = frozenset({"*", "**"})
 
@@ -288,7 +308,7 @@ class Language:
             if known is not None and not attribute.startswith("_"):
                 yield "value", f"{owner}.{attribute}", [f"{owner}.{option}" for option in known]
 
-    def _compile(self, source: str) -> TemplateExpression:
+    def _compile(self, source: str) -> Callable[[Mapping[str, Any]], Any]:
         """What Jinja's `compile_expression` does, with null as nothing in `a ~ b`."""
         parser = Parser(self._environment, source, state="variable")
         expression = parser.parse_expression()
@@ -299,7 +319,15 @@ class Language:
         body = nodes.Assign(nodes.Name("result", "store"), expression, lineno=1)
         expression.set_environment(self._environment)
         template = self._environment.from_string(nodes.Template([body], lineno=1))
-        return TemplateExpression(template, undefined_to_none=False)
+        environment, root = self._environment, template.root_render_func
+
+        def evaluate(names: Mapping[str, Any]) -> Any:
+            context = _Context(environment, names)
+            for _ in root(context):
+                pass
+            return context.vars["result"]
+
+        return evaluate
 
     def _named_by(self, called: nodes.Filter) -> Iterator[tuple[str, str, Iterable[str]]]:
         """`map("upper")` names a filter, `select("even")` a test."""

@@ -70,9 +70,12 @@ KEYS: dict[Speaker, dict[str, str]] = {
     "robot": {"text": "caption", "recording": "vocfile"} | _SHARED_KEYS,
     "customer": {"text": "answer", "recording": "fenduanluyin"} | _SHARED_KEYS,
 }
-_NAMES = {speaker: {key: name for name, key in keys.items()} for speaker, keys in KEYS.items()}
 # In a customer's turn these hold the word `listen` where a robot's says what it plays.
 _LISTEN_KEYS = ("vocfile", "caption", "title")
+_NAMES = {
+    speaker: {key: name for name, key in keys.items() if speaker == "robot" or key not in _LISTEN_KEYS}
+    for speaker, keys in KEYS.items()
+}
 _OURS = "_callbridge"
 _NUMBERS = frozenset({"score", "similarity", "match_type"})
 _READ_APART = _NUMBERS | {"labels", "text"}
@@ -218,23 +221,24 @@ def _from_object(item: object, encoding: Encoding, clock: _CallClock) -> Turn:
         said_by: Speaker = "customer" if ours["unparsed"] == "customer" else "robot"
         return _unparsed(said_by, ours.get("raw"), _encoding(ours, encoding))
     speaker = _speaker(item)
-    names, listens = _NAMES[speaker], _LISTEN_KEYS if speaker == "customer" else ()
+    name_of = _NAMES[speaker].get
     values: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for key, value in item.items():
-        name = names.get(key)
-        if key in listens:
-            if value not in ("listen", "", None):
-                extra[key] = value
-        elif name is None:
+        name = name_of(key)
+        if name is None:
             extra[key] = value
         elif value.__class__ is str:
-            # Nearly all of them, and most are empty.
+            # Nearly all of them.
             values[name] = (value or None) if name not in _READ_APART else _field_value(name, value)
         elif _is_plain(name, value):
             values[name] = _field_value(name, value)
         else:
             extra[key] = value
+    if speaker == "customer":
+        for key in _LISTEN_KEYS:
+            if extra.get(key) in ("listen", "", None):
+                extra.pop(key, None)
     extra.pop("is_answer", None)
     extra.pop(_OURS, None)
     moment = clock.moment(values.get("time_of_day"))

@@ -77,6 +77,8 @@ def dig(value: Any, path: str, default: Any = None) -> Any:
     """The value at a dotted path, such as `data.0.id`; `.` is the whole; the default where there is none."""
     if path == ".":
         return value
+    if value.__class__ is dict and "." not in path:
+        return value.get(path, default)
     for part in path.split("."):
         if value.__class__ is dict or isinstance(value, Mapping):
             value = value.get(part, default)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlencode
 
+import msgspec
+
 from bridge.connector.compiling import ANSWER, Compiler, Condition, Names, Pick, Tree, Values
 from bridge.connector.outcome import Rule, compile_rules
 from bridge.connector.schema import (
@@ -39,7 +41,11 @@ class Rendered:
     def content(self) -> bytes:
         """The body as it is sent."""
         if self.kind == "json":
-            return json.dumps(self.body, ensure_ascii=False, separators=(",", ":")).encode()
+            try:
+                return msgspec.json.encode(self.body)
+            except (OverflowError, TypeError, ValueError):
+                # Integers of any size; what no JSON can carry is told by this one.
+                return json.dumps(self.body, ensure_ascii=False, separators=(",", ":")).encode()
         if self.kind == "form":
             return urlencode(flat(self.body)).encode()
         return as_text(self.body).encode() if self.kind == "text" else b""
