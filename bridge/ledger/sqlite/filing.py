@@ -224,7 +224,7 @@ class _Batch:
         if arrival.sn is None:
             return []
         rows = self._connection.execute(
-            "SELECT id, key FROM calls WHERE source = ?1 AND sn = ?2 AND CASE"
+            "SELECT id, key FROM calls WHERE source = ?1 AND sn = ?2 AND sn_end = substr(?2, -8) AND CASE"
             " WHEN started_at IS NOT NULL AND ?3 IS NOT NULL THEN started_at = ?3"
             f" ELSE created_at = ?4 END AND {condition}",
             (arrival.source, arrival.sn, micros(arrival.started_at), micros(arrival.created_at)),
