@@ -177,6 +177,12 @@ CREATE TABLE crm_objects (
     PRIMARY KEY (account_id, type, key)
 ) STRICT, WITHOUT ROWID;
 
+-- The fields and links of objects, which memories name by number.
+CREATE TABLE field_names (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+) STRICT;
+
 -- Written to learn whether a commit succeeds.
 CREATE TABLE heartbeat (
     id INTEGER PRIMARY KEY CHECK (id = 1),
