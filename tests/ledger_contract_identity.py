@@ -356,6 +356,7 @@ class IdentityContract:
     @settings(max_examples=60, deadline=None)
     @given(records=st.lists(RECORDS, min_size=1, max_size=9), sizes=st.lists(st.integers(1, 5), max_size=5))
     @example(records=[NAMELESS, NAMED, NAMELESS], sizes=[1])
+    @example(records=[NAMELESS, NAMED, {"uuid": uuid(1), "created_at": TWO}], sizes=[1])
     def test_any_split_into_batches_files_alike(self, records: Sequence[Record], sizes: list[int]) -> None:
         arrivals, rules = [said(record) for record in records], Rules()
         expected = [rules.file(one) for one in arrivals]

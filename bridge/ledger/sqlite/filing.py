@@ -187,6 +187,8 @@ class _Batch:
             if call is None:
                 return self._add_receipt(arrival, *self._add_call(arrival, arrival.names[0]))
             self._connection.execute("UPDATE calls SET nameless = NULL WHERE id = ?", (call[0],))
+            # It was found by sn and time, so nobody has looked yet whether it has both times.
+            self._lacking.add(call[0])
         else:
             call = calls.pop()
         strangers = [name for name in arrival.names if name not in found]
