@@ -304,6 +304,18 @@ class IdentityContract:
         file(ledger, uuid=uuid(3), sn="s2")
         assert ledger.counts()["shared_sn"] == 1
 
+    def test_numbers_that_end_alike_are_not_one(self, ledger: Ledger) -> None:
+        ends = [f"{start}{'x' * 20}" for start in ("a", "b")]
+        calls = {
+            sn: file(ledger, sn=sn, started_at=ONE).call_id
+            for sn in (*ends, "x", "xx", "客户客户客户客户客户")
+        }
+        assert len(set(calls.values())) == len(calls)
+        assert ledger.counts()["shared_sn"] == 0
+        for sn, call_id in calls.items():
+            assert file(ledger, sn=sn, started_at=ONE).call_id == call_id
+            assert [row["id"] for row in ledger.list_calls([sn], 9)] == [call_id]
+
     # -- batches ----------------------------------------------------------------------
     def test_one_batch_is_filed_like_one_by_one(self, ledger: Ledger) -> None:
         known = {"uuid": uuid(9), "sn": "s9", "started_at": TWO}
@@ -344,6 +356,7 @@ class IdentityContract:
     @settings(max_examples=60, deadline=None)
     @given(records=st.lists(RECORDS, min_size=1, max_size=9), sizes=st.lists(st.integers(1, 5), max_size=5))
     @example(records=[NAMELESS, NAMED, NAMELESS], sizes=[1])
+    @example(records=[NAMELESS, NAMED, {"uuid": uuid(1), "created_at": TWO}], sizes=[1])
     def test_any_split_into_batches_files_alike(self, records: Sequence[Record], sizes: list[int]) -> None:
         arrivals, rules = [said(record) for record in records], Rules()
         expected = [rules.file(one) for one in arrivals]

@@ -16,8 +16,10 @@ import pytest
 from bridge.errors import LedgerBusy, LedgerUnusable
 from bridge.ledger import Ledger, Window
 from bridge.ledger.sqlite import SqliteLedger, deliveries, reading, upkeep
+from bridge.ledger.sqlite.filing import file_arrivals
+from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import stamp_of
-from bridge.model import Columns, DeliveryState, Lane, Quarantined, Settlement, Verdict, stamp
+from bridge.model import Arrival, Columns, DeliveryState, Lane, Quarantined, Settlement, Verdict, Via, stamp
 from tests.ledger_steps import (
     MINUTE,
     NOW,
@@ -291,6 +293,19 @@ LOOKS: dict[str, Callable[[sqlite3.Connection], object]] = {
 def test_no_look_reads_a_whole_table(ledger: SqliteLedger, ledger_path: Path, name: str) -> None:
     ledger.record([arrival("a", at=NOW), stray(Quarantined.AMBIGUOUS, b"x")])
     assert whole_tables(ledger_path, LOOKS[name]) == []
+
+
+def test_a_call_is_found_by_the_end_of_its_sn(ledger: SqliteLedger, ledger_path: Path) -> None:
+    ledger.record([arrival("a", at=NOW)])
+    nameless = Arrival("main", Via.CALLBACK, NOW, b"{}", sn="account|4216aedb", started_at=stamp(NOW))
+
+    def file(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN")
+        file_arrivals(connection, Payloads(), [nameless])
+        connection.execute("ROLLBACK")
+
+    for look in (file, LOOKS["calls list WORD"]):
+        assert any("calls_sn (sn_end=?)" in line for line in plans(ledger_path, look))
 
 
 def test_calls_are_listed_without_sorting_them_all(ledger: SqliteLedger, ledger_path: Path) -> None:

@@ -111,7 +111,7 @@ class _Looker:
 
     def _matches(self, arrival: Arrival, condition: str) -> list[int]:
         rows = self._connection.execute(
-            "SELECT id FROM calls WHERE source = ?1 AND sn = ?2 AND CASE"
+            "SELECT id FROM calls WHERE source = ?1 AND sn = ?2 AND sn_end = substr(?2, -8) AND CASE"
             " WHEN started_at IS NOT NULL AND ?3 IS NOT NULL THEN started_at = ?3"
             f" ELSE created_at = ?4 END {condition} LIMIT 9",
             (self._source, arrival.sn, micros(arrival.started_at), micros(arrival.created_at)),
@@ -218,7 +218,8 @@ def calls_between(
 
 _UNLISTED = """
 SELECT c.id, c.key, c.created_at, c.state, s.codec AS state_codec, s.body AS state_body,
-       (SELECT o.key FROM calls o WHERE o.sn = c.sn AND o.source = c.source AND o.id <> c.id
+       (SELECT o.key FROM calls o
+        WHERE o.sn_end = c.sn_end AND o.sn = c.sn AND o.source = c.source AND o.id <> c.id
         AND coalesce(o.started_at, o.created_at) >= coalesce(c.started_at, c.created_at)
         ORDER BY o.id DESC LIMIT 1) AS successor
 FROM calls c

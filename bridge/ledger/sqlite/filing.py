@@ -187,6 +187,8 @@ class _Batch:
             if call is None:
                 return self._add_receipt(arrival, *self._add_call(arrival, arrival.names[0]))
             self._connection.execute("UPDATE calls SET nameless = NULL WHERE id = ?", (call[0],))
+            # It was found by sn and time, so nobody has looked yet whether it has both times.
+            self._lacking.add(call[0])
         else:
             call = calls.pop()
         strangers = [name for name in arrival.names if name not in found]
@@ -224,7 +226,7 @@ class _Batch:
         if arrival.sn is None:
             return []
         rows = self._connection.execute(
-            "SELECT id, key FROM calls WHERE source = ?1 AND sn = ?2 AND CASE"
+            "SELECT id, key FROM calls WHERE source = ?1 AND sn = ?2 AND sn_end = substr(?2, -8) AND CASE"
             " WHEN started_at IS NOT NULL AND ?3 IS NOT NULL THEN started_at = ?3"
             f" ELSE created_at = ?4 END AND {condition}",
             (arrival.source, arrival.sn, micros(arrival.started_at), micros(arrival.created_at)),

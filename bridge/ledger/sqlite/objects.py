@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from bridge.ledger import Held, Note, Row, Wanted
+from bridge.ledger.sqlite.memories import names_of, numbers_of, pack_memory, unpack_memory
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
-from bridge.memory import Done, Mark, Progress, Remembered
+from bridge.memory import Done, Progress, Remembered
 from bridge.model import Lease
 
 
@@ -54,8 +55,9 @@ def _shared(
         " CROSS JOIN crm_objects o ON o.account_id = a.id AND o.type = w.type AND o.key = w.key"
         " WHERE a.name = ?",
         [*(part for key in keys for part in key), account],
-    )
-    return {(row[0], row[1]): _remembered(row[2], row[3], row[4]) for row in rows}
+    ).fetchall()
+    names = names_of(connection)
+    return {(row[0], row[1]): unpack_memory(row[2], row[3], row[4], names) for row in rows}
 
 
 def _own(
@@ -65,8 +67,9 @@ def _own(
         "SELECT delivery_id, object, coalesce(type, object), key, crm_id, digest, memory"
         f" FROM delivery_objects WHERE delivery_id IN ({', '.join('?' * len(ids))}) AND digest IS NOT NULL",
         ids,
-    )
-    return {(row[0], row[1]): (row[2], row[3], _remembered(row[4], row[5], row[6])) for row in rows}
+    ).fetchall()
+    names = names_of(connection)
+    return {(row[0], row[1]): (row[2], row[3], unpack_memory(row[4], row[5], row[6], names)) for row in rows}
 
 
 _OBJECTS = """
@@ -88,9 +91,11 @@ def remember_all(
     objects: list[Any] = []
     shared: dict[tuple[int, str, str], tuple[Any, ...]] = {}
     accounts = {account: account_id(connection, account) for _, account, done in settled if done}
+    lefts = [each.remembered for _, _, done in settled for each in done]
+    numbers = numbers_of(connection, [name for left in lefts for name in (*left.links, *left.marks)])
     for lease, account, done in settled:
         for each in done:
-            left, memory, own = each.remembered, _packed(each.remembered), not each.shared
+            left, memory, own = each.remembered, pack_memory(each.remembered, numbers), not each.shared
             # Most objects are named after their type, and one has the call's key: neither is kept twice.
             kind = None if each.type == each.object else each.type
             key = None if each.key == lease.key else each.key
@@ -110,30 +115,6 @@ def remember_all(
 def rows_of(width: int, count: int) -> str:
     """`(?, ?), (?, ?)` for a list of rows."""
     return ", ".join([f"({', '.join('?' * width)})"] * count)
-
-
-def _packed(remembered: Remembered) -> bytes | None:
-    """Links and marks; fields that one call wrote stand together."""
-    if not remembered.links and not remembered.marks:
-        return None
-    by_event: dict[str, dict[str, bytes]] = {}
-    for name, mark in remembered.marks.items():
-        by_event.setdefault(mark.event, {})[name] = mark.digest
-    return msgspec.msgpack.encode([dict(remembered.links), by_event])
-
-
-def _remembered(crm_id: str, digest: bytes, memory: bytes | None) -> Remembered:
-    if memory is None:
-        return Remembered(crm_id, digest)
-    links, by_event = msgspec.msgpack.decode(memory, type=tuple[dict[str, str], dict[str, dict[str, bytes]]])
-    marks = {name: Mark(event, told) for event, fields in by_event.items() for name, told in fields.items()}
-    return Remembered(crm_id, digest, links, marks)
-
-
-def forgotten(memory: bytes | None) -> bytes | None:
-    """A memory that knows only which call wrote each field last, not what."""
-    left = _remembered("", b"", memory)
-    return _packed(Remembered("", marks={name: Mark(mark.event, b"") for name, mark in left.marks.items()}))
 
 
 def note(connection: sqlite3.Connection, noted: Note) -> None:

@@ -3,7 +3,7 @@
 A record is mostly its field names and its dialogue's frame, so a dictionary halves it. The
 dictionaries are rows of the ledger: the first one is the platform's own example as three
 kinds of program spell JSON, later ones are trained on the ledger's calls, and every record
-says which one it needs.
+says which one it needs. A packed record is its folded text, compressed, and then its numbers.
 """
 
 import sqlite3
@@ -14,17 +14,18 @@ from importlib import resources
 
 import zstandard
 
+from bridge.ledger.sqlite.folding import fold, foldable, unfold
 from bridge.ledger.sqlite.times import micros
 
 PLAIN = 0
 """The codec of a record that is kept as it came; all others are numbers of dictionaries."""
 
 PARAMETERS = zstandard.ZstdCompressionParameters(
-    strategy=zstandard.STRATEGY_GREEDY,
+    strategy=zstandard.STRATEGY_LAZY,
     window_log=17,  # more than the largest dictionary
     chain_log=16,
     hash_log=16,
-    search_log=3,
+    search_log=5,
     min_match=6,
     # A row names its dictionary already.
     write_checksum=False,
@@ -58,16 +59,18 @@ class Payloads:
 
     def pack(self, text: bytes) -> tuple[int, bytes]:
         """JSON text → the codec's number and the bytes to store."""
-        if self._compressor is None:
+        if self._compressor is None or not foldable(text):
             return PLAIN, text
-        return self._codec, self._compressor.compress(text)
+        folded, numbers = fold(text)
+        return self._codec, self._compressor.compress(folded) + numbers
 
     def pack_all(self, texts: Sequence[bytes]) -> list[tuple[int, bytes]]:
         """`pack` for a whole batch, giving up the interpreter's lock once instead of once a record."""
-        if self._compressor is None or not texts:
-            return [(PLAIN, text) for text in texts]
-        packed = self._compressor.multi_compress_to_buffer(list(texts), threads=0)
-        return [(self._codec, packed[index].tobytes()) for index in range(len(packed))]
+        if self._compressor is None or not any(texts) or not all(map(foldable, texts)):
+            return [self.pack(text) for text in texts]
+        folded = [fold(text) for text in texts]
+        packed = self._compressor.multi_compress_to_buffer([text for text, _ in folded], threads=0)
+        return [(self._codec, packed[at].tobytes() + numbers) for at, (_, numbers) in enumerate(folded)]
 
     def unpack(self, codec: int, body: bytes) -> bytes:
         """The inverse of `pack`."""
@@ -78,7 +81,8 @@ class Payloads:
             cached = self._local.decompressors = {}
         if codec not in cached:
             cached[codec] = zstandard.ZstdDecompressor(dict_data=self._dictionaries[codec])
-        return cached[codec].decompress(body)
+        # The numbers stand behind the frame, which knows its end.
+        return unfold(cached[codec].decompress(body, allow_extra_data=True), body)
 
 
 def ship_first(connection: sqlite3.Connection, now: datetime) -> None:

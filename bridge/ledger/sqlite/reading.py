@@ -197,13 +197,13 @@ def list_calls(connection: sqlite3.Connection, words: Sequence[str], limit: int)
     """Calls by name, phone or sn, newest first."""
     newest = f"ORDER BY {CREATED} DESC, c.id DESC LIMIT ?"
     if words:
-        found = marks(words)
+        found, ends = marks(words), ", ".join(["substr(?, -8)"] * len(words))
         condition = (
             f"c.id IN (SELECT call_id FROM call_names WHERE source IN ({SOURCES}) AND name IN ({found})"
             f" UNION SELECT id FROM calls WHERE phone IN ({found})"
-            f" UNION SELECT id FROM calls WHERE sn IN ({found}))"
+            f" UNION SELECT id FROM calls WHERE sn IN ({found}) AND sn_end IN ({ends}))"
         )
-        values = (*words, *words, *words, limit)
+        values = (*words, *words, *words, *words, limit)
         rows = connection.execute(f"{_CALL} WHERE {condition} {newest}", values).fetchall()
     else:
         rows = _newest(connection, f"{_CALL} WHERE c.source = ? {newest}", limit)

@@ -9,7 +9,8 @@ import msgspec
 
 from bridge.ledger import Swept, Told, Window
 from bridge.ledger.sqlite.judging import state_of
-from bridge.ledger.sqlite.objects import forgotten, packed_progress
+from bridge.ledger.sqlite.memories import forgotten
+from bridge.ledger.sqlite.objects import packed_progress
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.reading import CREATED, within
 from bridge.ledger.sqlite.times import micros

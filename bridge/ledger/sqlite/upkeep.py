@@ -18,6 +18,7 @@ from bridge.ledger import Row
 from bridge.ledger.sqlite import checking
 from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.filing import file_arrivals
+from bridge.ledger.sqlite.folding import fold
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, row_of
 from bridge.model import Arrival, Filed
@@ -202,7 +203,8 @@ def sample(connection: sqlite3.Connection, payloads: Payloads) -> Iterator[bytes
     rows = connection.execute(
         "SELECT codec, body FROM payloads ORDER BY receipt_id DESC LIMIT ?", (SAMPLES,)
     ).fetchall()
-    return (payloads.unpack(codec, body) for codec, body in rows)
+    # As they are when a dictionary meets them.
+    return (fold(payloads.unpack(codec, body))[0] for codec, body in rows)
 
 
 def add_dictionary(connection: sqlite3.Connection, body: bytes, now: datetime) -> None:

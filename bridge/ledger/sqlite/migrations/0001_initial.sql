@@ -13,6 +13,8 @@ CREATE TABLE calls (
     started_at INTEGER,
     updated_at INTEGER,                 -- the newest believed one
     sn TEXT,
+    -- In the index alone: it tells one sn from another as well as all forty characters do.
+    sn_end TEXT GENERATED ALWAYS AS (substr(sn, -8)) VIRTUAL,
     phone TEXT,                         -- E.164 where it is a number, else as it came
     name TEXT,
     grade TEXT,
@@ -26,7 +28,7 @@ CREATE TABLE calls (
 ) STRICT;
 CREATE INDEX calls_created ON calls (source, coalesce(created_at, first_seen_at));
 CREATE INDEX calls_phone ON calls (phone) WHERE phone IS NOT NULL;
-CREATE INDEX calls_sn ON calls (sn) WHERE sn IS NOT NULL;
+CREATE INDEX calls_sn ON calls (sn_end) WHERE sn_end IS NOT NULL;
 CREATE INDEX calls_nameless ON calls (id) WHERE nameless = 1;
 
 CREATE TABLE call_names (
@@ -174,6 +176,12 @@ CREATE TABLE crm_objects (
     memory BLOB,
     PRIMARY KEY (account_id, type, key)
 ) STRICT, WITHOUT ROWID;
+
+-- The fields and links of objects, which memories name by number.
+CREATE TABLE field_names (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+) STRICT;
 
 -- Written to learn whether a commit succeeds.
 CREATE TABLE heartbeat (

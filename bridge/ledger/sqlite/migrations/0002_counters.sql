@@ -30,19 +30,23 @@ END;
 
 -- A sn counts from its second call on, and until it has one again.
 CREATE TRIGGER shared_sn_counted AFTER INSERT ON calls
-WHEN (SELECT count(*) FROM (SELECT 1 FROM calls WHERE sn = NEW.sn AND source = NEW.source LIMIT 3)) = 2 BEGIN
+WHEN (SELECT count(*) FROM (SELECT 1 FROM calls
+    WHERE sn_end = NEW.sn_end AND sn = NEW.sn AND source = NEW.source LIMIT 3)) = 2 BEGIN
     INSERT INTO counters VALUES ('shared_sn', NEW.source, '', '', 1, NULL)
         ON CONFLICT DO UPDATE SET count = count + 1;
 END;
 CREATE TRIGGER shared_sn_uncounted AFTER DELETE ON calls
-WHEN (SELECT count(*) FROM (SELECT 1 FROM calls WHERE sn = OLD.sn AND source = OLD.source LIMIT 2)) = 1 BEGIN
+WHEN (SELECT count(*) FROM (SELECT 1 FROM calls
+    WHERE sn_end = OLD.sn_end AND sn = OLD.sn AND source = OLD.source LIMIT 2)) = 1 BEGIN
     UPDATE counters SET count = count - 1 WHERE kind = 'shared_sn' AND part = OLD.source;
 END;
 CREATE TRIGGER shared_sn_recounted AFTER UPDATE OF sn ON calls WHEN OLD.sn IS NOT NEW.sn BEGIN
     UPDATE counters SET count = count - 1 WHERE kind = 'shared_sn' AND part = OLD.source
-        AND (SELECT count(*) FROM (SELECT 1 FROM calls WHERE sn = OLD.sn AND source = OLD.source LIMIT 2)) = 1;
+        AND (SELECT count(*) FROM (SELECT 1 FROM calls
+            WHERE sn_end = OLD.sn_end AND sn = OLD.sn AND source = OLD.source LIMIT 2)) = 1;
     INSERT INTO counters SELECT 'shared_sn', NEW.source, '', '', 1, NULL
-        WHERE (SELECT count(*) FROM (SELECT 1 FROM calls WHERE sn = NEW.sn AND source = NEW.source LIMIT 3)) = 2
+        WHERE (SELECT count(*) FROM (SELECT 1 FROM calls
+            WHERE sn_end = NEW.sn_end AND sn = NEW.sn AND source = NEW.source LIMIT 3)) = 2
         ON CONFLICT DO UPDATE SET count = count + 1;
 END;
 
