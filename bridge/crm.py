@@ -36,6 +36,10 @@ _CODE = re.compile(r"(?=(?:\D*\d){0,7}\D*$)[\w.:-]{1,40}", re.ASCII)
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+# Reading one takes longer than sending it; most requests go to the same few places.
+_url = lru_cache(maxsize=256)(httpx.URL)
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """One CRM account: where it is, and what opens it."""
@@ -157,7 +161,7 @@ class Crm:
         if "://" not in rendered.path:
             rendered.path = f"{self._account.base_url}/{rendered.path.lstrip('/')}"
         try:
-            return self._send(rendered, httpx.URL(rendered.path))
+            return self._send(rendered, _url(rendered.path))
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Permanent(
                 f"no token: it cannot be asked for: {error}. Check base_url and the connector",
@@ -180,7 +184,7 @@ class Crm:
         try:
             rendered = self.render(request, names)
             self._hidden = rendered.hidden
-            url = httpx.URL(rendered.path)
+            url = _url(rendered.path)
         # What a body cannot carry is told by its encoder, as a TypeError or a ValueError.
         except (ExpressionError, TypeError, ValueError, httpx.InvalidURL) as error:
             raise Permanent(

@@ -221,20 +221,7 @@ def _from_object(item: object, encoding: Encoding, clock: _CallClock) -> Turn:
         said_by: Speaker = "customer" if ours["unparsed"] == "customer" else "robot"
         return _unparsed(said_by, ours.get("raw"), _encoding(ours, encoding))
     speaker = _speaker(item)
-    name_of = _NAMES[speaker].get
-    values: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    for key, value in item.items():
-        name = name_of(key)
-        if name is None:
-            extra[key] = value
-        elif value.__class__ is str:
-            # Nearly all of them.
-            values[name] = (value or None) if name not in _READ_APART else _field_value(name, value)
-        elif _is_plain(name, value):
-            values[name] = _field_value(name, value)
-        else:
-            extra[key] = value
+    values, extra = _told_apart(item, _NAMES[speaker])
     if speaker == "customer":
         for key in _LISTEN_KEYS:
             if extra.get(key) in ("listen", "", None):
@@ -245,6 +232,27 @@ def _from_object(item: object, encoding: Encoding, clock: _CallClock) -> Turn:
     carried = frozenset(values)
     turn = Turn(speaker, time=moment, extra=extra, encoding=encoding, carried=carried, **values)
     return _restored(turn, ours) if isinstance(ours, dict) else turn
+
+
+def _told_apart(item: Mapping[str, Any], names: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a turn that are known by name, and all else."""
+    values: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for key, value in item.items():
+        name = names.get(key)
+        if name is None:
+            extra[key] = value
+        elif value.__class__ is str:
+            # Nearly all of them, and most are empty.
+            if not value:
+                values[name] = _IF_EMPTY.get(name)
+            else:
+                values[name] = _field_value(name, value) if name in _READ_APART else value
+        elif _is_plain(name, value):
+            values[name] = _field_value(name, value)
+        else:
+            extra[key] = value
+    return values, extra
 
 
 def _is_plain(name: str, value: Any) -> bool:
@@ -319,13 +327,22 @@ def _field_value(name: str, value: Any) -> Any:
 
 def _number(value: Any) -> Number:
     if isinstance(value, str):
-        text = value.strip()
-        if not _DECIMAL.fullmatch(text):
-            return value if text else None
-        value = float(text) if "." in text else int(text)
+        return _number_in(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return cast("Number", value)
+
+
+@lru_cache(maxsize=1024)
+def _number_in(value: str) -> Number:
+    """What a text says: of scores and similarities there are few."""
+    text = value.strip()
+    if not _DECIMAL.fullmatch(text):
+        return value if text else None
+    if "." not in text:
+        return int(text)
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def _unparsed(speaker: Speaker, raw: Any, encoding: Encoding) -> Turn:

@@ -127,16 +127,29 @@ class Classifier:
     errors: Errors
     own_ok: bool = field(default=False)
     """Whether the connector says itself what `ok` looks like: then a status proves nothing."""
+    _by_code: dict[int, Sequence[Rule]] = field(default_factory=dict, repr=False, compare=False)
 
     def judge(self, answer: Answer, first: Sequence[Rule], now: datetime) -> Meaning:
         """What an answer means, the request's own rules first."""
-        for rule in (*first, *self.rules):
+        for rule in (*first, *self._rules_for(answer.status)):
             if rule.fits(answer):
                 return self._by_rule(rule, answer, now)
         result, unknown = self._by_status(answer, first)
         wait = retry_after(answer, now) if result in ("unprocessed", "transient", "quota") else None
         says = _REDIRECTED if 300 <= answer.status < 400 else ""
         return self._meaning(answer, result, wait, says=says, unknown=unknown)
+
+    def _rules_for(self, status: int) -> Sequence[Rule]:
+        """The rules that may fit an answer of such a status: most name another, and many answers come."""
+        known = self._by_code.get(status)
+        if known is None:
+            known = [
+                rule
+                for rule in self.rules
+                if not rule.section.status or _is_status(status, tuple(rule.section.status))
+            ]
+            self._by_code[status] = known
+        return known
 
     def _by_rule(self, rule: Rule, answer: Answer, now: datetime) -> Meaning:
         found = rule.id.of_answer(answer) if rule.id is not None else None
