@@ -27,6 +27,8 @@ FASTER = 1.25
 # What is learned where the connector says nothing: as many as went within so many seconds.
 OBSERVED = 10.0
 FEWEST = 10
+# How long a request waits for its right before its delivery gives way, in seconds.
+PATIENCE = 2.0
 # So many faults of the account in a row open its breaker; the waits double up to the longest.
 FAULTS_IN_A_ROW = 5
 FIRST_PAUSE = timedelta(seconds=5)
@@ -99,7 +101,8 @@ class Budget:
             until = self._open_until
             if until is None:
                 return max(
-                    (self._left(each.paused_until, now) for each in self._classes.values()), default=0.0
+                    max(self._left(each.paused_until, now), self._full_for(each, now))
+                    for each in self._classes.values()
                 )
             left = (until - now).total_seconds()
             return max(left, 1.0) if self._probing else max(left, 0.0)
@@ -186,6 +189,12 @@ class Budget:
                 self._slow_down(each, now.timestamp())
             until = now + timedelta(seconds=wait if wait is not None else 1.0)
             each.paused_until = max(until, each.paused_until or until)
+
+    @staticmethod
+    def _full_for(each: _Class, now: datetime) -> float:
+        """Seconds for which it has no room, where that is longer than a request would wait for it."""
+        wait = max((window.wait(now.timestamp(), each.factor) for window in each.windows), default=0.0)
+        return wait if wait > PATIENCE else 0.0
 
     def _wait(self, each: _Class, lane: Lane) -> float:
         now = self._clock()

@@ -16,7 +16,7 @@ from bridge.causes import OF_A_MAPPING, OF_OURS, cause_of, generalised, remedy_o
 from bridge.connector import Connector
 from bridge.crm import Account, Crm
 from bridge.effect import Effect
-from bridge.errors import DeliveryError, InDoubt, LedgerError, Transient
+from bridge.errors import DeliveryError, InDoubt, LedgerError, Transient, Unsent
 from bridge.gathering import Gathering
 from bridge.ledger import Held, Ledger
 from bridge.lines import Lines, lines_of
@@ -370,6 +370,9 @@ class Worker:
     def _after_fault(self, lease: Lease, error: DeliveryError) -> Settlement:
         message = f"destination {lease.destination}, {error}"
         cause, remedy = cause_of(error), remedy_of(error)
+        if isinstance(error, Unsent):
+            room_at = self._clock() + timedelta(seconds=error.retry_after or 0)
+            return Settlement(DeliveryState.DUE, message, cause, room_at, unsent=True)
         if isinstance(error, Transient):
             due_at = next_attempt_at(
                 self._schedule,

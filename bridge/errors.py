@@ -131,6 +131,10 @@ class Transient(DeliveryError):
         self.doubtful = doubtful
 
 
+class Unsent(Transient):
+    """Nothing was sent: the account's limits, as we keep them, have no room before `retry_after` seconds."""
+
+
 class Permanent(DeliveryError):
     """The same request will be refused again: a person is needed."""
 

@@ -217,3 +217,5 @@ class Settlement:
     """What the delivery goes on to hold, because a request of it is in doubt."""
     remedy: str = ""
     """What to do about the cause."""
+    unsent: bool = False
+    """It gave way to the account's limits, which is no attempt: it stays in its lane, and no wait grows."""

@@ -16,20 +16,18 @@ from tenacity import (
 )
 
 from bridge.batch import Result, ask_together, batch_of
-from bridge.budget import Budget
+from bridge.budget import PATIENCE, Budget
 from bridge.connector.compiling import Answer, Values
 from bridge.connector.request import Request
 from bridge.crm import Crm
 from bridge.effect import Effect
-from bridge.errors import DeliveryError, LedgerError, Transient
+from bridge.errors import DeliveryError, LedgerError, Transient, Unsent
 from bridge.model import Lane
 from bridge.way import Ask, Asking, Reply
 
 # tenacity bridges seconds, while the lease is held; the ledger's schedule bridges the rest.
 QUICK_TRIES = 3
 LONGEST_QUICK_WAIT = 2.0
-# How long a request waits for the account's budget before its delivery gives way, in seconds.
-BUDGET_PATIENCE = 2.0
 
 
 @dataclass(slots=True, eq=False)
@@ -138,7 +136,7 @@ class Sender:
     def _once(self, lane: Lane, request: Request, names: Values, what: str) -> Answer:
         wait = self._queue(lane, request.limit)
         if wait > 0:
-            raise Transient(
+            raise Unsent(
                 f"{what}: waits {wait:.0f} s for the CRM's limits",
                 cause="waits for the CRM's limits",
                 retry_after=wait,
@@ -161,7 +159,7 @@ class Sender:
         with self.budget.queueing(lane):
             while (wait := self.budget.take(limit, lane)) > 0:
                 waited += wait
-                if waited > BUDGET_PATIENCE or self.stop.wait(wait):
+                if waited > PATIENCE or self.stop.wait(wait):
                     return wait
         return 0.0
 

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.ledger import Ledger, Window
 from bridge.memory import Done, Remembered
-from bridge.model import Columns, DeliveryState, Quarantined, Settlement, moment, stamp
+from bridge.model import Columns, DeliveryState, Lane, Quarantined, Settlement, moment, stamp
 from tests.ledger_contract_identity import IdentityContract
 from tests.ledger_contract_intake import BOTH, IntakeContract
 from tests.ledger_contract_operating import OperatingContract
@@ -146,6 +146,16 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         assert ledger.lease(["crm"], SOURCES, NOW + 4 * MINUTE) is None
         lease = leased(ledger, NOW + 5 * MINUTE)
         assert (lease.attempt, lease.revision, lease.owed_at) == (2, 1, NOW)
+
+    def test_giving_way_to_limits_is_no_attempt(self, ledger: Ledger) -> None:
+        call_id = news(ledger, "a")
+        for _ in range(2):
+            given = Settlement(DeliveryState.DUE, "no room", "no room", NOW + MINUTE, unsent=True)
+            ledger.settle(leased(ledger, NOW + MINUTE), given, NOW, NOW)
+        lease = leased(ledger, NOW + MINUTE)
+        assert (lease.attempt, lease.lane) == (1, Lane.LIVE)
+        assert ledger.show_call(call_id)["attempts"] == []
+        assert ledger.counts()["attempts"] == {}
 
     def test_a_lease_is_settled_once(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")

@@ -24,13 +24,14 @@ from starlette.types import ASGIApp
 from bridge.arrival import arrival_of
 from bridge.budget import LONGEST_PAUSE, Budget
 from bridge.connector import Connector, shipped_connectors
+from bridge.connector.schema import LimitSection
 from bridge.crm import Account
 from bridge.deliver import Destination, Origin, Schedule, SharedAccount, Worker
 from bridge.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lines import Lines
 from bridge.mapping import load_mapping
-from bridge.model import Via
+from bridge.model import Lane, Via
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from bridge.tokens import Tokens
@@ -59,6 +60,7 @@ class Bench:
         quick: bool = False,
         mapping: Path = TOP / "mappings/sandbox.toml",
         chance: random.Random | None = None,
+        rate: str | None = None,
     ) -> None:
         self.url = url
         self.path = folder / "ledger.db"
@@ -76,6 +78,7 @@ class Bench:
         account = Account("sandbox", url, {"token": SECRET}, {}, 5.0)
         destination = Destination("crm", load_mapping(mapping), connector, account)
         tokens = Tokens(account.name, (), account.secrets, self.ledger, self._clock)
+        limits = connector.file.limits if rate is None else {"default": LimitSection(rate=(rate,))}
         rules = SourceRules(ZONE, "CN", ("crm",), destination.mapping.reads)
         self._judge = Judge(self.ledger, {"main": rules}, destinations_since={})
         self.worker = Worker(
@@ -84,7 +87,7 @@ class Bench:
             {"main": Origin(ZONE, "CN", "")},
             SCHEDULE,
             Lines(),
-            {account.name: SharedAccount(tokens, Budget(connector.file.limits, self._clock))},
+            {account.name: SharedAccount(tokens, Budget(limits, self._clock))},
             clock=self._clock,
             chance=chance or random.Random(7),  # noqa: S311 -- spreads retries, guards nothing
             stop=self.stop,
@@ -424,3 +427,24 @@ def test_a_shadow_is_planned_and_not_sent(bench: Benches, tmp_path: Path) -> Non
     delivery = bench(crm.app, mapping=path).deliver()
     assert (delivery["state"], delivery["reason"]) == ("skipped", "shadow: nothing is sent")
     assert crm.log() == []
+
+
+def test_what_gives_way_to_our_own_limits_has_not_failed(bench: Benches) -> None:
+    crm = SandboxCrm()
+    other = {"uuid": "aa57f262-18d6-11f0-88c8-2f2b0aba51d7", "base_info": "", "phone": "15899770638"}
+    one = bench(crm.app, rate="4/60s")
+    assert one.deliver()["state"] == "delivered"
+    one.feed(**other)
+    assert one.worker.deliver_one(one.now)
+    second = one.ledger.show_call(2)
+    (delivery,) = second["deliveries"]
+    assert (delivery["state"], delivery["lane"], delivery["tries"]) == ("due", Lane.LIVE, 0)
+    assert "waits 60 s for the CRM's limits" in delivery["reason"]
+    assert second["attempts"] == [], "no attempt was made"
+    assert not one.worker.deliver_one(one.now + timedelta(seconds=50)), "nothing is begun without room for it"
+    one.now += timedelta(seconds=60)
+    assert one.worker.deliver_one(one.now)
+    second = one.ledger.show_call(2)
+    assert second["deliveries"][0]["state"] == "delivered"
+    assert [attempt["outcome"] for attempt in second["attempts"]] == ["delivered"]
+    assert len(crm.log()) == 6, "what was sent before is not sent again"

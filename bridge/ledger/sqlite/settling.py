@@ -17,11 +17,11 @@ Ended = tuple[Sequence[Settled], datetime]
 AT_ONCE = 200
 
 _UPDATE = """
-WITH ended (id, state, due_at, reason, cause, delivered, afresh, progress, lane) AS (VALUES {})
+WITH ended (id, state, due_at, reason, cause, delivered, afresh, unsent, progress, lane) AS (VALUES {})
 UPDATE deliveries SET state = ended.state, due_at = ended.due_at,
     reason = iif(person IS NULL, ended.reason, deliveries.reason),
     cause = ended.cause, changed_at = ?, delivered = coalesce(ended.delivered, deliveries.delivered),
-    tries = iif(ended.afresh, 0, tries), progress = ended.progress,
+    tries = iif(ended.afresh, 0, tries - ended.unsent), progress = ended.progress,
     lane = iif(ended.state = 'due', max(deliveries.lane, ended.lane), deliveries.lane),
     person = iif(person = 'skipped', person, NULL)
 FROM ended WHERE deliveries.id = ended.id
@@ -65,13 +65,18 @@ def _settle_some(connection: sqlite3.Connection, settled: Sequence[Settled], at:
     if not mine:
         return
     rows = [_row(lease, settlement, *held[lease.delivery_id], at) for lease, settlement, _ in mine]
-    connection.execute(_UPDATE.format(rows_of(9, len(rows))), [*(value for row in rows for value in row), at])
-    remember_all(connection, [(lease, settlement.account, settlement.done) for lease, settlement, _ in mine])
     connection.execute(
-        _ATTEMPTS.format(rows_of(6, len(mine))),
+        _UPDATE.format(rows_of(10, len(rows))), [*(value for row in rows for value in row), at]
+    )
+    remember_all(connection, [(lease, settlement.account, settlement.done) for lease, settlement, _ in mine])
+    tried = [each for each in mine if not each[1].unsent]
+    if not tried:
+        return
+    connection.execute(
+        _ATTEMPTS.format(rows_of(6, len(tried))),
         [
             value
-            for lease, settlement, started_at in mine
+            for lease, settlement, started_at in tried
             for value in (
                 lease.delivery_id,
                 lease.revision,
@@ -82,7 +87,7 @@ def _settle_some(connection: sqlite3.Connection, settled: Sequence[Settled], at:
             )
         ],
     )
-    _count(connection, mine)
+    _count(connection, tried)
 
 
 def _row(lease: Lease, settlement: Settlement, wanted: int, person: str | None, at: int) -> tuple[Any, ...]:
@@ -105,9 +110,10 @@ def _row(lease: Lease, settlement: Settlement, wanted: int, person: str | None, 
         cause,
         lease.revision if delivered else None,
         outdated,
+        settlement.unsent,
         packed_progress(settlement.account, settlement.progress, settlement.lines),
         # One that is in doubt keeps others from their lines: it stays where it was.
-        Lane.LIVE if outdated or settlement.lines else Lane.RETRY,
+        Lane.LIVE if outdated or settlement.lines or settlement.unsent else Lane.RETRY,
     )
 
 
