@@ -202,4 +202,5 @@ def new_worker(
         chance=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
         stop=stop,
         gather=GATHER,
+        overlaps=True,
     )

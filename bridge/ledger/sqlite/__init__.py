@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.errors import LedgerBusy, LedgerUnusable
-from bridge.ledger import Destinations, Held, Note, Row, Wanted, Window
+from bridge.ledger import Destinations, Held, Note, Row, Settled, Wanted, Window
 from bridge.ledger.sqlite import acting, deliveries, filing, judging, objects, reading, settling, upkeep
 from bridge.ledger.sqlite.access import looks
 from bridge.ledger.sqlite.connection import OwnerLock
@@ -124,8 +124,11 @@ class SqliteLedger(Operating, Covered):
         reason = f"the stored record cannot be read: {error}"
         self._write().run(lambda c: deliveries.park(c, row["id"], reason, now))
 
-    def settle_all(self, settled: Sequence[tuple[Lease, Settlement, datetime]], now: datetime) -> None:
-        self._settling.run((settled, now))
+    def settle_all(self, settled: Sequence[Settled], now: datetime) -> None:
+        self.settle_soon(settled, now).result()
+
+    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+        return self._settling.submit((settled, now))
 
     def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
         self.settle_all([(lease, settlement, started_at)], now)
