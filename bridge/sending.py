@@ -112,7 +112,17 @@ class Sender:
             return [error]
 
     def _quickly(self, lane: Lane, request: Request, names: Values, what: str) -> Answer:
-        """One request, with tenacity over a short fault."""
+        """One request; a short fault is bridged."""
+        try:
+            return self._once(lane, request, names, what)
+        except DeliveryError as error:
+            # What tenacity costs is spent on those that it can help.
+            if not _worth_waiting(error):
+                raise
+            return self._again(error, lambda: self._once(lane, request, names, what))
+
+    def _again(self, failed: DeliveryError, once: Callable[[], Answer]) -> Answer:
+        """Try again what has failed once, with tenacity over a short fault."""
         retrying = Retrying(
             retry=retry_if_exception(_worth_waiting),
             wait=self._wait,
@@ -120,18 +130,20 @@ class Sender:
             sleep=sleep_using_event(self.stop),
             reraise=True,
         )
-        doubts: list[DeliveryError] = []
+        made, doubts = [failed], list[DeliveryError]()
 
-        def once() -> Answer:
+        def attempt() -> Answer:
             try:
-                return self._once(lane, request, names, what)
+                if made:
+                    raise made.pop()
+                return once()
             except DeliveryError as error:
                 # That the last try was refused proves nothing of those before it.
                 doubts.extend([error] if error.doubtful else [])
                 error.doubtful = bool(doubts)
                 raise
 
-        return retrying(once)
+        return retrying(attempt)
 
     def _once(self, lane: Lane, request: Request, names: Values, what: str) -> Answer:
         wait = self._queue(lane, request.limit)

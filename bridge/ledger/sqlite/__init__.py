@@ -96,9 +96,10 @@ class SqliteLedger(Operating, Covered):
     @looks
     def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
         # An idle worker asks twice a second: looking first keeps it out of the writer's way.
-        if not deliveries.any_due(self._reader, destinations, now):
+        if getattr(self._local, "idle", True) and not deliveries.any_due(self._reader, destinations, now):
             return None
         row = self._leasing.run((tuple(destinations), tuple(sources), now))
+        self._local.idle = row is None
         if row is None:
             return None
         try:
