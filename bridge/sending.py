@@ -167,7 +167,9 @@ class Sender:
 
     def _queue(self, lane: Lane, limit: str) -> float:
         """Wait for the right to send; the seconds that are left where that takes too long."""
-        waited = 0.0
+        wait, waited = self.budget.take(limit, lane), 0.0
+        if wait <= 0:
+            return 0.0
         with self.budget.queueing(lane):
             while (wait := self.budget.take(limit, lane)) > 0:
                 waited += wait
