@@ -69,7 +69,7 @@ class _Rest(msgspec.Struct):
 
 
 _REST = msgspec.json.Decoder(_Rest)
-_IDENTIFYING = ("uuid", "base_info", "sn", "started_at", "created_at", "updated_at")
+_IDENTIFYING = ("uuid", "base_info", "sn", "started_at", "created_at")
 
 
 def read_row(source: str, row: bytes, now: datetime, zone: ZoneInfo) -> Listed:
@@ -88,13 +88,13 @@ def read_row(source: str, row: bytes, now: datetime, zone: ZoneInfo) -> Listed:
     return Listed(arrival, key, digest, *_rest_of(arrival.payload))
 
 
-def stray_key(body: bytes) -> str:
-    """What a record that belongs to no call is told apart by, in whatever spelling."""
+def stray_key(body: bytes, *, edited: bool = True) -> str:
+    """What a record that belongs to no call is told apart by, with or without its last edit."""
     try:
         record = parse_object(body)
     except NotAnObject:
         return blake2b(body, digest_size=DIGEST_SIZE).hexdigest()
-    values = (record.get(name) for name in _IDENTIFYING)
+    values = (record.get(name) for name in (*_IDENTIFYING, "updated_at")[: None if edited else -1])
     texts = ("" if value is None else str(value).strip().lower() for value in values)
     return storable(" | ".join(texts))
 
@@ -153,6 +153,8 @@ def explain(call: Unlisted, listed_users: Collection[str]) -> str:
         return f"redialled: its sn now belongs to call {call.successor}"
     if call.user is not None and listed_users and call.user not in listed_users:
         return f"belongs to user {call.user}, whom no login's list shows"
+    if call.created_at is None:
+        return "when it was created is not known here: it counts from its arrival, and is listed elsewhere"
     return "not listed"
 
 

@@ -91,7 +91,7 @@ class Reconciler:
         stop: threading.Event,
         catch_up: Callable[[], None],
         filed: Callable[[], None] = lambda: None,
-        audit: "Callable[[Row, Reconciler], Result] | None" = None,
+        audit: "Callable[[Row, Sequence[Source], Callable[[], None]], Result] | None" = None,
     ) -> None:
         self.rules = rules
         self.ledger = ledger
@@ -135,9 +135,19 @@ class Reconciler:
         if run["kind"] == AUDIT:
             if self._audit is None:
                 raise CallbridgeError("this process carries out no audits")
-            return self._audit(run, self), "done", None
+            return self._audited(run, self._audit), "done", None
         result, covered_until = _Run(self, run).carry_out()
         return result, "done", covered_until
+
+    def _audited(
+        self, run: Row, audit: Callable[[Row, Sequence[Source], Callable[[], None]], Result]
+    ) -> Result:
+        sources = self.log_in()
+        try:
+            return audit(run, sources, lambda: self.go_on(run["id"]))
+        finally:
+            for source in sources:
+                source.close()
 
     def go_on(self, run_id: int) -> None:
         """Raises where the walk shall not."""

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from bridge.assembly import rules_that_read
+from bridge.assembly import destinations_by_source, rules_that_read
+from bridge.audit import AuditRules, SourceAudit
 from bridge.config import Config
 from bridge.errors import ConfigError, Problem
 from bridge.judge import Judge, SourceRules
-from bridge.ledger import Ledger
+from bridge.ledger import Ledger, Row
 from bridge.loading import load_pair
 from bridge.reconcile import Reconciler, ReconcileRules
 from bridge.schedule import DEEP, SHORT, WEEKLY, Timetable
@@ -18,6 +19,7 @@ from bridge.settings import ApiSettings
 from bridge.source import Source
 from bridge.source.answers import Names
 from bridge.source.outcall import ListApi, OutcallList
+from bridge.tally import Result
 
 # A page is compared with what is known; what is known must have its verdicts first.
 VERDICTS_WITHIN = 10.0
@@ -76,8 +78,12 @@ def reconcile_rules(config: Config, source: str, rules: SourceRules) -> Reconcil
             WEEKLY: reconcile.weekly_lookback,
         },
         start_at=settings.start,
-        page_size=max((login.page_size for login in settings.api), default=1000),
+        page_size=_page_size(config, source),
     )
+
+
+def _page_size(config: Config, source: str) -> int:
+    return max((login.page_size for login in config.sources[source].api), default=1000)
 
 
 def timetables(config: Config) -> dict[str, Timetable]:
@@ -142,6 +148,27 @@ def judge_here(ledger: Ledger, rules: Mapping[str, SourceRules], clock: Callable
         pass
 
 
+def auditor(
+    config: Config, source: str, ledger: Ledger, clock: Callable[[], datetime]
+) -> Callable[[Row, Sequence[Source], Callable[[], None]], Result]:
+    """What carries out the audits of a source."""
+    settings, page_size = config.sources[source], _page_size(config, source)
+    rules = AuditRules(
+        source=source,
+        zone=settings.timezone,
+        settle=settings.reconcile.settle,
+        lookback=settings.reconcile.lookback,
+        start_at=settings.start,
+        page_size=page_size,
+        destinations=destinations_by_source(config)[source],
+    )
+
+    def audit(run: Row, sources: Sequence[Source], go_on: Callable[[], None]) -> Result:
+        return SourceAudit(rules, ledger, run, clock, go_on).carry_out(sources)
+
+    return audit
+
+
 def daemon_reconcilers(
     config: Config,
     secrets: Mapping[str, Sequence[str]],
@@ -168,6 +195,7 @@ def daemon_reconcilers(
             stop=stop,
             catch_up=catch_up,
             filed=arrived,
+            audit=auditor(config, source, ledger, clock),
         )
         for source in sources
     }
@@ -195,4 +223,5 @@ def reconciler_here(
         clock=clock,
         stop=stop,
         catch_up=lambda: judge_here(ledger, rules, clock),
+        audit=auditor(config, source, ledger, clock),
     )

@@ -217,7 +217,7 @@ def calls_between(
 
 
 _UNLISTED = """
-SELECT c.id, c.key, c.created_at, c.state, s.codec AS state_codec, s.body AS state_body,
+SELECT c.id, c.key, c.created_at, c.first_seen_at, c.state, s.codec AS state_codec, s.body AS state_body,
        (SELECT o.key FROM calls o WHERE o.sn = c.sn AND o.source = c.source AND o.id <> c.id
         AND coalesce(o.started_at, o.created_at) >= coalesce(c.started_at, c.created_at)
         ORDER BY o.id DESC LIMIT 1) AS successor
@@ -242,6 +242,7 @@ def unlisted(connection: sqlite3.Connection, payloads: Payloads, call_ids: Itera
                 str(user) if user else None,
                 bool(parse_int(state.get("is_deleted"))),
                 row["successor"],
+                moment_of(row["first_seen_at"]),
             )
         )
     return found
