@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from bridge.ledger import open_ledger
@@ -89,6 +90,30 @@ def test_a_platform_that_cannot_be_asked_is_exit_3(both: Both) -> None:
     assert "answers 503" in done.stderr
     assert ACCESS_SECRET not in done.stderr
     assert both.run("audit", "--local").returncode == 0
+
+
+def test_status_and_metrics_tell_how_the_list_is_covered(both: Both) -> None:
+    daemon = both.daemon()
+    try:
+        both.platform.callback_url = daemon.callback_url
+        both.platform.push_batch(40, lost=0.25)
+        both.reconcile()
+        status = json.loads(both.run("status", "--json").stdout)
+        last = status["last_reconciliation"]["main"]
+        assert (last["state"], last["complete"], last["missing"]) == ("done", True, 10)
+        assert status["covered_until"]["main"]
+        gaps = status["gaps"]["main"]
+        assert gaps["only_listed"] <= 10
+        assert 0 < gaps["rate"] < 0.5
+        metrics = httpx.get(f"{daemon.admin_url}/metrics").text
+        assert f'callbridge_gaps{{source="main"}} {float(gaps["only_listed"])}' in metrics
+        assert 'callbridge_last_reconciliation_complete{source="main"} 1.0' in metrics
+        words = both.run("status").stdout
+        assert "list of main: covered until " in words
+        assert "10 missing, " in words
+        assert "gap rate: " in words
+    finally:
+        daemon.stop()
 
 
 def test_the_balance_in_words(both: Both) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.errors import SourceRefused
 from bridge.ledger import Window
 from bridge.model import stamp
 from bridge.reconcile import GUARDED, Interrupted, plan_run
@@ -209,6 +210,48 @@ def test_a_late_callback_takes_its_call_out_of_the_gaps_again(world: World) -> N
     assert world.gaps() == 3
     coverage = world.ledger.coverage("main", NOW - 24 * HOUR, NOW)
     assert (coverage.calls, coverage.gaps) == (10, 3)
+
+
+def test_how_a_list_is_covered_is_told_beside_the_counts(world: World) -> None:
+    assert world.ledger.counts()["lists"] == {}
+    records = spread(10, HOUR)
+    world.push(*records[:6])
+    world.list_now(*records)
+    world.audit()
+    world.reconcile(dry_run=True)
+    assert world.ledger.counts()["lists"] == {}, "what files nothing is no reconciliation"
+    world.reconcile()
+    world.audit()
+    (main,) = world.ledger.counts()["lists"].values()
+    assert main["covered_until"] == main["last"]["ended_at"] == stamp(NOW)
+    assert shown(main["last"], "state", "complete", "missing", "error") == {
+        "state": "done",
+        "complete": True,
+        "missing": 4,
+        "error": None,
+    }
+    assert shown(main["gaps"], "calls", "only_listed", "rate") == {"calls": 10, "only_listed": 4, "rate": 0.4}
+    world.push(records[7])
+    assert world.ledger.counts()["lists"]["main"]["gaps"]["rate"] == 0.3
+    world.clock.now = NOW + 30 * HOUR
+    world.reconcile(trigger="short")
+    assert world.ledger.counts()["lists"]["main"]["gaps"]["rate"] == 0.0, "that was another day"
+
+
+def test_a_run_that_failed_is_the_last_one_and_covers_nothing(world: World) -> None:
+    def refuse(_page: Page) -> None:
+        raise SourceRefused("it says no")
+
+    world.meanwhile = refuse
+    world.ledger.request_run("reconcile", {"source": "main"}, NOW)
+    assert world.reconciler().carry_out()
+    (main,) = world.ledger.counts()["lists"].values()
+    assert shown(main["last"], "state", "error", "complete") == {
+        "state": "failed",
+        "error": "it says no",
+        "complete": None,
+    }
+    assert (main["covered_until"], main["gaps"]) == (None, None)
 
 
 # -- guard and incompleteness ---------------------------------------------------------------

@@ -22,6 +22,7 @@ from bridge.config import Config
 from bridge.ledger import Ledger, Row
 from bridge.model import DeliveryState, moment
 from bridge.phone import to_e164
+from bridge.reconcilers import listed_sources
 
 
 @click.command()
@@ -38,7 +39,7 @@ def status(config_path: Path | None, as_json: bool) -> None:
     lag = max(0.0, (datetime.now(UTC) - moment(owed)).total_seconds()) if owed else 0.0
     document = counts | {
         "lag_seconds": round(lag, 3),
-        "last_reconciliation": None,
+        **_lists(config, counts.pop("lists")),
         "accounts": accounts_now(ledger.load_budgets(), datetime.now(UTC)),
         "needs_person": parked + quarantined,
         "space": ledger.space(),
@@ -48,9 +49,38 @@ def status(config_path: Path | None, as_json: bool) -> None:
     sys.exit(ExitCode.FINDINGS if parked or quarantined else ExitCode.DONE)
 
 
+def _lists(config: Config, lists: Mapping[str, Row]) -> Row:
+    """How the sources stand with their lists; one that was never walked is there all the same."""
+    known = {name: lists.get(name, {}) for name in dict.fromkeys([*listed_sources(config), *lists])}
+    return {
+        "last_reconciliation": {name: one.get("last") for name, one in known.items()},
+        "covered_until": {name: one.get("covered_until") for name, one in known.items()},
+        "gaps": {name: one.get("gaps") for name, one in known.items()},
+    }
+
+
+def _list_lines(document: Row) -> Iterator[str]:
+    for source, last in document["last_reconciliation"].items():
+        covered = document["covered_until"][source]
+        yield f"list of {source}: " + (f"covered until {covered}" if covered else "not covered yet")
+        if last is not None:
+            yield f"  last reconciliation: {_came_to(last)}, ended at {last['ended_at']}"
+        if gaps := document["gaps"][source]:
+            share = f"{gaps['only_listed']} of {gaps['calls']} calls ({gaps['rate']:.2%})"
+            yield f"  gap rate: {share} of the last day covered came by the list alone"
+
+
+def _came_to(last: Row) -> str:
+    if last["state"] != "done":
+        return f"{last['state']}: {last['error']}"
+    counts = ", ".join(f"{last[name]} {name}" for name in ("seen", "missing", "revised", "filled"))
+    return counts + ("" if last["complete"] else ", NOT complete")
+
+
 def _status_lines(document: Row) -> Iterator[str]:
     for source, count in document["calls"].items():
         yield f"source {source}: {count} calls"
+    yield from _list_lines(document)
     receipts = ", ".join(f"{count} {verdict}" for verdict, count in document["receipts"].items())
     yield f"receipts: {receipts or 'none'}; the last one at {document['last_received_at'] or '-'}"
     for destination, states in document["deliveries"].items():

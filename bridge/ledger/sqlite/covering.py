@@ -276,11 +276,16 @@ def coverage(connection: sqlite3.Connection, source: str, since: datetime, until
 def end_walk(
     connection: sqlite3.Connection, run_id: int, source: str, covered_until: datetime | None
 ) -> None:
-    """A walk has ended; with `covered_until`, everything before that has been walked without a hole."""
+    """A walk has ended; with `covered_until`, everything before that has been walked without a hole.
+
+    What files nothing is no reconciliation: the last one is another.
+    """
     covered_at = micros(covered_until)
     connection.execute("DELETE FROM run_windows WHERE run_id = ?", (run_id,))
     connection.execute(
-        "INSERT INTO coverage VALUES (?1, ?2, ?3) ON CONFLICT (source) DO UPDATE SET run_id = ?3,"
+        "INSERT INTO coverage SELECT ?1, ?2, id FROM runs WHERE id = ?3 AND kind = 'reconcile'"
+        " AND NOT (json_valid(args) AND coalesce(json_extract(args, '$.dry_run'), 0))"
+        " ON CONFLICT (source) DO UPDATE SET run_id = ?3,"
         " covered_at = max(coalesce(covered_at, ?2), coalesce(?2, covered_at))",
         (source, covered_at, run_id),
     )
