@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from bridge.source import Page, Source
+from bridge.source import Source
 
 MOST_PASSES = 5
 MOST_SPLITS = 3
@@ -140,9 +140,7 @@ class Walk:
             walked, filled = Walked(), 0.0
             for login in self._logins:
                 first = self._ask(login, window, 0, login.size)
-                if (first.page.total or 0) > login.cap and self._shrinks(
-                    window, first.page.total or 0, login
-                ):
+                if (first.total or 0) > login.cap and self._shrinks(window, first.total or 0, login):
                     break
                 try:
                     found, seen = self._walk(login, window, first)
@@ -229,7 +227,7 @@ class Walk:
         while index < MOST_PAGES:
             taken = first or self._ask(login, window, index, size)
             first = None
-            rows, total = len(taken.keys), taken.page.total
+            rows, total = len(taken.keys), taken.total
             fresh = len(done.keys)
             done.keys.update(taken.keys)
             barren = 0 if len(done.keys) > fresh else barren + 1
@@ -258,14 +256,14 @@ class Walk:
     def _ask(self, login: _Login, window: Between, index: int, size: int) -> "_Taken":
         self._taker.ask()
         page = login.source.page(window.since, window.until, index, size)
-        return _Taken(page, self._taker.take(window, page.rows))
+        return _Taken(page.total, self._taker.take(window, page.rows))
 
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """A page, and what its rows are told apart by."""
+    """What the walk keeps of a page: what its rows are told apart by, not the rows."""
 
-    page: Page
+    total: int | None
     keys: Sequence[Key]
 
 

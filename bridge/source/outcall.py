@@ -271,20 +271,20 @@ class OutcallList:
                 self._told(f"{path} answers {status}. Check base_url, login_path and list_path")
             )
 
-    def _read(self, response: httpx.Response) -> bytes:
+    def _read(self, response: httpx.Response) -> bytearray:
         """The whole answer: httpx itself bounds only the time between two pieces of it."""
-        pieces, size = [], 0
+        content = bytearray()
         until = time.monotonic() + self._api.timeout
         for piece in response.iter_bytes():
-            pieces.append(piece)
-            size += len(piece)
-            if size > LONGEST_ANSWER:
+            # Joining pieces at the end would hold a page of many megabytes twice.
+            content += piece
+            if len(content) > LONGEST_ANSWER:
                 raise SourceRefused(
                     self._told("an answer is longer than 256 MiB. Ask for a smaller page_size")
                 )
             if time.monotonic() > until:
                 raise httpx.ReadTimeout("the answer came too slowly")
-        return b"".join(pieces)
+        return content
 
     def _told(self, what: str) -> str:
         return f"the platform at {self._api.base_url} (login {self._api.access_id}): {what}"
