@@ -47,8 +47,12 @@ weekly_schedule = "0 0 1 1 *"
         return callbridge(*args, cwd=self.folder, env=self.environment, timeout=900)
 
     @property
+    def secrets(self) -> dict[str, str]:
+        return {"PLATFORM_SECRET": ACCESS_SECRET}
+
+    @property
     def environment(self) -> dict[str, str]:
-        return environment() | {"PLATFORM_SECRET": ACCESS_SECRET}
+        return environment() | self.secrets
 
     def reconcile(self, *args: str, code: int = 0) -> dict[str, Any]:
         done = self.run("reconcile", "--since", "1d", "--json", *args)
@@ -71,7 +75,7 @@ weekly_schedule = "0 0 1 1 *"
         return found
 
     def daemon(self) -> DaemonProcess:
-        daemon = DaemonProcess(self.config, {"PLATFORM_SECRET": ACCESS_SECRET})
+        daemon = DaemonProcess(self.config, self.secrets)
         # A daemon looks at the list as soon as it lives.
         wait_until(
             lambda: bool(daemon.count("SELECT count(*) FROM runs WHERE state = 'done'")), "a first run"

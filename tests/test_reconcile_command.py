@@ -4,7 +4,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,11 +14,14 @@ import pytest
 from bridge.ledger import open_ledger
 from bridge.sandbox.platform import ACCESS_SECRET
 from bridge.sandbox.platform_faults import Disturbances
-from bridge.sandbox.records import later_edit
+from bridge.sandbox.records import PLATFORM_ZONE, later_edit
 from tests.both_steps import Both, both_sides, empty_ledger, made
-from tests.running import wait_until, write_config
+from tests.running import DaemonProcess, wait_until, write_config
 
 pytestmark = pytest.mark.long
+
+SECOND = timedelta(seconds=1)
+Window = tuple[datetime, datetime]
 
 HOSTILE = Disturbances(
     session_dies_every=3,
@@ -112,11 +115,10 @@ def test_a_source_without_a_list_is_wrong_usage(both: Both) -> None:
 
 def test_killed_twice_the_third_run_asks_for_no_finished_window_and_nothing_is_double(both: Both) -> None:
     empty_ledger(both)
-    records = made(3000)
-    both.platform.add(records)
+    both.platform.add(made(3000))
     both.platform.list.disturbances = Disturbances(page_cap=60)
     command = [sys.executable, "-m", "bridge", "reconcile", "--since", "1d", "--json"]
-    finished: set[tuple[str, str]] = set()
+    finished: list[Window] = []
     for _ in range(2):
         before = len(both.asked())
         process = subprocess.Popen(
@@ -129,33 +131,80 @@ def test_killed_twice_the_third_run_asks_for_no_finished_window_and_nothing_is_d
         wait_until(lambda before=before: len(both.asked()) > before + 14, "it is under way")  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         process.wait()
-        asked = {(one["start"], one["end"]) for one in both.asked()[before:]}
-        assert not asked & finished
-        finished |= windows_of(both.folder)
-    assert finished
+        finished = went_on(both, before, finished)
     before = len(both.asked())
     third = both.reconcile()
-    asked = {(one["start"], one["end"]) for one in both.asked()[before:]}
-    assert not asked & finished
+    assert asked_again(both, before, finished) == []
     assert third["complete"]
-    assert third["seen"] == 3000
+    assert third["seen"] == third["filled"] == 3000
+    assert_all_there_once(both)
+
+
+def test_a_daemon_killed_twice_goes_on_where_it_was_and_nothing_is_double(both: Both) -> None:
+    empty_ledger(both)
+    both.platform.add(made(3000))
+    both.platform.list.disturbances = Disturbances(page_cap=60)
+    finished: list[Window] = []
+    for _ in range(2):
+        before = len(both.asked())
+        daemon = DaemonProcess(both.config, both.secrets)
+        wait_until(lambda before=before: len(both.asked()) > before + 14, "it is under way")  # type: ignore[misc]
+        daemon.kill()
+        finished = went_on(both, before, finished)
+    before = len(both.asked())
+    daemon = both.daemon()
+    try:
+        assert asked_again(both, before, finished) == []
+        assert daemon.count("SELECT count(*) FROM runs") == 1, "the third goes on with the first one's run"
+        assert daemon.count("SELECT json_extract(result, '$.filled') FROM runs") == 3000
+        judged = "SELECT count(*) FROM receipts WHERE verdict IS NULL"
+        wait_until(lambda: not daemon.count(judged), "verdicts")
+    finally:
+        daemon.stop()
+    assert_all_there_once(both)
+
+
+def went_on(both: Both, before: int, finished: Sequence[Window]) -> list[Window]:
+    """The windows that are finished now: more than before, and none was asked for twice."""
+    assert asked_again(both, before, finished) == []
+    more = windows_of(both.folder)
+    assert len(more) > len(finished)
+    return more
+
+
+def asked_again(both: Both, before: int, finished: Sequence[Window]) -> list[Window]:
+    """What was asked for since, by the platform's log, and reaches into a window that was finished."""
+    asked = [
+        (local(one["start"]) + SECOND, local(one["end"]) - SECOND)
+        for one in both.asked()[before:]
+        if "start" in one
+    ]
+    assert asked
+    return [
+        (since, until)
+        for since, until in asked
+        if any(since < end and start < until for start, end in finished)
+    ]
+
+
+def local(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=PLATFORM_ZONE)
+
+
+def windows_of(folder: Path) -> list[Window]:
+    """The finished windows of the one run there is."""
+    ledger = open_ledger(folder / "ledger.db", read_only=True)
+    found = [(since, until) for since, until, _ in ledger.finished_windows(1)]
+    ledger.close()
+    return found
+
+
+def assert_all_there_once(both: Both) -> None:
     both.assert_agrees()
     ledger = open_ledger(both.folder / "ledger.db", read_only=True)
     assert ledger.counts()["receipts"] == {"new": 3000}
     assert ledger.counts()["calls"] == {"main": 3000}
     ledger.close()
-
-
-def windows_of(folder: Path) -> set[tuple[str, str]]:
-    """The finished windows of the one run there is, as they are asked for."""
-    ledger = open_ledger(folder / "ledger.db", read_only=True)
-    zone, second = timedelta(hours=8), timedelta(seconds=1)
-    found = {
-        (f"{since + zone - second:%Y-%m-%d %H:%M:%S}", f"{until + zone + second:%Y-%m-%d %H:%M:%S}")
-        for since, until, _ in ledger.finished_windows(1)
-    }
-    ledger.close()
-    return found
 
 
 def hostile_round(both: Both, count: int, page_cap: int) -> None:
