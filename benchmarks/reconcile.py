@@ -10,14 +10,13 @@ reconcile` and `callbridge audit` as commands, over HTTP, with a ledger of 1,000
 
 import argparse
 import itertools
-import os
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -178,16 +177,28 @@ requests_per_second = 1000
 
 def _measured(folder: Path, *args: str) -> tuple[dict[str, Any], float, float]:
     """A command's document, its seconds, and its resident memory at the peak in MB."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bridge", *args], cwd=folder, env=environment(), stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, printed
-    return orjson.loads(printed), time.perf_counter() - started, usage.ru_maxrss / 1024
+    started, highest = time.perf_counter(), 0.0
+    with (folder / "printed").open("w+b") as printed:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bridge", *args], cwd=folder, env=environment(), stdout=printed
+        )
+        while process.poll() is None:
+            # Not the usage that wait4() tells: a child begins with its parent's peak.
+            highest = max(highest, _peak(process.pid))
+            time.sleep(0.05)
+        printed.seek(0)
+        document = printed.read()
+    assert process.returncode == 0, document
+    return orjson.loads(document), time.perf_counter() - started, highest
+
+
+def _peak(pid: int) -> float:
+    """A process's highest resident memory so far; 0 at its very end."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def _build(folder: Path, catalogue: Catalogue) -> None:
