@@ -3,7 +3,8 @@
 The list is live: rows move between pages while they are asked for, and what a platform says of its own
 totals and pages is not to be relied upon. So windows are cut small enough for one page wherever time can
 be cut, for one answer is of one moment. A window is complete when in one pass over its pages the total
-stayed the same and as many rows were seen, or when two passes saw the same rows.
+stayed the same and as many rows were seen, or when two passes saw the same rows; where a login's total
+was caught lying, only the latter.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -104,6 +105,8 @@ class _Login:
     cap: int
     """How many rows an answer has at most."""
     suspected: int = 0
+    lies: bool = False
+    """Its total was not the same for the same rows: from then on only two passes alike are believed."""
 
     def asked_too_much(self, size: int) -> None:
         """Asking for less showed more; twice at the same size is no chance."""
@@ -193,12 +196,13 @@ class Walk:
             better = all(len(done.keys) > len(one.keys) for one in earlier)
             if size < login.size and better:
                 login.asked_too_much(size)
-            if done.exact:
+            alike = [one for one in earlier if one.keys == done.keys]
+            login.lies = login.lies or any(one.totals != done.totals for one in alike)
+            if done.exact and not login.lies:
                 # A page that was short by chance must not keep windows small for ever.
                 login.cap = min(login.size, login.cap + max(1, login.cap // 8))
                 return Walked(), len(done.keys)
-            same = sum(done.keys == one.keys for one in earlier)
-            if same >= (1 if done.keys or not done.last else SAME_IF_EMPTY - 1):
+            if len(alike) >= (1 if done.keys or not done.last else SAME_IF_EMPTY - 1):
                 return Walked(unlisted=max(0, (done.last or 0) - len(done.keys))), len(done.keys)
             earlier.append(done)
             if first is not None and login.cap < min(cap, done.last or 0):

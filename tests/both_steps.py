@@ -100,7 +100,8 @@ weekly_schedule = "0 0 1 1 *"
 
     def assert_agrees(self) -> None:
         states, listed = self.states(), self.platform.list.records()
-        assert listed.keys() <= states.keys()
+        missing = listed.keys() - states.keys()
+        assert not missing, f"not in the ledger: {missing}"
         wrong = {key: found for key, record in listed.items() if (found := differences(record, states[key]))}
         assert wrong == {}
 
