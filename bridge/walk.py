@@ -3,8 +3,7 @@
 The list is live: rows move between pages while they are asked for, and what a platform says of its own
 totals and pages is not to be relied upon. So windows are cut small enough for one page wherever time can
 be cut, for one answer is of one moment. A window is complete when in one pass over its pages the total
-stayed the same and as many rows were seen, or when two passes saw the same rows; where a login's total
-was caught lying, only the latter.
+stayed the same and as many rows were seen, or when two passes saw the same rows.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -105,8 +104,6 @@ class _Login:
     cap: int
     """How many rows an answer has at most."""
     suspected: int = 0
-    lies: bool = False
-    """Its total was not the same for the same rows: from then on only two passes alike are believed."""
 
     def asked_too_much(self, size: int) -> None:
         """Asking for less showed more; twice at the same size is no chance."""
@@ -193,12 +190,12 @@ class Walk:
         size, cap = login.size, login.cap
         for _ in range(MOST_PASSES):
             done = self._pass(login, window, size, first if not earlier else None)
-            better = all(len(done.keys) > len(one.keys) for one in earlier)
+            # What was shown before was less than the total: rows that came meanwhile are no sign of a cap.
+            better = all(len(one.keys) < min(len(done.keys), one.last or 0) for one in earlier)
             if size < login.size and better:
                 login.asked_too_much(size)
             alike = [one for one in earlier if one.keys == done.keys]
-            login.lies = login.lies or any(one.totals != done.totals for one in alike)
-            if done.exact and not login.lies:
+            if done.exact:
                 # A page that was short by chance must not keep windows small for ever.
                 login.cap = min(login.size, login.cap + max(1, login.cap // 8))
                 return Walked(), len(done.keys)

@@ -131,36 +131,6 @@ def test_a_window_that_shows_other_rows_each_time_is_said_to_be_incomplete() -> 
     assert len(asked.asked) < 60 * MOST_PASSES * 8
 
 
-def test_a_total_that_was_caught_lying_is_not_believed_again() -> None:
-    rows = spread(40, 8 * HOUR, bursts=False)
-    oldest, newest = min(rows, key=made_at), max(rows, key=made_at)
-
-    class Lying(Shelf):
-        told: Counter[str] = Counter()
-
-        def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
-            page = super().page(since, until, index, size)
-            assert page.total is not None
-            if any(oldest["uuid"].encode() in one for one in page.rows):
-                self.told["oldest"] += 1
-                return Page(page.rows, page.total + (self.told["oldest"] == 1))
-            cut = [one for one in page.rows if newest["uuid"].encode() not in one]
-            if len(cut) < len(page.rows):
-                self.told["newest"] += 1
-                # It shows less, and its total agrees: who trusts it asks no more.
-                return page if self.told["newest"] > 1 else Page(cut, len(cut))
-            return page
-
-    notes, source = Notes(), Lying(shelf(rows))
-    windows = list(Walk([source], 100, notes).windows([Between(NOW - 8 * HOUR - SECOND, NOW)]))
-    assert complete(windows)
-    assert len(notes.rows) == 40
-
-
-def made_at(record: dict[str, object]) -> str:
-    return str(record["created_at"])
-
-
 def test_a_page_number_that_is_ignored_ends_the_pass() -> None:
     class Stuck(Shelf):
         def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
