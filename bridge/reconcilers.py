@@ -123,6 +123,7 @@ def log_in_to(
             login_path=login.login_path,
             list_path=login.list_path,
             first_page=login.first_page,
+            time_format=login.time_format,
             filters=login.filters,
             timeout=login.timeout.total_seconds(),
             requests_per_second=login.requests_per_second,

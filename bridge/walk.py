@@ -21,6 +21,8 @@ SHORTEST = timedelta(seconds=1)
 FIRST, LONGEST = timedelta(hours=1), timedelta(days=14)
 FILLED = 0.75
 """How full of calls a window's page shall be: the next hour may be busier than the last one."""
+SHRUNK = 0.9
+"""A window that was cut should show less than this share of what it showed before."""
 BARREN = 3
 """So many answers in a row without a new row end a pass."""
 SAME_IF_EMPTY = 3
@@ -123,6 +125,9 @@ class Walk:
         self._full: tuple[int, Between] | None = None
         """The last total that was too much for a page, and the window that it was told of."""
         self._by_days = False
+        self._before = (LONGEST, 0.0)
+        """The length of the last window, and how many pages it filled."""
+        self._vain_cuts = 0
 
     def windows(self, gaps: Iterable[Between]) -> Iterator[tuple[Between, Walked]]:
         """Walk all of these times, the oldest first; each window as it is done."""
@@ -173,6 +178,11 @@ class Walk:
     def _adapt(self, window: Between, filled: float) -> None:
         """How long the next window shall be, by how full this one was."""
         self._in_vain = 0
+        before, self._before = self._before, (window.length, filled)
+        # A list that goes by days shows as much however short the window is; without totals only that tells.
+        vain = filled > 1 and window.length < before[0] and filled >= before[1] * SHRUNK
+        self._vain_cuts = self._vain_cuts + 1 if vain else 0
+        self._by_days = self._by_days or self._vain_cuts >= BARREN
         if self._by_days:
             self._length = timedelta(days=1)
             return
