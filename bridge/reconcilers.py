@@ -1,12 +1,11 @@
 """From the configuration to those who walk lists: in the daemon, or in a command where none lives."""
 
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from bridge.assembly import destinations_by_source, rules_that_read
+from bridge.assembly import destinations_by_source, log_in_to, rules_that_read
 from bridge.audit import AuditRules, SourceAudit
 from bridge.config import Config
 from bridge.errors import ConfigError, Problem
@@ -15,10 +14,7 @@ from bridge.ledger import Ledger, Row
 from bridge.loading import load_pair
 from bridge.reconcile import Reconciler, ReconcileRules
 from bridge.schedule import DEEP, SHORT, WEEKLY, Timetable
-from bridge.settings import ApiSettings
 from bridge.source import Source
-from bridge.source.answers import Names
-from bridge.source.outcall import ListApi, OutcallList
 from bridge.tally import Result
 
 # A page is compared with what is known; what is known must have its verdicts first.
@@ -100,38 +96,6 @@ def timetables(config: Config) -> dict[str, Timetable]:
         )
         for source in listed_sources(config)
     }
-
-
-def log_in_to(
-    config: Config,
-    source: str,
-    secrets: Sequence[str],
-    clock: Callable[[], datetime],
-    stop: threading.Event,
-) -> Callable[[], Sequence[Source]]:
-    """Every login of a source, each with a session of its own; they belong to the run that asks for them."""
-    settings = config.sources[source]
-
-    def api(login: ApiSettings, secret: str) -> ListApi:
-        return ListApi(
-            base_url=login.base_url,
-            access_id=login.access_id,
-            access_secret=secret,
-            zone=settings.timezone,
-            names=Names(**login.names.model_dump()),
-            login=login.login,
-            login_path=login.login_path,
-            list_path=login.list_path,
-            first_page=login.first_page,
-            time_format=login.time_format,
-            filters=login.filters,
-            timeout=login.timeout.total_seconds(),
-            requests_per_second=login.requests_per_second,
-        )
-
-    apis = [api(login, secret) for login, secret in zip(settings.api, secrets, strict=True)]
-    chance = random.Random()  # noqa: S311 -- spreads retries, guards nothing
-    return lambda: [OutcallList(one, clock=clock, chance=chance, stop=stop) for one in apis]
 
 
 def wait_for_verdicts(ledger: Ledger, sources: Sequence[str], stop: threading.Event) -> None:

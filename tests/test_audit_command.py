@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from bridge.ledger import open_ledger
-from bridge.sandbox.platform import ACCESS_SECRET
+from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET
 from bridge.sandbox.platform_faults import Disturbances
 from tests.both_steps import Both, both_sides, empty_ledger, made
 from tests.running import ROOT, wait_until, write_config
@@ -114,6 +115,28 @@ def test_status_and_metrics_tell_how_the_list_is_covered(both: Both) -> None:
         assert "gap rate: " in words
     finally:
         daemon.stop()
+
+
+def test_check_online_asks_the_platform_too(both: Both) -> None:
+    def checked(code: int) -> dict[str, Any]:
+        done = both.run("check", "--online", "--json")
+        assert done.returncode == code, done.stderr + done.stdout
+        assert ACCESS_SECRET not in done.stdout + done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    assert checked(0)["problems"] == []
+    assert [one["path"] for one in both.platform.list.log] == ["/api/login", "/api/crmList"]
+    right = both.config.read_text()
+    both.config.write_text(right.replace(f'access_id = "{ACCESS_ID}"', 'access_id = "nobody"'))
+    (problem,) = checked(2)["problems"]
+    assert problem["key"] == "sources.main.api"
+    assert "source main" in problem["message"]
+    assert "code 1001 sign error. Check access_id" in problem["message"]
+    both.config.write_text(right)
+    both.platform.list.disturbances = Disturbances(down=True)
+    found = checked(3)
+    assert "/api/login answers 503" in found["unreachable"][0]["message"]
 
 
 def test_the_balance_in_words(both: Both) -> None:
