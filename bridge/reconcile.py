@@ -5,16 +5,15 @@ A window that is finished is durable, so that a run goes on where it was interru
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import structlog
 
 from bridge.compare import Listed, Outcome, at_sight, by_meaning, explain, read_row, stray_key
 from bridge.errors import CallbridgeError, LedgerError
+from bridge.horizon import Plan, ReconcileRules, decision_of, plan_run, progress_of
 from bridge.ledger import Ledger, Row
 from bridge.listed import AUDIT, Fill, Place, Seen
 from bridge.model import moment, stamp
@@ -24,8 +23,6 @@ from bridge.walk import Between, Key, Walk, Walked, gaps
 
 log = structlog.get_logger("bridge.reconcile")
 
-OVERLAP = timedelta(minutes=30)
-"""Every run looks at so much again that was covered already."""
 AT_ONCE = 100
 """So many rows are read by meaning, or filed in one commit, at a time: callbacks have their turn between."""
 GUARDED = 20
@@ -38,43 +35,6 @@ class Interrupted(Exception):
 
 class Cancelled(Exception):
     """Somebody wants the run to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReconcileRules:
-    """How one source is reconciled."""
-
-    name: str
-    zone: ZoneInfo
-    reads: frozenset[str]
-    settle: timedelta
-    lookbacks: Mapping[str, timedelta]
-    """How far back a run looks, by what triggered it; `short` for all others."""
-    start_at: datetime | None
-    page_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run has decided to look at, and whether a complete walk moves the coverage, up to when."""
-
-    whole: Between
-    cover_until: datetime | None
-
-
-def plan_run(args: Mapping[str, Any], rules: ReconcileRules, covered: datetime | None, now: datetime) -> Plan:
-    """From min(now - lookback, covered - 30 min) until now - settle, unless it was asked otherwise."""
-    lookback = rules.lookbacks.get(args.get("trigger") or "short", rules.lookbacks["short"])
-    settled = now - rules.settle
-    base = covered or rules.start_at or now - lookback
-    since = _second(moment(args["since"]) if args.get("since") else min(now - lookback, base - OVERLAP))
-    until = _second(moment(args["until"]) if args.get("until") else settled)
-    covers = since <= base and not args.get("dry_run")
-    return Plan(Between(since, until), min(until, _second(settled)) if covers else None)
-
-
-def _second(at: datetime) -> datetime:
-    return at.replace(microsecond=0)
 
 
 class Reconciler:
@@ -186,7 +146,7 @@ class _Run:
 
     def _decided(self, run: Row) -> Plan:
         """What the run looks at: decided once, so that it is the same after an interruption."""
-        decided = _progress(run)
+        decided = progress_of(run)
         if "since" in decided:
             cover_until = decided["cover_until"]
             whole = Between(moment(decided["since"]), moment(decided["until"]))
@@ -194,7 +154,7 @@ class _Run:
         now = self._reconciler.clock()
         covered = self._ledger.coverage(self._rules.name, now, now).covered_until
         plan = plan_run(run["args"], self._rules, covered, now)
-        self._ledger.note_run(self._id, _decision(plan))
+        self._ledger.note_run(self._id, decision_of(plan))
         return plan
 
     def carry_out(self) -> tuple[Result, datetime | None]:
@@ -209,7 +169,7 @@ class _Run:
             for window, walked in walk.windows(gaps(whole, (Between(*times) for *times, _ in done))):
                 result = self._finish(window, walked)
                 total.add(result)
-                progress = _decision(self._plan) | {"at": stamp(window.until), **total.counts}
+                progress = decision_of(self._plan) | {"at": stamp(window.until), **total.counts}
                 if result["complete"]:
                     times = (window.since, window.until)
                     self._ledger.finish_window(self._id, times, result, progress)
@@ -384,20 +344,6 @@ class _Run:
             listed=listed,
         )
         return f"{since} to {until}: the list shows {listed} of the {ledger} calls that the ledger has"
-
-
-def _decision(plan: Plan) -> dict[str, Any]:
-    cover_until = None if plan.cover_until is None else stamp(plan.cover_until)
-    return {
-        "since": stamp(plan.whole.since),
-        "until": stamp(plan.whole.until),
-        "cover_until": cover_until,
-    }
-
-
-def _progress(run: Row) -> dict[str, Any]:
-    found = run.get("progress")
-    return dict(found) if isinstance(found, dict) else {}
 
 
 def work(reconciler: Reconciler, stop: threading.Event, *, every: float) -> None:

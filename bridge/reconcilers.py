@@ -9,10 +9,11 @@ from bridge.assembly import destinations_by_source, log_in_to, rules_that_read
 from bridge.audit import AuditRules, SourceAudit
 from bridge.config import Config
 from bridge.errors import ConfigError, Problem
+from bridge.horizon import ReconcileRules
 from bridge.judge import Judge, SourceRules
 from bridge.ledger import Ledger, Row
 from bridge.loading import load_pair
-from bridge.reconcile import Reconciler, ReconcileRules
+from bridge.reconcile import Reconciler
 from bridge.schedule import DEEP, SHORT, WEEKLY, Timetable
 from bridge.source import Source
 from bridge.tally import Result

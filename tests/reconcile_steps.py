@@ -13,12 +13,13 @@ import msgspec
 
 from bridge.arrival import arrival_of
 from bridge.audit import AuditRules, SourceAudit, balances, whole_balance
+from bridge.horizon import ReconcileRules
 from bridge.judge import Judge, SourceRules
 from bridge.ledger import Row
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.listed import AUDIT
 from bridge.model import Via
-from bridge.reconcile import Reconciler, ReconcileRules
+from bridge.reconcile import Reconciler
 from bridge.record import BOOKKEEPING, FIELDS, canonical
 from bridge.sandbox.platform_list import PlatformList
 from bridge.sandbox.records import PLATFORM_ZONE, Record, later_edit

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import SourceRefused
+from bridge.horizon import plan_run
 from bridge.ledger import Window
 from bridge.model import stamp
-from bridge.reconcile import GUARDED, Interrupted, plan_run
+from bridge.reconcile import GUARDED, Interrupted
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.source import Page
 from tests.reconcile_steps import HOUR, NOTHING, RULES, World, calls, edited_later, new_world
