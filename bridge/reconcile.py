@@ -6,6 +6,7 @@ A window that is finished is durable, so that a run goes on where it was interru
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -224,7 +225,8 @@ class _Run:
         placed = self._places(rows)
         unread: list[tuple[Listed, Place]] = []
         fills: list[tuple[Listed, Place, Outcome]] = []
-        for listed, place in zip(rows, placed, strict=True):
+        for row, place in zip(rows, placed, strict=True):
+            listed = self._apart(row, place)
             outcome = at_sight(listed, place, self._asked_at)
             self._window.entries[listed.key].call_id = place.call_id
             if listed.user is not None:
@@ -241,6 +243,14 @@ class _Run:
             self._fill(fills[start : start + AT_ONCE])
         for start in range(0, len(unread), AT_ONCE):
             self._read(unread[start : start + AT_ONCE])
+
+    def _apart(self, listed: Listed, place: Place) -> Listed:
+        """A row whose names belong to two calls is neither of them: it has a key of its own."""
+        if place.trouble is None or not listed.arrival.names:
+            return listed
+        apart = replace(listed, key=stray_key(listed.arrival.payload))
+        self._window.fresh(apart)
+        return apart
 
     def _places(self, rows: Sequence[Listed]) -> list[Place]:
         """Where the rows belong, once all that had arrived has its verdict."""

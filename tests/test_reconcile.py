@@ -138,6 +138,25 @@ def test_rows_that_belong_to_no_one_call_conflict_and_are_kept_once(world: World
     assert {one["arrivals"] for one in waiting} == {1}
 
 
+def test_a_row_whose_names_belong_to_two_calls_is_neither_of_them(world: World) -> None:
+    first, second, third = calls(3)
+    second |= {"base_info": "a code of its own"}
+    world.push(first, second)
+    world.list_now(first, second)
+    both = third | {"uuid": first["uuid"], "base_info": second["base_info"]}
+    world.platform._rows.by_uuid["both"] = both
+    world.platform._rows.order.append((both["created_at"], "both"))
+    world.platform._rows.order.sort()
+    for _ in range(2):
+        result = world.reconcile()
+        assert shown(result, "seen", "matched", "conflicting") == {"seen": 3, "matched": 2, "conflicting": 1}
+        found = world.audit(since=stamp(NOW - 4 * HOUR))
+        assert (found["platform"], found["ledger"], found["quarantined"]) == (3, 2, 1)
+        assert found["balanced"]
+    (waiting,) = world.ledger.list_quarantine("waiting", 10)
+    assert waiting["arrivals"] == 1
+
+
 def test_a_nameless_call_takes_the_name_that_the_list_tells(world: World) -> None:
     (record,) = calls(1)
     world.push(record | {"uuid": "", "base_info": ""})
