@@ -1,5 +1,6 @@
 """`callbridge reconcile` from outside: with a daemon and without one, killed, and against a hostile list."""
 
+import json
 import random
 import signal
 import subprocess
@@ -124,6 +125,58 @@ def test_a_source_without_a_list_is_wrong_usage(both: Both) -> None:
     assert done.returncode == 2
     assert "[sources.main.api]" in done.stderr
     assert both.run("reconcile", "--source", "nobody").returncode == 2
+
+
+def begun(both: Both, *args: str) -> subprocess.Popen[str]:
+    """A command that is under way, at a list that takes its time."""
+    before = len(both.asked())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bridge", "reconcile", "--since", "1d", "--json", *args],
+        cwd=both.folder,
+        env=both.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: len(both.asked()) > before + 8, "it is under way")
+    return process
+
+
+@pytest.mark.parametrize(("choice", "state"), [("leave", "requested"), ("cancel", "cancelled")])
+def test_ctrl_c_leaves_the_run_or_cancels_it_as_asked(both: Both, choice: str, state: str) -> None:
+    empty_ledger(both)
+    both.platform.add(made(3000))
+    both.platform.list.disturbances = Disturbances(page_cap=60)
+    process = begun(both, "--on-interrupt", choice)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (3, "")
+    said = {"leave": "run 1 is left", "cancel": "run 1 is cancelled; what was filed stays"}[choice]
+    assert said in stderr
+    finished = windows_of(both.folder) if choice == "leave" else []
+    before = len(both.asked())
+    result = both.reconcile()
+    assert (result["seen"], result["complete"]) == (3000, True)
+    assert asked_again(both, before, finished) == []
+    ledger = open_ledger(both.folder / "ledger.db", read_only=True)
+    first = ledger.run(1)["state"]
+    ledger.close()
+    assert first == {"requested": "done"}.get(state, state)
+    assert_all_there_once(both)
+
+
+def test_a_second_command_waits_for_the_first_and_says_so(both: Both) -> None:
+    empty_ledger(both)
+    both.platform.add(made(3000))
+    both.platform.list.disturbances = Disturbances(page_cap=60)
+    first = begun(both)
+    second = both.run("reconcile", "--since", "2d", "--json")
+    stdout, _ = first.communicate(timeout=120)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "source main: run 1 (reconcile, asked for at " in second.stderr
+    assert "comes first" in second.stderr
+    assert json.loads(stdout)["filled"] == 3000
+    assert (json.loads(second.stdout)["filled"], json.loads(second.stdout)["matched"]) == (0, 3000)
 
 
 def test_killed_twice_the_third_run_asks_for_no_finished_window_and_nothing_is_double(both: Both) -> None:
