@@ -227,7 +227,7 @@ class SourceAudit:
         return {
             "since": stamp(whole.since),
             "until": stamp(whole.until),
-            "platform": len(self._known | standing.known) + len(left),
+            "platform": len(self._known) + len(standing.known - self._known) + len(left),
             "ledger": standing.ledger,
             "quarantined": len(waiting),
             "erased": 0,

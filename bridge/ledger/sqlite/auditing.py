@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime, timedelta
 
 from bridge.ledger import Row, Window
@@ -22,23 +22,24 @@ def standing(
     payloads: Payloads,
     source: str,
     window: tuple[datetime, datetime],
-    known: Collection[int],
+    known: Set[int],
     unknown: Sequence[Arrival],
     destinations: Sequence[str],
 ) -> Standing:
     """What `Standing` says; the caller sees to it that all of it is of one moment."""
     come, left = _looked_for_again(connection, source, unknown)
-    found = come.union(known)
+    # Of a million calls a copy of the set weighs more than a page of them.
+    found = come.union(known) if come else known
     listed, unlisted = 0, []
-    rest = set(found)
     for call_id in covering.calls_between(connection, source, *window):
         if call_id in found:
             listed += 1
-            rest.discard(call_id)
         else:
             unlisted.append(call_id)
-    # The list says of these that they were created in the window; the ledger knows better, or not at all.
-    elsewhere = sorted(rest)
+    elsewhere: list[int] = []
+    if listed < len(found):
+        # The list says of these that they were created in the window; the ledger knows better, or not at all.
+        elsewhere = sorted(set(found).difference(covering.calls_between(connection, source, *window)))
     balances = {}
     for name in destinations:
         counts = Counter(reading.balance(connection, name, [source], Window(*window)))
