@@ -1,6 +1,6 @@
 """What every ledger promises to those who walk a platform's list."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -41,7 +41,7 @@ class ListLedger(Protocol):
         self,
         source: str,
         window: tuple[datetime, datetime],
-        known: Set[int],
+        known: AbstractSet[int],
         unknown: Sequence[Arrival],
         destinations: Sequence[str],
     ) -> Standing:

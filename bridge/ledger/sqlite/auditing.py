@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence, Set as AbstractSet
 from datetime import datetime, timedelta
 
 from bridge.ledger import Row, Window
@@ -22,7 +22,7 @@ def standing(
     payloads: Payloads,
     source: str,
     window: tuple[datetime, datetime],
-    known: Set[int],
+    known: AbstractSet[int],
     unknown: Sequence[Arrival],
     destinations: Sequence[str],
 ) -> Standing:

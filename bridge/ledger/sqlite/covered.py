@@ -1,7 +1,7 @@
 """The part of the SQLite ledger that stands beside the platform's list."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from datetime import datetime
 from typing import Any
 
@@ -57,7 +57,7 @@ class Covered(Access):
         self,
         source: str,
         window: tuple[datetime, datetime],
-        known: Set[int],
+        known: AbstractSet[int],
         unknown: Sequence[Arrival],
         destinations: Sequence[str],
     ) -> Standing:
