@@ -1,7 +1,8 @@
 """The part of the SQLite ledger that stands beside the platform's list."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 
