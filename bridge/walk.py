@@ -27,6 +27,8 @@ BARREN = 3
 """So many answers in a row without a new row end a pass."""
 SAME_IF_EMPTY = 3
 """Nothing, where the total says that there is something, is believed at the third time."""
+SAME_IF_MOVED = 3
+"""So are the same rows while the total moves."""
 MOST_PAGES = 100_000
 
 Key = Hashable
@@ -204,12 +206,11 @@ class Walk:
             better = all(len(one.keys) < min(len(done.keys), one.last or 0) for one in earlier)
             if size < login.size and better:
                 login.asked_too_much(size)
-            alike = [one for one in earlier if one.keys == done.keys]
             if done.exact:
                 # A page that was short by chance must not keep windows small for ever.
                 login.cap = min(login.size, login.cap + max(1, login.cap // 8))
                 return Walked(), len(done.keys)
-            if len(alike) >= (1 if done.keys or not done.last else SAME_IF_EMPTY - 1):
+            if self._agreed(done, earlier):
                 return Walked(unlisted=max(0, (done.last or 0) - len(done.keys))), len(done.keys)
             earlier.append(done)
             if first is not None and login.cap < min(cap, done.last or 0):
@@ -218,6 +219,16 @@ class Walk:
             # Some skip what lies between their cap and what was asked for: asking for less shows it.
             size = done.largest if size == login.size and done.largest else login.size
         return self._halved(login, window, splits)
+
+    @staticmethod
+    def _agreed(done: _Pass, earlier: Sequence[_Pass]) -> bool:
+        """Whether passes have seen the same often enough to be believed."""
+        alike = [one for one in earlier if one.keys == done.keys]
+        if not done.keys and done.last:
+            return len(alike) >= SAME_IF_EMPTY - 1
+        # A total that ends higher speaks of a row that came behind the pass; one that says this and that
+        # of the same rows is believed less than the rows.
+        return any(one.last == done.last for one in alike) or len(alike) >= SAME_IF_MOVED - 1
 
     def _halved(self, login: _Login, window: Between, splits: int) -> tuple[Walked, int]:
         if splits >= MOST_SPLITS or window.length < 2 * SHORTEST:
