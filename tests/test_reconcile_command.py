@@ -292,7 +292,10 @@ def hostile_round(both: Both, count: int, page_cap: int) -> None:
         wait_until(
             lambda: not daemon.count("SELECT count(*) FROM receipts WHERE verdict IS NULL"), "verdicts"
         )
-        both.assert_agrees()
+        late = both.assert_agrees()
+        assert len(late) <= count // 5000
+        if late:
+            assert both.reconcile()["missing"] == len(late)
         assert result["complete"], result["sources"]["main"]["reasons"]
         assert result["revised"] == len(known & set(edited))
         assert result["missing"] >= count - len(known)
