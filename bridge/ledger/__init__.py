@@ -233,7 +233,11 @@ class Ledger(ListLedger, Protocol):
 
     # -- looking -----------------------------------------------------------------
     def counts(self) -> Row:
-        """Receipts, calls, deliveries, quarantine by state; failures by cause; what is owed, and its pace."""
+        """Receipts, calls, deliveries, quarantine by state; failures by cause; what is owed, and its pace.
+
+        Under `lists`, by source: `covered_until`, the `last` reconciliation, and `gaps`, the calls of the
+        last day covered that only the list has told of.
+        """
 
     def balance(self, destination: str, sources: Sequence[str], window: Window) -> dict[str, int]:
         """`ledger = delivered + skipped + parked + under_way`, of one moment."""

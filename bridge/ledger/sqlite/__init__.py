@@ -13,7 +13,17 @@ from typing import Any
 
 from bridge.errors import LedgerBusy, LedgerUnusable
 from bridge.ledger import Destinations, Held, Note, Row, Settled, Wanted, Window
-from bridge.ledger.sqlite import acting, deliveries, filing, judging, objects, reading, settling, upkeep
+from bridge.ledger.sqlite import (
+    acting,
+    auditing,
+    deliveries,
+    filing,
+    judging,
+    objects,
+    reading,
+    settling,
+    upkeep,
+)
 from bridge.ledger.sqlite.access import looks
 from bridge.ledger.sqlite.connection import OwnerLock
 from bridge.ledger.sqlite.covered import Covered
@@ -240,7 +250,7 @@ class SqliteLedger(Operating, Covered):
     @looks
     def counts(self) -> Row:
         now = datetime.now(UTC)
-        return self._of_one_moment(lambda c: reading.counts(c, now))
+        return self._of_one_moment(lambda c: reading.counts(c, now) | {"lists": auditing.lists(c)})
 
     @looks
     def balance(self, destination: str, sources: Sequence[str], window: Window) -> dict[str, int]:
