@@ -9,7 +9,7 @@ from bridge.connector import Connector, ObjectType
 from bridge.connector.compiling import Answer, Values
 from bridge.connector.request import Request
 from bridge.errors import DeliveryError, Gone, InDoubt
-from bridge.memory import AGAIN, Done, Progress, Remembered
+from bridge.memory import AGAIN, Done, Progress, Remembered, Sign
 from bridge.plan import Plan, PlannedObject
 from bridge.policies import advanced, settled, told_digest
 from bridge.way import Way
@@ -156,7 +156,7 @@ class Effect:
     def _id(self, planned: PlannedObject) -> str:
         return self._done[planned.name].remembered.crm_id
 
-    def _appended(self, planned: PlannedObject) -> tuple[str, ...]:
+    def _appended(self, planned: PlannedObject) -> Mapping[str, Sign]:
         return self._setting.memory.progress(planned.name).appended
 
     def _settled(self, planned: PlannedObject, remembered: Remembered) -> None:

@@ -15,7 +15,7 @@ from bridge.connector.compiling import Values
 from bridge.connector.request import Step, captured_by
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
-from bridge.memory import AGAIN, Progress, Remembered
+from bridge.memory import AGAIN, Progress, Remembered, Sign
 from bridge.plan import PlannedObject
 from bridge.policies import Chosen, Present, for_existing, for_new, maybe, shown, unsure
 
@@ -181,7 +181,7 @@ class Way:
         if len(self._kind.create) > 1:
             self._take_up(progress, found)
             return (yield from self._finish_creating())
-        self._set(Progress(crm_id=found.id))
+        self._set(Progress(crm_id=found.id, adding=progress.adding))
         return (yield from self._update(found.id, found.present))
 
     def _take_up(self, progress: Progress, found: Found) -> None:
@@ -239,7 +239,9 @@ class Way:
             # What it shows of ours is ours, though the rest may be refused.
             marks = self._remembered.marks if self._remembered is not None else {}
             self._remembered = Remembered(crm_id, marks={**marks, **shown(chosen, present or {})})
-        if not chosen.fields and not (self._kind.update and self._links_changed()):
+        before = self._progress
+        begun = before.way == "update" and before.step > 0 and before.told == self._told
+        if not chosen.fields and not begun and not (self._kind.update and self._links_changed()):
             self._set(Progress(appended=chosen.appended))
             return crm_id, chosen
         try:
@@ -282,8 +284,9 @@ class Way:
         if progress.way == _LOOK:
             self._wait_for_index(progress)
         elif self._kind.index_lag:
+            now = self._setting.clock()
             progress = Progress(
-                _LOOK, crm_id=crm_id, sent_at=self._setting.clock(), appended=progress.appended
+                _LOOK, crm_id=crm_id, sent_at=now, appended=progress.appended, adding=progress.adding
             )
             self._set(progress)
             self._wait_for_index(progress)
@@ -296,7 +299,7 @@ class Way:
         if progress.way != way or progress.step == 0 or (way != "create" and progress.told != self._told):
             self._progress = Progress(crm_id=crm_id, told=self._told, appended=progress.appended)
         first, captured, found = self._progress.step, dict(self._progress.captured), self._progress.crm_id
-        adds = chosen.appended != self._progress.appended
+        adding = {name: sign for name, sign in chosen.appended.items() if name not in self._progress.appended}
         for number, step in enumerate(steps):
             known = {**self._names(chosen), "id": found, "captured": captured}
             what = f"{self._what}, {way}" + ("" if len(steps) == 1 else f" step {step.name}")
@@ -307,7 +310,7 @@ class Way:
                 told: Reply = yield Ask(step, known, what)
                 captured |= {name: pick.of_answer(told.answer) for name, pick in step.capture.items()}
                 continue
-            reply, found = yield from self._step(way, number, Ask(step, known, what), adds=adds)
+            reply, found = yield from self._step(way, number, Ask(step, known, what), adding)
             captured |= {name: pick.of_answer(reply.answer) for name, pick in step.capture.items()}
             done = replace(
                 self._progress, way=way, step=number + 1, captured=captured, crm_id=found, sent_at=None
@@ -351,7 +354,9 @@ class Way:
             )
         return found.id
 
-    def _step(self, way: str, number: int, ask: Ask, *, adds: bool) -> Asking[tuple[Reply, str | None]]:
+    def _step(
+        self, way: str, number: int, ask: Ask, adding: Mapping[str, Sign]
+    ) -> Asking[tuple[Reply, str | None]]:
         """One step's reply, and the object's id after it."""
         before = self._progress
         if self._known_id is not None and self._known_id == before.crm_id:
@@ -359,9 +364,9 @@ class Way:
             self._setting.memory.unsure(self._planned, unsure(self._remembered, ask.names["fields"]))
         elif way == "create" and (marks := maybe(self._planned, ask.names["fields"])):
             self._setting.memory.unsure(self._planned, Remembered("", marks=marks))
-        if adds or not ask.request.idempotent:
+        if adding or not ask.request.idempotent:
             now = self._setting.clock()
-            self._set(replace(before, way=way, step=number, sent_at=now), durable=True)
+            self._set(replace(before, way=way, step=number, sent_at=now, adding=adding), durable=True)
         try:
             reply = yield ask
             assert isinstance(ask.of, Step)  # noqa: S101 -- for the type checker: it is asked for here only
@@ -377,7 +382,7 @@ class Way:
             ) from error
         except DeliveryError as error:
             # Refused, so there is nothing in doubt, and what was begun with it is not begun.
-            if not (adds and error.doubtful):
+            if not (adding and error.doubtful):
                 self._set(before if number else Progress(appended=before.appended))
             raise
 
@@ -402,10 +407,11 @@ class Way:
             self._progress.appended,
             whole=self._kind.whole,
             doubted=self._doubted or self._forgotten,
+            adding=self._progress.adding,
         )
-        if (self._doubted or self._forgotten) and present is not None:
+        if (self._doubted or self._forgotten or self._progress.adding) and present is not None:
             # What stands there already is not added again, whatever becomes of the rest.
-            there = tuple(name for name in chosen.appended if name not in chosen.fields)
+            there = {name: sign for name, sign in chosen.appended.items() if name not in chosen.fields}
             self._set(replace(self._progress, appended=there))
         return chosen
 

@@ -313,7 +313,10 @@ class SearchCrm:
         self.objects: dict[str, dict[str, Any]] = {}
         self.links: list[dict[str, Any]] = []
         self.script: list[tuple[str, Reply | str]] = []
-        """Requests that go wrong: the beginning of one, and the answer; `lost`: carried out without one."""
+        """Requests that go wrong: the beginning of one, and the answer.
+
+        `lost`: carried out without one; `pass`: as ever.
+        """
         self._born: dict[str, datetime] = {}
         self._clock = clock
         self._lag = timedelta(seconds=lag)
@@ -335,6 +338,8 @@ class SearchCrm:
         for number, (start, scripted) in enumerate(self.script):
             if short.startswith(start):
                 del self.script[number]
+                if scripted == "pass":
+                    break
                 if scripted == "lost":
                     self._carry_out(seen)
                     return HANG_UP

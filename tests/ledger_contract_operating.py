@@ -216,7 +216,8 @@ class OperatingContract:
         found = left_by(ledger, "a", {"contact": ("+86139", True, b"1"), "call": ("a", False, b"2")})
         ledger.replay([found], "hub", NOW, forget=True)
         lease = leased(ledger)
-        assert dict(lease.progress) == {name: Progress(AGAIN) for name in ("contact", "call")}
+        added = {"note": (0, 4, b"told")}
+        assert dict(lease.progress) == {"contact": Progress(AGAIN, adding=added), "call": Progress(AGAIN)}
         assert set(lease.previous) == {("contact", "+86139"), ("call", "a")}
         plan = [planned("contact", "+86139"), planned("call", "a", shared=False)]
         known = ledger.recall(lease, "hub", plan)
@@ -271,7 +272,7 @@ def left_by(ledger: Ledger, key: str, objects: Mapping[str, tuple[str, bool, byt
         Done(name, name, of, Remembered(f"id {of}", told, {}, {"name": Mark("1", told)}), shared)
         for name, (of, shared, told) in objects.items()
     )
-    progress = {"contact": Progress(appended=("note",))}
+    progress = {"contact": Progress(appended={"note": (0, 4, b"told")})}
     ledger.settle(
         lease, Settlement(DeliveryState.DELIVERED, account="hub", done=done, progress=progress), NOW, NOW
     )

@@ -11,7 +11,7 @@ import msgspec
 from bridge.ledger import Held, Note, Row, Wanted
 from bridge.ledger.sqlite.memories import names_of, numbers_of, pack_memory, unpack_memory
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
-from bridge.memory import Done, Progress, Remembered
+from bridge.memory import Done, Progress, Remembered, Sign
 from bridge.model import Lease
 
 
@@ -138,8 +138,9 @@ def packed_progress(account: str, progress: Mapping[str, Progress], lines: Seque
             each.crm_id,
             each.told,
             micros(each.sent_at),
-            list(each.appended),
+            dict(each.appended),
             each.key,
+            dict(each.adding),
         ]
         for name, each in progress.items()
     }
@@ -167,11 +168,16 @@ def progress_of(packed: bytes | None) -> dict[str, Progress]:
             crm_id,
             told,
             None if sent_at is None else moment_of(sent_at),
-            tuple(appended),
-            *key,
+            _signs(appended),
+            key,
+            _signs(adding),
         )
-        for name, (way, step, captured, crm_id, told, sent_at, appended, *key) in objects.items()
+        for name, (way, step, captured, crm_id, told, sent_at, appended, key, adding) in objects.items()
     }
+
+
+def _signs(packed: Mapping[str, Sequence[Any]]) -> dict[str, Sign]:
+    return {name: (before, size, digest) for name, (before, size, digest) in packed.items()}
 
 
 def load_token(connection: sqlite3.Connection, account: str) -> dict[str, Any] | None:
