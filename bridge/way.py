@@ -299,7 +299,9 @@ class Way:
         if progress.way != way or progress.step == 0 or (way != "create" and progress.told != self._told):
             self._progress = Progress(crm_id=crm_id, told=self._told, appended=progress.appended)
         first, captured, found = self._progress.step, dict(self._progress.captured), self._progress.crm_id
-        adding = {name: sign for name, sign in chosen.appended.items() if name not in self._progress.appended}
+        adding = self._progress.adding or {
+            name: sign for name, sign in chosen.appended.items() if name in chosen.fields
+        }
         for number, step in enumerate(steps):
             known = {**self._names(chosen), "id": found, "captured": captured}
             what = f"{self._what}, {way}" + ("" if len(steps) == 1 else f" step {step.name}")
@@ -322,7 +324,7 @@ class Way:
             raise Permanent(
                 f"{self._what}, {way}: the step that tells the id was left out. Correct its `when`"
             )
-        self._set(Progress(appended=chosen.appended))
+        self._set(Progress(appended={**chosen.appended, **adding}))
         # A CRM without ids of its own knows the object by its key.
         return found if found is not None else self._planned.key_text
 

@@ -312,6 +312,19 @@ def test_a_text_that_changes_while_its_first_sending_is_in_doubt_is_appended_onc
     assert crm.held()[0]["notes"] == ("one\n" if there else "") + ("two" if arrived else "two, revised")
 
 
+def test_what_is_made_again_and_in_doubt_holds_an_appended_text_once(make: Makes) -> None:
+    bench, crm = make()
+    texts = [{"notes": (text, Write.APPEND), "grade": text} for text in ("one", "two", "three")]
+    one, two, three = (planned("contact", {"key": "a"}, each, on_deleted="recreate") for each in texts)
+    assert bench.deliver(one) == "delivered"
+    crm.objects.clear()
+    crm.next("POST", "lost")
+    assert bench.deliver(two) == "Transient"
+    bench.clock.tick(30)
+    assert bench.deliver(three) == "delivered"
+    assert crm.held()[0]["notes"] == "two"
+
+
 def test_two_calls_that_append_the_same_text_both_do_also_in_doubt(make: Makes) -> None:
     bench, crm = make()
     crm.make(key="a", notes="no answer")
