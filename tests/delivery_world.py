@@ -261,16 +261,16 @@ class World:
 
     def skip(self, which: int) -> None:
         """A person says that a call is not to be delivered, whatever comes."""
-        # To skip what is in doubt gives up its lines, and what becomes of it is the person's own affair.
-        doubted = self.ledger.in_doubt()
-        rows = [row for row in self.deliveries() if row["state"] != "leased" and row["id"] not in doubted]
+        rows = self.deliveries()
         if not rows:
             return
         row = rows[which % len(rows)]
         self.happened["skip"] += 1
-        for delivery_id in self.ledger.hold([row["id"]], "", self.clock(), skip=True)["now"]:
+        self.happened["skip in doubt"] += row["id"] in self.ledger.in_doubt() and row["state"] == "due"
+        held = self.ledger.hold([row["id"]], "", self.clock(), skip=True)
+        for delivery_id in held["now"]:
             self.lines.release(delivery_id)
-            self.skipped.add(row["key"])
+        self.skipped.update([row["key"]] if any(held.values()) else [])
 
     def replay(self, *, force: bool) -> None:
         """A person asks for what differs, or for all."""
@@ -372,7 +372,7 @@ class World:
             case "429" | "503":
                 wait = 30 if trouble == "503" else 7
                 return httpx.Response(int(trouble), headers={"retry-after": str(wait)})
-            case "500" | "502":
+            case "422" | "500" | "502":
                 return httpx.Response(int(trouble))
         response = self._effect(request, segments, content)
         return httpx.Response(502 if trouble == "502 late" else 500) if "late" in trouble else response

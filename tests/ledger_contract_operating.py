@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.ledger import Ledger, Window
+from bridge.ledger import Ledger, Note, Window
 from bridge.memory import AGAIN, Done, Mark, Progress, Remembered
 from bridge.model import DeliveryState, Lane, Settlement, stamp
 from bridge.plan import PlannedObject
@@ -149,6 +149,40 @@ class OperatingContract:
         assert ledger.lease(["crm"], SOURCES, NOW + timedelta(days=1)) is None
         news(ledger, "a", NOW + MINUTE, name="李")
         assert balance(ledger) == {"ledger": 1, "skipped" if skip else "under_way": 1}
+
+    @pytest.mark.parametrize("skip", [True, False], ids=["skip", "park"])
+    @pytest.mark.parametrize("end", ["waits", "failed", "given back", "died"])
+    def test_what_is_in_doubt_stays_due_and_is_a_persons_once_that_is_over(
+        self, ledger: Ledger, skip: bool, end: str
+    ) -> None:
+        call_id = news(ledger, "a")
+        lines = (("hub", "contact", "x"),)
+        doubt = {"contact": Progress("create", sent_at=NOW)}
+        waits = Settlement(
+            DeliveryState.DUE, "lost", "lost", NOW + MINUTE, account="hub", progress=doubt, lines=lines
+        )
+        lease = leased(ledger)
+        ledger.note([Note(lease, "hub", doubt, lines)])
+        if end == "waits":
+            ledger.settle(lease, waits, NOW, NOW)
+        held = ledger.hold([lease.delivery_id], "no", NOW, skip=skip)
+        assert held == {"now": [], "later": [lease.delivery_id]}
+        if end == "failed":
+            ledger.settle(lease, waits, NOW, NOW)
+        elif end == "given back":
+            assert ledger.give_back(lease, NOW + MINUTE)
+        elif end == "died":
+            ledger.release_leases()
+        word = "skipped" if skip else "parked"
+        row = delivery(ledger, call_id)
+        assert (row["state"], row["reason"]) == ("due", f"{word} by a person: no")
+        assert ledger.in_doubt() == {lease.delivery_id: list(lines)}
+        assert balance(ledger) == {"ledger": 1, "under_way": 1}
+        again = leased(ledger, NOW + MINUTE)
+        assert again.held
+        ledger.settle(again, Settlement(DeliveryState.DUE, due_at=NOW), NOW, NOW)
+        row = delivery(ledger, call_id)
+        assert (row["state"], row["due_at"], row["reason"]) == (word, None, f"{word} by a person: no")
 
     def test_what_is_delivered_after_all_is_delivered(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")

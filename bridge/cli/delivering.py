@@ -154,7 +154,7 @@ def deliveries_skip(ids: tuple[int, ...], reason: str, config_path: Path | None,
 
 
 def _held(result: Row, done: str, as_json: bool, nothing: str) -> None:
-    later = f", {result['later']} once their attempt has ended" if result["later"] else ""
+    later = f", {result['later']} once their attempt or their doubt has ended" if result["later"] else ""
     show(result, as_json, [f"{result[done]} {done}{later}"])
     if not result[done] and not result["later"]:
         raise CallbridgeError(nothing)

@@ -155,6 +155,14 @@ def sent_at(packed: bytes, at: datetime) -> bytes:
     return msgspec.msgpack.encode([account, objects, lines])
 
 
+def is_in_doubt(packed: bytes | None) -> bool:
+    """Whether progress knows of a request of which nobody knows what became."""
+    if packed is None:
+        return False
+    _, objects, _ = msgspec.msgpack.decode(packed)
+    return any(each[5] is not None for each in objects.values())
+
+
 def progress_of(packed: bytes | None) -> dict[str, Progress]:
     """The inverse of `packed_progress`, without the lines."""
     if packed is None:
