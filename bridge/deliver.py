@@ -12,7 +12,7 @@ import httpx
 import structlog
 
 from bridge.budget import LONGEST_PAUSE, Budget
-from bridge.causes import OF_A_MAPPING, OF_OURS, cause_of, generalised, remedy_of
+from bridge.causes import OF_A_MAPPING, OF_OURS, cause_of, doubt_of, generalised, remedy_of
 from bridge.connector import Connector
 from bridge.crm import Account, Crm
 from bridge.effect import Effect
@@ -372,7 +372,7 @@ class Worker:
         if journey.fault is not None:
             settlement = self._own_fault(job.lease, journey.fault)
         elif journey.error is not None:
-            settlement = self._after_fault(job.lease, journey.error)
+            settlement = self._after_fault(job.lease, journey.error, in_doubt=memory.in_doubt)
         else:
             settlement = Settlement(DeliveryState.DELIVERED)
         if settlement.state is DeliveryState.PARKED and not isinstance(journey.error, InDoubt):
@@ -400,7 +400,7 @@ class Worker:
         reason = f"a fault in callbridge: {mask_phones_in(repr(error))}"
         return Settlement(DeliveryState.PARKED, reason, "a fault in callbridge", remedy=OF_OURS)
 
-    def _after_fault(self, lease: Lease, error: DeliveryError) -> Settlement:
+    def _after_fault(self, lease: Lease, error: DeliveryError, *, in_doubt: bool) -> Settlement:
         message = f"destination {lease.destination}, {error}"
         cause, remedy = cause_of(error), remedy_of(error)
         if isinstance(error, Unsent):
@@ -419,8 +419,9 @@ class Worker:
             if due_at is not None:
                 return Settlement(DeliveryState.DUE, message, cause, due_at, remedy=remedy)
             message = f"given up after {self._schedule.patience}: {message}"
-        if isinstance(error, InDoubt):
-            message = f"in doubt, look it up in the CRM: {message}"
+        if isinstance(error, InDoubt) and in_doubt:
+            message = f"in doubt, look it up in the CRM; retry sends it again, skip lets it be: {message}"
+            cause, remedy = doubt_of(error)
         return Settlement(DeliveryState.PARKED, message, cause, remedy=remedy)
 
     # -- at the end ---------------------------------------------------------------------

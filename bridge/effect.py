@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from bridge.asking import Ask, Asking, Memory, Reply, Setting
+from bridge.asking import Ask, Asking, Memory, Reply, Setting, refuse_doubt
 from bridge.connector import Connector, ObjectType
 from bridge.connector.compiling import Answer, Values
 from bridge.connector.request import Request
@@ -61,7 +61,10 @@ class Effect:
             # perhaps this one.
             progress = Progress(AGAIN)
             self._setting.memory.note(planned.name, progress, durable=False)
-        _refuse_doubt(planned, progress)
+        if progress.sent_at is not None and progress.way.startswith("link "):
+            refuse_doubt(planned, progress)
+            progress = Progress(appended=progress.appended)
+            self._setting.memory.note(planned.name, progress, durable=False)
         self._ways[planned.name] = lambda left: Way(
             self._setting, kind, planned, inline, left, Progress(appended=self._appended(planned)), told
         )
@@ -167,16 +170,6 @@ class Effect:
 
 def _named(planned: PlannedObject, link: str) -> str:
     return f"object {planned.name}, link {link}"
-
-
-def _refuse_doubt(planned: PlannedObject, progress: Progress) -> None:
-    """A link that must not be made twice, and of which nobody knows whether it was."""
-    if progress.sent_at is not None and progress.way.startswith("link "):
-        raise InDoubt(
-            f"object {planned.name}, {progress.way}: sent at {progress.sent_at:%Y-%m-%d %H:%M:%S} UTC, and"
-            " nothing tells whether it was processed",
-            cause=f"object {planned.name}, {progress.way}: in doubt",
-        )
 
 
 def ask_alone(asking: Asking[None], ask: Callable[[Request, Values, str], Answer]) -> None:

@@ -59,6 +59,8 @@ class Progress:
     """Of a shared object: which one. Nothing of it holds for another."""
     adding: Mapping[str, Sign] = field(default_factory=dict)
     """Fields to which it may have added a value: what is looked for there before anything is added."""
+    absent: bool = False
+    """A person has looked: what was sent is not there. It counts where nothing else can look."""
 
 
 @dataclass(frozen=True, slots=True)

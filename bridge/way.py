@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from bridge.asking import Ask, Asking, Found, Looking, Memory, Reply, Setting
+from bridge.asking import Ask, Asking, Found, Looking, Memory, Reply, Setting, refuse_doubt
 from bridge.connector import ObjectType
 from bridge.connector.compiling import Values
 from bridge.connector.request import Step, captured_by
@@ -99,7 +99,8 @@ class Way:
             # All was processed; only its id is missing.
             return
         if not steps[progress.step].request.idempotent and not self._can_look(progress.way, progress.step):
-            raise self._in_doubt(progress)
+            self._believe_person(progress)
+            return
         if self._kind.read is None or not steps[progress.step].request.idempotent:
             self._wait_for_index(progress)
 
@@ -109,12 +110,10 @@ class Way:
             return False
         return bool(self._kind.find) or (way == "upsert" and self._kind.read is not None)
 
-    def _in_doubt(self, progress: Progress) -> InDoubt:
-        return InDoubt(
-            f"{self._what}, {progress.way}: sent at {progress.sent_at:%Y-%m-%d %H:%M:%S} UTC, and nothing"
-            " tells whether it was processed",
-            cause=f"{self._what}, {progress.way}: in doubt",
-        )
+    def _believe_person(self, progress: Progress) -> None:
+        """Nothing can look: a step is sent again only where a person says that it did not arrive."""
+        refuse_doubt(self._planned, progress)
+        self._set(replace(progress, sent_at=None, absent=False))
 
     def _wait_for_index(self, progress: Progress) -> None:
         since: datetime = progress.sent_at or self._setting.clock()
@@ -172,7 +171,8 @@ class Way:
         if progress.sent_at is None or progress.step >= len(self._kind.create):
             return (yield from self._finish_creating())
         if not self._can_look("create", progress.step):
-            raise self._in_doubt(progress)
+            self._believe_person(progress)
+            return (yield from self._finish_creating())
         self._wait_for_index(progress)
         found = yield from self._looking.find()
         if found is None:
@@ -194,11 +194,13 @@ class Way:
         } & first.capture.keys() - captured.keys()
         if lost:
             self._set(Progress(crm_id=found.id))
-            raise InDoubt(
+            error = InDoubt(
                 f"{self._what}, create: found as {found.id}, but its answer was lost, and later steps need"
                 f" {', '.join(sorted(lost))} of it. Finish it in the CRM, then retry",
                 cause=f"{self._what}, create: the answer that later steps need was lost",
             )
+            error.says = "Finish it in the CRM, then retry"
+            raise error
         self._set(replace(progress, step=1, captured=captured, crm_id=found.id, sent_at=None))
 
     def _finish_creating(self) -> Asking[tuple[str, Chosen]]:

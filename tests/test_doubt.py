@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bridge.model import Lease, Settlement
-from tests.delivery_parts import Trouble
-from tests.delivery_world import LAG, PHONES, World, body_of
+from tests.delivery_parts import Parts, Trouble
+from tests.delivery_world import DATA, LAG, PHONES, World, body_of
 
 CONTACT = ("crm account", "contact", f"+86{PHONES[0]}")
 
@@ -153,3 +153,102 @@ def test_what_is_refused_holds_its_lines_while_another_request_of_it_may_arrive(
     world.go_on(0)
     row = row_of(world, 0)
     assert (row["state"], world.lines.held()) == ("parked", {})
+
+
+# Where nothing can look
+
+CALL = """[objects.call.find]
+path = "/calls"
+query = { call_key = "{{ key.call_key }}" }
+hits = "items"
+index_lag = "300ms"
+
+[objects.call.create]
+path = "/calls"
+json = "{{ key | merge(fields) }}"
+id = "id"
+
+[objects.call.update]
+method = "PATCH"
+path = "/calls/{{ id | path }}"
+json = "{{ fields }}"
+"""
+CREATE_ONLY = CALL[CALL.index("[objects.call.create]") : CALL.index("[objects.call.update]")]
+NOT_IDEMPOTENT = 'json = "{{ fields }}"\nidempotent = false\n\n[objects.call.read]'
+UNSEEN = {
+    "create": (CALL, CREATE_ONLY, 1),
+    "update": ('json = "{{ fields }}"\n\n[objects.call.read]', NOT_IDEMPOTENT, 1),
+    "link": ("idempotent = true", "", 2),
+}
+
+
+@pytest.fixture(params=["create", "update", "link"])
+def parked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """A call whose step is parked in doubt, with nothing that tells whether it arrived."""
+    what = request.param
+    old, new, after = UNSEEN[what]
+    assert old in (DATA / "connector.toml").read_text("utf-8")
+    with closing(World(tmp_path, parts=Parts(connector=lambda text: text.replace(old, new)))) as made:
+        arrive(made, 0, 1, PHONES[0])
+        if what == "update":
+            made.drain()
+            arrive(made, 0, 2, PHONES[0], "B")
+        made.troubles.append(Trouble("cut", after=after, on="write"))
+        made.go_on(0)
+        yield made
+
+
+def asked(world: World) -> list[str]:
+    found = [f"{method} {path}" for method, path, _ in world.requests if path != "/token"]
+    world.requests.clear()
+    return found
+
+
+def test_without_a_persons_word_nothing_is_sent_again(parked: World) -> None:
+    last = asked(parked)[-1]
+    row = row_of(parked, 0)
+    assert (row["state"], parked.lines.held()) == ("parked", {})
+    assert row["cause"].startswith("in doubt: ")
+    assert "retry sends it again, skip lets it be" in row["reason"]
+    (group,) = parked.ledger.counts()["parked"]
+    assert "callbridge deliveries retry ID, which sends it again" in group["remedy"]
+    assert parked.ledger.retry([], parked.clock()) == 0, "all does not mean it"
+    assert parked.ledger.retry([], parked.clock(), cause="answered") == 0, "nor do words of its cause"
+    assert parked.ledger.retriable() == []
+    arrive(parked, 0, 9, PHONES[0], "C")
+    parked.drain()
+    assert row_of(parked, 0)["state"] == "parked"
+    assert last not in asked(parked), "nor does a revision"
+
+
+@pytest.mark.parametrize("by", ["id", "cause"])
+@pytest.mark.parametrize("crash", [False, True])
+def test_who_retries_it_says_that_it_is_not_there(parked: World, by: str, crash: bool) -> None:
+    last, row = asked(parked)[-1], row_of(parked, 0)
+    ids, cause = ([row["id"]], "") if by == "id" else ([], row["cause"])
+    assert parked.ledger.retriable(ids, cause)[0]["count"] == 1
+    assert row_of(parked, 0) == row, "which changes nothing yet"
+    assert parked.ledger.retry(ids, parked.clock(), cause=cause) == 1
+    if crash:
+        parked.restart()
+    parked.drain()
+    assert row_of(parked, 0)["state"] == "delivered"
+    assert asked(parked).count(last) == 1
+    parked.check_quiet()
+
+
+def test_a_word_holds_for_one_sending(parked: World) -> None:
+    last, row = asked(parked)[-1], row_of(parked, 0)
+    parked.ledger.retry([row["id"]], parked.clock())
+    parked.troubles.append(Trouble("lost", on="write"))
+    parked.go_on(0)
+    assert (row_of(parked, 0)["state"], asked(parked).count(last)) == ("parked", 1)
+    parked.ledger.hold([row["id"]], "it is there", parked.clock(), skip=True)
+    arrive(parked, 0, 9, PHONES[0], "C")
+    parked.drain()
+    assert (row_of(parked, 0)["state"], asked(parked)) == ("skipped", [])
+    parked.ledger.retry([row["id"]], parked.clock())
+    parked.drain()
+    assert (row_of(parked, 0)["state"], last in asked(parked)) == ("parked", False), (
+        "skipped meant: it is there"
+    )

@@ -150,6 +150,8 @@ class Ledger(ListLedger, Protocol):
 
         By ids those that are parked, wait, or are held by a person; by a cause (its words, or
         some of them) those that failed so, parked or waiting; else all that are parked.
+        Who names one that is parked in doubt, by its id or its whole cause, says that what was
+        sent did not arrive; else these stay.
         """
 
     def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> dict[str, list[int]]:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from bridge.causes import IN_DOUBT
 from bridge.ledger import Row
 from bridge.ledger.sqlite.deliveries import marks
-from bridge.ledger.sqlite.objects import is_in_doubt
+from bridge.ledger.sqlite.objects import is_in_doubt, said_absent
 from bridge.ledger.sqlite.times import micros
 from bridge.model import Lane
 
 BY_A_PERSON = "parked by a person"
+_PARKED_IN_DOUBT = f"coalesce(cause, '') LIKE '{IN_DOUBT}%'"
 # So many rows are changed in one commit: others have their turn between two.
 AT_ONCE = 500
 
@@ -52,8 +54,12 @@ def _meant(
         select += " AND destination = ?"
         values.append(destination)
     if not cause:
-        return f"{select} AND state = 'parked' AND state <> 'delivered'", values
-    causes = matching_causes(connection, cause)
+        # What is in doubt must not be sent again because a person means all others.
+        parked = f"state = 'parked' AND state <> 'delivered' AND NOT {_PARKED_IN_DOUBT}"
+        return f"{select} AND {parked}", values
+    causes = [
+        each for each in matching_causes(connection, cause) if each == cause or not each.startswith(IN_DOUBT)
+    ]
     failed = "state IN ('parked', 'due') AND state <> 'delivered' AND person IS NULL"
     return f"{select} AND {failed} AND cause IN ({marks(causes)})", [*values, *causes]
 
@@ -70,7 +76,16 @@ def matching_causes(connection: sqlite3.Connection, words: str) -> list[str]:
 
 
 def retry(connection: sqlite3.Connection, ids: str, now: datetime) -> int:
-    """Make these due now; `ids` are a JSON list."""
+    """Make these due now; `ids` are JSON. Of what is parked in doubt a person says: it is not there."""
+    doubtful = connection.execute(
+        "SELECT id, progress FROM deliveries WHERE id IN (SELECT value FROM json_each(?))"
+        f" AND state = 'parked' AND progress IS NOT NULL AND {_PARKED_IN_DOUBT}",
+        (ids,),
+    ).fetchall()
+    connection.executemany(
+        "UPDATE deliveries SET progress = ? WHERE id = ?",
+        [(said_absent(row["progress"]), row["id"]) for row in doubtful],
+    )
     return connection.execute(_AGAIN, (micros(now), ids)).rowcount
 
 

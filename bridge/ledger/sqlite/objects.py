@@ -141,6 +141,7 @@ def packed_progress(account: str, progress: Mapping[str, Progress], lines: Seque
             dict(each.appended),
             each.key,
             dict(each.adding),
+            each.absent,
         ]
         for name, each in progress.items()
     }
@@ -152,6 +153,14 @@ def sent_at(packed: bytes, at: datetime) -> bytes:
     account, objects, lines = msgspec.msgpack.decode(packed)
     for each in objects.values():
         each[5] = None if each[5] is None else micros(at)
+    return msgspec.msgpack.encode([account, objects, lines])
+
+
+def said_absent(packed: bytes) -> bytes:
+    """The same progress after a person's word: what is in doubt did not arrive."""
+    account, objects, lines = msgspec.msgpack.decode(packed)
+    for each in objects.values():
+        each[9] = each[5] is not None
     return msgspec.msgpack.encode([account, objects, lines])
 
 
@@ -179,8 +188,20 @@ def progress_of(packed: bytes | None) -> dict[str, Progress]:
             _signs(appended),
             key,
             _signs(adding),
+            absent,
         )
-        for name, (way, step, captured, crm_id, told, sent_at, appended, key, adding) in objects.items()
+        for name, (
+            way,
+            step,
+            captured,
+            crm_id,
+            told,
+            sent_at,
+            appended,
+            key,
+            adding,
+            absent,
+        ) in objects.items()
     }
 
 
