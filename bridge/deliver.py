@@ -248,7 +248,7 @@ class Worker:
             return Job(lease, now, settlement)
         if lease.held:
             # It is a person's from here on, unless another word came meanwhile.
-            return Job(lease, now, Settlement(DeliveryState.DUE, due_at=now))
+            return Job(lease, now, Settlement(DeliveryState.DUE, due_at=now, unsent=True))
         if isinstance(plan, Skip) or plan.shadow:
             rule = plan.rule if isinstance(plan, Skip) else "shadow: nothing is sent"
             return Job(lease, now, Settlement(DeliveryState.SKIPPED, rule))
