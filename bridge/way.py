@@ -376,6 +376,7 @@ class Way:
             assert isinstance(ask.of, Step)  # noqa: S101 -- for the type checker: it is asked for here only
             return reply, self._id_of(ask.of, reply, before.crm_id)
         except InDoubt as error:
+            self._doubt()
             if self._progress.sent_at is None or not self._can_look(way, number):
                 raise
             raise Transient(
@@ -385,10 +386,17 @@ class Way:
                 blame=error.blame,
             ) from error
         except DeliveryError as error:
-            # Refused, so there is nothing in doubt, and what was begun with it is not begun.
-            if not (adding and error.doubtful):
+            if adding and error.doubtful:
+                self._doubt()
+            else:
+                # Refused, so there is nothing in doubt, and what was begun with it is not begun.
                 self._set(before if number else Progress(appended=before.appended))
             raise
+
+    def _doubt(self) -> None:
+        """It was noted before it waited for its turn, and sent later: until now, for all we know."""
+        if self._progress.sent_at is not None:
+            self._set(replace(self._progress, sent_at=self._setting.clock()))
 
     def _id_of(self, step: Step, reply: Reply, before: str | None) -> str | None:
         if step.id is None and reply.id is None:

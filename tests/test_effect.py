@@ -202,6 +202,21 @@ def test_a_create_without_an_answer_is_looked_up_once_the_index_has_caught_up(
     assert not bench.in_doubt
 
 
+def test_a_create_that_waited_for_its_turn_was_sent_after_that(make: Makes) -> None:
+    bench, crm = make()
+    bench.slow = 60
+    crm.next("POST", "lost")
+    assert bench.deliver(contact(grade="A")) == "Transient"
+    bench.slow = 0
+    assert bench.deliver(contact(grade="B")) == "Transient", (
+        "a revision came, and the index has not caught up"
+    )
+    assert bench.wait == 30
+    bench.clock.tick(30)
+    assert bench.deliver(contact(grade="B")) == "delivered"
+    assert crm.held() == [{"key": "a", "grade": "B"}]
+
+
 def test_a_crash_with_a_create_on_the_wire_makes_no_second_one(make: Makes) -> None:
     bench, crm = make()
     bench.crash_after = 1
