@@ -115,7 +115,6 @@ class World:
         self._batches, self._on_deleted = batches, on_deleted
         self._chance = Random(seed)  # noqa: S311 -- spreads retries, guards nothing
         self._in_flight: dict[int, set[Line]] = {}
-        self._renewing: set[int] = set()
         self._walkers = [Walker(lambda n=number: self._deliver_one(n)) for number in range(2)]  # type: ignore[misc]
         self.fuse = Fuse()
         self.sent = 0
@@ -326,10 +325,7 @@ class World:
         if segments == ["token"]:
             return httpx.Response(200, json=self.desk.issue(content)[1])
         me = threading.get_ident()
-        # A request that is repeated with a new token was let through before.
-        renewed = me in self._renewing
-        self._renewing.discard(me)
-        if self.not_before is not None and self.clock.now < self.not_before and not renewed:
+        if self.not_before is not None and self.clock.now < self.not_before:
             self.violations.append("a request before the Retry-After was over")
         held = self.lines.held()
         for delivery_id in self.in_hand.get(me, ()):
@@ -353,8 +349,6 @@ class World:
         self._pause(walker)
         self._in_flight.pop(id(walker), None)
         self.fuse.tick()
-        if response.status_code == 401:
-            self._renewing.add(me)
         if "retry-after" in response.headers:
             self.not_before = self.clock.now + timedelta(seconds=int(response.headers["retry-after"]))
         if trouble in ("lost", "cut"):
