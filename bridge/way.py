@@ -51,6 +51,12 @@ class Way:
         self._doubted = progress.sent_at is not None and progress.way in ("create", "update", "upsert")
         # What a replay made us forget may be there all the same.
         self._forgotten = progress.way in (AGAIN, _LOOK) or (remembered is not None and not remembered.crm_id)
+        # A create that was begun leaves marks of no event: that is looked up in its own way.
+        self._left_unknown = progress.way in (AGAIN, _LOOK) or (
+            self._forgotten
+            and remembered is not None
+            and all(each.event for each in remembered.marks.values())
+        )
         self._looked_for_another = False
 
     @property
@@ -71,8 +77,8 @@ class Way:
             return (yield from self._update(crm_id, None))
         found = yield from self._looking.find()
         if found is None:
-            if self._progress.way in (AGAIN, _LOOK):
-                # What it was told before may have been told just now.
+            if self._left_unknown:
+                # It may have been made just now, by this call or by another one.
                 self._believe_absent(None)
             return (yield from self._create())
         return (yield from self._update(found.id, found.present))

@@ -155,6 +155,19 @@ def test_what_is_refused_holds_its_lines_while_another_request_of_it_may_arrive(
     assert (row["state"], world.lines.held()) == ("parked", {})
 
 
+def test_after_a_replay_by_force_no_call_makes_a_contact_again_that_the_index_does_not_show_yet(
+    world: World,
+) -> None:
+    arrive(world, 0, 1, PHONES[0])
+    world.clock.pass_by(60)
+    world.go_on(0)
+    arrive(world, 1, 2, PHONES[0])
+    world.replay(force=True)
+    world.drain()
+    assert len(world.crm.contents()["contacts"]) == 1
+    world.check_quiet()
+
+
 # Where nothing can look
 
 CALL = """[objects.call.find]
