@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from bridge.connector import ObjectType
 from bridge.connector.compiling import Answer, Condition, Values
 from bridge.connector.request import Find, Link, Read, Request, Step
-from bridge.errors import Gone, Permanent
+from bridge.errors import Gone, InDoubt, Permanent
 from bridge.expression import ExpressionError, as_text
 from bridge.memory import Progress, Remembered
 from bridge.plan import PlannedObject
@@ -68,6 +68,16 @@ class Setting:
     memory: Memory
     event: str
     clock: Callable[[], datetime]
+
+
+def refuse_doubt(planned: PlannedObject, progress: Progress) -> None:
+    """Of what must not be sent twice nobody knows whether it arrived, unless a person has looked."""
+    if not progress.absent:
+        raise InDoubt(
+            f"object {planned.name}, {progress.way}: sent at {progress.sent_at:%Y-%m-%d %H:%M:%S} UTC, and"
+            " nothing tells whether it was processed",
+            cause=f"object {planned.name}, {progress.way}: nothing tells whether it was processed",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,12 @@ _ITEMS = _VALUES[0][0]
 LONGEST = 200
 
 AGAIN = "then: callbridge deliveries retry --cause …"
+IN_DOUBT = "in doubt: "
+"""What the cause of a delivery begins with that is parked because nothing tells what became of a request."""
+OF_DOUBT = (
+    "Look it up in the CRM. It is there: callbridge deliveries skip ID."
+    " It is not: callbridge deliveries retry ID, which sends it again"
+)
 OF_OURS = "Report the trace in the log (delivery.fault); after the upgrade retry"
 OF_A_MAPPING = f"Correct the mapping, try it with `callbridge map test`, restart, {AGAIN}"
 UNREADABLE = "The stored record is damaged: restore it from a backup, or skip the delivery"
@@ -44,6 +50,13 @@ def cause_of(error: DeliveryError) -> str:
     return " ".join(_ITEMS.sub("", error.cause).replace(" :", ":").split())[:LONGEST]
 
 
+def doubt_of(error: DeliveryError) -> tuple[str, str]:
+    """The cause of what is parked in doubt, and what to do: only a person's word sends it again."""
+    remedy = remedy_of(error)
+    told = remedy if remedy == OF_DOUBT else f"{remedy}. {OF_DOUBT}"
+    return f"{IN_DOUBT}{cause_of(error)}"[:LONGEST], told
+
+
 def remedy_of(error: DeliveryError) -> str:
     """What to do about it: what the connector says, or else what its kind calls for."""
     said: BaseException | None = error
@@ -52,7 +65,7 @@ def remedy_of(error: DeliveryError) -> str:
             return said.says
         said = said.__cause__
     if isinstance(error, InDoubt):
-        return "Look it up in the CRM: if it is there, skip the delivery, else retry it"
+        return OF_DOUBT
     if isinstance(error, Gone):
         return "A person deleted it in the CRM: skip the delivery, or say on_deleted in the mapping and retry"
     if error.blame != "record":

@@ -8,6 +8,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -40,6 +41,14 @@ _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _url = lru_cache(maxsize=256)(httpx.URL)
 
 
+Turn = Callable[[str, str], AbstractContextManager[Callable[[Mapping[str, str]], None]]]
+"""What each request on the wire waits for, by its limit and what it is for; it is told the headers."""
+
+
+def _at_once(_limit: str, _what: str) -> AbstractContextManager[Callable[[Mapping[str, str]], None]]:
+    return nullcontext(lambda _headers: None)
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """One CRM account: where it is, and what opens it."""
@@ -68,6 +77,8 @@ class Crm:
         self._clock = clock
         self._outputs: Outputs = {}
         self._hidden: tuple[str, ...] = ()
+        self.turn: Turn = _at_once
+        """Also a request that is repeated with a new token, and that for the token, must take its turn."""
         self._wire = Wire(account.timeout, transport)
 
     def close(self) -> None:
@@ -157,11 +168,16 @@ class Crm:
             ) from error
         return version
 
-    def _send_for_token(self, rendered: Rendered) -> Answer:
+    def _send_for_token(self, rendered: Rendered, request: TokenRequest) -> Answer:
         if "://" not in rendered.path:
             rendered.path = f"{self._account.base_url}/{rendered.path.lstrip('/')}"
+        limit = request.section.limit
+        turn = _at_once if limit is None else self.turn
         try:
-            return self._send(rendered, _url(rendered.path))
+            with turn(limit or "", "no token") as told:
+                answer = self._send(rendered, _url(rendered.path))
+                told(answer.headers)
+                return answer
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Permanent(
                 f"no token: it cannot be asked for: {error}. Check base_url and the connector",
@@ -181,6 +197,13 @@ class Crm:
         return common_names(self._account, outputs, self._clock(), uuid.uuid4())
 
     def _once(self, request: Request, names: Values, what: str) -> tuple[Answer, Meaning, str]:
+        with self.turn(request.limit, what) as told:
+            answer, shown = self._exchanged(request, names, what)
+            told(answer.headers)
+        meaning = self.connector.classifier.judge(answer, request.rules, self._clock())
+        return answer, meaning, f"{shown} answered {answer.status}"
+
+    def _exchanged(self, request: Request, names: Values, what: str) -> tuple[Answer, str]:
         try:
             rendered = self.render(request, names)
             self._hidden = rendered.hidden
@@ -194,7 +217,7 @@ class Crm:
         # It is masked where it is said: that costs more than the rest, and nearly every answer is a yes.
         shown = f"{what}: {rendered.method} {unquote(url.path)}"
         try:
-            answer = self._send(rendered, url)
+            return self._send(rendered, url), shown
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise Transient(
                 self.masked(f"{shown}: cannot reach the CRM: {error}"),
@@ -212,8 +235,6 @@ class Crm:
             if request.idempotent:
                 raise Transient(message, cause=cause, blame="account", doubtful=True) from error
             raise InDoubt(message, cause=cause, blame="account") from error
-        meaning = self.connector.classifier.judge(answer, request.rules, self._clock())
-        return answer, meaning, f"{shown} answered {answer.status}"
 
     def _send(self, rendered: Rendered, url: httpx.URL) -> Answer:
         headers = headers_of(rendered)
@@ -336,8 +357,10 @@ def _blame(meaning: Meaning) -> Blame:
         return "quota"
     if meaning.result == "transient":
         return "account"
-    # What is refused without a wait may be one record that is locked.
-    return "limit" if meaning.wait is not None or meaning.status == 429 else "record"
+    if meaning.wait is not None or meaning.status == 429:
+        return "limit"
+    # What is refused without a wait may be one record that is locked; 503 says that nobody is served.
+    return "account" if meaning.status == 503 else "record"
 
 
 def common_names(account: Account, outputs: Outputs, now: datetime, chance: uuid.UUID) -> Values:

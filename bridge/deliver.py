@@ -13,7 +13,7 @@ import httpx
 import structlog
 
 from bridge.budget import LONGEST_PAUSE, Budget
-from bridge.causes import OF_A_MAPPING, OF_OURS, cause_of, generalised, remedy_of
+from bridge.causes import OF_A_MAPPING, OF_OURS, cause_of, doubt_of, generalised, remedy_of
 from bridge.connector import Connector
 from bridge.crm import Account, Crm
 from bridge.effect import Effect
@@ -27,7 +27,7 @@ from bridge.patience import Schedule, next_attempt_at
 from bridge.phone import mask_phones_in
 from bridge.plan import Plan, Skip
 from bridge.planning import Origin, call_of, event_of, plan_of
-from bridge.remembering import DeliveryMemory, left_behind
+from bridge.remembering import DeliveryMemory, last_sent, left_behind
 from bridge.sending import Journey, Sender
 from bridge.tokens import Tokens
 
@@ -57,6 +57,7 @@ BATCHES_AT_ONCE = 3
 MOST_AT_ONCE = 300
 # So many are leased and read at a time: a record is large until it is mapped.
 LEASED_AT_ONCE = 50
+UNSEEN = "in doubt until the index has caught up"
 # How often a ledger that is busy is asked again to settle, in seconds.
 SETTLE_EVERY = 1.0
 
@@ -244,23 +245,22 @@ class Worker:
 
     def _give_back(self, lease: Lease, now: datetime, until: datetime | None = None) -> None:
         again = now + GIVEN_BACK_FOR
-        self._ledger.give_back(lease, again if until is None else max(again, until))
+        if not self._ledger.give_back(lease, again if until is None else max(again, until)):
+            # A person took it meanwhile.
+            self._lines.release(lease.delivery_id)
         self._held.pop(lease.delivery_id)
 
     def _prepare(self, lease: Lease, now: datetime, patience: float) -> Job | None:
         """Map a delivery and take its lines; None: given back, because another holds one of them."""
-        try:
-            plan, event = self._plan(lease)
-            # The record is large, and all that is wanted of it is in the plan.
-            lease = self._held[lease.delivery_id] = replace(lease, values={})
-        except MappingFault as fault:
-            reason, cause = (mask_phones_in(f"mapping: {said}") for said in (fault, generalised(fault.cause)))
-            return Job(lease, now, Settlement(DeliveryState.PARKED, reason, cause, remedy=OF_A_MAPPING))
-        except Exception as error:  # noqa: BLE001 -- see _own_fault
-            return Job(lease, now, self._own_fault(lease, error))
-        waited = self._wait_out(lease, plan, now)
-        if waited is not None:
-            return Job(lease, now, waited)
+        plan, event, fault = self._planned(lease)
+        # The record is large, and all that is wanted of it is in the plan.
+        lease = self._held[lease.delivery_id] = replace(lease, values={})
+        settlement = self._wait_out(lease, plan, now) or fault
+        if settlement is not None:
+            return Job(lease, now, settlement)
+        if lease.held:
+            # It is a person's from here on, unless another word came meanwhile.
+            return Job(lease, now, Settlement(DeliveryState.DUE, due_at=now, unsent=True))
         if isinstance(plan, Skip) or plan.shadow:
             rule = plan.rule if isinstance(plan, Skip) else "shadow: nothing is sent"
             return Job(lease, now, Settlement(DeliveryState.SKIPPED, rule))
@@ -272,6 +272,9 @@ class Worker:
             # Who holds them may wait itself, for its look-up: till then, and until that has had its
             # turn among others, this one is in nobody's way.
             free_at = self._lines.free_at(lease.delivery_id, lines)
+            if self._seen_by_all(lease, now):
+                # What it wants may wait for what it holds, where two calls exchange their keys.
+                self._lines.release(lease.delivery_id)
             self._give_back(lease, now, None if free_at is None else max(free_at, now) + HELD_FOR)
             return None
         return Job(lease, now, None, plan, event, sorted(lines))
@@ -281,22 +284,29 @@ class Worker:
 
         Until then its lines stay held: another call would make the same object again.
         """
-        sent_at = left_behind(lease.progress, plan)
-        destination = self._destinations[lease.destination]
-        lag = max(kind.index_lag for kind in destination.connector.objects.values())
+        sent_at, lag = left_behind(lease.progress, plan), self._lag(lease)
         if sent_at is None or now >= sent_at + lag:
             return None
         held = [line for line, owner in self._lines.held().items() if owner == lease.delivery_id]
-        cause = "in doubt until the index has caught up"
         return Settlement(
             DeliveryState.DUE,
-            f"destination {lease.destination}: {cause}, and it feeds another object by now",
-            cause,
+            f"destination {lease.destination}: {UNSEEN}, and is left behind then",
+            UNSEEN,
             sent_at + lag,
-            account=destination.account.name,
+            account=self._destinations[lease.destination].account.name,
             progress=lease.progress,
             lines=tuple(sorted(held)),
         )
+
+    def _seen_by_all(self, lease: Lease, now: datetime) -> bool:
+        """Whether everybody's look-up shows by now what was in doubt."""
+        sent_at = last_sent(lease.progress)
+        return sent_at is not None and now >= sent_at + self._lag(lease)
+
+    def _lag(self, lease: Lease) -> timedelta:
+        """How long a destination's slowest look-up may not show what was sent."""
+        kinds = self._destinations[lease.destination].connector.objects.values()
+        return max(kind.index_lag for kind in kinds)
 
     def _recall(self, jobs: Sequence[Job]) -> None:
         """What is known of the objects of all plans, now that their lines are held."""
@@ -324,6 +334,19 @@ class Worker:
             job.memory = DeliveryMemory(job.lease, account, job.plan, known, job.lines)
             job.effect = Effect(destination.connector, job.memory, job.event, self._clock)
             job.journey = Journey(job.effect.steps(job.plan), job.lease.lane, job.effect)
+
+    def _planned(self, lease: Lease) -> tuple[Plan | Skip, str, Settlement | None]:
+        """The plan, the call's place among calls, and how it ended where there is no plan."""
+        if lease.held:
+            return Skip("held by a person"), "", None
+        try:
+            return *self._plan(lease), None
+        except MappingFault as fault:
+            reason, cause = (mask_phones_in(f"mapping: {said}") for said in (fault, generalised(fault.cause)))
+            ended = Settlement(DeliveryState.PARKED, reason, cause, remedy=OF_A_MAPPING)
+        except Exception as error:  # noqa: BLE001 -- see _own_fault
+            ended = self._own_fault(lease, error)
+        return Skip(ended.cause), "", ended
 
     def _plan(self, lease: Lease) -> tuple[Plan | Skip, str]:
         origin = self._origins[lease.source]
@@ -363,9 +386,11 @@ class Worker:
         if journey.fault is not None:
             settlement = self._own_fault(job.lease, journey.fault)
         elif journey.error is not None:
-            settlement = self._after_fault(job.lease, journey.error)
+            settlement = self._after_fault(job.lease, journey.error, in_doubt=memory.in_doubt)
         else:
             settlement = Settlement(DeliveryState.DELIVERED)
+        if settlement.state is DeliveryState.PARKED and not isinstance(journey.error, InDoubt):
+            settlement = self._not_yet(job.lease, memory, settlement)
         waits = settlement.state is DeliveryState.DUE and memory.in_doubt
         return replace(
             settlement,
@@ -375,13 +400,21 @@ class Worker:
             lines=memory.lines if waits else (),
         )
 
+    def _not_yet(self, lease: Lease, memory: DeliveryMemory, settlement: Settlement) -> Settlement:
+        """What would be parked waits, and holds its lines, as long as another request of it may arrive."""
+        sent_at = last_sent(memory.left())
+        until = None if sent_at is None else sent_at + self._lag(lease)
+        if until is None or self._clock() >= until:
+            return settlement
+        return replace(settlement, state=DeliveryState.DUE, due_at=until)
+
     def _own_fault(self, lease: Lease, error: Exception) -> Settlement:
         # A fault of ours must not crash-loop on one row: it waits for a person, its trace in the log.
         log.error("delivery.fault", **_names(lease), exc_info=error)
         reason = f"a fault in callbridge: {mask_phones_in(repr(error))}"
         return Settlement(DeliveryState.PARKED, reason, "a fault in callbridge", remedy=OF_OURS)
 
-    def _after_fault(self, lease: Lease, error: DeliveryError) -> Settlement:
+    def _after_fault(self, lease: Lease, error: DeliveryError, *, in_doubt: bool) -> Settlement:
         message = f"destination {lease.destination}, {error}"
         cause, remedy = cause_of(error), remedy_of(error)
         if isinstance(error, Unsent):
@@ -400,8 +433,9 @@ class Worker:
             if due_at is not None:
                 return Settlement(DeliveryState.DUE, message, cause, due_at, remedy=remedy)
             message = f"given up after {self._schedule.patience}: {message}"
-        if isinstance(error, InDoubt):
-            message = f"in doubt, look it up in the CRM: {message}"
+        if isinstance(error, InDoubt) and in_doubt:
+            message = f"in doubt, look it up in the CRM; retry sends it again, skip lets it be: {message}"
+            cause, remedy = doubt_of(error)
         return Settlement(DeliveryState.PARKED, message, cause, remedy=remedy)
 
     # -- at the end ---------------------------------------------------------------------

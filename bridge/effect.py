@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from bridge.asking import Ask, Asking, Memory, Reply, Setting
+from bridge.asking import Ask, Asking, Memory, Reply, Setting, refuse_doubt
 from bridge.connector import Connector, ObjectType
 from bridge.connector.compiling import Answer, Values
 from bridge.connector.request import Request
 from bridge.errors import DeliveryError, Gone, InDoubt
-from bridge.memory import AGAIN, Done, Progress, Remembered
+from bridge.memory import AGAIN, Done, Progress, Remembered, Sign
 from bridge.plan import Plan, PlannedObject
 from bridge.policies import advanced, settled, told_digest
 from bridge.way import Way
@@ -61,7 +61,10 @@ class Effect:
             # perhaps this one.
             progress = Progress(AGAIN)
             self._setting.memory.note(planned.name, progress, durable=False)
-        _refuse_doubt(planned, progress)
+        if progress.sent_at is not None and progress.way.startswith("link "):
+            refuse_doubt(planned, progress)
+            progress = Progress(appended=progress.appended)
+            self._setting.memory.note(planned.name, progress, durable=False)
         self._ways[planned.name] = lambda left: Way(
             self._setting, kind, planned, inline, left, Progress(appended=self._appended(planned)), told
         )
@@ -156,7 +159,7 @@ class Effect:
     def _id(self, planned: PlannedObject) -> str:
         return self._done[planned.name].remembered.crm_id
 
-    def _appended(self, planned: PlannedObject) -> tuple[str, ...]:
+    def _appended(self, planned: PlannedObject) -> Mapping[str, Sign]:
         return self._setting.memory.progress(planned.name).appended
 
     def _settled(self, planned: PlannedObject, remembered: Remembered) -> None:
@@ -167,16 +170,6 @@ class Effect:
 
 def _named(planned: PlannedObject, link: str) -> str:
     return f"object {planned.name}, link {link}"
-
-
-def _refuse_doubt(planned: PlannedObject, progress: Progress) -> None:
-    """A link that must not be made twice, and of which nobody knows whether it was."""
-    if progress.sent_at is not None and progress.way.startswith("link "):
-        raise InDoubt(
-            f"object {planned.name}, {progress.way}: sent at {progress.sent_at:%Y-%m-%d %H:%M:%S} UTC, and"
-            " nothing tells whether it was processed",
-            cause=f"object {planned.name}, {progress.way}: in doubt",
-        )
 
 
 def ask_alone(asking: Asking[None], ask: Callable[[Request, Values, str], Answer]) -> None:

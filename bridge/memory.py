@@ -11,6 +11,13 @@ AGAIN = "again"
 """The way of an object that was told all of it before, and shall be told again: what is there is there."""
 
 
+Sign = tuple[int, int, bytes]
+"""What a value that is added to a field is known by, whatever the call says later.
+
+How often it stood there before, its length, its digest; of a list -1, its length, the digests of its items.
+"""
+
+
 class Mark(msgspec.Struct, frozen=True, array_like=True):
     """Who last wrote a field of a shared object (`event` sorts by time, then call key), and what."""
 
@@ -46,10 +53,14 @@ class Progress:
     told: bytes = b""
     """The digest of what the steps before `step` were told: other values start again."""
     sent_at: datetime | None = None
-    appended: tuple[str, ...] = ()
+    appended: Mapping[str, Sign] = field(default_factory=dict)
     """Fields to which this call has added its value already."""
     key: str = ""
     """Of a shared object: which one. Nothing of it holds for another."""
+    adding: Mapping[str, Sign] = field(default_factory=dict)
+    """Fields to which it may have added a value: what is looked for there before anything is added."""
+    absent: bool = False
+    """A person has looked: what was sent is not there. It counts where nothing else can look."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,6 +199,8 @@ class Lease:
     previous: tuple[tuple[str, str], ...] = ()
     """Type and key of the objects that it has fed so far."""
     lane: Lane = Lane.LIVE
+    held: bool = False
+    """A person parked or skipped it while it was in doubt: that is waited out, and nothing is sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Write policies: which of a call's fields go into an object that exists already."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -8,7 +9,7 @@ from typing import Any
 import msgspec
 
 from bridge.expression import as_text
-from bridge.memory import Mark, Remembered
+from bridge.memory import Mark, Remembered, Sign
 from bridge.plan import PlannedField, PlannedObject, Write
 
 Present = Mapping[str, Any]
@@ -25,7 +26,7 @@ class Chosen:
 
     fields: Mapping[str, Any]
     marks: Mapping[str, Mark]
-    appended: tuple[str, ...]
+    appended: Mapping[str, Sign]
     kept: Mapping[str, Any] = field(default_factory=dict)
     """What goes along unchanged, where an update would empty what it leaves out."""
 
@@ -73,7 +74,7 @@ def looks(planned: PlannedObject) -> bool:
     return any(each.write in _LOOK for each in planned.fields.values())
 
 
-def settled(planned: PlannedObject, remembered: Remembered, appended: tuple[str, ...]) -> bool:
+def settled(planned: PlannedObject, remembered: Remembered, appended: Mapping[str, Sign]) -> bool:
     """Whether an object that was last told the same holds it all: no newer call, nothing left to append."""
     return all(
         name in appended or _empty(each.value)
@@ -95,9 +96,11 @@ def advanced(remembered: Remembered, planned: PlannedObject, event: str) -> Reme
 def for_new(planned: PlannedObject, event: str, *, nulls: bool = False) -> Chosen:
     """A new object gets every field; with `nulls` also those that are to be cleared."""
     fields = {name: each.value for name, each in planned.fields.items() if nulls or each.value is not None}
-    appended = tuple(
-        name for name, each in planned.fields.items() if each.write is Write.APPEND and not _empty(each.value)
-    )
+    appended = {
+        name: _sign(each, None)
+        for name, each in planned.fields.items()
+        if each.write is Write.APPEND and not _empty(each.value)
+    }
     return Chosen(fields, _marks(planned, fields, event, {}), appended)
 
 
@@ -106,18 +109,21 @@ def for_existing(
     present: Present | None,
     remembered: Remembered | None,
     event: str,
-    appended: tuple[str, ...],
+    appended: Mapping[str, Sign],
     *,
     whole: bool,
     doubted: bool = False,
+    adding: Mapping[str, Sign] | None = None,
 ) -> Chosen:
     """The fields that an existing object gets from a call.
 
     `event` sorts by the call's time, then its key. With `whole` an update replaces all
     fields, so what did not change is `kept`. `doubted`: an attempt may have
-    written already, so a text that is there was appended by it.
+    written already, so a text that is there was appended by it; where it is
+    known what that sent, by `adding`, that is looked for and not what the call says now.
     """
     choice = _Choice(remembered.marks if remembered is not None else {}, present or {}, event, appended)
+    choice.adding = adding or {}
     for name, each in planned.fields.items():
         if each.write is Write.APPEND:
             choice.append(name, each, doubted=doubted)
@@ -127,29 +133,37 @@ def for_existing(
             choice.fields[name] = each.value
     written = {*choice.settled, *choice.fields}
     marks = _marks(planned, written, event, choice.marks)
-    return Chosen(choice.fields, marks, tuple(choice.appended), choice.kept(planned) if whole else {})
+    return Chosen(choice.fields, marks, choice.appended, choice.kept(planned) if whole else {})
 
 
 class _Choice:
     """The fields chosen so far."""
 
     def __init__(
-        self, marks: Mapping[str, Mark], present: Present, event: str, appended: tuple[str, ...]
+        self, marks: Mapping[str, Mark], present: Present, event: str, appended: Mapping[str, Sign]
     ) -> None:
         self.marks = marks
         self.present = present
         self.fields: dict[str, Any] = {}
         self.settled: list[str] = []
-        self.appended = list(appended)
+        self.appended = dict(appended)
+        self.adding: Mapping[str, Sign] = {}
         self._event = event
 
     def append(self, name: str, each: PlannedField, *, doubted: bool) -> None:
-        held = self.present.get(name)
-        if name in self.appended or _empty(each.value):
+        held, sent = self.present.get(name), self.adding.get(name)
+        if name in self.appended:
             return
-        self.appended.append(name)
-        if not (doubted and _holds(each, held)):
-            self.fields[name] = _appended(each, held)
+        if sent is not None and _stands(sent, each.separator, held):
+            # Each call once: what it says by now is not added to what it said then.
+            self.appended[name] = sent
+        elif not _empty(each.value):
+            sign = _sign(each, held)
+            if sent is None and doubted and _stands(_unplaced(sign), each.separator, held):
+                self.appended[name] = _unplaced(sign)
+            else:
+                self.appended[name] = sign
+                self.fields[name] = _appended(each, held)
 
     def kept(self, planned: PlannedObject) -> dict[str, Any]:
         """The fields that the CRM holds already, as it holds them."""
@@ -192,13 +206,41 @@ def _appended(each: PlannedField, held: Any) -> Any:
     return as_text(each.value) if _empty(held) else f"{as_text(held)}{each.separator}{as_text(each.value)}"
 
 
-def _holds(each: PlannedField, held: Any) -> bool:
-    """Whether a value was appended already: it stands there between separators."""
+def _sign(each: PlannedField, held: Any) -> Sign:
+    """What a value is known by that is added to what a field holds."""
     if isinstance(each.value, list):
-        return isinstance(held, list) and all(item in held for item in each.value)
-    around = _lines(each.separator)
-    text, value = (f"{around}{_lines(as_text(one)).strip()}{around}" for one in (held, each.value))
-    return value in text
+        return -1, len(each.value), b"".join(map(digest_of, each.value))
+    text = _lines(as_text(each.value)).strip()
+    sign = (0, len(text), digest_of(text))
+    return (_times(sign, each.separator, held), *sign[1:])
+
+
+def _unplaced(sign: Sign) -> Sign:
+    """The same of a value of which nobody knows what stood there before: once is enough."""
+    return (min(sign[0], 0), *sign[1:])
+
+
+def _stands(sign: Sign, separator: str, held: Any) -> bool:
+    """Whether a value was added already: it stands there once more than before."""
+    before, _, digest = sign
+    if before < 0:
+        there = set(map(digest_of, held)) if isinstance(held, list) else set()
+        return all(digest[at : at + _DIGEST] in there for at in range(0, len(digest), _DIGEST))
+    return _times(sign, separator, held) > before
+
+
+def _times(sign: Sign, separator: str, held: Any) -> int:
+    """How often a text stands in another one, between separators."""
+    _, size, digest = sign
+    text, around = _lines(as_text(held)).strip(), _lines(separator)
+    starts = [0, *(found.end() for found in re.finditer(f"(?={re.escape(around)})", text))]
+    times = 0
+    for number, start in enumerate(starts):
+        begin = start + len(around) if number else 0
+        end = begin + size
+        ends_there = end == len(text) or (end < len(text) and text.startswith(around, end))
+        times += ends_there and digest_of(text[begin:end]) == digest
+    return times
 
 
 def _lines(text: str) -> str:

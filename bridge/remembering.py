@@ -67,6 +67,11 @@ class DeliveryMemory:
         return {name: each for name, each in self._progress.items() if each != Progress(key=each.key)}
 
 
+def last_sent(progress: Mapping[str, Progress]) -> datetime | None:
+    """When the last request was sent of which nothing is known; None: there is none."""
+    return max((each.sent_at for each in progress.values() if each.sent_at is not None), default=None)
+
+
 def left_behind(progress: Mapping[str, Progress], plan: Plan | Skip) -> datetime | None:
     """When a request that is in doubt was sent about an object that is no longer planned; None: none was."""
     keys = {} if isinstance(plan, Skip) else {each.name: each.key_text for each in plan.objects}

@@ -12,6 +12,7 @@ import structlog
 
 from bridge.arrival import arrival_of
 from bridge.body import NotAnObject
+from bridge.causes import IN_DOUBT
 from bridge.errors import CallbridgeError, LedgerError
 from bridge.ledger import Ledger, Window
 from bridge.model import Via, moment
@@ -21,6 +22,15 @@ from bridge.replay import Target, replay
 log = structlog.get_logger("bridge.runs")
 
 Result = Mapping[str, Any]
+
+
+def in_doubt_of(ledger: Ledger, destination: str) -> int:
+    """How many deliveries are parked in doubt; of a destination, where that is named."""
+    return sum(
+        group["count"]
+        for group in ledger.counts()["parked"]
+        if (group["cause"] or "").startswith(IN_DOUBT) and destination in ("", group["destination"])
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +49,11 @@ class Operator:
     """Gives back the lines of a delivery that holds them because it is in doubt."""
 
     def retry(self, args: Mapping[str, Any], now: datetime) -> Result:
-        """`deliveries retry`: parked deliveries become due."""
+        """`deliveries retry`: parked deliveries become due; of all, those in doubt are left as they are."""
         cause, destination = args.get("cause", ""), args.get("destination", "")
-        return {"retried": self.ledger.retry(args["ids"], now, cause=cause, destination=destination)}
+        retried = self.ledger.retry(args["ids"], now, cause=cause, destination=destination)
+        left = 0 if args["ids"] or cause else in_doubt_of(self.ledger, destination)
+        return {"retried": retried, "in_doubt": left}
 
     def park(self, args: Mapping[str, Any], now: datetime) -> Result:
         """`deliveries park`: what is due waits for a person."""

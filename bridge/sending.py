@@ -2,7 +2,8 @@
 
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tenacity import (
@@ -77,6 +78,12 @@ class Sender:
     chance: random.Random
     stop: threading.Event
     before: Callable[[], None] = field(default=lambda: None)
+    _lane: Lane = field(default=Lane.LIVE, init=False)
+    _answered: bool = field(default=False, init=False)
+    """Whether the account has answered anything since the last try began."""
+
+    def __post_init__(self) -> None:
+        self.crm.turn = self._turn
 
     def drive(self, journeys: Sequence[Journey]) -> None:
         """Take all journeys to their ends; requests of one kind go together where they can."""
@@ -99,27 +106,23 @@ class Sender:
 
     def _ask(self, group: Sequence[Journey]) -> list[Result]:
         asks = [journey.wanted for journey in group if journey.wanted is not None]
-        lane = min(journey.lane for journey in group)
-
-        def send(request: Request, names: Values, what: str) -> Answer:
-            return self._quickly(lane, request, names, what)
-
+        self._lane = min(journey.lane for journey in group)
         if len(asks) > 1:
-            return ask_together(self.crm, asks, send)
+            return ask_together(self.crm, asks, self._quickly)
         try:
-            return [Reply(send(asks[0].request, asks[0].names, asks[0].what))]
+            return [Reply(self._quickly(asks[0].request, asks[0].names, asks[0].what))]
         except DeliveryError as error:
             return [error]
 
-    def _quickly(self, lane: Lane, request: Request, names: Values, what: str) -> Answer:
+    def _quickly(self, request: Request, names: Values, what: str) -> Answer:
         """One request; a short fault is bridged."""
         try:
-            return self._once(lane, request, names, what)
+            return self._once(request, names, what)
         except DeliveryError as error:
             # What tenacity costs is spent on those that it can help.
             if not _worth_waiting(error):
                 raise
-            return self._again(error, lambda: self._once(lane, request, names, what))
+            return self._again(error, lambda: self._once(request, names, what))
 
     def _again(self, failed: DeliveryError, once: Callable[[], Answer]) -> Answer:
         """Try again what has failed once, with tenacity over a short fault."""
@@ -145,8 +148,20 @@ class Sender:
 
         return retrying(attempt)
 
-    def _once(self, lane: Lane, request: Request, names: Values, what: str) -> Answer:
-        wait = self._queue(lane, request.limit)
+    def _once(self, request: Request, names: Values, what: str) -> Answer:
+        self._answered = False
+        try:
+            answer = self.crm.ask(request, names, what)
+        except DeliveryError as error:
+            self._learn(request, error)
+            raise
+        self.budget.well()
+        return answer
+
+    @contextmanager
+    def _turn(self, limit: str, what: str) -> Iterator[Callable[[Mapping[str, str]], None]]:
+        """One request on the wire, within the account's budget."""
+        wait = self._queue(limit)
         if wait > 0:
             raise Unsent(
                 f"{what}: waits {wait:.0f} s for the CRM's limits",
@@ -154,36 +169,38 @@ class Sender:
                 retry_after=wait,
             )
         headers: Mapping[str, str] | None = None
-        try:
-            answer = self.crm.ask(request, names, what)
-            headers = answer.headers
-        except DeliveryError as error:
-            self._learn(request, error)
-            raise
-        finally:
-            self.budget.done(request.limit, headers)
-        self.budget.well()
-        return answer
 
-    def _queue(self, lane: Lane, limit: str) -> float:
+        def told(found: Mapping[str, str]) -> None:
+            nonlocal headers
+            headers, self._answered = found, True
+
+        try:
+            yield told
+        finally:
+            self.budget.done(limit, headers)
+
+    def _queue(self, limit: str) -> float:
         """Wait for the right to send; the seconds that are left where that takes too long."""
-        wait, waited = self.budget.take(limit, lane), 0.0
+        wait, waited = self.budget.take(limit, self._lane), 0.0
         if wait <= 0:
             return 0.0
-        with self.budget.queueing(lane):
-            while (wait := self.budget.take(limit, lane)) > 0:
+        with self.budget.queueing(self._lane):
+            while (wait := self.budget.take(limit, self._lane)) > 0:
                 waited += wait
                 if waited > PATIENCE or self.stop.wait(wait):
                     return wait
         return 0.0
 
     def _learn(self, request: Request, error: DeliveryError) -> None:
+        if isinstance(error, Unsent):
+            return
         if error.blame in ("limit", "quota"):
             wait = error.retry_after if isinstance(error, Transient) else None
             self.budget.refused(request.limit, wait, quota=error.blame == "quota")
         elif error.blame in ("account", "credentials"):
             self.budget.fault(error.cause, at_once=error.blame == "credentials")
-        else:
+        elif self._answered:
+            # A request that could not even be written tells nothing of the account.
             self.budget.well()
 
     def _wait(self, state: RetryCallState) -> float:

@@ -13,7 +13,7 @@ from bridge.connector.compiling import Answer, Values, dig
 from bridge.connector.limits import parse_rate
 from bridge.connector.outcome import Meaning
 from bridge.connector.request import Rendered
-from bridge.errors import Permanent, Transient
+from bridge.errors import Permanent, Transient, Unsent
 from bridge.expression import as_text
 
 Outputs = dict[str, Any]
@@ -35,7 +35,7 @@ class TokenStore(Protocol):
 class Exchange:
     """What a worker lends for an exchange: its connection and its way to judge answers."""
 
-    send: Callable[[Rendered], Answer]
+    send: Callable[[Rendered, TokenRequest], Answer]
     judge: Callable[[Answer, TokenRequest], Meaning]
     names: Callable[[Outputs], Values]
 
@@ -130,7 +130,8 @@ class Tokens:
         lives: list[tuple[TokenRequest, timedelta]] = []
         for number, request in enumerate(self._requests):
             names = exchange.names(self._outputs)
-            answer = exchange.send(request.render({**names, "assertion": _assertion(request, names, now)}))
+            rendered = request.render({**names, "assertion": _assertion(request, names, now)})
+            answer = exchange.send(rendered, request)
             meaning = exchange.judge(answer, request)
             _refuse(meaning, answer)
             self._outputs = {**self._outputs, **self._given(request, answer, meaning)}
@@ -176,7 +177,7 @@ class Tokens:
             recent = [at for at in self._asked if (now - at).total_seconds() < seconds]
             if len(recent) >= count:
                 wait = seconds - (now - recent[0]).total_seconds()
-                raise Transient(
+                raise Unsent(
                     f"asked for a token {count} times in {seconds:g} s already",
                     cause="too many tokens asked for",
                     retry_after=wait,

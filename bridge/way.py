@@ -9,13 +9,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from bridge.asking import Ask, Asking, Found, Looking, Memory, Reply, Setting
+from bridge.asking import Ask, Asking, Found, Looking, Memory, Reply, Setting, refuse_doubt
 from bridge.connector import ObjectType
 from bridge.connector.compiling import Values
 from bridge.connector.request import Step, captured_by
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
-from bridge.memory import AGAIN, Progress, Remembered
+from bridge.memory import AGAIN, Progress, Remembered, Sign
 from bridge.plan import PlannedObject
 from bridge.policies import Chosen, Present, for_existing, for_new, maybe, shown, unsure
 
@@ -51,6 +51,12 @@ class Way:
         self._doubted = progress.sent_at is not None and progress.way in ("create", "update", "upsert")
         # What a replay made us forget may be there all the same.
         self._forgotten = progress.way in (AGAIN, _LOOK) or (remembered is not None and not remembered.crm_id)
+        # A create that was begun leaves marks of no event: that is looked up in its own way.
+        self._left_unknown = progress.way in (AGAIN, _LOOK) or (
+            self._forgotten
+            and remembered is not None
+            and all(each.event for each in remembered.marks.values())
+        )
         self._looked_for_another = False
 
     @property
@@ -71,8 +77,8 @@ class Way:
             return (yield from self._update(crm_id, None))
         found = yield from self._looking.find()
         if found is None:
-            if self._progress.way in (AGAIN, _LOOK):
-                # What it was told before may have been told just now.
+            if self._left_unknown:
+                # It may have been made just now, by this call or by another one.
                 self._believe_absent(None)
             return (yield from self._create())
         return (yield from self._update(found.id, found.present))
@@ -99,7 +105,8 @@ class Way:
             # All was processed; only its id is missing.
             return
         if not steps[progress.step].request.idempotent and not self._can_look(progress.way, progress.step):
-            raise self._in_doubt(progress)
+            self._believe_person(progress)
+            return
         if self._kind.read is None or not steps[progress.step].request.idempotent:
             self._wait_for_index(progress)
 
@@ -109,12 +116,10 @@ class Way:
             return False
         return bool(self._kind.find) or (way == "upsert" and self._kind.read is not None)
 
-    def _in_doubt(self, progress: Progress) -> InDoubt:
-        return InDoubt(
-            f"{self._what}, {progress.way}: sent at {progress.sent_at:%Y-%m-%d %H:%M:%S} UTC, and nothing"
-            " tells whether it was processed",
-            cause=f"{self._what}, {progress.way}: in doubt",
-        )
+    def _believe_person(self, progress: Progress) -> None:
+        """Nothing can look: a step is sent again only where a person says that it did not arrive."""
+        refuse_doubt(self._planned, progress)
+        self._set(replace(progress, sent_at=None, absent=False))
 
     def _wait_for_index(self, progress: Progress) -> None:
         since: datetime = progress.sent_at or self._setting.clock()
@@ -172,7 +177,8 @@ class Way:
         if progress.sent_at is None or progress.step >= len(self._kind.create):
             return (yield from self._finish_creating())
         if not self._can_look("create", progress.step):
-            raise self._in_doubt(progress)
+            self._believe_person(progress)
+            return (yield from self._finish_creating())
         self._wait_for_index(progress)
         found = yield from self._looking.find()
         if found is None:
@@ -181,7 +187,7 @@ class Way:
         if len(self._kind.create) > 1:
             self._take_up(progress, found)
             return (yield from self._finish_creating())
-        self._set(Progress(crm_id=found.id))
+        self._set(Progress(crm_id=found.id, adding=progress.adding))
         return (yield from self._update(found.id, found.present))
 
     def _take_up(self, progress: Progress, found: Found) -> None:
@@ -194,11 +200,13 @@ class Way:
         } & first.capture.keys() - captured.keys()
         if lost:
             self._set(Progress(crm_id=found.id))
-            raise InDoubt(
+            error = InDoubt(
                 f"{self._what}, create: found as {found.id}, but its answer was lost, and later steps need"
                 f" {', '.join(sorted(lost))} of it. Finish it in the CRM, then retry",
                 cause=f"{self._what}, create: the answer that later steps need was lost",
             )
+            error.says = "Finish it in the CRM, then retry"
+            raise error
         self._set(replace(progress, step=1, captured=captured, crm_id=found.id, sent_at=None))
 
     def _finish_creating(self) -> Asking[tuple[str, Chosen]]:
@@ -239,7 +247,9 @@ class Way:
             # What it shows of ours is ours, though the rest may be refused.
             marks = self._remembered.marks if self._remembered is not None else {}
             self._remembered = Remembered(crm_id, marks={**marks, **shown(chosen, present or {})})
-        if not chosen.fields and not (self._kind.update and self._links_changed()):
+        before = self._progress
+        begun = before.way == "update" and before.step > 0 and before.told == self._told
+        if not chosen.fields and not begun and not (self._kind.update and self._links_changed()):
             self._set(Progress(appended=chosen.appended))
             return crm_id, chosen
         try:
@@ -282,8 +292,9 @@ class Way:
         if progress.way == _LOOK:
             self._wait_for_index(progress)
         elif self._kind.index_lag:
+            now = self._setting.clock()
             progress = Progress(
-                _LOOK, crm_id=crm_id, sent_at=self._setting.clock(), appended=progress.appended
+                _LOOK, crm_id=crm_id, sent_at=now, appended=progress.appended, adding=progress.adding
             )
             self._set(progress)
             self._wait_for_index(progress)
@@ -296,7 +307,9 @@ class Way:
         if progress.way != way or progress.step == 0 or (way != "create" and progress.told != self._told):
             self._progress = Progress(crm_id=crm_id, told=self._told, appended=progress.appended)
         first, captured, found = self._progress.step, dict(self._progress.captured), self._progress.crm_id
-        adds = chosen.appended != self._progress.appended
+        adding = self._progress.adding or {
+            name: sign for name, sign in chosen.appended.items() if name in chosen.fields
+        }
         for number, step in enumerate(steps):
             known = {**self._names(chosen), "id": found, "captured": captured}
             what = f"{self._what}, {way}" + ("" if len(steps) == 1 else f" step {step.name}")
@@ -307,7 +320,7 @@ class Way:
                 told: Reply = yield Ask(step, known, what)
                 captured |= {name: pick.of_answer(told.answer) for name, pick in step.capture.items()}
                 continue
-            reply, found = yield from self._step(way, number, Ask(step, known, what), adds=adds)
+            reply, found = yield from self._step(way, number, Ask(step, known, what), adding)
             captured |= {name: pick.of_answer(reply.answer) for name, pick in step.capture.items()}
             done = replace(
                 self._progress, way=way, step=number + 1, captured=captured, crm_id=found, sent_at=None
@@ -319,7 +332,7 @@ class Way:
             raise Permanent(
                 f"{self._what}, {way}: the step that tells the id was left out. Correct its `when`"
             )
-        self._set(Progress(appended=chosen.appended))
+        self._set(Progress(appended={**chosen.appended, **adding}))
         # A CRM without ids of its own knows the object by its key.
         return found if found is not None else self._planned.key_text
 
@@ -351,7 +364,9 @@ class Way:
             )
         return found.id
 
-    def _step(self, way: str, number: int, ask: Ask, *, adds: bool) -> Asking[tuple[Reply, str | None]]:
+    def _step(
+        self, way: str, number: int, ask: Ask, adding: Mapping[str, Sign]
+    ) -> Asking[tuple[Reply, str | None]]:
         """One step's reply, and the object's id after it."""
         before = self._progress
         if self._known_id is not None and self._known_id == before.crm_id:
@@ -359,14 +374,15 @@ class Way:
             self._setting.memory.unsure(self._planned, unsure(self._remembered, ask.names["fields"]))
         elif way == "create" and (marks := maybe(self._planned, ask.names["fields"])):
             self._setting.memory.unsure(self._planned, Remembered("", marks=marks))
-        if adds or not ask.request.idempotent:
+        if adding or not ask.request.idempotent:
             now = self._setting.clock()
-            self._set(replace(before, way=way, step=number, sent_at=now), durable=True)
+            self._set(replace(before, way=way, step=number, sent_at=now, adding=adding), durable=True)
         try:
             reply = yield ask
             assert isinstance(ask.of, Step)  # noqa: S101 -- for the type checker: it is asked for here only
             return reply, self._id_of(ask.of, reply, before.crm_id)
         except InDoubt as error:
+            self._doubt()
             if self._progress.sent_at is None or not self._can_look(way, number):
                 raise
             raise Transient(
@@ -376,10 +392,17 @@ class Way:
                 blame=error.blame,
             ) from error
         except DeliveryError as error:
-            # Refused, so there is nothing in doubt, and what was begun with it is not begun.
-            if not (adds and error.doubtful):
+            if adding and error.doubtful:
+                self._doubt()
+            else:
+                # Refused, so there is nothing in doubt, and what was begun with it is not begun.
                 self._set(before if number else Progress(appended=before.appended))
             raise
+
+    def _doubt(self) -> None:
+        """It was noted before it waited for its turn, and sent later: until now, for all we know."""
+        if self._progress.sent_at is not None:
+            self._set(replace(self._progress, sent_at=self._setting.clock()))
 
     def _id_of(self, step: Step, reply: Reply, before: str | None) -> str | None:
         if step.id is None and reply.id is None:
@@ -402,10 +425,11 @@ class Way:
             self._progress.appended,
             whole=self._kind.whole,
             doubted=self._doubted or self._forgotten,
+            adding=self._progress.adding,
         )
-        if (self._doubted or self._forgotten) and present is not None:
+        if (self._doubted or self._forgotten or self._progress.adding) and present is not None:
             # What stands there already is not added again, whatever becomes of the rest.
-            there = tuple(name for name in chosen.appended if name not in chosen.fields)
+            there = {name: sign for name, sign in chosen.appended.items() if name not in chosen.fields}
             self._set(replace(self._progress, appended=there))
         return chosen
 

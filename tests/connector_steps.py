@@ -218,6 +218,8 @@ class Bench:
         self.ledger = SqliteLedger(path, create=True)
         self.crm = crm_of(self.connector, server.url, clock=self.clock)
         self._calls: list[str] = []
+        self.slow = 0.0
+        """How long a request waits for its turn, in seconds."""
         self.crash_after: int | None = None
         """The number of requests after which the process dies with the next answer unread."""
 
@@ -275,6 +277,7 @@ class Bench:
         return "delivered" if self.error is None else type(self.error).__name__
 
     def _ask(self, *asked: Any) -> Any:
+        self.clock.tick(self.slow)
         answer = self.crm.ask(*asked)
         if self.crash_after is not None:
             self.crash_after -= 1
@@ -313,7 +316,10 @@ class SearchCrm:
         self.objects: dict[str, dict[str, Any]] = {}
         self.links: list[dict[str, Any]] = []
         self.script: list[tuple[str, Reply | str]] = []
-        """Requests that go wrong: the beginning of one, and the answer; `lost`: carried out without one."""
+        """Requests that go wrong: the beginning of one, and the answer.
+
+        `lost`: carried out without one; `pass`: as ever.
+        """
         self._born: dict[str, datetime] = {}
         self._clock = clock
         self._lag = timedelta(seconds=lag)
@@ -335,6 +341,8 @@ class SearchCrm:
         for number, (start, scripted) in enumerate(self.script):
             if short.startswith(start):
                 del self.script[number]
+                if scripted == "pass":
+                    break
                 if scripted == "lost":
                     self._carry_out(seen)
                     return HANG_UP

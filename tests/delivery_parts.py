@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -58,6 +58,8 @@ class WatchedLedger(SqliteLedger):
     settled: Callable[[Lease, Settlement], None]
     fed: Callable[[Lease, Sequence[Done]], None]
     in_hand: dict[int, set[int]]
+    _values: dict[int, Mapping[str, Any]]
+    """What was leased: a worker forgets it once it is mapped."""
 
     def _hand(self) -> set[int]:
         return self.in_hand.setdefault(threading.get_ident(), set())
@@ -71,20 +73,25 @@ class WatchedLedger(SqliteLedger):
     def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
         self.fuse.write()
         lease = super().lease(destinations, sources, now)
-        self._hand().update([lease.delivery_id] if lease is not None else [])
+        self._taken([lease] if lease is not None else [])
         self.fuse.tick()
         return lease
 
+    def _taken(self, leases: Sequence[Lease]) -> None:
+        self._values = {**getattr(self, "_values", {}), **{each.delivery_id: each.values for each in leases}}
+        self._hand().update(each.delivery_id for each in leases)
+
     def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
         leases = super().lease_more(destination, sources, now, limit)
-        self._hand().update(lease.delivery_id for lease in leases)
+        self._taken(leases)
         self.fuse.tick()
         return leases
 
-    def give_back(self, lease: Lease, due_at: datetime) -> None:
+    def give_back(self, lease: Lease, due_at: datetime) -> bool:
         self.fuse.write()
-        super().give_back(lease, due_at)
+        is_due = super().give_back(lease, due_at)
         self._hand().discard(lease.delivery_id)
+        return is_due
 
     def note(self, notes: Sequence[Note]) -> None:
         self.fuse.write()
@@ -103,7 +110,7 @@ class WatchedLedger(SqliteLedger):
         super().settle_all(settled, now)
         for lease, settlement, _ in settled:
             self._hand().discard(lease.delivery_id)
-            self.settled(lease, settlement)
+            self.settled(replace(lease, values=self._values[lease.delivery_id]), settlement)
         self.fuse.tick()
 
 
@@ -237,7 +244,8 @@ def check_contact(phone: str, one: Mapping[str, Any], said: Said, *, deleted: bo
             assert held == said.by_hand[name], f"{name} of {phone}: {held!r}, not as a person edited it"
         else:
             assert held in (value, said.by_hand[name]), f"{name} of {phone}: {held!r}; {said}"
-    notes = str(one.get("notes") or "").split("\n")
+    # What a call appends changes with it; its key, with which that begins, is there once.
+    notes = [line.split(" ")[0] for line in str(one.get("notes") or "").split("\n")]
     assert len(notes) == len(set(notes)), f"notes of {phone}: {notes}"
     if not deleted:
         # A call that had added its own to what a person deleted does not add it to another one.

@@ -115,7 +115,6 @@ class World:
         self._batches, self._on_deleted = batches, on_deleted
         self._chance = Random(seed)  # noqa: S311 -- spreads retries, guards nothing
         self._in_flight: dict[int, set[Line]] = {}
-        self._renewing: set[int] = set()
         self._walkers = [Walker(lambda n=number: self._deliver_one(n)) for number in range(2)]  # type: ignore[misc]
         self.fuse = Fuse()
         self.sent = 0
@@ -261,16 +260,16 @@ class World:
 
     def skip(self, which: int) -> None:
         """A person says that a call is not to be delivered, whatever comes."""
-        # To skip what is in doubt gives up its lines, and what becomes of it is the person's own affair.
-        doubted = self.ledger.in_doubt()
-        rows = [row for row in self.deliveries() if row["state"] != "leased" and row["id"] not in doubted]
+        rows = self.deliveries()
         if not rows:
             return
         row = rows[which % len(rows)]
         self.happened["skip"] += 1
-        for delivery_id in self.ledger.hold([row["id"]], "", self.clock(), skip=True)["now"]:
+        self.happened["skip in doubt"] += row["id"] in self.ledger.in_doubt() and row["state"] == "due"
+        held = self.ledger.hold([row["id"]], "", self.clock(), skip=True)
+        for delivery_id in held["now"]:
             self.lines.release(delivery_id)
-            self.skipped.add(row["key"])
+        self.skipped.update([row["key"]] if any(held.values()) else [])
 
     def replay(self, *, force: bool) -> None:
         """A person asks for what differs, or for all."""
@@ -326,10 +325,7 @@ class World:
         if segments == ["token"]:
             return httpx.Response(200, json=self.desk.issue(content)[1])
         me = threading.get_ident()
-        # A request that is repeated with a new token was let through before.
-        renewed = me in self._renewing
-        self._renewing.discard(me)
-        if self.not_before is not None and self.clock.now < self.not_before and not renewed:
+        if self.not_before is not None and self.clock.now < self.not_before:
             self.violations.append("a request before the Retry-After was over")
         held = self.lines.held()
         for delivery_id in self.in_hand.get(me, ()):
@@ -353,8 +349,6 @@ class World:
         self._pause(walker)
         self._in_flight.pop(id(walker), None)
         self.fuse.tick()
-        if response.status_code == 401:
-            self._renewing.add(me)
         if "retry-after" in response.headers:
             self.not_before = self.clock.now + timedelta(seconds=int(response.headers["retry-after"]))
         if trouble in ("lost", "cut"):
@@ -372,7 +366,7 @@ class World:
             case "429" | "503":
                 wait = 30 if trouble == "503" else 7
                 return httpx.Response(int(trouble), headers={"retry-after": str(wait)})
-            case "500" | "502":
+            case "422" | "500" | "502":
                 return httpx.Response(int(trouble))
         response = self._effect(request, segments, content)
         return httpx.Response(502 if trouble == "502 late" else 500) if "late" in trouble else response

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.ledger import Ledger, Window
+from bridge.ledger import Ledger, Note, Window
 from bridge.memory import AGAIN, Done, Mark, Progress, Remembered
 from bridge.model import DeliveryState, Lane, Settlement, stamp
 from bridge.plan import PlannedObject
@@ -150,6 +150,40 @@ class OperatingContract:
         news(ledger, "a", NOW + MINUTE, name="李")
         assert balance(ledger) == {"ledger": 1, "skipped" if skip else "under_way": 1}
 
+    @pytest.mark.parametrize("skip", [True, False], ids=["skip", "park"])
+    @pytest.mark.parametrize("end", ["waits", "failed", "given back", "died"])
+    def test_what_is_in_doubt_stays_due_and_is_a_persons_once_that_is_over(
+        self, ledger: Ledger, skip: bool, end: str
+    ) -> None:
+        call_id = news(ledger, "a")
+        lines = (("hub", "contact", "x"),)
+        doubt = {"contact": Progress("create", sent_at=NOW)}
+        waits = Settlement(
+            DeliveryState.DUE, "lost", "lost", NOW + MINUTE, account="hub", progress=doubt, lines=lines
+        )
+        lease = leased(ledger)
+        ledger.note([Note(lease, "hub", doubt, lines)])
+        if end == "waits":
+            ledger.settle(lease, waits, NOW, NOW)
+        held = ledger.hold([lease.delivery_id], "no", NOW, skip=skip)
+        assert held == {"now": [], "later": [lease.delivery_id]}
+        if end == "failed":
+            ledger.settle(lease, waits, NOW, NOW)
+        elif end == "given back":
+            assert ledger.give_back(lease, NOW + MINUTE)
+        elif end == "died":
+            ledger.release_leases()
+        word = "skipped" if skip else "parked"
+        row = delivery(ledger, call_id)
+        assert (row["state"], row["reason"]) == ("due", f"{word} by a person: no")
+        assert ledger.in_doubt() == {lease.delivery_id: list(lines)}
+        assert balance(ledger) == {"ledger": 1, "under_way": 1}
+        again = leased(ledger, NOW + MINUTE)
+        assert again.held
+        ledger.settle(again, Settlement(DeliveryState.DUE, due_at=NOW), NOW, NOW)
+        row = delivery(ledger, call_id)
+        assert (row["state"], row["due_at"], row["reason"]) == (word, None, f"{word} by a person: no")
+
     def test_what_is_delivered_after_all_is_delivered(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         lease = leased(ledger)
@@ -216,7 +250,8 @@ class OperatingContract:
         found = left_by(ledger, "a", {"contact": ("+86139", True, b"1"), "call": ("a", False, b"2")})
         ledger.replay([found], "hub", NOW, forget=True)
         lease = leased(ledger)
-        assert dict(lease.progress) == {name: Progress(AGAIN) for name in ("contact", "call")}
+        added = {"note": (0, 4, b"told")}
+        assert dict(lease.progress) == {"contact": Progress(AGAIN, adding=added), "call": Progress(AGAIN)}
         assert set(lease.previous) == {("contact", "+86139"), ("call", "a")}
         plan = [planned("contact", "+86139"), planned("call", "a", shared=False)]
         known = ledger.recall(lease, "hub", plan)
@@ -271,7 +306,7 @@ def left_by(ledger: Ledger, key: str, objects: Mapping[str, tuple[str, bool, byt
         Done(name, name, of, Remembered(f"id {of}", told, {}, {"name": Mark("1", told)}), shared)
         for name, (of, shared, told) in objects.items()
     )
-    progress = {"contact": Progress(appended=("note",))}
+    progress = {"contact": Progress(appended={"note": (0, 4, b"told")})}
     ledger.settle(
         lease, Settlement(DeliveryState.DELIVERED, account="hub", done=done, progress=progress), NOW, NOW
     )

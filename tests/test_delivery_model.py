@@ -35,6 +35,7 @@ HAPPENS = (
     *("arrival", "duplicate", "late revision", "lag", "expiry", "hand edit", "deletion", "retry", "skip"),
     *("replay", "crash", "restart", "mapping change", "batch", "busy", "interleaved"),
     "revision under way",
+    "skip in doubt",
 )
 
 

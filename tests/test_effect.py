@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.plan import Write
-from tests.connector_steps import Bench, Crash, SearchCrm, Server, planned, serving
+from tests.connector_steps import HANG_UP, Bench, Crash, SearchCrm, Server, planned, serving
 
 COMMON = """\
 name = "own"
@@ -202,6 +202,21 @@ def test_a_create_without_an_answer_is_looked_up_once_the_index_has_caught_up(
     assert not bench.in_doubt
 
 
+def test_a_create_that_waited_for_its_turn_was_sent_after_that(make: Makes) -> None:
+    bench, crm = make()
+    bench.slow = 60
+    crm.next("POST", "lost")
+    assert bench.deliver(contact(grade="A")) == "Transient"
+    bench.slow = 0
+    assert bench.deliver(contact(grade="B")) == "Transient", (
+        "a revision came, and the index has not caught up"
+    )
+    assert bench.wait == 30
+    bench.clock.tick(30)
+    assert bench.deliver(contact(grade="B")) == "delivered"
+    assert crm.held() == [{"key": "a", "grade": "B"}]
+
+
 def test_a_crash_with_a_create_on_the_wire_makes_no_second_one(make: Makes) -> None:
     bench, crm = make()
     bench.crash_after = 1
@@ -293,6 +308,69 @@ def test_an_appended_text_whose_answer_was_lost_is_not_appended_twice(make: Make
     assert bench.deliver(note) == "delivered"
     assert bench.deliver(contact(notes=("three", Write.APPEND)), call="c2") == "delivered"
     assert crm.held()[0]["notes"] == "one\ntwo\nthree"
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_text_that_changes_while_its_first_sending_is_in_doubt_is_appended_once(
+    make: Makes, arrived: bool, there: bool
+) -> None:
+    bench, crm = make()
+    if there:
+        crm.make(key="a", notes="one")
+    crm.next("PATCH" if there else "POST", "lost" if arrived else HANG_UP)
+    assert bench.deliver(contact(notes=("two", Write.APPEND))) == "Transient"
+    bench.restart()
+    bench.clock.tick(30)
+    for _ in range(2):
+        assert bench.deliver(contact(notes=("two, revised", Write.APPEND))) == "delivered"
+    assert crm.held()[0]["notes"] == ("one\n" if there else "") + ("two" if arrived else "two, revised")
+
+
+def test_what_is_made_again_and_in_doubt_holds_an_appended_text_once(make: Makes) -> None:
+    bench, crm = make()
+    texts = [{"notes": (text, Write.APPEND), "grade": text} for text in ("one", "two", "three")]
+    one, two, three = (planned("contact", {"key": "a"}, each, on_deleted="recreate") for each in texts)
+    assert bench.deliver(one) == "delivered"
+    crm.objects.clear()
+    crm.next("POST", "lost")
+    assert bench.deliver(two) == "Transient"
+    bench.clock.tick(30)
+    assert bench.deliver(three) == "delivered"
+    assert crm.held()[0]["notes"] == "two"
+
+
+def test_two_calls_that_append_the_same_text_both_do_also_in_doubt(make: Makes) -> None:
+    bench, crm = make()
+    crm.make(key="a", notes="no answer")
+    crm.next("PATCH", HANG_UP)
+    note = contact(notes=("no answer", Write.APPEND))
+    assert bench.deliver(note) == "Transient"
+    assert bench.deliver(note) == "delivered"
+    assert crm.held()[0]["notes"] == "no answer\nno answer"
+
+
+def test_a_text_that_changes_between_the_steps_of_an_update_is_appended_once(make: Makes) -> None:
+    steps = """
+[[objects.contact.update]]
+name = "write"
+method = "PATCH"
+path = "/contacts/{{ id | path }}"
+json = "{{ fields }}"
+[[objects.contact.update]]
+name = "touch"
+method = "PATCH"
+path = "/contacts/{{ id | path }}"
+json = { touched = true }
+"""
+    bench, crm = make(COMMON + FIND.replace("LAG", "30s") + READ + CREATE + steps)
+    crm.make(key="a", notes="one")
+    crm.next("PATCH", "pass")
+    crm.next("PATCH", (429, None, {}))
+    assert bench.deliver(contact(notes=("two", Write.APPEND))) == "Transient"
+    bench.restart()
+    assert bench.deliver(contact(notes=("two, revised", Write.APPEND))) == "delivered"
+    assert crm.held()[0]["notes"] == "one\ntwo"
 
 
 def test_a_created_object_whose_answer_was_lost_holds_an_appended_text_once(make: Makes) -> None:

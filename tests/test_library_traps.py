@@ -18,7 +18,6 @@ from bridge.connector.compiling import Answer
 from bridge.connector.request import Request
 from bridge.crm import Crm
 from bridge.errors import DeliveryError, Transient
-from bridge.model import Lane
 from bridge.sending import QUICK_TRIES, Sender
 from tests.connector_steps import Clock, connector_of, crm_of
 
@@ -104,7 +103,7 @@ class Waits(threading.Event):
 
 def ask(sender: Sender, request: Request) -> Answer:
     """One request, with its retries."""
-    return sender._quickly(Lane.LIVE, request, NAMES, "x")
+    return sender._quickly(request, NAMES, "x")
 
 
 def test_a_retry_keeps_the_retry_after_of_the_last_answer_and_the_kind_of_its_error() -> None:

@@ -1,4 +1,4 @@
-"""The model test sees what it is there for: each of ten planted faults makes it red."""
+"""The model test sees what it is there for: each of the planted faults makes it red."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -114,6 +114,17 @@ class Hasty(Budget):
         super().refused(name, None, quota=quota)
 
 
+class Freeing(WatchedLedger):
+    """Lets go of what is in doubt as soon as a person skips it."""
+
+    def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> dict[str, list[int]]:
+        held = super().hold(ids, reason, now, skip=skip)
+        doubtful = [each for each in self.in_doubt() if each in held["later"]]
+        gone = "UPDATE deliveries SET state = 'skipped', due_at = NULL WHERE id = ? AND state = 'due'"
+        self._write().run(lambda connection: connection.executemany(gone, [(each,) for each in doubtful]))
+        return {"now": [*held["now"], *doubtful], "later": []}
+
+
 UNSKIP = "UPDATE deliveries SET person = NULL WHERE state = 'skipped'"
 
 
@@ -139,6 +150,7 @@ FAULTS = {
         connector=connector('results = "results"', 'results = "{{ body.results[1:] + body.results[:1] }}"')
     ),
     "a sticky skip is undone by a revision": Parts(ledger=Unskipping),
+    "what is skipped in doubt frees its lines": Parts(ledger=Freeing),
 }
 QUICK = ("502 is read as refused", "a sticky skip is undone by a revision")
 

@@ -35,7 +35,7 @@ class Held:
 
     def take(self, planned: PlannedObject, event: str) -> Chosen:
         if self.there:
-            chosen = for_existing(planned, dict(self.fields), self.remembered, event, (), whole=False)
+            chosen = for_existing(planned, dict(self.fields), self.remembered, event, {}, whole=False)
         else:
             chosen = for_new(planned, event)
         self.there = True
@@ -119,14 +119,14 @@ def test_unless_edited_is_newest_wins_while_nobody_edits(order: tuple[tuple[str,
 def test_what_a_crm_shows_in_another_type_is_no_edit(sent: Any, shown: Any) -> None:
     remembered = Remembered("1", b"", {}, {"city": Mark("1", digest_of(sent))})
     planned = contact(city=("new", Write.UNLESS_EDITED))
-    assert for_existing(planned, {"city": shown}, remembered, "2", (), whole=False).fields == {"city": "new"}
+    assert for_existing(planned, {"city": shown}, remembered, "2", {}, whole=False).fields == {"city": "new"}
 
 
 @pytest.mark.parametrize(("sent", "shown"), [(80, 80.5), (80, "81"), ("x", ""), ("x", None), (True, "1x")])
 def test_an_edit_is_seen(sent: Any, shown: Any) -> None:
     remembered = Remembered("1", b"", {}, {"city": Mark("1", digest_of(sent))})
     planned = contact(city=("new", Write.UNLESS_EDITED))
-    assert for_existing(planned, {"city": shown}, remembered, "2", (), whole=False).fields == {}
+    assert for_existing(planned, {"city": shown}, remembered, "2", {}, whole=False).fields == {}
 
 
 @pytest.mark.parametrize(
@@ -136,13 +136,41 @@ def test_an_edit_is_seen(sent: Any, shown: Any) -> None:
 )  # fmt: skip
 def test_in_doubt_a_text_that_stands_there_was_appended(held: str | None, added: bool) -> None:
     planned = contact(notes=("two", Write.APPEND))
-    chosen = for_existing(planned, {"notes": held}, None, "1", (), whole=False, doubted=True)
-    assert (bool(chosen.fields), chosen.appended) == (added, ("notes",))
+    chosen = for_existing(planned, {"notes": held}, None, "1", {}, whole=False, doubted=True)
+    assert (bool(chosen.fields), list(chosen.appended)) == (added, ["notes"])
+
+
+@pytest.mark.parametrize(
+    ("before", "held", "added"),
+    [(None, None, True), (None, "first", False), ("x", "x", True), ("x", "x\nfirst", False),
+     ("first", "first", True), ("first", "first\nfirst", False), ("first\nfirst", "first\nfirst", True)],
+)  # fmt: skip
+def test_in_doubt_the_text_that_was_sent_is_looked_for_and_not_what_the_call_says_now(
+    before: str | None, held: str | None, added: bool
+) -> None:
+    first, second = (contact(notes=(text, Write.APPEND)) for text in ("first", "second"))
+    sent = for_existing(first, {"notes": before}, None, "1", {}, whole=False).appended
+    chosen = for_existing(second, {"notes": held}, None, "1", {}, whole=False, adding=sent)
+    assert (bool(chosen.fields), list(chosen.appended)) == (added, ["notes"])
+
+
+@pytest.mark.parametrize(("held", "added"), [(["a"], True), (["b", "a"], False), (None, True)])
+def test_in_doubt_the_items_that_were_sent_are_looked_for(held: list[str] | None, added: bool) -> None:
+    sent = for_existing(contact(tags=(["a", "b"], Write.APPEND)), {}, None, "1", {}, whole=False).appended
+    now = contact(tags=(["c"], Write.APPEND))
+    chosen = for_existing(now, {"tags": held}, None, "1", {}, whole=False, adding=sent)
+    assert bool(chosen.fields) is added
+
+
+def test_a_text_that_is_empty_by_now_was_added_all_the_same() -> None:
+    sent = for_new(contact(notes=("first", Write.APPEND)), "1").appended
+    now = contact(notes=(None, Write.APPEND))
+    assert for_existing(now, {"notes": "first"}, None, "1", {}, whole=False, adding=sent).appended == sent
 
 
 def test_a_list_is_appended_item_by_item() -> None:
     planned = contact(tags=(["b", "c"], Write.APPEND))
-    chosen = for_existing(planned, {"tags": ["a", "b"]}, None, "1", (), whole=False)
+    chosen = for_existing(planned, {"tags": ["a", "b"]}, None, "1", {}, whole=False)
     assert chosen.fields == {"tags": ["a", "b", "c"]}
 
 
@@ -152,7 +180,7 @@ def test_where_an_update_replaces_all_the_rest_goes_along() -> None:
     )
     marks = {"c": Mark("9", digest_of("newer")), "d": Mark("1", digest_of(1))}
     remembered = Remembered("1", b"", {}, marks)
-    chosen = for_existing(planned, {"b": "theirs", "c": "newer"}, remembered, "5", (), whole=True)
+    chosen = for_existing(planned, {"b": "theirs", "c": "newer"}, remembered, "5", {}, whole=True)
     assert (chosen.fields, chosen.kept) == ({"a": "new"}, {"a": "new", "b": "theirs", "c": "newer", "d": 1})
     assert chosen.marks["c"].event == "9"
 
@@ -167,13 +195,13 @@ def test_equal_values_advance_only_what_the_call_says() -> None:
 def test_what_is_settled_costs_no_request() -> None:
     planned = contact(a=(1, Write.ALWAYS), notes=("x", Write.APPEND), none=(None, Write.APPEND))
     remembered = Remembered("1", b"", {}, {"a": Mark("1", digest_of(1))})
-    assert settled(planned, remembered, ("notes",))
-    assert not settled(planned, remembered, ())
-    assert not settled(contact(a=(2, Write.ALWAYS)), remembered, ())
+    assert settled(planned, remembered, {"notes": (0, 1, b"")})
+    assert not settled(planned, remembered, {})
+    assert not settled(contact(a=(2, Write.ALWAYS)), remembered, {})
     assert looks(planned)
 
 
 def test_an_own_object_gets_all_its_fields() -> None:
     planned = contact(shared=False, a=(1, Write.ALWAYS), b=(2, Write.CREATE))
-    assert for_existing(planned, None, None, "1", (), whole=False).fields == {"a": 1}
+    assert for_existing(planned, None, None, "1", {}, whole=False).fields == {"a": 1}
     assert for_new(planned, "1").fields == {"a": 1, "b": 2}

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bridge.causes import IN_DOUBT
 from bridge.cli.acting import ID, follow
 from bridge.cli.output import (
     LIMIT,
@@ -25,8 +26,11 @@ from bridge.errors import CallbridgeError
 from bridge.ledger import Row
 from bridge.model import DeliveryState, stamp
 from bridge.replay import VERDICTS
+from bridge.runs import in_doubt_of
 
 NOT_HELD = "none of these deliveries is parked or waits: see `deliveries list`"
+
+NOT_BY_CAUSE = "see `deliveries list`. What is in doubt is retried by its id, or by its whole cause"
 
 
 @click.command("list")
@@ -99,7 +103,8 @@ def deliveries_retry(
 ) -> None:
     """Try deliveries again now: by their ids, by the cause of their failure, or all that are parked.
 
-    What a person parked or skipped is taken up again by its id.
+    What a person parked or skipped is taken up again by its id. Who retries what is parked in doubt, by
+    its id or its whole cause, says that it is not in the CRM: it is sent again.
     """
     if sum((bool(ids), every, bool(cause))) != 1:
         raise click.UsageError(
@@ -112,16 +117,29 @@ def deliveries_retry(
     if dry_run:
         ledger = open_to_look(config)
         groups = ledger.retriable(ids, cause, destination)
+        left = in_doubt_of(ledger, destination) if every else 0
         ledger.close()
-        document: dict[str, Any] = {"retried": sum(group["count"] for group in groups), "causes": groups}
-        lines = [f"{group['count']} for {group['destination']}: {group['cause'] or '-'}" for group in groups]
-        show(document, as_json, [*lines, f"{document['retried']} deliveries would be due now"])
+        retried = sum(group["count"] for group in groups)
+        document: dict[str, Any] = {"retried": retried, "in_doubt": left, "causes": groups}
+        lines = [_would_retry(group) for group in groups]
+        show(document, as_json, [*lines, f"{retried} deliveries would be due now", *_left_in_doubt(left)])
         return
     args = {"ids": list(ids), "cause": cause, "destination": destination}
     result = follow(config, "retry", args)
-    show(result, as_json, [f"{result['retried']} deliveries are due now"])
+    lines = [f"{result['retried']} deliveries are due now", *_left_in_doubt(result["in_doubt"])]
+    show(result, as_json, lines)
     if not result["retried"] and (ids or cause):
-        raise CallbridgeError(NOT_HELD if ids else f'nothing failed by "{cause}": see `deliveries list`')
+        raise CallbridgeError(NOT_HELD if ids else f'nothing failed by "{cause}": {NOT_BY_CAUSE}')
+
+
+def _would_retry(group: Row) -> str:
+    doubtful = group["state"] == DeliveryState.PARKED and (group["cause"] or "").startswith(IN_DOUBT)
+    again = ": would be sent again, so look first" if doubtful else ""
+    return f"{group['count']} for {group['destination']}: {group['cause'] or '-'}{again}"
+
+
+def _left_in_doubt(count: int) -> list[str]:
+    return [f"{count} in doubt stay parked: look them up, then retry or skip them by id"] if count else []
 
 
 def _known(config: Config, destination: str, source: str = "") -> None:
@@ -154,7 +172,7 @@ def deliveries_skip(ids: tuple[int, ...], reason: str, config_path: Path | None,
 
 
 def _held(result: Row, done: str, as_json: bool, nothing: str) -> None:
-    later = f", {result['later']} once their attempt has ended" if result["later"] else ""
+    later = f", {result['later']} once their attempt or their doubt has ended" if result["later"] else ""
     show(result, as_json, [f"{result[done]} {done}{later}"])
     if not result[done] and not result["later"]:
         raise CallbridgeError(nothing)

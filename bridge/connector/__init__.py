@@ -217,10 +217,12 @@ def _probe(compiler: Compiler, place: KeyPath, section: ProbeSection) -> Probe:
 
 def _check_limits(compiler: Compiler, section: ConnectorFile) -> None:
     known = {"default", *section.limits}
-    for place, request in _requests(section):
-        if request.limit not in known:
-            message = f'there is no limit "{request.limit}"'
-            compiler.problem((*place, "limit"), message, did_you_mean(request.limit, known))
+    named: list[tuple[KeyPath, str | None]] = [(place, each.limit) for place, each in _requests(section)]
+    named += [(("auth", "token", number), each.limit) for number, each in enumerate(section.auth.token)]
+    for place, limit in named:
+        if limit is not None and limit not in known:
+            message = f'there is no limit "{limit}"'
+            compiler.problem((*place, "limit"), message, did_you_mean(limit, known))
 
 
 def _requests(section: BaseModel, place: KeyPath = ()) -> Iterator[tuple[KeyPath, RequestSection]]:

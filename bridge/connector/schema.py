@@ -327,6 +327,9 @@ class TokenSection(Section):
         default="1m", validate_default=True, description="How long before its end a new one is got."
     )
     rate: Rate = Field(default="60/m", description="How often it may be asked for.")
+    limit: str | None = Field(
+        default=None, description="Which of `[limits]` it counts against; unset: none of them."
+    )
     outcomes: tuple[OutcomeSection, ...] = Field(
         default=(), description="What an answer means, as for other requests."
     )

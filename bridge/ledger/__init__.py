@@ -125,8 +125,8 @@ class Ledger(ListLedger, Protocol):
     def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
         """End an attempt. A revision that came meanwhile makes the delivery due again."""
 
-    def give_back(self, lease: Lease, due_at: datetime) -> None:
-        """End a lease with which nothing was done, as if it had not been taken."""
+    def give_back(self, lease: Lease, due_at: datetime) -> bool:
+        """End a lease with which nothing was done, as if it had not been taken; whether it is due again."""
 
     def recall(self, lease: Lease, account: str, planned: Sequence[PlannedObject]) -> dict[str, Remembered]:
         """The objects of a plan as they were last left, by the mapping's names."""
@@ -155,11 +155,14 @@ class Ledger(ListLedger, Protocol):
 
         By ids those that are parked, wait, or are held by a person; by a cause (its words, or
         some of them) those that failed so, parked or waiting; else all that are parked.
+        Who names one that is parked in doubt, by its id or its whole cause, says that what was
+        sent did not arrive; else these stay.
         """
 
     def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> dict[str, list[int]]:
         """A person parks what is due, or skips: which are so `now`, and which `later`, once they are settled.
 
+        What is in doubt is so later too: it holds its lines until its request can be seen, or never came.
         A revision makes what was parked due again; what was skipped stays so until `retry`.
         """
 

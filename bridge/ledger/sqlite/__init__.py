@@ -144,8 +144,8 @@ class SqliteLedger(Operating, Covered):
     def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
         self.settle_all([(lease, settlement, started_at)], now)
 
-    def give_back(self, lease: Lease, due_at: datetime) -> None:
-        self._write().run(lambda c: deliveries.give_back(c, lease, due_at))
+    def give_back(self, lease: Lease, due_at: datetime) -> bool:
+        return self._write().run(lambda c: deliveries.give_back(c, lease, due_at))
 
     @looks
     def recall(self, lease: Lease, account: str, planned: Sequence[PlannedObject]) -> dict[str, Remembered]:

@@ -1,16 +1,20 @@
 """What persons say of deliveries: try again, park, skip, deliver again; and which lane one is in."""
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from bridge.causes import IN_DOUBT
 from bridge.ledger import Row
 from bridge.ledger.sqlite.deliveries import marks
+from bridge.ledger.sqlite.objects import is_in_doubt, said_absent
 from bridge.ledger.sqlite.times import micros
 from bridge.model import Lane
 
 BY_A_PERSON = "parked by a person"
+_PARKED_IN_DOUBT = f"coalesce(cause, '') LIKE '{IN_DOUBT}%'"
 # So many rows are changed in one commit: others have their turn between two.
 AT_ONCE = 500
 
@@ -50,9 +54,13 @@ def _meant(
         select += " AND destination = ?"
         values.append(destination)
     if not cause:
-        return f"{select} AND state = 'parked' AND state <> 'delivered'", values
-    causes = matching_causes(connection, cause)
-    failed = "state IN ('parked', 'due') AND state <> 'delivered'"
+        # What is in doubt must not be sent again because a person means all others.
+        parked = f"state = 'parked' AND state <> 'delivered' AND NOT {_PARKED_IN_DOUBT}"
+        return f"{select} AND {parked}", values
+    causes = [
+        each for each in matching_causes(connection, cause) if each == cause or not each.startswith(IN_DOUBT)
+    ]
+    failed = "state IN ('parked', 'due') AND state <> 'delivered' AND person IS NULL"
     return f"{select} AND {failed} AND cause IN ({marks(causes)})", [*values, *causes]
 
 
@@ -68,21 +76,32 @@ def matching_causes(connection: sqlite3.Connection, words: str) -> list[str]:
 
 
 def retry(connection: sqlite3.Connection, ids: str, now: datetime) -> int:
-    """Make these due now; `ids` are a JSON list."""
+    """Make these due now; `ids` are JSON. Of what is parked in doubt a person says: it is not there."""
+    doubtful = connection.execute(
+        "SELECT id, progress FROM deliveries WHERE id IN (SELECT value FROM json_each(?))"
+        f" AND state = 'parked' AND progress IS NOT NULL AND {_PARKED_IN_DOUBT}",
+        (ids,),
+    ).fetchall()
+    connection.executemany(
+        "UPDATE deliveries SET progress = ? WHERE id = ?",
+        [(said_absent(row["progress"]), row["id"]) for row in doubtful],
+    )
     return connection.execute(_AGAIN, (micros(now), ids)).rowcount
 
 
-_PARK = """
-UPDATE deliveries SET state = iif(state = 'leased', state, 'parked'),
-    due_at = iif(state = 'leased', due_at, NULL), person = iif(state = 'leased', 'parked', NULL),
-    reason = ?1, cause = iif(state = 'leased', cause, ?2), changed_at = ?3
+# What is on its way, or in doubt: it holds its lines, and is a person's once it gives them back.
+_BUSY = "(state = 'leased' OR id IN (SELECT value FROM json_each(?5)))"
+_PARK = f"""
+UPDATE deliveries SET state = iif({_BUSY}, state, 'parked'),
+    due_at = iif({_BUSY}, due_at, NULL), person = iif({_BUSY}, 'parked', NULL),
+    reason = ?1, cause = iif({_BUSY}, cause, ?2), changed_at = ?3
 WHERE id IN (SELECT value FROM json_each(?4)) AND state IN ('due', 'leased') AND wanted > 0
 RETURNING id, state
 """
-_SKIP = """
-UPDATE deliveries SET state = iif(state = 'leased', state, 'skipped'),
-    due_at = iif(state = 'leased', due_at, NULL), person = 'skipped', reason = ?1,
-    cause = iif(state = 'leased', cause, ?2), changed_at = ?3
+_SKIP = f"""
+UPDATE deliveries SET state = iif({_BUSY}, state, 'skipped'),
+    due_at = iif({_BUSY}, due_at, NULL), person = 'skipped', reason = ?1,
+    cause = iif({_BUSY}, cause, ?2), changed_at = ?3
 WHERE id IN (SELECT value FROM json_each(?4)) AND (person IS NULL OR person <> 'skipped')
 RETURNING id, state
 """
@@ -91,14 +110,20 @@ RETURNING id, state
 def hold(
     connection: sqlite3.Connection, ids: str, reason: str, now: datetime, *, skip: bool
 ) -> dict[str, list[int]]:
-    """Park or skip: what it holds from `now` on, and what is on its way and will be held `later`."""
+    """Park or skip: what it holds from `now` on, and what is on its way or in doubt and held `later`."""
     said = ("skipped" if skip else "parked") + " by a person" + (f": {reason}" if reason else "")
     cause = None if skip else BY_A_PERSON
+    waiting = connection.execute(
+        "SELECT id, progress FROM deliveries"
+        " WHERE id IN (SELECT value FROM json_each(?)) AND state = 'due' AND progress IS NOT NULL",
+        (ids,),
+    )
+    doubtful = json.dumps([row["id"] for row in waiting if is_in_doubt(row["progress"])])
     held: dict[str, list[int]] = {"now": [], "later": []}
     for delivery_id, state in connection.execute(
-        _SKIP if skip else _PARK, (said, cause, micros(now), ids)
+        _SKIP if skip else _PARK, (said, cause, micros(now), ids, doubtful)
     ).fetchall():
-        held["later" if state == "leased" else "now"].append(delivery_id)
+        held["later" if state in ("due", "leased") else "now"].append(delivery_id)
     return held
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from bridge.ledger import Destinations, Row
 from bridge.ledger.sqlite.judging import state_of
-from bridge.ledger.sqlite.objects import progress_of, sent_at
+from bridge.ledger.sqlite.objects import is_in_doubt, progress_of, sent_at
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of, row_of
 from bridge.listed import WALKS
-from bridge.model import Lane, Lease
+from bridge.model import DeliveryState, Lane, Lease
 
 Wish = tuple[tuple[str, ...], tuple[str, ...], datetime]
 """What a worker may take: of these destinations and sources, what is due by then."""
@@ -59,6 +59,8 @@ _GIVEN_UP = (
     " cause = iif(person = 'parked', 'parked by a person', cause),"
     " person = iif(person = 'skipped', person, NULL)"
 )
+# But what is in doubt holds its lines until that is over, whatever a person said.
+_STILL_DUE = "state = 'due', due_at = {}"
 
 
 def release_leases(connection: sqlite3.Connection, now: datetime | None = None) -> int:
@@ -73,11 +75,17 @@ def release_leases(connection: sqlite3.Connection, now: datetime | None = None) 
             [(sent_at(row["progress"], now), row["id"]) for row in begun],
         )
     connection.execute("UPDATE runs SET state = 'requested' WHERE state = 'running'")
-    return connection.execute(
-        # Said twice, because a partial index is found by its own words only.
-        f"UPDATE deliveries SET {_GIVEN_UP.format('changed_at')}"
-        " WHERE state = 'leased' AND state <> 'delivered'"
-    ).rowcount
+    doubtful = [row["id"] for row in begun if is_in_doubt(row["progress"])]
+    still_due = f"UPDATE deliveries SET {_STILL_DUE.format('changed_at')} WHERE id = ?"
+    connection.executemany(still_due, [(each,) for each in doubtful])
+    return (
+        len(doubtful)
+        + connection.execute(
+            # Said twice, because a partial index is found by its own words only.
+            f"UPDATE deliveries SET {_GIVEN_UP.format('changed_at')}"
+            " WHERE state = 'leased' AND state <> 'delivered'"
+        ).rowcount
+    )
 
 
 def any_due(connection: sqlite3.Connection, destinations: Sequence[str], now: datetime) -> bool:
@@ -92,6 +100,7 @@ def any_due(connection: sqlite3.Connection, destinations: Sequence[str], now: da
 # CROSS JOIN keeps SQLite from walking all calls of a source for the few that are due.
 _DUE = """
 SELECT d.id, d.call_id, d.destination, d.wanted, d.tries, d.owed_at, d.progress, d.lane, d.called_at,
+       d.person,
        c.key, c.source, c.state, s.codec AS state_codec, s.body AS state_body,
        EXISTS (SELECT 1 FROM delivery_objects o WHERE o.delivery_id = d.id) AS feeds
 FROM deliveries d
@@ -169,6 +178,7 @@ def lease_of(payloads: Payloads, row: sqlite3.Row, previous: Sequence[tuple[str,
         progress=progress_of(row["progress"]),
         previous=tuple(previous),
         lane=Lane(row["lane"]),
+        held=row["person"] is not None,
     )
 
 
@@ -182,12 +192,18 @@ def park(connection: sqlite3.Connection, delivery_id: int, reason: str, now: dat
     )
 
 
-def give_back(connection: sqlite3.Connection, lease: Lease, due_at: datetime) -> None:
-    """A lease that nothing was done with: another delivery holds one of its lines."""
-    connection.execute(
-        f"UPDATE deliveries SET {_GIVEN_UP.format('?')}, tries = tries - 1 WHERE id = ? AND state = 'leased'",
+def give_back(connection: sqlite3.Connection, lease: Lease, due_at: datetime) -> bool:
+    """A lease that nothing was done with, because another holds one of its lines; whether it is due again."""
+    held = connection.execute(
+        "SELECT progress FROM deliveries WHERE id = ? AND person IS NOT NULL", (lease.delivery_id,)
+    ).fetchone()
+    ends = _STILL_DUE if held is not None and is_in_doubt(held["progress"]) else _GIVEN_UP
+    left = connection.execute(
+        f"UPDATE deliveries SET {ends.format('?')}, tries = tries - 1 WHERE id = ? AND state = 'leased'"
+        " RETURNING state",
         (micros(due_at), lease.delivery_id),
-    )
+    ).fetchone()
+    return left is not None and left["state"] == DeliveryState.DUE
 
 
 def request_run(connection: sqlite3.Connection, kind: str, args: Mapping[str, Any], now: datetime) -> int:

@@ -11,7 +11,7 @@ import msgspec
 from bridge.ledger import Held, Note, Row, Wanted
 from bridge.ledger.sqlite.memories import names_of, numbers_of, pack_memory, unpack_memory
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
-from bridge.memory import Done, Progress, Remembered
+from bridge.memory import Done, Progress, Remembered, Sign
 from bridge.model import Lease
 
 
@@ -141,8 +141,10 @@ def packed_progress(account: str, progress: Mapping[str, Progress], lines: Seque
             each.crm_id,
             each.told,
             micros(each.sent_at),
-            list(each.appended),
+            dict(each.appended),
             each.key,
+            dict(each.adding),
+            each.absent,
         ]
         for name, each in progress.items()
     }
@@ -155,6 +157,22 @@ def sent_at(packed: bytes, at: datetime) -> bytes:
     for each in objects.values():
         each[5] = None if each[5] is None else micros(at)
     return msgspec.msgpack.encode([account, objects, lines])
+
+
+def said_absent(packed: bytes) -> bytes:
+    """The same progress after a person's word: what is in doubt did not arrive."""
+    account, objects, lines = msgspec.msgpack.decode(packed)
+    for each in objects.values():
+        each[9] = each[5] is not None
+    return msgspec.msgpack.encode([account, objects, lines])
+
+
+def is_in_doubt(packed: bytes | None) -> bool:
+    """Whether progress knows of a request of which nobody knows what became."""
+    if packed is None:
+        return False
+    _, objects, _ = msgspec.msgpack.decode(packed)
+    return any(each[5] is not None for each in objects.values())
 
 
 def progress_of(packed: bytes | None) -> dict[str, Progress]:
@@ -170,11 +188,28 @@ def progress_of(packed: bytes | None) -> dict[str, Progress]:
             crm_id,
             told,
             None if sent_at is None else moment_of(sent_at),
-            tuple(appended),
-            *key,
+            _signs(appended),
+            key,
+            _signs(adding),
+            absent,
         )
-        for name, (way, step, captured, crm_id, told, sent_at, appended, *key) in objects.items()
+        for name, (
+            way,
+            step,
+            captured,
+            crm_id,
+            told,
+            sent_at,
+            appended,
+            key,
+            adding,
+            absent,
+        ) in objects.items()
     }
+
+
+def _signs(packed: Mapping[str, Sequence[Any]]) -> dict[str, Sign]:
+    return {name: (before, size, digest) for name, (before, size, digest) in packed.items()}
 
 
 def load_token(connection: sqlite3.Connection, account: str) -> dict[str, Any] | None:

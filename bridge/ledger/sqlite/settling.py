@@ -17,13 +17,13 @@ Ended = tuple[Sequence[Settled], datetime]
 AT_ONCE = 200
 
 _UPDATE = """
-WITH ended (id, state, due_at, reason, cause, delivered, afresh, unsent, progress, lane) AS (VALUES {})
+WITH ended (id, state, due_at, reason, cause, delivered, afresh, unsent, progress, lane, waits) AS (VALUES {})
 UPDATE deliveries SET state = ended.state, due_at = ended.due_at,
     reason = iif(person IS NULL, ended.reason, deliveries.reason),
     cause = ended.cause, changed_at = ?, delivered = coalesce(ended.delivered, deliveries.delivered),
     tries = iif(ended.afresh, 0, tries - ended.unsent), progress = ended.progress,
     lane = iif(ended.state = 'due', max(deliveries.lane, ended.lane), deliveries.lane),
-    person = iif(person = 'skipped', person, NULL)
+    person = iif(person = 'skipped' OR ended.waits, person, NULL)
 FROM ended WHERE deliveries.id = ended.id
 """
 _ATTEMPTS = """
@@ -66,7 +66,7 @@ def _settle_some(connection: sqlite3.Connection, settled: Sequence[Settled], at:
         return
     rows = [_row(lease, settlement, *held[lease.delivery_id], at) for lease, settlement, _ in mine]
     connection.execute(
-        _UPDATE.format(rows_of(10, len(rows))), [*(value for row in rows for value in row), at]
+        _UPDATE.format(rows_of(11, len(rows))), [*(value for row in rows for value in row), at]
     )
     remember_all(connection, [(lease, settlement.account, settlement.done) for lease, settlement, _ in mine])
     tried = [each for each in mine if not each[1].unsent]
@@ -98,8 +98,12 @@ def _row(lease: Lease, settlement: Settlement, wanted: int, person: str | None, 
     delivered = settlement.state is DeliveryState.DELIVERED
     if outdated:
         state, due_at, cause = DeliveryState.DUE, at, None
+    # Its lines stay held until nothing is in doubt any more; only then it is a person's.
+    waits = bool(settlement.lines)
+    if waits and person is not None:
+        due_at = micros(settlement.due_at) or at
     # Of what is delivered there is nothing left to hold back, unless a person wants no revision either.
-    if person == DeliveryState.SKIPPED or (person is not None and (outdated or not delivered)):
+    elif person == DeliveryState.SKIPPED or (person is not None and (outdated or not delivered)):
         state, due_at = person, None
         cause = "parked by a person" if person == DeliveryState.PARKED else None
     return (
@@ -113,7 +117,8 @@ def _row(lease: Lease, settlement: Settlement, wanted: int, person: str | None, 
         settlement.unsent,
         packed_progress(settlement.account, settlement.progress, settlement.lines),
         # One that is in doubt keeps others from their lines: it stays where it was.
-        Lane.LIVE if outdated or settlement.lines or settlement.unsent else Lane.RETRY,
+        Lane.LIVE if outdated or waits or settlement.unsent else Lane.RETRY,
+        waits,
     )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from bridge.ledger import Swept, Told, Window
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.memories import forgotten
-from bridge.ledger.sqlite.objects import packed_progress
+from bridge.ledger.sqlite.objects import packed_progress, progress_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.reading import CREATED, within
 from bridge.ledger.sqlite.times import micros
@@ -99,14 +99,20 @@ def replay(
 
 def _forget(connection: sqlite3.Connection, ids: Sequence[int], account: str) -> None:
     """What was sent for these; who wrote which field is kept, so no older call overwrites a newer one."""
-    settled = [
-        row[0]
+    left = {
+        row[0]: progress_of(row[1])
         for row in connection.execute(
-            f"SELECT id FROM deliveries WHERE id IN ({', '.join('?' * len(ids))})"
+            f"SELECT id, progress FROM deliveries WHERE id IN ({', '.join('?' * len(ids))})"
             " AND state IN ('delivered', 'skipped') AND person IS NULL",
             list(ids),
         )
-    ]
+    }
+    settled = list(left)
+    # What is in doubt stays so: it must not be sent again because others are.
+    begun = {
+        each: {name: one for name, one in progress.items() if one.sent_at is not None}
+        for each, progress in left.items()
+    }
     marks = ", ".join("?" * len(settled))
     rows = connection.execute(
         "SELECT o.account_id, o.type, o.key, o.memory FROM delivery_objects d JOIN crm_objects o"
@@ -125,12 +131,13 @@ def _forget(connection: sqlite3.Connection, ids: Sequence[int], account: str) ->
         f" memory = NULL WHERE delivery_id IN ({marks})",
         settled,
     )
-    begun: dict[int, dict[str, Progress]] = {each: {} for each in settled}
     for delivery_id, name in connection.execute(
         f"SELECT delivery_id, object FROM delivery_objects WHERE delivery_id IN ({marks})", settled
     ):
+        before = left[delivery_id].get(name, Progress())
         # Another call may tell us what the CRM holds before this one comes to it.
-        begun[delivery_id][name] = Progress(AGAIN)
+        again = Progress(AGAIN, key=before.key, adding=before.appended or before.adding)
+        begun[delivery_id].setdefault(name, again)
     connection.executemany(
         "UPDATE deliveries SET progress = ? WHERE id = ?",
         [(packed_progress(account, progress, ()), each) for each, progress in begun.items()],
