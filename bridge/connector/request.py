@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-import msgspec
-
 from bridge.connector.compiling import ANSWER, Compiler, Condition, Names, Pick, Tree, Values
 from bridge.connector.outcome import Rule, compile_rules
 from bridge.connector.schema import (
@@ -41,11 +39,8 @@ class Rendered:
     def content(self) -> bytes:
         """The body as it is sent."""
         if self.kind == "json":
-            try:
-                return msgspec.json.encode(self.body)
-            except (OverflowError, TypeError, ValueError):
-                # Integers of any size; what no JSON can carry is told by this one.
-                return json.dumps(self.body, ensure_ascii=False, separators=(",", ":")).encode()
+            # msgspec is faster, and makes a text of bytes and sets, which no CRM has asked for.
+            return json.dumps(self.body, ensure_ascii=False, separators=(",", ":")).encode()
         if self.kind == "form":
             return urlencode(flat(self.body)).encode()
         return as_text(self.body).encode() if self.kind == "text" else b""
