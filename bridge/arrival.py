@@ -1,7 +1,7 @@
 """From a body to an arrival: only as much is read as filing it needs."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -22,21 +22,27 @@ class Head(msgspec.Struct):
     created_at: Any = None
 
 
+H = TypeVar("H", bound=Head)
 _DECODER = msgspec.json.Decoder(Head)
 _LONGEST_SN = 1000
 
 
 def read_head(text: bytes) -> Head:
     """The identifying fields; a third of the cost of reading the whole record."""
+    return read_fields(text, _DECODER)
+
+
+def read_fields(text: bytes, decoder: msgspec.json.Decoder[H]) -> H:
+    """Some fields of a record: those of the struct that `decoder` makes."""
     try:
         # Deep nesting is judged by the one who walks it, before anything is acknowledged.
         if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
-            return _DECODER.decode(text)
+            return decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeError):
         # What msgspec refuses may be JSON all the same: half surrogates, raw control characters.
         pass
     record = parse_object(text)
-    return Head(**{name: record.get(name) for name in Head.__struct_fields__})
+    return decoder.type(**{name: record.get(name) for name in decoder.type.__struct_fields__})
 
 
 def arrival_of(source: str, via: Via, body: bytes, now: datetime, zone: ZoneInfo) -> Arrival:
@@ -46,7 +52,11 @@ def arrival_of(source: str, via: Via, body: bytes, now: datetime, zone: ZoneInfo
         NotAnObject: the body holds no JSON object.
     """
     text = read_json_text(body)
-    head = read_head(text)
+    return arrival_by(read_head(text), source, via, text, now, zone)
+
+
+def arrival_by(head: Head, source: str, via: Via, text: bytes, now: datetime, zone: ZoneInfo) -> Arrival:
+    """The same of a text whose head is read already."""
     started_at, created_at = parse_time(head.started_at, zone), parse_time(head.created_at, zone)
     names: tuple[str, ...] = ()
     trouble, detail = None, ""

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from bridge.budget import Budget
@@ -19,6 +19,10 @@ from bridge.mapping import CompiledMapping
 from bridge.receive import SourceDoor
 from bridge.replay import Target
 from bridge.runs import Operator
+from bridge.settings import ApiSettings
+from bridge.source import Source
+from bridge.source.answers import Names
+from bridge.source.outcall import ListApi, OutcallList
 from bridge.tokens import Tokens
 
 # How many seconds a call that can go with others waits for them: longer than a burst takes to arrive,
@@ -202,4 +206,37 @@ def new_worker(
         chance=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
         stop=stop,
         gather=GATHER,
+        overlaps=True,
     )
+
+
+def log_in_to(
+    config: Config,
+    source: str,
+    secrets: Sequence[str],
+    clock: Callable[[], datetime],
+    stop: threading.Event,
+) -> Callable[[], Sequence[Source]]:
+    """Every login of a source, each with a session of its own; they belong to the run that asks for them."""
+    settings = config.sources[source]
+
+    def api(login: ApiSettings, secret: str) -> ListApi:
+        return ListApi(
+            base_url=login.base_url,
+            access_id=login.access_id,
+            access_secret=secret,
+            zone=settings.timezone,
+            names=Names(**login.names.model_dump()),
+            login=login.login,
+            login_path=login.login_path,
+            list_path=login.list_path,
+            first_page=login.first_page,
+            time_format=login.time_format,
+            filters=login.filters,
+            timeout=login.timeout.total_seconds(),
+            requests_per_second=login.requests_per_second,
+        )
+
+    apis = [api(login, secret) for login, secret in zip(settings.api, secrets, strict=True)]
+    chance = random.Random()  # noqa: S311 -- spreads retries, guards nothing
+    return lambda: [OutcallList(one, clock=clock, chance=chance, stop=stop) for one in apis]

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from bridge.arrival import arrival_of, garbage
-from bridge.body import NotAnObject, parse_object
+from bridge.arrival import Head, arrival_by, garbage, read_fields
+from bridge.body import NotAnObject, parse_object, read_json_text
 from bridge.identity import storable
 from bridge.listed import Place, Unlisted
 from bridge.model import DIGEST_SIZE, Arrival, Known, Verdict, Via
@@ -63,20 +63,22 @@ class Listed:
     """Its `updated_at`, as it is written."""
 
 
-class _Rest(msgspec.Struct):
+class _RowHead(Head):
     user_sn: Any = None
     updated_at: Any = None
 
 
-_REST = msgspec.json.Decoder(_Rest)
-_IDENTIFYING = ("uuid", "base_info", "sn", "started_at", "created_at", "updated_at")
+_DECODER = msgspec.json.Decoder(_RowHead)
+_IDENTIFYING = ("uuid", "base_info", "sn", "started_at", "created_at")
 
 
 def read_row(source: str, row: bytes, now: datetime, zone: ZoneInfo) -> Listed:
     """A row as the door would take it."""
     digest = blake2b(row, digest_size=DIGEST_SIZE).digest()
     try:
-        arrival = arrival_of(source, Via.LIST, row, now, zone)
+        text = read_json_text(row)
+        head = read_fields(text, _DECODER)
+        arrival = arrival_by(head, source, Via.LIST, text, now, zone)
     except NotAnObject as error:
         return Listed(garbage(source, Via.LIST, row, str(error), now), digest.hex(), digest, None, None)
     if arrival.names:
@@ -85,27 +87,20 @@ def read_row(source: str, row: bytes, now: datetime, zone: ZoneInfo) -> Listed:
         key = f"{arrival.sn}@{arrival.local_time}"
     else:
         key = stray_key(arrival.payload)
-    return Listed(arrival, key, digest, *_rest_of(arrival.payload))
+    user, edited_at = head.user_sn, head.updated_at
+    edited_at = edited_at if isinstance(edited_at, str) and edited_at else None
+    return Listed(arrival, key, digest, str(user) if user else None, edited_at)
 
 
-def stray_key(body: bytes) -> str:
-    """What a record that belongs to no call is told apart by, in whatever spelling."""
+def stray_key(body: bytes, *, edited: bool = True) -> str:
+    """What a record that belongs to no call is told apart by, with or without its last edit."""
     try:
         record = parse_object(body)
     except NotAnObject:
         return blake2b(body, digest_size=DIGEST_SIZE).hexdigest()
-    values = (record.get(name) for name in _IDENTIFYING)
+    values = (record.get(name) for name in (*_IDENTIFYING, "updated_at")[: None if edited else -1])
     texts = ("" if value is None else str(value).strip().lower() for value in values)
     return storable(" | ".join(texts))
-
-
-def _rest_of(payload: bytes) -> tuple[str | None, str | None]:
-    try:
-        rest = _REST.decode(payload)
-    except (msgspec.MsgspecError, UnicodeError):
-        return None, None
-    user, edited_at = rest.user_sn, rest.updated_at
-    return str(user) if user else None, edited_at if isinstance(edited_at, str) and edited_at else None
 
 
 def at_sight(listed: Listed, place: Place, asked_at: int) -> Outcome | None:
@@ -153,6 +148,8 @@ def explain(call: Unlisted, listed_users: Collection[str]) -> str:
         return f"redialled: its sn now belongs to call {call.successor}"
     if call.user is not None and listed_users and call.user not in listed_users:
         return f"belongs to user {call.user}, whom no login's list shows"
+    if call.created_at is None:
+        return "when it was created is not known here: it counts from its arrival, and is listed elsewhere"
     return "not listed"
 
 

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from bridge.errors import LedgerError
 from bridge.ledger import Ledger
+from bridge.model import moment
 
 
 class LedgerMetrics:
@@ -47,6 +48,7 @@ class LedgerMetrics:
         taken = "Calls that a destination takes; what has no delivery yet waits for its verdict."
         yield _gauge("callbridge_destination_calls", taken, ["destination"], _flat(counts["taken"]))
         yield from _delivering(counts)
+        yield from _lists(counts["lists"])
         yield from _accounts(self._ledger.load_budgets())
         answered = CounterMetricFamily(
             "callbridge_callback_answers", "Answers given at the door since the start.", labels=["status"]
@@ -54,6 +56,45 @@ class LedgerMetrics:
         for status, count in sorted(self._answers().items()):
             answered.add_metric([str(status)], count)
         yield answered
+
+
+def _lists(lists: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    """How the sources stand with their platforms' lists."""
+
+    def by_source(part: str, value: Callable[[Any], float]) -> dict[tuple[str, ...], float]:
+        return {(name,): value(one[part]) for name, one in lists.items() if one[part]}
+
+    def seconds(at: str) -> float:
+        return moment(at).timestamp()
+
+    for name, text, values in (
+        (
+            "callbridge_covered_until_timestamp_seconds",
+            "Until when a source's list has been walked without a hole.",
+            by_source("covered_until", seconds),
+        ),
+        (
+            "callbridge_last_reconciliation_timestamp_seconds",
+            "When the last reconciliation ended, however it ended.",
+            by_source("last", lambda last: seconds(last["ended_at"])),
+        ),
+        (
+            "callbridge_last_reconciliation_complete",
+            "1 where the last reconciliation was complete.",
+            by_source("last", lambda last: float(bool(last["complete"]))),
+        ),
+        (
+            "callbridge_gaps",
+            "Calls of the last day covered that only the list has told of.",
+            by_source("gaps", lambda gaps: float(gaps["only_listed"])),
+        ),
+        (
+            "callbridge_gap_rate",
+            "The share that these are of all calls of that day.",
+            by_source("gaps", lambda gaps: float(gaps["rate"])),
+        ),
+    ):
+        yield _gauge(name, text, ["source"], values)
 
 
 def _delivering(counts: Mapping[str, Any]) -> Iterator[Metric]:

@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,7 +19,7 @@ from bridge.crm import Account, Crm
 from bridge.effect import Effect
 from bridge.errors import DeliveryError, InDoubt, LedgerError, Transient, Unsent
 from bridge.gathering import Gathering
-from bridge.ledger import Held, Ledger
+from bridge.ledger import Held, Ledger, Settled
 from bridge.lines import Lines, lines_of
 from bridge.mapping import CompiledMapping, MappingFault
 from bridge.model import DeliveryState, Lease, Settlement
@@ -112,10 +113,12 @@ class Worker:
         stop: threading.Event,
         network: Callable[[], httpx.BaseTransport | None] = lambda: None,
         gather: float = 0.0,
+        overlaps: bool = False,
     ) -> None:
         """`network` makes what carries the requests to a destination; none: the real one.
 
-        `gather`: how many seconds what can go with others waits for them.
+        `gather`: how many seconds what can go with others waits for them. `overlaps`: a step ends before
+        its outcome is on disk, which the next step, or `finish`, waits for.
         """
         self._ledger = ledger
         self._destinations = destinations
@@ -128,6 +131,9 @@ class Worker:
         self._stop = stop
         self._network = network
         self._gather_for = gather
+        self._overlaps = overlaps
+        self._ended: tuple[Sequence[Settled], Future[None]] | None = None
+        """What is settled and perhaps not yet on disk."""
         self._senders: dict[str, Sender] = {}
         self._held: dict[int, Lease] = {}
         """What this worker has leased, and neither settled nor given back."""
@@ -141,10 +147,16 @@ class Worker:
 
     def deliver_one(self, now: datetime) -> bool:
         """Take what is due first to its end, with what can go together with it; whether there was any."""
+        ended = {lease.delivery_id for lease, _, _ in self._ended[0]} if self._ended is not None else set()
         for lease in list(self._held.values()):
             # The ledger was busy, which ended the attempt as a crash would have. It keeps its lines.
-            self._give_back(lease, now)
-        first = self._lease(now)
+            if lease.delivery_id not in ended:
+                self._give_back(lease, now)
+        try:
+            # It shares a commit with what this worker has ended just before.
+            first = self._lease(now)
+        finally:
+            self.finish()
         if first is None:
             return False
         destination = self._destinations[first.destination]
@@ -304,7 +316,9 @@ class Worker:
         account = destination.account.name
         wanted = [(job.lease.delivery_id, job.lease.key, job.plan.objects) for job in jobs if job.plan]
         try:
-            found = self._patiently(jobs, lambda: self._ledger.recall_all(account, wanted))
+            found = self._patiently(
+                [job.lease for job in jobs], lambda: self._ledger.recall_all(account, wanted)
+            )
         except Exception as error:
             if isinstance(error, LedgerError):
                 raise
@@ -426,13 +440,28 @@ class Worker:
 
     # -- at the end ---------------------------------------------------------------------
     def _settle(self, jobs: Sequence[Job]) -> None:
-        """What the CRM has done is written down, however long the ledger is busy."""
+        """What the CRM has done is written down."""
         settled = [
             (job.lease, self._kept(job, job.settlement), job.started_at) for job in jobs if job.settlement
         ]
-        self._patiently(jobs, lambda: self._ledger.settle_all(settled, self._clock()))
+        self._ended = settled, self._ledger.settle_soon(settled, self._clock())
+        if not self._overlaps:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until what this worker has ended is on disk, however long the ledger is busy."""
+        if self._ended is None:
+            return
+        (settled, written), self._ended = self._ended, None
+        try:
+            written.result()
+        except LedgerError:
+            leases = [lease for lease, _, _ in settled]
+            self._patiently(leases, lambda: self._ledger.settle_all(settled, self._clock()))
         for lease, settlement, _ in settled:
-            self._held.pop(lease.delivery_id)
+            # It may have been leased again meanwhile.
+            if self._held.get(lease.delivery_id) is lease:
+                del self._held[lease.delivery_id]
             if settlement.lines:
                 self._lines.wait(lease.delivery_id, settlement.due_at or self._clock())
             else:
@@ -450,13 +479,13 @@ class Worker:
         account = self._destinations[job.lease.destination].account.name
         return replace(settlement, account=account, progress=job.lease.progress)
 
-    def _patiently(self, jobs: Sequence[Job], ask: Callable[[], T]) -> T:
+    def _patiently(self, leases: Sequence[Lease], ask: Callable[[], T]) -> T:
         """Ask the ledger, however long it is busy: what is begun is brought to its end."""
         while True:
             try:
                 return ask()
             except LedgerError as error:
-                log.warning("delivery.ledger_busy", **_names(jobs[0].lease), error=str(error))
+                log.warning("delivery.ledger_busy", **_names(leases[0]), error=str(error))
                 if self._stop.wait(SETTLE_EVERY):
                     raise
 
@@ -498,4 +527,5 @@ def work(
         if not busy:
             with awake:
                 awake.wait(0.5)
+    worker.finish()
     worker.close()

@@ -17,6 +17,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._held: dict[Line, int] = {}
+        self._by_owner: dict[int, set[Line]] = {}
         self._waits: dict[int, datetime] = {}
         self._changed = threading.Condition()
 
@@ -28,6 +29,7 @@ class Lines:
             free = self._free(owner, wanted)
             if free:
                 self._held.update(dict.fromkeys(wanted, owner))
+                self._by_owner.setdefault(owner, set()).update(wanted)
                 self._waits.pop(owner, None)
             return free
 
@@ -46,7 +48,7 @@ class Lines:
     def release(self, owner: int) -> None:
         """Give back all lines of a delivery."""
         with self._changed:
-            for line in [line for line, holder in self._held.items() if holder == owner]:
+            for line in self._by_owner.pop(owner, ()):
                 del self._held[line]
             self._waits.pop(owner, None)
             self._changed.notify_all()

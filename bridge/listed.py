@@ -1,5 +1,6 @@
 """The platform's list beside the ledger: the nouns that both sides share."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -61,6 +62,27 @@ class Unlisted:
     deleted: bool
     successor: str | None
     """Another call of the same `sn` that came later."""
+    first_seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How listed calls stand in the ledger, all of one moment."""
+
+    known: frozenset[int]
+    """Calls that have come since their rows were listed as unknown."""
+    unknown: Sequence[int]
+    """Which of the unknown rows still are, by their places."""
+    strays: Sequence[tuple[str, bytes]]
+    """What quarantine holds of the source: its state (`waiting`, `dropped`) and its body."""
+    ledger: int
+    """How many calls are of the window, by the ledger's word or by the list's."""
+    listed: int
+    """How many of those by the ledger's word are listed."""
+    unlisted: Sequence[int]
+    """The others of them."""
+    destinations: Mapping[str, Mapping[str, int]]
+    """Where the calls of `ledger` stand at each destination."""
 
 
 @dataclass(frozen=True, slots=True)

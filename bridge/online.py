@@ -1,22 +1,25 @@
-"""`check --online`: every destination's CRM is asked, with the tokens that the ledger keeps."""
+"""`check --online`: every destination's CRM is asked, by the tokens that the ledger keeps; and every list."""
 
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from bridge.assembly import load_destinations
+from bridge.assembly import load_destinations, log_in_to
 from bridge.config import Config, Secrets
 from bridge.connector import Connector
 from bridge.crm import Crm
 from bridge.deliver import Destination
-from bridge.errors import LedgerError, Problem
+from bridge.errors import LedgerError, Problem, SourceRefused, SourceUnreachable
 from bridge.ledger.sqlite.connection import OwnerLock
 from bridge.mapping import planned_cases
 from bridge.plan import Plan
 from bridge.probing import Found, LedgerTokens, Subject, probe
 from bridge.tokens import Tokens
 from bridge.tomlfile import KeyPath
+
+ASKED_FOR = timedelta(hours=1)
 
 
 def ask_online(
@@ -35,6 +38,29 @@ def ask_online(
                 why = borrowed if _rotates(each.connector) else ""
                 found[name] = _ask_one(config, each, LedgerTokens(path), why, clock)
     return found
+
+
+def ask_platforms(config: Config, secrets: Secrets, clock: Callable[[], datetime]) -> dict[str, Found]:
+    """Log in to every source's list, with all its logins, and ask each for a page of one row."""
+    found: dict[str, Found] = {}
+    for name, settings in config.sources.items():
+        if not settings.api:
+            continue
+        found[name] = Found()
+        now = clock().replace(microsecond=0)
+        for login in log_in_to(config, name, secrets.api[name], clock, threading.Event())():
+            with closing(login):
+                try:
+                    login.page(now - ASKED_FOR, now, 0, 1)
+                except SourceUnreachable as error:
+                    found[name].unreachable.append(_of_source(config, name, str(error)))
+                except SourceRefused as error:
+                    found[name].problems.append(_of_source(config, name, str(error)))
+    return found
+
+
+def _of_source(config: Config, source: str, message: str) -> Problem:
+    return config.written(("sources", source, "api"), f"source {source}: {message}")
 
 
 def _rotates(connector: Connector) -> bool:

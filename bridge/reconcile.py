@@ -5,16 +5,16 @@ A window that is finished is durable, so that a run goes on where it was interru
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import structlog
 
 from bridge.compare import Listed, Outcome, at_sight, by_meaning, explain, read_row, stray_key
 from bridge.errors import CallbridgeError, LedgerError
+from bridge.horizon import Plan, ReconcileRules, decision_of, plan_run, progress_of
 from bridge.ledger import Ledger, Row
 from bridge.listed import AUDIT, Fill, Place, Seen
 from bridge.model import moment, stamp
@@ -24,8 +24,6 @@ from bridge.walk import Between, Key, Walk, Walked, gaps
 
 log = structlog.get_logger("bridge.reconcile")
 
-OVERLAP = timedelta(minutes=30)
-"""Every run looks at so much again that was covered already."""
 AT_ONCE = 100
 """So many rows are read by meaning, or filed in one commit, at a time: callbacks have their turn between."""
 GUARDED = 20
@@ -38,43 +36,6 @@ class Interrupted(Exception):
 
 class Cancelled(Exception):
     """Somebody wants the run to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReconcileRules:
-    """How one source is reconciled."""
-
-    name: str
-    zone: ZoneInfo
-    reads: frozenset[str]
-    settle: timedelta
-    lookbacks: Mapping[str, timedelta]
-    """How far back a run looks, by what triggered it; `short` for all others."""
-    start_at: datetime | None
-    page_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run has decided to look at, and whether a complete walk moves the coverage, up to when."""
-
-    whole: Between
-    cover_until: datetime | None
-
-
-def plan_run(args: Mapping[str, Any], rules: ReconcileRules, covered: datetime | None, now: datetime) -> Plan:
-    """From min(now - lookback, covered - 30 min) until now - settle, unless it was asked otherwise."""
-    lookback = rules.lookbacks.get(args.get("trigger") or "short", rules.lookbacks["short"])
-    settled = now - rules.settle
-    base = covered or rules.start_at or now - lookback
-    since = _second(moment(args["since"]) if args.get("since") else min(now - lookback, base - OVERLAP))
-    until = _second(moment(args["until"]) if args.get("until") else settled)
-    covers = since <= base and not args.get("dry_run")
-    return Plan(Between(since, until), min(until, _second(settled)) if covers else None)
-
-
-def _second(at: datetime) -> datetime:
-    return at.replace(microsecond=0)
 
 
 class Reconciler:
@@ -91,7 +52,7 @@ class Reconciler:
         stop: threading.Event,
         catch_up: Callable[[], None],
         filed: Callable[[], None] = lambda: None,
-        audit: "Callable[[Row, Reconciler], Result] | None" = None,
+        audit: "Callable[[Row, Sequence[Source], Callable[[], None]], Result] | None" = None,
     ) -> None:
         self.rules = rules
         self.ledger = ledger
@@ -135,9 +96,19 @@ class Reconciler:
         if run["kind"] == AUDIT:
             if self._audit is None:
                 raise CallbridgeError("this process carries out no audits")
-            return self._audit(run, self), "done", None
+            return self._audited(run, self._audit), "done", None
         result, covered_until = _Run(self, run).carry_out()
         return result, "done", covered_until
+
+    def _audited(
+        self, run: Row, audit: Callable[[Row, Sequence[Source], Callable[[], None]], Result]
+    ) -> Result:
+        sources = self.log_in()
+        try:
+            return audit(run, sources, lambda: self.go_on(run["id"]))
+        finally:
+            for source in sources:
+                source.close()
 
     def go_on(self, run_id: int) -> None:
         """Raises where the walk shall not."""
@@ -176,7 +147,7 @@ class _Run:
 
     def _decided(self, run: Row) -> Plan:
         """What the run looks at: decided once, so that it is the same after an interruption."""
-        decided = _progress(run)
+        decided = progress_of(run)
         if "since" in decided:
             cover_until = decided["cover_until"]
             whole = Between(moment(decided["since"]), moment(decided["until"]))
@@ -184,7 +155,7 @@ class _Run:
         now = self._reconciler.clock()
         covered = self._ledger.coverage(self._rules.name, now, now).covered_until
         plan = plan_run(run["args"], self._rules, covered, now)
-        self._ledger.note_run(self._id, _decision(plan))
+        self._ledger.note_run(self._id, decision_of(plan))
         return plan
 
     def carry_out(self) -> tuple[Result, datetime | None]:
@@ -199,7 +170,7 @@ class _Run:
             for window, walked in walk.windows(gaps(whole, (Between(*times) for *times, _ in done))):
                 result = self._finish(window, walked)
                 total.add(result)
-                progress = _decision(self._plan) | {"at": stamp(window.until), **total.counts}
+                progress = decision_of(self._plan) | {"at": stamp(window.until), **total.counts}
                 if result["complete"]:
                     times = (window.since, window.until)
                     self._ledger.finish_window(self._id, times, result, progress)
@@ -254,7 +225,8 @@ class _Run:
         placed = self._places(rows)
         unread: list[tuple[Listed, Place]] = []
         fills: list[tuple[Listed, Place, Outcome]] = []
-        for listed, place in zip(rows, placed, strict=True):
+        for row, place in zip(rows, placed, strict=True):
+            listed = self._apart(row, place)
             outcome = at_sight(listed, place, self._asked_at)
             self._window.entries[listed.key].call_id = place.call_id
             if listed.user is not None:
@@ -271,6 +243,14 @@ class _Run:
             self._fill(fills[start : start + AT_ONCE])
         for start in range(0, len(unread), AT_ONCE):
             self._read(unread[start : start + AT_ONCE])
+
+    def _apart(self, listed: Listed, place: Place) -> Listed:
+        """A row whose names belong to two calls is neither of them: it has a key of its own."""
+        if place.trouble is None or not listed.arrival.names:
+            return listed
+        apart = replace(listed, key=stray_key(listed.arrival.payload))
+        self._window.fresh(apart)
+        return apart
 
     def _places(self, rows: Sequence[Listed]) -> list[Place]:
         """Where the rows belong, once all that had arrived has its verdict."""
@@ -374,20 +354,6 @@ class _Run:
             listed=listed,
         )
         return f"{since} to {until}: the list shows {listed} of the {ledger} calls that the ledger has"
-
-
-def _decision(plan: Plan) -> dict[str, Any]:
-    cover_until = None if plan.cover_until is None else stamp(plan.cover_until)
-    return {
-        "since": stamp(plan.whole.since),
-        "until": stamp(plan.whole.until),
-        "cover_until": cover_until,
-    }
-
-
-def _progress(run: Row) -> dict[str, Any]:
-    found = run.get("progress")
-    return dict(found) if isinstance(found, dict) else {}
 
 
 def work(reconciler: Reconciler, stop: threading.Event, *, every: float) -> None:

@@ -1,23 +1,22 @@
 """From the configuration to those who walk lists: in the daemon, or in a command where none lives."""
 
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from bridge.assembly import rules_that_read
+from bridge.assembly import destinations_by_source, log_in_to, rules_that_read
+from bridge.audit import AuditRules, SourceAudit
 from bridge.config import Config
 from bridge.errors import ConfigError, Problem
+from bridge.horizon import ReconcileRules
 from bridge.judge import Judge, SourceRules
-from bridge.ledger import Ledger
+from bridge.ledger import Ledger, Row
 from bridge.loading import load_pair
-from bridge.reconcile import Reconciler, ReconcileRules
+from bridge.reconcile import Reconciler
 from bridge.schedule import DEEP, SHORT, WEEKLY, Timetable
-from bridge.settings import ApiSettings
 from bridge.source import Source
-from bridge.source.answers import Names
-from bridge.source.outcall import ListApi, OutcallList
+from bridge.tally import Result
 
 # A page is compared with what is known; what is known must have its verdicts first.
 VERDICTS_WITHIN = 10.0
@@ -76,8 +75,12 @@ def reconcile_rules(config: Config, source: str, rules: SourceRules) -> Reconcil
             WEEKLY: reconcile.weekly_lookback,
         },
         start_at=settings.start,
-        page_size=max((login.page_size for login in settings.api), default=1000),
+        page_size=_page_size(config, source),
     )
+
+
+def _page_size(config: Config, source: str) -> int:
+    return max((login.page_size for login in config.sources[source].api), default=1000)
 
 
 def timetables(config: Config) -> dict[str, Timetable]:
@@ -96,37 +99,6 @@ def timetables(config: Config) -> dict[str, Timetable]:
     }
 
 
-def log_in_to(
-    config: Config,
-    source: str,
-    secrets: Sequence[str],
-    clock: Callable[[], datetime],
-    stop: threading.Event,
-) -> Callable[[], Sequence[Source]]:
-    """Every login of a source, each with a session of its own; they belong to the run that asks for them."""
-    settings = config.sources[source]
-
-    def api(login: ApiSettings, secret: str) -> ListApi:
-        return ListApi(
-            base_url=login.base_url,
-            access_id=login.access_id,
-            access_secret=secret,
-            zone=settings.timezone,
-            names=Names(**login.names.model_dump()),
-            login=login.login,
-            login_path=login.login_path,
-            list_path=login.list_path,
-            first_page=login.first_page,
-            filters=login.filters,
-            timeout=login.timeout.total_seconds(),
-            requests_per_second=login.requests_per_second,
-        )
-
-    apis = [api(login, secret) for login, secret in zip(settings.api, secrets, strict=True)]
-    chance = random.Random()  # noqa: S311 -- spreads retries, guards nothing
-    return lambda: [OutcallList(one, clock=clock, chance=chance, stop=stop) for one in apis]
-
-
 def wait_for_verdicts(ledger: Ledger, sources: Sequence[str], stop: threading.Event) -> None:
     """Until the judge, who has a thread of his own, is done with all that has arrived by now."""
     newest, until = ledger.newest_receipt(), time.monotonic() + VERDICTS_WITHIN
@@ -140,6 +112,27 @@ def judge_here(ledger: Ledger, rules: Mapping[str, SourceRules], clock: Callable
     judge = Judge(ledger, rules, destinations_since=ledger.skipped_before())
     while judge.judge_waiting(clock()):
         pass
+
+
+def auditor(
+    config: Config, source: str, ledger: Ledger, clock: Callable[[], datetime]
+) -> Callable[[Row, Sequence[Source], Callable[[], None]], Result]:
+    """What carries out the audits of a source."""
+    settings, page_size = config.sources[source], _page_size(config, source)
+    rules = AuditRules(
+        source=source,
+        zone=settings.timezone,
+        settle=settings.reconcile.settle,
+        lookback=settings.reconcile.lookback,
+        start_at=settings.start,
+        page_size=page_size,
+        destinations=destinations_by_source(config)[source],
+    )
+
+    def audit(run: Row, sources: Sequence[Source], go_on: Callable[[], None]) -> Result:
+        return SourceAudit(rules, ledger, run, clock, go_on).carry_out(sources)
+
+    return audit
 
 
 def daemon_reconcilers(
@@ -168,6 +161,7 @@ def daemon_reconcilers(
             stop=stop,
             catch_up=catch_up,
             filed=arrived,
+            audit=auditor(config, source, ledger, clock),
         )
         for source in sources
     }
@@ -195,4 +189,5 @@ def reconciler_here(
         clock=clock,
         stop=stop,
         catch_up=lambda: judge_here(ledger, rules, clock),
+        audit=auditor(config, source, ledger, clock),
     )

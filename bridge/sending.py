@@ -115,7 +115,17 @@ class Sender:
             return [error]
 
     def _quickly(self, request: Request, names: Values, what: str) -> Answer:
-        """One request, with tenacity over a short fault."""
+        """One request; a short fault is bridged."""
+        try:
+            return self._once(request, names, what)
+        except DeliveryError as error:
+            # What tenacity costs is spent on those that it can help.
+            if not _worth_waiting(error):
+                raise
+            return self._again(error, lambda: self._once(request, names, what))
+
+    def _again(self, failed: DeliveryError, once: Callable[[], Answer]) -> Answer:
+        """Try again what has failed once, with tenacity over a short fault."""
         retrying = Retrying(
             retry=retry_if_exception(_worth_waiting),
             wait=self._wait,
@@ -123,18 +133,20 @@ class Sender:
             sleep=sleep_using_event(self.stop),
             reraise=True,
         )
-        doubts: list[DeliveryError] = []
+        made, doubts = [failed], list[DeliveryError]()
 
-        def once() -> Answer:
+        def attempt() -> Answer:
             try:
-                return self._once(request, names, what)
+                if made:
+                    raise made.pop()
+                return once()
             except DeliveryError as error:
                 # That the last try was refused proves nothing of those before it.
                 doubts.extend([error] if error.doubtful else [])
                 error.doubtful = bool(doubts)
                 raise
 
-        return retrying(once)
+        return retrying(attempt)
 
     def _once(self, request: Request, names: Values, what: str) -> Answer:
         self._answered = False
@@ -169,7 +181,9 @@ class Sender:
 
     def _queue(self, limit: str) -> float:
         """Wait for the right to send; the seconds that are left where that takes too long."""
-        waited = 0.0
+        wait, waited = self.budget.take(limit, self._lane), 0.0
+        if wait <= 0:
+            return 0.0
         with self.budget.queueing(self._lane):
             while (wait := self.budget.take(limit, self._lane)) > 0:
                 waited += wait

@@ -39,6 +39,7 @@ from bridge.values import (
     listed,
     not_below,
     some,
+    with_a_day,
     with_body,
 )
 
@@ -132,6 +133,9 @@ class ApiSettings(Section):
     login_path: str = Field(default="/api/login", pattern="^/", description="Where it logs in.")
     list_path: str = Field(default="/api/crmList", pattern="^/", description="Where the list is.")
     first_page: int = Field(default=0, ge=0, description="The number of the first page.")
+    time_format: Annotated[str, AfterValidator(with_a_day)] = Field(
+        default="%Y-%m-%d %H:%M:%S", description="How it is told times, as in strftime(3)."
+    )
     filters: dict[str, str | int] = Field(
         default={}, description="What else the list is asked for, by the platform's names."
     )

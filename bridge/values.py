@@ -334,6 +334,21 @@ def some(value: tuple[Secret, ...]) -> tuple[Secret, ...]:
     return value
 
 
+def with_a_day(time_format: str) -> str:
+    """A format of times that tells one day from another."""
+    days = {
+        date(year, month, day).strftime(time_format)
+        for year in (2025, 2026)
+        for month in (1, 2)
+        for day in (1, 2)
+    }
+    if len(days) < 8:
+        raise SettingError(
+            "does not tell one day from another", 'write it like "%Y-%m-%d %H:%M:%S" or "%Y-%m-%d"'
+        )
+    return time_format
+
+
 def with_body(status: int) -> int:
     if status in {204, 205}:
         raise SettingError("is the status of an answer without a body", "use 200, 201 or 202")

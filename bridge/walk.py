@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from bridge.source import Page, Source
+from bridge.source import Source
 
 MOST_PASSES = 5
 MOST_SPLITS = 3
@@ -21,10 +21,14 @@ SHORTEST = timedelta(seconds=1)
 FIRST, LONGEST = timedelta(hours=1), timedelta(days=14)
 FILLED = 0.75
 """How full of calls a window's page shall be: the next hour may be busier than the last one."""
+SHRUNK = 0.9
+"""A window that was cut should show less than this share of what it showed before."""
 BARREN = 3
 """So many answers in a row without a new row end a pass."""
 SAME_IF_EMPTY = 3
 """Nothing, where the total says that there is something, is believed at the third time."""
+SAME_IF_MOVED = 3
+"""So are the same rows while the total moves."""
 MOST_PAGES = 100_000
 
 Key = Hashable
@@ -123,6 +127,9 @@ class Walk:
         self._full: tuple[int, Between] | None = None
         """The last total that was too much for a page, and the window that it was told of."""
         self._by_days = False
+        self._before = (LONGEST, 0.0)
+        """The length of the last window, and how many pages it filled."""
+        self._vain_cuts = 0
 
     def windows(self, gaps: Iterable[Between]) -> Iterator[tuple[Between, Walked]]:
         """Walk all of these times, the oldest first; each window as it is done."""
@@ -140,9 +147,7 @@ class Walk:
             walked, filled = Walked(), 0.0
             for login in self._logins:
                 first = self._ask(login, window, 0, login.size)
-                if (first.page.total or 0) > login.cap and self._shrinks(
-                    window, first.page.total or 0, login
-                ):
+                if (first.total or 0) > login.cap and self._shrinks(window, first.total or 0, login):
                     break
                 try:
                     found, seen = self._walk(login, window, first)
@@ -175,6 +180,11 @@ class Walk:
     def _adapt(self, window: Between, filled: float) -> None:
         """How long the next window shall be, by how full this one was."""
         self._in_vain = 0
+        before, self._before = self._before, (window.length, filled)
+        # A list that goes by days shows as much however short the window is; without totals only that tells.
+        vain = filled > 1 and window.length < before[0] and filled >= before[1] * SHRUNK
+        self._vain_cuts = self._vain_cuts + 1 if vain else 0
+        self._by_days = self._by_days or self._vain_cuts >= BARREN
         if self._by_days:
             self._length = timedelta(days=1)
             return
@@ -192,15 +202,15 @@ class Walk:
         size, cap = login.size, login.cap
         for _ in range(MOST_PASSES):
             done = self._pass(login, window, size, first if not earlier else None)
-            better = all(len(done.keys) > len(one.keys) for one in earlier)
+            # What was shown before was less than the total: rows that came meanwhile are no sign of a cap.
+            better = all(len(one.keys) < min(len(done.keys), one.last or 0) for one in earlier)
             if size < login.size and better:
                 login.asked_too_much(size)
             if done.exact:
                 # A page that was short by chance must not keep windows small for ever.
                 login.cap = min(login.size, login.cap + max(1, login.cap // 8))
                 return Walked(), len(done.keys)
-            same = sum(done.keys == one.keys for one in earlier)
-            if same >= (1 if done.keys or not done.last else SAME_IF_EMPTY - 1):
+            if self._agreed(done, earlier):
                 return Walked(unlisted=max(0, (done.last or 0) - len(done.keys))), len(done.keys)
             earlier.append(done)
             if first is not None and login.cap < min(cap, done.last or 0):
@@ -209,6 +219,16 @@ class Walk:
             # Some skip what lies between their cap and what was asked for: asking for less shows it.
             size = done.largest if size == login.size and done.largest else login.size
         return self._halved(login, window, splits)
+
+    @staticmethod
+    def _agreed(done: _Pass, earlier: Sequence[_Pass]) -> bool:
+        """Whether passes have seen the same often enough to be believed."""
+        alike = [one for one in earlier if one.keys == done.keys]
+        if not done.keys and done.last:
+            return len(alike) >= SAME_IF_EMPTY - 1
+        # A total that ends higher speaks of a row that came behind the pass; one that says this and that
+        # of the same rows is believed less than the rows.
+        return any(one.last == done.last for one in alike) or len(alike) >= SAME_IF_MOVED - 1
 
     def _halved(self, login: _Login, window: Between, splits: int) -> tuple[Walked, int]:
         if splits >= MOST_SPLITS or window.length < 2 * SHORTEST:
@@ -229,7 +249,7 @@ class Walk:
         while index < MOST_PAGES:
             taken = first or self._ask(login, window, index, size)
             first = None
-            rows, total = len(taken.keys), taken.page.total
+            rows, total = len(taken.keys), taken.total
             fresh = len(done.keys)
             done.keys.update(taken.keys)
             barren = 0 if len(done.keys) > fresh else barren + 1
@@ -258,14 +278,14 @@ class Walk:
     def _ask(self, login: _Login, window: Between, index: int, size: int) -> "_Taken":
         self._taker.ask()
         page = login.source.page(window.since, window.until, index, size)
-        return _Taken(page, self._taker.take(window, page.rows))
+        return _Taken(page.total, self._taker.take(window, page.rows))
 
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """A page, and what its rows are told apart by."""
+    """What the walk keeps of a page: what its rows are told apart by, not the rows."""
 
-    page: Page
+    total: int | None
     keys: Sequence[Key]
 
 

@@ -12,14 +12,19 @@ from typing import Any
 import msgspec
 
 from bridge.arrival import arrival_of
+from bridge.audit import AuditRules, SourceAudit, balances, whole_balance
+from bridge.horizon import ReconcileRules
 from bridge.judge import Judge, SourceRules
+from bridge.ledger import Row
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.listed import AUDIT
 from bridge.model import Via
-from bridge.reconcile import Reconciler, ReconcileRules
+from bridge.reconcile import Reconciler
 from bridge.record import BOOKKEEPING, FIELDS, canonical
 from bridge.sandbox.platform_list import PlatformList
 from bridge.sandbox.records import PLATFORM_ZONE, Record, later_edit
 from bridge.source import Page, Source
+from bridge.tally import Result
 from bridge.walk import Between
 from tests.source_steps import NOW, Clock, made
 from tests.walk_steps import Shelf, shelf
@@ -85,7 +90,38 @@ class World:
             clock=self.clock,
             stop=self.stop,
             catch_up=self.judge,
+            audit=self._audited,
         )
+
+    def _audited(self, run: Row, sources: Sequence[Source], go_on: Callable[[], None]) -> Result:
+        rules = AuditRules(
+            source="main",
+            zone=PLATFORM_ZONE,
+            settle=self.rules.settle,
+            lookback=3 * HOUR,
+            start_at=None,
+            page_size=self.rules.page_size,
+            destinations=("crm",),
+        )
+        return SourceAudit(rules, self.ledger, run, self.clock, go_on).carry_out(sources)
+
+    def audit(self, **args: Any) -> dict[str, Any]:
+        """One audit to its end: the whole balance, with what the source counted laid over it."""
+        run_id = self.ledger.request_run(AUDIT, {"source": "main", **args}, self.clock())
+        assert self.reconciler().carry_out()
+        run = self.ledger.run(run_id)
+        assert run["state"] == "done", run["result"]
+        balance = whole_balance({"main": run["result"]}, {}, None)
+        counts = balance["sources"]["main"]
+        theirs = counts["platform"] + counts["ledger_only"]
+        assert theirs == counts["ledger"] + counts["quarantined"] + counts["platform_only"]
+        crm = balance["destinations"]["crm"]
+        assert crm["ledger"] == counts["ledger"]
+        assert balances(crm)
+        assert set(counts["ids"]["ledger_only"]) <= counts["explanations"].keys()
+        assert all(len(counts["ids"][name]) == counts[name] for name in counts["ids"])
+        found: dict[str, Any] = balance | counts
+        return found
 
     def reconcile(self, **args: Any) -> dict[str, Any]:
         """One run to its end, its findings judged; its result."""

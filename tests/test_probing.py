@@ -456,7 +456,7 @@ def test_nothing_is_asked_while_something_is_wrong_offline(desk: Desk, crm: OwnC
     desk.change(desk.mapping, ("| e164", "| e146"))
     result = desk.check("--online")
     assert result.exit_code == 2
-    assert "the CRMs are not asked" in result.stderr
+    assert "platforms and CRMs are not asked" in result.stderr
     assert crm.recorder.sent() == []
 
 

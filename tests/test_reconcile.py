@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bridge.errors import SourceRefused
+from bridge.horizon import plan_run
 from bridge.ledger import Window
 from bridge.model import stamp
-from bridge.reconcile import GUARDED, Interrupted, plan_run
+from bridge.reconcile import GUARDED, Interrupted
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.source import Page
 from tests.reconcile_steps import HOUR, NOTHING, RULES, World, calls, edited_later, new_world
@@ -136,6 +138,25 @@ def test_rows_that_belong_to_no_one_call_conflict_and_are_kept_once(world: World
     assert {one["arrivals"] for one in waiting} == {1}
 
 
+def test_a_row_whose_names_belong_to_two_calls_is_neither_of_them(world: World) -> None:
+    first, second, third = calls(3)
+    second |= {"base_info": "a code of its own"}
+    world.push(first, second)
+    world.list_now(first, second)
+    both = third | {"uuid": first["uuid"], "base_info": second["base_info"]}
+    world.platform._rows.by_uuid["both"] = both
+    world.platform._rows.order.append((both["created_at"], "both"))
+    world.platform._rows.order.sort()
+    for _ in range(2):
+        result = world.reconcile()
+        assert shown(result, "seen", "matched", "conflicting") == {"seen": 3, "matched": 2, "conflicting": 1}
+        found = world.audit(since=stamp(NOW - 4 * HOUR))
+        assert (found["platform"], found["ledger"], found["quarantined"]) == (3, 2, 1)
+        assert found["balanced"]
+    (waiting,) = world.ledger.list_quarantine("waiting", 10)
+    assert waiting["arrivals"] == 1
+
+
 def test_a_nameless_call_takes_the_name_that_the_list_tells(world: World) -> None:
     (record,) = calls(1)
     world.push(record | {"uuid": "", "base_info": ""})
@@ -209,6 +230,48 @@ def test_a_late_callback_takes_its_call_out_of_the_gaps_again(world: World) -> N
     assert world.gaps() == 3
     coverage = world.ledger.coverage("main", NOW - 24 * HOUR, NOW)
     assert (coverage.calls, coverage.gaps) == (10, 3)
+
+
+def test_how_a_list_is_covered_is_told_beside_the_counts(world: World) -> None:
+    assert world.ledger.counts()["lists"] == {}
+    records = spread(10, HOUR)
+    world.push(*records[:6])
+    world.list_now(*records)
+    world.audit()
+    world.reconcile(dry_run=True)
+    assert world.ledger.counts()["lists"] == {}, "what files nothing is no reconciliation"
+    world.reconcile()
+    world.audit()
+    (main,) = world.ledger.counts()["lists"].values()
+    assert main["covered_until"] == main["last"]["ended_at"] == stamp(NOW)
+    assert shown(main["last"], "state", "complete", "missing", "error") == {
+        "state": "done",
+        "complete": True,
+        "missing": 4,
+        "error": None,
+    }
+    assert shown(main["gaps"], "calls", "only_listed", "rate") == {"calls": 10, "only_listed": 4, "rate": 0.4}
+    world.push(records[7])
+    assert world.ledger.counts()["lists"]["main"]["gaps"]["rate"] == 0.3
+    world.clock.now = NOW + 30 * HOUR
+    world.reconcile(trigger="short")
+    assert world.ledger.counts()["lists"]["main"]["gaps"]["rate"] == 0.0, "that was another day"
+
+
+def test_a_run_that_failed_is_the_last_one_and_covers_nothing(world: World) -> None:
+    def refuse(_page: Page) -> None:
+        raise SourceRefused("it says no")
+
+    world.meanwhile = refuse
+    world.ledger.request_run("reconcile", {"source": "main"}, NOW)
+    assert world.reconciler().carry_out()
+    (main,) = world.ledger.counts()["lists"].values()
+    assert shown(main["last"], "state", "error", "complete") == {
+        "state": "failed",
+        "error": "it says no",
+        "complete": None,
+    }
+    assert (main["covered_until"], main["gaps"]) == (None, None)
 
 
 # -- guard and incompleteness ---------------------------------------------------------------

@@ -200,8 +200,8 @@ def test_any_mixture_is_borne(
     faults: Disturbances, count: int, hours: int, page_size: int, seed: int
 ) -> None:
     if faults.total_moves:
-        # A total that says by chance just what a cut page holds is the one lie that nobody can tell.
-        faults.page_cap = 0
+        # A total that says by chance just what a cut or empty page holds is the one lie that nobody can tell.
+        faults.page_cap, faults.empty_pages = 0, 0.0
     rows = spread(count, hours * HOUR, seed)
     platform: PlatformList = shelf(rows, faults, seed)
     notes, windows, _ = walk_all(platform, Between(NOW - hours * HOUR - SECOND, NOW), page_size)

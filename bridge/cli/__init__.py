@@ -6,9 +6,9 @@ import click
 
 from bridge import __version__
 from bridge.cli.acting import backup, prune, quarantine_drop, quarantine_retry
+from bridge.cli.auditing import audit
 from bridge.cli.delivering import deliveries_list, deliveries_park, deliveries_retry, deliveries_skip, replay
 from bridge.cli.looking import (
-    audit,
     calls_list,
     calls_show,
     quarantine_list,

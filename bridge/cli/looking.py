@@ -4,11 +4,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
-from bridge.audit import local_balance
 from bridge.cli.delivering import cause_lines
 from bridge.cli.output import (
     LIMIT,
@@ -20,11 +18,11 @@ from bridge.cli.output import (
     show,
     table,
 )
-from bridge.cli.times import When
 from bridge.config import Config
-from bridge.ledger import Ledger, Row, Window
-from bridge.model import DeliveryState, moment, stamp
+from bridge.ledger import Ledger, Row
+from bridge.model import DeliveryState, moment
 from bridge.phone import to_e164
+from bridge.reconcilers import listed_sources
 
 
 @click.command()
@@ -41,7 +39,7 @@ def status(config_path: Path | None, as_json: bool) -> None:
     lag = max(0.0, (datetime.now(UTC) - moment(owed)).total_seconds()) if owed else 0.0
     document = counts | {
         "lag_seconds": round(lag, 3),
-        "last_reconciliation": None,
+        **_lists(config, counts.pop("lists")),
         "accounts": accounts_now(ledger.load_budgets(), datetime.now(UTC)),
         "needs_person": parked + quarantined,
         "space": ledger.space(),
@@ -51,9 +49,38 @@ def status(config_path: Path | None, as_json: bool) -> None:
     sys.exit(ExitCode.FINDINGS if parked or quarantined else ExitCode.DONE)
 
 
+def _lists(config: Config, lists: Mapping[str, Row]) -> Row:
+    """How the sources stand with their lists; one that was never walked is there all the same."""
+    known = {name: lists.get(name, {}) for name in dict.fromkeys([*listed_sources(config), *lists])}
+    return {
+        "last_reconciliation": {name: one.get("last") for name, one in known.items()},
+        "covered_until": {name: one.get("covered_until") for name, one in known.items()},
+        "gaps": {name: one.get("gaps") for name, one in known.items()},
+    }
+
+
+def _list_lines(document: Row) -> Iterator[str]:
+    for source, last in document["last_reconciliation"].items():
+        covered = document["covered_until"][source]
+        yield f"list of {source}: " + (f"covered until {covered}" if covered else "not covered yet")
+        if last is not None:
+            yield f"  last reconciliation: {_came_to(last)}, ended at {last['ended_at']}"
+        if gaps := document["gaps"][source]:
+            share = f"{gaps['only_listed']} of {gaps['calls']} calls ({gaps['rate']:.2%})"
+            yield f"  gap rate: {share} of the last day covered came by the list alone"
+
+
+def _came_to(last: Row) -> str:
+    if last["state"] != "done":
+        return f"{last['state']}: {last['error']}"
+    counts = ", ".join(f"{last[name]} {name}" for name in ("seen", "missing", "revised", "filled"))
+    return counts + ("" if last["complete"] else ", NOT complete")
+
+
 def _status_lines(document: Row) -> Iterator[str]:
     for source, count in document["calls"].items():
         yield f"source {source}: {count} calls"
+    yield from _list_lines(document)
     receipts = ", ".join(f"{count} {verdict}" for verdict, count in document["receipts"].items())
     yield f"receipts: {receipts or 'none'}; the last one at {document['last_received_at'] or '-'}"
     for destination, states in document["deliveries"].items():
@@ -214,58 +241,3 @@ def quarantine_show(entry: int, config_path: Path | None, as_json: bool) -> None
         raise click.UsageError(f"there is no quarantined record {entry}")
     found["body"] = found["body"].decode("utf-8", "backslashreplace")
     show(found, as_json, [f"{name}: {value}" for name, value in found.items()])
-
-
-@click.command()
-@click.option("--source", help="Only this source.")
-@click.option("--since", type=When(), help="Calls created from then on.")
-@click.option("--until", type=When(), help="Calls created before then.")
-@click.option("--local", is_flag=True, help="Leave the platform out; judge the destinations only.")
-@config_option
-@json_option
-def audit(
-    source: str | None,
-    since: Any,
-    until: Any,
-    local: bool,
-    config_path: Path | None,
-    as_json: bool,
-) -> None:
-    """The balance: does every call stand under exactly one heading? (exit 1 when not)."""
-    if not local:
-        raise click.UsageError("this version balances the ledger only: add --local")
-    config = read_config(config_path)
-    if source is not None and source not in config.sources:
-        raise click.UsageError(f'there is no source "{source}"')
-    now = datetime.now(UTC)
-    zone = config.sources[source or next(iter(config.sources))].timezone
-    ledger = open_to_look(config)
-    window = Window(
-        since.at(now, zone) if since else ledger.first_call_at(source),
-        # Without an end every call counts, also one whose platform's clock is ahead of ours.
-        until.at(now, zone) if until else None,
-    )
-    # Sources that have left the configuration still have calls.
-    sources = [source] if source else list(dict.fromkeys([*config.sources, *ledger.counts()["calls"]]))
-    taken = {name: [one for one in config.sources_of(name) if one in sources] for name in config.destinations}
-    balance = local_balance(ledger, sources, taken, window)
-    balance["until"] = balance["until"] or stamp(now)
-    ledger.close()
-    show(balance, as_json, balance_lines(balance))
-    sys.exit(ExitCode.DONE if balance["balanced"] else ExitCode.FINDINGS)
-
-
-def balance_lines(balance: Row) -> Iterator[str]:
-    """The balance to read."""
-    yield f"calls created from {balance['since'] or 'the first'} until {balance['until'] or 'now'}"
-    for source, counts in balance["sources"].items():
-        shown = ", ".join(f"{name} {_count(counts[name])}" for name in counts if name != "ids")
-        yield f"source {source}: {shown}"
-    for destination, counts in balance["destinations"].items():
-        parts = " + ".join(f"{counts[name]} {name}" for name in counts if name != "ledger")
-        yield f"destination {destination}: {counts['ledger']} in the ledger = {parts}"
-    yield "balanced" if balance["balanced"] else "NOT balanced"
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else str(value)

@@ -29,6 +29,7 @@ FOLLOW_EVERY = 0.1
 COUNTED = ("seen", "matched", "missing", "revised", "stale", "conflicting", "filled")
 MORE = ("deferred", "unlisted", "ours_only")
 LEAVE, CANCEL, ASK = "leave", "cancel", "ask"
+ON_INTERRUPT = click.Choice([ASK, LEAVE, CANCEL])
 RUNNING = ("requested", "running")
 
 
@@ -195,7 +196,7 @@ class Followed:
 @click.option("--dry-run", is_flag=True, help="Compare only; nothing is filed.")
 @click.option(
     "--on-interrupt",
-    type=click.Choice([ASK, LEAVE, CANCEL]),
+    type=ON_INTERRUPT,
     default=ASK,
     help="What Ctrl-C does: ask on a terminal, leave the run to go on, or cancel it.",
 )
@@ -232,9 +233,8 @@ def reconcile(
     document = reconciled(runs)
     if document["sources"]:
         show(document, as_json, reconciled_lines(document))
-    failed = [f"source {name}: {run['result']['error']}" for name, run in runs.items() if _failed(run)]
-    if failed:
-        raise CallbridgeError("; ".join(failed))
+    if failed := failed_runs(runs):
+        raise CallbridgeError(failed)
     found = document["conflicting"] or not document["complete"]
     sys.exit(ExitCode.FINDINGS if found else ExitCode.DONE)
 
@@ -256,6 +256,15 @@ def _words(args: Any) -> Any:
 
 def _failed(run: Row) -> bool:
     return bool(run["state"] != "done")
+
+
+def failed_runs(runs: Mapping[str, Row]) -> str:
+    """Which sources' runs could not be carried out, and why; empty where all were."""
+    return "; ".join(
+        f"source {name}: {(run['result'] or {}).get('error', run['state'])}"
+        for name, run in runs.items()
+        if _failed(run)
+    )
 
 
 def reconciled(runs: Mapping[str, Row]) -> Row:

@@ -16,7 +16,7 @@ from bridge.config import Config, Secrets, resolve_secrets
 from bridge.errors import ConfigError, Problem
 from bridge.loading import find_problems
 from bridge.log import configure
-from bridge.online import ask_online
+from bridge.online import ask_online, ask_platforms
 from bridge.probing import Found
 
 PORT = click.IntRange(0, 65535)
@@ -72,15 +72,15 @@ def _warn(config: Config, secrets: Secrets) -> None:
 
 
 @click.command()
-@click.option("--online", is_flag=True, help="Ask the CRMs too: token, objects, fields, clock.")
+@click.option("--online", is_flag=True, help="Ask platforms and CRMs too: logins, objects, fields, clock.")
 @click.option("--destination", help="With --online: only this one's CRM.")
 @config_option
 @json_option
 def check(online: bool, destination: str | None, config_path: Path | None, as_json: bool) -> None:
     """Validate configuration, connectors and mappings: every problem at once (exit 2).
 
-    With --online, where nothing is wrong, the CRMs are asked too; nothing is written there. Exit 3 when
-    one cannot be reached.
+    With --online, where nothing is wrong, platforms and CRMs are asked too; nothing is written there.
+    Exit 3 when one cannot be reached.
     """
     if destination is not None and not online:
         raise click.UsageError("--destination says which CRM is asked: add --online")
@@ -93,7 +93,7 @@ def check(online: bool, destination: str | None, config_path: Path | None, as_js
             warnings += found.warnings
             unreachable += found.unreachable
     elif online:
-        click.echo("the CRMs are not asked until this is mended", err=True)
+        click.echo("platforms and CRMs are not asked until this is mended", err=True)
     document = {"problems": problems, "warnings": warnings} | ({"unreachable": unreachable} if online else {})
     shown = {name: [_shown(problem) for problem in some] for name, some in document.items()}
     lines = [*map(str, [*problems, *unreachable]), *(f"warning: {warning}" for warning in warnings)]
@@ -102,11 +102,12 @@ def check(online: bool, destination: str | None, config_path: Path | None, as_js
 
 
 def _asked(config: Config, destination: str | None) -> list[Found]:
-    """What came of asking the CRMs."""
+    """What came of asking the CRMs, and the platforms where not one CRM is meant."""
     if destination is not None and destination not in config.destinations:
         raise click.UsageError(f'there is no destination "{destination}"')
-    found = ask_online(config, resolve_secrets(config, os.environ), destination, lambda: datetime.now(UTC))
-    return list(found.values())
+    secrets, clock = resolve_secrets(config, os.environ), lambda: datetime.now(UTC)
+    found = list(ask_online(config, secrets, destination, clock).values())
+    return found if destination is not None else [*found, *ask_platforms(config, secrets, clock).values()]
 
 
 def _shown(problem: Problem) -> dict[str, str | int | None]:
@@ -143,7 +144,7 @@ def init(directory: Path, config_path: Path | None, as_json: bool) -> None:
 @json_option
 def demo(once: bool, spoil: bool, count: int, config_path: Path | None, as_json: bool) -> None:
     """Platform, CRM and daemon on one screen, with nothing to set up."""
-    from bridge.cli.looking import balance_lines  # noqa: PLC0415 -- a demo's start is not in a hurry
+    from bridge.cli.auditing import balance_lines  # noqa: PLC0415 -- a demo's start is not in a hurry
     from bridge.demo import Demo, watch  # noqa: PLC0415
 
     del config_path  # accepted everywhere; the demo brings its own

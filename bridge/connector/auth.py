@@ -75,14 +75,14 @@ class Auth:
 
     def apply(self, rendered: Rendered, names: Values) -> None:
         """Add what authenticates a request; signatures see it as `request`, its body as `request.text`."""
-        parts: dict[str, Any] = self._parts.fill({**names, "request": _seen(rendered)})
+        parts: dict[str, Any] = self._parts.fill(_seeing(self._parts, rendered, names))
         rendered.query = {**rendered.query, **parts["query"]}
         if parts["body"] and rendered.method != "GET":
             if rendered.kind == "none":
                 rendered.kind, rendered.body = "json", {}
             if isinstance(rendered.body, dict):
                 rendered.body = {**parts["body"], **rendered.body}
-        headers = self._headers.fill({**names, "request": _seen(rendered)})
+        headers = self._headers.fill(_seeing(self._headers, rendered, names))
         own = {name.lower() for name in rendered.headers}
         added = {name: as_text(value) for name, value in headers.items() if name.lower() not in own}
         rendered.headers = {**added, **rendered.headers}
@@ -92,14 +92,18 @@ class Auth:
         )
 
 
-def _seen(rendered: Rendered) -> dict[str, Any]:
-    return {
+def _seeing(tree: Tree, rendered: Rendered, names: Values) -> Values:
+    """The names with the request among them, where a signature needs it: a batch's body is large."""
+    if not tree.mentions("request"):
+        return names
+    seen = {
         "method": rendered.method,
         "path": rendered.path,
         "query": rendered.query,
         "body": rendered.body,
         "text": rendered.content().decode(),
     }
+    return {**names, "request": seen}
 
 
 def compile_auth(compiler: Compiler, section: AuthSection) -> Auth:

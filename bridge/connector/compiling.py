@@ -163,7 +163,7 @@ class Tree:
 
     def fill(self, names: Values) -> Any:
         """The value with its texts evaluated; keys whose own value is null are left out."""
-        return _fill(self.value, iter(self._evaluate(names)))
+        return _fill(self.value, iter(self._evaluate(names) if self.templates else ()))
 
     def mentions(self, name: str) -> bool:
         """Whether one of its texts may use a name."""

@@ -22,6 +22,8 @@ Held = tuple[str, str, str]
 """A line: account, type and key of a CRM object."""
 Wanted = tuple[int, str, Sequence[PlannedObject]]
 """A delivery's id, its call's key, and what it plans."""
+Settled = tuple[Lease, Settlement, datetime]
+"""A lease, how it ended, and when it was started."""
 Destinations = Mapping[str, Sequence[str]]
 """Which destinations a source's calls go to: source → destination names."""
 
@@ -114,8 +116,11 @@ class Ledger(ListLedger, Protocol):
     def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
         """Take up to `limit` more of one destination, in the same order."""
 
-    def settle_all(self, settled: Sequence[tuple[Lease, Settlement, datetime]], now: datetime) -> None:
+    def settle_all(self, settled: Sequence[Settled], now: datetime) -> None:
         """`settle` for many in one commit, each with the time it was started."""
+
+    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+        """`settle_all`; the future ends after the commit, which a lease that is asked for next shares."""
 
     def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
         """End an attempt. A revision that came meanwhile makes the delivery due again."""
@@ -231,7 +236,11 @@ class Ledger(ListLedger, Protocol):
 
     # -- looking -----------------------------------------------------------------
     def counts(self) -> Row:
-        """Receipts, calls, deliveries, quarantine by state; failures by cause; what is owed, and its pace."""
+        """Receipts, calls, deliveries, quarantine by state; failures by cause; what is owed, and its pace.
+
+        Under `lists`, by source: `covered_until`, the `last` reconciliation, and `gaps`, the calls of the
+        last day covered that only the list has told of.
+        """
 
     def balance(self, destination: str, sources: Sequence[str], window: Window) -> dict[str, int]:
         """`ledger = delivered + skipped + parked + under_way`, of one moment."""

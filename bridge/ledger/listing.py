@@ -1,10 +1,11 @@
 """What every ledger promises to those who walk a platform's list."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, Protocol
 
-from bridge.listed import Coverage, Fill, Place, Seen, Unlisted
+from bridge.listed import Coverage, Fill, Place, Seen, Standing, Unlisted
 from bridge.model import Arrival, Filed, Known
 
 Row = dict[str, Any]
@@ -36,6 +37,16 @@ class ListLedger(Protocol):
 
     def strays(self, source: str) -> list[tuple[str, bytes]]:
         """State and body of the records in quarantine that wait, or that a person dropped."""
+
+    def standing(
+        self,
+        source: str,
+        window: tuple[datetime, datetime],
+        known: AbstractSet[int],
+        unknown: Sequence[Arrival],
+        destinations: Sequence[str],
+    ) -> Standing:
+        """How the calls of a window stand beside a list that showed `known` calls, and rows `unknown`."""
 
     # -- how far, and the runs that go there --------------------------------------
     def coverage(self, source: str, since: datetime, until: datetime) -> Coverage:

@@ -63,7 +63,7 @@ class Reader:
         )
         self._decoder = msgspec.json.Decoder(answer)
 
-    def read(self, content: bytes) -> Answer:
+    def read(self, content: bytes | bytearray) -> Answer:
         """An answer's parts.
 
         Raises:
@@ -72,14 +72,14 @@ class Reader:
         with contextlib.suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
             return self._quickly(content)
         try:
-            found = parse_json(read_json_text(content))
+            found = parse_json(read_json_text(bytes(content)))
         except NotAnObject as error:
-            raise Unreadable(f"{error} ({content[:40]!r})") from None
+            raise Unreadable(f"{error} ({bytes(content[:40])!r})") from None
         if not isinstance(found, dict):
-            raise Unreadable(f"{content[:40]!r}")
+            raise Unreadable(f"{bytes(content[:40])!r}")
         return self._carefully(found)
 
-    def _quickly(self, content: bytes) -> Answer:
+    def _quickly(self, content: bytes | bytearray) -> Answer:
         """A page as nearly all are."""
         read: Any = self._decoder.decode(content)
         raw = bytes(read.data.total)

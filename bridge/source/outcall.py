@@ -17,6 +17,7 @@ from bridge.errors import SourceRefused, SourceUnreachable
 from bridge.record import parse_int, parse_time
 from bridge.source import Page
 from bridge.source.answers import Answer, Names, Reader, Unreadable
+from bridge.source.edges import edges
 from bridge.source.pace import Pace
 
 # tenacity bridges seconds; the schedule of runs bridges the rest.
@@ -25,10 +26,8 @@ TRIES_AT_NO = 3
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
 # A longer answer is none of ours; it would only eat memory.
 LONGEST_ANSWER = 256 * 2**20
-# A session is renewed so long before it ends…
+# A session is renewed so long before it ends.
 RENEWED_BEFORE = timedelta(minutes=1)
-# …and rows at a window's edges are asked for twice: nobody knows which ends the platform includes.
-EDGE = timedelta(seconds=1)
 
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _NO_ANSWER = (
@@ -65,6 +64,7 @@ class ListApi:
     login_path: str = "/api/login"
     list_path: str = "/api/crmList"
     first_page: int = 0
+    time_format: str = "%Y-%m-%d %H:%M:%S"
     filters: Mapping[str, Any] = field(default_factory=dict)
     timeout: float = 60.0
     requests_per_second: float = 20.0
@@ -130,7 +130,8 @@ class OutcallList:
         self._client.close()
 
     def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
-        names, (start, end) = self._api.names, self._edges(since, until)
+        names = self._api.names
+        start, end = edges(since, until, self._api.zone, self._api.time_format)
         asked = {
             **dict.fromkeys(FILTERS, ""),
             **self._api.filters,
@@ -152,16 +153,6 @@ class OutcallList:
         except _No as error:
             raise SourceRefused(str(error)) from error
         return Page(answer.rows or (), answer.total)
-
-    # -- times ----------------------------------------------------------------------
-    def _edges(self, since: datetime, until: datetime) -> tuple[str, str]:
-        """The window in the platform's local time, a second wider at both ends."""
-        zone = self._api.zone
-        local = [moment.astimezone(zone) for moment in (since, until)]
-        # Where clocks are put back between the two, an hour of local time means two hours.
-        shift = abs((local[0].utcoffset() or timedelta()) - (local[1].utcoffset() or timedelta()))
-        plain = [moment.replace(tzinfo=None) for moment in local]
-        return _shown(min(plain) - EDGE - shift), _shown(max(plain) + EDGE + shift)
 
     # -- trying again ---------------------------------------------------------------
     def _wait(self, state: RetryCallState) -> float:
@@ -271,20 +262,20 @@ class OutcallList:
                 self._told(f"{path} answers {status}. Check base_url, login_path and list_path")
             )
 
-    def _read(self, response: httpx.Response) -> bytes:
+    def _read(self, response: httpx.Response) -> bytearray:
         """The whole answer: httpx itself bounds only the time between two pieces of it."""
-        pieces, size = [], 0
+        content = bytearray()
         until = time.monotonic() + self._api.timeout
         for piece in response.iter_bytes():
-            pieces.append(piece)
-            size += len(piece)
-            if size > LONGEST_ANSWER:
+            # Joining pieces at the end would hold a page of many megabytes twice.
+            content += piece
+            if len(content) > LONGEST_ANSWER:
                 raise SourceRefused(
                     self._told("an answer is longer than 256 MiB. Ask for a smaller page_size")
                 )
             if time.monotonic() > until:
                 raise httpx.ReadTimeout("the answer came too slowly")
-        return b"".join(pieces)
+        return content
 
     def _told(self, what: str) -> str:
         return f"the platform at {self._api.base_url} (login {self._api.access_id}): {what}"

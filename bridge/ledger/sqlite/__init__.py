@@ -12,8 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from bridge.errors import LedgerBusy, LedgerUnusable
-from bridge.ledger import Destinations, Held, Note, Row, Wanted, Window
-from bridge.ledger.sqlite import acting, deliveries, filing, judging, objects, reading, settling, upkeep
+from bridge.ledger import Destinations, Held, Note, Row, Settled, Wanted, Window
+from bridge.ledger.sqlite import (
+    acting,
+    auditing,
+    deliveries,
+    filing,
+    judging,
+    objects,
+    reading,
+    settling,
+    upkeep,
+)
 from bridge.ledger.sqlite.access import looks
 from bridge.ledger.sqlite.connection import OwnerLock
 from bridge.ledger.sqlite.covered import Covered
@@ -96,9 +106,10 @@ class SqliteLedger(Operating, Covered):
     @looks
     def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
         # An idle worker asks twice a second: looking first keeps it out of the writer's way.
-        if not deliveries.any_due(self._reader, destinations, now):
+        if getattr(self._local, "idle", True) and not deliveries.any_due(self._reader, destinations, now):
             return None
         row = self._leasing.run((tuple(destinations), tuple(sources), now))
+        self._local.idle = row is None
         if row is None:
             return None
         try:
@@ -124,8 +135,11 @@ class SqliteLedger(Operating, Covered):
         reason = f"the stored record cannot be read: {error}"
         self._write().run(lambda c: deliveries.park(c, row["id"], reason, now))
 
-    def settle_all(self, settled: Sequence[tuple[Lease, Settlement, datetime]], now: datetime) -> None:
-        self._settling.run((settled, now))
+    def settle_all(self, settled: Sequence[Settled], now: datetime) -> None:
+        self.settle_soon(settled, now).result()
+
+    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+        return self._settling.submit((settled, now))
 
     def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
         self.settle_all([(lease, settlement, started_at)], now)
@@ -236,7 +250,7 @@ class SqliteLedger(Operating, Covered):
     @looks
     def counts(self) -> Row:
         now = datetime.now(UTC)
-        return self._of_one_moment(lambda c: reading.counts(c, now))
+        return self._of_one_moment(lambda c: reading.counts(c, now) | {"lists": auditing.lists(c)})
 
     @looks
     def balance(self, destination: str, sources: Sequence[str], window: Window) -> dict[str, int]:

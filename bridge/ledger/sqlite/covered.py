@@ -2,14 +2,15 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 
 from bridge.errors import LedgerBusy
 from bridge.ledger import Row
-from bridge.ledger.sqlite import covering, deliveries
+from bridge.ledger.sqlite import auditing, covering, deliveries
 from bridge.ledger.sqlite.access import Access, looks
-from bridge.listed import Coverage, Fill, Place, Seen, Unlisted
+from bridge.listed import Coverage, Fill, Place, Seen, Standing, Unlisted
 from bridge.model import Arrival, Filed, Known
 
 
@@ -51,6 +52,19 @@ class Covered(Access):
     @looks
     def strays(self, source: str) -> list[tuple[str, bytes]]:
         return list(covering.strays(self._reader, self._payloads, source))
+
+    @looks
+    def standing(
+        self,
+        source: str,
+        window: tuple[datetime, datetime],
+        known: AbstractSet[int],
+        unknown: Sequence[Arrival],
+        destinations: Sequence[str],
+    ) -> Standing:
+        return self._of_one_moment(
+            lambda c: auditing.standing(c, self._payloads, source, window, known, unknown, destinations)
+        )
 
     # -- how far, and the runs that go there --------------------------------------
     @looks

@@ -217,7 +217,7 @@ def calls_between(
 
 
 _UNLISTED = """
-SELECT c.id, c.key, c.created_at, c.state, s.codec AS state_codec, s.body AS state_body,
+SELECT c.id, c.key, c.created_at, c.first_seen_at, c.state, s.codec AS state_codec, s.body AS state_body,
        (SELECT o.key FROM calls o
         WHERE o.sn_end = c.sn_end AND o.sn = c.sn AND o.source = c.source AND o.id <> c.id
         AND coalesce(o.started_at, o.created_at) >= coalesce(c.started_at, c.created_at)
@@ -243,6 +243,7 @@ def unlisted(connection: sqlite3.Connection, payloads: Payloads, call_ids: Itera
                 str(user) if user else None,
                 bool(parse_int(state.get("is_deleted"))),
                 row["successor"],
+                moment_of(row["first_seen_at"]),
             )
         )
     return found
@@ -276,11 +277,16 @@ def coverage(connection: sqlite3.Connection, source: str, since: datetime, until
 def end_walk(
     connection: sqlite3.Connection, run_id: int, source: str, covered_until: datetime | None
 ) -> None:
-    """A walk has ended; with `covered_until`, everything before that has been walked without a hole."""
+    """A walk has ended; with `covered_until`, everything before that has been walked without a hole.
+
+    What files nothing is no reconciliation: the last one is another.
+    """
     covered_at = micros(covered_until)
     connection.execute("DELETE FROM run_windows WHERE run_id = ?", (run_id,))
     connection.execute(
-        "INSERT INTO coverage VALUES (?1, ?2, ?3) ON CONFLICT (source) DO UPDATE SET run_id = ?3,"
+        "INSERT INTO coverage SELECT ?1, ?2, id FROM runs WHERE id = ?3 AND kind = 'reconcile'"
+        " AND NOT (json_valid(args) AND coalesce(json_extract(args, '$.dry_run'), 0))"
+        " ON CONFLICT (source) DO UPDATE SET run_id = ?3,"
         " covered_at = max(coalesce(covered_at, ?2), coalesce(?2, covered_at))",
         (source, covered_at, run_id),
     )

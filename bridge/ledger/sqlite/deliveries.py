@@ -101,7 +101,8 @@ def any_due(connection: sqlite3.Connection, destinations: Sequence[str], now: da
 _DUE = """
 SELECT d.id, d.call_id, d.destination, d.wanted, d.tries, d.owed_at, d.progress, d.lane, d.called_at,
        d.person,
-       c.key, c.source, c.state, s.codec AS state_codec, s.body AS state_body
+       c.key, c.source, c.state, s.codec AS state_codec, s.body AS state_body,
+       EXISTS (SELECT 1 FROM delivery_objects o WHERE o.delivery_id = d.id) AS feeds
 FROM deliveries d
 CROSS JOIN calls c ON c.id = d.call_id
 LEFT JOIN payloads s ON s.receipt_id = c.state_receipt

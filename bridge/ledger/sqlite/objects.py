@@ -17,9 +17,12 @@ from bridge.model import Lease
 
 def account_id(connection: sqlite3.Connection, name: str) -> int:
     """The row of a CRM account, made where there is none."""
-    connection.execute("INSERT INTO accounts (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
-    found: int = connection.execute("SELECT id FROM accounts WHERE name = ?", (name,)).fetchone()[0]
-    return found
+    known = connection.execute("SELECT id FROM accounts WHERE name = ?", (name,)).fetchone()
+    if known is not None:
+        return int(known[0])
+    made = connection.execute("INSERT INTO accounts (name) VALUES (?)", (name,)).lastrowid
+    assert made is not None  # noqa: S101 -- for the type checker: an INSERT has a row id
+    return made
 
 
 def recall_all(
@@ -56,7 +59,7 @@ def _shared(
         " WHERE a.name = ?",
         [*(part for key in keys for part in key), account],
     ).fetchall()
-    names = names_of(connection)
+    names = names_of(connection) if rows else {}
     return {(row[0], row[1]): unpack_memory(row[2], row[3], row[4], names) for row in rows}
 
 
@@ -68,7 +71,7 @@ def _own(
         f" FROM delivery_objects WHERE delivery_id IN ({', '.join('?' * len(ids))}) AND digest IS NOT NULL",
         ids,
     ).fetchall()
-    names = names_of(connection)
+    names = names_of(connection) if rows else {}
     return {(row[0], row[1]): (row[2], row[3], unpack_memory(row[4], row[5], row[6], names)) for row in rows}
 
 
@@ -248,8 +251,10 @@ def previous_lines(
     connection: sqlite3.Connection, rows: Sequence[sqlite3.Row]
 ) -> dict[int, list[tuple[str, str]]]:
     """Type and key of the objects that deliveries feed so far: a changed key takes the old line too."""
-    keys = {row["id"]: row["key"] for row in rows}
+    keys = {row["id"]: row["key"] for row in rows if row["feeds"]}
     found: dict[int, list[tuple[str, str]]] = {}
+    if not keys:
+        return found
     for delivery_id, kind, key in connection.execute(
         "SELECT delivery_id, coalesce(type, object), key FROM delivery_objects"
         f" WHERE delivery_id IN ({', '.join('?' * len(keys))})",

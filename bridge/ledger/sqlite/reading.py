@@ -1,5 +1,6 @@
 """Looking at the ledger: counts, balances, calls and deliveries, for people."""
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -143,6 +144,25 @@ def balance(
 ) -> dict[str, int]:
     """Every call of the sources under exactly one heading, in one statement."""
     condition, values = within(window)
+    return _balance(connection, destination, sources, _whole(connection, window), condition, values)
+
+
+def balance_of(
+    connection: sqlite3.Connection, destination: str, source: str, call_ids: Sequence[int]
+) -> dict[str, int]:
+    """The same for these calls."""
+    ids = " AND c.id IN (SELECT value FROM json_each(?))"
+    return _balance(connection, destination, (source,), "", ids, [json.dumps(list(call_ids))])
+
+
+def _balance(
+    connection: sqlite3.Connection,
+    destination: str,
+    sources: Sequence[str],
+    index: str,
+    condition: str,
+    values: Sequence[Any],
+) -> dict[str, int]:
     row = connection.execute(
         "SELECT count(*) AS ledger,"
         " count(*) FILTER (WHERE state = 'delivered' AND NOT waits) AS delivered,"
@@ -150,7 +170,7 @@ def balance(
         " count(*) FILTER (WHERE state = 'parked' AND NOT waits) AS parked,"
         " count(*) FILTER (WHERE waits OR state IS NULL OR state IN ('due', 'leased')) AS under_way"
         " FROM (SELECT d.state, c.id IN (SELECT call_id FROM receipts WHERE verdict IS NULL) AS waits"
-        f" FROM calls c {_whole(connection, window)}"
+        f" FROM calls c {index}"
         " LEFT JOIN deliveries d ON d.call_id = c.id AND d.destination = ?"
         f" WHERE c.source IN ({marks(sources)}){condition})",
         (destination, *sources, *values),

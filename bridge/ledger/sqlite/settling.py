@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from bridge.ledger import Settled
 from bridge.ledger.sqlite.objects import packed_progress, remember_all, rows_of
 from bridge.ledger.sqlite.times import micros
 from bridge.model import DeliveryState, Lane, Lease, Settlement
 
-Settled = tuple[Lease, Settlement, datetime]
 Ended = tuple[Sequence[Settled], datetime]
 """What a worker has brought to its end, and when."""
 # SQLite takes 32,766 values in a statement.

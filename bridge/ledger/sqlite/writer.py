@@ -146,13 +146,17 @@ class Together(Generic[A, T]):
 
     def run(self, asked: A) -> T:
         """Ask, and wait for the commit."""
+        return self.submit(asked).result()
+
+    def submit(self, asked: A) -> Future[T]:
+        """Ask; the future ends after the commit."""
         future: Future[T] = Future()
         with self._lock:
             self._waiting.append((asked, future))
             first = len(self._waiting) == 1
         if first:
             self._submit()
-        return future.result()
+        return future
 
     def _submit(self) -> None:
         taken: list[tuple[A, Future[T]]] = []

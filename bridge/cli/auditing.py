@@ -1,0 +1,180 @@
+"""`audit`: the balance, here, at the platform and at the CRMs."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge.audit import COUNTS, local_balance, local_counts, source_balances, whole_balance
+from bridge.cli.output import (
+    ExitCode,
+    config_option,
+    json_option,
+    ledger_path,
+    open_to_look,
+    read_config,
+    show,
+)
+from bridge.cli.reconciling import (
+    ASK,
+    ON_INTERRUPT,
+    Followed,
+    asked_times,
+    chosen_sources,
+    failed_runs,
+    now_utc,
+)
+from bridge.cli.times import When, WhenText
+from bridge.config import Config
+from bridge.errors import CallbridgeError
+from bridge.ledger import Ledger, Row, Window, open_ledger
+from bridge.listed import AUDIT
+from bridge.model import moment, stamp
+from bridge.reconcilers import listed_sources
+
+SHOWN = 20
+"""So many ids under a heading are read by people; `--json` has all."""
+
+
+@click.command()
+@click.option("--source", help="Only this source.")
+@click.option("--since", type=When(), help="Calls created from then on (default: the ledger's first call).")
+@click.option("--until", type=When(), help="Calls created before then (default: now less `settle`).")
+@click.option("--local", is_flag=True, help="Leave the platform out; judge the destinations only.")
+@click.option("--on-interrupt", type=ON_INTERRUPT, default=ASK, help="What Ctrl-C does: as in `reconcile`.")
+@config_option
+@json_option
+def audit(
+    source: str | None,
+    since: WhenText | None,
+    until: WhenText | None,
+    local: bool,
+    on_interrupt: str,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """The balance: does every call stand under exactly one heading? (exit 1 when not).
+
+    The platform's list is walked, by the daemon where one runs, and nothing is filed. Exit 3 when a
+    platform cannot be asked.
+    """
+    config = read_config(config_path)
+    if source is not None and source not in config.sources:
+        raise click.UsageError(f'there is no source "{source}"')
+    times = {"since": since, "until": until}
+    if local:
+        balance, failed = _local(config, source, times), ""
+    else:
+        balance, failed = _beside_the_platform(config, source, times, on_interrupt)
+    if not failed or balance["sources"]:
+        show(balance, as_json, balance_lines(balance))
+    if failed:
+        raise CallbridgeError(failed)
+    sys.exit(ExitCode.DONE if balance["balanced"] else ExitCode.FINDINGS)
+
+
+def _window(
+    config: Config, source: str | None, times: Mapping[str, WhenText | None], now: datetime
+) -> Window:
+    zone = config.sources[source or next(iter(config.sources))].timezone
+    return Window(*(None if when is None else when.at(now, zone) for when in times.values()))
+
+
+def _local(config: Config, source: str | None, times: Mapping[str, WhenText | None]) -> Row:
+    ledger, now = open_to_look(config), now_utc()
+    try:
+        window = _window(config, source, times, now)
+        # Without an end every call counts, also one whose platform's clock is ahead of ours.
+        window = Window(window.since or ledger.first_call_at(source), window.until)
+        sources = _counted_sources(config, source, ledger)
+        taken = {
+            name: [one for one in config.sources_of(name) if one in sources] for name in config.destinations
+        }
+        balance = local_balance(ledger, sources, taken, window)
+    finally:
+        ledger.close()
+    balance["until"] = balance["until"] or stamp(now)
+    return balance
+
+
+def _counted_sources(config: Config, source: str | None, ledger: Ledger) -> list[str]:
+    # Sources that have left the configuration still have calls.
+    return [source] if source else list(dict.fromkeys([*config.sources, *ledger.counts()["calls"]]))
+
+
+def _beside_the_platform(
+    config: Config, source: str | None, times: Mapping[str, WhenText | None], on_interrupt: str
+) -> tuple[Row, str]:
+    """The balance, and which sources' platforms could not be asked and why."""
+    if source is None and not listed_sources(config):
+        raise click.UsageError(
+            "no source has a list to ask: there is no [sources.….api]; --local leaves the platform out"
+        )
+    asked, now = chosen_sources(config, source), now_utc()
+    ledger = open_ledger(ledger_path(config), min_free=config.ledger.min_free)
+    try:
+        followed = Followed(config, ledger, on_interrupt)
+        zones = {name: config.sources[name].timezone for name in asked}
+        followed.ask(
+            AUDIT, {name: {"source": name, **asked_times(times, now, zones[name])} for name in asked}
+        )
+        runs = followed.to_the_end()
+        found = {name: run["result"] for name, run in runs.items() if run["state"] == "done"}
+        window = _window(config, source, times, now)
+        others = [one for one in _counted_sources(config, source, ledger) if one not in asked]
+        left_out = {name: _left_out(config, name, ledger, window, found) for name in others}
+    finally:
+        ledger.close()
+    failed = failed_runs(runs)
+    balance = whole_balance(found, left_out if found else {}, None)
+    return balance | {"balanced": balance["balanced"] and not failed}, failed
+
+
+def _left_out(config: Config, source: str, ledger: Ledger, window: Window, audited: Mapping[str, Row]) -> Row:
+    """A source without a list, beside the others."""
+    ends = [moment(one["until"]) for one in audited.values()]
+    window = Window(window.since or ledger.first_call_at(source), window.until or max(ends, default=None))
+    takers = [name for name in config.destinations if source in config.sources_of(name)]
+    balances = {name: ledger.balance(name, [source], window) for name in takers}
+    return local_counts(ledger, source, window) | {"destinations": balances}
+
+
+# -- to read ----------------------------------------------------------------------------
+def balance_lines(balance: Row) -> Iterator[str]:
+    """The balance to read."""
+    yield f"calls created from {balance['since'] or 'the first'} until {balance['until'] or 'now'}"
+    for source, counts in balance["sources"].items():
+        yield f"source {source}: " + ", ".join(f"{name} {_count(counts[name])}" for name in COUNTS)
+        yield from _source_lines(counts)
+    for destination, counts in balance["destinations"].items():
+        parts = " + ".join(f"{counts[name]} {name}" for name in counts if name != "ledger")
+        yield f"destination {destination}: {counts['ledger']} in the ledger = {parts}"
+    yield "balanced" if balance["balanced"] else "NOT balanced"
+
+
+def _source_lines(counts: Row) -> Iterator[str]:
+    why = counts.get("explanations", {})
+    for heading, ids in counts["ids"].items():
+        yield from _some_ids(heading, ids, counts.get(heading, len(ids)), why)
+    if counts.get("unlisted"):
+        yield f"  the list's totals count {counts['unlisted']} rows that no page shows"
+    for user in counts.get("users_unlisted", ()):
+        yield f"  user {user} has calls here, and no login's list shows them"
+    yield from (f"  not complete: {reason}" for reason in counts.get("reasons", ()))
+    if not source_balances(counts) and counts["platform_only"]:
+        yield f"  {counts['platform_only']} calls are only at the platform: callbridge reconcile files them"
+
+
+def _some_ids(heading: str, ids: Sequence[str], count: int, why: Mapping[str, str]) -> Iterator[str]:
+    for key in ids[:SHOWN]:
+        explanation = why.get(key, "")
+        yield f"  {heading}: {key}" + (f": {explanation}" if explanation else "")
+    if count > SHOWN and ids:
+        yield f"  {heading}: {count - SHOWN} more (--json lists them)"
+
+
+def _count(value: Any) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,112 @@
+"""How calls stand beside the platform's list: those of a window, and how far each list is covered."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime, timedelta
+
+from bridge.ledger import Row, Window
+from bridge.ledger.sqlite import covering, reading
+from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.times import moment_of, stamp_of
+from bridge.listed import Standing
+from bridge.model import Arrival, stamp
+
+AT_ONCE = 1000
+GAPS_OF = timedelta(hours=24)
+"""The gap rate is that of the newest calls that are covered, of so long a time."""
+
+
+def standing(
+    connection: sqlite3.Connection,
+    payloads: Payloads,
+    source: str,
+    window: tuple[datetime, datetime],
+    known: AbstractSet[int],
+    unknown: Sequence[Arrival],
+    destinations: Sequence[str],
+) -> Standing:
+    """What `Standing` says; the caller sees to it that all of it is of one moment."""
+    come, left = _looked_for_again(connection, source, unknown)
+    # Of a million calls a copy of the set weighs more than a page of them.
+    found = come.union(known) if come else known
+    listed, unlisted = 0, []
+    for call_id in covering.calls_between(connection, source, *window):
+        if call_id in found:
+            listed += 1
+        else:
+            unlisted.append(call_id)
+    elsewhere: list[int] = []
+    if listed < len(found):
+        # The list says of these that they were created in the window; the ledger knows better, or not at all.
+        elsewhere = sorted(set(found).difference(covering.calls_between(connection, source, *window)))
+    balances = {}
+    for name in destinations:
+        counts = Counter(reading.balance(connection, name, [source], Window(*window)))
+        if elsewhere:
+            counts.update(reading.balance_of(connection, name, source, elsewhere))
+        balances[name] = dict(counts)
+    return Standing(
+        known=frozenset(come),
+        unknown=left,
+        strays=list(covering.strays(connection, payloads, source)) if left else (),
+        ledger=len(found) + len(unlisted),
+        listed=listed,
+        unlisted=unlisted,
+        destinations=balances,
+    )
+
+
+_RESULTS = ("complete", "seen", "missing", "revised", "conflicting", "filled", "error")
+_LISTS = f"""
+SELECT v.source, v.covered_at, r.id, r.state, r.ended_at,
+       {", ".join(f"json_extract(r.result, '$.{name}') AS {name}" for name in _RESULTS)}
+FROM coverage v LEFT JOIN runs r ON r.id = v.run_id ORDER BY v.source
+"""
+
+
+def lists(connection: sqlite3.Connection) -> dict[str, Row]:
+    """How far each source's list is covered, what came of the last reconciliation, and the gap rate."""
+    found: dict[str, Row] = {}
+    for row in connection.execute(_LISTS).fetchall():
+        covered_at = row["covered_at"]
+        last = {name: row[name] for name in ("id", "state", *_RESULTS)}
+        last |= {"ended_at": stamp_of(row["ended_at"])}
+        if last["complete"] is not None:
+            last["complete"] = bool(last["complete"])
+        until = None if covered_at is None else moment_of(covered_at)
+        found[row["source"]] = {
+            "last": None if row["id"] is None else last,
+            "covered_until": stamp_of(covered_at),
+            "gaps": None if until is None else _gaps(connection, row["source"], until),
+        }
+    return found
+
+
+def _gaps(connection: sqlite3.Connection, source: str, until: datetime) -> Row:
+    """Of the last calls that are covered, how many only the list has told of."""
+    coverage = covering.coverage(connection, source, until - GAPS_OF, until)
+    rate = coverage.gaps / coverage.calls if coverage.calls else 0.0
+    return {
+        "since": stamp(until - GAPS_OF),
+        "until": stamp(until),
+        "calls": coverage.calls,
+        "only_listed": coverage.gaps,
+        "rate": round(rate, 6),
+    }
+
+
+def _looked_for_again(
+    connection: sqlite3.Connection, source: str, unknown: Sequence[Arrival]
+) -> tuple[set[int], list[int]]:
+    """The calls that have come since, and the places of the rows whose calls have not."""
+    come, left = set(), []
+    for start in range(0, len(unknown), AT_ONCE):
+        part = unknown[start : start + AT_ONCE]
+        for place, found in enumerate(covering.places(connection, source, part), start):
+            if found.call_id is None:
+                left.append(place)
+            else:
+                come.add(found.call_id)
+    return come, left
