@@ -9,7 +9,7 @@ from bridge.connector import Connector, ObjectType
 from bridge.connector.compiling import Answer, Values
 from bridge.connector.request import Request
 from bridge.errors import DeliveryError, Gone, InDoubt
-from bridge.memory import AGAIN, Done, Progress, Remembered, Sign
+from bridge.memory import Done, Progress, Remembered, Sign
 from bridge.plan import Plan, PlannedObject
 from bridge.policies import advanced, settled, told_digest
 from bridge.way import Way
@@ -59,7 +59,7 @@ class Effect:
         if progress.key not in ("", planned.key_text):
             # It came so far with another one, which the call fed before its key changed; and before that
             # perhaps this one.
-            progress = Progress(AGAIN)
+            progress = progress.moved(planned.key_text)
             self._setting.memory.note(planned.name, progress, durable=False)
         if progress.sent_at is not None and progress.way.startswith("link "):
             refuse_doubt(planned, progress)

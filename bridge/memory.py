@@ -61,6 +61,13 @@ class Progress:
     """Fields to which it may have added a value: what is looked for there before anything is added."""
     absent: bool = False
     """A person has looked: what was sent is not there. It counts where nothing else can look."""
+    elsewhere: Mapping[str, Mapping[str, Sign]] = field(default_factory=dict)
+    """What it may have added to others, which the call fed before its key changed: key → field."""
+
+    def moved(self, key: str) -> "Progress":
+        """How far it is with another object, which it may have fed before this one."""
+        left = {**self.elsewhere, self.key: {**self.appended, **self.adding}}
+        return Progress(AGAIN, adding=left.pop(key, {}), elsewhere=left)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ class DeliveryMemory:
 
     def note(self, name: str, progress: Progress, *, durable: bool) -> None:
         """How far it is now."""
-        self._progress[name] = replace(progress, key=self._keys.get(name, ""))
+        elsewhere = progress.elsewhere or self.progress(name).elsewhere
+        self._progress[name] = replace(progress, key=self._keys.get(name, ""), elsewhere=elsewhere)
         self.unsaved = self.unsaved or durable
 
     def unsure(self, planned: PlannedObject, remembered: Remembered) -> None:

@@ -168,6 +168,23 @@ def test_after_a_replay_by_force_no_call_makes_a_contact_again_that_the_index_do
     world.check_quiet()
 
 
+@pytest.mark.parametrize("kind", ["lost", "cut"])
+def test_a_text_stands_once_in_a_contact_that_a_call_leaves_and_comes_back_to(
+    world: World, kind: str
+) -> None:
+    in_doubt(world, 0, kind=kind)
+    arrive(world, 0, 2, PHONES[1], "B")
+    world.drain()
+    arrive(world, 0, 3, PHONES[0], "C")
+    world.restart()
+    world.drain()
+    for phone, text in ((PHONES[0], "A" if kind == "lost" else "C"), (PHONES[1], "B")):
+        one = world.contact_of(f"+86{phone}")
+        assert one is not None
+        assert [line.split(" ")[1] for line in one["notes"].split("\n")] == [text]
+    world.check_quiet()
+
+
 # Where nothing can look
 
 CALL = """[objects.call.find]

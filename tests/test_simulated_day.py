@@ -5,7 +5,7 @@ import json
 import threading
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -99,6 +99,7 @@ class Crm(httpx.BaseTransport):
         query = dict(request.url.params.items())
         status, answer = self.state.carry_out(request.method, segments, query, content)
         if (request.method, segments) == ("POST", ["calls"]):
+            assert content is not None
             self.made_at[content["call_key"]] = self._clock.now
         return httpx.Response(status, json=answer)
 
@@ -142,7 +143,7 @@ class Day:
         self.coming = sorted(self._records(), key=lambda each: each[0])
         self.arrived: dict[str, datetime] = {}
         self.looked_at = self.clock.now
-        self.said: list[Any] = []
+        self.said: list[MutableMapping[str, Any]] = []
         """What was logged."""
 
     def _records(self) -> Iterator[tuple[datetime, dict[str, Any]]]:

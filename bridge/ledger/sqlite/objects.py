@@ -145,6 +145,7 @@ def packed_progress(account: str, progress: Mapping[str, Progress], lines: Seque
             each.key,
             dict(each.adding),
             each.absent,
+            {key: dict(added) for key, added in each.elsewhere.items()},
         ]
         for name, each in progress.items()
     }
@@ -180,32 +181,35 @@ def progress_of(packed: bytes | None) -> dict[str, Progress]:
     if packed is None:
         return {}
     _, objects, _ = msgspec.msgpack.decode(packed)
-    return {
-        name: Progress(
-            way,
-            step,
-            captured,
-            crm_id,
-            told,
-            None if sent_at is None else moment_of(sent_at),
-            _signs(appended),
-            key,
-            _signs(adding),
-            absent,
-        )
-        for name, (
-            way,
-            step,
-            captured,
-            crm_id,
-            told,
-            sent_at,
-            appended,
-            key,
-            adding,
-            absent,
-        ) in objects.items()
-    }
+    return {name: _progress(*each) for name, each in objects.items()}
+
+
+def _progress(
+    way: str,
+    step: int,
+    captured: Mapping[str, Any],
+    crm_id: str | None,
+    told: bytes,
+    sent: int | None,
+    appended: Mapping[str, Sequence[Any]],
+    key: str,
+    adding: Mapping[str, Sequence[Any]],
+    absent: bool,
+    elsewhere: Mapping[str, Mapping[str, Sequence[Any]]],
+) -> Progress:
+    return Progress(
+        way,
+        step,
+        captured,
+        crm_id,
+        told,
+        None if sent is None else moment_of(sent),
+        _signs(appended),
+        key,
+        _signs(adding),
+        absent,
+        {other: _signs(added) for other, added in elsewhere.items()},
+    )
 
 
 def _signs(packed: Mapping[str, Sequence[Any]]) -> dict[str, Sign]:

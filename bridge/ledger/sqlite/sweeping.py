@@ -136,7 +136,8 @@ def _forget(connection: sqlite3.Connection, ids: Sequence[int], account: str) ->
     ):
         before = left[delivery_id].get(name, Progress())
         # Another call may tell us what the CRM holds before this one comes to it.
-        again = Progress(AGAIN, key=before.key, adding=before.appended or before.adding)
+        added = {**before.appended, **before.adding}
+        again = Progress(AGAIN, key=before.key, adding=added, elsewhere=before.elsewhere)
         begun[delivery_id].setdefault(name, again)
     connection.executemany(
         "UPDATE deliveries SET progress = ? WHERE id = ?",
