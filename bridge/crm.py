@@ -175,7 +175,7 @@ class Crm:
         turn = _at_once if limit is None else self.turn
         try:
             with turn(limit or "", "no token") as told:
-                answer = self._send(rendered, _url(rendered.path))
+                answer = self._send(rendered, _url(rendered.path), rendered.content())
                 told(answer.headers)
                 return answer
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
@@ -207,7 +207,7 @@ class Crm:
         try:
             rendered = self.render(request, names)
             self._hidden = rendered.hidden
-            url = _url(rendered.path)
+            url, content = _url(rendered.path), rendered.content()
         # What a body cannot carry is told by its encoder, as a TypeError or a ValueError.
         except (ExpressionError, TypeError, ValueError, httpx.InvalidURL) as error:
             raise Permanent(
@@ -217,7 +217,7 @@ class Crm:
         # It is masked where it is said: that costs more than the rest, and nearly every answer is a yes.
         shown = f"{what}: {rendered.method} {unquote(url.path)}"
         try:
-            return self._send(rendered, url), shown
+            return self._send(rendered, url, content), shown
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise Transient(
                 self.masked(f"{shown}: cannot reach the CRM: {error}"),
@@ -236,9 +236,8 @@ class Crm:
                 raise Transient(message, cause=cause, blame="account", doubtful=True) from error
             raise InDoubt(message, cause=cause, blame="account") from error
 
-    def _send(self, rendered: Rendered, url: httpx.URL) -> Answer:
+    def _send(self, rendered: Rendered, url: httpx.URL, content: bytes) -> Answer:
         headers = headers_of(rendered)
-        content = rendered.content()
         for name, value in headers.items():
             # The client's own complaint would quote the secret.
             if not (value.isascii() and value.isprintable()):
