@@ -12,23 +12,20 @@ from typing import TypeVar
 import httpx
 import structlog
 
-from bridge.budget import LONGEST_PAUSE, Budget
-from bridge.causes import OF_A_MAPPING, OF_OURS, cause_of, doubt_of, generalised, remedy_of
-from bridge.connector import Connector
-from bridge.crm import Account, Crm
+from bridge.budget import Budget
+from bridge.crm import Crm
 from bridge.effect import Effect
-from bridge.errors import DeliveryError, InDoubt, LedgerError, Transient, Unsent
+from bridge.errors import LedgerError
 from bridge.gathering import Gathering
-from bridge.ledger import Held, Ledger, Settled
-from bridge.lines import Lines, lines_of
-from bridge.mapping import CompiledMapping, MappingFault
+from bridge.ledger import Ledger, Settled
+from bridge.lines import Lines
 from bridge.model import DeliveryState, Lease, Settlement
 from bridge.patience import Schedule, next_attempt_at
-from bridge.phone import mask_phones_in
-from bridge.plan import Plan, Skip
-from bridge.planning import Origin, call_of, event_of, plan_of
-from bridge.remembering import DeliveryMemory, last_sent, left_behind
+from bridge.planning import Origin, event_of
+from bridge.preparing import Destination, Job, Preparer
+from bridge.remembering import DeliveryMemory
 from bridge.sending import Journey, Sender
+from bridge.settlements import Settlements, names_in_log
 from bridge.tokens import Tokens
 
 __all__ = [
@@ -50,26 +47,14 @@ T = TypeVar("T")
 LINE_PATIENCE = 0.2
 # When a delivery that had to give way is looked at again.
 GIVEN_BACK_FOR = timedelta(seconds=1)
-HELD_FOR = timedelta(seconds=5)
 # What goes together is worth so many batches at once, since not all of it asks for the same; but no more
 # than so many deliveries, unless one batch takes more.
 BATCHES_AT_ONCE = 3
 MOST_AT_ONCE = 300
 # So many are leased and read at a time: a record is large until it is mapped.
 LEASED_AT_ONCE = 50
-UNSEEN = "in doubt until the index has caught up"
 # How often a ledger that is busy is asked again to settle, in seconds.
 SETTLE_EVERY = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """One CRM account, ready to be delivered to."""
-
-    name: str
-    mapping: CompiledMapping
-    connector: Connector
-    account: Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +64,6 @@ class SharedAccount:
     tokens: Tokens
     budget: Budget
     gathering: Gathering = field(default_factory=Gathering)
-
-
-@dataclass(slots=True)
-class Job:
-    """One leased delivery on its way, or at its end."""
-
-    lease: Lease
-    started_at: datetime
-    settlement: Settlement | None = None
-    plan: Plan | None = None
-    event: str = ""
-    lines: Sequence[Held] = ()
-    memory: DeliveryMemory | None = None
-    effect: Effect | None = None
-    journey: Journey | None = None
 
 
 class Worker:
@@ -123,17 +93,24 @@ class Worker:
         self._ledger = ledger
         self._destinations = destinations
         self._origins = origins
-        self._schedule = schedule
         self._lines = lines
         self._accounts = accounts
         self._clock = clock
         self._chance = chance
+        lags = {
+            name: max(kind.index_lag for kind in destination.connector.objects.values())
+            for name, destination in destinations.items()
+        }
+        self._settlements = Settlements(schedule, clock, chance, lags)
+        self._preparer = Preparer(destinations, origins, lines, self._settlements, lags)
         self._stop = stop
         self._network = network
         self._gather_for = gather
         self._overlaps = overlaps
         self._ended: tuple[Sequence[Settled], Future[None]] | None = None
         """What is settled and perhaps not yet on disk."""
+        self._turns: dict[int, int] = {}
+        """Which turn of a delivery at its lines this worker has."""
         self._senders: dict[str, Sender] = {}
         self._held: dict[int, Lease] = {}
         """What this worker has leased, and neither settled nor given back."""
@@ -249,64 +226,17 @@ class Worker:
             # A person took it meanwhile.
             self._lines.release(lease.delivery_id)
         self._held.pop(lease.delivery_id)
+        self._turns.pop(lease.delivery_id, None)
 
     def _prepare(self, lease: Lease, now: datetime, patience: float) -> Job | None:
         """Map a delivery and take its lines; None: given back, because another holds one of them."""
-        plan, event, fault = self._planned(lease)
-        # The record is large, and all that is wanted of it is in the plan.
-        lease = self._held[lease.delivery_id] = replace(lease, values={})
-        settlement = self._wait_out(lease, plan, now) or fault
-        if settlement is not None:
-            return Job(lease, now, settlement)
-        if lease.held:
-            # It is a person's from here on, unless another word came meanwhile.
-            return Job(lease, now, Settlement(DeliveryState.DUE, due_at=now, unsent=True))
-        if isinstance(plan, Skip) or plan.shadow:
-            rule = plan.rule if isinstance(plan, Skip) else "shadow: nothing is sent"
-            return Job(lease, now, Settlement(DeliveryState.SKIPPED, rule))
-        destination = self._destinations[lease.destination]
-        account = destination.account.name
-        # A key that changed takes the old line too.
-        lines = {*lines_of(account, plan), *((account, kind, key) for kind, key in lease.previous)}
-        if not self._lines.take(lease.delivery_id, lines, patience):
-            # Who holds them may wait itself, for its look-up: till then, and until that has had its
-            # turn among others, this one is in nobody's way.
-            free_at = self._lines.free_at(lease.delivery_id, lines)
-            if self._seen_by_all(lease, now):
-                # What it wants may wait for what it holds, where two calls exchange their keys.
-                self._lines.release(lease.delivery_id)
-            self._give_back(lease, now, None if free_at is None else max(free_at, now) + HELD_FOR)
+        self._turns[lease.delivery_id] = self._lines.begin(lease.delivery_id)
+        job = self._preparer.prepare(lease, now, patience)
+        if job.gives_way:
+            self._give_back(lease, now, job.free_at)
             return None
-        return Job(lease, now, None, plan, event, sorted(lines))
-
-    def _wait_out(self, lease: Lease, plan: Plan | Skip, now: datetime) -> Settlement | None:
-        """What is in doubt and no longer planned is left behind, but only once a look-up would see it.
-
-        Until then its lines stay held: another call would make the same object again.
-        """
-        sent_at, lag = left_behind(lease.progress, plan), self._lag(lease)
-        if sent_at is None or now >= sent_at + lag:
-            return None
-        held = [line for line, owner in self._lines.held().items() if owner == lease.delivery_id]
-        return Settlement(
-            DeliveryState.DUE,
-            f"destination {lease.destination}: {UNSEEN}, and is left behind then",
-            UNSEEN,
-            sent_at + lag,
-            account=self._destinations[lease.destination].account.name,
-            progress=lease.progress,
-            lines=tuple(sorted(held)),
-        )
-
-    def _seen_by_all(self, lease: Lease, now: datetime) -> bool:
-        """Whether everybody's look-up shows by now what was in doubt."""
-        sent_at = last_sent(lease.progress)
-        return sent_at is not None and now >= sent_at + self._lag(lease)
-
-    def _lag(self, lease: Lease) -> timedelta:
-        """How long a destination's slowest look-up may not show what was sent."""
-        kinds = self._destinations[lease.destination].connector.objects.values()
-        return max(kind.index_lag for kind in kinds)
+        self._held[lease.delivery_id] = job.lease
+        return job
 
     def _recall(self, jobs: Sequence[Job]) -> None:
         """What is known of the objects of all plans, now that their lines are held."""
@@ -324,7 +254,7 @@ class Worker:
                 raise
             for job in jobs:
                 if len(jobs) == 1:
-                    job.settlement = self._own_fault(job.lease, error)
+                    job.settlement = self._settlements.of_our_fault(job.lease, error)
                 else:
                     # One that is damaged must not take the others along.
                     self._recall([job])
@@ -334,24 +264,6 @@ class Worker:
             job.memory = DeliveryMemory(job.lease, account, job.plan, known, job.lines)
             job.effect = Effect(destination.connector, job.memory, job.event, self._clock)
             job.journey = Journey(job.effect.steps(job.plan), job.lease.lane, job.effect)
-
-    def _planned(self, lease: Lease) -> tuple[Plan | Skip, str, Settlement | None]:
-        """The plan, the call's place among calls, and how it ended where there is no plan."""
-        if lease.held:
-            return Skip("held by a person"), "", None
-        try:
-            return *self._plan(lease), None
-        except MappingFault as fault:
-            reason, cause = (mask_phones_in(f"mapping: {said}") for said in (fault, generalised(fault.cause)))
-            ended = Settlement(DeliveryState.PARKED, reason, cause, remedy=OF_A_MAPPING)
-        except Exception as error:  # noqa: BLE001 -- see _own_fault
-            ended = self._own_fault(lease, error)
-        return Skip(ended.cause), "", ended
-
-    def _plan(self, lease: Lease) -> tuple[Plan | Skip, str]:
-        origin = self._origins[lease.source]
-        call = call_of(lease.values, lease.key, lease.source, origin)
-        return plan_of(self._destinations[lease.destination].mapping, call, origin), event_of(call)
 
     # -- on the way ---------------------------------------------------------------------
     def _travel(self, jobs: Sequence[Job]) -> None:
@@ -363,10 +275,13 @@ class Worker:
         sender.before = partial(self._note, under_way)
         sender.drive([job.journey for job in under_way if job.journey is not None])
         for job in under_way:
+            assert job.journey is not None  # noqa: S101 -- it is under way
+            assert job.memory is not None  # noqa: S101
+            assert job.effect is not None  # noqa: S101
             try:
-                job.settlement = self._outcome(job)
-            except Exception as error:  # noqa: BLE001 -- see _own_fault
-                job.settlement = self._own_fault(job.lease, error)
+                job.settlement = self._settlements.of(job.lease, job.journey, job.memory, job.effect)
+            except Exception as error:  # noqa: BLE001 -- see of_our_fault
+                job.settlement = self._settlements.of_our_fault(job.lease, error)
 
     def _note(self, jobs: Sequence[Job]) -> None:
         """What must be on disk before anything is sent, in one commit."""
@@ -377,66 +292,6 @@ class Worker:
         ]
         if notes:
             self._ledger.note(notes)
-
-    def _outcome(self, job: Job) -> Settlement:
-        journey, memory, effect = job.journey, job.memory, job.effect
-        assert journey is not None  # noqa: S101 -- it is under way
-        assert memory is not None  # noqa: S101
-        assert effect is not None  # noqa: S101
-        if journey.fault is not None:
-            settlement = self._own_fault(job.lease, journey.fault)
-        elif journey.error is not None:
-            settlement = self._after_fault(job.lease, journey.error, in_doubt=memory.in_doubt)
-        else:
-            settlement = Settlement(DeliveryState.DELIVERED)
-        if settlement.state is DeliveryState.PARKED and not isinstance(journey.error, InDoubt):
-            settlement = self._not_yet(job.lease, memory, settlement)
-        waits = settlement.state is DeliveryState.DUE and memory.in_doubt
-        return replace(
-            settlement,
-            account=memory.account,
-            done=tuple(effect.done),
-            progress=memory.left(),
-            lines=memory.lines if waits else (),
-        )
-
-    def _not_yet(self, lease: Lease, memory: DeliveryMemory, settlement: Settlement) -> Settlement:
-        """What would be parked waits, and holds its lines, as long as another request of it may arrive."""
-        sent_at = last_sent(memory.left())
-        until = None if sent_at is None else sent_at + self._lag(lease)
-        if until is None or self._clock() >= until:
-            return settlement
-        return replace(settlement, state=DeliveryState.DUE, due_at=until)
-
-    def _own_fault(self, lease: Lease, error: Exception) -> Settlement:
-        # A fault of ours must not crash-loop on one row: it waits for a person, its trace in the log.
-        log.error("delivery.fault", **_names(lease), exc_info=error)
-        reason = f"a fault in callbridge: {mask_phones_in(repr(error))}"
-        return Settlement(DeliveryState.PARKED, reason, "a fault in callbridge", remedy=OF_OURS)
-
-    def _after_fault(self, lease: Lease, error: DeliveryError, *, in_doubt: bool) -> Settlement:
-        message = f"destination {lease.destination}, {error}"
-        cause, remedy = cause_of(error), remedy_of(error)
-        if isinstance(error, Unsent):
-            room_at = self._clock() + timedelta(seconds=error.retry_after or 0)
-            return Settlement(DeliveryState.DUE, message, cause, room_at, unsent=True)
-        if isinstance(error, Transient):
-            due_at = next_attempt_at(
-                self._schedule,
-                owed_at=lease.owed_at,
-                attempt=lease.attempt,
-                retry_after=error.retry_after,
-                now=self._clock(),
-                chance=self._chance.random(),
-                longest=None if error.blame == "record" else LONGEST_PAUSE,
-            )
-            if due_at is not None:
-                return Settlement(DeliveryState.DUE, message, cause, due_at, remedy=remedy)
-            message = f"given up after {self._schedule.patience}: {message}"
-        if isinstance(error, InDoubt) and in_doubt:
-            message = f"in doubt, look it up in the CRM; retry sends it again, skip lets it be: {message}"
-            cause, remedy = doubt_of(error)
-        return Settlement(DeliveryState.PARKED, message, cause, remedy=remedy)
 
     # -- at the end ---------------------------------------------------------------------
     def _settle(self, jobs: Sequence[Job]) -> None:
@@ -462,15 +317,16 @@ class Worker:
             # It may have been leased again meanwhile.
             if self._held.get(lease.delivery_id) is lease:
                 del self._held[lease.delivery_id]
+            turn = self._turns.pop(lease.delivery_id)
             if settlement.lines:
-                self._lines.wait(lease.delivery_id, settlement.due_at or self._clock())
+                self._lines.wait(lease.delivery_id, settlement.due_at or self._clock(), turn)
             else:
-                self._lines.release(lease.delivery_id)
+                self._lines.release(lease.delivery_id, turn)
             if settlement.state is DeliveryState.PARKED:
-                log.warning("delivery.parked", **_names(lease), reason=settlement.reason)
+                log.warning("delivery.parked", **names_in_log(lease), reason=settlement.reason)
             else:
                 reason = settlement.reason or None
-                log.info("delivery.settled", state=settlement.state, **_names(lease), reason=reason)
+                log.info("delivery.settled", state=settlement.state, **names_in_log(lease), reason=reason)
 
     def _kept(self, job: Job, settlement: Settlement) -> Settlement:
         """Where nothing was asked, how far earlier attempts came still holds."""
@@ -485,7 +341,7 @@ class Worker:
             try:
                 return ask()
             except LedgerError as error:
-                log.warning("delivery.ledger_busy", **_names(leases[0]), error=str(error))
+                log.warning("delivery.ledger_busy", **names_in_log(leases[0]), error=str(error))
                 if self._stop.wait(SETTLE_EVERY):
                     raise
 
@@ -502,16 +358,6 @@ class Worker:
             crm = Crm(destination.connector, destination.account, shared.tokens, self._clock, network)
             self._senders[destination.name] = Sender(crm, shared.budget, self._chance, self._stop)
         return self._senders[destination.name]
-
-
-def _names(lease: Lease) -> dict[str, object]:
-    return {
-        "source": lease.source,
-        "call": lease.key,
-        "destination": lease.destination,
-        "revision": lease.revision,
-        "attempt": lease.attempt,
-    }
 
 
 def work(

@@ -1,5 +1,6 @@
 """Lines: what is never served twice at once, (account, type, key) of each object of a delivery."""
 
+import itertools
 import threading
 from collections.abc import Iterable
 from datetime import datetime
@@ -19,7 +20,15 @@ class Lines:
         self._held: dict[Line, int] = {}
         self._by_owner: dict[int, set[Line]] = {}
         self._waits: dict[int, datetime] = {}
+        self._turns: dict[int, int] = {}
+        self._numbers = itertools.count(1)
         self._changed = threading.Condition()
+
+    def begin(self, owner: int) -> int:
+        """A delivery is leased: what ended its turn before has no say over the lines of this one."""
+        with self._changed:
+            turn = self._turns[owner] = next(self._numbers)
+            return turn
 
     def take(self, owner: int, lines: Iterable[Line], patience: float) -> bool:
         """Take all lines for a delivery, waiting so many seconds; what it has already stays its own."""
@@ -33,11 +42,12 @@ class Lines:
                 self._waits.pop(owner, None)
             return free
 
-    def wait(self, owner: int, until: datetime) -> None:
+    def wait(self, owner: int, until: datetime, turn: int | None = None) -> None:
         """A delivery keeps its lines, and goes on only then: till then nobody waits for them in a worker."""
         with self._changed:
-            self._waits[owner] = until
-            self._changed.notify_all()
+            if turn in (None, self._turns.get(owner)):
+                self._waits[owner] = until
+                self._changed.notify_all()
 
     def free_at(self, owner: int, lines: Iterable[Line]) -> datetime | None:
         """When those go on that keep these lines from a delivery and wait themselves; None: nobody does."""
@@ -45,9 +55,15 @@ class Lines:
             holders = {self._held.get(line, owner) for line in lines} - {owner}
             return max((self._waits[each] for each in holders if each in self._waits), default=None)
 
-    def release(self, owner: int) -> None:
-        """Give back all lines of a delivery."""
+    def release(self, owner: int, turn: int | None = None) -> None:
+        """Give back all lines of a delivery; of a `turn` that is over only if none has begun since.
+
+        It may be due again, and in another worker's hands, before the one that had it gets here.
+        """
         with self._changed:
+            if turn is not None and self._turns.get(owner) != turn:
+                return
+            self._turns.pop(owner, None)
             for line in self._by_owner.pop(owner, ()):
                 del self._held[line]
             self._waits.pop(owner, None)

@@ -1,0 +1,111 @@
+"""What an attempt at a delivery has come to: delivered, due again and when, or parked and why."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from bridge.budget import LONGEST_PAUSE
+from bridge.causes import OF_A_MAPPING, OF_OURS, cause_of, doubt_of, generalised, remedy_of
+from bridge.effect import Effect
+from bridge.errors import DeliveryError, InDoubt, Transient, Unsent
+from bridge.mapping import MappingFault
+from bridge.model import DeliveryState, Lease, Settlement
+from bridge.patience import Schedule, next_attempt_at
+from bridge.phone import mask_phones_in
+from bridge.remembering import DeliveryMemory, last_sent
+from bridge.sending import Journey
+
+log = structlog.get_logger("bridge.deliver")
+
+
+class Settlements:
+    """Judges how attempts ended."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        clock: Callable[[], datetime],
+        chance: random.Random,
+        lags: Mapping[str, timedelta],
+    ) -> None:
+        """`lags` are destination → how long its slowest look-up may not show what was sent."""
+        self._schedule = schedule
+        self._clock = clock
+        self._chance = chance
+        self._lags = lags
+
+    def of(self, lease: Lease, journey: Journey, memory: DeliveryMemory, effect: Effect) -> Settlement:
+        """How an attempt ended that was on its way."""
+        if journey.fault is not None:
+            settlement = self.of_our_fault(lease, journey.fault)
+        elif journey.error is not None:
+            settlement = self._of_error(lease, journey.error, in_doubt=memory.in_doubt)
+        else:
+            settlement = Settlement(DeliveryState.DELIVERED)
+        if settlement.state is DeliveryState.PARKED and not isinstance(journey.error, InDoubt):
+            settlement = self._not_yet(lease, memory, settlement)
+        waits = settlement.state is DeliveryState.DUE and memory.in_doubt
+        return replace(
+            settlement,
+            account=memory.account,
+            done=tuple(effect.done),
+            progress=memory.left(),
+            lines=memory.lines if waits else (),
+        )
+
+    def of_mapping_fault(self, fault: MappingFault) -> Settlement:
+        """A call that the mapping cannot be applied to waits for a person."""
+        reason, cause = (mask_phones_in(f"mapping: {said}") for said in (fault, generalised(fault.cause)))
+        return Settlement(DeliveryState.PARKED, reason, cause, remedy=OF_A_MAPPING)
+
+    def of_our_fault(self, lease: Lease, error: Exception) -> Settlement:
+        """A fault of ours must not crash-loop on one row: it waits for a person, its trace in the log."""
+        log.error("delivery.fault", **names_in_log(lease), exc_info=error)
+        reason = f"a fault in callbridge: {mask_phones_in(repr(error))}"
+        return Settlement(DeliveryState.PARKED, reason, "a fault in callbridge", remedy=OF_OURS)
+
+    def _of_error(self, lease: Lease, error: DeliveryError, *, in_doubt: bool) -> Settlement:
+        message = f"destination {lease.destination}, {error}"
+        cause, remedy = cause_of(error), remedy_of(error)
+        if isinstance(error, Unsent):
+            room_at = self._clock() + timedelta(seconds=error.retry_after or 0)
+            return Settlement(DeliveryState.DUE, message, cause, room_at, unsent=True)
+        if isinstance(error, Transient):
+            due_at = next_attempt_at(
+                self._schedule,
+                owed_at=lease.owed_at,
+                attempt=lease.attempt,
+                retry_after=error.retry_after,
+                now=self._clock(),
+                chance=self._chance.random(),
+                longest=None if error.blame == "record" else LONGEST_PAUSE,
+            )
+            if due_at is not None:
+                return Settlement(DeliveryState.DUE, message, cause, due_at, remedy=remedy)
+            message = f"given up after {self._schedule.patience}: {message}"
+        if isinstance(error, InDoubt) and in_doubt:
+            message = f"in doubt, look it up in the CRM; retry sends it again, skip lets it be: {message}"
+            cause, remedy = doubt_of(error)
+        return Settlement(DeliveryState.PARKED, message, cause, remedy=remedy)
+
+    def _not_yet(self, lease: Lease, memory: DeliveryMemory, settlement: Settlement) -> Settlement:
+        """What would be parked waits, and holds its lines, as long as another request of it may arrive."""
+        sent_at = last_sent(memory.left())
+        until = None if sent_at is None else sent_at + self._lags[lease.destination]
+        if until is None or self._clock() >= until:
+            return settlement
+        return replace(settlement, state=DeliveryState.DUE, due_at=until)
+
+
+def names_in_log(lease: Lease) -> dict[str, object]:
+    """What a line of the log names of a delivery."""
+    return {
+        "source": lease.source,
+        "call": lease.key,
+        "destination": lease.destination,
+        "revision": lease.revision,
+        "attempt": lease.attempt,
+    }
