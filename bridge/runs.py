@@ -53,7 +53,7 @@ class Operator:
         cause, destination = args.get("cause", ""), args.get("destination", "")
         retried = self.ledger.retry(args["ids"], now, cause=cause, destination=destination)
         left = 0 if args["ids"] or cause else in_doubt_of(self.ledger, destination)
-        return {"retried": retried} | ({"in_doubt": left} if left else {})
+        return {"retried": retried, "in_doubt": left}
 
     def park(self, args: Mapping[str, Any], now: datetime) -> Result:
         """`deliveries park`: what is due waits for a person."""

@@ -120,15 +120,13 @@ def deliveries_retry(
         left = in_doubt_of(ledger, destination) if every else 0
         ledger.close()
         retried = sum(group["count"] for group in groups)
-        document: dict[str, Any] = {"retried": retried, "causes": groups} | (
-            {"in_doubt": left} if left else {}
-        )
+        document: dict[str, Any] = {"retried": retried, "in_doubt": left, "causes": groups}
         lines = [_would_retry(group) for group in groups]
         show(document, as_json, [*lines, f"{retried} deliveries would be due now", *_left_in_doubt(left)])
         return
     args = {"ids": list(ids), "cause": cause, "destination": destination}
     result = follow(config, "retry", args)
-    lines = [f"{result['retried']} deliveries are due now", *_left_in_doubt(result.get("in_doubt", 0))]
+    lines = [f"{result['retried']} deliveries are due now", *_left_in_doubt(result["in_doubt"])]
     show(result, as_json, lines)
     if not result["retried"] and (ids or cause):
         raise CallbridgeError(NOT_HELD if ids else f'nothing failed by "{cause}": {NOT_BY_CAUSE}')
