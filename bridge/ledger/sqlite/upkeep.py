@@ -183,11 +183,19 @@ def space(path: Path, min_free: int) -> Row:
     # On a small disk a floor in bytes would never let anything in.
     floor = min(min_free, disk.f_blocks * disk.f_frsize // 20)
     return {
-        "ledger_bytes": path.stat().st_size if path.exists() else 0,
-        "wal_bytes": log.stat().st_size if log.exists() else 0,
+        "ledger_bytes": _size(path),
+        "wal_bytes": _size(log),
         "free_bytes": disk.f_bavail * disk.f_frsize,
         "floor_bytes": floor,
     }
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; the log goes while one looks, where the ledger is being closed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 # -- dictionaries ---------------------------------------------------------------------
