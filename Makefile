@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests wait for sockets and disks more than they compute.
+JOBS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 .PHONY: demo test lint long slow clean
 
@@ -9,7 +11,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/callbridge demo
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 # Format, lint, types and the import contract.
 lint: $(VENV)/dev.stamp
@@ -20,7 +22,7 @@ lint: $(VENV)/dev.stamp
 
 # Whole programs through hard days: crashes, full disks, fuzz, real servers.
 long: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n auto -m "long and not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) -m "long and not slow" $(ARGS)
 
 # Soak, fuzz and crash rounds that take minutes.
 slow: $(VENV)/dev.stamp
