@@ -280,11 +280,11 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         assert taken is not None
         assert (taken["id"], taken["kind"], taken["args"]) == (first, "retry", {"ids": [1, 2]})
         assert ledger.run(first)["state"] == "running"
-        ledger.end_run(first, "done", {"retried": 2}, NOW + 2 * MINUTE)
+        ledger.end_run(first, "done", {"retried": 2, "in_doubt": 0}, NOW + 2 * MINUTE)
         ended = ledger.run(first)
         assert (ended["state"], ended["result"], ended["ended_at"]) == (
             "done",
-            {"retried": 2},
+            {"retried": 2, "in_doubt": 0},
             stamp(NOW + 2 * MINUTE),
         )
         other = ledger.take_run(NOW)
