@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from bridge.budget import Budget
 from bridge.deliver import Worker
 from bridge.errors import LedgerBusy
-from bridge.ledger import Note
+from bridge.ledger import Note, Settled
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lines import Lines
 from bridge.memory import Done
@@ -105,13 +106,20 @@ class WatchedLedger(SqliteLedger):
         super().save_token(account, saved)
         self.fuse.tick()
 
-    def settle_all(self, settled: Sequence[tuple[Lease, Settlement, datetime]], now: datetime) -> None:
-        self.fuse.write()
-        super().settle_all(settled, now)
+    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+        try:
+            self.fuse.write()
+        except LedgerBusy as busy:
+            refused: Future[None] = Future()
+            refused.set_exception(busy)
+            return refused
+        written = super().settle_soon(settled, now)
+        written.result()
         for lease, settlement, _ in settled:
             self._hand().discard(lease.delivery_id)
             self.settled(replace(lease, values=self._values[lease.delivery_id]), settlement)
         self.fuse.tick()
+        return written
 
 
 class Walker:

@@ -1,13 +1,14 @@
 """The model test sees what it is there for: each of the planted faults makes it red."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from bridge.budget import Budget
-from bridge.ledger import Note
+from bridge.ledger import Note, Settled
 from bridge.memory import Mark, Remembered
 from bridge.model import Lease, Settlement
 from tests.delivery_parts import Parts, WatchedLedger
@@ -35,8 +36,8 @@ def refused_502(text: str) -> str:
 class Timeless(WatchedLedger):
     """Forgets when the call was that wrote a field."""
 
-    def settle_all(self, settled: Sequence[tuple[Lease, Settlement, datetime]], now: datetime) -> None:
-        super().settle_all([(lease, timeless(each), at) for lease, each, at in settled], now)
+    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+        return super().settle_soon([(lease, timeless(each), at) for lease, each, at in settled], now)
 
 
 def timeless(settlement: Settlement) -> Settlement:
@@ -74,17 +75,17 @@ class Tardy(WatchedLedger):
     def note(self, notes: Sequence[Note]) -> None:
         self.late = (*self.late, *notes)
 
-    def settle_all(self, settled: Sequence[tuple[Lease, Settlement, datetime]], now: datetime) -> None:
+    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
         late, self.late = self.late, ()
         super().note(late)
-        super().settle_all(settled, now)
+        return super().settle_soon(settled, now)
 
 
 class Deaf(WatchedLedger):
     """Does not hear of a revision that comes while a call is delivered."""
 
-    def settle_all(self, settled: Sequence[tuple[Lease, Settlement, datetime]], now: datetime) -> None:
-        super().settle_all(settled, now)
+    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+        written = super().settle_soon(settled, now)
         ids = [lease.delivery_id for lease, settlement, _ in settled if settlement.state == "delivered"]
         self._write().run(
             lambda connection: connection.executemany(
@@ -92,6 +93,7 @@ class Deaf(WatchedLedger):
                 [(each,) for each in ids],
             )
         )
+        return written
 
 
 class Forgetful(WatchedLedger):
