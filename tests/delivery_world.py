@@ -446,7 +446,11 @@ class World:
                 if before is not None and event < before[0]:
                     continue
                 if each.write is Write.ALWAYS and before is not None and before[1] != each.value:
-                    said.by_hand.pop(name, None)
+                    if name in said.unsure:
+                        # It may have been written before the person edited it, and settled after.
+                        said.unsure.discard(name)
+                    else:
+                        said.by_hand.pop(name, None)
                 said.newest[name] = (event, each.value)
             elif each.value is not None:
                 said.every.setdefault(name, []).append(key if each.write is Write.APPEND else each.value)
