@@ -41,7 +41,7 @@ OPEN_FILES = 65_536
 SWITCH_INTERVAL = 0.0005
 # Records are large trees of plain values, without cycles: looking through them for any takes a tenth of
 # the processor's time at Python's own 700.
-COLLECT_AFTER = 20_000
+COLLECT_AFTER = 5_000
 
 
 def now_utc() -> datetime:
@@ -170,7 +170,14 @@ class Daemon:
             "upkeep": partial(upkeep.work, self._upkeep, self._stop, self._clock),
             "accounts": partial(accounts.work, self._keeper, self._stop, self._clock),
         } | {
-            f"deliver-{number}": partial(deliver.work, worker, self._owed, self._stop, self._clock)
+            f"deliver-{number}": partial(
+                deliver.work,
+                worker,
+                self._owed,
+                self._stop,
+                self._clock,
+                pressed=lambda: self._door.pressed,
+            )
             for number, worker in enumerate(self._workers)
         }
         parts |= {

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,8 @@ BATCHES_AT_ONCE = 3
 MOST_AT_ONCE = 300
 # So many are leased and read at a time: a record is large until it is mapped.
 LEASED_AT_ONCE = 50
+# How long a delivery waits for callbacks that press, in seconds.
+GIVES_WAY_FOR = 0.2
 # How often a ledger that is busy is asked again to settle, in seconds.
 SETTLE_EVERY = 1.0
 
@@ -361,10 +364,21 @@ class Worker:
 
 
 def work(
-    worker: Worker, awake: threading.Condition, stop: threading.Event, clock: Callable[[], datetime]
+    worker: Worker,
+    awake: threading.Condition,
+    stop: threading.Event,
+    clock: Callable[[], datetime],
+    *,
+    pressed: Callable[[], bool],
 ) -> None:
-    """Loop over `deliver_one` until told to stop; a ledger that is busy is asked again."""
+    """Loop over `deliver_one` until told to stop; a ledger that is busy is asked again.
+
+    While callbacks press at the door each delivery waits a moment: the platform does not wait, a CRM does.
+    """
     while not stop.is_set():
+        until = time.monotonic() + GIVES_WAY_FOR
+        while pressed() and time.monotonic() < until and not stop.wait(0.02):
+            pass
         try:
             busy = worker.deliver_one(clock())
         except LedgerError as error:
