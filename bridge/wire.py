@@ -1,7 +1,7 @@
 """One HTTP exchange after the other, over a connection of one's own.
 
 It is httpx's transport without httpx's client: that one would follow what an account's proxy or a cookie
-says from one call to the next, and it takes half of a request's processor time.
+says from one call to the next, and it takes two fifths of a request's processor time.
 """
 
 import ssl
