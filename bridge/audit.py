@@ -18,7 +18,7 @@ from bridge.ledger import Ledger, Row, Window
 from bridge.listed import Place, Standing
 from bridge.model import Arrival, moment, stamp
 from bridge.source import Source
-from bridge.walk import Between, Key, Walk, Walked
+from bridge.walk import Between, Shown, Walk, Walked
 
 log = structlog.get_logger("bridge.audit")
 
@@ -190,7 +190,7 @@ class SourceAudit:
         """A page is about to be asked for; raises where the walk shall not go on."""
         self._go_on()
 
-    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Key]:
+    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Shown]:
         """Note which calls the rows of a page are; what they say of them is reconciliation's affair."""
         now, rules = self._clock(), self._rules
         listed = [read_row(rules.source, row, now, rules.zone) for row in rows]
@@ -200,7 +200,7 @@ class SourceAudit:
         places = self._ledger.places(rules.source, [one.arrival for one in inside])
         for one, place in zip(inside, places, strict=True):
             self._note(one, place)
-        return [one.key for one in listed]
+        return [Shown(one.key, one.arrival.created_at) for one in listed]
 
     def _note(self, listed: Listed, place: Place) -> None:
         if place.call_id is not None:

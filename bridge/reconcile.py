@@ -20,7 +20,7 @@ from bridge.listed import AUDIT, Fill, Place, Seen
 from bridge.model import moment, stamp
 from bridge.source import Source
 from bridge.tally import SHOWN_IDS, Result, RunTally, WindowTally
-from bridge.walk import Between, Key, Walk, Walked, gaps
+from bridge.walk import Between, Shown, Walk, Walked, gaps
 
 log = structlog.get_logger("bridge.reconcile")
 
@@ -205,21 +205,21 @@ class _Run:
         self._reconciler.go_on(self._id)
         self._asked_at = self._ledger.newest_receipt()
 
-    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Key]:
+    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Shown]:
         """Compare the rows of a page with the ledger, and file what it lacks."""
         now, rules = self._reconciler.clock(), self._rules
-        keys: list[Key] = []
+        shown: list[Shown] = []
         fresh: dict[bytes, Listed] = {}
         since, until = stamp(window.since), stamp(window.until)
         for row in rows:
             listed = read_row(rules.name, row, now, rules.zone)
-            keys.append(listed.key)
             created_at = listed.arrival.created_at
+            shown.append(Shown(listed.key, created_at))
             if (created_at is None or since <= created_at < until) and self._window.fresh(listed):
                 fresh[listed.digest] = listed
         if fresh:
             self._compare(list(fresh.values()))
-        return keys
+        return shown
 
     def _compare(self, rows: Sequence[Listed]) -> None:
         placed = self._places(rows)

@@ -9,8 +9,9 @@ stayed the same and as many rows were seen, or when two passes saw the same rows
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from bridge.model import stamp
 from bridge.source import Source
 
 MOST_PASSES = 5
@@ -21,8 +22,8 @@ SHORTEST = timedelta(seconds=1)
 FIRST, LONGEST = timedelta(hours=1), timedelta(days=14)
 FILLED = 0.75
 """How full of calls a window's page shall be: the next hour may be busier than the last one."""
-SHRUNK = 0.9
-"""A window that was cut should show less than this share of what it showed before."""
+OUTSIDE = timedelta(minutes=1)
+"""A row that was created so long before or after what was asked for comes of a list that goes by days."""
 BARREN = 3
 """So many answers in a row without a new row end a pass."""
 SAME_IF_EMPTY = 3
@@ -32,6 +33,15 @@ SAME_IF_MOVED = 3
 MOST_PAGES = 100_000
 
 Key = Hashable
+
+
+class Shown(NamedTuple):
+    """One row as the walk knows it."""
+
+    key: Key
+    """What it is told apart by."""
+    created_at: str | None
+    """As `bridge.model.stamp` writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +81,8 @@ class Taker(Protocol):
     def ask(self) -> None:
         """A page is about to be asked for; raises where the walk shall not go on."""
 
-    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Key]:
-        """Rows have come, perhaps not for the first time; what each is told apart by."""
+    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Shown]:
+        """Rows have come, perhaps not for the first time."""
 
 
 class _MoreThanAPage(Exception):
@@ -88,14 +98,26 @@ class _Pass:
     """One pass over the pages of a window."""
 
     keys: set[Key] = field(default_factory=set)
-    totals: set[int | None] = field(default_factory=set)
-    last: int | None = None
+    totals: list[int | None] = field(default_factory=list)
     largest: int = 0
+
+    @property
+    def last(self) -> int | None:
+        return self.totals[-1]
+
+    @property
+    def risen(self) -> bool:
+        return (self.totals[-1] or 0) > (self.totals[0] or 0)
 
     @property
     def exact(self) -> bool:
         """The total stayed the same, and all of it was seen."""
-        return self.totals == {len(self.keys)}
+        return set(self.totals) == {len(self.keys)}
+
+    @property
+    def taken_for_all(self) -> Walked:
+        """What more the total counts is listed nowhere."""
+        return Walked(unlisted=max(0, (self.last or 0) - len(self.keys)))
 
 
 @dataclass(slots=True)
@@ -124,12 +146,10 @@ class Walk:
         self._taker = taker
         self._length = FIRST
         self._in_vain = 0
-        self._full: tuple[int, Between] | None = None
-        """The last total that was too much for a page, and the window that it was told of."""
+        self._full = 0
+        """The last total that was too much for a page."""
         self._by_days = False
-        self._before = (LONGEST, 0.0)
-        """The length of the last window, and how many pages it filled."""
-        self._vain_cuts = 0
+        """The list shows whole days, whatever part of one is asked for: cutting does not help."""
 
     def windows(self, gaps: Iterable[Between]) -> Iterator[tuple[Between, Walked]]:
         """Walk all of these times, the oldest first; each window as it is done."""
@@ -164,13 +184,8 @@ class Walk:
 
     def _shrinks(self, window: Between, total: int, login: _Login) -> bool:
         """Whether a shorter window should be tried; how short is in `_length`."""
-        before, self._full = self._full, (total, window)
-        if before is not None and before[0] == total:
-            # Some lists go by days: they show the same rows for every part of one.
-            self._by_days = self._by_days or window.since >= before[1].until
-            self._in_vain += 1
-        else:
-            self._in_vain = 0
+        before, self._full = self._full, total
+        self._in_vain = self._in_vain + 1 if before == total else 0
         if self._by_days or window.length <= SHORTEST or self._in_vain >= BARREN:
             return False
         expected = window.length * (FILLED * login.cap / total)
@@ -179,12 +194,7 @@ class Walk:
 
     def _adapt(self, window: Between, filled: float) -> None:
         """How long the next window shall be, by how full this one was."""
-        self._in_vain = 0
-        before, self._before = self._before, (window.length, filled)
-        # A list that goes by days shows as much however short the window is; without totals only that tells.
-        vain = filled > 1 and window.length < before[0] and filled >= before[1] * SHRUNK
-        self._vain_cuts = self._vain_cuts + 1 if vain else 0
-        self._by_days = self._by_days or self._vain_cuts >= BARREN
+        self._in_vain = self._full = 0
         if self._by_days:
             self._length = timedelta(days=1)
             return
@@ -211,14 +221,16 @@ class Walk:
                 login.cap = min(login.size, login.cap + max(1, login.cap // 8))
                 return Walked(), len(done.keys)
             if self._agreed(done, earlier):
-                return Walked(unlisted=max(0, (done.last or 0) - len(done.keys))), len(done.keys)
+                return done.taken_for_all, len(done.keys)
             earlier.append(done)
             if first is not None and login.cap < min(cap, done.last or 0):
                 # Now that it is known how little a page holds, a shorter window does better.
                 raise _MoreThanAPage(done.last or 0)
             # Some skip what lies between their cap and what was asked for: asking for less shows it.
             size = done.largest if size == login.size and done.largest else login.size
-        return self._halved(login, window, splits)
+        if splits < MOST_SPLITS and window.length >= 2 * SHORTEST:
+            return self._halved(login, window, splits)
+        return self._given_up(login, window, earlier)
 
     @staticmethod
     def _agreed(done: _Pass, earlier: Sequence[_Pass]) -> bool:
@@ -226,15 +238,23 @@ class Walk:
         alike = [one for one in earlier if one.keys == done.keys]
         if not done.keys and done.last:
             return len(alike) >= SAME_IF_EMPTY - 1
-        # A total that ends higher speaks of a row that came behind the pass; one that says this and that
-        # of the same rows is believed less than the rows.
-        return any(one.last == done.last for one in alike) or len(alike) >= SAME_IF_MOVED - 1
+        if any(set(one.totals) == set(done.totals) == {done.last} for one in alike):
+            return True
+        # A total that says this and that of the same rows is believed less than the rows; but one that rises
+        # during a pass speaks of a row that came behind it.
+        return len(alike) >= SAME_IF_MOVED - 1 and not done.risen
+
+    @staticmethod
+    def _given_up(login: _Login, window: Between, passes: Sequence[_Pass]) -> tuple[Walked, int]:
+        """What there is to say of a window that did not hold still: two passes that saw the same will do."""
+        for place, one in enumerate(passes):
+            if one.keys and any(one.keys == other.keys for other in passes[:place]):
+                return one.taken_for_all, len(one.keys)
+        span = f"{window.since:%Y-%m-%d %H:%M:%S}Z to {window.until:%Y-%m-%d %H:%M:%S}Z"
+        reason = f"{span}: {MOST_PASSES} passes of login {login.source.name} each saw other rows"
+        return Walked(complete=False, reason=reason), 0
 
     def _halved(self, login: _Login, window: Between, splits: int) -> tuple[Walked, int]:
-        if splits >= MOST_SPLITS or window.length < 2 * SHORTEST:
-            span = f"{window.since:%Y-%m-%d %H:%M:%S}Z to {window.until:%Y-%m-%d %H:%M:%S}Z"
-            reason = f"{span}: {MOST_PASSES} passes of login {login.source.name} each saw other rows"
-            return Walked(complete=False, reason=reason), 0
         walked, seen = Walked(), 0
         for half in window.halves():
             found, count = self._walk(login, half, splits=splits + 1)
@@ -257,8 +277,7 @@ class Walk:
                 # There was more behind a page that was not full: so that is as full as they get.
                 login.cap = min(login.cap, max(done.largest, rows))
             done.largest = max(done.largest, rows)
-            done.totals.add(total)
-            done.last = total
+            done.totals.append(total)
             # An empty page may be a hiccup: where rows are likely it is asked for again.
             asked_again = not rows and (full or not index) and not asked_again and total != 0
             full = rows >= min(size, login.cap) or (full and asked_again)
@@ -278,7 +297,17 @@ class Walk:
     def _ask(self, login: _Login, window: Between, index: int, size: int) -> "_Taken":
         self._taker.ask()
         page = login.source.page(window.since, window.until, index, size)
-        return _Taken(page.total, self._taker.take(window, page.rows))
+        shown = self._taker.take(window, page.rows)
+        if len(shown) >= login.cap or (page.total or 0) > login.cap:
+            self._by_days = self._by_days or _elsewhere(window, shown)
+        return _Taken(page.total, [one.key for one in shown])
+
+
+def _elsewhere(window: Between, rows: Sequence[Shown]) -> bool:
+    """Whether most rows are of another time than was asked for."""
+    since, until = stamp(window.since - OUTSIDE), stamp(window.until + OUTSIDE)
+    outside = sum(one.created_at is not None and not since <= one.created_at < until for one in rows)
+    return 2 * outside > len(rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ weekly_schedule = "0 0 1 1 *"
             ledger.close()
 
     def assert_agrees(self) -> set[str]:
-        """Record by record; what appeared while the list was paged, behind the page, is for the next run."""
+        """Record by record; the calls that appeared while the list was walked, and are not here."""
         states, listed = self.states(), self.platform.list.records()
         late = listed.keys() - states.keys()
         assert late <= set(self.platform.list._appeared), "calls that were listed all the time are missing"

@@ -292,10 +292,7 @@ def hostile_round(both: Both, count: int, page_cap: int) -> None:
         wait_until(
             lambda: not daemon.count("SELECT count(*) FROM receipts WHERE verdict IS NULL"), "verdicts"
         )
-        late = both.assert_agrees()
-        assert len(late) <= count // 5000
-        if late:
-            assert both.reconcile()["missing"] == len(late)
+        assert not both.assert_agrees()
         assert result["complete"], result["sources"]["main"]["reasons"]
         assert result["revised"] == len(known & set(edited))
         assert result["missing"] >= count - len(known)

@@ -185,6 +185,20 @@ def test_a_platform_that_goes_on_refusing_is_not_hammered(served: ServedPlatform
     source.close()
 
 
+def test_other_faults_do_not_make_a_refusal_final_sooner(served: ServedPlatform) -> None:
+    down: dict[str, float] = {"down": True}
+    faults = iter([*[down] * TRIES_AT_NO, {"refusals": 1.0}, {"refusals": 1.0}, {}])
+
+    def later(_seconds: float = 0) -> None:
+        served.disturb(**next(faults))
+
+    source = OutcallList(served.api(), clock=served.clock, chance=CHANCE, stop=threading.Event(), sleep=later)
+    later()
+    assert len(whole(source).rows) == 30
+    assert next(faults, None) is None
+    source.close()
+
+
 def test_nobody_there_is_unreachable_after_some_tries(served: ServedPlatform) -> None:
     waits: list[float] = []
     source = log_in(served, waits, base_url="http://127.0.0.1:9")

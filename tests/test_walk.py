@@ -103,6 +103,17 @@ def test_a_list_that_goes_by_days_is_walked_by_days() -> None:
     assert len(source.asked) < 250
 
 
+def test_a_second_that_fills_many_pages_leaves_the_windows_around_it_short() -> None:
+    burst = [row(10_000 + number, NOW - 3 * HOUR) for number in range(1000)]
+    rows = [*spread(1000, 6 * HOUR, bursts=False), *burst]
+    notes, windows, (asked,) = walk_all(shelf(rows), Between(NOW - 6 * HOUR - SECOND, NOW))
+    assert len(notes.rows) == 2000
+    assert complete(windows)
+    # Windows beside the burst overlap with it, and are no sign of a list that goes by days.
+    assert max(window.length for window, _ in windows) <= HOUR
+    assert sum(entry["page"] > 0 for entry in asked.asked) < 40
+
+
 def test_all_in_one_second_is_paged_through() -> None:
     rows = [row(number, NOW - HOUR) for number in range(950)]
     notes, windows, _ = walk_all(shelf(rows), LAST_DAY)

@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
+from bridge.model import stamp
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.platform_list import ListLogin, PlatformList
 from bridge.sandbox.records import PLATFORM_ZONE, Record
 from bridge.source import Page
 from bridge.source.answers import whole
-from bridge.walk import Between, Key, Walk, Walked
+from bridge.walk import Between, Shown, Walk, Walked
 from tests.source_steps import NOW
 
 SECOND = timedelta(seconds=1)
@@ -103,13 +104,15 @@ class Notes:
     def ask(self) -> None:
         self.check()
 
-    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Key]:
+    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Shown]:
         found = [msgspec.json.decode(one) for one in rows]
+        shown: list[Shown] = []
         for one in found:
             at = datetime.fromisoformat(one["created_at"]).replace(tzinfo=PLATFORM_ZONE)
             if window.since <= at < window.until:
                 self.rows[one["uuid"]] = one
-        return [one["uuid"] for one in found]
+            shown.append(Shown(one["uuid"], stamp(at)))
+        return shown
 
 
 def walk_all(

@@ -21,9 +21,10 @@ from bridge.source.edges import edges
 from bridge.source.pace import Pace
 
 # tenacity bridges seconds; the schedule of runs bridges the rest.
-TRIES = 8
-TRIES_AT_NO = 3
-FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
+TRIES = 16
+"""Of one page. A try may be four requests: with three of ten of them failing, a long walk still ends."""
+TRIES_AT_NO = 5
+FIRST_WAIT, LONGEST_WAIT = 0.1, 1.0
 # A longer answer is none of ours; it would only eat memory.
 LONGEST_ANSWER = 256 * 2**20
 # A session is renewed so long before it ends.
@@ -80,6 +81,19 @@ class _Short(SourceUnreachable):
 
 class _No(_Short):
     """The platform answers and says no, which some do when they are busy."""
+
+
+@dataclass(slots=True)
+class _Enough:
+    """Ends the tries for one page; other faults between them do not make a refusal final sooner."""
+
+    stop: threading.Event
+    refusals: int = 0
+
+    def __call__(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        self.refusals += isinstance(error, _No)
+        return self.stop.is_set() or self.refusals >= TRIES_AT_NO or state.attempt_number >= TRIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +158,7 @@ class OutcallList:
             # Listed, because whatever else is raised is a fault of ours.
             retry=retry_if_exception_type(_Short),
             wait=self._wait,
-            stop=self._enough,
+            stop=_Enough(self._stop),
             sleep=self._sleep,
             reraise=True,
         )
@@ -160,11 +174,6 @@ class OutcallList:
         told = error.retry_after if isinstance(error, _Short) else 0.0
         growing: float = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (state.attempt_number - 1))
         return max(min(told, 10.0), growing * self._chance.uniform(0.5, 1.0))
-
-    def _enough(self, state: RetryCallState) -> bool:
-        error = state.outcome.exception() if state.outcome else None
-        most = TRIES_AT_NO if isinstance(error, _No) else TRIES
-        return self._stop.is_set() or state.attempt_number >= most
 
     # -- sessions -------------------------------------------------------------------
     def _listed(self, asked: Mapping[str, Any]) -> Answer:
