@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,17 +14,21 @@ from typing import Any, Self
 import httpx
 
 from bridge import starters
-from bridge.audit import local_balance
+from bridge.audit import local_balance, whole_balance
 from bridge.config import Config, load_config, resolve_secrets
 from bridge.daemon import Daemon
 from bridge.errors import CallbridgeError
-from bridge.ledger import Ledger, Window, open_ledger
+from bridge.ledger import Ledger, Row, Window, open_ledger
+from bridge.listed import AUDIT, RECONCILE, RUNNING
 from bridge.phone import mask_phone
 from bridge.sandbox.crm import SandboxCrm
-from bridge.sandbox.platform import SandboxPlatform
+from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET, SandboxPlatform
 from bridge.sandbox.server import LocalServer
 
 SETTLE_WITHIN = 90.0
+SHOWN_OF = timedelta(days=1)
+UNHEARD = 0.02
+"""The share of a batch that the platform never pushes, for reconciliation to find."""
 _VOICE_TEST = 3
 
 _CONFIG = """
@@ -35,6 +40,10 @@ listen = "127.0.0.1:0"
 url = "sqlite:///ledger.db"
 [sources.main]
 callback_token = {{ env = "TOKEN" }}
+[sources.main.api]
+base_url = "{platform}"
+access_id = "{access_id}"
+access_secret = {{ env = "PLATFORM_SECRET" }}
 [sources.main.reconcile]
 settle = "0s"
 [destinations.crm]
@@ -53,12 +62,14 @@ class Demo:
         self._folder = tempfile.TemporaryDirectory(prefix="callbridge-demo-")
         self.crm = SandboxCrm()
         self._crm_server = LocalServer(self.crm.app).start()
-        self.config = self._write_config(Path(self._folder.name), self._crm_server.url)
+        self.platform = SandboxPlatform(retry_delay=0.2)
+        self._platform_server = LocalServer(self.platform.app).start()
+        self.config = self._write_config(Path(self._folder.name))
         token = secrets.token_urlsafe(24)
         self.ledger: Ledger = open_ledger(self.config.ledger.file(self.config.base_dir), create=True)
-        self.daemon = Daemon(self.config, resolve_secrets(self.config, {"TOKEN": token}), self.ledger)
-        self.platform = SandboxPlatform(f"{self.daemon.url}/callback/main/{token}", retry_delay=0.2)
-        self._platform_server = LocalServer(self.platform.app).start()
+        environ = {"TOKEN": token, "PLATFORM_SECRET": ACCESS_SECRET}
+        self.daemon = Daemon(self.config, resolve_secrets(self.config, environ), self.ledger)
+        self.platform.callback_url = f"{self.daemon.url}/callback/main/{token}"
         self._stop: Callable[[], None] = lambda: None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self.daemon.run, args=(self._take_stop,), daemon=True)
@@ -82,11 +93,11 @@ class Demo:
         self._crm_server.stop()
         self._folder.cleanup()
 
-    @staticmethod
-    def _write_config(folder: Path, crm_url: str) -> Config:
+    def _write_config(self, folder: Path) -> Config:
         mapping = starters.shipped("mappings/sandbox.toml")
         (folder / "sandbox.toml").write_text(mapping, "utf-8")
-        (folder / "config.toml").write_text(_CONFIG.format(crm=crm_url), "utf-8")
+        urls = {"crm": self._crm_server.url, "platform": self._platform_server.url}
+        (folder / "config.toml").write_text(_CONFIG.format(access_id=ACCESS_ID, **urls), "utf-8")
         return load_config(folder / "config.toml", {})
 
     @property
@@ -99,13 +110,14 @@ class Demo:
         }
 
     def once(self, count: int, *, spoil: bool = False) -> dict[str, Any]:
-        """Push a batch with all the platform's habits, let it settle, count on all three sides.
+        """Push a batch with all the platform's habits, reconcile, let it settle, count on all three sides.
 
         `spoil` deletes one call in the settled CRM, to show what an imbalance looks like.
         """
         self.crm.add_fault(status=429, retry_after=1, path="/contacts")
         self.crm.add_fault(status=503, path="/calls")
-        self.platform.push_batch(count)
+        self.platform.push_batch(count, lost=UNHEARD)
+        self._run(RECONCILE)
         self._settle()
         if spoil:
             key = self.crm.contents()["calls"][0]["call_key"]
@@ -114,10 +126,26 @@ class Demo:
         return self._balance()
 
     def _settle(self) -> None:
+        self._until(
+            lambda: not self.local_balance()["destinations"]["crm"]["under_way"], "calls did not settle"
+        )
+
+    def _run(self, kind: str) -> Row:
+        """What the daemon finds in the run that it is asked for."""
+        run_id = self.ledger.request_run(kind, {"source": "main"}, datetime.now(UTC))
+        self._until(lambda: self.ledger.run(run_id)["state"] not in RUNNING, f"{kind} did not end")
+        run = self.ledger.run(run_id)
+        if run["state"] != "done":
+            raise CallbridgeError(f"the demo's {kind}: {run['result'].get('error')}")
+        result: Row = run["result"]
+        return result
+
+    @staticmethod
+    def _until(reached: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + SETTLE_WITHIN
-        while self.local_balance()["destinations"]["crm"]["under_way"]:
+        while not reached():
             if time.monotonic() > deadline:
-                raise CallbridgeError("the demo's calls did not settle")
+                raise CallbridgeError(f"the demo's {otherwise}")
             time.sleep(0.1)
 
     def local_balance(self) -> dict[str, Any]:
@@ -125,29 +153,24 @@ class Demo:
         return local_balance(self.ledger, ["main"], {"crm": ["main"]}, Window())
 
     def _balance(self) -> dict[str, Any]:
-        """The balance, its three sides counted each where it stands."""
-        balance = self.local_balance()
-        records = self.platform.records()["records"]
-        pushed = {entry["uuid"] for entry in records}
-        known = set(self.ledger.keys("main"))
-        source = balance["sources"]["main"]
-        source["platform"] = len(pushed)
-        source["platform_only"], source["ledger_only"] = len(pushed - known), len(known - pushed)
+        """The audit's balance, and beside it what the CRM itself holds."""
+        balance = whole_balance({"main": self._run(AUDIT)}, {}, None)
+        records, now = self.platform.records()["records"], datetime.now(UTC)
         wanted = {entry["uuid"] for entry in records if _belongs_in_crm(entry["record"])}
         held = Counter(call["call_key"] for call in self.crm.contents()["calls"])
         findings = [
-            *(f"call {key} is on the platform, not in the ledger" for key in sorted(pushed - known)),
             *(f"call {key} is missing in the CRM" for key in sorted(wanted - held.keys())),
             *(f"call {key} should not be in the CRM" for key in sorted(held.keys() - wanted)),
             *(f"call {key} is in the CRM {times} times" for key, times in held.items() if times > 1),
         ]
-        source["ids"] = {"platform_only": sorted(pushed - known), "ledger_only": sorted(known - pushed)}
         counted = {"calls": held.total(), "contacts": len(self.crm.contents()["contacts"])}
-        balance["crm"] = counted | {"missing": len(wanted - held.keys())}
-        balance["pushes"] = len(self.platform.pushes())
-        balance["findings"] = findings
-        balance["balanced"] = balance["balanced"] and not findings
-        return balance
+        return balance | {
+            "crm": counted | {"missing": len(wanted - held.keys())},
+            "pushes": len(self.platform.pushes()),
+            "reconciled": self.ledger.coverage("main", now - SHOWN_OF, now).gaps,
+            "findings": findings,
+            "balanced": balance["balanced"] and not findings,
+        }
 
 
 def _belongs_in_crm(record: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The demo balances by counts taken outside the ledger, and says so when it does not."""
+"""The demo fills what was never pushed, balances by the audit, and says so when the CRM does not agree."""
 
 import json
 from pathlib import Path
@@ -14,6 +14,8 @@ def test_once_balances(tmp_path: Path) -> None:
     main, crm = balance["sources"]["main"], balance["destinations"]["crm"]
     assert main["platform"] == main["ledger"] >= 200
     assert balance["pushes"] > main["platform"]
+    assert (main["platform_only"], main["ledger_only"]) == (0, 0)
+    assert balance["reconciled"] == 4
     assert crm["ledger"] == crm["delivered"] + crm["skipped"]
     assert balance["crm"]["calls"] == crm["delivered"]
     assert crm["parked"] == crm["under_way"] == 0

@@ -21,7 +21,7 @@ from bridge.config import Config
 from bridge.errors import CallbridgeError, LedgerLocked
 from bridge.ledger import Ledger, Row, open_ledger
 from bridge.ledger.sqlite.connection import OwnerLock
-from bridge.listed import RECONCILE
+from bridge.listed import RECONCILE, RUNNING
 from bridge.model import moment, stamp
 from bridge.reconcilers import listed_sources, reconciler_here
 
@@ -30,7 +30,6 @@ COUNTED = ("seen", "matched", "missing", "revised", "stale", "conflicting", "fil
 MORE = ("deferred", "unlisted", "ours_only")
 LEAVE, CANCEL, ASK = "leave", "cancel", "ask"
 ON_INTERRUPT = click.Choice([ASK, LEAVE, CANCEL])
-RUNNING = ("requested", "running")
 
 
 def chosen_sources(config: Config, source: str | None) -> tuple[str, ...]:

@@ -156,7 +156,10 @@ def demo(once: bool, spoil: bool, count: int, config_path: Path | None, as_json:
             watch(running, click.echo)
             return
         balance = running.once(count, spoil=spoil)
-    show(balance, as_json, [*balance_lines(balance), *balance["findings"]])
+    told = (
+        f"{balance['pushes']} pushes; {balance['reconciled']} calls were never pushed: the list showed them"
+    )
+    show(balance, as_json, [told, *balance_lines(balance), *balance["findings"]])
     sys.exit(ExitCode.DONE if balance["balanced"] else ExitCode.FINDINGS)
 
 
