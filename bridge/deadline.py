@@ -76,8 +76,12 @@ class Deadline:
         """What the client tells of its connection: httpcore's `trace` extension."""
         if not event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             return
+        self.connected(info["return_value"].get_extra_info("socket"))
+
+    def connected(self, connection: socket.socket) -> None:
+        """From now on this is the connection that is shut when the time is over."""
         with self._lock:
-            self._socket = info["return_value"].get_extra_info("socket")
+            self._socket = connection
             if self.expired:
                 self._shut()
 

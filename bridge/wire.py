@@ -10,11 +10,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address
+from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
+import httpcore
 import httpx
 
 from bridge.deadline import Deadline
+from bridge.stream import Connector
 
 LONGEST_ANSWER = 32 * 2**20
 """An answer that is longer is none of ours; it would only eat memory."""
@@ -22,7 +25,7 @@ _TOO_SLOW = "the answer came too slowly"
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "User-Agent": "callbridge"}
 # A connection that was idle for longer may just be closed by the CRM: a request that is
 # lost so is in doubt, for nothing tells it from one whose answer was lost.
-_LIMITS = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=1.0)
+_LIMITS: Any = {"max_connections": 1, "max_keepalive_connections": 1, "keepalive_expiry": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,7 @@ class Wire:
     def __init__(self, timeout: float, transport: httpx.BaseTransport | None = None) -> None:
         """`timeout` in seconds; `transport` carries the requests in place of the network."""
         self._deadline = Deadline(timeout)
-        self._extensions = {
-            "timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout),
-            "trace": self._deadline.traced,
-        }
+        self._timeouts = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
         self._transport = transport
         self._by_proxy: dict[str | None, httpx.BaseTransport] = {}
 
@@ -65,7 +65,11 @@ class Wire:
         named = {name.lower() for name in headers}
         defaults = {name: value for name, value in _HEADERS.items() if name.lower() not in named}
         request = httpx.Request(
-            method, url, headers={**defaults, **headers}, content=content, extensions=self._extensions
+            method,
+            url,
+            headers={**defaults, **headers},
+            content=content,
+            extensions={"timeout": self._timeouts},
         )
         try:
             with (
@@ -91,8 +95,31 @@ class Wire:
             raise httpx.UnsupportedProtocol(f"the address {url.scheme}://{url.host} is none of HTTP")
         proxy = _proxy_for(url.scheme, url.host)
         if proxy not in self._by_proxy:
-            self._by_proxy[proxy] = httpx.HTTPTransport(verify=_tls(), limits=_LIMITS, proxy=proxy)
+            self._by_proxy[proxy] = _Direct(self._deadline) if proxy is None else _By(proxy, self._deadline)
         return self._by_proxy[proxy]
+
+
+class _Direct(httpx.HTTPTransport):
+    """httpx's transport over connections of our own."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__(verify=_tls())
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=_tls(), network_backend=Connector(deadline.connected), **_LIMITS
+        )
+
+
+class _By(httpx.HTTPTransport):
+    """httpx's transport through a proxy, over its own connections: it knows what TLS within TLS needs."""
+
+    def __init__(self, proxy: str, deadline: Deadline) -> None:
+        super().__init__(verify=_tls(), limits=httpx.Limits(**_LIMITS), proxy=proxy)
+        self._deadline = deadline
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """See `httpx.BaseTransport`."""
+        request.extensions["trace"] = self._deadline.traced
+        return super().handle_request(request)
 
 
 def _read(response: httpx.Response) -> bytes:

@@ -1,0 +1,116 @@
+"""The connections beneath httpx: a request goes out in one system call, and an answer comes in by one.
+
+Every system call gives up the interpreter's lock, and a worker among sixteen waits for it anew. httpcore's
+own connections send the head and the body apart, and set and poll a timeout before each call; here the
+deadline of the whole exchange, which shuts the connection, is the only clock.
+"""
+
+import select
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import httpcore
+
+Connected = Callable[[socket.socket], None]
+"""Told of each connection that is made: from then on it is shut when its time is over."""
+
+
+class Stream(httpcore.NetworkStream):
+    """One connection. What is written waits until the answer is read."""
+
+    def __init__(self, connection: socket.socket, connected: Connected) -> None:
+        self._socket = connection
+        self._connected = connected
+        self._unsent: list[bytes] = []
+        connected(connection)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """What has come of the answer, at least one byte; none: the other side has closed.
+
+        Raises:
+            httpcore.ReadError: the connection is broken.
+        """
+        del timeout  # the exchange has a deadline
+        try:
+            if self._unsent:
+                unsent, self._unsent = b"".join(self._unsent), []
+                # A server may refuse a body before it has read all of it: what it says is worth reading.
+                with suppress(OSError):
+                    self._socket.sendall(unsent)
+            return self._socket.recv(max_bytes)
+        except OSError as error:
+            raise httpcore.ReadError(str(error)) from error
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Keep a part of the request until the answer is asked for."""
+        del timeout
+        if buffer:
+            self._unsent.append(buffer)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """The connection under TLS.
+
+        Raises:
+            httpcore.ConnectError: the two do not agree.
+        """
+        del timeout
+        try:
+            secured = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+        except OSError as error:
+            self.close()
+            raise httpcore.ConnectError(str(error)) from error
+        return Stream(secured, self._connected)
+
+    def get_extra_info(self, info: str) -> Any:
+        """What the pool asks for: `is_readable` of an idle connection means that the other side closed it."""
+        if info == "is_readable":
+            return self._is_readable()
+        return self._socket if info == "socket" else None
+
+    def _is_readable(self) -> bool:
+        if self._socket.fileno() < 0:
+            return True
+        asked = select.poll()
+        asked.register(self._socket, select.POLLIN)
+        return bool(asked.poll(0))
+
+
+class Connector(httpcore.NetworkBackend):
+    """Makes connections."""
+
+    def __init__(self, connected: Connected) -> None:
+        self._connected = connected
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """A connection to a server.
+
+        Raises:
+            httpcore.ConnectTimeout: it does not answer within `timeout` seconds.
+            httpcore.ConnectError: it cannot be reached.
+        """
+        del local_address, socket_options  # nobody sets them
+        try:
+            connection = socket.create_connection((host, port), timeout)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.settimeout(None)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        return Stream(connection, self._connected)
