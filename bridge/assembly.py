@@ -8,7 +8,6 @@ from datetime import datetime
 from bridge.budget import Budget
 from bridge.config import Config, Secrets
 from bridge.connector import Connector
-from bridge.crm import Account
 from bridge.deliver import Destination, Origin, Schedule, SharedAccount, Worker
 from bridge.errors import ConfigError, Problem
 from bridge.judge import SourceRules
@@ -17,6 +16,7 @@ from bridge.lines import Lines
 from bridge.loading import load_pair, unmet
 from bridge.mapping import CompiledMapping
 from bridge.receive import SourceDoor
+from bridge.rendering import Account
 from bridge.replay import Target
 from bridge.runs import Operator
 from bridge.settings import ApiSettings

@@ -9,7 +9,6 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -24,8 +23,9 @@ from bridge.connector.compiling import Answer, Headers, Values
 from bridge.connector.outcome import Meaning
 from bridge.connector.request import Rendered, Request, flat
 from bridge.errors import Blame, DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
-from bridge.expression import ExpressionError, as_text
+from bridge.expression import ExpressionError
 from bridge.phone import mask_phones_in
+from bridge.rendering import Account, common_names, headers_of, render
 from bridge.tokens import Exchange, Outputs, Tokens
 from bridge.wire import Wire
 
@@ -47,17 +47,6 @@ Turn = Callable[[str, str], AbstractContextManager[Callable[[Mapping[str, str]],
 
 def _at_once(_limit: str, _what: str) -> AbstractContextManager[Callable[[Mapping[str, str]], None]]:
     return nullcontext(lambda _headers: None)
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """One CRM account: where it is, and what opens it."""
-
-    name: str
-    base_url: str
-    secrets: Mapping[str, str] = field(repr=False)
-    settings: Mapping[str, str]
-    timeout: float
 
 
 class Crm:
@@ -194,7 +183,7 @@ class Crm:
         return self.connector.classifier.judge(answer, request.rules, self._clock())
 
     def _names(self, outputs: Outputs) -> Values:
-        return common_names(self._account, outputs, self._clock(), uuid.uuid4())
+        return common_names(self._account, outputs, self._clock(), uuid.uuid4)
 
     def _once(self, request: Request, names: Values, what: str) -> tuple[Answer, Meaning, str]:
         with self.turn(request.limit, what) as told:
@@ -360,43 +349,3 @@ def _blame(meaning: Meaning) -> Blame:
         return "limit"
     # What is refused without a wait may be one record that is locked; 503 says that nobody is served.
     return "account" if meaning.status == 503 else "record"
-
-
-def common_names(account: Account, outputs: Outputs, now: datetime, chance: uuid.UUID) -> Values:
-    """What every request of an account may use; each has a moment and a chance of its own."""
-    return {
-        "base_url": account.base_url,
-        "secrets": account.secrets,
-        "settings": account.settings,
-        "token": outputs,
-        "assertion": None,
-        "now": {
-            "epoch": int(now.timestamp()),
-            "epoch_ms": round(now.timestamp() * 1000),
-            "iso8601": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "compact": now.strftime("%Y%m%d%H%M%S"),
-        },
-        "random": {"uuid4": str(chance), "hex": chance.hex},
-    }
-
-
-def render(connector: Connector, request: Request, common: Values, names: Values) -> Rendered:
-    """A request with its authentication, at its whole address.
-
-    Raises:
-        ExpressionError: an expression fails on these names.
-    """
-    rendered = request.render({**common, **names})
-    connector.auth.apply(rendered, common)
-    root = as_text(connector.root.fill(common)).rstrip("/")
-    if "://" not in rendered.path:
-        rendered.path = f"{root}/{rendered.path.lstrip('/')}"
-    return rendered
-
-
-def headers_of(rendered: Rendered) -> dict[str, str]:
-    """The headers that are sent: with the body's type, where the connector does not say it."""
-    named = {name.lower() for name in rendered.headers}
-    if rendered.content_type is None or "content-type" in named:
-        return dict(rendered.headers)
-    return {**rendered.headers, "Content-Type": rendered.content_type}

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bridge.connector import Connector
-from bridge.crm import Account
 from bridge.effect import Effect
 from bridge.ledger import Held
 from bridge.lines import Lines, lines_of
@@ -14,6 +13,7 @@ from bridge.model import DeliveryState, Lease, Settlement
 from bridge.plan import Plan, Skip
 from bridge.planning import Origin, call_of, event_of, plan_of
 from bridge.remembering import DeliveryMemory, last_sent, left_behind
+from bridge.rendering import Account
 from bridge.sending import Journey
 from bridge.settlements import Settlements
 

@@ -19,13 +19,13 @@ from bridge.connector import Connector, ObjectType
 from bridge.connector.compiling import Answer, Pick, Values
 from bridge.connector.request import Request, Step
 from bridge.connector.schema import ObjectSection, StepSection
-from bridge.crm import Account
 from bridge.effect import Effect, ask_alone
 from bridge.errors import DeliveryError, Gone, Permanent
 from bridge.mapping import CompiledMapping, MappingFault
 from bridge.memory import Progress, Remembered
 from bridge.model import Via
 from bridge.plan import Plan, PlannedObject, Skip, Write
+from bridge.rendering import Account
 from bridge.unsent import Shown, Unwritable, Writer
 
 WRITTEN = {

@@ -11,7 +11,7 @@ from bridge.connector import Connector
 from bridge.connector.auth import TokenRequest
 from bridge.connector.compiling import Values
 from bridge.connector.request import Rendered, Request
-from bridge.crm import Account, common_names, headers_of, render
+from bridge.rendering import Account, common_names, headers_of, render
 
 HIDDEN = "***"
 # Two spellings of every secret: where a request differs by more than them, a secret was computed with.
@@ -137,7 +137,7 @@ def _names(connector: Connector, account: Account, now: datetime, spelling: str)
     spelt = [f"{spelling}{number:02}{spelling}" for number in range(len(hidden))]
     secrets = dict(zip(connector.secrets, spelt, strict=False))
     token = dict(zip(outputs, spelt[len(connector.secrets) :], strict=False))
-    names = common_names(replace(account, secrets=secrets), token, now, _CHANCE)
+    names = common_names(replace(account, secrets=secrets), token, now, lambda: _CHANCE)
     return {**names, "assertion": spelt[-1]}
 
 

@@ -9,6 +9,7 @@ stayed the same and as many rows were seen, or when two passes saw the same rows
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from bridge.model import stamp
@@ -107,7 +108,8 @@ class _Pass:
 
     @property
     def risen(self) -> bool:
-        return (self.totals[-1] or 0) > (self.totals[0] or 0)
+        """Some total was higher than the one before it."""
+        return any((after or 0) > (before or 0) for before, after in pairwise(self.totals))
 
     @property
     def exact(self) -> bool:

@@ -19,7 +19,6 @@ from structlog.testing import capture_logs
 from bridge.arrival import arrival_of
 from bridge.budget import Budget
 from bridge.connector import Connector, shipped_connectors
-from bridge.crm import Account
 from bridge.deliver import Destination, Origin, Schedule, SharedAccount, Worker
 from bridge.judge import Judge, SourceRules
 from bridge.ledger import Note
@@ -27,6 +26,7 @@ from bridge.ledger.sqlite import SqliteLedger
 from bridge.lines import Lines
 from bridge.loading import Pair, load_pair
 from bridge.model import Via
+from bridge.rendering import Account
 from bridge.tokens import Tokens
 from bridge.tomlfile import load_toml
 from tests.servers.base import VendorServer

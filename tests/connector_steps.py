@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from bridge.arrival import arrival_of
 from bridge.asking import Memory
 from bridge.connector import Connector
-from bridge.crm import Account, Crm
+from bridge.crm import Crm
 from bridge.effect import Effect, ask_alone
 from bridge.errors import DeliveryError, Transient
 from bridge.judge import Judge, SourceRules
@@ -25,6 +25,7 @@ from bridge.ledger.sqlite import SqliteLedger
 from bridge.memory import Progress, Remembered
 from bridge.model import DeliveryState, Lease, Settlement, Via
 from bridge.plan import Plan, PlannedField, PlannedObject
+from bridge.rendering import Account
 from bridge.tokens import Tokens
 from bridge.tomlfile import TomlFile
 

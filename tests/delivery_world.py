@@ -21,7 +21,6 @@ import httpx
 
 from bridge.arrival import arrival_of
 from bridge.call import Call
-from bridge.crm import Account
 from bridge.deliver import Destination, Origin, Schedule, SharedAccount, event_of
 from bridge.errors import LedgerError
 from bridge.judge import Judge, SourceRules
@@ -31,6 +30,7 @@ from bridge.loading import load_pair
 from bridge.memory import Done
 from bridge.model import Lease, Settlement, Via
 from bridge.plan import Plan, PlannedObject, Write
+from bridge.rendering import Account
 from bridge.replay import Target, replay
 from bridge.sandbox.crm_state import Refusal
 from bridge.sandbox.plain import PlainState, TokenDesk

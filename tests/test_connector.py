@@ -9,9 +9,9 @@ import pytest
 
 from bridge.connector import Connector, load_connector, shipped_connectors
 from bridge.connector.request import Request
-from bridge.crm import common_names
 from bridge.errors import ConfigError, Problem
 from bridge.mapping import load_mapping
+from bridge.rendering import common_names
 from bridge.tomlfile import TomlFile, load_toml
 from tests.connector_steps import NOW, crm_of
 
@@ -114,7 +114,7 @@ def test_an_unknown_connector_is_named_where_the_mapping_names_it(tmp_path: Path
 
 def rendered(request: Request, **names: Any) -> Any:
     account = crm_of(connector_of(), "http://127.0.0.1:9", {"token": SECRET})._account
-    common = common_names(account, {}, NOW, uuid.uuid4())
+    common = common_names(account, {}, NOW, uuid.uuid4)
     return request.render({**common, **names})
 
 

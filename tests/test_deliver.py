@@ -25,13 +25,13 @@ from bridge.arrival import arrival_of
 from bridge.budget import LONGEST_PAUSE, Budget
 from bridge.connector import Connector, shipped_connectors
 from bridge.connector.schema import LimitSection
-from bridge.crm import Account
 from bridge.deliver import Destination, Origin, Schedule, SharedAccount, Worker
 from bridge.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lines import Lines
 from bridge.mapping import load_mapping
 from bridge.model import Lane, Via
+from bridge.rendering import Account
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from bridge.tokens import Tokens

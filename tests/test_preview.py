@@ -21,7 +21,7 @@ from bridge.arrival import arrival_of
 from bridge.call import Call
 from bridge.cli import cli
 from bridge.connector import Connector
-from bridge.crm import Account, Crm
+from bridge.crm import Crm
 from bridge.effect import Effect, ask_alone
 from bridge.errors import ConfigError
 from bridge.judge import Judge, SourceRules
@@ -31,6 +31,7 @@ from bridge.memory import Progress, Remembered
 from bridge.model import Via
 from bridge.plan import Plan, PlannedObject
 from bridge.preview import Preview, preview
+from bridge.rendering import Account
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from bridge.tokens import Tokens

@@ -19,11 +19,11 @@ from bridge.cli.mapping import Origin, config_if_any, origin_of
 from bridge.cli.output import ExitCode, config_option, json_option, open_to_look, show
 from bridge.config import Config
 from bridge.connector import Connector
-from bridge.crm import Account
 from bridge.errors import ConfigError, did_you_mean
 from bridge.loading import load_pair, unmet
 from bridge.mapping import CompiledMapping
 from bridge.preview import WRITTEN, Asked, ObjectPreview, Preview, key_of, preview
+from bridge.rendering import Account
 from bridge.unsent import Shown
 from bridge.values import SettingError, known_country
 
