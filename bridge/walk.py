@@ -249,7 +249,7 @@ class Walk:
     @staticmethod
     def _given_up(login: _Login, window: Between, passes: Sequence[_Pass]) -> tuple[Walked, int]:
         """What there is to say of a window that did not hold still: two passes that saw the same will do."""
-        for place, one in enumerate(passes):
+        for place, one in reversed(list(enumerate(passes))):
             if one.keys and any(one.keys == other.keys for other in passes[:place]):
                 return one.taken_for_all, len(one.keys)
         span = f"{window.since:%Y-%m-%d %H:%M:%S}Z to {window.until:%Y-%m-%d %H:%M:%S}Z"

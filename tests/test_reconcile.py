@@ -323,7 +323,7 @@ def test_users_whose_calls_no_login_lists_are_named(ledger_path: Path) -> None:
 
 
 def test_a_window_that_will_not_hold_still_leaves_the_coverage_where_it_is(world: World) -> None:
-    world.list_now(*spread(40, HOUR))
+    world.list_now(*spread(400, HOUR))
     world.platform.disturbances = Disturbances(short_pages=1.0, order="any", total_moves=1.0)
     result = world.reconcile()
     assert not result["complete"]
