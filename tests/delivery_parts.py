@@ -1,7 +1,7 @@
 """What a world for deliveries is made of: a ledger that fails, workers that go on when told, a clock."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -220,8 +220,15 @@ class Said:
     by_hand: dict[str, Any] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
     """Fields that a person edited while a request was under way."""
-    open: set[int] = field(default_factory=set)
-    """Deliveries that wrote to it, and have not been settled since."""
+    open: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Deliveries that wrote to it, and have not been settled since; with what they changed."""
+    strayed: dict[str, Any] = field(default_factory=dict)
+    """What a delivery wrote that was settled under a mapping without the field."""
+
+    def settle(self, delivery_id: int, fields: Collection[str]) -> None:
+        """A delivery has ended that mapped these fields."""
+        written = self.open.pop(delivery_id, {})
+        self.strayed |= {name: value for name, value in written.items() if name not in fields}
 
 
 @dataclass(frozen=True)
@@ -246,7 +253,10 @@ def check_contact(phone: str, one: Mapping[str, Any], said: Said, *, deleted: bo
         if said.open:
             # Written by a delivery that then went elsewhere, or was skipped: as good as a person's.
             continue
-        if name not in said.by_hand:
+        if name in said.strayed:
+            known = (value, said.strayed[name], said.by_hand.get(name, value))
+            assert held in known, f"{name} of {phone}: {held!r}; {said}"
+        elif name not in said.by_hand:
             assert held == value, f"{name} of {phone}: {held!r}, expected {value!r}; {said}"
         elif name == "remark" and name not in said.unsure:
             assert held == said.by_hand[name], f"{name} of {phone}: {held!r}, not as a person edited it"

@@ -372,7 +372,7 @@ class World:
         return httpx.Response(502 if trouble == "502 late" else 500) if "late" in trouble else response
 
     def _effect(self, request: httpx.Request, segments: list[str], content: Any) -> httpx.Response:
-        before = {one["id"] for one in self.crm.contents()["contacts"]}
+        before = {one["id"]: dict(one) for one in self.crm.contents()["contacts"]}
         try:
             status, answer = self.crm.carry_out(
                 request.method, segments, dict(request.url.params.items()), content
@@ -385,7 +385,9 @@ class World:
                 self.said[one["phone"]] = Said()
             owner = self.lines.held().get(("crm account", "contact", one["phone"]))
             if request.method != "GET" and owner is not None:
-                self.said.setdefault(one["phone"], Said()).open.add(owner)
+                written = self.said.setdefault(one["phone"], Said()).open.setdefault(owner, {})
+                was = before.get(one["id"], {})
+                written |= {name: value for name, value in one.items() if was.get(name) != value}
         return httpx.Response(status, json=answer)
 
     def _trouble(self, kind: str) -> str:
@@ -432,7 +434,7 @@ class World:
         for planned in plan.objects:
             if planned.name in done and planned.name == "contact":
                 self._said_of(planned, event_of(call), lease.key)
-                self.said[str(planned.key["phone"])].open.discard(lease.delivery_id)
+                self.said[str(planned.key["phone"])].settle(lease.delivery_id, planned.fields.keys())
 
     def _feeds(self, lease: Lease, done: Sequence[Done]) -> None:
         lines = {each.object: ("crm account", each.type, each.key) for each in done}
@@ -451,6 +453,7 @@ class World:
                         said.unsure.discard(name)
                     else:
                         said.by_hand.pop(name, None)
+                said.strayed.pop(name, None)
                 said.newest[name] = (event, each.value)
             elif each.value is not None:
                 said.every.setdefault(name, []).append(key if each.write is Write.APPEND else each.value)
