@@ -63,12 +63,18 @@ class Stream(httpcore.NetworkStream):
             httpcore.ConnectError: the two do not agree.
         """
         del timeout
+        secured: socket.socket = self._socket
         try:
-            secured = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+            # The handshake comes after the deadline knows of the new socket: the old one is empty by then.
+            secured = wrapped = ssl_context.wrap_socket(
+                self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
+            )
+            stream = Stream(wrapped, self._connected)
+            wrapped.do_handshake()
         except OSError as error:
-            self.close()
-            raise httpcore.ConnectError(str(error)) from error
-        return Stream(secured, self._connected)
+            secured.close()
+            raise httpcore.ConnectError(f"no TLS: {error}") from error
+        return stream
 
     def get_extra_info(self, info: str) -> Any:
         """What the pool asks for: `is_readable` of an idle connection means that the other side closed it."""
