@@ -6,7 +6,7 @@ sliding windows, as CRMs count them, learned down from refusals and up again wit
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,6 +27,9 @@ FASTER = 1.25
 # What is learned where the connector says nothing: as many as went within so many seconds.
 OBSERVED = 10.0
 FEWEST = 10
+# A window of so many seconds outlasts a restart: what went within it is kept, by so many parts of it.
+OUTLASTS = 60.0
+PARTS = 60
 # How long a request waits for its right before its delivery gives way, in seconds.
 PATIENCE = 2.0
 # So many faults of the account in a row open its breaker; the waits double up to the longest.
@@ -42,6 +45,27 @@ class _Window:
     count: int
     seconds: float
     sent: deque[float] = field(default_factory=deque)
+    parts: dict[int, int] = field(default_factory=dict)
+    """How many went in each part of a long window, counted from the epoch."""
+
+    def note(self, at: float) -> None:
+        """One more has gone."""
+        self.sent.append(at)
+        if self.seconds >= OUTLASTS:
+            part = int(at * PARTS / self.seconds)
+            self.parts[part] = self.parts.get(part, 0) + 1
+
+    def kept(self, at: float) -> list[list[int]]:
+        """What counts yet, to be kept."""
+        oldest = int((at - self.seconds) * PARTS / self.seconds)
+        self.parts = {part: count for part, count in self.parts.items() if part >= oldest}
+        return [[part, count] for part, count in sorted(self.parts.items())]
+
+    def restore(self, kept: Iterable[Sequence[int]], at: float) -> None:
+        """What was kept: as if all of a part had gone at its end."""
+        for part, count in kept:
+            self.parts[part] = count
+            self.sent.extend([min(at, (part + 1) * self.seconds / PARTS)] * count)
 
     def wait(self, at: float, factor: float) -> float:
         """Seconds until one more may go."""
@@ -219,7 +243,7 @@ class Budget:
         each.requests += 1
         each.recent.append(at)
         for window in each.windows:
-            window.sent.append(at)
+            window.note(at)
 
     def _slow_down(self, each: _Class, at: float) -> None:
         again, each.refused_at = at - each.refused_at <= AGAIN_WITHIN, at
@@ -257,6 +281,7 @@ class Budget:
     def state(self) -> dict[str, Any]:
         """What is worth keeping over a restart, and telling an operator."""
         with self._lock:
+            at = self._clock().timestamp()
             return {
                 "breaker": {
                     "open_until": _text(self._open_until),
@@ -272,6 +297,7 @@ class Budget:
                         "day_ends_at": _text(each.day_ends_at),
                         "paused_until": _text(each.paused_until),
                         "requests": each.requests,
+                        "went": [window.kept(at) for window in each.windows],
                     }
                     for name, each in self._classes.items()
                 },
@@ -287,6 +313,9 @@ class Budget:
             each.spent = int(kept.get("spent", 0))
             each.requests = int(kept.get("requests", 0))
             each.day_ends_at = _moment(kept.get("day_ends_at"))
+            if kept.get("rates") == list(each.section.rate):
+                for window, went in zip(each.windows, kept.get("went", ()), strict=False):
+                    window.restore(went, each.slowed_at)
             each.paused_until = _moment(kept.get("paused_until"))
         breaker = saved.get("breaker", {})
         self._open_until, self.why = _moment(breaker.get("open_until")), str(breaker.get("why", ""))

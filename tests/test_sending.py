@@ -1,5 +1,6 @@
 """Sending within what an account allows: each request on the wire takes its turn, whatever it is for."""
 
+import json
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -9,7 +10,9 @@ import pytest
 
 from bridge.budget import FAULTS_IN_A_ROW, Budget
 from bridge.connector.request import Request
+from bridge.connector.schema import LimitSection
 from bridge.errors import DeliveryError, Permanent, Transient, Unsent
+from bridge.model import Lane
 from bridge.sending import Sender
 from tests.connector_steps import Clock, Reply, Seen, Server, connector_of, crm_of, serving
 
@@ -162,3 +165,24 @@ def test_what_was_not_sent_does_not_close_the_breaker(make: Makes) -> None:
         desk.ask()
     assert desk.budget.closed_for(desk.clock()) > 0
     assert desk.budget.state()["breaker"]["open_until"] is not None
+
+
+def test_what_went_within_a_long_window_counts_after_a_restart() -> None:
+    clock = Clock()
+    limits = {"default": LimitSection(rate=("10/h", "5/s"))}
+    before = Budget(limits, clock)
+    for _ in range(10):
+        clock.tick(1.0)
+        assert before.take("default", Lane.LIVE) == 0
+    saved = json.loads(json.dumps(before.state()))
+    clock.tick(60.0)
+    after = Budget(limits, clock, saved)
+    waits = [budget.take("default", Lane.LIVE) for budget in (before, after)]
+    assert waits[0] == pytest.approx(3600 - 69)
+    # As if all of a minute had gone at its end.
+    assert waits[0] <= waits[1] <= waits[0] + 60
+    clock.tick(waits[1] + 11)
+    for _ in range(5):
+        assert after.take("default", Lane.LIVE) == 0
+    # What was kept under another rate says nothing of this one.
+    assert Budget({"default": LimitSection(rate=("20/h",))}, clock, saved).take("default", Lane.LIVE) == 0
