@@ -25,6 +25,8 @@ FILLED = 0.75
 """How full of calls a window's page shall be: the next hour may be busier than the last one."""
 OUTSIDE = timedelta(minutes=1)
 """A row that was created so long before or after what was asked for comes of a list that goes by days."""
+APART = timedelta(seconds=3)
+"""Windows overlap where they are asked for; with so much between them they have no row in common."""
 BARREN = 3
 """So many answers in a row without a new row end a pass."""
 SAME_IF_EMPTY = 3
@@ -152,6 +154,11 @@ class Walk:
         """The last total that was too much for a page."""
         self._by_days = False
         """The list shows whole days, whatever part of one is asked for: cutting does not help."""
+        self._told: tuple[int, Between] | None = None
+        """A total that was far too much for a page, and the shortest window that it was told of."""
+        self._alike = 0
+        self._vague = False
+        """Totals are the same whatever is asked for, and say nothing of how short a window should be."""
 
     def windows(self, gaps: Iterable[Between]) -> Iterator[tuple[Between, Walked]]:
         """Walk all of these times, the oldest first; each window as it is done."""
@@ -186,13 +193,28 @@ class Walk:
 
     def _shrinks(self, window: Between, total: int, login: _Login) -> bool:
         """Whether a shorter window should be tried; how short is in `_length`."""
+        if total > 2 * login.cap:
+            self._doubt(window, total)
         before, self._full = self._full, total
         self._in_vain = self._in_vain + 1 if before == total else 0
-        if self._by_days or window.length <= SHORTEST or self._in_vain >= BARREN:
+        hopeless = self._by_days or self._vague or self._in_vain >= BARREN
+        if hopeless or window.length <= SHORTEST:
             return False
         expected = window.length * (FILLED * login.cap / total)
         self._length = max(SHORTEST, expected // SHORTEST * SHORTEST)
         return True
+
+    def _doubt(self, window: Between, total: int) -> None:
+        """The same total of windows that have no row in common, again and again, is one of something else."""
+        told = self._told
+        if told is None or told[0] != total:
+            self._alike = 0
+        elif window.since >= told[1].until + APART:
+            self._alike += 1
+        elif window.until >= told[1].until:
+            return
+        self._told = total, window
+        self._vague = self._vague or self._alike >= BARREN
 
     def _adapt(self, window: Between, filled: float) -> None:
         """How long the next window shall be, by how full this one was."""

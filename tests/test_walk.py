@@ -103,6 +103,18 @@ def test_a_list_that_goes_by_days_is_walked_by_days() -> None:
     assert len(source.asked) < 250
 
 
+def test_a_total_of_the_whole_list_says_nothing_of_a_window() -> None:
+    class Whole(Shelf):
+        def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
+            return Page(super().page(since, until, index, size).rows, 5000)
+
+    source, notes = Whole(shelf(spread(3000, 30 * DAY))), Notes()
+    windows = list(Walk([source], 100, notes).windows([Between(NOW - 30 * DAY - SECOND, NOW)]))
+    assert len(notes.rows) == 3000
+    assert complete(windows)
+    assert len(source.asked) < 800
+
+
 def test_a_second_that_fills_many_pages_leaves_the_windows_around_it_short() -> None:
     burst = [row(10_000 + number, NOW - 3 * HOUR) for number in range(1000)]
     rows = [*spread(1000, 6 * HOUR, bursts=False), *burst]
