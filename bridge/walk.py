@@ -134,6 +134,25 @@ class _Login:
     cap: int
     """How many rows an answer has at most."""
     suspected: int = 0
+    vague: bool = False
+    """Totals are the same whatever is asked for, and say nothing of how short a window should be."""
+    _told: tuple[int, Between] | None = None
+    """A total that was far too much for a page, and the shortest window that it was told of."""
+    _alike: int = 0
+
+    def doubt(self, window: Between, total: int) -> None:
+        """The same total of windows that have no row in common, again and again, is one of something else."""
+        if total <= 2 * self.cap:
+            return
+        told = self._told
+        if told is None or told[0] != total:
+            self._alike = 0
+        elif window.since >= told[1].until + APART:
+            self._alike += 1
+        elif window.until >= told[1].until:
+            return
+        self._told = total, window
+        self.vague = self.vague or self._alike >= BARREN
 
     def asked_too_much(self, size: int) -> None:
         """Asking for less showed more; twice at the same size is no chance."""
@@ -154,11 +173,6 @@ class Walk:
         """The last total that was too much for a page."""
         self._by_days = False
         """The list shows whole days, whatever part of one is asked for: cutting does not help."""
-        self._told: tuple[int, Between] | None = None
-        """A total that was far too much for a page, and the shortest window that it was told of."""
-        self._alike = 0
-        self._vague = False
-        """Totals are the same whatever is asked for, and say nothing of how short a window should be."""
 
     def windows(self, gaps: Iterable[Between]) -> Iterator[tuple[Between, Walked]]:
         """Walk all of these times, the oldest first; each window as it is done."""
@@ -193,28 +207,15 @@ class Walk:
 
     def _shrinks(self, window: Between, total: int, login: _Login) -> bool:
         """Whether a shorter window should be tried; how short is in `_length`."""
-        if total > 2 * login.cap:
-            self._doubt(window, total)
+        login.doubt(window, total)
         before, self._full = self._full, total
         self._in_vain = self._in_vain + 1 if before == total else 0
-        hopeless = self._by_days or self._vague or self._in_vain >= BARREN
+        hopeless = self._by_days or login.vague or self._in_vain >= BARREN
         if hopeless or window.length <= SHORTEST:
             return False
         expected = window.length * (FILLED * login.cap / total)
         self._length = max(SHORTEST, expected // SHORTEST * SHORTEST)
         return True
-
-    def _doubt(self, window: Between, total: int) -> None:
-        """The same total of windows that have no row in common, again and again, is one of something else."""
-        told = self._told
-        if told is None or told[0] != total:
-            self._alike = 0
-        elif window.since >= told[1].until + APART:
-            self._alike += 1
-        elif window.until >= told[1].until:
-            return
-        self._told = total, window
-        self._vague = self._vague or self._alike >= BARREN
 
     def _adapt(self, window: Between, filled: float) -> None:
         """How long the next window shall be, by how full this one was."""
