@@ -60,13 +60,23 @@ def maybe(planned: PlannedObject, fields: Mapping[str, Any]) -> dict[str, Mark]:
     }
 
 
-def unsure(remembered: Remembered, fields: Mapping[str, Any]) -> Remembered:
+def unsure(remembered: Remembered, planned: PlannedObject, fields: Mapping[str, Any]) -> Remembered:
     """An object to which fields are being sent: until that is answered, it holds them or what it held."""
     marks = {
-        name: Mark(mark.event, mark.digest + digest_of(fields[name])) if name in fields else mark
+        name: Mark(mark.event, _either(mark.digest, fields[name])) if name in fields else mark
         for name, mark in remembered.marks.items()
     }
-    return Remembered(remembered.crm_id, b"", {}, marks)
+    # What was never sent before was empty.
+    return Remembered(remembered.crm_id, b"", {}, maybe(planned, fields) | marks)
+
+
+def _either(digests: bytes, value: Any) -> bytes:
+    """What a field may hold, and one value more."""
+    return digests if digest_of(value) in _each(digests) else digests + digest_of(value)
+
+
+def _each(digests: bytes) -> set[bytes]:
+    return {digests[place : place + _DIGEST] for place in range(0, len(digests), _DIGEST)}
 
 
 def looks(planned: PlannedObject) -> bool:
@@ -276,7 +286,7 @@ def _same_digest(held: Any, digest: bytes) -> bool:
         text = as_text(held)
         candidates += [text, *_numbers(text)]
         candidates += [flag for flag, word in ((True, "true"), (False, "false")) if text.lower() == word]
-    told = {digest[place : place + _DIGEST] for place in range(0, len(digest), _DIGEST)}
+    told = _each(digest)
     # Of an object that may have come to be: nothing was there before.
     return (_empty(held) and bytes(_DIGEST) in told) or any(digest_of(each) in told for each in candidates)
 

@@ -371,7 +371,9 @@ class Way:
         before = self._progress
         if self._known_id is not None and self._known_id == before.crm_id:
             assert self._remembered is not None  # noqa: S101 -- it has an id
-            self._setting.memory.unsure(self._planned, unsure(self._remembered, ask.names["fields"]))
+            self._setting.memory.unsure(
+                self._planned, unsure(self._remembered, self._planned, ask.names["fields"])
+            )
         elif way == "create" and (marks := maybe(self._planned, ask.names["fields"])):
             self._setting.memory.unsure(self._planned, Remembered("", marks=marks))
         if adding or not ask.request.idempotent:

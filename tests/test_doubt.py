@@ -74,6 +74,26 @@ def test_another_call_makes_no_second_contact_while_a_skipped_one_may_still_arri
     world.check()
 
 
+def test_what_a_dead_worker_wrote_into_a_field_that_was_never_sent_before_is_no_persons(world: World) -> None:
+    world.changed_mapping = True
+    world.restart()
+    arrive(world, 0, 1, PHONES[0])
+    world.drain()
+    world.changed_mapping = False
+    world.restart()
+    world.record(body_of(0, 2, PHONES[0], status="A", mark="y", talktimes=1, source="task 0"))
+    world.judge()
+    while world.crm.contents()["contacts"][0].get("remark") != "y":
+        world.go_on(0, requests=1)
+    world.restart()
+    # Its next attempt is refused, and a newer call comes first.
+    world.troubles.append(Trouble("429", on="write"))
+    arrive(world, 2, 3, PHONES[0])
+    world.drain()
+    assert world.crm.contents()["contacts"][0]["remark"] == "x"
+    world.check_quiet()
+
+
 def test_a_skip_of_what_gets_into_doubt_meanwhile_holds_its_lines_and_gives_them_back(world: World) -> None:
     arrive(world, 0, 1, PHONES[0])
     world.troubles.append(Trouble("lost", on="write"))
