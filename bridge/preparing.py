@@ -90,7 +90,7 @@ class Preparer:
             # Who holds them may wait itself, for its look-up: till then, and until that has had its
             # turn among others, this one is in nobody's way.
             free_at = self._lines.free_at(lease.delivery_id, lines)
-            if self._seen_by_all(lease, now):
+            if self._may_let_go(lease, now):
                 # What it wants may wait for what it holds, where two calls exchange their keys.
                 self._lines.release(lease.delivery_id)
             return Job(
@@ -117,10 +117,13 @@ class Preparer:
             lines=tuple(sorted(held)),
         )
 
-    def _seen_by_all(self, lease: Lease, now: datetime) -> bool:
-        """Whether everybody's look-up shows by now what was in doubt."""
+    def _may_let_go(self, lease: Lease, now: datetime) -> bool:
+        """Whether nothing of it is in doubt, or everybody's look-up shows that by now.
+
+        A ledger that was busy ends an attempt with its lines held.
+        """
         sent_at = last_sent(lease.progress)
-        return sent_at is not None and now >= sent_at + self._lags[lease.destination]
+        return sent_at is None or now >= sent_at + self._lags[lease.destination]
 
     def _planned(self, lease: Lease) -> tuple[Plan | Skip, str, Settlement | None]:
         """The plan, the call's place among calls, and how it ended where there is no plan."""

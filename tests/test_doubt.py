@@ -142,6 +142,22 @@ class Breaking(World):
         """Nothing is said by what is not mapped."""
 
 
+@pytest.mark.parametrize("busy", range(1, 7))
+def test_two_calls_whose_attempts_a_busy_ledger_ended_may_exchange_their_phones(
+    tmp_path: Path, busy: int
+) -> None:
+    with closing(World(tmp_path, batches=True)) as world:
+        for number in range(4):
+            arrive(world, number, 1, PHONES[number % 2])
+        world.fuse.busy = busy
+        world.attempt(lambda: world.go_on(0, requests=1))
+        for number, phone in ((0, PHONES[1]), (3, PHONES[0])):
+            changed = body_of(number, 2, phone, status="A", mark="x", talktimes=1, source=f"task {number}")
+            world.attempt(lambda body=changed: world.record(body))  # type: ignore[misc]
+        world.drain()
+        world.check_quiet()
+
+
 def test_what_can_no_longer_be_mapped_holds_its_lines_until_its_request_can_be_seen(tmp_path: Path) -> None:
     with closing(Breaking(tmp_path)) as world:
         in_doubt(world, 0)
