@@ -43,6 +43,7 @@ from tests.ledger_steps import (
     stray,
     uuid,
 )
+from tests.running import wait_until
 
 
 class TestSqliteLedger(LedgerContract):
@@ -157,6 +158,26 @@ def test_the_lock_of_another_process_ends_with_it(ledger_path: Path) -> None:
         owner.kill()
         owner.wait(5)
     OwnerLock(ledger_path).acquire()
+
+
+def test_a_guest_gives_way_to_an_owner_and_does_not_come_before_one_that_waits(ledger_path: Path) -> None:
+    guest, owner = OwnerLock(ledger_path, guest=True), OwnerLock(ledger_path)
+    with guest:
+        assert not guest.is_wanted()
+        with pytest.raises(LedgerLocked):
+            OwnerLock(ledger_path, guest=True).acquire()
+        waiting = threading.Thread(target=owner.acquire)
+        waiting.start()
+        wait_until(guest.is_wanted, "it is wanted")
+    with pytest.raises(LedgerLocked):
+        guest.acquire()
+    waiting.join()
+    assert not guest.is_wanted()
+    with pytest.raises(LedgerLocked):
+        guest.acquire()
+    owner.release()
+    with guest:
+        pass
 
 
 # -- committing --------------------------------------------------------------------

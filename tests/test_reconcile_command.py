@@ -230,6 +230,31 @@ def test_a_daemon_killed_twice_goes_on_where_it_was_and_nothing_is_double(both: 
     assert_all_there_once(both)
 
 
+@pytest.mark.parametrize("kill", [True, False])
+def test_a_daemon_that_comes_back_takes_the_run_over_from_the_command(both: Both, kill: bool) -> None:
+    empty_ledger(both)
+    daemon = both.daemon()
+    both.platform.add(made(3000))
+    both.platform.list.disturbances = Disturbances(page_cap=20)
+    with begun(both) as command:
+        if kill:
+            daemon.kill()
+        else:
+            assert daemon.stop() == 0
+        before = len(both.asked())
+        wait_until(lambda: len(both.asked()) > before + 8, "the command goes on by itself")
+        daemon = DaemonProcess(both.config, both.secrets)
+        try:
+            assert command.poll() is None
+            told, _ = command.communicate(timeout=60)
+            judged = "SELECT count(*) FROM receipts WHERE verdict IS NULL"
+            wait_until(lambda: not daemon.count(judged), "verdicts")
+        finally:
+            assert daemon.stop() == 0
+    assert (command.returncode, json.loads(told)["seen"], json.loads(told)["complete"]) == (0, 3000, True)
+    assert_all_there_once(both)
+
+
 def went_on(both: Both, before: int, finished: Sequence[Window]) -> list[Window]:
     """The windows that are finished now: more than before, and none was asked for twice."""
     assert asked_again(both, before, finished) == []

@@ -11,10 +11,10 @@ import click
 
 from bridge.assembly import new_operator
 from bridge.cli.output import config_option, json_option, ledger_path, read_config, show
+from bridge.cli.owning import owning
 from bridge.config import Config
 from bridge.errors import CallbridgeError, LedgerLocked
 from bridge.ledger import Row, open_ledger
-from bridge.ledger.sqlite.connection import OwnerLock
 
 FOLLOW_EVERY = 0.1
 NONE_WAITS = "none of these records waits: see `quarantine list`"
@@ -29,7 +29,8 @@ def follow(config: Config, kind: str, args: Mapping[str, Any]) -> Row:
         run_id = ledger.request_run(kind, args, datetime.now(UTC))
         while (run := ledger.run(run_id))["state"] in ("requested", "running"):
             try:
-                with OwnerLock(path):
+                # A daemon that starts waits for it: a part of this would be told as the whole.
+                with owning(path, threading.Event()):
                     # Nobody lives who could still be at it: what was left running is asked for again.
                     ledger.release_leases()
                     new_operator(config, ledger, threading.Event()).carry_out(datetime.now(UTC))

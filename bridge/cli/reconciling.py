@@ -16,11 +16,11 @@ from zoneinfo import ZoneInfo
 import click
 
 from bridge.cli.output import ExitCode, config_option, json_option, ledger_path, read_config, show
+from bridge.cli.owning import owning
 from bridge.cli.times import When, WhenText
 from bridge.config import Config
 from bridge.errors import CallbridgeError, LedgerLocked
 from bridge.ledger import Ledger, Row, open_ledger
-from bridge.ledger.sqlite.connection import OwnerLock
 from bridge.listed import RECONCILE, RUNNING
 from bridge.model import moment, stamp
 from bridge.reconcilers import listed_sources, reconciler_here
@@ -63,7 +63,7 @@ class Followed:
 
     def ask(self, kind: str, args: Mapping[str, Mapping[str, Any]]) -> None:
         """One run for each source; one asked for in the same words that never ended is taken up again."""
-        with suppress(LedgerLocked), OwnerLock(ledger_path(self._config)):
+        with suppress(LedgerLocked), owning(ledger_path(self._config), self._stop):
             self._ledger.release_leases()
         for source, own in args.items():
             waiting = [
@@ -81,13 +81,16 @@ class Followed:
                 if self._interrupted:
                     self._leave_or_cancel(open_runs)
                 try:
-                    with OwnerLock(ledger_path(self._config)):
+                    with owning(ledger_path(self._config), self._stop):
                         # Nobody lives who could still be at it: what was left running is asked for again.
                         self._ledger.release_leases()
                         self._carry_out(open_runs)
                 except LedgerLocked:
                     self._tell(open_runs)
                     time.sleep(FOLLOW_EVERY)
+                if not self._interrupted:
+                    # A daemon that starts goes on with it.
+                    self._stop.clear()
         finally:
             signal.signal(signal.SIGINT, before)
         self._end_line()
@@ -144,7 +147,7 @@ class Followed:
 
     def _nobody_lives(self) -> bool:
         try:
-            with OwnerLock(ledger_path(self._config)):
+            with owning(ledger_path(self._config), threading.Event()):
                 return True
         except LedgerLocked:
             return False

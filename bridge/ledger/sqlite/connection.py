@@ -4,6 +4,7 @@ import fcntl
 import os
 import pwd
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -25,6 +26,12 @@ PAGE_SIZE = 16384
 CHECKPOINT_PAGES = 500
 # The WAL is cut back to this after a checkpoint, so that one burst does not keep the disk.
 JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
+
+
+# A daemon that starts waits so long for a command to give way; it does so between two pages.
+GIVES_WAY_WITHIN = 60.0
+ASKED_EVERY = 0.05
+GUEST = "command"
 
 
 def migrations() -> Migrations:
@@ -165,13 +172,16 @@ class OwnerLock:
     of a previous owner is known to be dead.
     """
 
-    def __init__(self, ledger: Path) -> None:
+    def __init__(self, ledger: Path, *, guest: bool = False) -> None:
+        """`guest`: a command that does a daemon's work while none lives; it gives way to one that starts."""
         self._ledger = ledger
+        self._guest = guest
         self._path = ledger.with_name(ledger.name + ".lock")
+        self._wanted = ledger.with_name(ledger.name + ".wanted")
         self._file: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock.
+        """Take the lock; what a guest owns is waited for.
 
         Raises:
             LedgerLocked: another living process has it.
@@ -182,18 +192,45 @@ class OwnerLock:
             if self._ledger.exists():
                 check_owner(self._ledger)
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(file, 32).decode(errors="replace").strip()
+            if self._guest and self.is_wanted():
+                raise LedgerLocked(f"a callbridge that starts wants {self._ledger}")
+            self._file = _locked(self._path)
+            if self._file is None and not self._guest:
+                self._file = self._wait()
+            if self._file is None:
+                raise LedgerLocked(f"another callbridge (process {self._owner()[0]}) owns {self._ledger}")
+            os.ftruncate(self._file, 0)
+            os.write(self._file, f"{os.getpid()}{' ' + GUEST if self._guest else ''}\n".encode())
+
+    def is_wanted(self) -> bool:
+        """Whether a daemon waits for a guest to give way."""
+        if not self._wanted.exists():
+            return False
+        file = _locked(self._wanted)
+        if file is not None:
             os.close(file)
-            raise LedgerLocked(
-                f"another callbridge (process {owner or 'unknown'}) owns {self._path.with_suffix('')}"
-            ) from None
-        os.ftruncate(file, 0)
-        os.write(file, f"{os.getpid()}\n".encode())
-        self._file = file
+        return file is None
+
+    def _wait(self) -> int | None:
+        """Wait for a guest to give way; None where the owner is none, or does not."""
+        claim: int | None = None
+        try:
+            until = time.monotonic() + GIVES_WAY_WITHIN
+            while time.monotonic() < until and self._owner()[1]:
+                # Who only looks whether it is wanted has it for a moment.
+                claim = _locked(self._wanted) if claim is None else claim
+                time.sleep(ASKED_EVERY)
+                if (file := _locked(self._path)) is not None:
+                    return file
+        finally:
+            if claim is not None:
+                os.close(claim)
+        return None
+
+    def _owner(self) -> tuple[str, bool]:
+        """The process that owns it, and whether that is a guest, or one that is only just coming or going."""
+        process, _, kind = self._path.read_text(errors="replace").strip().partition(" ")
+        return process or "unknown", kind == GUEST or not _lives(process)
 
     def release(self) -> None:
         """Let go; the file stays, an empty promise."""
@@ -209,3 +246,24 @@ class OwnerLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _lives(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _locked(path: Path) -> int | None:
+    """A file with its lock, until it is closed; None: another has it."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    return file
