@@ -208,11 +208,13 @@ class Crm:
         try:
             return self._send(rendered, url, content), shown
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise Transient(
+            unreached = Transient(
                 self.masked(f"{shown}: cannot reach the CRM: {error}"),
                 cause="the CRM cannot be reached",
                 blame="account",
-            ) from error
+            )
+            unreached.says = _why_unreached(str(error))
+            raise unreached from error
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Permanent(
                 self.masked(f"{shown}: cannot be sent: {error}. Check base_url, secrets and the connector"),
@@ -337,6 +339,18 @@ def _spellings(secret: str) -> frozenset[str]:
         # In JSON, and in JSON that stands in JSON.
         spelt |= {json.dumps(each, ensure_ascii=ascii_)[1:-1] for each in spelt for ascii_ in (True, False)}
     return frozenset(spelt - {""})
+
+
+def _why_unreached(error: str) -> str:
+    """What to do where waiting alone will hardly help; empty: nothing."""
+    if "CERTIFICATE_VERIFY_FAILED" in error:
+        return (
+            "Nobody whom this machine trusts vouches for the CRM's certificate: add its authority to the"
+            " system's, or name a file of authorities in SSL_CERT_FILE; it is tried again by itself"
+        )
+    if "Name or service not known" in error or "No address associated" in error:
+        return "The CRM's host has no address: check base_url and the DNS; it is tried again by itself"
+    return ""
 
 
 def _blame(meaning: Meaning) -> Blame:

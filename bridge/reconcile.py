@@ -142,6 +142,8 @@ class _Run:
         self._plan = self._decided(run)
         self._asked_at = 0
         self._strays: set[str] | None = None
+        self._undated: dict[str, str] = {}
+        """Rows that do not say when they were created, and in which window they were seen first."""
         self._window = WindowTally()
         self._total = RunTally()
 
@@ -215,7 +217,12 @@ class _Run:
             listed = read_row(rules.name, row, now, rules.zone)
             created_at = listed.arrival.created_at
             shown.append(Shown(listed.key, created_at))
-            if (created_at is None or since <= created_at < until) and self._window.fresh(listed):
+            if created_at is None:
+                # A list that shows it in every window does not have it so many times.
+                inside = self._undated.setdefault(listed.key, since) == since
+            else:
+                inside = since <= created_at < until
+            if inside and self._window.fresh(listed):
                 fresh[listed.digest] = listed
         if fresh:
             self._compare(list(fresh.values()))
@@ -226,7 +233,7 @@ class _Run:
         unread: list[tuple[Listed, Place]] = []
         fills: list[tuple[Listed, Place, Outcome]] = []
         for row, place in zip(rows, placed, strict=True):
-            listed = self._apart(row, place)
+            listed = row if place.trouble is None else self._apart(row)
             outcome = at_sight(listed, place, self._asked_at)
             self._window.entries[listed.key].call_id = place.call_id
             if listed.user is not None:
@@ -244,10 +251,8 @@ class _Run:
         for start in range(0, len(unread), AT_ONCE):
             self._read(unread[start : start + AT_ONCE])
 
-    def _apart(self, listed: Listed, place: Place) -> Listed:
-        """A row whose names belong to two calls is neither of them: it has a key of its own."""
-        if place.trouble is None or not listed.arrival.names:
-            return listed
+    def _apart(self, listed: Listed) -> Listed:
+        """A row that belongs to no call, or to two, is none of them: it has a key of its own."""
         apart = replace(listed, key=stray_key(listed.arrival.payload))
         self._window.fresh(apart)
         return apart
@@ -301,7 +306,9 @@ class _Run:
                 self._window.note(listed, Outcome.DEFERRED)
                 continue
             if done.trouble is not None and outcome is not Outcome.CONFLICTING:
-                self._window.note(listed, Outcome.CONFLICTING, f"quarantined as {done.trouble}")
+                apart = self._apart(listed)
+                self._window.note(apart, Outcome.CONFLICTING, f"quarantined as {done.trouble}")
+                self._known_strays().add(apart.key)
                 continue
             self._window.note(listed, outcome, place.detail or str(place.trouble or ""))
             entry = self._window.entries[listed.key]

@@ -109,12 +109,15 @@ class Connector(httpcore.NetworkBackend):
         Raises:
             httpcore.ConnectTimeout: it does not answer within `timeout` seconds.
             httpcore.ConnectError: it cannot be reached.
+            httpcore.LocalProtocolError: no host can have this name.
         """
         del local_address, socket_options  # nobody sets them
         try:
             connection = socket.create_connection((host, port), timeout)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.settimeout(None)
+        except UnicodeError as error:
+            raise httpcore.LocalProtocolError(f"{host!r} is no name of a host: {error}") from error
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(str(error)) from error
         except OSError as error:

@@ -193,6 +193,10 @@ def _web_address(value: str) -> str:
         raise SettingError("is no web address", 'write it like "https://crm.example.com"')
     if parts.username is not None or parts.password is not None:
         raise SettingError("holds a user or password", "give secrets as secrets, not in the address")
+    try:
+        (parts.hostname or "").encode("idna")
+    except UnicodeError as error:
+        raise SettingError(f"has no host's name: {error}", "correct it") from error
     return value
 
 

@@ -19,6 +19,7 @@ DIALOGUE = "talk_info"
 STAMP = "updated_at"
 AHEAD = timedelta(days=1)
 
+_SAYS_IF_FULL = frozenset({DIALOGUE, "uuid", "base_info"})
 _NEWS = frozenset(FIELDS) - BOOKKEEPING.keys()
 """The fields whose change is news even if no mapping reads them."""
 
@@ -81,9 +82,8 @@ def first(incoming: Incoming) -> Ruling:
 
 
 def _carried(incoming: Incoming) -> list[str]:
-    """The fields that a record speaks of; an empty dialogue says nothing about a known one."""
-    empty = not incoming.meaning.get(DIALOGUE)
-    return [name for name in incoming.values if not (name == DIALOGUE and empty)]
+    """The fields that a record speaks of; an empty dialogue or name says nothing about a known one."""
+    return [name for name in incoming.values if name not in _SAYS_IF_FULL or incoming.meaning.get(name)]
 
 
 def _newsworthy(meaning: Mapping[str, Any], news: frozenset[str]) -> dict[str, Any]:

@@ -133,6 +133,8 @@ class _Login:
     """How many rows to ask for at once."""
     cap: int
     """How many rows an answer has at most."""
+    longest: int = 0
+    """How many rows the longest answer had: one that is no shorter may have been cut."""
     suspected: int = 0
     vague: bool = False
     """Totals are the same whatever is asked for, and say nothing of how short a window should be."""
@@ -305,7 +307,9 @@ class Walk:
             done.totals.append(total)
             # An empty page may be a hiccup: where rows are likely it is asked for again.
             asked_again = not rows and (full or not index) and not asked_again and total != 0
-            full = rows >= min(size, login.cap) or (full and asked_again)
+            cut = rows > 0 and rows >= min(size, login.cap, login.longest)
+            full = cut or (full and asked_again)
+            login.longest = max(login.longest, rows)
             if not asked_again and self._ended(done, index, barren, rows, full=full):
                 break
             index += not asked_again

@@ -21,6 +21,10 @@ from bridge.policies import Chosen, Present, for_existing, for_new, maybe, shown
 
 __all__ = ["Ask", "Asking", "Memory", "Reply", "Setting", "Way"]
 
+NOTHING_THERE = (
+    "The CRM has no such place: check base_url and the connector's paths. Where they are right, what it is"
+    " linked to was deleted in the CRM"
+)
 _LOOK = "look"
 """The way of a look-up that found nothing, and that counts only once the index has caught up."""
 
@@ -154,7 +158,12 @@ class Way:
         if known and not chosen.fields and not self._links_changed() and not rereads:
             self._set(Progress(appended=chosen.appended))
             return crm_id or self._planned.key_text, chosen
-        return (yield from self._steps("upsert", self._kind.upsert, chosen, crm_id)), chosen
+        try:
+            return (yield from self._steps("upsert", self._kind.upsert, chosen, crm_id)), chosen
+        except Gone as error:
+            if not known:
+                error.says = error.says or NOTHING_THERE
+            raise
 
     def _creates_only(self) -> bool:
         return any(each.write == "create" for each in self._planned.fields.values())
@@ -219,6 +228,9 @@ class Way:
         chosen = for_new(self._planned, self._setting.event)
         try:
             crm_id = yield from self._steps("create", self._kind.create, chosen)
+        except Gone as error:
+            error.says = error.says or NOTHING_THERE
+            raise
         except Duplicate as error:
             if self._progress.step > 0:
                 raise
@@ -276,11 +288,14 @@ class Way:
         """Unless the mapping says that what a person deleted is to be made again."""
         self._forget()
         if self._planned.on_deleted == "park":
-            raise Permanent(
+            remedy = 'Say on_deleted = "recreate" in the mapping and retry, or skip the delivery'
+            error = Permanent(
                 f"{self._what}: the CRM no longer has {gone}, nor another with this key: a person deleted it."
-                ' Say on_deleted = "recreate" in the mapping and retry, or skip the delivery',
+                f" {remedy}",
                 cause=f"{self._what}: deleted in the CRM",
             )
+            error.says = remedy
+            raise error
 
     def _forget(self) -> None:
         self._remembered = None

@@ -128,6 +128,8 @@ def _read(response: httpx.Response) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if size > LONGEST_ANSWER:
+            # The error, which is kept while it is tried again, would hold them.
+            pieces.clear()
             raise httpx.ReadError("the answer is longer than 32 MiB")
     return b"".join(pieces)
 

@@ -404,12 +404,10 @@ def test_an_interrupted_run_goes_on_behind_its_last_finished_window(ledger_path:
             world.ledger.release_leases()
         world.judge()
         result = world.ledger.run(run_id)["result"]
-        assert (result["seen"], result["missing"], result["filled"], result["complete"]) == (
-            600,
-            600,
-            600,
-            True,
-        )
+        # What was filed of a window before it was interrupted matches when that is walked again.
+        assert (result["seen"], result["missing"] + result["matched"], result["complete"]) == (600, 600, True)
+        assert result["filled"] == result["missing"] > 400
+        assert world.receipts() == {"new": 600}
         assert world.receipts() == {"new": 600}
         assert not world.ledger.finished_windows(run_id)
         world.assert_agrees()

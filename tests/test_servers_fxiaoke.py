@@ -126,7 +126,8 @@ def test_fxiaoke_token_requests_are_few_and_one_at_a_time() -> None:
 
         assert 30004 in several.map(ask, range(4))
         server.token_latency = 0
-        one_by_one = [fx_token(server)["errorCode"] for _ in range(10)]
+        # Of those at once perhaps none was given.
+        one_by_one = [fx_token(server)["errorCode"] for _ in range(server.tokens_a_minute + 1)]
         assert one_by_one[0] == 0
         assert one_by_one[-1] == 30004
 

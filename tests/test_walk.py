@@ -26,7 +26,8 @@ def test_windows_are_cut_so_that_each_is_one_page() -> None:
     notes, windows, (asked,) = walk_all(shelf(spread(3000, DAY)), LAST_DAY)
     assert len(notes.rows) == 3000
     assert complete(windows)
-    assert len(asked.asked) < 3000 / 100 * 2.5
+    # Behind an answer that is as long as the longest before it there may be more.
+    assert len(asked.asked) < 3000 / 100 * 3
     # A burst of one second does not fit into a page, however the time is cut.
     assert sum(entry["page"] > 0 for entry in asked.asked) < 30
 

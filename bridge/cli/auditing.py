@@ -27,7 +27,7 @@ from bridge.cli.reconciling import (
     failed_runs,
     now_utc,
 )
-from bridge.cli.times import When, WhenText
+from bridge.cli.times import When, WhenText, refuse_reversed
 from bridge.config import Config
 from bridge.errors import CallbridgeError
 from bridge.ledger import Ledger, Row, Window, open_ledger
@@ -80,7 +80,9 @@ def _window(
     config: Config, source: str | None, times: Mapping[str, WhenText | None], now: datetime
 ) -> Window:
     zone = config.sources[source or next(iter(config.sources))].timezone
-    return Window(*(None if when is None else when.at(now, zone) for when in times.values()))
+    window = Window(*(None if when is None else when.at(now, zone) for when in times.values()))
+    refuse_reversed(window.since, window.until)
+    return window
 
 
 def _local(config: Config, source: str | None, times: Mapping[str, WhenText | None]) -> Row:

@@ -1,7 +1,7 @@
 """Commands that act on deliveries: try again, park, skip, deliver again."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from bridge.cli.output import (
     show,
     table,
 )
-from bridge.cli.times import When
+from bridge.cli.times import When, refuse_reversed
 from bridge.config import Config
 from bridge.errors import CallbridgeError
 from bridge.ledger import Row
@@ -130,6 +130,7 @@ def deliveries_retry(
     show(result, as_json, lines)
     if not result["retried"] and (ids or cause):
         raise CallbridgeError(NOT_HELD if ids else f'nothing failed by "{cause}": {NOT_BY_CAUSE}')
+    _tell_left_out(result["retried"], ids)
 
 
 def _would_retry(group: Row) -> str:
@@ -157,7 +158,7 @@ def _known(config: Config, destination: str, source: str = "") -> None:
 def deliveries_park(ids: tuple[int, ...], reason: str, config_path: Path | None, as_json: bool) -> None:
     """Hold back what is due until `retry`, or until the call changes; on its way: once that has ended."""
     result = follow(read_config(config_path), "park", {"ids": list(ids), "reason": reason})
-    _held(result, "parked", as_json, "none of these deliveries is due: there is nothing to hold back")
+    _held(result, "parked", ids, as_json, "none of these deliveries is due: there is nothing to hold back")
 
 
 @click.command("skip")
@@ -168,14 +169,21 @@ def deliveries_park(ids: tuple[int, ...], reason: str, config_path: Path | None,
 def deliveries_skip(ids: tuple[int, ...], reason: str, config_path: Path | None, as_json: bool) -> None:
     """Never deliver these, however their calls change, until `retry`; what the CRM has stays there."""
     result = follow(read_config(config_path), "skip", {"ids": list(ids), "reason": reason})
-    _held(result, "skipped", as_json, "none of these is a delivery that is not skipped yet")
+    _held(result, "skipped", ids, as_json, "none of these is a delivery that is not skipped yet")
 
 
-def _held(result: Row, done: str, as_json: bool, nothing: str) -> None:
+def _held(result: Row, done: str, ids: Sequence[int], as_json: bool, nothing: str) -> None:
     later = f", {result['later']} once their attempt or their doubt has ended" if result["later"] else ""
     show(result, as_json, [f"{result[done]} {done}{later}"])
     if not result[done] and not result["later"]:
         raise CallbridgeError(nothing)
+    _tell_left_out(result[done] + result["later"], ids)
+
+
+def _tell_left_out(meant: int, ids: Sequence[int]) -> None:
+    """Of several ids one may be mistyped."""
+    if meant < len(set(ids)):
+        click.echo(f"{len(set(ids)) - meant} of these ids were left alone: see `deliveries list`", err=True)
 
 
 @click.command()
@@ -217,8 +225,9 @@ def window_args(config: Config, source: str, since: Any, until: Any) -> dict[str
     """The ends of a window as moments; what lacks an offset is in the source's zone."""
     now = datetime.now(UTC)
     zone = (config.sources[source] if source else next(iter(config.sources.values()))).timezone
-    ends = {"since": since, "until": until}
-    return {name: stamp(end.at(now, zone)) for name, end in ends.items() if end is not None}
+    ends = {name: end.at(now, zone) for name, end in (("since", since), ("until", until)) if end is not None}
+    refuse_reversed(ends.get("since"), ends.get("until"))
+    return {name: stamp(end) for name, end in ends.items()}
 
 
 def replay_lines(result: Mapping[str, Any], *, dry_run: bool) -> Iterator[str]:

@@ -17,7 +17,7 @@ import click
 
 from bridge.cli.output import ExitCode, config_option, json_option, ledger_path, read_config, show
 from bridge.cli.owning import owning
-from bridge.cli.times import When, WhenText
+from bridge.cli.times import When, WhenText, refuse_reversed
 from bridge.config import Config
 from bridge.errors import CallbridgeError, LedgerLocked
 from bridge.ledger import Ledger, Row, open_ledger
@@ -244,7 +244,9 @@ def reconcile(
 def asked_times(times: Mapping[str, WhenText | None], now: datetime, zone: ZoneInfo) -> dict[str, Any]:
     """Times as a run keeps them: as moments, and in the words of the one who asked."""
     given = {name: when for name, when in times.items() if when is not None}
-    return {name: stamp(when.at(now, zone)) for name, when in given.items()} | {
+    moments = {name: when.at(now, zone) for name, when in given.items()}
+    refuse_reversed(moments.get("since"), moments.get("until"))
+    return {name: stamp(at) for name, at in moments.items()} | {
         "words": {name: when.text for name, when in given.items()}
     }
 

@@ -27,6 +27,16 @@ class WhenText:
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
 
 
+def refuse_reversed(since: datetime | None, until: datetime | None) -> None:
+    """A window that ends before it begins has nothing in it, which looks like nothing to do.
+
+    Raises:
+        click.UsageError: it does.
+    """
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError(f"--since ({since:%Y-%m-%d %H:%M:%S}Z) is not before --until")
+
+
 class When(click.ParamType[WhenText]):
     """`2025-04-14`, `2025-04-14T10:00`, with an offset, or an age such as `3h` or `7d`."""
 

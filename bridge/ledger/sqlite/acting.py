@@ -18,10 +18,12 @@ _PARKED_IN_DOUBT = f"coalesce(cause, '') LIKE '{IN_DOUBT}%'"
 # So many rows are changed in one commit: others have their turn between two.
 AT_ONCE = 500
 
-_AGAIN = """
+_AGAIN = f"""
 UPDATE deliveries SET state = iif(state = 'leased', state, 'due'), due_at = iif(state = 'leased', due_at, ?1),
     owed_at = coalesce(iif(state = 'leased', owed_at, ?1), ?1), tries = iif(state = 'leased', tries, 0),
-    lane = max(lane, 1), person = NULL, cause = NULL, changed_at = ?1
+    lane = max(lane, 1), changed_at = ?1,
+    reason = iif(person IS NULL AND coalesce(cause, '') <> '{BY_A_PERSON}', reason, NULL),
+    person = NULL, cause = NULL
 WHERE id IN (SELECT value FROM json_each(?2))
 """
 
@@ -54,11 +56,13 @@ def _meant(
         select += " AND destination = ?"
         values.append(destination)
     if not cause:
-        # What is in doubt must not be sent again because a person means all others.
+        # What is in doubt, or a person's, must not be sent again because a person means all others.
         parked = f"state = 'parked' AND state <> 'delivered' AND NOT {_PARKED_IN_DOUBT}"
-        return f"{select} AND {parked}", values
+        return f"{select} AND {parked} AND coalesce(cause, '') <> '{BY_A_PERSON}'", values
     causes = [
-        each for each in matching_causes(connection, cause) if each == cause or not each.startswith(IN_DOUBT)
+        each
+        for each in matching_causes(connection, cause)
+        if each == cause or not (each.startswith(IN_DOUBT) or each == BY_A_PERSON)
     ]
     failed = "state IN ('parked', 'due') AND state <> 'delivered' AND person IS NULL"
     return f"{select} AND {failed} AND cause IN ({marks(causes)})", [*values, *causes]

@@ -9,6 +9,7 @@ from typing import Any
 from bridge.ledger import Row, Window
 from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.judging import state_of
+from bridge.ledger.sqlite.objects import is_in_doubt
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of, row_of, stamp_of
 from bridge.model import DeliveryState, Lane, stamp
@@ -259,6 +260,7 @@ def show_call(connection: sqlite3.Connection, payloads: Payloads, call_id: int) 
         "SELECT a.*, d.destination FROM attempts a JOIN deliveries d ON d.id = a.delivery_id"
         " WHERE d.call_id = ? ORDER BY a.id"
     )
+    deliveries = "SELECT * FROM deliveries WHERE call_id = ? ORDER BY destination"
     objects = (
         "SELECT d.destination, o.object, coalesce(o.type, o.object) AS type, coalesce(o.key, c.key) AS key,"
         " o.crm_id FROM delivery_objects o JOIN deliveries d ON d.id = o.delivery_id"
@@ -270,11 +272,17 @@ def show_call(connection: sqlite3.Connection, payloads: Payloads, call_id: int) 
             "SELECT id, via, received_at, verdict, revision, flags FROM receipts"
             " WHERE call_id = ? ORDER BY id"
         ),
-        "deliveries": rows("SELECT * FROM deliveries WHERE call_id = ? ORDER BY destination"),
+        "deliveries": [_shown(row) for row in rows(deliveries)],
         "attempts": rows(attempts),
         "crm_objects": rows(objects),
         "record": state_of(payloads, state),
     }
+
+
+def _shown(delivery: Row) -> Row:
+    """A delivery for people and scripts: how far it came is the daemon's affair, unless it is in doubt."""
+    progress = delivery.pop("progress")
+    return delivery | {"in_doubt": progress is not None and is_in_doubt(progress)}
 
 
 def list_deliveries(
