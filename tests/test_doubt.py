@@ -1,5 +1,6 @@
 """What is in doubt: whose lines it holds, how long, and how a person ends it."""
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -61,6 +62,15 @@ def test_what_a_person_takes_while_it_is_in_doubt_holds_its_lines_until_that_is_
     assert row_of(world, 0)["state"] == ("skipped" if skip else "parked")
     assert row_of(world, 0)["reason"].endswith("by a person")
     assert CONTACT not in world.lines.held()
+
+
+def test_a_call_that_is_in_doubt_is_shown_to_scripts_too(world: World) -> None:
+    in_doubt(world, 0)
+    (call,) = world.ledger.list_calls([row_of(world, 0)["key"]], 2)
+    shown = world.ledger.show_call(call["id"])
+    assert json.loads(json.dumps(shown))["deliveries"][0]["in_doubt"] is True
+    world.drain()
+    assert world.ledger.show_call(call["id"])["deliveries"][0]["in_doubt"] is False
 
 
 def test_another_call_makes_no_second_contact_while_a_skipped_one_may_still_arrive(world: World) -> None:

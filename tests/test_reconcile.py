@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bridge.errors import SourceRefused
@@ -13,10 +14,11 @@ from bridge.ledger import Window
 from bridge.model import stamp
 from bridge.reconcile import GUARDED, Interrupted
 from bridge.sandbox.platform_faults import Disturbances
+from bridge.sandbox.records import Record
 from bridge.source import Page
 from tests.reconcile_steps import HOUR, NOTHING, RULES, World, calls, edited_later, new_world
 from tests.source_steps import NOW
-from tests.walk_steps import row, spread
+from tests.walk_steps import Shelf, row, spread
 
 MINUTE = timedelta(minutes=1)
 
@@ -155,6 +157,74 @@ def test_a_row_whose_names_belong_to_two_calls_is_neither_of_them(world: World) 
         assert found["balanced"]
     (waiting,) = world.ledger.list_quarantine("waiting", 10)
     assert waiting["arrivals"] == 1
+
+
+def put_as(world: World, key: str, record: Record) -> None:
+    """A row of the list that is known to the list by another key than its uuid."""
+    world.platform._rows.by_uuid[key] = record
+    world.platform._rows.order.append((record["created_at"], key))
+    world.platform._rows.order.sort()
+
+
+def test_a_row_that_may_be_either_of_two_calls_is_kept_once_however_it_is_spelt(world: World) -> None:
+    first, second = calls(2)
+    second |= {name: first[name] for name in ("sn", "started_at", "created_at")}
+    world.push(first, second)
+    world.list_now(first, second)
+    put_as(world, "either", first | {"uuid": "", "base_info": "", "id": 77})
+    world.platform.disturbances = Disturbances(types_as_text=0.8, unknown_fields=0.5)
+    for _ in range(4):
+        result = world.reconcile()
+        assert shown(result, "matched", "conflicting", "filled") == {
+            "matched": 2,
+            "conflicting": 1,
+            "filled": 0,
+        }
+    (waiting,) = world.ledger.list_quarantine("waiting", 10)
+    assert (waiting["reason"], waiting["arrivals"]) == ("ambiguous", 1)
+
+
+def test_a_second_row_of_a_call_with_empty_names_is_no_news(world: World) -> None:
+    (record,) = calls(1)
+    world.list_now(record)
+    put_as(world, "twin", record | {"uuid": "", "base_info": ""})
+    world.reconcile()
+    for _ in range(2):
+        assert shown(world.reconcile(), *NOTHING) == NOTHING
+    assert world.state(record["uuid"])["uuid"] == record["uuid"]
+
+
+def test_a_row_without_a_time_of_creation_is_counted_once(world: World) -> None:
+    first, last, undated = calls(3)
+    undated |= {"created_at": None}
+    world.rules = replace(RULES, page_size=1)
+    world.list_now(first, last)
+
+    class Always(Shelf):
+        def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
+            page = super().page(since, until, index, size)
+            if index or page.total is None:
+                return page
+            return Page([*page.rows, msgspec.json.encode(undated)], page.total + 1)
+
+    world.log_in = lambda: [Always(world.platform)]  # type: ignore[method-assign]
+    for _ in range(2):
+        assert world.reconcile()["seen"] == 3
+
+
+def test_a_conflict_that_a_page_brings_about_is_not_the_healthy_calls(world: World) -> None:
+    first, second, third = calls(3)
+    second |= {"base_info": "a code of its own"}
+    world.list_now(first, second)
+    put_as(world, "both", third | {"uuid": first["uuid"], "base_info": second["base_info"]})
+    result = world.reconcile()
+    assert shown(result, "seen", "missing", "filled", "conflicting") == {
+        "seen": 3,
+        "missing": 2,
+        "filled": 2,
+        "conflicting": 1,
+    }
+    assert set(result["ids"]["missing"]) == {first["uuid"], second["uuid"]}
 
 
 def test_a_nameless_call_takes_the_name_that_the_list_tells(world: World) -> None:

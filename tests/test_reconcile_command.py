@@ -127,6 +127,14 @@ def test_a_source_without_a_list_is_wrong_usage(both: Both) -> None:
     assert both.run("reconcile", "--source", "nobody").returncode == 2
 
 
+def test_a_window_that_ends_before_it_begins_is_wrong_usage(both: Both) -> None:
+    empty_ledger(both)
+    for command in ("reconcile", "audit", "replay"):
+        done = both.run(command, "--since", "2026-11-21", "--until", "2026-11-20")
+        assert (done.returncode, "is not before --until" in done.stderr) == (2, True), done.stderr
+    assert not both.asked()
+
+
 def begun(both: Both, *args: str) -> subprocess.Popen[str]:
     """A command that is under way, at a list that takes its time."""
     before = len(both.asked())

@@ -128,6 +128,21 @@ def test_a_skip_by_a_person_holds_and_retry_takes_it_back(site: Site, living: bo
     site.until(2, "delivered")
 
 
+def test_what_a_person_parked_is_taken_up_by_its_id_or_its_whole_cause_alone(site: Site) -> None:
+    site.crm.add_fault(status=503, path="/calls/", times=100)
+    site.start()
+    site.feed(2)
+    site.until(2, "due")
+    site.stop()
+    assert site.json("deliveries", "park", "1") == {"parked": 1, "later": 0}
+    assert site.json("deliveries", "retry", "--all")["retried"] == 0
+    assert site.run("deliveries", "retry", "--cause", "parked by").returncode == 3
+    mistyped = site.run("deliveries", "retry", "1", "99")
+    assert (mistyped.returncode, "1 of these ids were left alone" in mistyped.stderr) == (0, True)
+    (row,) = [one for one in site.json("deliveries", "list")["deliveries"] if one["id"] == 1]
+    assert (row["state"], row["reason"]) == ("due", None)
+
+
 def test_a_replay_delivers_what_a_changed_mapping_changes_and_only_once(site: Site) -> None:
     site.start()
     site.feed(3)

@@ -1,6 +1,8 @@
 """A walk over a list that will not hold still: it sees everything, and it ends."""
 
+import random
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
@@ -102,6 +104,25 @@ def test_a_list_that_goes_by_days_is_walked_by_days() -> None:
     assert len(notes.rows) == 600
     assert complete(windows)
     assert len(source.asked) < 250
+
+
+@pytest.mark.parametrize("off", [(-1, 0), (-1, 0, 1, 2)])
+def test_a_total_that_is_too_low_hides_nothing_behind_a_page_that_was_cut(off: Sequence[int]) -> None:
+    chance = random.Random(5)
+
+    class Low(Shelf):
+        def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
+            page = super().page(since, until, index, size)
+            return Page(page.rows, max(0, (page.total or 0) + chance.choice(off)))
+
+    for seed in range(4):
+        source, notes = (
+            Low(shelf(spread(3000, 2 * DAY, seed, bursts=False), Disturbances(page_cap=50))),
+            Notes(),
+        )
+        windows = list(Walk([source], 1000, notes).windows([Between(NOW - 2 * DAY - SECOND, NOW)]))
+        assert len(notes.rows) == 3000
+        assert complete(windows)
 
 
 def test_a_total_of_the_whole_list_says_nothing_of_a_window() -> None:
