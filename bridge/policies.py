@@ -16,6 +16,8 @@ Present = Mapping[str, Any]
 """An object's fields as the CRM holds them now."""
 
 _DIGEST = 8
+# Stands for a value of which nobody knows any more what it was.
+_FORGOTTEN = b"\xff" * _DIGEST
 # What looks at the CRM's present state before it writes.
 _LOOK = {Write.IF_EMPTY, Write.UNLESS_EDITED, Write.APPEND, Write.GREATEST}
 
@@ -72,7 +74,7 @@ def unsure(remembered: Remembered, planned: PlannedObject, fields: Mapping[str, 
 
 def _either(digests: bytes, value: Any) -> bytes:
     """What a field may hold, and one value more."""
-    return digests if digest_of(value) in _each(digests) else digests + digest_of(value)
+    return digests if digest_of(value) in _each(digests) else (digests or _FORGOTTEN) + digest_of(value)
 
 
 def _each(digests: bytes) -> set[bytes]:

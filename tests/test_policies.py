@@ -17,6 +17,7 @@ from bridge.policies import (
     for_new,
     looks,
     settled,
+    unsure,
 )
 
 
@@ -205,3 +206,30 @@ def test_an_own_object_gets_all_its_fields() -> None:
     planned = contact(shared=False, a=(1, Write.ALWAYS), b=(2, Write.CREATE))
     assert for_existing(planned, None, None, "1", {}, whole=False).fields == {"a": 1}
     assert for_new(planned, "1").fields == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("known", [None, b"", digest_of("A")])
+def test_what_was_refused_is_sent_again_whatever_was_known_before(known: bytes | None) -> None:
+    # Nothing was known after a replay by force, or nothing was ever sent.
+    marks = {} if known is None else {"grade": Mark("000", known)}
+    planned, held = contact(grade=("hot", Write.ALWAYS)), {"grade": "A"}
+    remembered = Remembered("1", marks=marks)
+    for _ in range(3):
+        chosen = for_existing(planned, held, remembered, "001", {}, whole=False)
+        assert chosen.fields == {"grade": "hot"}
+        remembered = unsure(remembered, planned, chosen.fields)
+    assert len(remembered.marks.get("grade", Mark("", b"")).digest) <= 16
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+@pytest.mark.parametrize("known", [None, digest_of("A")])
+def test_what_may_have_arrived_is_taken_for_ours(arrived: bool, known: bytes | None) -> None:
+    planned = contact(grade=("B", Write.UNLESS_EDITED))
+    marks = {} if known is None else {"grade": Mark("000", known)}
+    remembered = unsure(Remembered("1", marks=marks), planned, {"grade": "B"})
+    held = "B" if arrived else "" if known is None else "A"
+    newer = contact(grade=("C", Write.UNLESS_EDITED))
+    chosen = for_existing(newer, {"grade": held}, remembered, "002", {}, whole=False)
+    assert chosen.fields == {"grade": "C"}
+    edited = for_existing(newer, {"grade": "by hand"}, remembered, "002", {}, whole=False)
+    assert edited.fields == {}
