@@ -74,7 +74,7 @@ def _why_borrowed(path: Path, held: ExitStack) -> str:
     if not path.exists():
         return f"{why} there is no ledger to keep it: start the daemon once"
     try:
-        held.enter_context(OwnerLock(path))
+        held.enter_context(OwnerLock(path, guest=True))
     except LedgerError as error:
         return f"{why} it is the daemon's to renew ({error})"
     return ""
