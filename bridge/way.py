@@ -244,16 +244,16 @@ class Way:
         return crm_id, chosen
 
     def _update(self, crm_id: str, present: Present | None) -> Asking[tuple[str, Chosen]]:
+        self._keep_to(crm_id)
         if present is None and self._looking.reads_fields:
             found = yield from self._looking.read(crm_id)
             if found is None and self._kind.read is None:
                 self._believe_absent(crm_id)
             if found is None:
                 return (yield from self._replaced(crm_id))
-            if found.id != crm_id:
-                # Another has this key now: a person merged or exchanged them.
-                self._remembered, crm_id = None, found.id
-            present = found.present
+            # Perhaps another has this key now: a person merged or exchanged them.
+            crm_id, present = found.id, found.present
+            self._keep_to(crm_id)
         chosen = self._chosen(present)
         if self._doubted and self._known_id is None:
             # What it shows of ours is ours, though the rest may be refused.
@@ -273,6 +273,11 @@ class Way:
                 if found is not None and found.id == crm_id:
                     raise
             return (yield from self._replaced(crm_id))
+
+    def _keep_to(self, crm_id: str) -> None:
+        """What is known of another object, which a person deleted or replaced, says nothing of this one."""
+        if self._known_id not in (None, crm_id):
+            self._remembered = None
 
     def _replaced(self, gone: str) -> Asking[tuple[str, Chosen]]:
         """A person deleted or merged the object: it is looked up by its key, once."""

@@ -152,6 +152,26 @@ class Breaking(World):
         """Nothing is said by what is not mapped."""
 
 
+def test_of_a_contact_that_is_made_again_nothing_is_known_from_the_one_before(tmp_path: Path) -> None:
+    with closing(World(tmp_path, batches=False, on_deleted="recreate")) as world:
+        arrive(world, 1, 1, PHONES[1])
+        world.drain()
+        world.delete(f"+86{PHONES[1]}")
+        # Under a mapping that writes another grade it is made again, and nobody hears of it.
+        world.changed_mapping = True
+        world.restart()
+        world.record(body_of(1, 2, PHONES[1], status="A", mark="x", talktimes=2, source="task 1"))
+        world.judge()
+        while not any(one["phone"] == f"+86{PHONES[1]}" for one in world.crm.contents()["contacts"]):
+            world.go_on(0, requests=1)
+        world.changed_mapping = False
+        world.restart()
+        world.drain()
+        (contact,) = world.crm.contents()["contacts"]
+        assert contact["grade"] == "A"
+        world.check_quiet()
+
+
 @pytest.mark.parametrize("busy", range(1, 7))
 def test_two_calls_whose_attempts_a_busy_ledger_ended_may_exchange_their_phones(
     tmp_path: Path, busy: int
