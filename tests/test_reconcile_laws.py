@@ -201,14 +201,14 @@ def law(told: list[str], faults: Disturbances, seed: int) -> None:
         own = {one["uuid"] for fate, records in lives.of.items() if fate != "nobody's" for one in records}
         assert own <= set(world.ledger.keys("main"))
         lives.catch_up()
-        agree_and_balance(world, totals=faults.total != "absent")
+        agree_and_balance(world, still=not faults.rows_move)
 
 
-def agree_and_balance(world: World, *, totals: bool) -> None:
-    """What appeared behind a walk that had no totals is for the next one; then nothing is left to find."""
+def agree_and_balance(world: World, *, still: bool) -> None:
+    """A row that appeared behind a walk which never saw it still is for the next one; then none is left."""
     listed = world.platform.records().keys() - {"nobody's"}
     late = {uuid for uuid in listed if not world.ledger.list_calls([uuid], 1)}
-    assert not (late and totals)
+    assert not (late and still)
     world.assert_agrees(listed - late)
     found = world.audit(since=SINCE, until=stamp(NOW))
     assert set(found["ids"]["platform_only"]) == late
