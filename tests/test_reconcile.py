@@ -33,6 +33,13 @@ def shown(result: dict[str, object], *names: str) -> dict[str, object]:
     return {name: result[name] for name in names}
 
 
+def put_as(world: World, key: str, record: Record) -> None:
+    """A row of the list that is known to the list by another key than its uuid."""
+    world.platform._rows.by_uuid[key] = record
+    world.platform._rows.order.append((record["created_at"], key))
+    world.platform._rows.order.sort()
+
+
 # -- the outcomes ---------------------------------------------------------------------
 def test_what_was_never_pushed_is_filed_and_what_was_edited_is_revised(world: World) -> None:
     records = calls(60)
@@ -121,10 +128,8 @@ def test_rows_that_belong_to_no_one_call_conflict_and_are_kept_once(world: World
     both = third | {"uuid": first["uuid"], "base_info": second["uuid"] + "out"}
     nobody = third | {"uuid": "", "base_info": None, "sn": ""}
     world.list_now(first, second)
-    for key, record in (("both", both), ("nobody", nobody)):
-        world.platform._rows.by_uuid[key] = record
-        world.platform._rows.order.append((record["created_at"], key))
-    world.platform._rows.order.sort()
+    put_as(world, "both", both)
+    put_as(world, "nobody", nobody)
     world.platform.disturbances = Disturbances(types_as_text=0.8)
     for _ in range(3):
         result = world.reconcile()
@@ -146,9 +151,7 @@ def test_a_row_whose_names_belong_to_two_calls_is_neither_of_them(world: World) 
     world.push(first, second)
     world.list_now(first, second)
     both = third | {"uuid": first["uuid"], "base_info": second["base_info"]}
-    world.platform._rows.by_uuid["both"] = both
-    world.platform._rows.order.append((both["created_at"], "both"))
-    world.platform._rows.order.sort()
+    put_as(world, "both", both)
     for _ in range(2):
         result = world.reconcile()
         assert shown(result, "seen", "matched", "conflicting") == {"seen": 3, "matched": 2, "conflicting": 1}
@@ -157,13 +160,6 @@ def test_a_row_whose_names_belong_to_two_calls_is_neither_of_them(world: World) 
         assert found["balanced"]
     (waiting,) = world.ledger.list_quarantine("waiting", 10)
     assert waiting["arrivals"] == 1
-
-
-def put_as(world: World, key: str, record: Record) -> None:
-    """A row of the list that is known to the list by another key than its uuid."""
-    world.platform._rows.by_uuid[key] = record
-    world.platform._rows.order.append((record["created_at"], key))
-    world.platform._rows.order.sort()
 
 
 def test_a_row_that_may_be_either_of_two_calls_is_kept_once_however_it_is_spelt(world: World) -> None:
