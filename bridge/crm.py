@@ -348,6 +348,8 @@ def _why_unreached(error: str) -> str:
             "Nobody whom this machine trusts vouches for the CRM's certificate: add its authority to the"
             " system's, or name a file of authorities in SSL_CERT_FILE; it is tried again by itself"
         )
+    if "WRONG_VERSION_NUMBER" in error:
+        return "What answers speaks no TLS: check base_url, its https and port; it is tried again by itself"
     if "Name or service not known" in error or "No address associated" in error:
         return "The CRM's host has no address: check base_url and the DNS; it is tried again by itself"
     return ""

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import trustme
 
+from bridge.causes import remedy_of
 from bridge.deadline import Deadline
 from bridge.errors import Transient
 from bridge.stream import Connector
@@ -133,6 +134,18 @@ def test_a_certificate_that_nobody_vouches_for_is_told() -> None:
     assert isinstance(error, Transient)
     assert not error.doubtful
     assert "certificate verify failed" in str(error)
+    assert "SSL_CERT_FILE" in remedy_of(error)
+
+
+def test_a_server_that_speaks_no_tls_is_told() -> None:
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with served(refuse) as port:
+        error = fault(f"https://127.0.0.1:{port}", CREATE)
+    assert isinstance(error, Transient)
+    assert "check base_url" in remedy_of(error)
 
 
 def test_a_refusal_before_the_body_is_read_is_heard() -> None:
