@@ -4,15 +4,15 @@ import re
 
 from bridge.errors import DeliveryError, Gone, InDoubt, Transient
 
-# What differs from call to call: quoted values, addresses, anything with four digits or more in it.
-_VALUES = (
-    (re.compile(r"\((?:item \d+ of \d+|batch of \d+)\)"), ""),
-    (re.compile(r'"[^"]*"|“[^”]*”|‘[^’]*’|(?<!\w)\'[^\']*\'(?!\w)'), "…"),
-    (re.compile(r"\S+@\S+\.\S+"), "…"),
-    (re.compile(r"(?<![\w.])[\w.+*:-]*(?:\d[\w.+*:-]*){4,}"), "…"),
-    (re.compile(r"\s+"), " "),
-)
-_ITEMS = _VALUES[0][0]
+_ITEMS = re.compile(r"\((?:item \d+ of \d+|batch of \d+)\)")
+# What is opened by “ and never closed runs to the end: looking for the end anew at each “ would be quadratic.
+_QUOTED = re.compile(r'"[^"]*"|“[^”]*(?:”|\Z)|‘[^’]*(?:’|\Z)|(?<!\w)\'[^\']*\'(?!\w)')
+# Words are found by one class each and then judged in Python: a pattern that looks for `@` or for four digits
+# inside a run of the same characters begins anew at each of them, which is quadratic or worse.
+_WORD = re.compile(r"\S+")
+_NUMBERED = re.compile(r"[\w.+*:-]+")
+LONGEST_READ = 16 * 1024
+"""What is generalised is cut to so many characters first: an answer may be of any length."""
 LONGEST = 200
 
 AGAIN = "then: callbridge deliveries retry --cause …"
@@ -36,10 +36,22 @@ _BLAMED = {
 
 
 def generalised(text: str) -> str:
-    """A text without what differs from record to record."""
-    for pattern, stand_in in _VALUES:
-        text = pattern.sub(stand_in, text)
-    return text.strip()[:LONGEST]
+    """A text without what differs from record to record: quoted values, addresses, long numbers."""
+    text = _QUOTED.sub("…", _ITEMS.sub("", text[:LONGEST_READ]))
+    text = _WORD.sub(_without_address, text)
+    text = _NUMBERED.sub(_without_number, text)
+    return " ".join(text.split())[:LONGEST]
+
+
+def _without_address(found: re.Match[str]) -> str:
+    word = found[0]
+    at = word.find("@", 1)
+    dotted = at > 0 and 0 < word.find(".", at + 2) < len(word) - 1
+    return "…" if dotted else word
+
+
+def _without_number(found: re.Match[str]) -> str:
+    return "…" if sum(map(str.isdecimal, found[0])) >= 4 else found[0]
 
 
 def cause_of(error: DeliveryError) -> str:
@@ -47,7 +59,7 @@ def cause_of(error: DeliveryError) -> str:
     if error.cause == str(error):
         # Nobody said what it has in common with others.
         return generalised(error.cause)
-    return " ".join(_ITEMS.sub("", error.cause).replace(" :", ":").split())[:LONGEST]
+    return " ".join(_ITEMS.sub("", error.cause[:LONGEST_READ]).replace(" :", ":").split())[:LONGEST]
 
 
 def doubt_of(error: DeliveryError) -> tuple[str, str]:

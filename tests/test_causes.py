@@ -7,7 +7,7 @@ import pytest
 
 from bridge.accounts import KEEP_EVERY, Keeper
 from bridge.budget import Budget
-from bridge.causes import cause_of, generalised, remedy_of
+from bridge.causes import LONGEST, LONGEST_READ, cause_of, generalised, remedy_of
 from bridge.errors import DeliveryError, Gone, InDoubt, Permanent, Transient
 from bridge.ledger import open_ledger
 
@@ -31,6 +31,26 @@ NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 def test_what_differs_from_call_to_call_splits_no_group(one: str, other: str) -> None:
     assert generalised(one) == generalised(other)
     assert cause_of(Permanent(one)) == cause_of(Permanent(other))
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("a@" * 2200, "a@" * 100),
+        ("a." * 20_000, "a." * 100),
+        ("7" * 20_000, "…"),
+        ("@" + "x" * 50 + ".", "@" + "x" * 50 + "."),
+        ("“a“b” is taken", "… is taken"),
+        ("“never closed" * 400, "…"),
+        ("bad: a@b.c,d and 1-2-3-4 or 1-2-3", "bad: … and … or 1-2-3"),
+    ],
+)
+def test_a_hostile_text_is_read_like_any_other(text: str, left: str) -> None:
+    assert generalised(text) == left
+
+
+def test_only_so_much_of_a_text_is_read() -> None:
+    assert generalised("no " * LONGEST_READ + "4711") == ("no " * LONGEST_READ)[:LONGEST]
 
 
 def test_what_tells_causes_apart_is_kept() -> None:
