@@ -8,12 +8,14 @@ All expressions of one mapping are compiled into a single one: the cost of an ev
 is the context that is built for it, not the expression.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, wraps
 from inspect import signature, unwrap
+from types import GeneratorType
 from typing import Any, cast
 
 from jinja2 import Undefined, nodes
@@ -27,6 +29,8 @@ from bridge.errors import did_you_mean
 
 _TEXT = "_text"
 _METHODS_OF_TABLES = {"get", "items", "keys", "values"}
+# What Python writes as anybody would; a time without a date among them.
+_PLAIN = (str, int, float, date, time, timedelta)
 _FAILURES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _ANNOTATION = re.compile(": [^=]+(?:(=) |$)")
 _BRACES = re.compile(r"\{[{%#]")
@@ -370,7 +374,11 @@ def _read(access: nodes.Node) -> tuple[str, str] | None:
 
 
 def as_text(value: Any) -> str:
-    """A value inside a text: nothing for null, lists joined by commas, times as ISO 8601."""
+    """A value inside a text: nothing for null, lists joined by commas, tables as JSON, times as ISO 8601.
+
+    Raises:
+        ValueError: what is no data has no text but Python's own, which means nothing to a CRM.
+    """
     if value.__class__ is str:
         return value
     if value is None or isinstance(value, Undefined):
@@ -379,9 +387,23 @@ def as_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, datetime):
         return iso_utc(value)
-    if isinstance(value, list | tuple):
+    return _other_text(value)
+
+
+def _other_text(value: Any) -> str:
+    if isinstance(value, list | tuple | GeneratorType):
         return ", ".join(as_text(item) for item in value)
-    return str(value)
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_in_json)
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, _PLAIN):
+        return str(value)
+    raise ValueError(f"a {type(value).__name__} is no text: use a filter, or name one of its values")
+
+
+def _in_json(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else as_text(value)
 
 
 def iso_utc(moment: datetime) -> str:

@@ -6,10 +6,12 @@ import hmac
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from urllib.parse import parse_qsl
 
 import pytest
 
 from bridge.crm import Crm
+from bridge.errors import DeliveryError
 from tests.connector_steps import (
     NOW,
     Seen,
@@ -49,6 +51,62 @@ def sent(server: Server, text: str, secrets: Mapping[str, str] = SECRETS) -> See
         ask(crm)
     (seen,) = server.log
     return seen
+
+
+def created(server: Server, body: str, names: Mapping[str, object], auth: str = "") -> Seen:
+    """What arrives of a create with such a body."""
+    text = text_of(auth).replace('json = "{{ fields }}"', body)
+    server.log.clear()
+    server.answer = lambda _seen: (200, {}, {})
+    with closing(crm_of(connector_of(text), server.url, SECRETS)) as crm:
+        crm.ask(crm.connector.objects["thing"].create[0].request, names, "object thing, create")
+    (seen,) = server.log
+    return seen
+
+
+# Bodies
+
+
+def test_a_form_may_be_one_expression(server: Server) -> None:
+    names = {"key": {"key": "a"}, "fields": {"name": "客户 &=", "none": None, "tags": ["x", "y"], "on": True}}
+    seen = created(server, 'form = "{{ key | merge(fields) }}"', names)
+    assert seen.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert parse_qsl(seen.raw.decode()) == [
+        ("key", "a"), ("name", "客户 &="), ("tags", "x"), ("tags", "y"), ("on", "true"),
+    ]  # fmt: skip
+
+
+def test_what_authenticates_goes_into_a_form_of_one_expression(server: Server) -> None:
+    seen = created(server, 'form = "{{ fields }}"', NAMES, '[auth]\nbody = { token = "{{ secrets.token }}" }')
+    assert seen.form == {"token": "s3cret-token", "name": "客户", "n": "1"}
+
+
+@pytest.mark.parametrize("fields", ["text", None, ["a"], 3])
+def test_a_form_that_comes_out_as_no_table_is_a_fault_that_says_so(server: Server, fields: object) -> None:
+    with pytest.raises(DeliveryError, match="form is no table"):
+        created(server, 'form = "{{ fields }}"', {**NAMES, "fields": fields})
+    assert server.log == []
+
+
+def test_a_table_inside_a_form_is_json(server: Server) -> None:
+    seen = created(server, 'form = "{{ fields }}"', {**NAMES, "fields": {"a": {"b": [1, None]}}})
+    assert seen.form == {"a": '{"b":[1,null]}'}
+
+
+@pytest.mark.parametrize(
+    ("how", "signed"), [("", "b=1&c=0"), ("(empty=true)", "a=&b=1&c=0"), ("(',', ':', true)", "a:,b:1,c:0")]
+)
+def test_a_signature_of_pairs_leaves_empty_ones_out_or_not(server: Server, how: str, signed: str) -> None:
+    header = "{{ (request.body | joined_pairs" + how + " ~ secrets.token) | digest('md5') }}"
+    fields = {"c": 0, "b": 1, "a": "", "none": None}
+    seen = created(
+        server,
+        'form = "{{ fields }}"',
+        {**NAMES, "fields": fields},
+        f'[auth]\nheaders = {{ X-Sign = "{header}" }}',
+    )
+    expected = hashlib.md5(f"{signed}s3cret-token".encode(), usedforsecurity=False).hexdigest()
+    assert seen.headers["x-sign"] == expected
 
 
 # What every request carries

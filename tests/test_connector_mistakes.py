@@ -26,6 +26,7 @@ def line_of(*changes: tuple[str, str], of: str) -> int:
 # Mistakes: what is changed; the words of the line, the key, words of the message and of the remedy
 
 CREATE = "objects.call.create.0"
+LINK = "objects.call.link.contact"
 BROKEN: list[tuple[str, str, str, str, str, str]] = [
     ('name = "own"', 'name = "own"\nnme = 1', "nme", "nme", 'unknown key "nme"', '"name"'),
     (
@@ -121,6 +122,22 @@ BROKEN: list[tuple[str, str, str, str, str, str]] = [
         "one body",
     ),
     (
+        'json = { id = "{{ to.id }}", phone',
+        'form = "a=1"\nheaders = { p',
+        "a=1",
+        f"{LINK}.form",
+        "no table",
+        "merge",
+    ),
+    (
+        'json = { id = "{{ to.id }}", phone',
+        'form = "{{ to }}&"\nheaders = { p',
+        "to }}&",
+        f"{LINK}.form",
+        "no table",
+        "one expr",
+    ),
+    (
         '{{ captured.etag }}"\nheaders',
         '{{ captured.etg }}"\nheaders',
         "etg",
@@ -154,6 +171,21 @@ def test_a_mistake_is_named(old: str, new: str, at: str, key: str, words: str, r
     assert remedy in f"{first.message} {first.remedy}"
     assert first.file == "own.toml"
     assert len(said) == 1 or "key" in key or "captured" in words, said
+
+
+@pytest.mark.parametrize(
+    ("token", "key", "words"),
+    [
+        ('text = "<a/>"\njson = { a = 1 }', "text", "json body already"),
+        ('text = "<a/>"\nform = { a = 1 }', "text", "form body already"),
+        ('form = "{{ secrets.token }}&"', "form", "no table"),
+        ('text = "<a/>"\ngrant = "client_credentials"', "text", "grant's fields go into a form"),
+        ('form = "{{ {\'a\': 1} }}"\ngrant = "client_credentials"', "form", "so it is a table"),
+    ],
+)
+def test_a_token_has_one_body(token: str, key: str, words: str) -> None:
+    said = problems_of(("[auth]\n", f'[auth]\n[auth.token]\nurl = "/t"\n{token}\n[auth.x]\n'))
+    assert words in next(one for one in said if one.key == f"auth.token.{key}").message
 
 
 def test_ways_that_do_not_go_together() -> None:

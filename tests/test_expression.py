@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -136,6 +136,27 @@ def test_text_inside_a_text() -> None:
     values = [None, True, False, 3, 1.5, ["a", None, [2]], ("x",)]
     assert [as_text(value) for value in values] == ["", "true", "false", "3", "1.5", "a, , 2", "x"]
     assert as_text(datetime(2025, 4, 14, 2, 19, 21, 999, tzinfo=UTC)) == "2025-04-14T02:19:21Z"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": 1, "名": [True, None]}, '{"a":1,"名":[true,null]}'),
+        ([{"text": "x"}, "y"], '{"text":"x"}, y'),
+        ({"at": datetime(2025, 4, 14, 2, 19, 21, tzinfo=UTC)}, '{"at":"2025-04-14T02:19:21Z"}'),
+        (timedelta(seconds=88), "0:01:28"),
+        ("客户".encode(), "客户"),
+        ((item for item in ("a", "b")), "a, b"),
+    ],
+)
+def test_no_text_is_pythons_own_way_of_writing(value: object, text: str) -> None:
+    assert as_text(value) == text
+
+
+@pytest.mark.parametrize("value", [object(), Fields({}), {"a": object()}, {1, 2}, b"\xff"])
+def test_what_is_no_data_is_no_text(value: object) -> None:
+    with pytest.raises(ValueError, match=r"is no text|decode"):
+        as_text(value)
 
 
 # Refused at load, with the nearest right name

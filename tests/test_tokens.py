@@ -155,6 +155,22 @@ def test_jwt_bearer_is_signed_for_who_checks_it(server: Server, account: Account
     assert 'no key"' not in str(caught.value)
 
 
+def test_a_token_is_asked_for_with_a_text(server: Server, account: Account) -> None:
+    body = "<login><user>{{ secrets.client_id }}</user></login>"
+    tokens = TokenServer(server)
+    crm = account(with_token(f'headers = {{ Content-Type = "text/xml" }}\ntext = "{body}"'))
+    ask(crm)
+    (seen,) = tokens.asked
+    assert seen.raw == b"<login><user>cid-12345</user></login>"
+    assert seen.headers["content-type"] == "text/xml"
+
+
+def test_a_token_is_asked_for_with_a_form_of_one_expression(server: Server, account: Account) -> None:
+    tokens = TokenServer(server)
+    ask(account(with_token("form = \"{{ {'a': secrets.client_id} | merge({'b': now.epoch}) }}\"")))
+    assert set(tokens.asked[0].form) == {"a", "b"}
+
+
 def test_several_outputs_go_into_address_header_and_body(server: Server, account: Account) -> None:
     tokens = TokenServer(server, instance_url=f"{server.url}/eu", corp={"id": "corp-1"})
     text = text_of(

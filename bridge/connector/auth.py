@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.connector.compiling import Compiler, Names, Pick, Tree, Values
 from bridge.connector.outcome import Rule, compile_rules
-from bridge.connector.request import BodyKind, Rendered, address
+from bridge.connector.request import BodyKind, Rendered, body_of, rendered_of
 from bridge.connector.schema import AuthSection, JwtSection, TokenSection
 from bridge.expression import as_text
 from bridge.tomlfile import KeyPath
@@ -39,6 +39,7 @@ class TokenRequest:
 
     section: TokenSection
     tree: Tree
+    kind: BodyKind
     outputs: Mapping[str, Pick]
     expires_in: Pick | None
     rules: tuple[Rule, ...]
@@ -51,16 +52,7 @@ class TokenRequest:
 
     def render(self, names: Values) -> Rendered:
         """The exchange as a request."""
-        filled = self.tree.fill(names)
-        kind: BodyKind = "form" if "form" in filled else "json" if "json" in filled else "none"
-        return Rendered(
-            method=self.section.method,
-            path=address(filled, "url"),
-            query=filled.get("query", {}),
-            headers={name: as_text(value) for name, value in filled.get("headers", {}).items()},
-            kind=kind,
-            body=filled.get(kind),
-        )
+        return rendered_of(self.section.method, self.tree.fill(names), "url", self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +125,17 @@ def outputs_of(section: TokenSection) -> dict[str, str]:
 
 def _token(compiler: Compiler, place: KeyPath, section: TokenSection) -> TokenRequest:
     parts: dict[str, Any] = {"url": section.url, "query": section.query, "headers": section.headers}
-    if section.json_ is not None:
-        parts["json"] = section.json_
-    form = dict(section.form or {})
+    language = compiler.language({"assertion": None})
+    kind, body = body_of(compiler, language, place, section)
     if section.grant is not None:
-        if section.json_ is not None:
-            message = "a grant's fields go into a form"
-            compiler.problem((*place, "json"), message, "use form, or leave out grant")
+        form = section.form if isinstance(section.form, dict) else {}
+        for other, given in (("json", section.json_), ("text", section.text)):
+            if given is not None:
+                message = "a grant's fields go into a form"
+                compiler.problem((*place, other), message, "use form, or leave out grant")
+        if isinstance(section.form, str):
+            message = "goes beside a grant's fields, so it is a table"
+            compiler.problem((*place, "form"), message, "write a table, or leave out grant")
         grant_type = _GRANT_TYPES.get(section.grant, section.grant)
         form = {"grant_type": grant_type, **_GRANTS[section.grant], **form}
         if section.grant != "jwt_bearer":
@@ -147,16 +143,15 @@ def _token(compiler: Compiler, place: KeyPath, section: TokenSection) -> TokenRe
                 parts["headers"] = {"Authorization": _BASIC, **section.headers}
             else:
                 form = {**_CLIENT, **form}
-    if form:
-        parts["form"] = form
+        kind, body = "form", form
+    if kind != "none":
+        parts[kind] = body
     if section.grant == "jwt_bearer" and section.jwt is None:
         compiler.problem(place, "jwt_bearer needs to know what to sign", "add jwt = { claims = { … } }")
-    if section.json_ is not None and section.form is not None:
-        compiler.problem((*place, "form"), "there is a json body already", "give one body")
-    language = compiler.language({"assertion": None})
     return TokenRequest(
         section=section,
         tree=compiler.tree(language, place, parts),
+        kind=kind,
         outputs={
             name: pick
             for name, text in outputs_of(section).items()

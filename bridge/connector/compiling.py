@@ -120,6 +120,14 @@ class Compiler:
                 self.problem(place, fault.message, fault.remedy or _remedy(fault.message))
             return _BROKEN
 
+    @staticmethod
+    def whole(language: Language, text: str) -> bool:
+        """Whether a text is one expression and nothing else; a broken one is told of elsewhere."""
+        try:
+            return language.parse(text).whole
+        except ExpressionError:
+            return True
+
     def tree(self, language: Language, place: KeyPath, value: Any) -> "Tree":
         """A value of TOML whose texts are templates, compiled together."""
         templates = [self.template(language, where, text) for where, text in _texts(place, value)]

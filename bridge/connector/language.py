@@ -69,10 +69,13 @@ def from_base64(value: Any) -> bytes:
     return base64.b64decode(as_text(value))
 
 
-def joined_pairs(value: Mapping[str, Any], between: str = "&", equals: str = "=") -> str:
-    """A table as `a=1&b=2`, sorted by name, empty values left out: what many signatures are made of."""
-    pairs = sorted((name, as_text(content)) for name, content in _items(value))
-    return between.join(f"{name}{equals}{content}" for name, content in pairs if content != "")
+def joined_pairs(value: Mapping[str, Any], between: str = "&", equals: str = "=", empty: bool = False) -> str:
+    """A table as `a=1&b=2`, sorted by name: what many signatures are made of.
+
+    Empty values are left out; with `empty` only null is, which is not sent either.
+    """
+    kept = ((name, as_text(content)) for name, content in _items(value) if content is not None)
+    return between.join(f"{name}{equals}{content}" for name, content in sorted(kept) if empty or content)
 
 
 def texts(value: Mapping[str, Any], between: str = ";", null: str | None = None) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from bridge.connector.schema import (
     ReadSection,
     RequestSection,
     StepSection,
+    TokenSection,
 )
-from bridge.expression import ExpressionError, as_text
+from bridge.expression import ExpressionError, Language, as_text
 from bridge.tomlfile import KeyPath
 
 Scalar = str | int | float | bool | None
@@ -79,15 +80,26 @@ class Request:
         Raises:
             ExpressionError: an expression fails on these names.
         """
-        filled = self.tree.fill(names)
-        return Rendered(
-            method=self.method,
-            path=address(filled, "path"),
-            query=filled.get("query", {}),
-            headers={name: as_text(value) for name, value in filled.get("headers", {}).items()},
-            kind=self.kind,
-            body=filled.get(self.kind),
-        )
+        return rendered_of(self.method, self.tree.fill(names), "path", self.kind)
+
+
+def rendered_of(method: str, filled: Mapping[str, Any], address_name: str, kind: BodyKind) -> Rendered:
+    """A request of its parts.
+
+    Raises:
+        ExpressionError: its address is empty, or its form is no table.
+    """
+    body = filled.get(kind)
+    if kind == "form" and not isinstance(body, Mapping):
+        raise ExpressionError("its form is no table: write an expression that gives names and values")
+    return Rendered(
+        method=method,
+        path=address(filled, address_name),
+        query=filled.get("query", {}),
+        headers={name: as_text(value) for name, value in filled.get("headers", {}).items()},
+        kind=kind,
+        body=body,
+    )
 
 
 def address(filled: Mapping[str, Any], name: str) -> str:
@@ -171,15 +183,12 @@ def compile_request(
     rules: tuple[Rule, ...] | None = None,
 ) -> Request:
     """A request whose texts may use `names`; its rules are its own, unless they are given."""
-    kinds: dict[BodyKind, Any] = {"json": section.json_, "form": section.form, "text": section.text}
-    given = [kind for kind, body in kinds.items() if body is not None]
-    if len(given) > 1:
-        compiler.problem((*place, given[1]), f"there is a {given[0]} body already", "give one body")
-    kind: BodyKind = given[0] if given else "none"
+    language = compiler.language(names)
+    kind, body = body_of(compiler, language, place, section)
     parts: dict[str, Any] = {"path": section.path, "query": section.query, "headers": section.headers}
     if kind != "none":
-        parts[kind] = kinds[kind]
-    tree = compiler.tree(compiler.language(names), place, parts)
+        parts[kind] = body
+    tree = compiler.tree(language, place, parts)
     if kind != "none" and section.method == "GET":
         compiler.problem((*place, kind), "a GET has no body", "use query, or another method")
     return Request(
@@ -190,6 +199,21 @@ def compile_request(
         limit=section.limit,
         rules=compile_rules(compiler, (*place, "outcomes"), section.outcomes) if rules is None else rules,
     )
+
+
+def body_of(
+    compiler: Compiler, language: Language, place: KeyPath, section: RequestSection | TokenSection
+) -> tuple[BodyKind, Any]:
+    """The one body that a request is written with; a form may be an expression that gives its table."""
+    kinds: dict[BodyKind, Any] = {"json": section.json_, "form": section.form, "text": section.text}
+    given = [kind for kind, body in kinds.items() if body is not None]
+    for second in given[1:]:
+        compiler.problem((*place, second), f"there is a {given[0]} body already", "give one body")
+    kind: BodyKind = given[0] if given else "none"
+    if isinstance(section.form, str) and not compiler.whole(language, section.form):
+        remedy = 'write a table, or one expression: "{{ key | merge(fields) }}"'
+        compiler.problem((*place, "form"), "is text, and no table", remedy)
+    return kind, kinds.get(kind)
 
 
 def compile_batch(

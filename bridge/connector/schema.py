@@ -174,7 +174,9 @@ class RequestSection(Section):
     json_: Any = Field(
         default=None, alias="json", description="A JSON body; a key whose value is null is left out."
     )
-    form: dict[str, Any] | None = Field(default=None, description="A form body.")
+    form: dict[str, Any] | str | None = Field(
+        default=None, description="A form body: a table, or one expression that gives one."
+    )
     text: str | None = Field(
         default=None, description="A body that is text; give its content type as a header."
     )
@@ -310,8 +312,12 @@ class TokenSection(Section):
     query: dict[str, Any] = Field(default={}, description="The query.")
     headers: dict[str, str] = Field(default={}, description="Headers.")
     json_: Any = Field(default=None, alias="json", description="A JSON body.")
-    form: dict[str, Any] | None = Field(
-        default=None, description="A form body; of a grant, what goes beside its fields."
+    form: dict[str, Any] | str | None = Field(
+        default=None,
+        description="A form body, a table or one expression; of a grant, the table beside its fields.",
+    )
+    text: str | None = Field(
+        default=None, description="A body that is text; give its content type as a header."
     )
     outputs: dict[str, str] = Field(
         default={"access_token": "access_token"},
