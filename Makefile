@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests wait for sockets and disks more than they compute.
 JOBS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: demo test lint long slow clean
+.PHONY: demo test lint long slow lock clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/callbridge demo
@@ -28,18 +28,27 @@ long: $(VENV)/dev.stamp
 slow: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
+# New versions of what we stand on: lock files and software bill of materials, from pyproject.toml.
+lock:
+	PYTHON=$(PYTHON) deploy/lock.sh
+
 clean:
 	rm -rf $(VENV)
 
+# What is installed is what the lock files name, each file with its hash, and nothing is built from source.
+LOCKED := $(BIN)/python -m pip install --quiet --only-binary :all: --require-hashes --requirement
+OURSELVES := $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+
 $(VENV)/pip.stamp:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 	touch $@
 
-$(VENV)/demo.stamp: $(VENV)/pip.stamp pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
+$(VENV)/demo.stamp: $(VENV)/pip.stamp pyproject.toml deploy/requirements.txt
+	$(LOCKED) deploy/requirements.txt
+	$(OURSELVES)
 	touch $@
 
-$(VENV)/dev.stamp: $(VENV)/pip.stamp pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+$(VENV)/dev.stamp: $(VENV)/pip.stamp pyproject.toml deploy/requirements-dev.txt
+	$(LOCKED) deploy/requirements-dev.txt
+	$(OURSELVES)
 	touch $@ $(VENV)/demo.stamp
