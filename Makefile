@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Tests wait for sockets and disks more than they compute.
 JOBS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
+SEARCH = --hypothesis-profile=search $(if $(SEED),--hypothesis-seed=$(SEED))
+
 .PHONY: demo test lint long slow lock clean
 
 demo: $(VENV)/demo.stamp
@@ -20,13 +22,14 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Whole programs through hard days: crashes, full disks, fuzz, real servers.
+# Whole programs through hard days: crashes, full disks, fuzz, real servers; and the search for new examples,
+# which prints its seed (`make long SEED=5` repeats it).
 long: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n $(JOBS) -m "long and not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) -m "(long or hypothesis) and not slow" $(SEARCH) $(ARGS)
 
 # Soak, fuzz and crash rounds that take minutes.
 slow: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow $(SEARCH) $(ARGS)
 
 # New versions of what we stand on: lock files and software bill of materials, from pyproject.toml.
 lock:

@@ -1,4 +1,15 @@
-"""What the tests share."""
+"""What the tests share.
+
+Which test runs when is said by its marks:
+
+- no mark: the default run (`make test`). Its examples are fixed, it waits for events and not for the clock,
+  and a test takes less than 0.3 seconds unless it needs a whole daemon.
+- `long`: whole programs, fuzz and long walks (`make long`, which `.ci/run` runs too).
+- `slow`: soaks that take minutes (`make slow`, by hand).
+- `hypothesis`, which Hypothesis sets itself: tests of drawn examples. `make test` draws few, always the same;
+  `make long` runs them again with many new ones and prints the seed: `make long SEED=<it>` repeats them.
+  A test says how many with `tests.examples.examples(fixed, searched)`.
+"""
 
 import json
 from collections.abc import Generator
@@ -9,7 +20,10 @@ import pytest
 import structlog
 
 from bridge.log import mask_phones
+from tests import examples
 from tests.canary import leaks
+
+examples.register()
 
 # As in a daemon: what is logged here is searched for phone numbers that are not masked.
 structlog.configure(
@@ -31,6 +45,21 @@ for steps in (
     "verdict_steps",
 ):
     pytest.register_assert_rewrite(f"tests.{steps}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A search that was given no seed has one all the same, so that it can be repeated."""
+    searches = config.getoption("--hypothesis-profile") == examples.SEARCH
+    if searches and config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = str(examples.any_seed())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what repeats a search."""
+    seed = config.getoption("--hypothesis-seed")
+    if seed is not None:
+        terminalreporter.write_line(f"examples drawn with seed {seed}: `make long SEED={seed}` repeats them")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,13 +10,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.arrival import arrival_of
 from bridge.identity import is_uuid
 from bridge.ledger import Ledger
 from bridge.model import Arrival, Columns, DeliveryState, Filed, Quarantined, Settlement, Via, stamp
+from tests.examples import examples
 from tests.ledger_steps import (
     ALWAYS,
     MINUTE,
@@ -353,7 +354,7 @@ class IdentityContract:
         assert {one.trouble for one in found if one.trouble} == {conflict}
         assert ledger.counts()["receipts"] == {"waiting": 9}
 
-    @settings(max_examples=60, deadline=None)
+    @examples(20, 500)
     @given(records=st.lists(RECORDS, min_size=1, max_size=9), sizes=st.lists(st.integers(1, 5), max_size=5))
     @example(records=[NAMELESS, NAMED, NAMELESS], sizes=[1])
     @example(records=[NAMELESS, NAMED, {"uuid": uuid(1), "created_at": TWO}], sizes=[1])

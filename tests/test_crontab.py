@@ -5,10 +5,11 @@ from itertools import islice
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bridge.crontab import parse, to_trigger
+from tests.examples import examples
 
 # 2026-11-22 is a Sunday.
 SUNDAY = datetime(2026, 11, 22, 3, 30)  # noqa: DTZ001 - the wall clock of any zone
@@ -87,7 +88,7 @@ EXPRESSIONS = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(20, 300)
 @given(
     EXPRESSIONS.map(" ".join),
     st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1)),  # noqa: DTZ001 - hypothesis wants them naive

@@ -5,12 +5,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.model import DeliveryState, Lease, Settlement, Verdict, Via
+from bridge.model import DeliveryState, Lane, Lease, Settlement, Verdict, Via
+from tests.examples import searching
 from tests.ledger_steps import MINUTE, NOW, SOURCES, TO_CRM, arrival, balance, judgment, uuid
 from tests.test_ledger_looks import assert_counted
 
@@ -26,6 +27,8 @@ class Call:
     state: DeliveryState | None = None
     wanted: int = 0
     delivered: int | None = None
+    lane: Lane = Lane.LIVE
+    called_at: int = 0
     due_at: int = 0
     tries: int = 0
     attempts: int = 0
@@ -46,7 +49,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = SqliteLedger(self.folder / "ledger.db", create=True)
         self.ledger.start_destinations(TO_CRM, NOW)
         self.calls: dict[str, Call] = {}
-        self.queue: list[str] = []
+        self.queue: list[tuple[str, Via, int]] = []
+        """Each receipt that waits: its call, the way that it came, and when."""
         self.leases: list[Lease] = []
         self.minute = 0
 
@@ -61,7 +65,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert [one.key for one in filed] == keys
         for key in keys:
             self.calls.setdefault(key, Call()).waits += 1
-        self.queue += keys
+        self.queue += [(key, via, self.minute) for key in keys]
 
     @precondition(lambda self: self.queue)
     @rule(
@@ -69,8 +73,8 @@ class LedgerMachine(RuleBasedStateMachine):
     )
     def judge(self, verdict: Verdict, skipped: bool) -> None:
         pending = self.ledger.waiting(1)[0]
-        key = self.queue.pop(0)
-        assert pending.key == key
+        key, via, received_at = self.queue.pop(0)
+        assert (pending.key, pending.via) == (key, via)
         call = self.calls[key]
         assert (pending.known.revision if pending.known else 0) == call.revision
         call.waits -= 1
@@ -80,6 +84,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if found.verdict in (Verdict.NEW, Verdict.REVISION):
             call.revision += 1
             call.wanted, call.tries = call.revision, 0
+            # A live call goes before one from the list, whichever was told of first.
+            call.lane = Lane.LIVE if via is Via.CALLBACK else Lane.BACKFILL
+            call.called_at = received_at
             if call.state is not DeliveryState.LEASED:
                 # What was let in once is not left out afterwards.
                 left_out = skipped and (call.revision == 1 or call.state is DeliveryState.SKIPPED)
@@ -88,22 +95,27 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def lease(self) -> None:
+        self.lease_first()
+
+    def lease_first(self) -> bool:
+        """Lease the first that is due, by lane and then by the call's own time; whether there was one."""
         due = {
-            key: call.due_at
+            key: (call.lane, call.called_at)
             for key, call in self.calls.items()
             if call.state is DeliveryState.DUE and call.due_at <= self.minute
         }
         lease = self.ledger.lease(["crm"], SOURCES, NOW + self.minute * MINUTE)
         if lease is None:
             assert not due
-            return
+            return False
         call = self.calls[lease.key]
         assert due[lease.key] == min(due.values())
         call.state = DeliveryState.LEASED
         call.tries += 1
-        assert (lease.revision, lease.attempt) == (call.wanted, call.tries)
+        assert (lease.revision, lease.attempt, lease.lane) == (call.wanted, call.tries, call.lane)
         assert lease.values["uuid"] == lease.key
         self.leases.append(lease)
+        return True
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), state=st.sampled_from([one for one in DeliveryState if one != "leased"]))
@@ -121,6 +133,9 @@ class LedgerMachine(RuleBasedStateMachine):
         call.state, call.due_at = state, self.minute + 2
         if call.wanted > lease.revision:
             call.state, call.due_at, call.tries = DeliveryState.DUE, self.minute, 0
+        elif state is DeliveryState.DUE:
+            # What failed gives way to live calls that did not.
+            call.lane = max(call.lane, Lane.RETRY)
 
     @rule()
     def die_and_come_back(self) -> None:
@@ -133,13 +148,8 @@ class LedgerMachine(RuleBasedStateMachine):
             # Due at once: no wait was agreed with anybody.
             call.state, call.due_at = DeliveryState.DUE, -1
         self.leases.clear()
-        # All that is due, in whatever order: the ledger chooses among those that it released.
-        while (held := self.ledger.lease(["crm"], SOURCES, NOW + self.minute * MINUTE)) is not None:
-            call = self.calls[held.key]
-            assert call.state is DeliveryState.DUE
-            assert call.due_at <= self.minute
-            call.state, call.tries = DeliveryState.LEASED, call.tries + 1
-            self.leases.append(held)
+        while self.lease_first():
+            pass
 
     @rule()
     def retry_parked(self) -> None:
@@ -147,6 +157,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.retry([], NOW + self.minute * MINUTE) == len(parked)
         for call in parked:
             call.state, call.due_at, call.tries = DeliveryState.DUE, self.minute, 0
+            call.lane = max(call.lane, Lane.RETRY)
 
     @rule()
     def time_goes_on(self) -> None:
@@ -166,7 +177,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def the_rows_are_those_of_the_model(self) -> None:
         waiting = [one.key for one in self.ledger.waiting(100)]
-        assert waiting == self.queue
+        assert waiting == [key for key, _, _ in self.queue]
         for row in self.ledger.list_calls([], 10):
             call = self.calls[row["key"]]
             assert row["revision"] == call.revision
@@ -180,8 +191,6 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedgerModel = LedgerMachine.TestCase
 TestLedgerModel.settings = settings(
-    max_examples=15,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=300 if searching() else 15,
+    stateful_step_count=50 if searching() else 25,
 )

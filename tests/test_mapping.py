@@ -7,13 +7,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.call import Call
 from bridge.errors import ConfigError
 from bridge.mapping import CompiledMapping, MappingFault, json_value, load_mapping
 from bridge.plan import Plan, PlannedField, PlannedObject, Skip
+from tests.examples import examples
 
 TOP = Path(__file__).parent.parent
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -162,7 +163,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(60, 2000)
 @given(st.dictionaries(st.sampled_from(sorted(EXAMPLE)), JUNK, max_size=8))
 def test_whatever_a_record_holds_the_plan_can_be_sent(changes: dict[str, Any]) -> None:
     plan = outcome(SHIPPED, **changes)

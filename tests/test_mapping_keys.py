@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
 from bridge.mapping import MappingFault, MappingFile
 from bridge.plan import Plan, PlannedField, Skip, Write
+from tests.examples import examples
 from tests.test_mapping import KEY, fault, field, field_of, mapping_of, outcome, planned
 
 GRADE = 'value = "{{ call.grade }}"'
@@ -50,7 +51,7 @@ RULES = st.sampled_from(["", "park", "omit", "keep", "default"])
 CODES = st.sampled_from(["A", "B", "Z", "", None, 2, True])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(40, 300)
 @given(RULES, st.booleans(), CODES, st.sampled_from(["omit", "null", "error"]))
 def test_every_code_has_exactly_one_outcome(
     tmp_path_factory: pytest.TempPathFactory, rule: str, with_default: bool, code: Any, missing: str

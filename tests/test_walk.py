@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.platform_list import PlatformList
 from bridge.source import Page
 from bridge.walk import LONGEST, MOST_PASSES, Between, Walk, Walked, gaps
+from tests.examples import examples
 from tests.source_steps import NOW
 from tests.walk_steps import SECOND, Notes, Shelf, row, shelf, spread, walk_all
 
@@ -222,7 +223,7 @@ def test_gaps_are_what_is_not_done_yet() -> None:
 shares = st.sampled_from([0.0, 0.0, 0.1, 0.4])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60, 3000)
 @given(
     st.builds(
         Disturbances,
