@@ -28,7 +28,8 @@ from bridge.validation import kind_at, one_of, told
 from bridge.values import Address, Secret, SettingError
 
 DEFAULT_PATHS = (Path("config.toml"), Path("/etc/callbridge/config.toml"))
-SHORTEST_TOKEN = 16
+# 22 characters of base64 hold the 128 bits that nobody guesses.
+SHORTEST_TOKEN = 22
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -92,7 +93,7 @@ class Config(BaseSettings):
     def warnings(self) -> tuple[Problem, ...]:
         """What works, but should not stay so."""
         remedy = 'move it out: { env = "NAME" }, { file = "/path" } or { credential = "name" }'
-        plain = [path for path, secret in _secrets(self) if secret.kind == "plain"]
+        plain = [path for path, secret in secrets_of(self) if secret.kind == "plain"]
         told = [self.written(path, "is a secret in clear", remedy) for path in plain]
         return tuple(one for one in told if one.file != ENVIRONMENT)
 
@@ -118,6 +119,8 @@ class Secrets:
     api: Mapping[str, tuple[str, ...]] = field(repr=False)
     destinations: Mapping[str, Mapping[str, str]] = field(repr=False)
     warnings: tuple[Problem, ...] = ()
+    short_tokens: tuple[Problem, ...] = ()
+    """Callback tokens that could be guessed: `check` refuses them, a daemon in service goes on with them."""
 
 
 def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -199,13 +202,13 @@ def resolve_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
     """Read all secrets, or raise one ConfigError with everything that is missing."""
     problems: list[Problem] = []
     values: dict[KeyPath, str] = {}
-    for path, secret in _secrets(config):
+    for path, secret in secrets_of(config):
         try:
             values[path] = secret.resolve(environ, config.base_dir)
         except ConfigError as error:
             problems += [config.written(path, one.message, one.remedy) for one in error.problems]
     for path, value in values.items():
-        if path[2:3] == ("callback_token",) and not re.fullmatch(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+", value):
+        if _is_callback_token(path) and not re.fullmatch(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+", value):
             remedy = "use letters, digits, - and _"
             problems.append(config.written(path, "holds what cannot stand in a URL's path", remedy))
     if problems:
@@ -225,6 +228,11 @@ def resolve_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
             for name in config.destinations
         },
         warnings=tuple(_weak_tokens(config, values)),
+        short_tokens=tuple(
+            config.written(path, *_TOO_SHORT)
+            for path, value in values.items()
+            if _is_callback_token(path) and len(value) < SHORTEST_TOKEN
+        ),
     )
 
 
@@ -301,7 +309,8 @@ def _listener(data: Mapping[str, Any], section: str) -> Address | None:
         return None
 
 
-def _secrets(config: Config) -> Iterator[tuple[KeyPath, Secret]]:
+def secrets_of(config: Config) -> Iterator[tuple[KeyPath, Secret]]:
+    """Every secret that a configuration names, with its place."""
     if config.admin.token:
         yield ("admin", "token"), config.admin.token
     for name, source in config.sources.items():
@@ -314,16 +323,23 @@ def _secrets(config: Config) -> Iterator[tuple[KeyPath, Secret]]:
             yield ("destinations", name, "secrets", key), secret
 
 
+_MAKE_ONE = "make one with: openssl rand -hex 24"
+_TOO_SHORT = (f"is shorter than {SHORTEST_TOKEN} characters", _MAKE_ONE)
+
+
+def _is_callback_token(path: KeyPath) -> bool:
+    return path[2:3] == ("callback_token",)
+
+
 def _weak_tokens(config: Config, values: Mapping[KeyPath, str]) -> Iterator[Problem]:
-    remedy = "make one with: openssl rand -hex 24"
     first: dict[str, KeyPath] = {}
     for path, value in values.items():
-        if path[0] != "admin" and path[2:3] != ("callback_token",):
+        if path[0] != "admin" and not _is_callback_token(path):
             continue
-        if len(value) < SHORTEST_TOKEN:
-            yield config.written(path, f"is shorter than {SHORTEST_TOKEN} characters", remedy)
+        if path[0] == "admin" and len(value) < SHORTEST_TOKEN:
+            yield config.written(path, *_TOO_SHORT)
         if value in first:
             yield config.written(
-                path, f"is the same secret as {config.written(first[value], '').key}", remedy
+                path, f"is the same secret as {config.written(first[value], '').key}", _MAKE_ONE
             )
         first.setdefault(value, path)

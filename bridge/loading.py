@@ -11,6 +11,7 @@ from typing import Any
 from bridge.config import is_file, load_config, read_draft, resolve_secrets, unreadable_secrets
 from bridge.connector import Connector, ObjectType, load_connector
 from bridge.errors import ConfigError, Problem, did_you_mean
+from bridge.exposure import IN_CLEAR, exposures, in_clear
 from bridge.mapping import CompiledMapping
 from bridge.plan import Write
 from bridge.tomlfile import TomlFile, Written, load_toml
@@ -35,18 +36,23 @@ class Findings:
 
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...] = ()
+    short_tokens: tuple[Problem, ...] = ()
+    """What `check` refuses, but what must not keep a daemon from starting."""
 
 
 def find_problems(path: Path | None, environ: Mapping[str, str]) -> Findings:
     """All mistakes of a configuration and of every file that it names, secrets included."""
     warnings: list[Problem] = []
+    short_tokens: tuple[Problem, ...] = ()
     try:
         config = load_config(path, environ)
         written = config.draft
         problems: list[Problem] = []
-        warnings += config.warnings
+        warnings += [*config.warnings, *exposures(config)]
         try:
-            warnings += resolve_secrets(config, environ).warnings
+            secrets = resolve_secrets(config, environ)
+            warnings += secrets.warnings
+            short_tokens = secrets.short_tokens
         except ConfigError as error:
             problems += error.problems
     except ConfigError as error:
@@ -64,10 +70,12 @@ def find_problems(path: Path | None, environ: Mapping[str, str]) -> Findings:
             elsewhere += pair.problems
             if pair.connector is not None:
                 problems += unmet(written, name, pair.connector)
+                if not _table(settings).get("base_url") and in_clear(pair.connector.file.base_url):
+                    warnings.append(written.problem(("destinations", name, "base_url"), *IN_CLEAR))
     own = [one for one in problems if one.file == str(written.file.path)]
     others = [one for one in problems if one.file != str(written.file.path)]
     # A file that is named twice is told once.
-    return Findings((*in_order(own), *dict.fromkeys([*others, *elsewhere])), tuple(warnings))
+    return Findings((*in_order(own), *dict.fromkeys([*others, *elsewhere])), tuple(warnings), short_tokens)
 
 
 def _files(written: Written, settings: Any) -> tuple[Path, Path | None] | None:

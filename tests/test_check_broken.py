@@ -500,11 +500,12 @@ def test_weak_and_repeated_tokens_are_warned_about(tmp_path: Path) -> None:
     text = CONFIG.replace('{ env = "TOKEN" }', '[{ env = "TOKEN" }, { env = "TOKEN" }, "canary"]')
     path.write_text(text, "utf-8")
     code, document = checked(path)
-    assert code == 0
+    assert code == 2
     told = [(one["key"], one["line"], one["message"]) for one in document["warnings"]]
     assert told == [
         ("sources.main.callback_token.2", 9, "is a secret in clear"),
         ("sources.main.callback_token.1", 9, "is the same secret as sources.main.callback_token.0"),
-        ("sources.main.callback_token.2", 9, "is shorter than 16 characters"),
     ]
+    refused = [(one["key"], one["line"], one["message"]) for one in document["problems"]]
+    assert refused == [("sources.main.callback_token.2", 9, "is shorter than 22 characters")]
     assert "canary" not in json.dumps(document)

@@ -324,8 +324,10 @@ def test_weak_tokens_are_warned_of(tmp_path: Path) -> None:
     (tmp_path / "crm").write_text("x")
     secrets = resolve_secrets(config, environ | {"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert [(one.key, one.message) for one in secrets.warnings] == [
-        ("sources.main.callback_token.0", "is shorter than 16 characters"),
         ("sources.main.callback_token.2", "is the same secret as sources.main.callback_token.1"),
+    ]
+    assert [(one.key, one.message) for one in secrets.short_tokens] == [
+        (f"sources.main.callback_token.{place}", "is shorter than 22 characters") for place in range(3)
     ]
     with pytest.raises(ConfigError, match="cannot stand in a URL") as caught:
         resolve_secrets(config, environ | {"CREDENTIALS_DIRECTORY": str(tmp_path), "A": f"{CANARY}/"})
@@ -387,7 +389,7 @@ def example(tmp_path: Path) -> Config:
 
 
 def test_the_example_loads(example: Config) -> None:
-    environ = {"CALLBRIDGE_ADMIN_TOKEN": "a" * 16, "CALLBACK_TOKEN": "b" * 16, "PLATFORM_SECRET": "c"}
+    environ = {"CALLBRIDGE_ADMIN_TOKEN": "a" * 22, "CALLBACK_TOKEN": "b" * 22, "PLATFORM_SECRET": "c"}
     assert resolve_secrets(example, environ | {"CRM_TOKEN": "d"}).warnings == ()
     assert example.warnings == ()
 

@@ -63,6 +63,10 @@ def test_the_unit_is_hardened(installed: Path) -> None:
     assert float(exposure[1]) < HIGHEST_EXPOSURE
 
 
+def test_memory_tasks_and_core_dumps_are_bounded() -> None:
+    assert (values("MemoryMax"), values("TasksMax"), values("LimitCORE")) == (["2G"], ["256"], ["0"])
+
+
 def test_systemd_waits_for_what_the_daemon_ends() -> None:
     [seconds] = values("TimeoutStopSec")
     assert int(seconds) > STOP_WITHIN + ANSWERS_WITHIN

@@ -12,7 +12,7 @@ import click
 
 from bridge import starters
 from bridge.cli.output import ExitCode, config_option, json_option, ledger_path, read_config, show
-from bridge.config import Config, Secrets, resolve_secrets
+from bridge.config import Config, resolve_secrets
 from bridge.errors import ConfigError, Problem
 from bridge.loading import find_problems
 from bridge.log import configure
@@ -21,6 +21,7 @@ from bridge.probing import Found
 
 PORT = click.IntRange(0, 65535)
 SHARE = click.FloatRange(0.0, 1.0)
+TOKEN_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command()
@@ -39,10 +40,11 @@ def run(config_path: Path | None, as_json: bool) -> None:
         if path.exists():
             # Said first: the wrong user cannot read secrets either.
             check_owner(path)
-    _refuse_problems(config_path)
+    warnings = _refuse_problems(config_path)
     secrets = resolve_secrets(config, os.environ)
     configure(config.log.level, "json" if as_json else config.log.format)
-    _warn(config, secrets)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
     with OwnerLock(path):
         ledger = open_ledger(path, create=True, min_free=config.ledger.min_free)
         try:
@@ -59,16 +61,13 @@ def _config_or_all_problems(config_path: Path | None) -> Config:
         raise
 
 
-def _refuse_problems(config_path: Path | None) -> None:
-    """Before anything is touched, and all of it at once, as `check` says it."""
+def _refuse_problems(config_path: Path | None) -> list[Problem]:
+    """Before anything is touched, and all of it at once, as `check` says it; what is only warned of."""
     findings = find_problems(config_path, os.environ)
     if findings.problems:
         raise ConfigError(findings.problems)
-
-
-def _warn(config: Config, secrets: Secrets) -> None:
-    for warning in (*config.warnings, *secrets.warnings):
-        click.echo(f"warning: {warning}", err=True)
+    # A daemon that does not start loses callbacks, which is worse than a token that could be longer.
+    return [*findings.short_tokens, *findings.warnings]
 
 
 @click.command()
@@ -85,7 +84,7 @@ def check(online: bool, destination: str | None, config_path: Path | None, as_js
     if destination is not None and not online:
         raise click.UsageError("--destination says which CRM is asked: add --online")
     findings = find_problems(config_path, os.environ)
-    problems, warnings = list(findings.problems), list(findings.warnings)
+    problems, warnings = [*findings.problems, *findings.short_tokens], list(findings.warnings)
     unreachable: list[Problem] = []
     if online and not problems:
         for found in _asked(read_config(config_path), destination):
@@ -166,23 +165,33 @@ def demo(once: bool, spoil: bool, count: int, config_path: Path | None, as_json:
 @click.command("platform")
 @click.option("--port", type=PORT, default=8470, show_default=True, help="Where it listens on 127.0.0.1.")
 @click.option("--url", default="", help="The callback URL to push calls to.")
+@click.option("--token-file", type=TOKEN_FILE, help="A file with the token that the URL lacks.")
 @click.option("--rate", default=1.0, show_default=True, help="Calls a second to push; 0: only on demand.")
 @click.option("--seed", default=1, show_default=True, help="Which calls it makes up.")
 @config_option
 @json_option
 def simulate_platform(
-    port: int, url: str, rate: float, seed: int, config_path: Path | None, as_json: bool
+    port: int,
+    url: str,
+    token_file: Path | None,
+    rate: float,
+    seed: int,
+    config_path: Path | None,
+    as_json: bool,
 ) -> None:
     """A call platform that pushes varied records, with its three tries."""
     from bridge.sandbox.serving import serve_platform  # noqa: PLC0415
 
     del config_path  # accepted everywhere; a sandbox needs none
+    if token_file is not None:
+        url = f"{url.rstrip('/')}/{_token_in(token_file)}"
     serve_platform(port, url, rate, seed, partial(_announce, as_json))
 
 
 @click.command("crm")
 @click.option("--port", type=PORT, default=8490, show_default=True, help="Where it listens on 127.0.0.1.")
 @click.option("--token", help="The only bearer token that is taken (default: any).")
+@click.option("--token-file", type=TOKEN_FILE, help="A file with that token.")
 @click.option("--no-upserts", is_flag=True, help="Only search, create, update, link; tokens from /token.")
 @click.option("--lag", default=0.0, help="With --no-upserts: seconds until the search sees what is new (0).")
 @click.option("--token-uses", default=0, help="With --no-upserts: a token is good for so many requests.")
@@ -194,6 +203,7 @@ def simulate_platform(
 def simulate_crm(
     port: int,
     token: str | None,
+    token_file: Path | None,
     no_upserts: bool,
     lag: float,
     token_uses: int,
@@ -209,9 +219,19 @@ def simulate_crm(
     from bridge.sandbox.serving import serve_crm  # noqa: PLC0415
 
     del config_path  # accepted everywhere; a sandbox needs none
+    if token_file is not None:
+        token = _token_in(token_file)
     rates = Rates(lost=lose, errors=fail, limited=limit)
     crm = SandboxCrm(token, upserts=not no_upserts, lag=lag, token_uses=token_uses, rates=rates)
     serve_crm(port, crm, partial(_announce, as_json))
+
+
+def _token_in(file: Path) -> str:
+    """A token that stands in a file, because every user of the machine sees a command line."""
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{file} cannot be read: {error}", param_hint="--token-file") from error
 
 
 def _announce(as_json: bool, url: str, line: str) -> None:
