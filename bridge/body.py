@@ -54,8 +54,7 @@ def parse_object(text: bytes) -> dict[str, Any]:
     value = parse_json(text)
     if not isinstance(value, dict):
         raise NotAnObject(f"the JSON is {_kind(value)}, not an object")
-    # The brackets bound the depth from above, so nearly every record is spared the walk.
-    if text.count(b"{") + text.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+    if is_deep(text, value):
         raise NotAnObject(f"the JSON is nested deeper than {MAX_DEPTH} levels")
     return value
 
@@ -163,6 +162,16 @@ def _multipart_values(text: str) -> Iterator[str]:
         value = _PART_HEAD_END.split(part, 1)[-1].strip()
         if value.startswith("{"):
             yield value
+
+
+def is_deep(text: bytes | str, value: Any) -> bool:
+    """Whether the value of a JSON text is nested deeper than whoever walks it can go."""
+    if isinstance(text, bytes):
+        opened = text.count(b"{") + text.count(b"[")
+    else:
+        opened = text.count("{") + text.count("[")
+    # The brackets bound the depth from above, so nearly every record is spared the walk.
+    return opened > MAX_DEPTH and _depth(value) > MAX_DEPTH
 
 
 def _depth(value: Any) -> int:

@@ -4,6 +4,7 @@ A pool that many workers share is ten times slower and leaks its slots on cancel
 so nothing is shared and nothing is cancelled.
 """
 
+import codecs
 import json
 import re
 import uuid
@@ -16,6 +17,7 @@ from urllib.parse import quote, quote_plus, unquote
 
 import httpx
 
+from bridge.body import is_deep
 from bridge.causes import generalised
 from bridge.connector import Connector
 from bridge.connector.auth import TokenRequest
@@ -27,13 +29,18 @@ from bridge.expression import ExpressionError
 from bridge.phone import mask_phones_in
 from bridge.rendering import Account, common_names, headers_of, render
 from bridge.tokens import Exchange, Outputs, Tokens
-from bridge.wire import Wire
+from bridge.wire import UnacceptableAnswer, Wire
 
 # Shorter outputs of a token, such as "1", would blot out whole messages.
 _SHORTEST_SECRET = 6
 # Which of several items it was groups nothing.
 _PLACES = re.compile(r"\[\d+\]")
 _CODE = re.compile(r"(?=(?:\D*\d){0,7}\D*$)[\w.:-]{1,40}", re.ASCII)
+_CHARSETS = re.compile(
+    r"utf-(?:8|16|32)(?:-sig|-[lb]e)?|gb(?:k|2312|18030)|big5(?:hkscs)?|ascii|hz|euc_\w+|shift_jis\w*"
+    r"|iso8859-\d+|cp\d+|koi8-\w|latin-1|tis-620",
+    re.ASCII,
+)
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -174,7 +181,7 @@ class Crm:
             ) from error
         except httpx.HTTPError as error:
             raise Transient(
-                f"no token: no answer: {type(error).__name__} {error}",
+                f"no token: {_what_came(error)}",
                 cause="the CRM gives no token",
                 blame="account",
             ) from error
@@ -221,8 +228,9 @@ class Crm:
                 cause=f"{what}: cannot be sent",
             ) from error
         except httpx.HTTPError as error:
-            message = self.masked(f"{shown}: no answer: {type(error).__name__} {error}").rstrip()
-            cause = "the CRM did not answer"
+            message = self.masked(f"{shown}: {_what_came(error)}").rstrip()
+            unacceptable = isinstance(error, UnacceptableAnswer)
+            cause = "the CRM's answer cannot be taken" if unacceptable else "the CRM did not answer"
             if request.idempotent:
                 raise Transient(message, cause=cause, blame="account", doubtful=True) from error
             raise InDoubt(message, cause=cause, blame="account") from error
@@ -296,19 +304,27 @@ class Crm:
 
 def read_answer(status: int, headers: Mapping[str, str], raw: bytes, charset: str | None) -> Answer:
     """What was answered, as far as it can be read."""
+    text = raw.decode(_charset(charset), "replace").removeprefix("\ufeff")
     try:
-        text = raw.decode(charset or "utf-8", "replace")
-    # A charset that nobody knows, or one that is no charset.
-    except (LookupError, ValueError):
-        text = raw.decode("utf-8", "replace")
-    text = text.removeprefix("\ufeff")
-    try:
-        body = json.loads(text) if text.strip() else None
+        # NaN and Infinity are Python's JSON, and would go out again as such.
+        body = json.loads(text, parse_constant=lambda _name: None) if text.strip() else None
+        # Whoever walks it does so recursively.
+        body = None if is_deep(text, body) else body
         # Half of a pair is no character: no database and no log would take it.
         body = _whole_characters(body) if _HALF_CHARACTER.search(text) else body
     except (ValueError, RecursionError):
         body = None
     return Answer(status, Headers(headers), text, body)
+
+
+@lru_cache(maxsize=64)
+def _charset(named: str | None) -> str:
+    """A charset of texts: some of Python's codecs are none, and punycode takes the square of their length."""
+    try:
+        name = codecs.lookup(named or "utf-8").name
+    except (LookupError, ValueError):
+        return "utf-8"
+    return name if _CHARSETS.fullmatch(name) else "utf-8"
 
 
 def _whole_characters(value: Any) -> Any:
@@ -339,6 +355,13 @@ def _spellings(secret: str) -> frozenset[str]:
         # In JSON, and in JSON that stands in JSON.
         spelt |= {json.dumps(each, ensure_ascii=ascii_)[1:-1] for each in spelt for ascii_ in (True, False)}
     return frozenset(spelt - {""})
+
+
+def _what_came(error: httpx.HTTPError) -> str:
+    """In place of an answer that can be read."""
+    if isinstance(error, UnacceptableAnswer):
+        return f"{error}. No CRM answers so: check base_url, and what stands between here and the CRM"
+    return f"no answer: {type(error).__name__} {error}"
 
 
 def _why_unreached(error: str) -> str:

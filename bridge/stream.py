@@ -10,6 +10,8 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import httpcore
@@ -18,12 +20,23 @@ Connected = Callable[[socket.socket], None]
 """Told of each connection that is made: from then on it is shut when its time is over."""
 
 
+@dataclass(slots=True)
+class Allowance:
+    """How many bytes of the exchange under way may still be read.
+
+    httpcore passes over 1xx answers, chunk extensions and trailers without an end to them.
+    """
+
+    left: float = inf
+
+
 class Stream(httpcore.NetworkStream):
     """One connection. What is written waits until the answer is read."""
 
-    def __init__(self, connection: socket.socket, connected: Connected) -> None:
+    def __init__(self, connection: socket.socket, connected: Connected, allowance: Allowance) -> None:
         self._socket = connection
         self._connected = connected
+        self._allowance = allowance
         self._unsent: list[bytes] = []
         connected(connection)
 
@@ -40,9 +53,13 @@ class Stream(httpcore.NetworkStream):
                 # A server may refuse a body before it has read all of it: what it says is worth reading.
                 with suppress(OSError):
                     self._socket.sendall(unsent)
-            return self._socket.recv(max_bytes)
+            received = self._socket.recv(max_bytes)
         except OSError as error:
             raise httpcore.ReadError(str(error)) from error
+        self._allowance.left -= len(received)
+        if self._allowance.left < 0:
+            raise httpcore.ReadError("the answer sends far more than it says")
+        return received
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Keep a part of the request until the answer is asked for."""
@@ -69,7 +86,7 @@ class Stream(httpcore.NetworkStream):
             secured = wrapped = ssl_context.wrap_socket(
                 self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
             )
-            stream = Stream(wrapped, self._connected)
+            stream = Stream(wrapped, self._connected, self._allowance)
             wrapped.do_handshake()
         except OSError as error:
             secured.close()
@@ -93,8 +110,9 @@ class Stream(httpcore.NetworkStream):
 class Connector(httpcore.NetworkBackend):
     """Makes connections."""
 
-    def __init__(self, connected: Connected) -> None:
+    def __init__(self, connected: Connected, allowance: Allowance | None = None) -> None:
         self._connected = connected
+        self._allowance = allowance or Allowance()
 
     def connect_tcp(
         self,
@@ -122,4 +140,4 @@ class Connector(httpcore.NetworkBackend):
             raise httpcore.ConnectTimeout(str(error)) from error
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
-        return Stream(connection, self._connected)
+        return Stream(connection, self._connected, self._allowance)

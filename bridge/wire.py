@@ -5,7 +5,7 @@ says from one call to the next, and it takes two fifths of a request's processor
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
@@ -17,11 +17,16 @@ import httpcore
 import httpx
 
 from bridge.deadline import Deadline
-from bridge.stream import Connector
+from bridge.stream import Allowance, Connector
+from bridge.unzip import TooLarge, Undecodable, decoder_of
 
-LONGEST_ANSWER = 32 * 2**20
-"""An answer that is longer is none of ours; it would only eat memory."""
 _TOO_SLOW = "the answer came too slowly"
+_LONGEST_HEAD = 256 * 1024
+"""Bytes that may come before an answer's body, 1xx answers included. h11 bounds one head to 100 KiB."""
+_VALUE_MARKS = (b",", b"{", b"[")
+"""There is no JSON value without one of these before it, but for the first."""
+_MOST_PIECES = 50_000
+"""Chunks of one body: each costs about 8 microseconds, however small it is."""
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "User-Agent": "callbridge"}
 # A connection that was idle for longer may just be closed by the CRM: a request that is
 # lost so is in doubt, for nothing tells it from one whose answer was lost.
@@ -38,12 +43,46 @@ class Received:
     charset: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerLimits:
+    """How much of an answer is taken."""
+
+    size: int
+    """Bytes of the body, unzipped."""
+    values: int
+    """JSON values. `{},` is 3 bytes on the wire and 72 in memory, so the size alone bounds little."""
+
+    @property
+    def shown(self) -> str:
+        """The size, for people."""
+        return f"{self.size // 2**20} MiB"
+
+
+CRM_LIMITS = AnswerLimits(size=8 * 2**20, values=300_000)
+"""The longest answers of CRMs are descriptions of their fields: 1 to 3 MiB."""
+
+
+class UnacceptableAnswer(httpx.DecodingError):
+    """An answer that is too large, or packed as nobody asked for; the message says which."""
+
+    def __init__(self, message: str, *, too_large: bool = False) -> None:
+        super().__init__(message)
+        self.too_large = too_large
+
+
 class Wire:
     """Sends requests one at a time, each within a deadline for the whole of it."""
 
-    def __init__(self, timeout: float, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        timeout: float,
+        transport: httpx.BaseTransport | None = None,
+        limits: AnswerLimits = CRM_LIMITS,
+    ) -> None:
         """`timeout` in seconds; `transport` carries the requests in place of the network."""
         self._deadline = Deadline(timeout)
+        self._limits = limits
+        self._allowance = Allowance()
         self._timeouts = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
         self._transport = transport
         self._by_proxy: dict[str | None, httpx.BaseTransport] = {}
@@ -71,12 +110,15 @@ class Wire:
             content=content,
             extensions={"timeout": self._timeouts},
         )
+        self._allowance.left = _LONGEST_HEAD
         try:
             with (
                 self._deadline.exchange(),
                 closing(self._carrier(url).handle_request(request)) as response,
             ):
-                body = _read(response)
+                # Twice the limit: what chunks of a few bytes cost on top of their content.
+                self._allowance.left = _LONGEST_HEAD + 2 * self._limits.size
+                body = _read(response, self._limits)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise
         except httpx.TransportError as error:
@@ -95,17 +137,19 @@ class Wire:
             raise httpx.UnsupportedProtocol(f"the address {url.scheme}://{url.host} is none of HTTP")
         proxy = _proxy_for(url.scheme, url.host)
         if proxy not in self._by_proxy:
-            self._by_proxy[proxy] = _Direct(self._deadline) if proxy is None else _By(proxy, self._deadline)
+            self._by_proxy[proxy] = (
+                _Direct(self._deadline, self._allowance) if proxy is None else _By(proxy, self._deadline)
+            )
         return self._by_proxy[proxy]
 
 
 class _Direct(httpx.HTTPTransport):
     """httpx's transport over connections of our own."""
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, allowance: Allowance) -> None:
         super().__init__(verify=_tls())
         self._pool = httpcore.ConnectionPool(
-            ssl_context=_tls(), network_backend=Connector(deadline.connected), **_LIMITS
+            ssl_context=_tls(), network_backend=Connector(deadline.connected, allowance), **_LIMITS
         )
 
 
@@ -122,16 +166,35 @@ class _By(httpx.HTTPTransport):
         return super().handle_request(request)
 
 
-def _read(response: httpx.Response) -> bytes:
-    pieces, size = [], 0
-    for piece in response.iter_bytes():
-        pieces.append(piece)
-        size += len(piece)
-        if size > LONGEST_ANSWER:
-            # The error, which is kept while it is tried again, would hold them.
-            pieces.clear()
-            raise httpx.ReadError("the answer is longer than 32 MiB")
-    return b"".join(pieces)
+def _read(response: httpx.Response, limits: AnswerLimits) -> bytes:
+    """The body, undone of its compression while it comes."""
+    pieces: list[bytes] = []
+    try:
+        decoder = decoder_of(response.headers.get("content-encoding", ""), limits.size)
+        # Not `iter_bytes`, which unpacks whatever the answer claims, as often as it claims it.
+        for count, piece in enumerate(_stream(response)):
+            if count >= _MOST_PIECES:
+                raise UnacceptableAnswer(f"the answer comes in more than {_MOST_PIECES} pieces")
+            pieces.append(decoder.feed(piece))
+        decoder.finish()
+        if sum(piece.count(mark) for piece in pieces for mark in _VALUE_MARKS) > limits.values:
+            raise UnacceptableAnswer(
+                f"the answer holds more than {limits.values} JSON values", too_large=True
+            )
+        return b"".join(pieces)
+    except TooLarge:
+        raise UnacceptableAnswer(f"the answer is longer than {limits.shown}", too_large=True) from None
+    except Undecodable as error:
+        raise UnacceptableAnswer(f"the answer cannot be unpacked: {error}") from None
+    finally:
+        # An error is kept while it is tried again, and its traceback would hold them.
+        pieces.clear()
+
+
+def _stream(response: httpx.Response) -> Iterable[bytes]:
+    stream = response.stream
+    assert isinstance(stream, httpx.SyncByteStream)  # noqa: S101 -- as a synchronous transport gives it
+    return stream
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import DeliveryError, InDoubt, Permanent, Transient
-from bridge.wire import LONGEST_ANSWER
+from bridge.wire import CRM_LIMITS
 from tests.connector_steps import Server, connector_of, crm_of, serving
 
 SECRET = 'canary-5a81 c0"de'
@@ -149,12 +149,12 @@ def test_a_crm_that_is_not_there_was_sent_nothing() -> None:
 @pytest.mark.parametrize("encoded", [False, True])
 def test_an_answer_without_end_is_given_up(encoded: bool) -> None:
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
-    big = b" " * (LONGEST_ANSWER + 1)
+    big = b" " * (CRM_LIMITS.size + 1)
     body = gzip.compress(big, 1) if encoded else big
     with raw(
         says(head + b"Content-Encoding: gzip\r\n\r\n" * encoded + b"\r\n" * (not encoded) + body)
     ) as url:
-        assert "longer than 32 MiB" in str(fault(url, CREATE))
+        assert "longer than 8 MiB" in str(fault(url, CREATE))
 
 
 def test_a_connection_that_the_crm_closed_while_idle_is_no_fault() -> None:
