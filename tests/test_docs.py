@@ -400,7 +400,8 @@ def test_the_tutorial_is_a_configuration_without_a_mistake(tmp_path: Path) -> No
     for name, secret in (("callback-token", "0123456789abcdef-0123456789"), ("ostwind-app-secret", "s")):
         (tmp_path / "secrets" / name).touch(mode=0o600)
         (tmp_path / "secrets" / name).write_text(secret, "utf-8")
-    assert find_problems(tmp_path / "config.toml", {"OSTWIND_APP_ID": "id"}) == Findings((), ())
+    environ = {"OSTWIND_APP_ID": "id", "CALLBRIDGE_LEDGER__URL": f"sqlite:///{tmp_path}/ledger.db"}
+    assert find_problems(tmp_path / "config.toml", environ) == Findings((), ())
     results = run_tests(load_mapping(tmp_path / "mappings/ostwind.toml"), ZoneInfo("Asia/Shanghai"), "CN")
     assert [str(one) for result in results for one in result.differences] == []
 
