@@ -105,6 +105,7 @@ def test_after_an_answer_that_was_refused_the_next_request_has_a_connection_of_i
         ("identity", GOOD),
         ("", GOOD),
     ],
+    ids=["gzip", "members", "zlib", "raw deflate", "identity", "none"],
 )
 def test_what_is_packed_is_unpacked_however_it_is_cut(encoding: str, packed: bytes, step: int) -> None:
     decoder = decoder_of(encoding, len(GOOD))
