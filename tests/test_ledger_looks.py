@@ -27,6 +27,7 @@ from tests.ledger_steps import (
     TO_CRM,
     arrival,
     judgment,
+    leased,
     news,
     stray,
     uuid,
@@ -335,25 +336,19 @@ def fill(ledger: SqliteLedger, calls: Sequence[int]) -> None:
     ledger.record([arrival(uuid(one), payload=rng.randbytes(6000)) for one in calls])
 
 
-def test_what_is_committed_between_two_steps_is_wholly_in_the_copy(
+def test_what_is_committed_while_a_copy_is_made_is_wholly_in_it_or_not_at_all(
     ledger: SqliteLedger, tmp_path: Path
 ) -> None:
     fill(ledger, range(600))
     written = iter(range(600, 10_000))
-    committed: list[str] = []
 
     def while_calls_come() -> bool:
-        """Asked on the thread that writes, between two steps: this one is committed in the next pause."""
-        number = next(written)
-        ledger.submit([arrival(uuid(number))]).add_done_callback(
-            lambda done: committed.append(done.result()[0].key)
-        )
+        ledger.record([arrival(uuid(next(written)))])
         return True
 
     target = tmp_path / "copy.db"
     told = ledger.backup(target, while_calls_come)
     assert told["bytes"] == target.stat().st_size
-    assert len(committed) > 10, "the copy had few steps, or callbacks had to wait for its end"
     with closing(sqlite3.connect(target)) as copy:
         keys = [key for (key,) in copy.execute("SELECT key FROM calls ORDER BY id")]
         # One moment: all up to one, with all that belongs to it.
@@ -364,18 +359,113 @@ def test_what_is_committed_between_two_steps_is_wholly_in_the_copy(
         assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+def test_a_copy_holds_all_that_the_ledger_holds_but_tokens_and_open_work(
+    ledger: SqliteLedger, ledger_path: Path, tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        news(ledger, name)
+    ledger.settle(leased(ledger), Settlement(DeliveryState.DELIVERED, account="hub"), NOW, NOW)
+    # The row moves with each token, and leaves the one before in its page's free space.
+    for number in range(40):
+        ledger.save_token("hub", {"outputs": {"access_token": f"SECRET-{number}-" + "x" * (number * 700)}})
+        ledger.save_token(f"other {number}", {"outputs": {"refresh_token": f"SECRET-{number}"}})
+    ledger.save_budget("hub", {"classes": {}}, NOW)
+    for kind in ("retry", "backup", "prune"):
+        ledger.request_run(kind, {}, NOW)
+    done = ledger.take_run(NOW)
+    assert done is not None
+    ledger.end_run(done["id"], "done", {}, NOW)
+    ledger.take_run(NOW)
+    copy = tmp_path / "copy.db"
+    ledger.backup(copy, lambda: True)
+
+    assert b"SECRET" not in copy.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir() if "copy" in path.name) == ["copy.db"]
+    with closing(sqlite3.connect(copy)) as copied, closing(sqlite3.connect(ledger_path)) as own:
+        schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1, 2"
+        assert copied.execute(schema).fetchall() == own.execute(schema).fetchall()
+        names = [name for kind, name, *_ in own.execute(schema).fetchall() if kind == "table"]
+        for name in set(names) - {"accounts", "runs"}:
+            rows = f'SELECT * FROM "{name}"'  # noqa: S608 -- our own
+            assert copied.execute(rows).fetchall() == own.execute(rows).fetchall(), name
+        kept = "SELECT id, name, budget FROM accounts"
+        assert copied.execute(kept).fetchall() == own.execute(kept).fetchall()
+        assert copied.execute("SELECT kind, state FROM runs").fetchall() == [("retry", "done")]
+        for pragma in ("page_size", "auto_vacuum", "user_version"):
+            told = f"PRAGMA {pragma}"
+            assert copied.execute(told).fetchall() == own.execute(told).fetchall(), pragma
+    with closing(SqliteLedger(copy)) as restored:
+        assert restored.load_token("hub") is None
+        assert restored.release_leases(NOW) == 0
+        assert restored.take_run(NOW) is None
+        assert_counted(restored, copy)
+        assert restored.counts()["deliveries"] == ledger.counts()["deliveries"]
+    # Read last: whoever closes the file ends the locks of its process.
+    assert b"SECRET" in ledger_path.read_bytes() + ledger_path.with_name("ledger.db-wal").read_bytes()
+
+
+def test_a_backup_run_that_was_cut_short_is_not_made_again_by_the_next_daemon(ledger: SqliteLedger) -> None:
+    run = ledger.request_run("backup", {"file": "/x"}, NOW)
+    again = ledger.request_run("retry", {"ids": []}, NOW)
+    ledger.take_run(NOW)
+    ledger.take_run(NOW)
+    ledger.release_leases(NOW)
+    ended = ledger.run(run)
+    assert (ended["state"], "ask for it again" in ended["result"]["error"]) == ("failed", True)
+    taken = ledger.take_run(NOW)
+    assert taken is not None
+    assert taken["id"] == again
+
+
+def test_a_copy_replaces_nothing_but_a_copy(ledger: SqliteLedger, ledger_path: Path, tmp_path: Path) -> None:
+    news(ledger, "a")
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    note, copy, empty = folder / "note.txt", folder / "copy.db", folder / "empty"
+    note.write_text("keep me")
+    empty.touch()
+    for target in (copy, copy, empty):
+        assert ledger.backup(target, lambda: True)["calls"] == 1
+    other = folder / "other.db.unfinished"
+    other.write_text("keep me too")
+    in_use = folder / "used.db"
+    with closing(sqlite3.connect(in_use)) as used:
+        used.execute("PRAGMA journal_mode = WAL")
+        used.execute("CREATE TABLE a (b)")
+        linked = folder / "linked.db"
+        linked.hardlink_to(ledger_path)
+        pointing = folder / "pointing.db"
+        pointing.symlink_to(note)
+        for target, why in (
+            (note, "no SQLite file"),
+            (pointing, "no SQLite file"),
+            (folder / "other.db", "no SQLite file"),
+            (in_use, "is in use"),
+            (linked, "is the ledger itself"),
+            (ledger_path, "is the ledger itself"),
+            (ledger_path.with_name("ledger.db-wal"), "is the ledger itself"),
+            (folder, "cannot copy"),
+        ):
+            with pytest.raises(LedgerUnusable, match=why):
+                ledger.backup(target, lambda: True)
+    assert (note.read_text(), other.read_text()) == ("keep me", "keep me too")
+    # Nobody has closed the ledger's own file, which would have ended its locks.
+    assert ledger.record([arrival("b")])[0].key == "b"
+
+
 def test_a_copy_that_shall_not_go_on_leaves_nothing(
     ledger: SqliteLedger, ledger_path: Path, tmp_path: Path
 ) -> None:
     fill(ledger, range(600))
     target = tmp_path / "copies" / "copy.db"
     target.parent.mkdir()
-    target.write_bytes(b"the one of yesterday")
-    asked = iter([True, True, False])
-    with pytest.raises(LedgerBusy, match="ask for it again"):
-        ledger.backup(target, lambda: next(asked))
-    assert [path.read_bytes() for path in target.parent.iterdir()] == [b"the one of yesterday"]
+    ledger.backup(target, lambda: True)
+    yesterday = target.read_bytes()
     fill(ledger, range(600, 601))
+    for answers in ([False], [True, False]):
+        with pytest.raises(LedgerBusy, match="ask for it again"):
+            ledger.backup(target, iter(answers).__next__)
+    assert [path.read_bytes() for path in target.parent.iterdir()] == [yesterday]
     assert_counted(ledger, ledger_path)
 
 

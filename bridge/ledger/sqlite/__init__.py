@@ -210,15 +210,16 @@ class SqliteLedger(Operating, Covered):
         return removed
 
     def backup(self, target: Path, go_on: Callable[[], bool]) -> Row:
-        unfinished = target.with_name(target.name + ".unfinished")
-        own = [self._path.with_name(self._path.name + end) for end in ("", "-wal", "-shm", ".lock")]
         try:
-            if target.resolve() in [path.resolve() for path in own]:
-                raise LedgerUnusable(f"{target} is the ledger itself: name another file for the copy")
+            upkeep.check_target(target, self._path)
+        except OSError as error:
+            raise LedgerUnusable(f"cannot copy the ledger to {target}: {error}") from error
+        unfinished = upkeep.unfinished(target)
+        try:
             unfinished.unlink(missing_ok=True)
             # It holds what the ledger holds, so nobody else reads it either.
             unfinished.touch(mode=0o600)
-            self._write().submit_long(partial(upkeep.copy_to, unfinished, go_on)).result()
+            upkeep.copy_to(unfinished, self._path, go_on)
             with unfinished.open("rb") as copy:
                 os.fsync(copy.fileno())
             calls = upkeep.check_copy(unfinished, go_on)

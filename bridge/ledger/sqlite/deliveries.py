@@ -74,6 +74,12 @@ def release_leases(connection: sqlite3.Connection, now: datetime | None = None) 
             "UPDATE deliveries SET progress = ? WHERE id = ?",
             [(sent_at(row["progress"], now), row["id"]) for row in begun],
         )
+    # A copy that was cut short is not made later, and perhaps over another: its ledger may be that copy.
+    connection.execute(
+        "UPDATE runs SET state = 'failed', result = ?, ended_at = started_at"
+        " WHERE state = 'running' AND kind = 'backup'",
+        (json.dumps({"error": "callbridge stopped, and the copy was not done yet: ask for it again"}),),
+    )
     connection.execute("UPDATE runs SET state = 'requested' WHERE state = 'running'")
     doubtful = [row["id"] for row in begun if is_in_doubt(row["progress"])]
     still_due = f"UPDATE deliveries SET {_STILL_DUE.format('changed_at')} WHERE id = ?"

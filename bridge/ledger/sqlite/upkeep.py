@@ -1,21 +1,17 @@
 """Keeping the file in shape: retention, space, copies, dictionaries; and the way out of quarantine."""
 
-import itertools
 import os
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from bridge.errors import LedgerBusy, LedgerUnusable
 from bridge.ledger import Row
-from bridge.ledger.sqlite import checking
+from bridge.ledger.sqlite import checking, copying
 from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.folding import fold
@@ -25,14 +21,9 @@ from bridge.model import Arrival, Filed
 
 # A step of a long job takes the writer for a few milliseconds, then callbacks have their turn.
 PRUNED_AT_ONCE = 500
-COPIED_PAGES = 16
 FREED_PAGES = 64
-# After each step of a copy the writer is others' for so many times as long…
-RESTED_STEPS = 3
-# …and after so many (4 MiB) the copy waits until the disk has them.
-SYNCED_STEPS = 16
-SYNC_ASKED_EVERY = 0.002
-CHECK_ASKED_EVERY = 0.2
+# How often a copy that is being made asks whether it shall go on, in seconds.
+ASKED_EVERY = 0.2
 STOPPED = "callbridge stops, and the copy was not done yet: ask for it again"
 
 SAMPLES = 2000
@@ -106,41 +97,61 @@ def free_step(connection: sqlite3.Connection) -> int:
 
 
 # -- copies ---------------------------------------------------------------------------
-def copy_to(
-    target: Path, go_on: Callable[[], bool], connection: sqlite3.Connection, breathe: Callable[[float], None]
-) -> None:
-    """A consistent copy, made page by page on the connection that writes.
+SQLITE_FILE = b"SQLite format 3\0"
 
-    What that connection commits between two steps goes into the copy as well, so the copy
-    does not start over, and no reader holds the write-ahead log. (It does start over where
-    another process adds a row, which only an operator's command does.) It goes to the disk bit
-    by bit: one fsync of it all would hold up every commit that comes meanwhile.
+
+def check_target(target: Path, ledger: Path) -> None:
+    """A copy may replace a file that SQLite made and nobody uses, and nothing else.
 
     Raises:
+        LedgerUnusable: there is another file of that name.
+    """
+    own = [ledger.with_name(ledger.name + end) for end in ("", "-wal", "-shm", ".lock", ".wanted")]
+    if target.resolve() in [path.resolve() for path in own] or _same_file(target, ledger):
+        raise LedgerUnusable(f"{target} is the ledger itself: name another file for the copy")
+    for path in (target, unfinished(target)):
+        _refuse_other_file(path)
+    for end in ("-wal", "-journal"):
+        if _size(target.with_name(target.name + end)):
+            raise LedgerUnusable(
+                f"{target} is in use ({target.name}{end} stands beside it): name another file for the copy"
+            )
+
+
+def unfinished(target: Path) -> Path:
+    """The name of a copy until it is done."""
+    return target.with_name(target.name + ".unfinished")
+
+
+def _refuse_other_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(SQLITE_FILE))
+    except FileNotFoundError:
+        return
+    if begins not in (b"", SQLITE_FILE):
+        raise LedgerUnusable(
+            f"{path} is there already and no SQLite file: name another file, or move it away"
+        )
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except FileNotFoundError:
+        return False
+
+
+def copy_to(target: Path, ledger: Path, go_on: Callable[[], bool]) -> None:
+    """A consistent copy without tokens and open work, made by another process.
+
+    Raises:
+        LedgerUnusable: it could not be made.
         LedgerBusy: it shall not go on.
     """
-    steps, ended = itertools.count(1), time.monotonic()
-    with (
-        closing(sqlite3.connect(target)) as copy,
-        target.open("rb") as file,
-        ThreadPoolExecutor(1, "ledger-copy") as aside,
-    ):
-
-        def rest(*_: int) -> None:
-            nonlocal ended
-            if not go_on():
-                raise LedgerBusy(STOPPED)
-            breathe(RESTED_STEPS * (time.monotonic() - ended))
-            if next(steps) % SYNCED_STEPS == 0:
-                synced = aside.submit(os.fdatasync, file.fileno())
-                while not synced.done():
-                    breathe(SYNC_ASKED_EVERY)
-                synced.result()
-            ended = time.monotonic()
-
-        copy.execute("PRAGMA journal_mode = OFF")
-        copy.execute("PRAGMA synchronous = OFF")
-        connection.backup(copy, pages=COPIED_PAGES, progress=rest)
+    _, problem = _done_aside(copying.__file__, [ledger, target], go_on)
+    if problem is not None:
+        raise LedgerUnusable(f"no copy could be made: {problem}")
 
 
 def check_copy(path: Path, go_on: Callable[[], bool]) -> int:
@@ -150,20 +161,25 @@ def check_copy(path: Path, go_on: Callable[[], bool]) -> int:
         LedgerUnusable: it is damaged.
         LedgerBusy: it shall not go on.
     """
-    command = [sys.executable, "-I", checking.__file__, str(path.absolute())]
+    calls, problem = _done_aside(checking.__file__, [path], go_on)
+    if problem is not None:
+        raise LedgerUnusable(f"the copy at {path} is damaged: {problem or 'it could not be checked'}")
+    return int(calls)
+
+
+def _done_aside(program: str, paths: Sequence[Path], go_on: Callable[[], bool]) -> tuple[str, str | None]:
+    """What another process said, and what went wrong there; None: nothing."""
+    command = [sys.executable, "-I", program, *(str(path.absolute()) for path in paths)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as other:  # noqa: S603
         while True:
+            if not go_on():
+                other.kill()
+                raise LedgerBusy(STOPPED)
             try:
-                calls, problem = other.communicate(timeout=CHECK_ASKED_EVERY)
+                said, problem = other.communicate(timeout=ASKED_EVERY)
             except subprocess.TimeoutExpired:
-                if not go_on():
-                    other.kill()
-                    raise LedgerBusy(STOPPED) from None
-            else:
-                break
-    if other.returncode:
-        raise LedgerUnusable(f"the copy at {path} is damaged: {problem.strip() or 'it could not be checked'}")
-    return int(calls)
+                continue
+            return said, problem.strip() if other.returncode else None
 
 
 def keep_name(path: Path) -> None:

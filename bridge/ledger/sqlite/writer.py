@@ -7,11 +7,8 @@ that a failing one takes nothing else with it.
 
 import sqlite3
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -21,19 +18,10 @@ T = TypeVar("T")
 A = TypeVar("A")
 Work = Callable[[sqlite3.Connection], Any]
 
-LongWork = Callable[[sqlite3.Connection, Callable[[float], None]], None]
-
 LARGEST_GROUP = 256
 
 
-@dataclass(frozen=True, slots=True)
-class _Long:
-    """Marks work that goes alone."""
-
-    work: LongWork
-
-
-Item = tuple[Work | _Long, Future[Any]]
+Item = tuple[Work, Future[Any]]
 
 
 class Writer:
@@ -42,7 +30,7 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
-        self._held: deque[Item | None] = deque()
+        self._ends = False
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -54,19 +42,6 @@ class Writer:
             future.set_exception(LedgerBusy("the ledger is shutting down"))
         else:
             self._queue.put((work, future))
-        return future
-
-    def submit_long(self, work: LongWork) -> Future[None]:
-        """Queue work that takes long and needs the connection outside a transaction.
-
-        It is handed a function to call between its steps, which for so many seconds commits
-        what comes.
-        """
-        future: Future[None] = Future()
-        if self._closed:
-            future.set_exception(LedgerBusy("the ledger is shutting down"))
-        else:
-            self._queue.put((_Long(work), future))
         return future
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -82,47 +57,22 @@ class Writer:
 
     def _loop(self) -> None:
         while group := self._next_group():
-            if isinstance(group[0][0], _Long):
-                self._run_long(group[0][0], group[0][1])
-            else:
-                commit_group(self._connection, group)
+            commit_group(self._connection, group)
         self._connection.close()
 
-    def _run_long(self, long: "_Long", future: Future[None]) -> None:
-        try:
-            long.work(self._connection, self._breathe)
-        except Exception as error:  # noqa: BLE001 -- handed to whoever submitted the work
-            future.set_exception(error)
-        else:
-            future.set_result(None)
-
-    def _breathe(self, seconds: float) -> None:
-        """Commit what came meanwhile, and what comes within so many seconds."""
-        until = time.monotonic() + seconds
-        group = self._gather([])
-        while True:
-            if group:
-                commit_group(self._connection, group)
-            left = until - time.monotonic()
-            if left <= 0:
-                return
-            group = self._gather([], wait=left)
-
     def _next_group(self) -> list[Item]:
-        first = self._held.popleft() if self._held else self._queue.get()
-        if first is None:
+        """What waits, up to the end, which is held for its turn."""
+        if self._ends:
             return []
-        return [first] if isinstance(first[0], _Long) else self._gather([first])
-
-    def _gather(self, group: list[Item], wait: float = 0.0) -> list[Item]:
-        """What waits or comes soon, up to work that goes alone or the end: those are held for their turn."""
-        while len(group) < LARGEST_GROUP:
+        first = self._queue.get()
+        group = [] if first is None else [first]
+        while group and len(group) < LARGEST_GROUP:
             try:
-                item = self._queue.get(block=wait > 0 and not group, timeout=wait)
+                item = self._queue.get_nowait()
             except Empty:
                 break
-            if item is None or isinstance(item[0], _Long):
-                self._held.append(item)
+            if item is None:
+                self._ends = True
                 break
             group.append(item)
         return group
@@ -205,7 +155,7 @@ def commit_group(connection: sqlite3.Connection, group: Sequence[Item]) -> None:
     outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
     # From here on nobody can take the work back, so that its future can be ended.
     for work, future in group:
-        if not isinstance(work, _Long) and future.set_running_or_notify_cancel():
+        if future.set_running_or_notify_cancel():
             works.append((work, future))
     try:
         connection.execute("BEGIN IMMEDIATE")
