@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, overload
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from bridge.phone import PhoneKind, phone_kind, to_e164
+from bridge.phone import PhoneKind, phone_kind, plain_number, to_e164
 from bridge.record import dialogue_of, parse_int, parse_time
 from bridge.turns import Turn, split_labels
 
@@ -135,6 +135,15 @@ def _recording_url(call: "Call") -> str | None:
     return prefix + path if "?" in prefix else f"{prefix.rstrip('/')}/{path.lstrip('/')}"
 
 
+def _phone(description: str, column: str) -> Attribute[str | None]:
+    def read(call: "Call") -> str | None:
+        text = _text_of(call.record.get(column))
+        # A decimal's fraction would become a part of the number in whatever takes its digits.
+        return plain_number(text) if text and text.isascii() else text
+
+    return Attribute(description, read)
+
+
 def _phone_e164(call: "Call") -> str | None:
     return to_e164(call.record.get("phone"), call._country)  # noqa: SLF001 - its own class's table
 
@@ -180,14 +189,14 @@ class Call:
     sn = _text("The platform's `sn` of the record; not known to be unique per call.", "sn")
     id = _text("The platform's row number, as text, because it can exceed what a CRM's numbers hold.", "id")
 
-    phone = _text("The customer's phone number as the platform gave it, masked digits included.", "phone")
+    phone = _phone("The customer's phone number as the platform gave it, masked digits included.", "phone")
     phone_e164 = Attribute(
         "The phone number in E.164; null if it is empty, masked or impossible.", _phone_e164
     )
     phone_kind = Attribute("`mobile`, `landline`, `masked`, `empty` or `other`.", _phone_kind)
     name = _text("The customer's name.", "name")
     company = _text("The customer's company.", "unit")
-    company_phone = _text("The company's phone number as the platform gave it.", "unit_phone")
+    company_phone = _phone("The company's phone number as the platform gave it.", "unit_phone")
     address = _text("The customer's address.", "address")
     area = _text("Where the phone number is registered, such as 广东省深圳市.", "area_code")
     sex = Attribute("`male` or `female` as heard by the platform; null if it could not tell.", _sex)

@@ -80,8 +80,9 @@ def reference() -> Iterator[str]:
 @_filter("e164('US')")
 @pass_context
 def e164(context: Context, value: Any, country: str = "") -> str | None:
-    """A phone number as `+8615899770637`; null for an empty or masked one. Without a country, the
-    source's. Every possible number is kept, valid or not.
+    """A phone number as `+8615899770637`; null for an empty or masked one, and for one with letters in it.
+    Without a country, the source's. Every possible number is kept, valid or not; of several numbers the
+    first counts, and one that is impossible at home and valid with its own country's code is that.
     """
     return to_e164(value, country or context["_country"])
 
