@@ -100,6 +100,7 @@ class Feeder:
                 revision=row["wanted"],
                 attempt=row["tries"] + 1,
                 owed_at=now,
+                first_seen_at=now,
                 values={},
             )
             settling.settle_all(self._writer, [(lease, self._outcome(lease, phones, now), now)], ended)

@@ -15,9 +15,11 @@ from bridge.arrival import sn_of
 from bridge.body import parse_object
 from bridge.call import Call
 from bridge.errors import LedgerError
+from bridge.event import event_time, is_ahead
 from bridge.identity import storable
 from bridge.ledger import Destinations, Ledger
 from bridge.model import Columns, Judgment, Known, Pending, Verdict, stamp
+from bridge.record import parse_time
 from bridge.verdict import STAMP, Incoming, Ruling, first, read_incoming, read_stamp, rule
 
 log = structlog.get_logger("bridge.judge")
@@ -92,7 +94,8 @@ class Judge:
             return self._judge_first(receipt, rules)
         incoming = self._read(receipt, rules)
         ruling = rule(known, incoming, rules.reads, rules.zone)
-        return self._judgment(receipt, ruling, ruling.known.values, incoming.stamp, incoming.flags)
+        flags = (*incoming.flags, *_ahead_flags(incoming.values, receipt, rules.zone))
+        return self._judgment(receipt, ruling, ruling.known.values, incoming.stamp, flags)
 
     def _judge_first(self, receipt: Pending, rules: SourceRules) -> Judgment:
         """Most calls are heard of once: only what the columns need is read."""
@@ -100,6 +103,7 @@ class Judge:
         stamped, flags = read_stamp(record.get(STAMP), rules.zone, receipt.received_at)
         known = Known({}, {}, stamped, receipt.via, revision=1)
         ruling = Ruling(Verdict.NEW, known, unchanged=False, kept=True)
+        flags = (*flags, *_ahead_flags(record, receipt, rules.zone))
         return self._judgment(receipt, ruling, record, stamped, flags)
 
     def _judgment(
@@ -113,6 +117,7 @@ class Judge:
         """A ruling with what the ledger keeps of the call, whose state is `record` as far as it counts."""
         rules = self._sources[receipt.source]
         call = Call.of(record, key=receipt.key, source=receipt.source, zone=rules.zone, country=rules.country)
+        called_at = event_time(call.started_at, call.created_at, receipt.first_seen_at)
         return Judgment(
             receipt_id=receipt.receipt_id,
             call_id=receipt.call_id,
@@ -125,6 +130,7 @@ class Judge:
             previous_digest=ruling.previous_digest,
             columns=columns_of(call),
             stamp=stamped,
+            called_at=_when(called_at),
             flags=flags,
             skip=self._skipped(call, rules),
         )
@@ -161,6 +167,16 @@ class Judge:
             for name in rules.destinations
             if name in self._since and created_at < self._since[name]
         }
+
+
+def _ahead_flags(record: Mapping[str, Any], receipt: Pending, zone: ZoneInfo) -> tuple[str, ...]:
+    """What is told of a call's own times that lie too far ahead of its first receipt."""
+    times = {"started_ahead": "started_at", "created_ahead": "created_at"}
+    return tuple(
+        flag
+        for flag, name in times.items()
+        if is_ahead(parse_time(record.get(name), zone), receipt.first_seen_at)
+    )
 
 
 _COLUMN_FIELDS = (

@@ -132,6 +132,7 @@ class Pending:
     source: str
     via: Via
     received_at: datetime
+    first_seen_at: datetime
     payload: bytes
     known: Known | None
     repeats: bool = False
@@ -172,6 +173,8 @@ class Judgment:
     digest: bytes
     columns: Columns
     stamp: int | None
+    called_at: str | None = None
+    """The call's event time: by it deliveries are in order."""
     flags: tuple[str, ...] = ()
     repeats: bool = False
     """See `Pending.repeats`: the verdict is all there is to write."""
@@ -193,6 +196,8 @@ class Lease:
     revision: int
     attempt: int
     owed_at: datetime
+    first_seen_at: datetime
+    """When the call's first record came."""
     values: Mapping[str, Any]
     progress: Mapping[str, Progress] = field(default_factory=dict)
     """How far an earlier attempt came, object by object."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from bridge.call import Call
+from bridge.event import event_text, event_time
 from bridge.mapping import CompiledMapping
 from bridge.plan import Plan, Skip
 
@@ -40,8 +42,6 @@ def plan_of(mapping: CompiledMapping, call: Call, origin: Origin) -> Plan | Skip
     return mapping.plan(call, origin.zone, origin.country)
 
 
-def event_of(call: Call) -> str:
+def event_of(call: Call, first_seen_at: datetime) -> str:
     """A call's place among calls: its time, then its key."""
-    at = call.started_at or call.created_at
-    # It stands beside every field of every contact: of a key its start is enough for the rare tie.
-    return f"{round(at.timestamp() * 1000) if at else 0:011x} {call.key[:16]}"
+    return event_text(event_time(call.started_at, call.created_at, first_seen_at), call.key)

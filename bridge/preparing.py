@@ -140,4 +140,6 @@ class Preparer:
     def _plan(self, lease: Lease) -> tuple[Plan | Skip, str]:
         origin = self._origins[lease.source]
         call = call_of(lease.values, lease.key, lease.source, origin)
-        return plan_of(self._destinations[lease.destination].mapping, call, origin), event_of(call)
+        return plan_of(self._destinations[lease.destination].mapping, call, origin), event_of(
+            call, lease.first_seen_at
+        )

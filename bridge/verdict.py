@@ -7,17 +7,17 @@ that carried the field.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from bridge.dialogue import lay_over, same_dialogue, to_json
+from bridge.event import AHEAD
 from bridge.model import Known, Verdict, Via, digests
 from bridge.record import BOOKKEEPING, FIELDS, canonical, digest, parse_time
 
 DIALOGUE = "talk_info"
 STAMP = "updated_at"
-AHEAD = timedelta(days=1)
 
 _SAYS_IF_FULL = frozenset({DIALOGUE, "uuid", "base_info"})
 _NEWS = frozenset(FIELDS) - BOOKKEEPING.keys()
@@ -57,7 +57,7 @@ def read_incoming(record: Mapping[str, Any], via: Via, zone: ZoneInfo, received_
 def read_stamp(value: Any, zone: ZoneInfo, received_at: datetime) -> tuple[int | None, tuple[str, ...]]:
     """A record's `updated_at` in epoch seconds, and what is odd about it."""
     moment = parse_time(value, zone)
-    if moment is not None and moment > received_at + AHEAD:
+    if moment is not None and moment - received_at > AHEAD:
         return None, ("stamp_ahead",)
     return (None if moment is None else int(moment.timestamp())), ()
 

@@ -433,7 +433,7 @@ class World:
         self._feeds(lease, settlement.done)
         for planned in plan.objects:
             if planned.name in done and planned.name == "contact":
-                self._said_of(planned, event_of(call), lease.key)
+                self._said_of(planned, event_of(call, lease.first_seen_at), lease.key)
                 self.said[str(planned.key["phone"])].settle(lease.delivery_id, planned.fields.keys())
 
     def _feeds(self, lease: Lease, done: Sequence[Done]) -> None:

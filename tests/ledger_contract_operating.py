@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bridge.event import event_text
 from bridge.ledger import Ledger, Note, Window
 from bridge.memory import AGAIN, Done, Mark, Progress, Remembered
 from bridge.model import DeliveryState, Lane, Settlement, stamp
@@ -255,7 +256,7 @@ class OperatingContract:
         assert set(lease.previous) == {("contact", "+86139"), ("call", "a")}
         plan = [planned("contact", "+86139"), planned("call", "a", shared=False)]
         known = ledger.recall(lease, "hub", plan)
-        assert known["contact"] == Remembered("", marks={"name": Mark("1", b"")})
+        assert known["contact"] == Remembered("", marks={"name": Mark(event_text(NOW, "a"), b"")})
         assert known["call"].crm_id == ""
 
     def test_many_are_recalled_as_each_alone(self, ledger: Ledger) -> None:
@@ -303,7 +304,13 @@ def left_by(ledger: Ledger, key: str, objects: Mapping[str, tuple[str, bool, byt
     news(ledger, key)
     lease = leased(ledger)
     done = tuple(
-        Done(name, name, of, Remembered(f"id {of}", told, {}, {"name": Mark("1", told)}), shared)
+        Done(
+            name,
+            name,
+            of,
+            Remembered(f"id {of}", told, {}, {"name": Mark(event_text(NOW, "a"), told)}),
+            shared,
+        )
         for name, (of, shared, told) in objects.items()
     )
     progress = {"contact": Progress(appended={"note": (0, 4, b"told")})}

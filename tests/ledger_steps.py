@@ -89,6 +89,7 @@ def judgment(
             via=pending.via,
             history=before.history | ({said} if said else set()),
         )
+    columns = columns or Columns(created_at=stamp(pending.received_at))
     return Judgment(
         receipt_id=pending.receipt_id,
         call_id=pending.call_id,
@@ -98,7 +99,8 @@ def judgment(
         unchanged=not news,
         kept=news and values is None,
         digest=said if news else b"",
-        columns=columns or Columns(created_at=stamp(pending.received_at)),
+        columns=columns,
+        called_at=columns.started_at or columns.created_at,
         stamp=None,
         skip=skip or {},
     )

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from bridge.errors import LedgerBusy, LedgerLocked, LedgerUnusable
+from bridge.event import event_text
 from bridge.ledger import Ledger, open_ledger
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.ledger.sqlite.folding import fold
@@ -363,7 +364,8 @@ def test_an_object_named_like_its_type_with_the_calls_key_is_kept_without_both(
 
 
 def test_fields_are_kept_as_numbers_and_told_by_name(ledger: SqliteLedger, ledger_path: Path) -> None:
-    marks = {"area": Mark("1 a", b"x"), "grade": Mark("2 b", b"y"), "name": Mark("1 a", b"")}
+    first, second = event_text(NOW, "a"), event_text(NOW, "b")
+    marks = {"area": Mark(first, b"x"), "grade": Mark(second, b"y"), "name": Mark(first, b"")}
     left = Remembered("7", b"d", {"contact": "9"}, marks)
     plan = [PlannedObject("deal", "deal", {"id": "7"}, {})]
     for name in ("a", "b"):

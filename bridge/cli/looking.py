@@ -98,6 +98,9 @@ def _status_lines(document: Row) -> Iterator[str]:
         yield from cause_lines(group)
     for reason, count in document["quarantined"].items():
         yield f"quarantined: {count} × {reason} (see: callbridge quarantine list)"
+    if ahead := document["ahead"]["count"]:
+        newest = document["ahead"]["ids"][0]
+        yield f"{ahead} calls say that they began more than a day after they came (calls show {newest})"
     if document["shared_sn"]:
         yield f"{document['shared_sn']} sn belong to several calls"
     space = document["space"]

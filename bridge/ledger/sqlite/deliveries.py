@@ -10,7 +10,7 @@ from bridge.ledger import Destinations, Row
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.objects import is_in_doubt, progress_of, sent_at
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.ledger.sqlite.times import micros, moment_of, row_of
+from bridge.ledger.sqlite.times import IS_AHEAD, micros, moment_of, row_of
 from bridge.listed import WALKS
 from bridge.model import DeliveryState, Lane, Lease
 
@@ -43,7 +43,8 @@ def start_destinations(connection: sqlite3.Connection, destinations: Destination
 def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, at: int) -> None:
     connection.execute(
         "INSERT INTO deliveries (call_id, destination, state, wanted, reason, called_at, changed_at)"
-        " SELECT id, ?, 'skipped', revision, 'before this destination', coalesce(started_at, created_at), ?"
+        f" SELECT id, ?, 'skipped', revision, 'before this destination', iif({IS_AHEAD}, first_seen_at,"
+        " coalesce(started_at, created_at)), ?"
         " FROM calls c"
         " WHERE source = ? AND NOT EXISTS"
         " (SELECT 1 FROM deliveries d WHERE d.call_id = c.id AND d.destination = ?)"
@@ -107,7 +108,7 @@ def any_due(connection: sqlite3.Connection, destinations: Sequence[str], now: da
 _DUE = """
 SELECT d.id, d.call_id, d.destination, d.wanted, d.tries, d.owed_at, d.progress, d.lane, d.called_at,
        d.person,
-       c.key, c.source, c.state, s.codec AS state_codec, s.body AS state_body,
+       c.key, c.source, c.first_seen_at, c.state, s.codec AS state_codec, s.body AS state_body,
        EXISTS (SELECT 1 FROM delivery_objects o WHERE o.delivery_id = d.id) AS feeds
 FROM deliveries d
 CROSS JOIN calls c ON c.id = d.call_id
@@ -180,6 +181,7 @@ def lease_of(payloads: Payloads, row: sqlite3.Row, previous: Sequence[tuple[str,
         revision=row["wanted"],
         attempt=row["tries"] + 1,
         owed_at=moment_of(row["owed_at"]),
+        first_seen_at=moment_of(row["first_seen_at"]),
         values=state_of(payloads, row),
         progress=progress_of(row["progress"]),
         previous=tuple(previous),

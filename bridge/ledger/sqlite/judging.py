@@ -31,7 +31,7 @@ _CODEC_BYTES = 4
 
 _WAITING = """
 SELECT r.id, r.call_id, r.via, r.received_at, p.codec, p.body,
-       c.key, c.source, c.revision, c.updated_at, c.via AS known_via, c.state, c.stamps,
+       c.key, c.source, c.first_seen_at, c.revision, c.updated_at, c.via AS known_via, c.state, c.stamps,
        s.codec AS state_codec, s.body AS state_body
 FROM receipts r
 JOIN payloads p ON p.receipt_id = r.id
@@ -63,6 +63,7 @@ def _pending(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Ro
         source=row["source"],
         via=Via(row["via"]),
         received_at=moment_of(row["received_at"]),
+        first_seen_at=moment_of(row["first_seen_at"]),
         payload=payloads.unpack(row["codec"], row["body"]),
         known=known_of(connection, payloads, row) if row["revision"] and not repeats else None,
         repeats=repeats,
@@ -197,7 +198,15 @@ def write_news(
             state = DeliveryState.DUE if rule is None else DeliveryState.SKIPPED
             due_at = at if rule is None else None
             deliveries.append(
-                (judgment.call_id, destination, state, due_at, rule, lane_of(judgment), called_at(judgment))
+                (
+                    judgment.call_id,
+                    destination,
+                    state,
+                    due_at,
+                    rule,
+                    lane_of(judgment),
+                    micros(judgment.called_at),
+                )
             )
     connection.execute(_NEW_RECEIPTS, (_rows(receipts),))
     connection.execute(_NEW_CALLS, (_rows(calls),))
@@ -208,11 +217,6 @@ def write_news(
 def lane_of(judgment: Judgment) -> Lane:
     """A callback tells of a call that has just been; the list fills gaps."""
     return Lane.LIVE if judgment.known.via is Via.CALLBACK else Lane.BACKFILL
-
-
-def called_at(judgment: Judgment) -> int | None:
-    """The call's own time."""
-    return micros(judgment.columns.started_at or judgment.columns.created_at)
 
 
 def _rows(rows: Sequence[object]) -> str:
@@ -340,7 +344,7 @@ def owe(connection: sqlite3.Connection, judgment: Judgment, destination: str, no
             at if rule is None else None,
             rule,
             lane_of(judgment),
-            called_at(judgment),
+            micros(judgment.called_at),
             at,
         ),
     )

@@ -6,10 +6,15 @@ numbers, and what one call wrote stands together under that call.
 
 import sqlite3
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 
+from bridge.event import AHEAD, event_parts, event_text, event_time
+from bridge.ledger.sqlite.times import moment_of
 from bridge.memory import Mark, Remembered
+
+T = TypeVar("T")
 
 _Kept = tuple[dict[int, str], dict[str, dict[int, bytes]]]
 """Link → the other object's id; event → field → digest."""
@@ -48,6 +53,50 @@ def unpack_memory(crm_id: str, digest: bytes, memory: bytes | None, names: Mappi
         names[field]: Mark(event, told) for event, fields in events.items() for field, told in fields.items()
     }
     return Remembered(crm_id, digest, {names[link]: to for link, to in links.items()}, marks)
+
+
+# No call has so many namesakes by the start of its key.
+_NAMESAKES = 20
+_BY_KEY = """
+SELECT c.started_at, c.created_at, c.first_seen_at FROM counters s
+CROSS JOIN call_names n ON n.source = s.part AND n.name >= ?1 AND n.name < ?2
+CROSS JOIN calls c ON c.id = n.call_id
+WHERE s.kind = 'calls' LIMIT ?3
+"""
+
+
+def believed(connection: sqlite3.Connection, known: Mapping[T, Remembered]) -> dict[T, Remembered]:
+    """Memories without events that lie in the future, as earlier releases wrote them: the call's own counts.
+
+    Whether one does is told by the newest receipt, for the clock may stand wrong now.
+    """
+    newest = connection.execute("SELECT received_at FROM receipts ORDER BY id DESC LIMIT 1").fetchone()
+    latest = event_text(None if newest is None else moment_of(newest[0]) + AHEAD, "")
+    events: dict[str, str] = {}
+    for remembered in known.values():
+        for mark in remembered.marks.values():
+            if mark.event > latest and mark.event not in events:
+                events[mark.event] = _event_of_its_call(connection, mark.event)
+    return (
+        {key: _with_events(remembered, events) for key, remembered in known.items()} if events else {**known}
+    )
+
+
+def _with_events(remembered: Remembered, events: Mapping[str, str]) -> Remembered:
+    marks = {
+        name: Mark(events.get(mark.event, mark.event), mark.digest) for name, mark in remembered.marks.items()
+    }
+    return Remembered(remembered.crm_id, remembered.digest, remembered.links, marks)
+
+
+def _event_of_its_call(connection: sqlite3.Connection, event: str) -> str:
+    """An event by what the ledger knows of its call; of a call that it does not know, the oldest of all."""
+    at, key = event_parts(event)
+    rows = connection.execute(_BY_KEY, (key, key + "\U0010ffff", _NAMESAKES)).fetchall()
+    calls = [tuple(None if each is None else moment_of(each) for each in row) for row in rows]
+    calls = [one for one in calls if at in one[:2]] or calls
+    times = [event_time(started, created, seen) for started, created, seen in calls if seen is not None]
+    return event_text(max((time for time in times if time is not None), default=None), key)
 
 
 def forgotten(memory: bytes | None) -> bytes | None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from bridge.ledger import Held, Note, Row, Wanted
-from bridge.ledger.sqlite.memories import names_of, numbers_of, pack_memory, unpack_memory
+from bridge.ledger.sqlite.memories import believed, names_of, numbers_of, pack_memory, unpack_memory
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
 from bridge.memory import Done, Progress, Remembered, Sign
 from bridge.model import Lease
@@ -60,7 +60,9 @@ def _shared(
         [*(part for key in keys for part in key), account],
     ).fetchall()
     names = names_of(connection) if rows else {}
-    return {(row[0], row[1]): unpack_memory(row[2], row[3], row[4], names) for row in rows}
+    return believed(
+        connection, {(row[0], row[1]): unpack_memory(row[2], row[3], row[4], names) for row in rows}
+    )
 
 
 def _own(

@@ -11,7 +11,7 @@ from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.objects import is_in_doubt
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.ledger.sqlite.times import micros, moment_of, row_of, stamp_of
+from bridge.ledger.sqlite.times import IS_AHEAD, micros, moment_of, row_of, stamp_of
 from bridge.model import DeliveryState, Lane, stamp
 
 # A call whose creation is not known counts from when it was first seen.
@@ -47,6 +47,8 @@ _RETRYING = _FAILURES.format(
 # What was settled within this time tells how long the rest will take; so many attempts are enough to tell.
 PACE = timedelta(minutes=5)
 PACED = 20_000
+# So many calls are named as examples.
+EXAMPLES = 5
 # Longer than this is no forecast.
 MOST_SECONDS = 30 * 86400
 
@@ -81,6 +83,7 @@ def counts(connection: sqlite3.Connection, now: datetime) -> Row:
         "deliveries": deliveries,
         "parked": [_with_call(connection, row_of(row)) for row in connection.execute(_PARKED)],
         "retrying": [row_of(row) for row in connection.execute(_RETRYING)],
+        "ahead": _ahead(connection),
         "shared_sn": sum(by(counters.format("part", "shared_sn")).values()),
         "oldest_owed_at": stamp_of(oldest),
         "last_received_at": stamp_of(
@@ -89,6 +92,14 @@ def counts(connection: sqlite3.Connection, now: datetime) -> Row:
             ).fetchone()[0]
         ),
     }
+
+
+def _ahead(connection: sqlite3.Connection) -> Row:
+    """Calls whose time was not believed, with the newest few of them."""
+    ids = f"FROM calls WHERE {IS_AHEAD}"
+    keys = connection.execute(f"SELECT key {ids} ORDER BY id DESC LIMIT {EXAMPLES}").fetchall()
+    count = connection.execute(f"SELECT count(*) {ids}").fetchone()[0] if keys else 0
+    return {"count": count, "ids": [key for (key,) in keys]}
 
 
 def _with_call(connection: sqlite3.Connection, group: Row) -> Row:

@@ -1,0 +1,35 @@
+"""A call's place among calls: its event time, and then its key."""
+
+from datetime import UTC, datetime, timedelta
+
+AHEAD = timedelta(days=1)
+"""A platform's clock may be ahead of ours by so much; what lies further ahead is not believed."""
+
+# It stands beside every field of every contact: of a key its start is enough for the rare tie.
+KEY_LENGTH = 16
+_TIME_LENGTH = 11
+
+
+def event_time(
+    started_at: datetime | None, created_at: datetime | None, first_seen_at: datetime
+) -> datetime | None:
+    """When a call was: `started_at`, else `created_at`; too far ahead counts as its first receipt."""
+    at = started_at or created_at
+    return first_seen_at if is_ahead(at, first_seen_at) else at
+
+
+def is_ahead(at: datetime | None, first_seen_at: datetime) -> bool:
+    """Whether a call's time lies further ahead of its first receipt than clocks differ."""
+    return at is not None and at - first_seen_at > AHEAD
+
+
+def event_text(at: datetime | None, key: str) -> str:
+    """An event as it sorts among others, with a call that has no time before all."""
+    milliseconds = 0 if at is None else max(0, round(at.timestamp() * 1000))
+    return f"{milliseconds:0{_TIME_LENGTH}x} {key[:KEY_LENGTH]}"
+
+
+def event_parts(event: str) -> tuple[datetime, str]:
+    """The time of an event, and the start of its call's key."""
+    time, _, key = event.partition(" ")
+    return datetime.fromtimestamp(int(time, 16) / 1000, UTC), key
