@@ -29,7 +29,9 @@ def event_text(at: datetime | None, key: str) -> str:
     return f"{milliseconds:0{_TIME_LENGTH}x} {key[:KEY_LENGTH]}"
 
 
-def event_parts(event: str) -> tuple[datetime, str]:
-    """The time of an event, and the start of its call's key."""
+def event_parts(event: str) -> tuple[datetime, str] | None:
+    """The time of an event, and the start of its call's key; None where it is no event."""
     time, _, key = event.partition(" ")
+    if len(time) != _TIME_LENGTH or not set(time) <= set("0123456789abcdef"):
+        return None
     return datetime.fromtimestamp(int(time, 16) / 1000, UTC), key

@@ -91,7 +91,10 @@ def _with_events(remembered: Remembered, events: Mapping[str, str]) -> Remembere
 
 def _event_of_its_call(connection: sqlite3.Connection, event: str) -> str:
     """An event by what the ledger knows of its call; of a call that it does not know, the oldest of all."""
-    at, key = event_parts(event)
+    parts = event_parts(event)
+    if parts is None:
+        return event
+    at, key = parts
     rows = connection.execute(_BY_KEY, (key, key + "\U0010ffff", _NAMESAKES)).fetchall()
     calls = [tuple(None if each is None else moment_of(each) for each in row) for row in rows]
     calls = [one for one in calls if at in one[:2]] or calls
