@@ -124,7 +124,7 @@ class Crm:
             DeliveryError: anything but a yes.
         """
         alone = answer.part(item)
-        meaning = self.connector.classifier.judge(alone, request.rules, self._clock())
+        meaning = self.connector.classifier.judge(alone, request.rules, self._clock(), request.expects)
         self.judge(meaning, request, f"{what}: answered {answer.status}")
 
     def render(self, request: Request, names: Values) -> Rendered:
@@ -196,7 +196,7 @@ class Crm:
         with self.turn(request.limit, what) as told:
             answer, shown = self._exchanged(request, names, what)
             told(answer.headers)
-        meaning = self.connector.classifier.judge(answer, request.rules, self._clock())
+        meaning = self.connector.classifier.judge(answer, request.rules, self._clock(), request.expects)
         return answer, meaning, f"{shown} answered {answer.status}"
 
     def _exchanged(self, request: Request, names: Values, what: str) -> tuple[Answer, str]:
@@ -257,6 +257,7 @@ class Crm:
         if meaning.result in ("ok", "done"):
             return
         error = self._error(meaning, request, shown)
+        error.status = meaning.status
         error.says = self.masked(meaning.says)
         raise error
 
@@ -286,6 +287,10 @@ class Crm:
         return Permanent(message, cause=cause)
 
     def _message(self, meaning: Meaning, shown: str) -> str:
+        if meaning.foreign:
+            return self.masked(
+                f"{shown} {meaning.message}: not the CRM's own answer. {meaning.says}".rstrip()
+            )
         told = ": ".join(part for part in (meaning.code, meaning.message) if part)
         about = f" (field {meaning.field})" if meaning.field else ""
         says = f". {meaning.says}" if meaning.says else ""
@@ -294,6 +299,8 @@ class Crm:
     def _cause(self, meaning: Meaning, shown: str) -> str:
         what = shown.split(":", 1)[0]
         status = shown.rpartition(" ")[2]
+        if meaning.foreign:
+            return self.masked(f"{what}: answered {status}, not by the CRM itself")
         # A number is what groups refusals where every status is 200; an id, which is longer, groups nothing.
         told = self.masked(meaning.code or (meaning.message if meaning.field else ""))
         told = told if meaning.code and _CODE.fullmatch(told) else generalised(told)[:80]

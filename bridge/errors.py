@@ -103,6 +103,9 @@ class DeliveryError(CallbridgeError):
     doubtful = False
     """Whether this try or an earlier one of the same request may have been processed."""
 
+    status = 0
+    """The HTTP status that was answered; 0: there was no answer."""
+
     def __init__(self, message: str, *, cause: str = "", blame: Blame = "record") -> None:
         super().__init__(message)
         self.cause = cause or message

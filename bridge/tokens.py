@@ -223,7 +223,8 @@ def _told(meaning: Meaning, answer: Answer) -> str:
     said = [as_text(dig(answer.body, name)) for name in ("error", "error_description")]
     own = [meaning.code, meaning.message if meaning.named else ""]
     parts = dict.fromkeys(part for part in (as_text(answer.status), *own, *said) if part)
-    return " ".join(parts)[:300]
+    # What a page says is not quoted either: it may be a form with the login in it.
+    return " ".join(parts)[:300] + (", which is not the CRM's own answer" if meaning.foreign else "")
 
 
 def _refuse(meaning: Meaning, answer: Answer) -> None:

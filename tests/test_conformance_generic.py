@@ -296,7 +296,7 @@ def test_fxiaoke_tells_its_codes_apart(code: int, result: str, says: str) -> Non
         assert meaning.wait == 8 * 3600
 
 
-@pytest.mark.parametrize(("status", "result"), [(200, "transient"), (302, "permanent"), (502, "transient")])
+@pytest.mark.parametrize(("status", "result"), [(200, "transient"), (302, "transient"), (502, "transient")])
 def test_fxiaoke_believes_no_web_page(status: int, result: str) -> None:
     connector = Connector(load_toml(shipped_connectors()["fxiaoke"]))
     answer = Answer(status, {}, "<html></html>", None)

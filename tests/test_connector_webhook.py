@@ -154,13 +154,16 @@ def test_an_event_that_is_refused_parks_and_spoils_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("status", "says"), [(404, "the whole address"), (410, "switched this address off")])
-def test_a_wrong_address_is_told(tmp_path: Path, status: int, says: str) -> None:
+def test_a_wrong_address_is_told_and_parks_nothing(tmp_path: Path, status: int, says: str) -> None:
     with bench_of(tmp_path, case()) as one:
-        one.server.fail_next(1, status)
+        one.server.fail_next(1000, status)
         one.feed()
-        one.drain()
-        assert one.state() == "parked"
+        one.attempt()
+        assert one.state() == "due"
         assert says in one.reason()
+        one.server.heal()
+        one.drain()
+        assert one.state() == "delivered"
 
 
 def test_calls_may_be_told_alone(tmp_path: Path) -> None:

@@ -219,13 +219,17 @@ def test_gzip_and_headers_of_any_case(server: Server) -> None:
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b"1" * 10_000])
 def test_json_that_no_parser_takes_is_no_fault_of_ours(server: Server, body: bytes) -> None:
-    assert asked(server, body).body is None
+    server.answer = lambda _seen: (200, body, {})
+    error = fault(server.url, CREATE)
+    assert isinstance(error, InDoubt)
+    assert error.blame == "account"
 
 
 def test_a_redirect_says_where_to_look(server: Server) -> None:
     server.answer = lambda _seen: (302, None, {"Location": "https://elsewhere.example/"})
     error = fault(server.url, CREATE)
-    assert isinstance(error, Permanent)
+    assert isinstance(error, InDoubt)
+    assert error.blame == "account"
     assert "base_url" in str(error)
 
 

@@ -407,7 +407,8 @@ bench.close()
 
 def test_logs_show_neither_secrets_nor_full_phones(bench: Benches, tmp_path: Path) -> None:
     def refuse(request: Request) -> Response:
-        return PlainTextResponse(f"{PHONE} {request.headers['authorization']}", 403)
+        message = f"{PHONE} {request.headers['authorization']}"
+        return JSONResponse({"error": {"message": message}}, 403)
 
     one = bench(always(refuse))
     command = [sys.executable, "-c", DELIVER, str(TOP / "tests"), str(tmp_path), one.url]

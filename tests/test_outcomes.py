@@ -31,7 +31,7 @@ def judged(connector: Connector, status: int, body: object = None, **headers: st
 
 @pytest.mark.parametrize(
     ("status", "result"),
-    [(200, "ok"), (201, "ok"), (204, "ok"), (302, "permanent"), (400, "permanent"), (401, "refresh"),
+    [(200, "ok"), (201, "ok"), (204, "ok"), (302, "transient"), (400, "permanent"), (401, "refresh"),
      (403, "permanent"), (404, "gone"), (408, "transient"), (409, "permanent"), (410, "gone"),
      (422, "permanent"), (425, "transient"), (429, "unprocessed"), (500, "transient"), (502, "transient"),
      (503, "unprocessed"), (504, "transient"), (599, "transient")],

@@ -82,6 +82,13 @@ class ObjectType:
         return [each.batch.max for each in ways if each.batch is not None]
 
     @property
+    def reads_json(self) -> bool:
+        """Whether any answer about it is read as JSON."""
+        ways: list[Step | Find | Read] = [*self.upsert, *self.create, *self.update, *self.find]
+        ways += [] if self.read is None else [self.read]
+        return any(each.request.expects == "json" for each in ways)
+
+    @property
     def readable(self) -> bool:
         """Whether its present fields can be read: what most write policies need."""
         return self.read is not None or bool(self.find)
@@ -107,15 +114,21 @@ class Connector:
         compiler = Compiler(file, _common(section, frozenset(outputs)))
         self.auth: Auth = compile_auth(compiler, section.auth)
         self.root: Tree = compiler.tree(compiler.language({}), ("root",), section.root)
-        self.classifier = Classifier(
+        rules, errors = (
             compile_rules(compiler, ("outcomes",), section.outcomes),
             compile_errors(compiler, section.errors),
-            own_ok=any(rule.then == "ok" for rule in section.outcomes),
         )
         self.objects = {
             name: _object(compiler, ("objects", name), name, written)
             for name, written in section.objects.items()
         }
+        self.classifier = Classifier(
+            rules,
+            errors,
+            own_ok=any(rule.then == "ok" for rule in section.outcomes),
+            speaks=section.speaks,
+            api=any(each.reads_json for each in self.objects.values()),
+        )
         self.together = max((each for kind in self.objects.values() for each in kind.batches), default=1)
         """How many deliveries are worth sending together."""
         self.probes = tuple(

@@ -68,6 +68,11 @@ class Answer:
         return {"status": self.status, "headers": self.headers, "body": self.body, "text": self.text}
 
     @property
+    def is_part(self) -> bool:
+        """Whether it is one item of a batch's answer."""
+        return self._text is None
+
+    @property
     def empty(self) -> bool:
         """Whether it has no body."""
         return self.body is None and not self.text.strip()

@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from bridge.connector.compiling import ANSWER, Answer, Compiler, Condition, Pick, dig
+from bridge.connector.foreign import Expects, Speaks, why_foreign
 from bridge.connector.schema import ErrorsSection, OutcomeSection, Result
 from bridge.expression import as_text
 from bridge.tomlfile import KeyPath
@@ -27,11 +28,23 @@ _BY_STATUS: dict[int, Result] = {
     429: "unprocessed",
     503: "unprocessed",
 }
-_REDIRECTED = "It redirects to another address: give that one as base_url"
+_REDIRECTED = (
+    "It redirects to another address: where the CRM has moved, give that one as base_url;"
+    " it is tried again by itself"
+)
+_FOREIGN = (
+    "Something before the CRM answered in its place, such as a firewall, a proxy, a login or a maintenance"
+    " page: check base_url and the way there; it is tried again by itself"
+)
+# What a rule may make of a page by its status alone: nothing is taken for refused, gone or done.
+_BY_STATUS_ALONE = ("refresh", "unprocessed", "transient", "in_doubt")
+# A template that reads these was written with an eye on what is no JSON.
+_READS_TEXT = re.compile(r"\b(?:text|headers)\b")
 # A refusal is shown with this much of its text: enough to name the field, not a page of HTML.
 _EXCERPT = 300
 NO_CONDITION = "has no condition"
 _GOOD = ("ok", "done")
+_REDIRECTS = (301, 302, 303, 307, 308)
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -49,8 +62,10 @@ class Meaning:
     named: bool = False
     """The message stands where the connector says; else it is the beginning of the whole answer."""
     status: int = 0
+    foreign: bool = False
+    """Not the CRM itself has answered; the message says what did."""
     unknown: bool = False
-    """No rule knew the answer, which is none of an API, or the connector says itself what `ok` looks like."""
+    """No rule knew the answer, and the connector says itself what `ok` looks like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +79,24 @@ class Rule:
     wait: Pick | None
     until: Pick | None
     id: Pick | None
+
+    @property
+    def of_pages(self) -> bool:
+        """Whether it may judge an answer that is not the CRM's own.
+
+        It must look at what stands there, or say `foreign`: by its status alone a page is never taken for a
+        refusal, for "gone" or for a yes.
+        """
+        written = self.section
+        if written.foreign or written.header is not None:
+            return True
+        if written.path:
+            return False
+        if written.matches is not None:
+            return True
+        if self.when is not None and _READS_TEXT.search(self.when.template.source):
+            return True
+        return self.when is None and written.then in _BY_STATUS_ALONE
 
     def fits(self, answer: Answer) -> bool:
         """Whether all its conditions hold."""
@@ -127,17 +160,35 @@ class Classifier:
     errors: Errors
     own_ok: bool = field(default=False)
     """Whether the connector says itself what `ok` looks like: then a status proves nothing."""
+    speaks: Speaks | None = None
+    """What the connector says of the API; None: it is told by what is read of its answers."""
+    api: bool = False
+    """Whether JSON is read of any answer."""
     _by_code: dict[int, Sequence[Rule]] = field(default_factory=dict, repr=False, compare=False)
 
-    def judge(self, answer: Answer, first: Sequence[Rule], now: datetime) -> Meaning:
-        """What an answer means, the request's own rules first."""
+    def judge(self, answer: Answer, first: Sequence[Rule], now: datetime, expects: Expects = "") -> Meaning:
+        """What an answer means, the request's own rules first; `expects` is what a good one carries."""
+        foreign = why_foreign(answer, self.speaks, expects, api=self.api)
         for rule in (*first, *self._rules_for(answer.status)):
-            if rule.fits(answer):
-                return self._by_rule(rule, answer, now)
+            if (not foreign or rule.of_pages) and rule.fits(answer):
+                return self._by_rule(rule, answer, now, foreign)
+        if foreign:
+            return self._by_page(answer, now, foreign)
         result, unknown = self._by_status(answer, first)
         wait = retry_after(answer, now) if result in ("unprocessed", "transient", "quota") else None
-        says = _REDIRECTED if 300 <= answer.status < 400 else ""
-        return self._meaning(answer, result, wait, says=says, unknown=unknown)
+        return self._meaning(answer, result, wait, unknown=unknown)
+
+    def _by_page(self, answer: Answer, now: datetime, foreign: str) -> Meaning:
+        """What an answer means that is not the CRM's own, and that no rule knows."""
+        wait = retry_after(answer, now)
+        says = _REDIRECTED if 300 <= answer.status < 400 else _FOREIGN
+        result: Result = "transient"
+        # Who names a time to come back has refused; a 503 without one may be a gateway that lost patience.
+        if answer.status == 429 or (answer.status == 503 and wait is not None):
+            result, says = "unprocessed", ""
+        elif answer.status == 401:
+            result, says = "refresh", ""
+        return self._meaning(answer, result, wait, says=says, foreign=foreign)
 
     def _rules_for(self, status: int) -> Sequence[Rule]:
         """The rules that may fit an answer of such a status: most name another, and many answers come."""
@@ -151,27 +202,34 @@ class Classifier:
             self._by_code[status] = known
         return known
 
-    def _by_rule(self, rule: Rule, answer: Answer, now: datetime) -> Meaning:
+    def _by_rule(self, rule: Rule, answer: Answer, now: datetime, foreign: str) -> Meaning:
         found = rule.id.of_answer(answer) if rule.id is not None else None
         crm_id = None if found in (None, "") else as_text(found)
         wait = _wait_of(rule, answer, now)
-        return self._meaning(answer, rule.section.then, wait, id=crm_id, says=rule.section.says)
+        return self._meaning(
+            answer, rule.section.then, wait, id=crm_id, says=rule.section.says, foreign=foreign
+        )
 
     def _by_status(self, answer: Answer, first: Sequence[Rule]) -> tuple[Result, bool]:
         status = answer.status
         if 200 <= status < 300:
-            if is_broken(answer):
-                return "transient", True
             if self.own_ok or any(rule.section.then == "ok" for rule in first):
                 return "in_doubt", True
             return "ok", False
         if status >= 500 and status not in _BY_STATUS:
             return "transient", False
+        if status in _REDIRECTS and answer.headers.get("location"):
+            return "transient", False
         return _BY_STATUS.get(status, "permanent"), False
 
-    def _meaning(self, answer: Answer, result: Result, wait: float | None, **more: Any) -> Meaning:
+    def _meaning(
+        self, answer: Answer, result: Result, wait: float | None, *, foreign: str = "", **more: Any
+    ) -> Meaning:
         if result in _GOOD:
             return Meaning(result, wait, status=answer.status, **more)
+        if foreign:
+            told = f"with {foreign}"
+            return Meaning(result, wait, message=told, status=answer.status, foreign=True, **more)
         message = _first(answer, self.errors.message)
         return Meaning(
             result,
@@ -183,15 +241,6 @@ class Classifier:
             status=answer.status,
             **more,
         )
-
-
-def is_broken(answer: Answer) -> bool:
-    """Whether it is a page for people, as of a login or a proxy, or JSON that is cut off: no yes."""
-    if answer.body is not None or answer.empty:
-        return False
-    text = answer.text.lstrip("\ufeff \t\r\n")
-    kind = answer.headers.get("content-type") or ""
-    return text.startswith("<") or ("json" in kind.lower() and text.strip() != "null")
 
 
 def _first(answer: Answer, places: Iterable[Pick]) -> str:

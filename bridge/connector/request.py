@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import urlencode
 
 from bridge.connector.compiling import ANSWER, Compiler, Condition, Names, Pick, Tree, Values
+from bridge.connector.foreign import Expects, expected_of
 from bridge.connector.outcome import Rule, compile_rules
 from bridge.connector.schema import (
     BatchSection,
@@ -73,6 +74,8 @@ class Request:
     idempotent: bool
     limit: str
     rules: tuple[Rule, ...]
+    expects: Expects = ""
+    """What a good answer must carry."""
 
     def render(self, names: Values) -> Rendered:
         """Its parts with their texts evaluated.
@@ -245,6 +248,7 @@ def compile_batch(
         {"items": None, **({"fields": None} if "fields" in names else {})},
         (*compile_rules(compiler, (*place, "outcomes"), section.outcomes), *compiled.rules),
     )
+    request = replace(request, expects=compiled.expects)
     item = compiler.tree(compiler.language({**names, "index": None}), (*place, "item"), section.item)
     pair: Names = {"item": None, "result": None, "settings": None}
     match: tuple[Pick, Pick] | None = None
@@ -299,7 +303,16 @@ def compile_steps(
     known: Names = {**names, "captured": captured}
     for number, section in enumerate(sections):
         where = (*place, number)
+        capture = {
+            name: pick
+            for name, text in section.capture.items()
+            if (pick := compiler.pick((*where, "capture", name), text)) is not None
+        }
+        told = compiler.pick((*where, "id"), section.id)
+        # The answer to an update may be empty whatever else it carries at other times.
+        needed = [*capture.values(), None if section.reread or place[-1] == "update" else told]
         request = compile_request(compiler, where, section, known)
+        request = replace(request, expects=expected_of(*needed))
         steps.append(
             Step(
                 name=section.name or str(number + 1),
@@ -307,12 +320,8 @@ def compile_steps(
                 when=compiler.condition(
                     compiler.language(known, common=False), (*where, "when"), section.when
                 ),
-                capture={
-                    name: pick
-                    for name, text in section.capture.items()
-                    if (pick := compiler.pick((*where, "capture", name), text)) is not None
-                },
-                id=compiler.pick((*where, "id"), section.id),
+                capture=capture,
+                id=told,
                 reread=section.reread,
                 batch=compile_batch(compiler, where, (section, request), section.batch, known),
             )
@@ -368,6 +377,7 @@ def compile_find(compiler: Compiler, place: KeyPath, section: FindSection, names
     if section.several in ("oldest", "newest") and section.by is None:
         compiler.problem((*place, "several"), f"{section.several} by what?", 'add by = "created_at"')
     request = compile_request(compiler, place, section.model_copy(update={"idempotent": True}), names)
+    request = replace(request, expects=expected_of(hits))
     return Find(
         request=request,
         section=section,
@@ -389,6 +399,7 @@ def compile_read(
     fields = compiler.pick((*place, "fields"), section.fields)
     assert fields is not None  # noqa: S101 -- it has a default
     request = compile_request(compiler, place, section.model_copy(update={"idempotent": True}), names)
+    request = replace(request, expects=expected_of(fields))
     return Read(
         request=request,
         id=compiler.pick((*place, "id"), section.id),

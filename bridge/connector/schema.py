@@ -22,6 +22,7 @@ Result = Literal[
     "permanent",
     "in_doubt",
 ]
+Speaks = Literal["json", "text"]
 Several = Literal["first", "oldest", "newest", "park"]
 Grant = Literal["client_credentials", "refresh_token", "password", "jwt_bearer"]
 
@@ -124,6 +125,11 @@ class OutcomeSection(Section):
     )
     id: str | None = Field(
         default=None, description="Of a `duplicate`: where the id of the existing object stands."
+    )
+    foreign: bool = Field(
+        default=False,
+        description="It also judges, by its status, answers that are not the API's own:"
+        " pages, what is no JSON.",
     )
     says: str = Field(default="", description="What the operator should do about it.")
 
@@ -427,6 +433,11 @@ class ConnectorFile(Section):
     )
     auth: AuthSection = Field(default=AuthSection(), description="Authentication.")
     limits: dict[str, LimitSection] = Field(default={}, description="What the CRM allows.")
+    speaks: Speaks | None = Field(
+        default=None,
+        description="`json`: every answer with a body is JSON, `text`: it need not be; unset: `json` where"
+        " any answer is read by a path or by `body`.",
+    )
     errors: ErrorsSection = Field(default=ErrorsSection(), description="Where answers carry what went wrong.")
     outcomes: tuple[OutcomeSection, ...] = Field(default=(), description="What answers mean.")
     objects: dict[str, ObjectSection] = Field(min_length=1, description="The types of object.")
