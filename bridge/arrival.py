@@ -6,10 +6,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from bridge.body import MAX_DEPTH, parse_object, read_json_text
+from bridge.body import NotAnObject, is_utf8, read_object
 from bridge.identity import IdentityConflict, names_of, storable
+from bridge.lenient_json import MAX_DEPTH
 from bridge.model import Arrival, Quarantined, Via, stamp
 from bridge.record import parse_time
+from bridge.wrapping import read_record, read_records
 
 
 class Head(msgspec.Struct):
@@ -41,17 +43,51 @@ def read_fields(text: bytes, decoder: msgspec.json.Decoder[H]) -> H:
     except (msgspec.MsgspecError, UnicodeError):
         # What msgspec refuses may be JSON all the same: half surrogates, raw control characters.
         pass
-    record = parse_object(text)
-    return decoder.type(**{name: record.get(name) for name in decoder.type.__struct_fields__})
+    record, unreadable = read_object(text)
+    # What cannot be read names no call: two records whose uuid is NaN are not one.
+    names = [name for name in decoder.type.__struct_fields__ if name not in unreadable]
+    return decoder.type(**{name: record.get(name) for name in names})
 
 
-def arrival_of(source: str, via: Via, body: bytes, now: datetime, zone: ZoneInfo) -> Arrival:
-    """A body as the ledger files it: its call's names, or `sn` and time, or why neither.
+def arrivals_of(
+    source: str, via: Via, body: bytes, now: datetime, zone: ZoneInfo, charset: str = ""
+) -> list[Arrival]:
+    """The records of a body as the ledger files them: their calls' names, or `sn` and time, or why neither.
 
     Raises:
         NotAnObject: the body holds no JSON object.
+        TooMany: it holds more records than are filed at once.
     """
-    text = read_json_text(body)
+    if body[:1] == b"{" and body[-1:] == b"}" and not charset and is_utf8(body):
+        # Nearly every callback: its bytes are the record.
+        head = _head_of_one(body)
+        if head is not None:
+            return [arrival_by(head, source, via, body, now, zone)]
+    return [
+        garbage(source, via, piece.text, piece.trouble, now)
+        if piece.trouble
+        else arrival_by(read_head(piece.text), source, via, piece.text, now, zone)
+        for piece in read_records(body, charset)
+    ]
+
+
+def _head_of_one(text: bytes) -> Head | None:
+    """The head of a bare record; None where it names no call, or is none, and may be wrapped."""
+    try:
+        head = read_head(text)
+    except NotAnObject:
+        return None
+    named = head.uuid or head.base_info or (head.sn and (head.started_at or head.created_at))
+    return head if named else None
+
+
+def arrival_of(source: str, via: Via, body: bytes, now: datetime, zone: ZoneInfo) -> Arrival:
+    """The one record of a body as the ledger files it.
+
+    Raises:
+        NotAnObject: the body holds no JSON object, or several.
+    """
+    text = read_record(body)
     return arrival_by(read_head(text), source, via, text, now, zone)
 
 

@@ -33,7 +33,8 @@ def names_of(uuid: Any, base_info: Any) -> tuple[str, ...]:
         if is_uuid(own) and own != carried:
             raise IdentityConflict(f"uuid is {own}, base_info starts with {carried}")
         unique = carried
-    return tuple(dict.fromkeys(name for name in (own, unique) if name))
+    # Of a name in which a character was broken nobody knows which it was.
+    return tuple(dict.fromkeys(name for name in (own, unique) if name and "\ufffd" not in name))
 
 
 def storable(text: str) -> str:

@@ -1,9 +1,10 @@
 """Judge: behind the door, the verdict on every receipt, in the order of arrival."""
 
+import re
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ import msgspec
 import structlog
 
 from bridge.arrival import sn_of
-from bridge.body import parse_object
+from bridge.body import broken_fields, read_object
 from bridge.call import Call
 from bridge.errors import LedgerError
 from bridge.event import event_time, is_ahead
@@ -28,6 +29,9 @@ GROUP = 200
 # Verdicts come at least this often, however many callbacks press at the door, in seconds.
 LONGEST_WAIT = 2.0
 _LONGEST_COLUMN = 200
+_REPLACED = b"\xef\xbf\xbd"
+_NOT_A_NAME = re.compile(r"[^\w.-]")
+_MOST_FLAGS, _LONGEST_FLAG = 20, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +103,11 @@ class Judge:
 
     def _judge_first(self, receipt: Pending, rules: SourceRules) -> Judgment:
         """Most calls are heard of once: only what the columns need is read."""
-        record = read_columns(receipt.payload)
+        record, odd = read_columns(receipt.payload)
         stamped, flags = read_stamp(record.get(STAMP), rules.zone, receipt.received_at)
         known = Known({}, {}, stamped, receipt.via, revision=1)
         ruling = Ruling(Verdict.NEW, known, unchanged=False, kept=True)
-        flags = (*flags, *_ahead_flags(record, receipt, rules.zone))
+        flags = (*flags, *odd, *_ahead_flags(record, receipt, rules.zone))
         return self._judgment(receipt, ruling, record, stamped, flags)
 
     def _judgment(
@@ -152,8 +156,10 @@ class Judge:
         )
 
     def _read(self, receipt: Pending, rules: SourceRules) -> Incoming:
-        record = parse_object(receipt.payload)
-        return read_incoming(record, receipt.via, rules.zone, receipt.received_at)
+        record, unreadable = read_object(receipt.payload)
+        incoming = read_incoming(record, receipt.via, rules.zone, receipt.received_at)
+        odd = field_flags(receipt.payload, record, unreadable)
+        return replace(incoming, flags=incoming.flags + odd) if odd else incoming
 
     def _skipped(self, call: Call, rules: SourceRules) -> dict[str, str]:
         """The destinations that leave the call out because of its age."""
@@ -199,14 +205,33 @@ _COLUMNS = msgspec.json.Decoder(
 )
 
 
-def read_columns(payload: bytes) -> dict[str, Any]:
-    """The platform's fields that `columns_of` needs; a third of the cost of reading them all."""
-    try:
-        read = _COLUMNS.decode(payload)
-    except (msgspec.MsgspecError, UnicodeError):
-        # What msgspec refuses may be JSON all the same.
-        return parse_object(payload)
-    return {name: getattr(read, name) for name in _COLUMN_FIELDS}
+def read_columns(payload: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The platform's fields that `columns_of` needs, a third of the cost of reading them all; and flags."""
+    if _REPLACED not in payload:
+        try:
+            read = _COLUMNS.decode(payload)
+        except (msgspec.MsgspecError, UnicodeError):
+            # What msgspec refuses may be JSON all the same.
+            pass
+        else:
+            return {name: getattr(read, name) for name in _COLUMN_FIELDS}, ()
+    record, unreadable = read_object(payload)
+    return record, field_flags(payload, record, unreadable)
+
+
+def field_flags(payload: bytes, record: Mapping[str, Any], unreadable: Sequence[str]) -> tuple[str, ...]:
+    """`unreadable:score` for a value that JSON does not know, `broken_text:name` for a broken character."""
+    if not unreadable and _REPLACED not in payload:
+        return ()
+    flags = [f"unreadable:{_flag_name(name)}" for name in unreadable]
+    if _REPLACED in payload:
+        flags += [f"broken_text:{_flag_name(name)}" for name in broken_fields(record)]
+    return tuple(flags[:_MOST_FLAGS])
+
+
+def _flag_name(name: str) -> str:
+    """Flags stand one behind the other with blanks between them, and names are the sender's."""
+    return storable(_NOT_A_NAME.sub("_", name)[:_LONGEST_FLAG])
 
 
 def columns_of(call: Call) -> Columns:

@@ -18,11 +18,12 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from bridge.arrival import arrival_of, garbage
-from bridge.body import NotAnObject
+from bridge.arrival import arrivals_of, garbage
+from bridge.body import NotAnObject, declared_charset
 from bridge.errors import LedgerError
 from bridge.ledger import Ledger
 from bridge.model import Arrival, Filed, Quarantined, Via
+from bridge.wrapping import TooMany
 
 log = structlog.get_logger("bridge.receive")
 
@@ -103,9 +104,9 @@ class Door:
         source: SourceDoor | None = None
         try:
             source = self._admit(scope)
-            length = announced_length(scope["headers"])
+            length, charset = announced(scope["headers"])
             body = await self._read(length, receive)
-            await self._commits.file(self._arrival(source, body))
+            await self._commits.file(self._arrivals(source, body, charset))
             status, text = source.status, source.body
             headers = [(b"content-type", b"text/plain")]
         except Left:
@@ -182,14 +183,16 @@ class Door:
     def _too_large(self) -> Refusal:
         return Refusal(413, f"larger than {shown_size(self._max_body)}")
 
-    def _arrival(self, source: SourceDoor, body: bytes) -> Arrival:
+    def _arrivals(self, source: SourceDoor, body: bytes, charset: str) -> list[Arrival]:
         now = self._clock()
         try:
             # By its first bytes: some proxies unzip a body and leave its header, or forget the header.
             text = gunzip(body, self._max_body) if body.startswith(GZIP) else body
-            return arrival_of(source.name, Via.CALLBACK, text, now, source.zone)
+            return arrivals_of(source.name, Via.CALLBACK, text, now, source.zone, charset)
         except NotAnObject as error:
-            return garbage(source.name, Via.CALLBACK, body, str(error), now)
+            return [garbage(source.name, Via.CALLBACK, body, str(error), now)]
+        except TooMany as error:
+            raise Refusal(413, str(error)) from error
 
 
 class _Commits:
@@ -198,7 +201,7 @@ class _Commits:
     def __init__(self, ledger: Ledger, filed: Callable[[], None]) -> None:
         self._ledger = ledger
         self._filed = filed
-        self._waiting: list[tuple[Arrival, asyncio.Future[Filed]]] = []
+        self._waiting: list[tuple[Sequence[Arrival], asyncio.Future[Sequence[Filed]]]] = []
         self._committing = False
         self._last = 0
         self.closed = False
@@ -208,13 +211,13 @@ class _Commits:
         """Whether a commit of many is under way."""
         return self._committing and self._last >= PRESSED
 
-    async def file(self, arrival: Arrival) -> None:
-        """Return once the arrival is on disk and may be acknowledged; else raise the refusal."""
+    async def file(self, arrivals: Sequence[Arrival]) -> None:
+        """Return once all records of a body are on disk and may be acknowledged; else raise the refusal."""
         if self.closed or len(self._waiting) >= MOST_WAITING:
             raise Refusal(503, "shutting down" if self.closed else "too many callbacks wait for the ledger")
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[Filed] = loop.create_future()
-        self._waiting.append((arrival, done))
+        done: asyncio.Future[Sequence[Filed]] = loop.create_future()
+        self._waiting.append((arrivals, done))
         if not self._committing:
             self._commit(loop)
         try:
@@ -223,45 +226,52 @@ class _Commits:
             raise Refusal(503, str(error)) from error
         except Exception as error:
             # Whatever it is, nothing was committed; the platform shall come again.
-            log.exception("callback.fault", source=arrival.source)
+            log.exception("callback.fault", source=arrivals[0].source)
             raise Refusal(503, "a fault in callbridge, see its log") from error
-        if filed.trouble is Quarantined.NOT_AN_OBJECT:
-            raise Refusal(400, f"no JSON object: {arrival.detail}")
+        # What is no record among several is kept too; the others are not to be sent again for it.
+        if all(one.trouble is Quarantined.NOT_AN_OBJECT for one in filed):
+            raise Refusal(400, f"no JSON object: {arrivals[0].detail}")
 
     def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
         batch, self._waiting = self._waiting, []
         self._committing, self._last = True, len(batch)
-        committed = self._ledger.submit([arrival for arrival, _ in batch])
+        committed = self._ledger.submit([arrival for arrivals, _ in batch for arrival in arrivals])
         committed.add_done_callback(lambda future: loop.call_soon_threadsafe(self._end, loop, batch, future))
 
     def _end(
         self,
         loop: asyncio.AbstractEventLoop,
-        batch: list[tuple[Arrival, asyncio.Future[Filed]]],
+        batch: list[tuple[Sequence[Arrival], asyncio.Future[Sequence[Filed]]]],
         committed: Future[list[Filed]],
     ) -> None:
         self._committing = False
         if self._waiting:
             self._commit(loop)
         error = committed.exception()
-        results = [None] * len(batch) if error else committed.result()
-        for (_, done), filed in zip(batch, results, strict=True):
+        results = [] if error else committed.result()
+        place = 0
+        for arrivals, done in batch:
+            filed = results[place : place + len(arrivals)]
+            place += len(arrivals)
             if done.cancelled():
                 continue
-            if filed is None:
-                done.set_exception(error or LedgerError("not filed"))
+            if error is not None:
+                done.set_exception(error)
             else:
                 done.set_result(filed)
         if error is None:
             self._filed()
 
 
-def announced_length(headers: Sequence[tuple[bytes, bytes]]) -> int:
-    """The body's length as its header says; 0 without one."""
+def announced(headers: Sequence[tuple[bytes, bytes]]) -> tuple[int, str]:
+    """The body's length as its header says (0 without one), and its declared charset."""
+    length, charset = 0, ""
     for name, value in headers:
         if name == b"content-length":
-            return int(value) if value.isdigit() else 0
-    return 0
+            length = int(value) if value.isdigit() else 0
+        elif name == b"content-type":
+            charset = declared_charset(value)
+    return length, charset
 
 
 def client_address(

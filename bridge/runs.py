@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from bridge.arrival import arrival_of
+from bridge.arrival import arrivals_of
 from bridge.body import NotAnObject
 from bridge.causes import IN_DOUBT
 from bridge.errors import CallbridgeError, LedgerError
@@ -18,6 +18,7 @@ from bridge.ledger import Ledger, Window
 from bridge.model import Via, moment
 from bridge.planning import Origin
 from bridge.replay import Target, replay
+from bridge.wrapping import TooMany
 
 log = structlog.get_logger("bridge.runs")
 
@@ -104,10 +105,10 @@ class Operator:
             return False
         source, via, at = found["source"], Via(found["via"]), moment(found["received_at"])
         try:
-            arrival = arrival_of(source, via, found["body"], at, self.zones[source])
-        except NotAnObject:
+            arrivals = arrivals_of(source, via, found["body"], at, self.zones[source])
+        except (NotAnObject, TooMany):
             return False
-        return self.ledger.refile(entry, arrival).call_id is not None
+        return self.ledger.refile(entry, arrivals)
 
     def quarantine_drop(self, args: Mapping[str, Any], now: datetime) -> Result:
         """`quarantine drop`: a person says that these are worth nothing."""

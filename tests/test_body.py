@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.body import MAX_DEPTH, NotAnObject, parse_object, read_json_text
+from bridge.body import (
+    NotAnObject,
+    declared_charset,
+    decode_body,
+    parse_json,
+    parse_object,
+    read_object,
+)
+from bridge.lenient_json import MAX_DEPTH
+from bridge.wrapping import read_record
 
 RECORD = {"name": "张三", "phone": "+8615899770637", "mark": "50% a+b & c=d;"}
 JSON = json.dumps(RECORD, ensure_ascii=False)
@@ -51,7 +60,7 @@ json_objects = st.dictionaries(st.text(), json_values, max_size=5)
     ],
 )
 def test_every_wrapping_gives_the_same_object(body: bytes) -> None:
-    text = read_json_text(body)
+    text = read_record(body)
     text.decode()
     assert parse_object(text) == RECORD
 
@@ -65,8 +74,9 @@ def test_every_wrapping_gives_the_same_object(body: bytes) -> None:
         b"hello",
         b"null",
         b"12",
-        b"[{}]",
-        b'"{}"',
+        b"[]",
+        b'"text"',
+        b'[1, "a", null]',
         b"a=1&b=2",
         b"data=[1]",
         b"data=%7Bnope",
@@ -78,7 +88,7 @@ def test_every_wrapping_gives_the_same_object(body: bytes) -> None:
 )
 def test_what_is_no_object_says_why(body: bytes) -> None:
     with pytest.raises(NotAnObject, match=r"\w"):
-        parse_object(read_json_text(body))
+        parse_object(read_record(body))
 
 
 @pytest.mark.parametrize(
@@ -109,9 +119,12 @@ def test_a_number_that_nothing_can_hold_is_kept_by_its_digits(digits: str) -> No
     [
         b"{",
         b"[]",
-        b'{"a": NaN}',
-        b'{"a": -Infinity}',
-        b'{"a": NaN, "b": "\\ud83d"}',
+        b"{a: 1}",
+        b'{"a" 1}',
+        b'{"a": 1 "b": 2}',
+        b'{"a": "C:\\"}',
+        b'{"a": [1}',
+        b'{"a": NaN',
         b'{"a": 1} x',
         b"\xff{}",
     ],
@@ -136,23 +149,171 @@ def test_depth_is_bounded_without_a_crash() -> None:
 
 def test_a_half_pair_written_raw_stays_utf8() -> None:
     body = '{"a": "张\ud83d"}'.encode("utf-8", "surrogatepass")
-    assert parse_object(read_json_text(body)) == {"a": "张\ud83d"}
+    assert parse_object(read_record(body)) == {"a": "张\ud83d"}
 
 
 @given(json_objects)
 def test_any_object_survives_plain_and_as_a_form(value: dict[str, Any]) -> None:
     text = json.dumps(value)
     for body in (text.encode(), urlencode({"data": text}).encode(), text.encode("utf-16")):
-        assert parse_object(read_json_text(body)) == value
+        assert parse_object(read_record(body)) == value
 
 
 @given(st.binary(max_size=200))
 def test_no_body_raises_anything_else(body: bytes) -> None:
     with suppress(NotAnObject):
-        assert isinstance(parse_object(read_json_text(body)), dict)
+        assert isinstance(parse_object(read_record(body)), dict)
 
 
-def test_a_backslash_before_a_raw_half_surrogate_is_no_json() -> None:
+def test_a_backslash_before_a_raw_half_surrogate_spoils_its_field() -> None:
+    text = read_record(b'{"uuid":"u","a":"x\\\xed\xa0\xbdy"}')
+    assert read_object(text) == ({"uuid": "u", "a": "x\\\ufffdy"}, ("a",))
+    assert parse_object(read_record(b'{"a":"\\\\\xed\xa0\xbd\\n"}')) == {"a": "\\\ud83d\n"}
+
+
+# -- values that JSON does not know ------------------------------------------------
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("NaN", "NaN"),
+        ("-Infinity", "-Infinity"),
+        ("nan", "nan"),
+        ("None", "None"),
+        ("True", "True"),
+        ("undefined", "undefined"),
+        ("013800138000", "013800138000"),
+        ("+5", "+5"),
+        (".5", ".5"),
+        ("9" * 5000, "9" * 5000),
+        ("5.", "5."),
+        ("0x1F", "0x1F"),
+        ("1e999", "1e999"),
+        ("2025-04-14 10:00:00", "2025-04-14 10:00:00"),
+        ("'a, b'", "'a, b'"),
+        ("", None),
+        (r'"D:\x"', r"D:\x"),
+        (r'"D:\recordings\new\x.wav"', r"D:\recordings\new\x.wav"),
+        (r'"\u12"', r"\u12"),
+        (r'"a\"\q"', r"a\"\q"),
+        ("[1, NaN]", [1, "NaN"]),
+        ("[1,,2]", [1, None, 2]),
+        ('{"c": {"d": Infinity}}', {"c": {"d": "Infinity"}}),
+    ],
+)
+@pytest.mark.parametrize("shape", ['{"uuid": "u", "a": %s, "b": 2}', '{"uuid": "u", "b": 2, "a":%s}'])
+def test_a_value_that_json_does_not_know_spoils_its_field_only(value: str, kept: Any, shape: str) -> None:
+    record, unreadable = read_object((shape % value).encode())
+    assert record == {"uuid": "u", "a": kept, "b": 2}
+    assert unreadable == ("a",)
+
+
+def test_what_is_right_beside_an_unreadable_value_stays_as_it_was() -> None:
+    text = (
+        r'{"a": NaN, "b": "\u5f20\n\"", "c": -18446744073709551616123, "d": [1.5, null, true], "e": "\ud83d"}'
+    )
+    record, unreadable = read_object(text.encode())
+    assert record == {
+        "a": "NaN",
+        "b": '张\n"',
+        "c": -18446744073709551616123,
+        "d": [1.5, None, True],
+        "e": "\ud83d",
+    }
+    assert unreadable == ("a",)
+
+
+@pytest.mark.parametrize("text", [b'{"a": 1,}', b'{"a": 1,, "b": [1,],}', b'{"a":\xc2\xa01\x00}'])
+def test_commas_and_blanks_too_many_are_nothing(text: bytes) -> None:
+    record, unreadable = read_object(text)
+    assert (record["a"], unreadable) == (1, ())
+
+
+def test_there_is_an_end_to_mending() -> None:
+    for text in (b'{"a": [' + b"," * 5_000 + b"]}", b'{"a": NaN, "b": ' + b"[" * 5_000 + b"]" * 5_000 + b"}"):
+        with pytest.raises(NotAnObject):
+            parse_object(text)
+
+
+def test_only_records_are_read_leniently() -> None:
     with pytest.raises(NotAnObject):
-        read_json_text(b'{"uuid":"u","a":"x\\\xed\xa0\xbdy"}')
-    assert parse_object(read_json_text(b'{"a":"\\\\\xed\xa0\xbd\\n"}')) == {"a": "\\\ud83d\n"}
+        parse_json(b'{"a": NaN}')
+
+
+@given(json_objects, st.integers(0, 400), st.sampled_from(["NaN", "\\x", ",", '"', "'", "]", "é", "\0"]))
+def test_whatever_is_put_into_a_record_it_is_read_or_refused(
+    value: dict[str, Any], place: int, odd: str
+) -> None:
+    text = json.dumps(value)
+    with suppress(NotAnObject):
+        record, unreadable = read_object(f"{text[:place]}{odd}{text[place:]}".encode())
+        assert set(unreadable) <= record.keys()
+
+
+# -- charsets ----------------------------------------------------------------------
+UTF8 = "王小明，好的，可以加微信，广东省深圳市".encode()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "text"),
+    [
+        # These bytes are UTF-8 too, of two Cyrillic letters: only the declaration tells.
+        (b"text/json; charset=GBK", "肖茂".encode("gbk"), "肖茂"),
+        (b'application/json;charset="gb2312"', "肖茂".encode("gbk"), "肖茂"),
+        (b"application/json; Charset = gb-18030", "肖茂".encode("gbk"), "肖茂"),
+        (b"", "肖茂".encode("gbk"), "Фï"),
+        (b"application/json; charset=big5", "張三".encode("big5"), "張三"),
+        (b"application/json; charset=shift_jis", "山田太郎".encode("cp932"), "山田太郎"),
+        (b"application/json; charset=utf-16le", '{"a":"张"}'.encode("utf-16-le"), '{"a":"张"}'),
+        (b"", '{"a":"张"}'.encode("utf-16-be"), '{"a":"张"}'),
+        # What was declared does not hold for the whole body.
+        (b"application/json; charset=gbk", UTF8 + "王".encode(), UTF8.decode() + "王"),
+        (b"application/json; charset=utf-16", b'{"a": "bc"}', '{"a": "bc"}'),
+        (b"application/json; charset=utf-8", "张三李四".encode("gbk"), "张三李四"),
+        # By these every body decodes, so that it proves nothing.
+        (b"text/plain; charset=ISO-8859-1", UTF8, UTF8.decode()),
+        (b"text/plain; charset=ISO-8859-1", "Zoë".encode("latin-1"), "Zoë"),
+        (b"text/plain; charset=windows-1251", "Пётр".encode("cp1251"), "Пётр"),
+        # A mark at the beginning is no accident.
+        (b"application/json; charset=gbk", b"\xef\xbb\xbf" + "肖茂".encode(), "肖茂"),
+    ],
+)
+def test_a_declared_charset_goes_first_where_it_holds(content_type: bytes, body: bytes, text: str) -> None:
+    assert decode_body(body, declared_charset(content_type)) == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"unicode_escape",
+        b"raw-unicode-escape",
+        b"punycode",
+        b"idna",
+        b"zip",
+        b"rot13",
+        b"hex",
+        b"utf-7",
+        b"x",
+    ],
+)
+def test_a_codec_that_is_no_charset_is_not_declared(name: bytes) -> None:
+    assert declared_charset(b"text/plain; charset=" + name) == ""
+
+
+@pytest.mark.parametrize("cut", range(1, len(UTF8)))
+def test_utf8_that_is_cut_anywhere_stays_utf8(cut: int) -> None:
+    body = b'{"name": "' + UTF8[:cut] + b'", "a": "' + UTF8 + b'"}'
+    text = decode_body(body)
+    whole = UTF8[:cut].decode("utf-8", "ignore")
+    assert text.replace("\ufffd", "") == f'{{"name": "{whole}", "a": "{UTF8.decode()}"}}'
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_gb18030_that_is_cut_anywhere_stays_gb18030(cut: int) -> None:
+    chinese = "张三说好的可以".encode("gb18030")
+    text = decode_body(b'{"name": "' + chinese[:cut] + b'", "a": "' + chinese + b'"}')
+    assert text.endswith('"a": "张三说好的可以"}')
+
+
+def test_a_character_that_came_broken_is_not_counted_against_utf8() -> None:
+    body = '{"a": "\ufffd\ufffd\ufffd\ufffd", "b": "王小明'.encode() + b'\xe7"}'
+    assert decode_body(body) == '{"a": "\ufffd\ufffd\ufffd\ufffd", "b": "王小明\ufffd"}'

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from bridge.receive import SourceDoor
+from bridge.wrapping import MOST_RECORDS
 from tests.door_steps import BODY, LIMIT, PATH, UUID, Served, Street, served
 
 HUGE = b"x" * (LIMIT + 1)
@@ -347,11 +348,30 @@ class held:  # noqa: N801 -- read as `with held(door)`
         (BODY.decode().encode("gb18030"), {"content-type": "application/json; charset=gbk"}),
         (urlencode({"data": BODY.decode()}).encode(), {"content-type": "application/x-www-form-urlencoded"}),
         (b"record=" + BODY, {"content-type": "application/x-www-form-urlencoded"}),
+        (b"[" + BODY + b"]", {}),
+        (b'{"code":0,"data":' + BODY + b"}", {}),
+        (json.dumps(BODY.decode()).encode(), {}),
+        (BODY + b"\0", {}),
+        (BODY.decode().encode("utf-16-le"), {"content-type": "text/plain; charset=utf-16le"}),
         (gzip.compress(BODY), {"content-encoding": "gzip"}),
         (gzip.compress(BODY), {"content-encoding": "X-GZIP"}),
         (gzip.compress(BODY.decode().encode("gb18030")), {"content-encoding": "gzip"}),
     ],
-    ids=["text", "mark", "gb18030", "form", "unescaped form", "gzip", "x-gzip", "gzip of gb18030"],
+    ids=[
+        "text",
+        "mark",
+        "gb18030",
+        "form",
+        "unescaped form",
+        "array",
+        "envelope",
+        "string",
+        "NUL",
+        "utf-16",
+        "gzip",
+        "x-gzip",
+        "gzip of gb18030",
+    ],
 )
 def test_a_record_is_read_however_it_is_wrapped(door: Served, body: bytes, headers: dict[str, str]) -> None:
     assert door.post(body, headers=headers).content == b"SUCCESS"
@@ -366,11 +386,11 @@ def test_a_record_is_read_however_it_is_wrapped(door: Served, body: bytes, heade
         b"[]",
         b"null",
         b'"text"',
-        b"[" + BODY + b"]",
+        b"[7, null]",
         BODY[:-1],
         BODY + b"x",
         b"\xff\xfe\x00",
-        b'{"uuid": NaN}',
+        b'{"uuid": "u", "a": "C:\\"}',
         b"data=garbage",
     ],
 )
@@ -382,6 +402,57 @@ def test_garbage_is_400_and_kept_once(door: Served, body: bytes) -> None:
     assert door.post(body + b" other garbage").status_code == 400
     assert len(door.quarantined()) == 2
     assert door.rows("SELECT count(*) FROM calls") == [(0,)]
+
+
+def test_a_declared_charset_tells_what_utf8_would_misread(door: Served) -> None:
+    """Two characters of GBK whose bytes are also UTF-8, of two Cyrillic letters."""
+    body = f'{{"uuid": "{UUID}", "name": "肖茂"}}'
+    headers = {"content-type": "text/json; charset=GBK"}
+    assert door.post(body.encode("gbk"), headers=headers).content == b"SUCCESS"
+    assert door.payloads() == [body.encode()]
+
+
+def test_a_value_that_json_does_not_know_costs_no_record(door: Served) -> None:
+    body = f'{{"uuid":"{UUID}","score":NaN,"recordfile":"D:\\x"}}'.encode()
+    assert door.post(body).content == b"SUCCESS"
+    # Kept as it came; what reads it keeps the values raw and flags their fields.
+    assert (door.payloads(), door.quarantined()) == ([body], [])
+
+
+@pytest.mark.parametrize("name", ["NaN", r'"D:\x"', "'u-1'", ""])
+def test_a_name_that_cannot_be_read_names_no_call(door: Served, name: str) -> None:
+    body = f'{{"uuid": {name}, "id": 1}}'.encode()
+    assert door.post(body).content == b"SUCCESS"
+    assert (door.payloads(), door.quarantined()) == ([], [("unidentified", 1, body)])
+
+
+def test_a_name_with_a_broken_character_names_no_call(door: Served) -> None:
+    for last in (b"\xe6\x98", b"\xe5\xbc"):
+        assert door.post('{"uuid": "王小'.encode() + last + b'"}').content == b"SUCCESS"
+    assert door.rows("SELECT count(*) FROM calls") == [(0,)]
+
+
+@pytest.mark.parametrize("shape", ["[%s,%s]", "%s\n%s\n", '{"data":{"list":[%s,%s]}}'])
+def test_several_records_in_one_body_share_one_commit_and_one_answer(door: Served, shape: str) -> None:
+    texts = [f'{{"uuid":"u-{number}","name":"张"}}' for number in range(2)]
+    assert door.post((shape % tuple(texts)).encode()).content == b"SUCCESS"
+    assert door.payloads() == [text.encode() for text in texts]
+    assert len(door.commits) == 1
+
+
+def test_one_bad_record_among_several_costs_the_others_nothing(door: Served) -> None:
+    good, spoilt, nameless, none = b'{"uuid":"u-1"}', b'{"uuid":"u-2","score":NaN}', b'{"id":1}', b"7"
+    answers = [door.post(b"[" + b",".join((none, good, nameless, spoilt)) + b"]") for _ in range(2)]
+    assert [one.content for one in answers] == [b"SUCCESS"] * 2
+    assert door.payloads() == [good, spoilt] * 2
+    assert door.quarantined() == [("not_an_object", 2, none), ("unidentified", 2, nameless)]
+
+
+def test_too_many_records_in_one_body_are_refused_whole(street: Street, ledger_path: Path) -> None:
+    with served(street, ledger_path, max_body=2 * 2**20) as door:
+        many = ",".join(f'{{"uuid":"u-{number}"}}' for number in range(MOST_RECORDS + 1))
+        assert door.post(f"[{many}]".encode()).status_code == 413
+        assert (door.payloads(), door.quarantined()) == ([], [])
 
 
 @pytest.mark.parametrize("where", ["uuid", "anything"])

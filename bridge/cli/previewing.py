@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import click
 
 from bridge.assembly import account_of
-from bridge.body import NotAnObject, parse_object, read_json_text
+from bridge.body import NotAnObject, parse_object
 from bridge.call import Call
 from bridge.cli.looking import find_call
 from bridge.cli.mapping import Origin, config_if_any, origin_of
@@ -26,6 +26,7 @@ from bridge.preview import WRITTEN, Asked, ObjectPreview, Preview, key_of, previ
 from bridge.rendering import Account
 from bridge.unsent import Shown
 from bridge.values import SettingError, known_country
+from bridge.wrapping import read_record
 
 
 def _zone(_ctx: click.Context, _param: click.Parameter, value: str | None) -> ZoneInfo | None:
@@ -149,7 +150,7 @@ def _read(
     body = sys.stdin.buffer.read() if word == "-" else path.read_bytes()
     try:
         key, refused = key_of(body, origin.source, zone or origin.zone, datetime.now(UTC))
-        return origin, key, parse_object(read_json_text(body)), refused
+        return origin, key, parse_object(read_record(body)), refused
     except NotAnObject as error:
         raise click.UsageError(f"{'stdin' if word == '-' else word}: {error}") from error
 

@@ -209,8 +209,8 @@ class Ledger(ListLedger, Protocol):
     def show_quarantine(self, entry: int) -> Row | None:
         """One entry with its `body` (bytes)."""
 
-    def refile(self, entry: int, arrival: Arrival) -> Filed:
-        """File a quarantined record again; released where a call takes it, else it waits on."""
+    def refile(self, entry: int, arrivals: Sequence[Arrival]) -> bool:
+        """File a quarantined body again; released where a call takes a record of it, else it waits on."""
 
     def drop(self, entries: Sequence[int]) -> int:
         """Take waiting entries as worth nothing; how many there were."""

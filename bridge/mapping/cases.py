@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bridge.body import NotAnObject, parse_object, read_json_text
+from bridge.body import NotAnObject, parse_object
 from bridge.call import Call
 from bridge.identity import IdentityConflict, names_of
 from bridge.mapping.compiler import CompiledMapping
 from bridge.mapping.schema import CaseSection
 from bridge.mapping.values import MappingFault, json_value
 from bridge.plan import Plan, PlannedObject, Skip
+from bridge.wrapping import read_record
 
 ABSENT = {"absent": True}
 CLEARED = {"null": True}
@@ -99,7 +100,7 @@ def _record(mapping: CompiledMapping, case: CaseSection) -> Mapping[str, Any]:
         return {}
     path = mapping.path.parent / case.record
     try:
-        record: Mapping[str, Any] = parse_object(read_json_text(path.read_bytes()))
+        record: Mapping[str, Any] = parse_object(read_record(path.read_bytes()))
     except OSError as error:
         raise _NoRecord(f"{path}: {(error.strerror or str(error)).lower()}") from error
     except NotAnObject as error:

@@ -182,8 +182,8 @@ class SqliteLedger(Operating, Covered):
     def show_quarantine(self, entry: int) -> Row | None:
         return upkeep.show_quarantine(self._reader, self._payloads, entry)
 
-    def refile(self, entry: int, arrival: Arrival) -> Filed:
-        return self._write().run(lambda c: upkeep.refile(c, self._payloads, entry, arrival))
+    def refile(self, entry: int, arrivals: Sequence[Arrival]) -> bool:
+        return self._write().run(lambda c: upkeep.refile(c, self._payloads, entry, arrivals))
 
     def drop(self, entries: Sequence[int]) -> int:
         return self._write().run(lambda c: upkeep.drop(c, entries))

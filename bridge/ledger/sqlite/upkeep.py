@@ -17,7 +17,7 @@ from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.folding import fold
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, row_of
-from bridge.model import Arrival, Filed
+from bridge.model import Arrival
 
 # A step of a long job takes the writer for a few milliseconds, then callbacks have their turn.
 PRUNED_AT_ONCE = 500
@@ -261,16 +261,22 @@ def show_quarantine(connection: sqlite3.Connection, payloads: Payloads, entry: i
     return row_of(row) | {"body": payloads.unpack(codec, body)}
 
 
-def refile(connection: sqlite3.Connection, payloads: Payloads, entry: int, arrival: Arrival) -> Filed:
-    """File a quarantined record again; it is released where a call takes it, else it waits on."""
+def refile(
+    connection: sqlite3.Connection, payloads: Payloads, entry: int, arrivals: Sequence[Arrival]
+) -> bool:
+    """File a quarantined body again; whether it is released, which it is where a call takes a record of it.
+
+    Of several records those that no call takes wait on by themselves.
+    """
     connection.execute("SAVEPOINT refile")
-    filed = file_arrivals(connection, payloads, [arrival])[0]
-    if filed.call_id is None:
-        connection.execute("ROLLBACK TO refile")
-    else:
+    filed = file_arrivals(connection, payloads, arrivals)
+    released = any(one.call_id is not None for one in filed)
+    if released:
         connection.execute("UPDATE quarantine SET state = 'released' WHERE id = ?", (entry,))
+    else:
+        connection.execute("ROLLBACK TO refile")
     connection.execute("RELEASE refile")
-    return filed
+    return released
 
 
 def drop(connection: sqlite3.Connection, entries: Sequence[int]) -> int:
