@@ -295,6 +295,16 @@ def strip_chars(value: Any, characters: str) -> str | None:
     return None if value is None else as_text(value).translate(dict.fromkeys(map(ord, characters)))
 
 
+@_filter("bmp('〓')")
+def bmp(value: Any, instead: str = "") -> str | None:
+    """A text without the characters that take four bytes in UTF-8 (emoji, rare ideographs), or with
+    something in their place, for a CRM whose database turns each of them to `????`.
+    """
+    return (
+        None if value is None else "".join(char if char <= "\uffff" else instead for char in as_text(value))
+    )
+
+
 @_filter()
 def html(value: Any) -> str | None:
     """A text for an HTML field: `&`, `<`, `>` and quotes as entities."""

@@ -13,12 +13,11 @@ from bridge.connector import Connector, ObjectType, load_connector
 from bridge.errors import ConfigError, Problem, did_you_mean
 from bridge.exposure import IN_CLEAR, exposures, in_clear
 from bridge.mapping import CompiledMapping
-from bridge.plan import Write
+from bridge.plan import LOOKING, Write
 from bridge.tomlfile import TomlFile, Written, load_toml
 from bridge.validation import in_order
 
 # Policies that look at what the CRM holds before they write.
-_LOOK = {Write.IF_EMPTY, Write.UNLESS_EDITED, Write.APPEND, Write.GREATEST}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +185,7 @@ def _object_mismatches(
         return
     for field, content in _table(section, "fields").items():
         write = _table(content).get("write")
-        if write in _LOOK or (write == Write.CREATE and found.upsert):
+        if write in LOOKING or (write == Write.CREATE and found.upsert):
             message = f'write = "{write}" has to read the object, and the connector tells no way to'
             remedy = 'use write = "always", or give the connector a find or a read for it'
             yield written.problem(("objects", name, "fields", field, "write"), message, remedy)

@@ -25,6 +25,12 @@ class Write(StrEnum):
     """Behind what the CRM holds, each call once."""
     GREATEST = "greatest"
     """Only where it is greater than what the CRM holds."""
+    WHILE_DEFAULT = "while_default"
+    """Only while the CRM holds nothing there, or still the mapping's own default."""
+
+
+LOOKING = frozenset(Write) - {Write.ALWAYS, Write.CREATE}
+"""What looks at the CRM's present state before it writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,8 @@ class PlannedField:
     write: Write = Write.ALWAYS
     separator: str = "\n"
     """What `append` puts between the CRM's text and the value."""
+    default: Any = None
+    """Of `while_default`: the mapping's own default."""
 
 
 @dataclass(frozen=True, slots=True)

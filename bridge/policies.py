@@ -1,25 +1,21 @@
 """Write policies: which of a call's fields go into an object that exists already."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any
 
-import msgspec
-
 from bridge.expression import as_text
+from bridge.marks import NOTHING, digest_of, either, holds, is_empty, sent_last, short_of
 from bridge.memory import Mark, Remembered, Sign
-from bridge.plan import PlannedField, PlannedObject, Write
+from bridge.plan import LOOKING, PlannedField, PlannedObject, Write
 
 Present = Mapping[str, Any]
 """An object's fields as the CRM holds them now."""
 
 _DIGEST = 8
-# Stands for a value of which nobody knows any more what it was.
-_FORGOTTEN = b"\xff" * _DIGEST
-# What looks at the CRM's present state before it writes.
-_LOOK = {Write.IF_EMPTY, Write.UNLESS_EDITED, Write.APPEND, Write.GREATEST}
+# Of several calls the newest writes these, however often and in whatever order they come.
+_NEWEST = {Write.ALWAYS, Write.UNLESS_EDITED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +29,12 @@ class Chosen:
     """What goes along unchanged, where an update would empty what it leaves out."""
 
 
-def digest_of(value: Any) -> bytes:
-    """A short digest of a value; of equal values the same, whatever their order."""
-    return blake2b(msgspec.json.encode(value, order="deterministic"), digest_size=_DIGEST).digest()
-
-
 def told_digest(planned: PlannedObject, inline: Mapping[str, Any]) -> bytes:
     """The digest of all that a call tells an object; `inline` are the links that go with its fields."""
-    fields = {name: [each.value, each.write] for name, each in planned.fields.items()}
+    fields = {
+        name: [each.value, each.write] if each.default is None else [each.value, each.write, each.default]
+        for name, each in planned.fields.items()
+    }
     return digest_of([dict(planned.key), fields, inline])
 
 
@@ -56,7 +50,7 @@ def shown(chosen: Chosen, present: Present) -> dict[str, Mark]:
 def maybe(planned: PlannedObject, fields: Mapping[str, Any]) -> dict[str, Mark]:
     """The marks of a new object that is being sent: what it will show, if it comes to be, nobody edited."""
     return {
-        name: Mark("", bytes(_DIGEST) + digest_of(value))
+        name: Mark("", NOTHING + digest_of(value))
         for name, value in fields.items()
         if name in planned.fields and planned.fields[name].write is Write.UNLESS_EDITED
     }
@@ -65,33 +59,26 @@ def maybe(planned: PlannedObject, fields: Mapping[str, Any]) -> dict[str, Mark]:
 def unsure(remembered: Remembered, planned: PlannedObject, fields: Mapping[str, Any]) -> Remembered:
     """An object to which fields are being sent: until that is answered, it holds them or what it held."""
     marks = {
-        name: Mark(mark.event, _either(mark.digest, fields[name])) if name in fields else mark
+        name: Mark(mark.event, either(mark.digest, fields[name])) if name in fields else mark
         for name, mark in remembered.marks.items()
     }
     # What was never sent before was empty.
     return Remembered(remembered.crm_id, b"", {}, maybe(planned, fields) | marks)
 
 
-def _either(digests: bytes, value: Any) -> bytes:
-    """What a field may hold, and one value more."""
-    return digests if digest_of(value) in _each(digests) else (digests or _FORGOTTEN) + digest_of(value)
-
-
-def _each(digests: bytes) -> set[bytes]:
-    return {digests[place : place + _DIGEST] for place in range(0, len(digests), _DIGEST)}
-
-
 def looks(planned: PlannedObject) -> bool:
     """Whether the CRM's present state decides about a field."""
-    return any(each.write in _LOOK for each in planned.fields.values())
+    return any(each.write in LOOKING for each in planned.fields.values())
 
 
 def settled(planned: PlannedObject, remembered: Remembered, appended: Mapping[str, Sign]) -> bool:
     """Whether an object that was last told the same holds it all: no newer call, nothing left to append."""
     return all(
-        name in appended or _empty(each.value)
+        name in appended or is_empty(each.value)
         if each.write is Write.APPEND
-        else name not in remembered.marks or remembered.marks[name].digest == digest_of(each.value)
+        else each.write not in _NEWEST
+        or name not in remembered.marks
+        or sent_last(remembered.marks[name].digest, each.value)
         for name, each in planned.fields.items()
     )
 
@@ -99,7 +86,9 @@ def settled(planned: PlannedObject, remembered: Remembered, appended: Mapping[st
 def advanced(remembered: Remembered, planned: PlannedObject, event: str) -> Remembered:
     """The same object after a newer call that said the same; of what it did not say, nothing is newer."""
     marks = {
-        name: Mark(max(event, mark.event), mark.digest) if name in planned.fields else mark
+        name: Mark(max(event, mark.event), mark.digest)
+        if name in planned.fields and planned.fields[name].write in _NEWEST
+        else mark
         for name, mark in remembered.marks.items()
     }
     return Remembered(remembered.crm_id, remembered.digest, remembered.links, marks)
@@ -111,7 +100,7 @@ def for_new(planned: PlannedObject, event: str, *, nulls: bool = False) -> Chose
     appended = {
         name: _sign(each, None)
         for name, each in planned.fields.items()
-        if each.write is Write.APPEND and not _empty(each.value)
+        if each.write is Write.APPEND and not is_empty(each.value)
     }
     return Chosen(fields, _marks(planned, fields, event, {}), appended)
 
@@ -138,13 +127,12 @@ def for_existing(
     choice.adding = adding or {}
     for name, each in planned.fields.items():
         if each.write is Write.APPEND:
-            choice.append(name, each, doubted=doubted)
-        elif planned.shared and each.write in (Write.ALWAYS, Write.UNLESS_EDITED):
+            choice.append(name, each, shared=planned.shared, doubted=doubted)
+        elif planned.shared and each.write in _NEWEST:
             choice.newest(name, each)
-        elif _by_policy(each, choice.marks.get(name), choice.present.get(name)):
-            choice.fields[name] = each.value
-    written = {*choice.settled, *choice.fields}
-    marks = _marks(planned, written, event, choice.marks)
+        else:
+            choice.by_policy(name, each)
+    marks = _marks(planned, choice.told, event, choice.marks)
     return Chosen(choice.fields, marks, choice.appended, choice.kept(planned) if whole else {})
 
 
@@ -154,50 +142,76 @@ class _Choice:
     def __init__(
         self, marks: Mapping[str, Mark], present: Present, event: str, appended: Mapping[str, Sign]
     ) -> None:
-        self.marks = marks
+        self.marks = dict(marks)
         self.present = present
         self.fields: dict[str, Any] = {}
-        self.settled: list[str] = []
+        self.told: dict[str, Any] = {}
+        """What each field holds of ours after this, alone."""
+        self._settled: list[str] = []
         self.appended = dict(appended)
         self.adding: Mapping[str, Sign] = {}
         self._event = event
+        self._caller = _caller(event)
 
-    def append(self, name: str, each: PlannedField, *, doubted: bool) -> None:
+    def append(self, name: str, each: PlannedField, *, shared: bool, doubted: bool) -> None:
+        """Behind what is there, unless this call has told it already."""
         held, sent = self.present.get(name), self.adding.get(name)
         if name in self.appended:
+            return
+        mark = self.marks.get(name)
+        ours = mark is not None and bool(mark.digest) and (not shared or _caller(mark.event) == self._caller)
+        if sent is None and ours and not is_empty(each.value):
+            # It wrote the field when that was not yet appended to.
+            self.appended[name] = _unplaced(_sign(each, held))
             return
         if sent is not None and _stands(sent, each.separator, held):
             # Each call once: what it says by now is not added to what it said then.
             self.appended[name] = sent
-        elif not _empty(each.value):
+        elif not is_empty(each.value):
             sign = _sign(each, held)
             if sent is None and doubted and _stands(_unplaced(sign), each.separator, held):
                 self.appended[name] = _unplaced(sign)
             else:
                 self.appended[name] = sign
                 self.fields[name] = _appended(each, held)
+                if is_empty(held) or (mark is not None and holds(held, mark.digest)):
+                    self.told[name] = self.fields[name]
+                else:
+                    # Somebody else's text stands there too: nothing may ever replace that.
+                    self.marks.pop(name, None)
 
     def kept(self, planned: PlannedObject) -> dict[str, Any]:
         """The fields that the CRM holds already, as it holds them."""
-        known = {name: planned.fields[name].value for name in self.settled}
+        known = {name: planned.fields[name].value for name in self._settled}
         return {**known, **{name: self.present[name] for name in planned.fields if name in self.present}}
 
     def newest(self, name: str, each: PlannedField) -> None:
+        """Written by the newest call."""
         mark = self.marks.get(name)
         if mark is not None and self._event < mark.event:
             return
         if each.write is Write.UNLESS_EDITED and not _untouched(each, mark, self.present.get(name)):
             return
-        self.settled.append(name)
-        if mark is None or mark.digest != digest_of(each.value):
+        self._settled.append(name)
+        self.told[name] = each.value
+        if mark is None or not sent_last(mark.digest, each.value):
             self.fields[name] = each.value
+
+    def by_policy(self, name: str, each: PlannedField) -> None:
+        """Written where the policy says so."""
+        mark, held = self.marks.get(name), self.present.get(name)
+        if _by_policy(each, mark, held):
+            self.fields[name] = self.told[name] = each.value
+        elif mark is None and not is_empty(held) and _same(held, each.value):
+            # It holds what we would send: what a policy of another day takes for ours.
+            self.told[name] = each.value
 
 
 def _untouched(each: PlannedField, mark: Mark | None, held: Any) -> bool:
     """Whether a field still holds what we last sent; an empty one that we never wrote counts as such."""
     if _same(held, each.value):
         return True
-    return _empty(held) if mark is None else _same_digest(held, mark.digest)
+    return is_empty(held) if mark is None else holds(held, mark.digest)
 
 
 def _by_policy(each: PlannedField, mark: Mark | None, held: Any) -> bool:
@@ -205,17 +219,33 @@ def _by_policy(each: PlannedField, mark: Mark | None, held: Any) -> bool:
     if each.write is Write.CREATE:
         return False
     if each.write is Write.IF_EMPTY:
-        return _empty(held) and not _empty(each.value)
+        return is_empty(held) and not is_empty(each.value)
+    if each.write is Write.WHILE_DEFAULT:
+        return _is_default(each, mark, held) and not is_empty(each.value)
     if each.write is Write.GREATEST:
         return _greater(each.value, held)
     return each.write is Write.ALWAYS or _untouched(each, mark, held)
+
+
+def _is_default(each: PlannedField, mark: Mark | None, held: Any) -> bool:
+    """Whether a field holds nothing, or the mapping's own default, or what the CRM made of that."""
+    if _same(held, each.value):
+        return False
+    if is_empty(held) or (not is_empty(each.default) and _same(held, each.default)):
+        return True
+    return mark is not None and sent_last(mark.digest, each.default) and holds(held, mark.digest)
+
+
+def _caller(event: str) -> str:
+    """Which call it is that an event belongs to."""
+    return event.partition(" ")[2] or event
 
 
 def _appended(each: PlannedField, held: Any) -> Any:
     if isinstance(each.value, list):
         had = list(held) if isinstance(held, list) else []
         return [*had, *(item for item in each.value if item not in had)]
-    return as_text(each.value) if _empty(held) else f"{as_text(held)}{each.separator}{as_text(each.value)}"
+    return as_text(each.value) if is_empty(held) else f"{as_text(held)}{each.separator}{as_text(each.value)}"
 
 
 def _sign(each: PlannedField, held: Any) -> Sign:
@@ -261,9 +291,9 @@ def _lines(text: str) -> str:
 
 
 def _greater(value: Any, held: Any) -> bool:
-    if _empty(value):
+    if is_empty(value):
         return False
-    if _empty(held):
+    if is_empty(held):
         return True
     try:
         return float(value) > float(held)
@@ -271,43 +301,25 @@ def _greater(value: Any, held: Any) -> bool:
         return as_text(value) > as_text(held)
 
 
-def _empty(value: Any) -> bool:
-    return value is None or value in ("", [], {})
-
-
 def _same(held: Any, value: Any) -> bool:
-    return held == value or as_text(held) == as_text(value) or (_empty(held) and _empty(value))
-
-
-def _same_digest(held: Any, digest: bytes) -> bool:
-    """Whether what a CRM shows is what was sent to it: numbers and flags may come back as text."""
-    candidates: list[Any] = [held]
-    if _empty(held):
-        candidates += [None, "", []]
-    elif isinstance(held, str | int | float):
-        text = as_text(held)
-        candidates += [text, *_numbers(text)]
-        candidates += [flag for flag, word in ((True, "true"), (False, "false")) if text.lower() == word]
-    told = _each(digest)
-    # Of an object that may have come to be: nothing was there before.
-    return (_empty(held) and bytes(_DIGEST) in told) or any(digest_of(each) in told for each in candidates)
-
-
-def _numbers(text: str) -> list[int | float]:
-    try:
-        number = float(text)
-        whole = [int(text)] if text.lstrip("-").isdecimal() else [int(number)] if number.is_integer() else []
-        return [number, *whole]
-    except (ValueError, OverflowError):
-        return []
+    return held == value or as_text(held) == as_text(value) or (is_empty(held) and is_empty(value))
 
 
 def _marks(
-    planned: PlannedObject, written: Iterable[str], event: str, before: Mapping[str, Mark]
+    planned: PlannedObject, told: Mapping[str, Any], event: str, before: Mapping[str, Mark]
 ) -> dict[str, Mark]:
+    """What is known of an object's fields after they were told.
+
+    Kept under every policy, for the mapping may have another one tomorrow. Of an object that one call
+    feeds alone nobody asks which call wrote it, and of what is written without a look little is kept.
+    """
     marks = dict(before)
-    for name in written:
-        each = planned.fields[name]
-        if (planned.shared and each.write is Write.ALWAYS) or each.write is Write.UNLESS_EDITED:
-            marks[name] = Mark(event, digest_of(each.value))
+    for name, value in told.items():
+        full = planned.shared or planned.fields[name].write is Write.UNLESS_EDITED
+        if full:
+            marks[name] = Mark(event, digest_of(value))
+        elif not is_empty(value):
+            marks[name] = Mark("", short_of(value))
+        else:
+            marks.pop(name, None)
     return marks

@@ -35,6 +35,7 @@ WRITTEN = {
     Write.UNLESS_EDITED: "only while the CRM still holds what was sent last",
     Write.APPEND: "behind what the CRM holds, once for each call",
     Write.GREATEST: "only where it is greater than what the CRM holds",
+    Write.WHILE_DEFAULT: "only while the CRM holds nothing there, or still the mapping's own default",
 }
 _LOOKS = ("find", "read")
 

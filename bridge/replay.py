@@ -15,12 +15,13 @@ from bridge.connector import ObjectType
 from bridge.errors import LedgerBusy
 from bridge.ledger import Ledger, Swept, Told, Window
 from bridge.mapping import CompiledMapping, MappingFault
+from bridge.marks import sent_last
 from bridge.memory import Remembered
 from bridge.model import DeliveryState
 from bridge.phone import mask_phones_in
 from bridge.plan import Plan, PlannedObject, Skip
 from bridge.planning import Origin, call_of, plan_of
-from bridge.policies import digest_of, told_digest
+from bridge.policies import told_digest
 
 PAGE = 200
 EXAMPLES = 5
@@ -189,7 +190,7 @@ def _fields(planned: PlannedObject, left: Remembered | None) -> dict[str, dict[s
     found = {}
     for name, each in planned.fields.items():
         mark = marks.get(name)
-        if mark is None or mark.digest != digest_of(each.value):
+        if mark is None or not sent_last(mark.digest, each.value):
             before = mark.digest.hex() if mark is not None and mark.digest else None
             found[name] = {"before": before, "value": each.value}
     return found

@@ -86,6 +86,25 @@ def test_every_code_has_exactly_one_outcome(
             assert found == outcomes.get(effective, PlannedField("?"))
 
 
+@pytest.mark.parametrize(
+    ("more", "changes", "value", "default"),
+    [
+        ('default = "未知"', {"name": ""}, "未知", "未知"),
+        ('default = "未知"', {"name": "王芳"}, "王芳", "未知"),
+        ('default = "{{ call.phone }}"', {"name": "王芳"}, "王芳", "15899770637"),
+        ('default = "未知客户", limit = 3', {"name": "王"}, "王", "未知…"),
+        ('default = 7, map = { a = "b" }', {"name": "a"}, "b", 7),
+        ('default = 7, map = { a = "b" }', {"name": "z"}, 7, 7),
+    ],
+)
+def test_the_mappings_own_default_goes_along(
+    tmp_path: Path, more: str, changes: dict[str, Any], value: Any, default: Any
+) -> None:
+    written = f'{{ value = "{{{{ call.name }}}}", write = "while_default", {more} }}'
+    found = field_of(tmp_path, written, **changes)
+    assert found == PlannedField(value, Write.WHILE_DEFAULT, "\n", default)
+
+
 def test_a_table_is_shared(tmp_path: Path) -> None:
     owner = '{ value = "{{ record.agent_sn }}", map = "owners", unknown = "omit" }'
     assert field_of(tmp_path, owner, OWNERS, agent_sn="7") == PlannedField("u7")
@@ -137,7 +156,9 @@ def test_limits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("write", list(Write))
 def test_write(tmp_path: Path, write: Write) -> None:
-    assert field_of(tmp_path, f'{{ value = 1, write = "{write}" }}') == PlannedField(1, write)
+    default = ", default = 2" if write is Write.WHILE_DEFAULT else ""
+    found = field_of(tmp_path, f'{{ value = 1, write = "{write}"{default} }}')
+    assert found == PlannedField(1, write, default=2 if default else None)
 
 
 def test_separator(tmp_path: Path) -> None:
@@ -247,6 +268,20 @@ MISUSE = [
         '"omit"',
     ),
     ('{ value = 1, missing = "nul" }', 16, "objects.call.fields.x.missing", "'null'", ""),
+    (
+        '{ value = 1, write = "while_default" }',
+        16,
+        "objects.call.fields.x.write",
+        "needs a default",
+        "add `default`",
+    ),
+    (
+        '{ value = "{{ call.name or \'未知\' }}", write = "while_default", default = "" }',
+        16,
+        "objects.call.fields.x.write",
+        "needs a default",
+        "leave it out of `value`",
+    ),
     ('{ value = 1, separator = ";" }', 16, "objects.call.fields.x.separator", "appended", '"append"'),
     ('{ value = 1, write = "allways" }', 16, "objects.call.fields.x.write", "'always'", ""),
     ("{ value = 1, limit_bytes = 2 }", 16, "objects.call.fields.x.limit_bytes", "greater than or equal", ""),

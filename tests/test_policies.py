@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.marks import digest_of
 from bridge.memory import Mark, Remembered
 from bridge.plan import PlannedField, PlannedObject, Write
 from bridge.policies import (
     Chosen,
     advanced,
-    digest_of,
     for_existing,
     for_new,
     looks,

@@ -150,6 +150,9 @@ def _wrong_field(written: Mapping[str, Any], maps: Mapping[str, Any]) -> Iterato
         yield "missing", "never counts beside a default that is never empty", "leave one of them out"
     if written.get("missing") == "null" and write not in (Write.ALWAYS, Write.UNLESS_EDITED):
         yield "missing", f'clears nothing with write = "{write}"', 'use "omit", or write = "always"'
+    if write == Write.WHILE_DEFAULT and default in (None, ""):
+        remedy = 'add `default`: default = "未知", and leave it out of `value`'
+        yield "write", "needs a default: it is written while the CRM still holds that", remedy
     if "separator" in written and write != Write.APPEND:
         yield "separator", "is only for a field that is appended to", 'add write = "append"'
 

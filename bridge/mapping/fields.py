@@ -107,12 +107,15 @@ class Field:
         section = self.section
         if self.when is not None and not self.when.is_true(values):
             return NOT_TRUE
+        default: Any = None
         try:
             content = self.place.value(values)
             if self.table is not None and content not in (None, ""):
                 content = self._translated(content, self.table, values)
             if self.default is not None and content in (None, ""):
                 content = self.default.value(values)
+            if self.default is not None and self.write is Write.WHILE_DEFAULT:
+                default = self._limited(self.default.data(values))
         except _LeftOut as reason:
             return str(reason)
         content = self.place.as_data(content)
@@ -122,9 +125,17 @@ class Field:
             if section.missing == "error":
                 raise self.place.fault("is empty, and must not be", f" (call {key})")
             content = None
-        elif section.limit is not None or section.limit_bytes is not None:
-            content = _shortened(content, section.limit, section.limit_bytes)
-        return PlannedField(content, self.write, self.separator)
+        else:
+            content = self._limited(content)
+        return PlannedField(content, self.write, self.separator, default)
+
+    def _limited(self, content: Any) -> Any:
+        limit, limit_bytes = self.section.limit, self.section.limit_bytes
+        if (limit is None and limit_bytes is None) or not isinstance(content, str | list):
+            return content
+        if limit is not None:
+            content = shorten(content, limit)
+        return content if limit_bytes is None else shorten_bytes(content, limit_bytes)
 
     def _translated(self, content: Any, table: Mapping[str, Any], values: Values) -> Any:
         if not isinstance(content, list | tuple):
@@ -174,13 +185,3 @@ def plan_fields(
         else:
             planned[field.name] = found
     return planned, absent
-
-
-def _shortened(content: Any, limit: int | None, limit_bytes: int | None) -> Any:
-    if not isinstance(content, str | list):
-        return content
-    if limit is not None:
-        content = shorten(content, limit)
-    if limit_bytes is not None:
-        content = shorten_bytes(content, limit_bytes)
-    return content

@@ -1,23 +1,29 @@
 """How the file keeps what is remembered of an object: its links, and who wrote which field.
 
 Every contact has a memory and most name the same few fields, so fields and links stand in it as
-numbers, and what one call wrote stands together under that call.
+numbers, and what one call wrote stands together under that call. Of most fields of a call's own object
+only a short digest is kept: they stand in one text, so that they cost 4 bytes each and not 11.
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import msgspec
 
 from bridge.event import AHEAD, event_parts, event_text, event_time
 from bridge.ledger.sqlite.times import moment_of
+from bridge.marks import SHORT
 from bridge.memory import Mark, Remembered
 
 T = TypeVar("T")
 
 _Kept = tuple[dict[int, str], dict[str, dict[int, bytes]]]
 """Link → the other object's id; event → field → digest."""
+SHORTS = "\x1f"
+"""Stands for a field, under no event: its digest is the short ones, each behind its field's number."""
+# A number below this is one byte, as those of the first fields are that a ledger sees.
+_ONE_BYTE = 0x80
 
 
 def names_of(connection: sqlite3.Connection) -> dict[int, str]:
@@ -35,12 +41,30 @@ def numbers_of(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str
     return numbers
 
 
+def names_in(remembered: Remembered) -> Iterator[str]:
+    """All that a memory names by a number."""
+    yield from remembered.links
+    yield from remembered.marks
+    if any(map(_is_short, remembered.marks.values())):
+        yield SHORTS
+
+
+def _is_short(mark: Mark) -> bool:
+    return len(mark.digest) == SHORT and not mark.event
+
+
 def pack_memory(remembered: Remembered, numbers: Mapping[str, int]) -> bytes | None:
     """Links and marks as the file keeps them; None for none."""
     links = {numbers[name]: crm_id for name, crm_id in remembered.links.items()}
     events: dict[str, dict[int, bytes]] = {}
+    shorts = b""
     for name, mark in remembered.marks.items():
-        events.setdefault(mark.event, {})[numbers[name]] = mark.digest
+        if _is_short(mark):
+            shorts += _numbered(numbers[name]) + mark.digest
+        else:
+            events.setdefault(mark.event, {})[numbers[name]] = mark.digest
+    if shorts:
+        events.setdefault("", {})[numbers[SHORTS]] = shorts
     return _encoded(links, events)
 
 
@@ -52,6 +76,9 @@ def unpack_memory(crm_id: str, digest: bytes, memory: bytes | None, names: Mappi
     marks = {
         names[field]: Mark(event, told) for event, fields in events.items() for field, told in fields.items()
     }
+    shorts = marks.pop(SHORTS, None)
+    if shorts is not None:
+        marks |= {names[field]: Mark("", told) for field, told in _shorts(shorts.digest)}
     return Remembered(crm_id, digest, {names[link]: to for link, to in links.items()}, marks)
 
 
@@ -108,6 +135,22 @@ def forgotten(memory: bytes | None) -> bytes | None:
         return None
     _, events = msgspec.msgpack.decode(memory, type=_Kept)
     return _encoded({}, {event: dict.fromkeys(fields, b"") for event, fields in events.items()})
+
+
+def _numbered(number: int) -> bytes:
+    """A number in a byte where it is small, else in three."""
+    if number < _ONE_BYTE:
+        return bytes([number])
+    return bytes([_ONE_BYTE | number >> 16 & 0x7F, number >> 8 & 0xFF, number & 0xFF])
+
+
+def _shorts(text: bytes) -> Iterator[tuple[int, bytes]]:
+    place = 0
+    while place < len(text):
+        size = 1 if text[place] < _ONE_BYTE else 3
+        number = int.from_bytes(text[place : place + size], "big") & (0x7F if size == 1 else 0x7FFFFF)
+        place += size + SHORT
+        yield number, text[place - SHORT : place]
 
 
 def _encoded(links: dict[int, str], events: dict[str, dict[int, bytes]]) -> bytes | None:

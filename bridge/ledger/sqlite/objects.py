@@ -9,7 +9,14 @@ from typing import Any
 import msgspec
 
 from bridge.ledger import Held, Note, Row, Wanted
-from bridge.ledger.sqlite.memories import believed, names_of, numbers_of, pack_memory, unpack_memory
+from bridge.ledger.sqlite.memories import (
+    believed,
+    names_in,
+    names_of,
+    numbers_of,
+    pack_memory,
+    unpack_memory,
+)
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
 from bridge.memory import Done, Progress, Remembered, Sign
 from bridge.model import Lease
@@ -97,7 +104,7 @@ def remember_all(
     shared: dict[tuple[int, str, str], tuple[Any, ...]] = {}
     accounts = {account: account_id(connection, account) for _, account, done in settled if done}
     lefts = [each.remembered for _, _, done in settled for each in done]
-    numbers = numbers_of(connection, [name for left in lefts for name in (*left.links, *left.marks)])
+    numbers = numbers_of(connection, [name for left in lefts for name in names_in(left)])
     for lease, account, done in settled:
         for each in done:
             left, memory, own = each.remembered, pack_memory(each.remembered, numbers), not each.shared

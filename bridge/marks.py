@@ -1,0 +1,101 @@
+"""What was sent for a field, as digests: whether the CRM still holds it, and what it made of it."""
+
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from bridge.expression import as_text
+
+_SIZE = 8
+SHORT = 3
+"""The size of a digest where many are kept and one decides alone: 1 in 16 million is taken for another."""
+# Stands for a value of which nobody knows any more what it was.
+FORGOTTEN = b"\xff" * _SIZE
+NOTHING = bytes(_SIZE)
+"""Stands for an object that did not exist: nothing was there before."""
+# A field that is sent again and again without an answer need not be known by all that it may hold.
+_MOST = 6
+
+# Digests of one field stand one behind the other: what was sent last (8 bytes, or 3), then what else the
+# CRM may hold (8 each). A letter at the end says that the second is what the CRM made of the first.
+
+
+def digest_of(value: Any) -> bytes:
+    """A short digest of a value; of equal values the same, whatever their order."""
+    return blake2b(msgspec.json.encode(value, order="deterministic"), digest_size=_SIZE).digest()
+
+
+def short_of(value: Any) -> bytes:
+    """The same in fewer bytes."""
+    return digest_of(value)[:SHORT]
+
+
+def sent_last(digests: bytes, value: Any) -> bool:
+    """Whether a value is what was sent last, for certain."""
+    first, others, kind = _parts(digests)
+    return bool(first) and (not others or bool(kind)) and digest_of(value).startswith(first)
+
+
+def either(digests: bytes, value: Any) -> bytes:
+    """What a field may hold, and one value more."""
+    first, others, kind = _parts(digests)
+    told = digest_of(value)
+    if told in others or (first and told.startswith(first)):
+        return digests[:-1] if kind else digests
+    return (first or FORGOTTEN) + b"".join([*others[1 - _MOST :], told])
+
+
+def altered(digests: bytes, shown: Any, kind: str) -> bytes:
+    """What was sent last, and what the CRM made of it; `kind` is one letter."""
+    return _parts(digests)[0] + digest_of(shown) + kind.encode()
+
+
+def alteration_of(digests: bytes) -> str:
+    """The letter that says what the CRM made of what was sent; empty: nothing that is known."""
+    return _parts(digests)[2].decode()
+
+
+def holds(held: Any, digests: bytes) -> bool:
+    """Whether what a CRM shows is what was sent to it: numbers and flags may come back as text."""
+    first, others, _ = _parts(digests)
+    if is_empty(held) and NOTHING in (first, *others):
+        return True
+    return any(
+        digest in others or (first and digest.startswith(first))
+        for digest in (digest_of(each) for each in _ways(held))
+    )
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a value is none."""
+    return value is None or value in ("", [], {})
+
+
+def _parts(digests: bytes) -> tuple[bytes, list[bytes], bytes]:
+    """What was sent last, what else may be there, and the letter."""
+    kind = digests[-1:] if len(digests) % _SIZE in (1, SHORT + 1) else b""
+    body = digests[: len(digests) - len(kind)]
+    size = SHORT if len(body) % _SIZE == SHORT else _SIZE
+    return body[:size], [body[at : at + _SIZE] for at in range(size, len(body), _SIZE)], kind
+
+
+def _ways(held: Any) -> list[Any]:
+    """A value in the ways in which it may have been sent."""
+    ways: list[Any] = [held]
+    if is_empty(held):
+        ways += [None, "", []]
+    elif isinstance(held, str | int | float):
+        text = as_text(held)
+        ways += [text, *_numbers(text)]
+        ways += [flag for flag, word in ((True, "true"), (False, "false")) if text.lower() == word]
+    return ways
+
+
+def _numbers(text: str) -> list[int | float]:
+    try:
+        number = float(text)
+        whole = [int(text)] if text.lstrip("-").isdecimal() else [int(number)] if number.is_integer() else []
+        return [number, *whole]
+    except (ValueError, OverflowError):
+        return []
