@@ -10,7 +10,7 @@ from bridge.body import NotAnObject, is_utf8, read_object
 from bridge.identity import IdentityConflict, names_of, storable
 from bridge.lenient_json import MAX_DEPTH
 from bridge.model import Arrival, Quarantined, Via, stamp
-from bridge.record import parse_time
+from bridge.timestamps import parse_time
 from bridge.wrapping import read_record, read_records
 
 

@@ -9,7 +9,8 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from bridge.phone import PhoneKind, phone_kind, plain_number, to_e164
-from bridge.record import dialogue_of, parse_int, parse_time
+from bridge.record import dialogue_of, parse_int
+from bridge.timestamps import parse_time
 from bridge.turns import Turn, split_labels
 
 T = TypeVar("T")

@@ -20,8 +20,8 @@ from bridge.event import event_time, is_ahead
 from bridge.identity import storable
 from bridge.ledger import Destinations, Ledger
 from bridge.model import Columns, Judgment, Known, Pending, Verdict, stamp
-from bridge.record import parse_time
-from bridge.verdict import STAMP, Incoming, Ruling, first, read_incoming, read_stamp, rule
+from bridge.timestamps import parse_time
+from bridge.verdict import Incoming, Ruling, first, read_incoming, read_stamps, rule
 
 log = structlog.get_logger("bridge.judge")
 
@@ -104,7 +104,7 @@ class Judge:
     def _judge_first(self, receipt: Pending, rules: SourceRules) -> Judgment:
         """Most calls are heard of once: only what the columns need is read."""
         record, odd = read_columns(receipt.payload)
-        stamped, flags = read_stamp(record.get(STAMP), rules.zone, receipt.received_at)
+        stamped, flags = read_stamps(record, rules.zone, receipt.received_at)
         known = Known({}, {}, stamped, receipt.via, revision=1)
         ruling = Ruling(Verdict.NEW, known, unchanged=False, kept=True)
         flags = (*flags, *odd, *_ahead_flags(record, receipt, rules.zone))
@@ -135,7 +135,7 @@ class Judge:
             columns=columns_of(call),
             stamp=stamped,
             called_at=_when(called_at),
-            flags=flags,
+            flags=tuple(dict.fromkeys(flags)),
             skip=self._skipped(call, rules),
         )
 

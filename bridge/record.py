@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from bridge.timestamps import UnreadableTimeError, parse_time, read_time
 from bridge.turns import Turn, meaning, parse_dialogue, split_labels
 
 
@@ -64,17 +65,6 @@ BOOKKEEPING: Mapping[str, str] = MappingProxyType(
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,4000}(?:\.0*)?")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}")
-_NO_TIME = re.compile(r"0000-00-00(?:[T ].*)?", re.DOTALL)
-_TIME = re.compile(
-    r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})"
-    r"(?:[T ]\s*(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6})\d*)?)?)?"
-    r"\s*(Z|[+-]\d{2}:?\d{2})?",
-    re.ASCII,
-)
-_PLAIN_LENGTH, _PLAIN_MARKS = 19, "-- ::"
-_COMPACT_TIME = re.compile(r"(20\d{2})(\d{2})(\d{2})(?:(\d{2})(\d{2})(\d{2}))?", re.ASCII)
-_MILLISECONDS_ABOVE = 10**11
-_EPOCH_RANGE = (10**8, 10**10)
 
 
 def canonical(record: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
@@ -124,43 +114,6 @@ def parse_int(value: object) -> int | None:
     return None
 
 
-def parse_time(value: object, zone: ZoneInfo) -> datetime | None:
-    """The moment in aware UTC: a local time in `zone`, one with an offset, or an epoch; else None."""
-    try:
-        if isinstance(value, datetime):
-            return (value if value.tzinfo else value.replace(tzinfo=zone)).astimezone(UTC)
-        if isinstance(value, str):
-            return _time_from_text(value.strip(), zone)
-        number = None if isinstance(value, bool) else parse_int(value)
-        return None if number is None else _time_from_epoch(number)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _time_from_text(text: str, zone: ZoneInfo) -> datetime | None:
-    if len(text) == _PLAIN_LENGTH and text[4::3] == _PLAIN_MARKS and text.isascii():
-        # What the platform nearly always writes; the general pattern takes ten times as long.
-        return datetime.fromisoformat(text).replace(tzinfo=zone).astimezone(UTC)
-    found = _TIME.fullmatch(text) or _COMPACT_TIME.fullmatch(text)
-    if found is None:
-        number = parse_int(text)
-        return None if number is None else _time_from_epoch(number)
-    year, month, day, hour, minute, second = (int(part or 0) for part in found.groups()[:6])
-    fraction, offset = found.groups()[6:] or (None, None)
-    microsecond = int((fraction or "0").ljust(6, "0"))
-    moment = datetime(year, month, day, hour, minute, second, microsecond, tzinfo=zone)
-    if offset:
-        clock = moment.replace(tzinfo=None).isoformat()
-        moment = datetime.fromisoformat(f"{clock}{offset}")
-    return moment.astimezone(UTC)
-
-
-def _time_from_epoch(number: int) -> datetime | None:
-    seconds = number / 1000 if number > _MILLISECONDS_ABOVE else number
-    low, high = _EPOCH_RANGE
-    return datetime.fromtimestamp(seconds, UTC) if low <= seconds < high else None
-
-
 def _read_text(value: Any, _zone: ZoneInfo) -> Any:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -182,10 +135,10 @@ def _read_integer(value: Any, _zone: ZoneInfo) -> Any:
 
 
 def _read_time(value: Any, zone: ZoneInfo) -> Any:
-    if isinstance(value, str) and _NO_TIME.fullmatch(value.strip()):
-        return None
-    moment = parse_time(value, zone)
-    return value if moment is None else moment
+    try:
+        return read_time(value, zone)
+    except UnreadableTimeError:
+        return value
 
 
 def _read_tags(value: Any, _zone: ZoneInfo) -> Any:

@@ -14,12 +14,15 @@ from zoneinfo import ZoneInfo
 from bridge.dialogue import lay_over, same_dialogue, to_json
 from bridge.event import AHEAD
 from bridge.model import Known, Verdict, Via, digests
-from bridge.record import BOOKKEEPING, FIELDS, canonical, digest, parse_time
+from bridge.record import BOOKKEEPING, FIELDS, canonical, digest
+from bridge.timestamps import UnreadableTimeError, read_time
 
 DIALOGUE = "talk_info"
 STAMP = "updated_at"
+UNDATABLE = "unreadable:updated_at"
 
 _SAYS_IF_FULL = frozenset({DIALOGUE, "uuid", "base_info"})
+_EVENTS = ("created_at", "started_at", "connected_at", "disconnected_at")
 _NEWS = frozenset(FIELDS) - BOOKKEEPING.keys()
 """The fields whose change is news even if no mapping reads them."""
 
@@ -33,6 +36,11 @@ class Incoming:
     stamp: int | None
     via: Via
     flags: tuple[str, ...] = ()
+
+    @property
+    def undatable(self) -> bool:
+        """Whether there is a stamp that nobody can read."""
+        return UNDATABLE in self.flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +58,25 @@ class Ruling:
 def read_incoming(record: Mapping[str, Any], via: Via, zone: ZoneInfo, received_at: datetime) -> Incoming:
     """What a record says; a stamp more than a day ahead counts as missing and is flagged."""
     meaning = canonical(record, zone)
-    stamp, flags = read_stamp(record.get(STAMP), zone, received_at)
+    stamp, flags = read_stamps(record, zone, received_at)
     return Incoming(record, meaning, stamp, via, flags)
 
 
-def read_stamp(value: Any, zone: ZoneInfo, received_at: datetime) -> tuple[int | None, tuple[str, ...]]:
-    """A record's `updated_at` in epoch seconds, and what is odd about it."""
-    moment = parse_time(value, zone)
-    if moment is not None and moment - received_at > AHEAD:
-        return None, ("stamp_ahead",)
-    return (None if moment is None else int(moment.timestamp())), ()
+def read_stamps(
+    record: Mapping[str, Any], zone: ZoneInfo, received_at: datetime
+) -> tuple[int | None, tuple[str, ...]]:
+    """A record's `updated_at` in epoch seconds, and what is odd about it and its other times."""
+    moments: dict[str, datetime | None] = {}
+    flags: list[str] = []
+    for name in (STAMP, *_EVENTS):
+        try:
+            moments[name] = read_time(record.get(name), zone)
+        except UnreadableTimeError:
+            flags.append(f"unreadable:{name}")
+    stamp = moments.get(STAMP)
+    if stamp is not None and stamp - received_at > AHEAD:
+        return None, ("stamp_ahead", *flags)
+    return (None if stamp is None else int(stamp.timestamp())), tuple(flags)
 
 
 def rule(known: Known | None, incoming: Incoming, reads: frozenset[str], zone: ZoneInfo) -> Ruling:
@@ -121,6 +138,9 @@ class _Comparison:
             return self._newer()
         if ours is not None and theirs is not None and theirs < ours:
             return self._older()
+        if ours is not None and self._incoming.undatable and self._incoming.via is Via.CALLBACK:
+            # It may be older, and what is newer for sure stays. The list shows what is so now.
+            return self._older()
         return self._undated()
 
     def _newer(self) -> Ruling:
@@ -166,7 +186,9 @@ class _Comparison:
 
     def _stamped(self, taken: set[str]) -> tuple[int | None, dict[str, int | None]]:
         known = self._known
-        stamp = self._incoming.stamp if self._incoming.stamp is not None else known.stamp
+        stamp = self._incoming.stamp
+        if stamp is None and not self._incoming.undatable:
+            stamp = known.stamp
         newest = max((one for one in (known.stamp, stamp) if one is not None), default=None)
         return newest, {**known.stamps, **dict.fromkeys(taken, stamp)}
 

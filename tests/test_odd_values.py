@@ -1,21 +1,27 @@
 """Odd values of real records, laid over the platform's example: what a mapping is told of them."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from bridge.arrival import arrival_of
 from bridge.call import Call
+from bridge.judge import Judge, SourceRules
+from bridge.ledger.sqlite import SqliteLedger
+from bridge.model import Verdict, Via
+from bridge.verdict import first, read_incoming, rule
 
 ZONE = ZoneInfo("Asia/Shanghai")
 DATA = Path(__file__).parent / "data"
 
 
-def odd(name: str, **changes: Any) -> dict[str, Any]:
+def odd(case: str, /, **changes: Any) -> dict[str, Any]:
     """The example with one of the odd records laid over it."""
-    return {**_read(DATA / "callback.json"), **_read(DATA / "odd" / f"{name}.json"), **changes}
+    return {**_read(DATA / "callback.json"), **_read(DATA / "odd" / f"{case}.json"), **changes}
 
 
 def call(record: dict[str, Any]) -> Call:
@@ -39,3 +45,53 @@ def _read(path: Path) -> dict[str, Any]:
 def test_phones(name: str, phone: str, e164: str | None, kind: str) -> None:
     known = call(odd(name))
     assert (known.phone, known.phone_e164, known.phone_kind) == (phone, e164, kind)
+
+
+def test_no_time_is_no_answer() -> None:
+    known = call(odd("no_time_1970"))
+    assert (known.connected_at, known.disconnected_at, known.answered) == (None, None, False)
+    assert (known.talk_seconds, known.ring_seconds, known.dialogue) == (0, None, ())
+
+
+def test_stamps_in_chinese() -> None:
+    record = odd("unreadable_stamps")
+    known = call(record)
+    assert known.updated_at == datetime(2025, 4, 14, 3, 0, tzinfo=UTC)
+    assert known.created_at == datetime(2025, 4, 14, 2, 20, 50, tzinfo=UTC)
+    received = datetime(2025, 4, 14, 3, 5, tzinfo=UTC)
+    said = read_incoming(record, Via.CALLBACK, ZONE, received)
+    assert (said.stamp, said.flags) == (int(known.updated_at.timestamp()), ())
+    older = read_incoming(
+        odd("unreadable_stamps", updated_at="2025-04-14 10:59:59", name="B"), Via.CALLBACK, ZONE, received
+    )
+    assert rule(first(said).known, older, frozenset(), ZONE).verdict is Verdict.STALE
+
+
+def test_what_cannot_be_read_shows_in_the_history_of_the_call(tmp_path: Path) -> None:
+    received = datetime(2025, 4, 14, 3, 5, tzinfo=UTC)
+    records: list[dict[str, Any]] = [
+        odd("unreadable_stamps", name="newest"),
+        odd(
+            "unreadable_stamps",
+            name="undatable",
+            updated_at="04/14/2025 11:00:01",
+            started_at="2099-01-01 00:00:00",
+        ),
+        odd("unreadable_stamps", name="older", updated_at="2025-04-14 24:00:00", created_at="soon"),
+        odd("unreadable_stamps", name="older", updated_at="2025-04-14 10:59:59"),
+    ]
+    ledger = SqliteLedger(tmp_path / "ledger.db", create=True)
+    judge = Judge(ledger, {"main": SourceRules(ZONE, "CN")}, destinations_since={})
+    for record in records:
+        body = json.dumps(record).encode()
+        (filed,) = ledger.record([arrival_of("main", Via.CALLBACK, body, received, ZONE)])
+        assert judge.judge_waiting(received) == 1
+    assert filed.call_id is not None
+    history = ledger.show_call(filed.call_id)
+    ledger.close()
+    assert [(one["verdict"], one["flags"]) for one in history["receipts"]] == [
+        ("new", None),
+        ("stale", "unreadable:updated_at started_ahead"),
+        ("revision", "unreadable:created_at"),
+        ("stale", None),
+    ]

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.body import parse_object
-from bridge.record import BOOKKEEPING, FIELDS, Kind, canonical, digest, parse_int, parse_time
+from bridge.record import BOOKKEEPING, FIELDS, Kind, canonical, digest, parse_int
+from bridge.timestamps import parse_time
 
 ZONE = ZoneInfo("Asia/Shanghai")
 EXAMPLE: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "callback.json").read_text("utf-8"))
@@ -81,7 +82,7 @@ def test_every_field_of_the_example_is_known() -> None:
         ("pushed_at", "1744597250", datetime(2025, 4, 14, 2, 20, 50, tzinfo=UTC)),
         ("listened_at", 1744597250000, datetime(2025, 4, 14, 2, 20, 50, tzinfo=UTC)),
         ("intervention_at", "2025-04-14 10:20:50", datetime(2025, 4, 14, 2, 20, 50, tzinfo=UTC)),
-        ("pushed_at", 0, 0),
+        ("pushed_at", 0, None),
         ("labelling", ";a; b；转人工时间:2025-04-14 10:20:17;", ("a", "b", "转人工时间:2025-04-14 10:20:17")),
         ("dynamic_labelling", "20万;", ("20万",)),
         ("labelling", ";；", None),

@@ -197,10 +197,46 @@ def test_a_stamp_more_than_a_day_ahead_counts_as_missing(ahead: timedelta, *, be
     assert ruling.verdict is (REVISION if believed else STALE)
 
 
-@pytest.mark.parametrize("stamp", ["", None, "soon", "0000-00-00 00:00:00", 0, [], {}])
+@pytest.mark.parametrize(
+    "stamp", ["", None, "0000-00-00 00:00:00", "1970-01-01 08:00:00", "-0001-11-30", 0, "0", [], {}]
+)
 def test_what_is_no_time_is_no_stamp(stamp: Any) -> None:
     said = read_incoming({"uuid": "u", "updated_at": stamp}, CALLBACK, ZONE, RECEIVED)
     assert (said.stamp, said.flags) == (None, ())
+
+
+UNREADABLE = ["soon", "04/14/2025 10:05:00", "14/04/2025", "25-04-14 10:05:00", "2025-02-30", True, {"a": 1}]
+
+
+@pytest.mark.parametrize("stamp", UNREADABLE)
+def test_a_stamp_that_cannot_be_read_is_flagged_and_kept_as_it_came(stamp: Any) -> None:
+    said = read_incoming({"uuid": "u", "updated_at": stamp}, CALLBACK, ZONE, RECEIVED)
+    assert (said.stamp, said.flags) == (None, ("unreadable:updated_at",))
+    assert after(({"uuid": "u", "updated_at": stamp}, CALLBACK)).values["updated_at"] == stamp
+
+
+@pytest.mark.parametrize("stamp", UNREADABLE)
+def test_a_state_whose_stamp_cannot_be_read_beats_none_that_has_one(stamp: Any) -> None:
+    undatable = {"uuid": "u", "updated_at": stamp, "name": "B", "data1": "x"}
+    known = after(say(2, name="A"))
+    ruling = hear(known, undatable)
+    assert ruling.verdict is REVISION
+    assert meaning(ruling.known) == {"uuid": "u", "name": "A", "data1": "x"}
+    assert hear(known, undatable | {"data1": None}).verdict is STALE
+    assert hear(known, {"uuid": "u", "updated_at": stamp, "name": "A"}).verdict is DUPLICATE
+    # Whatever it filled in is said again by one whose time is known, however old.
+    older = hear(ruling.known, record(1, data1="y", name="C"))
+    assert older.verdict is REVISION
+    assert meaning(older.known) == {"uuid": "u", "name": "A", "data1": "y"}
+    # What the list shows is so now, and any readable stamp is newer than one that is not.
+    assert hear(known, undatable, LIST).verdict is REVISION
+    assert hear(after((undatable, CALLBACK)), record(1, name="A")).verdict is REVISION
+
+
+def test_the_other_times_of_a_call_are_flagged_by_their_names() -> None:
+    odd = {"created_at": "soon", "connected_at": "1970-01-01 08:00:00", "disconnected_at": "14/04/2025"}
+    said = read_incoming(record(1) | odd, CALLBACK, ZONE, RECEIVED)
+    assert said.flags == ("unreadable:created_at", "unreadable:disconnected_at")
 
 
 @pytest.mark.parametrize("stamp", [clock(5), "2025-04-14T02:05:00Z", epoch(5), str(epoch(5) * 1000)])
@@ -270,7 +306,7 @@ def test_a_field_said_to_be_empty_is_not_filled_by_an_older_record() -> None:
         ("unheard_of", 1, 2),
         ("unheard_of", {"a": 1}, None),
         ("push_crm_at", clock(1), clock(2)),
-        ("pushed_at", 0, 1),
+        ("pushed_at", 0, 1744597250),
     ],
 )
 @pytest.mark.parametrize("via", [CALLBACK, LIST])

@@ -14,11 +14,12 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event
 
 from bridge.errors import SourceRefused, SourceUnreachable
-from bridge.record import parse_int, parse_time
+from bridge.record import parse_int
 from bridge.source import Page
 from bridge.source.answers import Answer, Names, Reader, Unreadable
 from bridge.source.edges import edges
 from bridge.source.pace import Pace
+from bridge.timestamps import parse_time
 
 # tenacity bridges seconds; the schedule of runs bridges the rest.
 TRIES = 16
