@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from bridge.budget import Budget
@@ -13,7 +14,7 @@ from bridge.errors import ConfigError, Problem
 from bridge.judge import SourceRules
 from bridge.ledger import Ledger
 from bridge.lines import Lines
-from bridge.loading import load_pair, unmet
+from bridge.loading import account_name, load_pair, unmet
 from bridge.mapping import CompiledMapping
 from bridge.receive import SourceDoor
 from bridge.rendering import Account
@@ -58,7 +59,7 @@ def account_of(config: Config, destination: str, connector: Connector, secrets: 
     settings = config.destinations[destination]
     base_url = settings.base_url or connector.file.base_url
     return Account(
-        name=settings.account or f"{connector.name} {base_url}",
+        name=account_name(settings, connector),
         base_url=base_url,
         secrets=secrets,
         settings={
@@ -129,7 +130,7 @@ def load_targets(config: Config) -> dict[str, Target]:
             found[name] = target_of(config, name, pair.mapping, pair.connector, account)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    return found
+    return _with_those_of_its_account(found)
 
 
 def target_of(
@@ -137,6 +138,15 @@ def target_of(
 ) -> Target:
     """One destination with this mapping."""
     return Target(name, mapping, connector.objects, account.name, tuple(config.sources_of(name)))
+
+
+def _with_those_of_its_account(targets: Mapping[str, Target]) -> dict[str, Target]:
+    return {
+        name: replace(
+            target, together=[other for other, one in targets.items() if one.account == target.account]
+        )
+        for name, target in targets.items()
+    }
 
 
 def origins_of(config: Config) -> dict[str, Origin]:
@@ -161,10 +171,12 @@ def new_operator(
     def targets() -> Mapping[str, Target]:
         if destinations is None:
             return load_targets(config)
-        return {
-            name: target_of(config, name, each.mapping, each.connector, each.account)
-            for name, each in destinations.items()
-        }
+        return _with_those_of_its_account(
+            {
+                name: target_of(config, name, each.mapping, each.connector, each.account)
+                for name, each in destinations.items()
+            }
+        )
 
     free = lines.release if lines is not None else lambda _: None
     return Operator(ledger, zones, retention, stop, origins_of(config), targets, free)

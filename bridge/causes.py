@@ -25,6 +25,10 @@ OF_DOUBT = (
 OF_OURS = "Report the trace in the log (delivery.fault); after the upgrade retry"
 OF_A_MAPPING = f"Correct the mapping, try it with `callbridge map test`, restart, {AGAIN}"
 UNREADABLE = "The stored record is damaged: restore it from a backup, or skip the delivery"
+OF_A_KEY = (
+    "Two sources send different calls under one key. Give one of them a CRM account (`account`) of its own,"
+    " or write `call.source` into the key of the mapping's own objects; or skip it"
+)
 BY_A_PERSON = "A person parked it: retry when it may go"
 _BLAMED = {
     "account": "The CRM is out of reach or ill. Nothing to do here: it is tried again by itself",

@@ -105,7 +105,7 @@ class Worker:
             for name, destination in destinations.items()
         }
         self._settlements = Settlements(schedule, clock, chance, lags)
-        self._preparer = Preparer(destinations, origins, lines, self._settlements, lags)
+        self._preparer = Preparer(destinations, origins, lines, self._settlements, lags, ledger.key_claims)
         self._stop = stop
         self._network = network
         self._gather_for = gather

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.config import is_file, load_config, read_draft, resolve_secrets, unreadable_secrets
+from bridge.config import Config, is_file, load_config, read_draft, resolve_secrets, unreadable_secrets
 from bridge.connector import Connector, ObjectType, load_connector
 from bridge.errors import ConfigError, Problem, did_you_mean
 from bridge.exposure import IN_CLEAR, exposures, in_clear
 from bridge.mapping import CompiledMapping
 from bridge.plan import LOOKING, Write
+from bridge.settings import DestinationSettings
 from bridge.tomlfile import TomlFile, Written, load_toml
 from bridge.validation import in_order
 
@@ -43,6 +44,7 @@ def find_problems(path: Path | None, environ: Mapping[str, str]) -> Findings:
     """All mistakes of a configuration and of every file that it names, secrets included."""
     warnings: list[Problem] = []
     short_tokens: tuple[Problem, ...] = ()
+    config: Config | None = None
     try:
         config = load_config(path, environ)
         written = config.draft
@@ -62,19 +64,44 @@ def find_problems(path: Path | None, environ: Mapping[str, str]) -> Findings:
             return Findings(error.problems)
         problems = [*error.problems, *unreadable_secrets(written, environ)]
     elsewhere: list[Problem] = []
+    connectors: dict[str, Connector] = {}
     for name, settings in _table(written.data, "destinations").items():
         files = _files(written, settings)
         if files is not None:
             pair = load_pair(*files)
             elsewhere += pair.problems
             if pair.connector is not None:
+                connectors[name] = pair.connector
                 problems += unmet(written, name, pair.connector)
                 if not _table(settings).get("base_url") and in_clear(pair.connector.file.base_url):
                     warnings.append(written.problem(("destinations", name, "base_url"), *IN_CLEAR))
+    if config is not None:
+        warnings += _accounts_of_several(config, connectors)
     own = [one for one in problems if one.file == str(written.file.path)]
     others = [one for one in problems if one.file != str(written.file.path)]
     # A file that is named twice is told once.
     return Findings((*in_order(own), *dict.fromkeys([*others, *elsewhere])), tuple(warnings), short_tokens)
+
+
+def account_name(settings: DestinationSettings, connector: Connector) -> str:
+    """The CRM account of a destination: as it is called, else its connector and address."""
+    return settings.account or f"{connector.name} {settings.base_url or connector.file.base_url}"
+
+
+def _accounts_of_several(config: Config, connectors: Mapping[str, Connector]) -> Iterator[Problem]:
+    """CRM accounts that take the calls of several sources, which may send one key for two calls."""
+    accounts: dict[str, list[str]] = {}
+    for name, connector in connectors.items():
+        accounts.setdefault(account_name(config.destinations[name], connector), []).append(name)
+    for account, names in accounts.items():
+        sources = list(dict.fromkeys(source for name in names for source in config.sources_of(name)))
+        if len(sources) > 1:
+            yield config.written(
+                ("destinations", names[-1]),
+                f'the CRM account "{account}" takes the calls of several sources: {", ".join(sources)}',
+                "a call that two of them send is delivered for the first alone, and parked where the two are"
+                " different calls under one key; see docs/operations.md, Several sources",
+            )
 
 
 def _files(written: Written, settings: Any) -> tuple[Path, Path | None] | None:

@@ -59,6 +59,8 @@ class PlannedObject:
     on_deleted: OnDeleted = "park"
     shared: bool = True
     """Whether other calls feed it too: its key does not use `call.key`."""
+    by_source: bool = False
+    """Whether its key uses `call.source`, so that two sources never mean the same object."""
 
     @property
     def key_text(self) -> str:

@@ -1,11 +1,13 @@
 """From a lease to a plan with its lines: what a delivery needs before anything is asked of the CRM."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from bridge.claims import Claim, Conflict, judged
 from bridge.connector import Connector
 from bridge.effect import Effect
+from bridge.errors import LedgerError
 from bridge.ledger import Held
 from bridge.lines import Lines, lines_of
 from bridge.mapping import CompiledMapping, MappingFault
@@ -60,13 +62,22 @@ class Preparer:
         lines: Lines,
         settlements: Settlements,
         lags: Mapping[str, timedelta],
+        claims: Callable[[Sequence[int], Sequence[str]], Mapping[int, Sequence[Claim]]],
     ) -> None:
-        """`lags` are destination → how long its slowest look-up may not show what was sent."""
+        """`lags` are destination → how long its slowest look-up may not show what was sent.
+
+        `claims` is asked who came before a call under its key: see `bridge.ledger.Ledger.key_claims`.
+        """
         self._destinations = destinations
         self._origins = origins
         self._lines = lines
         self._settlements = settlements
         self._lags = lags
+        self._claims = claims
+        self._together: dict[str, list[str]] = {}
+        """The destinations of each account."""
+        for name, destination in destinations.items():
+            self._together.setdefault(destination.account.name, []).append(name)
 
     def prepare(self, lease: Lease, now: datetime, patience: float) -> Job:
         """Map a delivery and take its lines, waiting so many seconds for them."""
@@ -130,12 +141,25 @@ class Preparer:
         if lease.held:
             return Skip("held by a person"), "", None
         try:
-            return *self._plan(lease), None
+            plan, event = self._plan(lease)
+            verdict = self._claimed(lease, plan)
+            if isinstance(verdict, Conflict):
+                return Skip(verdict.cause), event, self._settlements.of_conflict(lease, verdict)
+            return verdict, event, None
+        except LedgerError:
+            raise
         except MappingFault as fault:
             ended = self._settlements.of_mapping_fault(fault)
         except Exception as error:  # noqa: BLE001 -- see of_our_fault
             ended = self._settlements.of_our_fault(lease, error)
         return Skip(ended.cause), "", ended
+
+    def _claimed(self, lease: Lease, plan: Plan | Skip) -> Plan | Skip | Conflict:
+        """The plan, unless another source's call came to the account under this call's key before it."""
+        if isinstance(plan, Skip):
+            return plan
+        together = self._together[self._destinations[lease.destination].account.name]
+        return judged(self._claims([lease.call_id], together).get(lease.call_id, ()), plan)
 
     def _plan(self, lease: Lease) -> tuple[Plan | Skip, str]:
         origin = self._origins[lease.source]

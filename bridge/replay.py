@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from bridge.causes import generalised
+from bridge.claims import Claim, Conflict, judged
 from bridge.connector import ObjectType
 from bridge.errors import LedgerBusy
 from bridge.ledger import Ledger, Swept, Told, Window
@@ -40,6 +41,8 @@ class Target:
     """The connector's."""
     account: str
     sources: Sequence[str]
+    together: Sequence[str] = ()
+    """The destinations of the same account, this one among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,10 @@ def _page(
     page: Sequence[Swept],
     look: Callable[[Swept, Plan | Skip | None], None] | None,
 ) -> list[Compared]:
-    planned = [(swept, *_planned(target, origin, swept)) for swept in page]
+    claims = ledger.key_claims([swept.call_id for swept in page], target.together or (target.name,))
+    planned = [
+        (swept, *_claimed(claims.get(swept.call_id, ()), *_planned(target, origin, swept))) for swept in page
+    ]
     wanted = [
         (swept.delivery_id or 0, swept.key, plan.objects)
         for swept, plan, _ in planned
@@ -120,6 +126,12 @@ def _planned(target: Target, origin: Origin, swept: Swept) -> tuple[Plan | Skip 
         return plan_of(target.mapping, call_of(swept.values, swept.key, swept.source, origin), origin), ""
     except MappingFault as fault:
         return None, generalised(mask_phones_in(fault.cause))
+
+
+def _claimed(claims: Sequence[Claim], plan: Plan | Skip | None, fault: str) -> tuple[Plan | Skip | None, str]:
+    """The same beside other sources' claims on the call's key."""
+    verdict = None if plan is None else judged(claims, plan)
+    return (None, verdict.cause) if isinstance(verdict, Conflict) else (verdict, fault)
 
 
 # What a replay leaves as it is.

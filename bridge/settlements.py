@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 import structlog
 
 from bridge.budget import LONGEST_PAUSE
-from bridge.causes import OF_A_MAPPING, OF_OURS, cause_of, doubt_of, generalised, remedy_of
+from bridge.causes import OF_A_KEY, OF_A_MAPPING, OF_OURS, cause_of, doubt_of, generalised, remedy_of
+from bridge.claims import Conflict
 from bridge.effect import Effect
 from bridge.errors import DeliveryError, InDoubt, Transient, Unsent
 from bridge.mapping import MappingFault
@@ -60,6 +61,11 @@ class Settlements:
         """A call that the mapping cannot be applied to waits for a person."""
         reason, cause = (mask_phones_in(f"mapping: {said}") for said in (fault, generalised(fault.cause)))
         return Settlement(DeliveryState.PARKED, reason, cause, remedy=OF_A_MAPPING)
+
+    def of_conflict(self, lease: Lease, conflict: Conflict) -> Settlement:
+        """A call whose key is another source's at this CRM account waits for a person."""
+        reason = mask_phones_in(f"destination {lease.destination}: {conflict}")
+        return Settlement(DeliveryState.PARKED, reason, conflict.cause, remedy=OF_A_KEY)
 
     def of_our_fault(self, lease: Lease, error: Exception) -> Settlement:
         """A fault of ours must not crash-loop on one row: it waits for a person, its trace in the log."""

@@ -90,7 +90,9 @@ class World:
         on_deleted: str = "park",
         parts: Parts | None = None,
         seed: int = 7,
+        sources: Sequence[str] = ("main",),
     ) -> None:
+        self.sources = list(sources)
         self.folder, self.parts = folder, parts or Parts()
         self.clock = Clock()
         self.crm = PlainState(self.clock, LAG)
@@ -133,9 +135,10 @@ class World:
         self.destination = destination_of(
             self.folder / "files", self.parts.connector(connector), self._mapping()
         )
-        self.ledger.start_destinations({"main": ["crm"]}, self.clock())
+        self.ledger.start_destinations({source: ["crm"] for source in self.sources}, self.clock())
         rules = SourceRules(ZONE, "CN", ("crm",), self.destination.mapping.reads)
-        self._judge = Judge(self.ledger, {"main": rules}, destinations_since=self.ledger.skipped_before())
+        since = self.ledger.skipped_before()
+        self._judge = Judge(self.ledger, dict.fromkeys(self.sources, rules), destinations_since=since)
         account = self.destination.account
         tokens = Tokens(
             account.name, self.destination.connector.auth.tokens, account.secrets, self.ledger, self.clock
@@ -146,7 +149,7 @@ class World:
             self.parts.worker(
                 self.ledger,
                 {"crm": self.destination},
-                {"main": ORIGIN},
+                dict.fromkeys(self.sources, ORIGIN),
                 SCHEDULE,
                 self.lines,
                 {account.name: SharedAccount(tokens, self.budget)},
@@ -212,11 +215,11 @@ class World:
         self.ledger.close()
 
     # -- steps ---------------------------------------------------------------------------
-    def record(self, body: Mapping[str, Any], via: Via = Via.CALLBACK) -> None:
+    def record(self, body: Mapping[str, Any], via: Via = Via.CALLBACK, source: str = "main") -> None:
         """The platform tells of a call, and is answered."""
         payload = json.dumps(body).encode()
-        self.ledger.record([arrival_of("main", via, payload, self.clock(), ZONE)])
-        self.acknowledged.add(body["uuid"])
+        self.ledger.record([arrival_of(source, via, payload, self.clock(), ZONE)])
+        self.acknowledged.add(body["uuid"].lower())
 
     def judge(self) -> int:
         """Verdicts on what waits."""
@@ -271,7 +274,7 @@ class World:
             self.lines.release(delivery_id)
         self.skipped.update([row["key"]] if any(held.values()) else [])
 
-    def replay(self, *, force: bool) -> None:
+    def replay(self, *, force: bool) -> dict[str, Any]:
         """A person asks for what differs, or for all."""
         self.happened["replay"] += 1
         self.forgot = self.forgot or force
@@ -280,9 +283,10 @@ class World:
             self.destination.mapping,
             self.destination.connector.objects,
             self.destination.account.name,
-            ["main"],
+            self.sources,
         )
-        replay(self.ledger, target, {"main": ORIGIN}, Window(), self.clock(), force=force)
+        origins = dict.fromkeys(self.sources, ORIGIN)
+        return replay(self.ledger, target, origins, Window(), self.clock(), force=force)
 
     # -- what people do in the CRM ----------------------------------------------------------
     def contact_of(self, phone: str) -> dict[str, Any] | None:
@@ -425,7 +429,7 @@ class World:
 
     # -- what should be -------------------------------------------------------------------
     def _settled(self, lease: Lease, settlement: Settlement) -> None:
-        call = Call.of(lease.values, key=lease.key, source="main", zone=ZONE, country="CN")
+        call = Call.of(lease.values, key=lease.key, source=lease.source, zone=ZONE, country="CN")
         plan = self.destination.mapping.plan(call, ZONE, "CN")
         if not isinstance(plan, Plan):
             return
@@ -465,14 +469,15 @@ class World:
     def check(self) -> None:
         """What must hold at every moment."""
         assert not self.violations, self.violations
-        assert self.acknowledged <= set(self.ledger.keys("main"))
+        keys = [key for source in self.sources for key in self.ledger.keys(source)]
+        assert self.acknowledged <= set(keys)
         contents = self.crm.contents()
         for kind, key in (("contacts", "phone"), ("calls", "call_key")):
             several = {each: n for each, n in Counter(one[key] for one in contents[kind]).items() if n > 1}
             assert not several, f"more than one of {kind}: {several}"
-        balance = self.ledger.balance("crm", ["main"], Window())
+        balance = self.ledger.balance("crm", self.sources, Window())
         parts = sum(balance[name] for name in ("delivered", "skipped", "parked", "under_way"))
-        assert balance["ledger"] == parts == len(self.ledger.keys("main")), balance
+        assert balance["ledger"] == parts == len(keys), balance
 
     def check_quiet(self) -> None:
         """What must hold once all is done."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from bridge.claims import Claim
 from bridge.ledger.listing import ListLedger
 from bridge.memory import Done, Progress, Remembered
 from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement
@@ -127,6 +128,12 @@ class Ledger(ListLedger, Protocol):
 
     def give_back(self, lease: Lease, due_at: datetime) -> bool:
         """End a lease with which nothing was done, as if it had not been taken; whether it is due again."""
+
+    def key_claims(self, call_ids: Sequence[int], destinations: Sequence[str]) -> dict[int, list[Claim]]:
+        """Who came to these destinations, which are one account's, before a call and has its key as a name.
+
+        Calls of other sources, the first one first; calls that nobody came before are left out.
+        """
 
     def recall(self, lease: Lease, account: str, planned: Sequence[PlannedObject]) -> dict[str, Remembered]:
         """The objects of a plan as they were last left, by the mapping's names."""

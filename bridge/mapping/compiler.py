@@ -37,6 +37,7 @@ class _Object:
     key: tuple[tuple[str, Place], ...]
     fields: tuple[Field, ...]
     shared: bool
+    by_source: bool
 
 
 class CompiledMapping:
@@ -168,6 +169,7 @@ class _Compiler:
             tuple((part, self.place(place)) for part, place in parts.items()),
             tuple(self._field((*path, "fields", one), one, field) for one, field in section.fields.items()),
             shared=("call", "key") not in reads,
+            by_source=("call", "source") in reads,
         )
 
     def _field(self, path: KeyPath, name: str, section: FieldSection) -> Field:
@@ -211,6 +213,7 @@ def _planned(
         absent,
         section.on_deleted,
         one.shared,
+        one.by_source,
     )
 
 

@@ -11,11 +11,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from bridge.claims import Claim
 from bridge.errors import LedgerBusy, LedgerUnusable
 from bridge.ledger import Destinations, Held, Note, Row, Settled, Wanted, Window
 from bridge.ledger.sqlite import (
     acting,
     auditing,
+    claiming,
     deliveries,
     filing,
     judging,
@@ -146,6 +148,10 @@ class SqliteLedger(Operating, Covered):
 
     def give_back(self, lease: Lease, due_at: datetime) -> bool:
         return self._write().run(lambda c: deliveries.give_back(c, lease, due_at))
+
+    @looks
+    def key_claims(self, call_ids: Sequence[int], destinations: Sequence[str]) -> dict[int, list[Claim]]:
+        return claiming.claims(self._reader, call_ids, destinations)
 
     @looks
     def recall(self, lease: Lease, account: str, planned: Sequence[PlannedObject]) -> dict[str, Remembered]:
