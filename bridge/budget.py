@@ -1,12 +1,11 @@
 """What one CRM account allows: rates, requests at once, a day's quota, and a breaker for when it is down.
 
-One budget is shared by all workers and destinations of an account. Rates are kept as
-sliding windows, as CRMs count them, learned down from refusals and up again with time.
+One budget is shared by all workers and destinations of an account. Declared rates are kept as
+sliding windows, as CRMs count them; what a CRM takes beside them is learned from its refusals.
 """
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,20 +15,8 @@ from bridge.connector.limits import parse_rate
 from bridge.connector.outcome import next_time
 from bridge.connector.schema import LimitSection
 from bridge.model import Lane
+from bridge.rate_limit import Backoff, LearnedRate, Window
 
-# One refusal is waited out; a second one this soon makes its class slower, once a second at most.
-AGAIN_WITHIN = 30.0
-SLOWER = 0.8
-SLOWEST = 0.1
-# So many quiet seconds make it faster again, until it is as fast as the connector says.
-QUIET = 10.0
-FASTER = 1.25
-# What is learned where the connector says nothing: as many as went within so many seconds.
-OBSERVED = 10.0
-FEWEST = 10
-# A window of so many seconds outlasts a restart: what went within it is kept, by so many parts of it.
-OUTLASTS = 60.0
-PARTS = 60
 # How long a request waits for its right before its delivery gives way, in seconds.
 PATIENCE = 2.0
 # So many faults of the account in a row open its breaker; the waits double up to the longest.
@@ -39,58 +26,28 @@ LONGEST_PAUSE = timedelta(minutes=5)
 
 
 @dataclass(slots=True)
-class _Window:
-    """One rate: at most `count` requests within `seconds`."""
-
-    count: int
-    seconds: float
-    sent: deque[float] = field(default_factory=deque)
-    parts: dict[int, int] = field(default_factory=dict)
-    """How many went in each part of a long window, counted from the epoch."""
-
-    def note(self, at: float) -> None:
-        """One more has gone."""
-        self.sent.append(at)
-        if self.seconds >= OUTLASTS:
-            part = int(at * PARTS / self.seconds)
-            self.parts[part] = self.parts.get(part, 0) + 1
-
-    def kept(self, at: float) -> list[list[int]]:
-        """What counts yet, to be kept."""
-        oldest = int((at - self.seconds) * PARTS / self.seconds)
-        self.parts = {part: count for part, count in self.parts.items() if part >= oldest}
-        return [[part, count] for part, count in sorted(self.parts.items())]
-
-    def restore(self, kept: Iterable[Sequence[int]], at: float) -> None:
-        """What was kept: as if all of a part had gone at its end."""
-        for part, count in kept:
-            self.parts[part] = count
-            self.sent.extend([min(at, (part + 1) * self.seconds / PARTS)] * count)
-
-    def wait(self, at: float, factor: float) -> float:
-        """Seconds until one more may go."""
-        while self.sent and self.sent[0] <= at - self.seconds:
-            self.sent.popleft()
-        allowed = max(1, int(self.count * factor))
-        return 0.0 if len(self.sent) < allowed else self.sent[-allowed] + self.seconds - at
-
-
-@dataclass(slots=True)
 class _Class:
     """The requests of one entry of `[limits]`."""
 
     section: LimitSection
-    windows: list[_Window]
-    factor: float = 1.0
-    slowed_at: float = 0.0
-    refused_at: float = float("-inf")
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=10_000))
+    windows: list[Window]
+    learned: LearnedRate = field(default_factory=LearnedRate)
+    backoff: Backoff = field(default_factory=Backoff)
     under_way: int = 0
     spent: int = 0
     requests: int = 0
     """All that were ever sent."""
     day_ends_at: datetime | None = None
     paused_until: datetime | None = None
+
+    def rates_wait(self, at: float) -> float:
+        """Seconds until its rates have room for one more."""
+        return max([self.learned.wait(at), *(window.wait(at) for window in self.windows)])
+
+    def rate(self, at: float) -> float | None:
+        """The learned rate in requests a second, as people read it."""
+        rate = self.learned.rate(at)
+        return None if rate is None else float(f"{rate:.3g}")
 
 
 class Budget:
@@ -106,7 +63,7 @@ class Budget:
         self._lock = threading.Lock()
         sections = {"default": LimitSection(), **limits}
         self._classes = {
-            name: _Class(section, [_Window(*parse_rate(rate)) for rate in section.rate])
+            name: _Class(section, [Window(*parse_rate(rate)) for rate in section.rate])
             for name, section in sections.items()
         }
         self._waiting: dict[Lane, int] = dict.fromkeys(Lane, 0)
@@ -200,24 +157,33 @@ class Budget:
         with self._lock:
             each = self._classes[name]
             each.under_way -= 1
-            self._recover(each)
             if headers is not None:
                 self._read_headers(each, headers)
+
+    def accepted(self, name: str) -> None:
+        """The CRM answered a request with anything but "too many"."""
+        with self._lock:
+            each = self._classes[name]
+            each.learned.accepted(self._clock().timestamp())
+            each.backoff.reset()
 
     def refused(self, name: str, wait: float | None, *, quota: bool = False) -> None:
         """The CRM said: too many. `wait` in seconds, where it told."""
         with self._lock:
-            each = self._classes[name]
-            now = self._clock()
-            if not quota:
-                self._slow_down(each, now.timestamp())
-            until = now + timedelta(seconds=wait if wait is not None else 1.0)
+            each, now = self._classes[name], self._clock()
+            # Others that were under way are refused along with the first: they tell nothing new.
+            first = self._left(each.paused_until, now) <= 0
+            if wait is None:
+                wait = each.backoff.next() if first else 0.0
+            if first and not quota:
+                each.learned.refused(now.timestamp(), wait)
+            until = now + timedelta(seconds=wait)
             each.paused_until = max(until, each.paused_until or until)
 
     @staticmethod
     def _full_for(each: _Class, now: datetime) -> float:
         """Seconds for which it has no room, where that is longer than a request would wait for it."""
-        wait = max((window.wait(now.timestamp(), each.factor) for window in each.windows), default=0.0)
+        wait = each.rates_wait(now.timestamp())
         return wait if wait > PATIENCE else 0.0
 
     def _wait(self, each: _Class, lane: Lane) -> float:
@@ -234,33 +200,16 @@ class Budget:
             if each.spent >= section.daily:
                 each.paused_until = each.day_ends_at
                 wait = max(wait, (each.day_ends_at - now).total_seconds())
-        return max([wait, *(window.wait(now.timestamp(), each.factor) for window in each.windows)])
+        return max(wait, each.rates_wait(now.timestamp()))
 
     def _note_sent(self, each: _Class) -> None:
         at = self._clock().timestamp()
         each.under_way += 1
         each.spent += 1
         each.requests += 1
-        each.recent.append(at)
+        each.learned.sent(at)
         for window in each.windows:
             window.note(at)
-
-    def _slow_down(self, each: _Class, at: float) -> None:
-        again, each.refused_at = at - each.refused_at <= AGAIN_WITHIN, at
-        if not again or at - each.slowed_at < 1.0:
-            return
-        each.factor, each.slowed_at = max(each.factor * SLOWER, SLOWEST), at
-        if not each.windows:
-            went = sum(1 for sent in each.recent if sent > at - OBSERVED)
-            each.windows.append(_Window(max(went, FEWEST), OBSERVED))
-
-    def _recover(self, each: _Class) -> None:
-        at = self._clock().timestamp()
-        if each.factor >= 1.0 or at - max(each.slowed_at, each.refused_at) < QUIET:
-            return
-        each.factor, each.slowed_at = min(1.0, each.factor * FASTER), at
-        if each.factor >= 1.0 and not each.section.rate:
-            each.windows.clear()
 
     def _read_headers(self, each: _Class, headers: Mapping[str, str]) -> None:
         section = each.section
@@ -291,7 +240,10 @@ class Budget:
                 "classes": {
                     name: {
                         "rates": list(each.section.rate),
-                        "factor": round(each.factor, 3),
+                        "learned": each.learned.kept(),
+                        "learned_rate": each.rate(at),
+                        # What the release before this one reads in its place.
+                        "factor": 1.0,
                         "spent": each.spent,
                         "daily": each.section.daily,
                         "day_ends_at": _text(each.day_ends_at),
@@ -308,14 +260,14 @@ class Budget:
             each = self._classes.get(name)
             if each is None:
                 continue
-            each.factor = float(kept.get("factor", 1.0))
-            each.slowed_at = self._clock().timestamp()
+            at = self._clock().timestamp()
+            each.learned.restore(kept.get("learned"), at)
             each.spent = int(kept.get("spent", 0))
             each.requests = int(kept.get("requests", 0))
             each.day_ends_at = _moment(kept.get("day_ends_at"))
             if kept.get("rates") == list(each.section.rate):
                 for window, went in zip(each.windows, kept.get("went", ()), strict=False):
-                    window.restore(went, each.slowed_at)
+                    window.restore(went, at)
             each.paused_until = _moment(kept.get("paused_until"))
         breaker = saved.get("breaker", {})
         self._open_until, self.why = _moment(breaker.get("open_until")), str(breaker.get("why", ""))

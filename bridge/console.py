@@ -121,18 +121,19 @@ def _accounts(budgets: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
     requests = CounterMetricFamily(
         "callbridge_requests", "Requests sent to a CRM account, by limit.", labels=["account", "limit"]
     )
-    factors: dict[tuple[str, ...], float] = {}
+    learned: dict[tuple[str, ...], float] = {}
     for name, kept in budgets.items():
         for limit, each in kept["classes"].items():
             requests.add_metric([name, limit], each["requests"])
-            factors[name, limit] = each["factor"]
+            if each.get("learned_rate"):
+                learned[name, limit] = each["learned_rate"]
     yield requests
     open_ones: dict[tuple[str, ...], float] = {
         (name,): float(kept["breaker"]["open_until"] is not None) for name, kept in budgets.items()
     }
     yield _gauge("callbridge_account_paused", "1 while an account's breaker is open.", ["account"], open_ones)
-    text = "The share of its declared rate that a limit was learned down to."
-    yield _gauge("callbridge_account_rate_factor", text, ["account", "limit"], factors)
+    text = "Requests a second that a limit was learned down to, where the CRM refused more."
+    yield _gauge("callbridge_account_learned_rate", text, ["account", "limit"], learned)
 
 
 def _flat(counts: Mapping[str, int]) -> dict[tuple[str, ...], int]:

@@ -155,7 +155,7 @@ class Sender:
         except DeliveryError as error:
             self._learn(request, error)
             raise
-        self.budget.well()
+        self._answers(request)
         return answer
 
     @contextmanager
@@ -201,7 +201,12 @@ class Sender:
             self.budget.fault(error.cause, at_once=error.blame == "credentials")
         elif self._answered:
             # A request that could not even be written tells nothing of the account.
-            self.budget.well()
+            self._answers(request)
+
+    def _answers(self, request: Request) -> None:
+        """The account has answered, and not that it was too much."""
+        self.budget.well()
+        self.budget.accepted(request.limit)
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None

@@ -96,4 +96,4 @@ def test_a_budget_is_kept_by_the_clock_and_its_breaker_at_once(tmp_path: Path) -
     again = Budget({}, lambda: NOW, saved)
     assert again.closed_for(NOW) > 0
     assert again.state()["breaker"] == budget.state()["breaker"]
-    assert again.state()["classes"]["default"]["factor"] == budget.state()["classes"]["default"]["factor"]
+    assert again.state()["classes"]["default"]["paused_until"] == (NOW + timedelta(seconds=30)).isoformat()

@@ -121,7 +121,7 @@ def accounts_now(budgets: Mapping[str, Row], now: datetime) -> list[Row]:
                 {
                     "limit": limit,
                     "rates": each["rates"],
-                    "factor": each["factor"],
+                    "learned_rate": each.get("learned_rate"),
                     "requests": each["requests"],
                 }
                 | {"daily_left": left, "day_ends_at": each["day_ends_at"]}
@@ -143,9 +143,9 @@ def _account_lines(account: Row) -> Iterator[str]:
         if limit["paused_until"]:
             spent = ": the day's quota is used up" if limit["daily_left"] == 0 else ""
             yield f"account {name}, limit {limit['limit']}: paused until {limit['paused_until']}{spent}"
-        if limit["factor"] < 1:
-            rates = ", ".join(limit["rates"]) or "no rate declared"
-            learned = f"{limit['factor']:.0%} of {rates}, as learned from refusals"
+        if limit["learned_rate"]:
+            rates = ", ".join(limit["rates"]) or "no rate"
+            learned = f"{limit['learned_rate']:g} requests/s, as learned from refusals; {rates} declared"
             yield f"account {name}, limit {limit['limit']}: {learned}"
 
 
