@@ -3,6 +3,7 @@
 import asyncio
 import json
 import multiprocessing
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -15,6 +16,7 @@ Handler = Callable[[str, str, bytes], tuple[int, Any]]
 """Method, path and body → status and JSON."""
 
 OK = 200
+TOO_MANY = 429
 
 
 class Upserts:
@@ -27,6 +29,21 @@ class Upserts:
         """An id for everything."""
         del method, path, body
         return OK, {"id": str(next(self._numbers))}
+
+
+class Refusing(Upserts):
+    """The same, but a share of all requests is answered 429 with `Retry-After: 1`."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self._share = share
+        self._rng = random.Random(1)  # noqa: S311 -- chance, no secret
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        """An id for nearly everything."""
+        if self._rng.random() < self._share:
+            return TOO_MANY, {"error": {"code": "rate_limited", "message": "too many requests"}}
+        return super().answer(method, path, body)
 
 
 class Batches:
@@ -93,10 +110,14 @@ def _linked(each: dict[str, Any]) -> dict[str, Any]:
 class _Served(asyncio.Protocol):
     """One connection: a request, a wait, an answer."""
 
-    def __init__(self, handler: Handler, delay: float, log: list[tuple[str, str, bytes]]) -> None:
+    def __init__(
+        self, handler: Handler, delay: float, log: list[tuple[str, str, bytes]], refused: list[float]
+    ) -> None:
         self._handler = handler
         self._delay = delay
         self._log = log
+        self._refused = refused
+        """When each refusal was answered, by the loop's clock."""
         self._received = b""
         self._transport: asyncio.Transport
 
@@ -111,11 +132,17 @@ class _Served(asyncio.Protocol):
             return
         self._received = b""
         method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
+        if path.startswith("/_refused"):
+            self._send(200, self._refused)
+            return
         if path.startswith("/_log"):
             self._send(200, [[one[0], one[1], one[2].decode()] for one in self._log])
             return
-        self._log.append((method, path, body))
         answer = self._handler(method, path, body)
+        if answer[0] == TOO_MANY:
+            self._refused.append(asyncio.get_running_loop().time() + self._delay)
+        else:
+            self._log.append((method, path, body))
         if self._delay:
             asyncio.get_running_loop().call_later(self._delay, self._send, *answer)
         else:
@@ -123,18 +150,26 @@ class _Served(asyncio.Protocol):
 
     def _send(self, status: int, answer: Any) -> None:
         body = json.dumps(answer).encode()
+        pause = "Retry-After: 1\r\n" if status == TOO_MANY else ""
         head = (
-            f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\n{pause}"
+            f"Content-Length: {len(body)}\r\n\r\n"
         )
         if not self._transport.is_closing():
             self._transport.write(head.encode() + body)
 
 
+def _crm(kind: str) -> Upserts | Batches:
+    if kind.startswith("refusing "):
+        return Refusing(float(kind.removeprefix("refusing ")))
+    return Upserts() if kind == "upserts" else Batches()
+
+
 def _serve(kind: str, delay: float, connection: Any) -> None:
     async def run() -> None:
-        handler, log = (Upserts() if kind == "upserts" else Batches()).answer, list[tuple[str, str, bytes]]()
+        handler, log, refused = _crm(kind).answer, list[tuple[str, str, bytes]](), list[float]()
         server = await asyncio.get_running_loop().create_server(
-            lambda: _Served(handler, delay, log), "127.0.0.1", 0
+            lambda: _Served(handler, delay, log, refused), "127.0.0.1", 0
         )
         connection.send(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         await server.serve_forever()
@@ -144,7 +179,7 @@ def _serve(kind: str, delay: float, connection: Any) -> None:
 
 @contextmanager
 def serving(kind: str, delay: float = 0.0) -> Iterator[str]:
-    """A CRM, `upserts` or `batches`, that answers after so many seconds; its address."""
+    """A CRM, `upserts`, `batches` or `refusing SHARE`, that answers after so many seconds; its address."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
         target=_serve, args=(kind, delay, theirs), daemon=True

@@ -66,12 +66,14 @@ def owe(folder: Path, calls: int, calls_a_contact: int) -> None:
     ledger.close()
 
 
-def deliver(folder: Path, url: str, extra: str = "", mapping: Path | None = None) -> tuple[int, float, float]:
+def deliver(
+    folder: Path, url: str, extra: str = "", mapping: Path | None = None, workers: int = WORKERS
+) -> tuple[int, float, float]:
     """Run a daemon until nothing is owed.
 
     Calls delivered, the seconds from the first to the last, and the processor's seconds.
     """
-    config = write_config(folder, url, f"workers = {WORKERS}")
+    config = write_config(folder, url, f"workers = {workers}")
     text = config.read_text("utf-8").replace("[delivery]", f"{extra}\n[delivery]")
     if mapping is not None:
         text = text.replace(str(ROOT / "mappings" / "sandbox.toml"), str(mapping))
