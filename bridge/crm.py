@@ -4,7 +4,6 @@ A pool that many workers share is ten times slower and leaks its slots on cancel
 so nothing is shared and nothing is cancelled.
 """
 
-import codecs
 import json
 import re
 import uuid
@@ -36,11 +35,6 @@ _SHORTEST_SECRET = 6
 # Which of several items it was groups nothing.
 _PLACES = re.compile(r"\[\d+\]")
 _CODE = re.compile(r"(?=(?:\D*\d){0,7}\D*$)[\w.:-]{1,40}", re.ASCII)
-_CHARSETS = re.compile(
-    r"utf-(?:8|16|32)(?:-sig|-[lb]e)?|gb(?:k|2312|18030)|big5(?:hkscs)?|ascii|hz|euc_\w+|shift_jis\w*"
-    r"|iso8859-\d+|cp\d+|koi8-\w|latin-1|tis-620",
-    re.ASCII,
-)
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -311,7 +305,7 @@ class Crm:
 
 def read_answer(status: int, headers: Mapping[str, str], raw: bytes, charset: str | None) -> Answer:
     """What was answered, as far as it can be read."""
-    text = raw.decode(_charset(charset), "replace").removeprefix("\ufeff")
+    text = raw.decode(charset or "utf-8", "replace").removeprefix("\ufeff")
     try:
         # NaN and Infinity are Python's JSON, and would go out again as such.
         body = json.loads(text, parse_constant=lambda _name: None) if text.strip() else None
@@ -322,16 +316,6 @@ def read_answer(status: int, headers: Mapping[str, str], raw: bytes, charset: st
     except (ValueError, RecursionError):
         body = None
     return Answer(status, Headers(headers), text, body)
-
-
-@lru_cache(maxsize=64)
-def _charset(named: str | None) -> str:
-    """A charset of texts: some of Python's codecs are none, and punycode takes the square of their length."""
-    try:
-        name = codecs.lookup(named or "utf-8").name
-    except (LookupError, ValueError):
-        return "utf-8"
-    return name if _CHARSETS.fullmatch(name) else "utf-8"
 
 
 def _whole_characters(value: Any) -> Any:

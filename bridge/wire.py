@@ -4,11 +4,13 @@ It is httpx's transport without httpx's client: that one would follow what an ac
 says from one call to the next, and it takes two fifths of a request's processor time.
 """
 
+import codecs
+import re
 import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -33,6 +35,13 @@ _HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "User-Agent": "
 _LIMITS: Any = {"max_connections": 1, "max_keepalive_connections": 1, "keepalive_expiry": 1.0}
 
 
+_CHARSETS = re.compile(
+    r"utf-(?:8|16|32)(?:-sig|-[lb]e)?|gb(?:k|2312|18030)|big5(?:hkscs)?|ascii|hz|euc_\w+|shift_jis\w*"
+    r"|iso8859-\d+|cp\d+|koi8-\w|latin-1|tis-620",
+    re.ASCII,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """What came back, its body undone of its transfer's compression."""
@@ -41,6 +50,7 @@ class Received:
     headers: Mapping[str, str]
     body: bytes
     charset: str | None
+    """The codec that it names for its text, if that is one of texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,8 @@ class AnswerLimits:
 
 CRM_LIMITS = AnswerLimits(size=8 * 2**20, values=300_000)
 """The longest answers of CRMs are descriptions of their fields: 1 to 3 MiB."""
+LIST_LIMITS = AnswerLimits(size=32 * 2**20, values=2_000_000)
+"""A page of 1,000 records is about 15 MiB and 500,000 values."""
 
 
 class UnacceptableAnswer(httpx.DecodingError):
@@ -128,7 +140,7 @@ class Wire:
         if self._deadline.expired:
             # A body whose end is the connection's was cut off, and looks whole.
             raise httpx.ReadTimeout(_TOO_SLOW)
-        return Received(response.status_code, response.headers, body, response.charset_encoding)
+        return Received(response.status_code, response.headers, body, _codec(response.charset_encoding))
 
     def _carrier(self, url: httpx.URL) -> httpx.BaseTransport:
         if self._transport is not None:
@@ -195,6 +207,16 @@ def _stream(response: httpx.Response) -> Iterable[bytes]:
     stream = response.stream
     assert isinstance(stream, httpx.SyncByteStream)  # noqa: S101 -- as a synchronous transport gives it
     return stream
+
+
+@lru_cache(maxsize=64)
+def _codec(named: str | None) -> str | None:
+    """Some of Python's codecs are none of texts, and punycode takes the square of their length."""
+    try:
+        name = codecs.lookup(named or "").name
+    except (LookupError, ValueError):
+        return None
+    return name if _CHARSETS.fullmatch(name) else None
 
 
 @cache

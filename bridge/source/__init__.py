@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from bridge.errors import SourceUnreachable
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -17,6 +19,12 @@ class Page:
 
     rows: Sequence[bytes]
     total: int | None
+    broken: str = ""
+    """Why rows may be missing that this page should hold, though it was asked for several times."""
+
+
+class PageTooLarge(SourceUnreachable):
+    """A page of so many rows is more than is read at once."""
 
 
 class Source(Protocol):
@@ -38,6 +46,7 @@ class Source(Protocol):
 
         Raises:
             SourceUnreachable: no answer, though it was tried for some seconds.
+            PageTooLarge: a page of fewer rows may do.
             SourceRefused: the platform says no.
         """
 

@@ -7,8 +7,12 @@ from typing import Any
 
 import msgspec
 
-from bridge.body import NotAnObject, dump_object, parse_json, read_json_text
+from bridge.body import NotAnObject, parse_json
 from bridge.record import parse_int
+from bridge.source.page_text import MOST_ROWS, PageText, read_page
+
+_MOST_COUNTED = 10**12
+"""A total that is higher counts nothing."""
 
 
 class Unreadable(ValueError):
@@ -44,6 +48,8 @@ class Answer:
     total: int | None
     vacant: bool = False
     """There is data, with nothing in it: a session that is over, or a window without calls."""
+    broken: str = ""
+    """Why rows may be missing that the page should hold."""
 
 
 class Reader:
@@ -63,54 +69,69 @@ class Reader:
         )
         self._decoder = msgspec.json.Decoder(answer)
 
-    def read(self, content: bytes | bytearray) -> Answer:
-        """An answer's parts.
+    def read(self, content: bytes, charset: str | None = None) -> Answer:
+        """An answer's parts; `charset` is what it says of itself.
 
         Raises:
             Unreadable: no JSON object.
         """
+        if charset not in (None, "utf-8", "ascii"):
+            with contextlib.suppress(UnicodeError, LookupError):
+                content = content.decode(charset or "").encode("utf-8", "surrogatepass")
         with contextlib.suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
             return self._quickly(content)
-        try:
-            found = parse_json(read_json_text(bytes(content)))
-        except NotAnObject as error:
-            raise Unreadable(f"{error} ({bytes(content[:40])!r})") from None
-        if not isinstance(found, dict):
-            raise Unreadable(f"{bytes(content[:40])!r}")
-        return self._carefully(found)
+        page = read_page(_in_utf8(content), self._names.data, self._names.list)
+        if page is None:
+            raise Unreadable(f"{content[:40]!r}")
+        return self._carefully(page)
 
-    def _quickly(self, content: bytes | bytearray) -> Answer:
+    def _quickly(self, content: bytes) -> Answer:
         """A page as nearly all are."""
         read: Any = self._decoder.decode(content)
         raw = bytes(read.data.total)
         total = whole(msgspec.json.decode(raw)) if raw else None
-        rows = [bytes(row) for row in read.data.rows]
-        return Answer(parse_int(read.code), _text(read.message), {}, rows, total)
+        rows = [bytes(row) for row in read.data.rows[:MOST_ROWS]]
+        broken = f"it has more than {MOST_ROWS} rows" if len(read.data.rows) > MOST_ROWS else ""
+        return Answer(parse_int(read.code), _text(read.message), {}, rows, total, broken=broken)
 
-    def _carefully(self, found: dict[str, Any]) -> Answer:
-        """What is no page, or what msgspec refuses: half surrogates, lists written as objects."""
-        names, data = self._names, found.get(self._names.data)
-        rows: Sequence[bytes] | None = None
-        total = None
-        if isinstance(data, dict) and (names.list in data or names.total in data):
-            listed = data.get(names.list)
-            # PHP writes a list whose numbers have gaps as an object…
-            values = list(listed.values()) if isinstance(listed, dict) else listed
-            rows = [dump_object(row) for row in values] if isinstance(values, list) else []
-            total = whole(data.get(names.total))
-        elif isinstance(data, list) and data:
-            rows = [dump_object(row) for row in data]
-        # …and an empty object as a list.
-        vacant = isinstance(data, dict | list) and not data
-        parts = data if isinstance(data, dict) else {}
-        code, message = parse_int(found.get(names.code)), _text(found.get(names.message))
-        return Answer(code, message, parts, rows, total, vacant)
+    def _carefully(self, page: PageText) -> Answer:
+        """What is no page, or what msgspec refuses: half surrogates, NaN, lists written as objects."""
+        names = self._names
+        told = {name: _value(text) for name, text in page.members.items()}
+        parts = {name: _value(text) for name, text in page.data.items()}
+        rows = page.rows
+        if rows is None and names.total in parts:
+            rows = []
+        code, message = parse_int(told.get(names.code)), _text(told.get(names.message))
+        total = whole(parts.get(names.total))
+        return Answer(code, message, parts, rows, total, page.empty, page.broken)
+
+
+def _in_utf8(content: bytes) -> bytes:
+    """A text whose JSON can be found by its bytes: a second byte of GB18030 may look like a bracket."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", "replace").encode("utf-8", "surrogatepass")
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    read = content.decode("utf-8", "replace")
+    broken = read.count("\ufffd")
+    if broken and 2 * broken > len(read) - len(read.encode("ascii", "ignore")):
+        with contextlib.suppress(UnicodeError):
+            return content.decode("gb18030").encode("utf-8", "surrogatepass")
+    # Rows are read one by one: one whose characters are broken is read as the door reads it.
+    return content
+
+
+def _value(text: bytes) -> Any:
+    try:
+        return parse_json(text)
+    except NotAnObject:
+        return None
 
 
 def whole(value: Any) -> int | None:
     """A count, however it is spelt."""
     number = parse_int(value)
-    return number if number is not None and number >= 0 else None
+    return number if number is not None and 0 <= number <= _MOST_COUNTED else None
 
 
 def _text(value: Any) -> str:

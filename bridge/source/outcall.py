@@ -1,8 +1,10 @@
 """The outbound-call platform's list: a login with a signature, and pages of customer records."""
 
+import json
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,33 +17,30 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_us
 
 from bridge.errors import SourceRefused, SourceUnreachable
 from bridge.record import parse_int
-from bridge.source import Page
+from bridge.source import Page, PageTooLarge
 from bridge.source.answers import Answer, Names, Reader, Unreadable
 from bridge.source.edges import edges
 from bridge.source.pace import Pace
 from bridge.timestamps import parse_time
+from bridge.wire import LIST_LIMITS, Received, UnacceptableAnswer, Wire
 
 # tenacity bridges seconds; the schedule of runs bridges the rest.
 TRIES = 16
 """Of one page. A try may be four requests: with three of ten of them failing, a long walk still ends."""
 TRIES_AT_NO = 5
 FIRST_WAIT, LONGEST_WAIT = 0.1, 1.0
-# A longer answer is none of ours; it would only eat memory.
-LONGEST_ANSWER = 256 * 2**20
 # A session is renewed so long before it ends.
 RENEWED_BEFORE = timedelta(minutes=1)
 
+TRIES_WHILE_SLOW = 3
+"""Of one page that does not come within the timeout, which is a minute each time."""
+TRIES_WHILE_BROKEN = 4
+"""Of one page that is broken in the same way each time."""
+
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_NO_ANSWER = (
-    httpx.ReadError,
-    httpx.ReadTimeout,
-    httpx.WriteError,
-    httpx.WriteTimeout,
-    httpx.CloseError,
-    httpx.RemoteProtocolError,
-    httpx.DecodingError,
-)
 _NOT_SENT = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+
+_HEADERS = {"Accept": "application/json", "Content-Type": "application/json;charset=utf-8"}
 
 FILTERS = (
     *("dial_task_main_sn", "ids_json", "project_sn", "namephone", "status", "status_search"),
@@ -84,17 +83,39 @@ class _No(_Short):
     """The platform answers and says no, which some do when they are busy."""
 
 
+class _Slow(_Short):
+    """The answer did not come within the timeout."""
+
+
+class _Broken(_Short):
+    """An answer that cannot be read, or not to its end; `answer` is what could be read of it."""
+
+    def __init__(self, message: str, answer: Answer | None = None) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+
 @dataclass(slots=True)
 class _Enough:
     """Ends the tries for one page; other faults between them do not make a refusal final sooner."""
 
     stop: threading.Event
     refusals: int = 0
+    slow: int = 0
+    broken: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
         self.refusals += isinstance(error, _No)
-        return self.stop.is_set() or self.refusals >= TRIES_AT_NO or state.attempt_number >= TRIES
+        self.slow += isinstance(error, _Slow)
+        self.broken[str(error)] += isinstance(error, _Broken)
+        return (
+            self.stop.is_set()
+            or self.refusals >= TRIES_AT_NO
+            or self.slow >= TRIES_WHILE_SLOW
+            or self.broken[str(error)] >= TRIES_WHILE_BROKEN
+            or state.attempt_number >= TRIES
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +146,7 @@ class OutcallList:
         self._reader = Reader(api.names)
         self._pace = Pace(api.requests_per_second, time.monotonic, self._sleep)
         self._session: _Session | None = None
-        self._client = httpx.Client(
-            timeout=api.timeout,
-            # A proxy of the environment is for the world outside, not for this machine.
-            trust_env=httpx.URL(api.base_url).host not in ("localhost", "127.0.0.1", "::1"),
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            transport=transport,
-        )
+        self._wire = Wire(api.timeout, transport, LIST_LIMITS)
 
     @property
     def name(self) -> str:
@@ -142,7 +157,7 @@ class OutcallList:
         return None if self._session is None else self._session.user
 
     def close(self) -> None:
-        self._client.close()
+        self._wire.close()
 
     def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
         names = self._api.names
@@ -167,6 +182,10 @@ class OutcallList:
             answer: Answer = retrying(self._listed, asked)
         except _No as error:
             raise SourceRefused(str(error)) from error
+        except _Broken as error:
+            if error.answer is None or self._stop.is_set():
+                raise
+            return Page(error.answer.rows or (), None, broken=str(error))
         return Page(answer.rows or (), answer.total)
 
     # -- trying again ---------------------------------------------------------------
@@ -198,6 +217,8 @@ class OutcallList:
         answer = self._ask(self._api.list_path, body)
         if answer.code not in (0, None) and answer.rows is not None:
             raise self._refusal(answer, "its list says no")
+        if answer.broken:
+            raise _Broken(self._told(f"a page of its list is broken: {answer.broken}"), answer)
         return answer
 
     def _refusal(self, answer: Answer, what: str) -> _Short:
@@ -243,49 +264,40 @@ class OutcallList:
     # -- the wire -------------------------------------------------------------------
     def _ask(self, path: str, body: Mapping[str, Any]) -> Answer:
         self._pace.wait()
-        url = f"{self._api.base_url}{path}"
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         try:
-            with self._client.stream("POST", url, json=body) as response:
-                self._check(response, path)
-                content = self._read(response)
+            url = httpx.URL(f"{self._api.base_url}{path}")
+            received = self._wire.send("POST", url, _HEADERS, content)
         except _NO_CONNECTION as error:
-            raise _Short(self._told(f"it cannot be reached: {error}")) from error
-        except _NO_ANSWER as error:
-            raise _Short(self._told(f"no answer from {path}: {type(error).__name__} {error}")) from error
+            kind = _Slow if isinstance(error, httpx.TimeoutException) else _Short
+            raise kind(self._told(f"it cannot be reached: {error}")) from error
         except _NOT_SENT as error:
             raise SourceRefused(self._told(f"{path} cannot be asked: {error}. Check base_url")) from error
+        except UnacceptableAnswer as error:
+            if error.too_large:
+                raise PageTooLarge(self._told(f"{path}: {error}. Ask for a smaller page_size")) from error
+            raise _Broken(self._told(f"{path}: {error}")) from error
+        except httpx.HTTPError as error:
+            kind = _Slow if isinstance(error, httpx.TimeoutException) else _Short
+            raise kind(self._told(f"no answer from {path}: {type(error).__name__} {error}")) from error
+        self._check(received, path)
         try:
-            return self._reader.read(content)
+            return self._reader.read(received.body, received.charset)
         except Unreadable as error:
-            raise _Short(self._told(f"{path} answers what is no JSON object: {error}")) from error
+            raise _Broken(self._told(f"{path} answers what is no JSON object: {error}")) from error
 
-    def _check(self, response: httpx.Response, path: str) -> None:
-        status = response.status_code
+    def _check(self, received: Received, path: str) -> None:
+        status = received.status
         if status in (408, 425, 429) or status >= 500:
-            told = response.headers.get("retry-after", "")
-            raise _Short(self._told(f"{path} answers {status}"), float(told) if told.isdecimal() else 0.0)
+            told = received.headers.get("retry-after", "")
+            raise _Short(self._told(f"{path} answers {status}"), _seconds(told))
         if status in (401, 403):
             self._session = None
             raise _No(self._told(f"{path} answers {status}"))
-        if not response.is_success:
+        if not 200 <= status < 300:
             raise SourceRefused(
                 self._told(f"{path} answers {status}. Check base_url, login_path and list_path")
             )
-
-    def _read(self, response: httpx.Response) -> bytearray:
-        """The whole answer: httpx itself bounds only the time between two pieces of it."""
-        content = bytearray()
-        until = time.monotonic() + self._api.timeout
-        for piece in response.iter_bytes():
-            # Joining pieces at the end would hold a page of many megabytes twice.
-            content += piece
-            if len(content) > LONGEST_ANSWER:
-                raise SourceRefused(
-                    self._told("an answer is longer than 256 MiB. Ask for a smaller page_size")
-                )
-            if time.monotonic() > until:
-                raise httpx.ReadTimeout("the answer came too slowly")
-        return content
 
     def _told(self, what: str) -> str:
         return f"the platform at {self._api.base_url} (login {self._api.access_id}): {what}"
@@ -293,3 +305,8 @@ class OutcallList:
 
 def _shown(local: datetime) -> str:
     return f"{local:%Y-%m-%d %H:%M:%S}"
+
+
+def _seconds(told: str) -> float:
+    """A `Retry-After` in seconds; the longest wait bounds it."""
+    return float(told) if told.isascii() and told.isdecimal() and len(told) < 10 else 0.0
