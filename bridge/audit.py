@@ -18,7 +18,8 @@ from bridge.ledger import Ledger, Row, Window
 from bridge.listed import Place, Standing
 from bridge.model import Arrival, moment, stamp
 from bridge.source import Source
-from bridge.walk import Between, Shown, Walk, Walked
+from bridge.walk import Shown, Walk
+from bridge.window import Between, Walked
 
 log = structlog.get_logger("bridge.audit")
 

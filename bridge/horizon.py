@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from bridge.ledger import Row
 from bridge.model import moment, stamp
-from bridge.walk import Between
+from bridge.window import Between
 
 OVERLAP = timedelta(minutes=30)
 """Every run looks at so much again that was covered already."""

@@ -20,7 +20,8 @@ from bridge.listed import AUDIT, Fill, Place, Seen
 from bridge.model import moment, stamp
 from bridge.source import Source
 from bridge.tally import SHOWN_IDS, Result, RunTally, WindowTally
-from bridge.walk import Between, Shown, Walk, Walked, gaps
+from bridge.walk import Shown, Walk
+from bridge.window import Between, Walked, gaps
 
 log = structlog.get_logger("bridge.reconcile")
 

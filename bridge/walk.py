@@ -7,19 +7,20 @@ stayed the same and as many rows were seen, or when two passes saw the same rows
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
+from bridge.errors import SourceError, SourceRefused, SourceUnreachable
 from bridge.model import stamp
-from bridge.source import Source
+from bridge.source import PageTooLarge, Source
+from bridge.window import SHORTEST, Between, Walked
 
 MOST_PASSES = 5
 MOST_SPLITS = 3
 """How often a window that will not hold still is halved: into eight parts."""
-SHORTEST = timedelta(seconds=1)
-"""The platform's clock has no shorter tick."""
 FIRST, LONGEST = timedelta(hours=1), timedelta(days=14)
 FILLED = 0.75
 """How full of calls a window's page shall be: the next hour may be busier than the last one."""
@@ -34,6 +35,8 @@ SAME_IF_EMPTY = 3
 SAME_IF_MOVED = 3
 """So are the same rows while the total moves."""
 MOST_PAGES = 100_000
+MOST_FAILURES = 64
+"""Pages of one walk that may fail for good. Finding one second of two weeks takes about ten of them."""
 
 Key = Hashable
 
@@ -45,37 +48,6 @@ class Shown(NamedTuple):
     """What it is told apart by."""
     created_at: str | None
     """As `bridge.model.stamp` writes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Between:
-    """Calls created from `since` until before `until`."""
-
-    since: datetime
-    until: datetime
-
-    @property
-    def length(self) -> timedelta:
-        return self.until - self.since
-
-    def halves(self) -> "tuple[Between, Between]":
-        """Two parts, cut at a whole second."""
-        middle = self.since + (self.length // 2 // SHORTEST) * SHORTEST
-        return Between(self.since, middle), Between(middle, self.until)
-
-
-@dataclass(frozen=True, slots=True)
-class Walked:
-    """How a window's walk ended. `unlisted`: rows that the total counts, and two passes did not show."""
-
-    complete: bool = True
-    unlisted: int = 0
-    reason: str = ""
-
-    def __add__(self, other: "Walked") -> "Walked":
-        return Walked(
-            self.complete and other.complete, self.unlisted + other.unlisted, self.reason or other.reason
-        )
 
 
 class Taker(Protocol):
@@ -94,6 +66,17 @@ class _MoreThanAPage(Exception):
     def __init__(self, total: int) -> None:
         super().__init__(total)
         self.total = total
+
+
+class _PageFailed(Exception):
+    """A page did not come, or not whole, however often it was asked for."""
+
+    def __init__(self, login: "_Login", reason: str, error: SourceError | None = None) -> None:
+        super().__init__(reason)
+        self.login = login
+        self.reason = reason
+        self.error = error
+        """None: a part of it came."""
 
 
 @dataclass(slots=True)
@@ -156,6 +139,11 @@ class _Login:
         self._told = total, window
         self.vague = self.vague or self._alike >= BARREN
 
+    def ask_for_less(self) -> None:
+        """A page held more than is read at once, but its halves did not."""
+        self.size = max(1, self.size // 2)
+        self.cap = min(self.cap, self.size)
+
     def asked_too_much(self, size: int) -> None:
         """Asking for less showed more; twice at the same size is no chance."""
         if self.suspected == size:
@@ -175,37 +163,99 @@ class Walk:
         """The last total that was too much for a page."""
         self._by_days = False
         """The list shows whole days, whatever part of one is asked for: cutting does not help."""
+        self._failures = 0
+        self._bad_until: datetime | None = None
+        """Somewhere before then is what makes pages fail: it is looked for by halves."""
+        self._oversized: _Login | None = None
+        """The login whose pages of that time were too large."""
 
     def windows(self, gaps: Iterable[Between]) -> Iterator[tuple[Between, Walked]]:
         """Walk all of these times, the oldest first; each window as it is done."""
         for gap in gaps:
             since = gap.since
             while since < gap.until:
-                window = Between(since, min(since + self._length, gap.until))
-                window, walked = self._fitting(window)
+                window, walked = self._fitting(Between(since, self._until(since, gap.until)))
                 yield window, walked
                 since = window.until
 
+    def _until(self, since: datetime, end: datetime) -> datetime:
+        """How far the window goes that begins here."""
+        until = min(since + self._length, end)
+        if self._bad_until is None or self._bad_until <= since:
+            self._bad_until = None
+            if self._oversized is not None:
+                self._oversized.ask_for_less()
+                self._oversized = None
+            return until
+        return min(until, since + max(SHORTEST, (self._bad_until - since) // 2 // SHORTEST * SHORTEST))
+
     def _fitting(self, window: Between) -> tuple[Between, Walked]:
         """Walk a window, or as much of its beginning as fits into a page."""
+        end = window.until
         while True:
-            walked, filled = Walked(), 0.0
-            for login in self._logins:
-                first = self._ask(login, window, 0, login.size)
-                if (first.total or 0) > login.cap and self._shrinks(window, first.total or 0, login):
-                    break
-                try:
-                    found, seen = self._walk(login, window, first)
-                except _MoreThanAPage as more:
-                    if self._shrinks(window, more.total, login):
-                        break
-                    found, seen = self._walk(login, window)
-                walked += found
-                filled = max(filled, seen / login.cap)
-            else:
-                self._adapt(window, filled)
+            try:
+                walked = self._fits(window)
+            except _PageFailed as failed:
+                walked = self._failed(window, failed)
+            if walked is not None:
                 return window, walked
-            window = Between(window.since, min(window.since + self._length, window.until))
+            window = Between(window.since, self._until(window.since, end))
+
+    def _fits(self, window: Between) -> Walked | None:
+        """Walk a window; None where it is too long for a page."""
+        walked, filled = Walked(), 0.0
+        for login in self._logins:
+            first = self._ask(login, window, 0, login.size)
+            if (first.total or 0) > login.cap and self._shrinks(window, first.total or 0, login):
+                return None
+            try:
+                found, seen = self._walk(login, window, first)
+            except _MoreThanAPage as more:
+                if self._shrinks(window, more.total, login):
+                    return None
+                found, seen = self._walk(login, window)
+            walked += found
+            filled = max(filled, seen / login.cap)
+        self._adapt(window, filled)
+        return walked
+
+    # -- pages that fail ---------------------------------------------------------------
+    def _failed(self, window: Between, failed: _PageFailed) -> Walked | None:
+        """What follows when a page fails for good: fewer rows, a shorter window, or a gap that is told.
+
+        Raises:
+            SourceError: it is not the page, the list does not answer at all.
+        """
+        self._failures += 1
+        login, error = failed.login, failed.error
+        if self._failures > MOST_FAILURES:
+            raise error or SourceUnreachable(failed.reason)
+        if isinstance(error, PageTooLarge):
+            self._oversized = login
+        elif error is not None:
+            self._prove_alive(login, window, error)
+        if window.length > SHORTEST:
+            self._bad_until = window.until
+            return None
+        size = login.size
+        while size > 1:
+            size = max(1, size // 8)
+            with suppress(_PageFailed):
+                return self._walk(replace(login, size=size, cap=size), window)[0]
+        # One row is to blame, not how many were asked for.
+        self._oversized = None
+        return Walked(complete=False, reason=f"{window.shown}: {failed.reason}")
+
+    def _prove_alive(self, login: _Login, window: Between, error: SourceError) -> None:
+        """Raise the error unless the list answers for another time: then it is this page that fails."""
+        beside = Between(window.until + APART, window.until + APART + SHORTEST)
+        self._taker.ask()
+        try:
+            page = login.source.page(beside.since, beside.until, 0, 1)
+        except SourceError:
+            raise error from None
+        if page.broken:
+            raise error
 
     def _shrinks(self, window: Between, total: int, login: _Login) -> bool:
         """Whether a shorter window should be tried; how short is in `_length`."""
@@ -277,8 +327,7 @@ class Walk:
         for place, one in reversed(list(enumerate(passes))):
             if one.keys and any(one.keys == other.keys for other in passes[:place]):
                 return one.taken_for_all, len(one.keys)
-        span = f"{window.since:%Y-%m-%d %H:%M:%S}Z to {window.until:%Y-%m-%d %H:%M:%S}Z"
-        reason = f"{span}: {MOST_PASSES} passes of login {login.source.name} each saw other rows"
+        reason = f"{window.shown}: {MOST_PASSES} passes of login {login.source.name} each saw other rows"
         return Walked(complete=False, reason=reason), 0
 
     def _halved(self, login: _Login, window: Between, splits: int) -> tuple[Walked, int]:
@@ -325,8 +374,16 @@ class Walk:
 
     def _ask(self, login: _Login, window: Between, index: int, size: int) -> "_Taken":
         self._taker.ask()
-        page = login.source.page(window.since, window.until, index, size)
+        try:
+            page = login.source.page(window.since, window.until, index, size)
+        except SourceError as error:
+            if isinstance(error, SourceRefused) and login.source.user is None:
+                # It is the login that is refused.
+                raise
+            raise _PageFailed(login, str(error), error) from error
         shown = self._taker.take(window, page.rows)
+        if page.broken:
+            raise _PageFailed(login, page.broken)
         if len(shown) >= login.cap or (page.total or 0) > login.cap:
             self._by_days = self._by_days or _elsewhere(window, shown)
         return _Taken(page.total, [one.key for one in shown])
@@ -345,14 +402,3 @@ class _Taken:
 
     total: int | None
     keys: Sequence[Key]
-
-
-def gaps(whole: Between, done: Iterable[Between]) -> Iterator[Between]:
-    """What of a time is not done yet."""
-    since = whole.since
-    for one in sorted(done, key=lambda one: one.since):
-        if one.since > since:
-            yield Between(since, min(one.since, whole.until))
-        since = max(since, one.until)
-    if since < whole.until:
-        yield Between(since, whole.until)

@@ -25,7 +25,7 @@ from bridge.sandbox.platform_list import PlatformList
 from bridge.sandbox.records import PLATFORM_ZONE, Record, later_edit
 from bridge.source import Page, Source
 from bridge.tally import Result
-from bridge.walk import Between
+from bridge.window import Between
 from tests.source_steps import NOW, Clock, made
 from tests.walk_steps import Shelf, shelf
 

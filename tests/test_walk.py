@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.platform_list import PlatformList
 from bridge.source import Page
-from bridge.walk import LONGEST, MOST_PASSES, Between, Walk, Walked, gaps
+from bridge.walk import LONGEST, MOST_PASSES, Walk
+from bridge.window import Between, Walked, gaps
 from tests.examples import examples
 from tests.source_steps import NOW
 from tests.walk_steps import SECOND, Notes, Shelf, row, shelf, spread, walk_all

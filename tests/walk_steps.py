@@ -15,7 +15,8 @@ from bridge.sandbox.platform_list import ListLogin, PlatformList
 from bridge.sandbox.records import PLATFORM_ZONE, Record
 from bridge.source import Page
 from bridge.source.answers import whole
-from bridge.walk import Between, Shown, Walk, Walked
+from bridge.walk import Shown, Walk
+from bridge.window import Between, Walked
 from tests.source_steps import NOW
 
 SECOND = timedelta(seconds=1)
