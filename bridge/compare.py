@@ -16,6 +16,7 @@ from bridge.identity import storable
 from bridge.listed import Place, Unlisted
 from bridge.model import DIGEST_SIZE, Arrival, Known, Verdict, Via
 from bridge.verdict import read_incoming, rule
+from bridge.wrapping import TooMany, read_record
 
 
 class Outcome(StrEnum):
@@ -76,8 +77,7 @@ def read_row(source: str, row: bytes, now: datetime, zone: ZoneInfo) -> Listed:
     """A row as the door would take it."""
     digest = blake2b(row, digest_size=DIGEST_SIZE).digest()
     try:
-        text = read_json_text(row)
-        head = read_fields(text, _DECODER)
+        text, head = _read(row)
         arrival = arrival_by(head, source, Via.LIST, text, now, zone)
     except NotAnObject as error:
         return Listed(garbage(source, Via.LIST, row, str(error), now), digest.hex(), digest, None, None)
@@ -90,6 +90,25 @@ def read_row(source: str, row: bytes, now: datetime, zone: ZoneInfo) -> Listed:
     user, edited_at = head.user_sn, head.updated_at
     edited_at = edited_at if isinstance(edited_at, str) and edited_at else None
     return Listed(arrival, key, digest, str(user) if user else None, edited_at)
+
+
+def _read(row: bytes) -> tuple[bytes, _RowHead]:
+    """The record of a row, and its head; a row that names no call may be a wrapping of one that does."""
+    head, trouble = None, ""
+    try:
+        text = read_json_text(row)
+        head = read_fields(text, _DECODER)
+        if head.uuid or head.base_info or head.sn:
+            return text, head
+    except NotAnObject as error:
+        trouble = str(error)
+    try:
+        unwrapped = read_record(row)
+        return unwrapped, read_fields(unwrapped, _DECODER)
+    except (NotAnObject, TooMany) as error:
+        if head is None:
+            raise NotAnObject(trouble or str(error)) from None
+    return text, head
 
 
 def stray_key(body: bytes, *, edited: bool = True) -> str:

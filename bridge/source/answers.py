@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from bridge.body import NotAnObject, parse_json
+from bridge.body import NotAnObject, decode_body, encode_text, parse_json
+from bridge.lenient_json import BLANKS
 from bridge.record import parse_int
 from bridge.source.page_text import MOST_ROWS, PageText, read_page
 
@@ -69,18 +70,17 @@ class Reader:
         )
         self._decoder = msgspec.json.Decoder(answer)
 
-    def read(self, content: bytes, charset: str | None = None) -> Answer:
-        """An answer's parts; `charset` is what it says of itself.
+    def read(self, content: bytes, charset: str = "") -> Answer:
+        """An answer's parts; `charset` is what it declares, as `declared_charset` reads it.
 
         Raises:
             Unreadable: no JSON object.
         """
-        if charset not in (None, "utf-8", "ascii"):
-            with contextlib.suppress(UnicodeError, LookupError):
-                content = content.decode(charset or "").encode("utf-8", "surrogatepass")
+        if charset:
+            content = _in_utf8(content, charset)
         with contextlib.suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
             return self._quickly(content)
-        page = read_page(_in_utf8(content), self._names.data, self._names.list)
+        page = read_page(content if charset else _in_utf8(content), self._names.data, self._names.list)
         if page is None:
             raise Unreadable(f"{content[:40]!r}")
         return self._carefully(page)
@@ -107,18 +107,13 @@ class Reader:
         return Answer(code, message, parts, rows, total, page.empty, page.broken)
 
 
-def _in_utf8(content: bytes) -> bytes:
+def _in_utf8(content: bytes, charset: str = "") -> bytes:
     """A text whose JSON can be found by its bytes: a second byte of GB18030 may look like a bracket."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", "replace").encode("utf-8", "surrogatepass")
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    read = content.decode("utf-8", "replace")
-    broken = read.count("\ufffd")
-    if broken and 2 * broken > len(read) - len(read.encode("ascii", "ignore")):
-        with contextlib.suppress(UnicodeError):
-            return content.decode("gb18030").encode("utf-8", "surrogatepass")
-    # Rows are read one by one: one whose characters are broken is read as the door reads it.
-    return content
+    text = decode_body(content, charset)
+    if text == content.decode("utf-8", "replace").strip(BLANKS):
+        # A row whose characters are broken is read as the door reads it, and its bytes are kept.
+        return content.removeprefix(b"\xef\xbb\xbf")
+    return encode_text(text)
 
 
 def _value(text: bytes) -> Any:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event
 
+from bridge.body import declared_charset
 from bridge.errors import SourceRefused, SourceUnreachable
 from bridge.record import parse_int
 from bridge.source import Page, PageTooLarge
@@ -282,7 +283,8 @@ class OutcallList:
             raise kind(self._told(f"no answer from {path}: {type(error).__name__} {error}")) from error
         self._check(received, path)
         try:
-            return self._reader.read(received.body, received.charset)
+            declared = declared_charset(received.headers.get("content-type", "").encode("ascii", "replace"))
+            return self._reader.read(received.body, declared)
         except Unreadable as error:
             raise _Broken(self._told(f"{path} answers what is no JSON object: {error}")) from error
 

@@ -250,10 +250,11 @@ def unlisted(connection: sqlite3.Connection, payloads: Payloads, call_ids: Itera
 
 
 def strays(connection: sqlite3.Connection, payloads: Payloads, source: str) -> Iterator[tuple[str, bytes]]:
-    """Records in quarantine, with their states: those that wait, and those that a person dropped."""
+    """What is in quarantine that a list may show, with its state: it waits, or a person dropped it."""
     rows = connection.execute(
         "SELECT state, codec, body FROM quarantine"
-        " WHERE source = ? AND state IN ('waiting', 'dropped') AND reason <> 'not_an_object'",
+        " WHERE source = ? AND state IN ('waiting', 'dropped')"
+        " AND (reason <> 'not_an_object' OR via = 'list')",
         (source,),
     )
     return ((row["state"], payloads.unpack(row["codec"], row["body"])) for row in rows)
