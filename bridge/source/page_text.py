@@ -20,6 +20,7 @@ _DEEPEST = 4
 # Possessive, so that a string without an end costs its length once, and no memory.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _KEY = re.compile(rb'("(?:[^"\\]++|\\.)*+")\s*+:\s*+', re.DOTALL)
+_FIRST_KEY = re.compile(rb'\{\s*+("(?:[^"\\]++|\\.)*+")\s*+:', re.DOTALL)
 _TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+"(?=\s*+[,:}\]]))*+[{}\[\]]', re.DOTALL)
 _LITERAL = re.compile(rb'[^\s,:"{}\[\]]++')
 _SPACE = re.compile(rb"\s*+")
@@ -177,10 +178,11 @@ class _Scanner:
 
     def _past_broken_row(self, at: int) -> int | None:
         """Where a row ends whose quotes or brackets do not match: rows begin alike."""
-        begun = re.compile(rb"\{\s*+(\"(?:[^\"\\]++|\\.)*+\")\s*+:").match(self._text, at)
-        if begun is None:
+        rows = self._found.rows or ()
+        keys = {key[1] for row in (self._text[at : at + 1000], *rows[:1]) if (key := _FIRST_KEY.match(row))}
+        if not keys:
             return None
-        next_row = re.compile(rb",\s*+(?=\{\s*+" + re.escape(begun[1]) + rb"\s*+:)")
+        next_row = re.compile(rb",\s*+(?=\{\s*+(?:%b)\s*+:)" % b"|".join(map(re.escape, sorted(keys))))
         for found in next_row.finditer(self._text, at + 1):
             end = self._end(found.end())
             if end is not None and self._ends_well(end):
