@@ -33,7 +33,7 @@ BARREN = 3
 SAME_IF_EMPTY = 3
 """Nothing, where the total says that there is something, is believed at the third time."""
 SAME_IF_MOVED = 3
-"""So are the same rows while the total moves."""
+"""So are the same rows while the total or the rows move."""
 MOST_PAGES = 100_000
 MOST_FAILURES = 64
 """Pages of one walk that may fail for good. Finding one second of two weeks takes about ten of them."""
@@ -86,6 +86,8 @@ class _Pass:
     keys: set[Key] = field(default_factory=set)
     totals: list[int | None] = field(default_factory=list)
     largest: int = 0
+    repeated: bool = False
+    """A page showed a row of an earlier page: rows moved meanwhile, and one may have slipped through."""
 
     @property
     def last(self) -> int | None:
@@ -124,6 +126,10 @@ class _Login:
     _told: tuple[int, Between] | None = None
     """A total that was far too much for a page, and the shortest window that it was told of."""
     _alike: int = 0
+
+    def overflows(self, first: "_Taken") -> bool:
+        """Whether a window has more than a page: its total says so, or there is none beside a full page."""
+        return (len(first.keys) >= self.cap) if first.total is None else first.total > self.cap
 
     def doubt(self, window: Between, total: int) -> None:
         """The same total of windows that have no row in common, again and again, is one of something else."""
@@ -206,7 +212,7 @@ class Walk:
         walked, filled = Walked(), 0.0
         for login in self._logins:
             first = self._ask(login, window, 0, login.size)
-            if (first.total or 0) > login.cap and self._shrinks(window, first.total or 0, login):
+            if login.overflows(first) and self._shrinks(window, first.total, login):
                 return None
             try:
                 found, seen = self._walk(login, window, first)
@@ -257,11 +263,16 @@ class Walk:
         if page.broken:
             raise error
 
-    def _shrinks(self, window: Between, total: int, login: _Login) -> bool:
+    def _shrinks(self, window: Between, total: int | None, login: _Login) -> bool:
         """Whether a shorter window should be tried; how short is in `_length`."""
-        login.doubt(window, total)
-        before, self._full = self._full, total
-        self._in_vain = self._in_vain + 1 if before == total else 0
+        if total is None:
+            # Two pages are the least that a window with a full one may have; a list without totals
+            # cannot say that cutting was in vain, but after 20 cuts two weeks are one second.
+            total = 2 * login.cap
+        else:
+            login.doubt(window, total)
+            before, self._full = self._full, total
+            self._in_vain = self._in_vain + 1 if before == total else 0
         hopeless = self._by_days or login.vague or self._in_vain >= BARREN
         if hopeless or window.length <= SHORTEST:
             return False
@@ -300,9 +311,10 @@ class Walk:
             if self._agreed(done, earlier):
                 return done.taken_for_all, len(done.keys)
             earlier.append(done)
-            if first is not None and login.cap < min(cap, done.last or 0):
+            there = len(done.keys) if done.last is None else done.last
+            if first is not None and login.cap < min(cap, there):
                 # Now that it is known how little a page holds, a shorter window does better.
-                raise _MoreThanAPage(done.last or 0)
+                raise _MoreThanAPage(there)
             # Some skip what lies between their cap and what was asked for: asking for less shows it.
             size = done.largest if size == login.size and done.largest else login.size
         if splits < MOST_SPLITS and window.length >= 2 * SHORTEST:
@@ -315,7 +327,7 @@ class Walk:
         alike = [one for one in earlier if one.keys == done.keys]
         if not done.keys and done.last:
             return len(alike) >= SAME_IF_EMPTY - 1
-        if any(set(one.totals) == set(done.totals) == {done.last} for one in alike):
+        if not done.repeated and any(set(one.totals) == set(done.totals) == {done.last} for one in alike):
             return True
         # A total that says this and that of the same rows is believed less than the rows; but one that rises
         # during a pass speaks of a row that came behind it.
@@ -348,6 +360,7 @@ class Walk:
             rows, total = len(taken.keys), taken.total
             fresh = len(done.keys)
             done.keys.update(taken.keys)
+            done.repeated |= len(done.keys) < fresh + rows
             barren = 0 if len(done.keys) > fresh else barren + 1
             if index and not barren and done.largest < size:
                 # There was more behind a page that was not full: so that is as full as they get.
