@@ -296,7 +296,9 @@ CALL_FIELDS: Mapping[str, str] = MappingProxyType(
 
 def transcript(turns: Iterable[Turn], zone: ZoneInfo, robot: str = "机器人", customer: str = "客户") -> str:
     """The dialogue to read: one line a turn, with the time in `zone` where it is known."""
-    return "\n".join(_line(turn, zone, robot if turn.speaker == "robot" else customer) for turn in turns)
+    # What could not be told apart may hold no words at all.
+    spoken = (turn for turn in turns if turn.text or not turn.is_unparsed)
+    return "\n".join(_line(turn, zone, robot if turn.speaker == "robot" else customer) for turn in spoken)
 
 
 def _line(turn: Turn, zone: ZoneInfo, who: str) -> str:

@@ -61,7 +61,8 @@ def _same_unparsed(a: Turn, b: Turn) -> bool:
     if a.is_unparsed and b.is_unparsed:
         return bool(a.raw == b.raw)
     unparsed, honest = (a, b) if a.is_unparsed else (b, a)
-    return unparsed.speaker == honest.speaker and bool(honest.text) and honest.text in unparsed.text
+    heard = unparsed.raw if isinstance(unparsed.raw, str) else unparsed.text
+    return unparsed.speaker == honest.speaker and bool(honest.text) and honest.text in heard
 
 
 def _same_value(a: Any, b: Any) -> bool:

@@ -15,13 +15,23 @@ import structlog
 from bridge.arrival import sn_of
 from bridge.body import broken_fields, read_object
 from bridge.call import Call
+from bridge.dialogue import parse_dialogue
 from bridge.errors import LedgerError
 from bridge.event import event_time, is_ahead
 from bridge.identity import storable
 from bridge.ledger import Destinations, Ledger
 from bridge.model import Columns, Judgment, Known, Pending, Verdict, stamp
 from bridge.timestamps import parse_time
-from bridge.verdict import Incoming, Ruling, first, read_incoming, read_stamps, rule
+from bridge.verdict import (
+    DIALOGUE,
+    Incoming,
+    Ruling,
+    dialogue_flags,
+    first,
+    read_incoming,
+    read_stamps,
+    rule,
+)
 
 log = structlog.get_logger("bridge.judge")
 
@@ -201,8 +211,12 @@ _COLUMN_FIELDS = (
     "source",
 )
 _COLUMNS = msgspec.json.Decoder(
-    msgspec.defstruct("_ColumnFields", [(name, Any, None) for name in _COLUMN_FIELDS])
+    msgspec.defstruct(
+        "_ColumnFields",
+        [*((name, Any, None) for name in _COLUMN_FIELDS), (DIALOGUE, msgspec.Raw, msgspec.Raw(b"null"))],
+    )
 )
+_UTC = ZoneInfo("UTC")
 
 
 def read_columns(payload: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -214,9 +228,20 @@ def read_columns(payload: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
             # What msgspec refuses may be JSON all the same.
             pass
         else:
-            return {name: getattr(read, name) for name in _COLUMN_FIELDS}, ()
+            return {name: getattr(read, name) for name in _COLUMN_FIELDS}, _dialogue_flags(
+                getattr(read, DIALOGUE)
+            )
     record, unreadable = read_object(payload)
-    return record, field_flags(payload, record, unreadable)
+    flags = dialogue_flags(parse_dialogue(record.get(DIALOGUE), None, None, _UTC))
+    return record, field_flags(payload, record, unreadable) + flags
+
+
+def _dialogue_flags(raw: msgspec.Raw) -> tuple[str, ...]:
+    """Whether a dialogue can be read whole; a list of turns, as it comes nearly always, is not looked at."""
+    text = bytes(raw)
+    if text == b"null" or text.startswith((b"[{", b"[]", b'""')):
+        return ()
+    return dialogue_flags(parse_dialogue(msgspec.json.decode(text), None, None, _UTC))
 
 
 def field_flags(payload: bytes, record: Mapping[str, Any], unreadable: Sequence[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ A turn remembers which of its fields its encoding spoke of; `bridge.dialogue` co
 import json
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal, cast, get_args
 from zoneinfo import ZoneInfo
@@ -14,7 +14,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec.structs import replace
 
-from bridge.body import NotAnObject, parse_json
+from bridge.encodings import TURN_KEYS, items_of, looks_like_json, unwrapped, whole_items
+from bridge.segments import Segment, segments
+from bridge.turn_clock import TIME_OF_DAY, CallClock
 
 Speaker = Literal["robot", "customer"]
 Encoding = Literal["array", "json", "string"]
@@ -95,98 +97,32 @@ _ROBOT_PARTS = (
 _CUSTOMER_PARTS = ("text", "recording", "score", "labels", "talk_info_sn", "time_of_day")
 _MARKS: dict[Speaker, str] = {"robot": "#!", "customer": "#@"}
 
-_TIME_OF_DAY = re.compile(r"(?:(\d{4}-\d{2}-\d{2})[ T])?(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
-_DECIMAL = re.compile(r"[+-]?\d{1,15}(?:\.\d{1,15})?", re.ASCII)
-_DAY = timedelta(days=1)
+_TOKEN = re.compile(r"[^\s#!@,;\"]+")
+_SOUNDS = (".wav", ".mp3", ".amr", ".pcm", ".gsm", ".ogg", ".opus", ".m4a", ".aac", ".wma")
+
+# Some samples of the platform's show a score of 0 as `_0`.
+_DECIMAL = re.compile(r"_?([+-]?\d{1,15}(?:\.\d{1,15})?)", re.ASCII)
 _SEPARATORS = re.compile("[;；]")
-
-
-class _CallClock:
-    """Gives a time of day its date: the call's day or the next, whichever is nearer to the call."""
-
-    def __init__(self, start: datetime | None, end: datetime | None, zone: ZoneInfo) -> None:
-        self._start = start or end
-        self._end = end or start
-        self._zone = zone
-        self._days: tuple[date, ...] = ()
-        self._midnight: datetime | None = None
-        """The call's day begins; None where a clock is changed that day or the next."""
-        self._known: dict[str, datetime | None] = {}
-        if self._start is not None:
-            today = self._start.astimezone(zone).date()
-            # The last day of the calendar has no next one.
-            self._days = (today, min(today, date.max - _DAY) + _DAY)
-            self._midnight = _midnight(today, zone)
-
-    def moment(self, time_of_day: str | None) -> datetime | None:
-        """The moment in UTC, or None where the text is no time or the call's day is not known."""
-        if not time_of_day:
-            return None
-        # The robot answers in the second in which the customer was heard, so most come twice.
-        if time_of_day not in self._known:
-            self._known[time_of_day] = self._moment(time_of_day)
-        return self._known[time_of_day]
-
-    def _moment(self, time_of_day: str) -> datetime | None:
-        found = _TIME_OF_DAY.fullmatch(time_of_day.strip())
-        if found is None:
-            return None
-        day, *parts = found.groups("0")
-        hour, minute, second = map(int, parts)
-        if hour > 23 or minute > 59 or second > 59:
-            return None
-        if day == "0" and self._midnight is not None and self._start is not None and self._end is not None:
-            moment = self._midnight + timedelta(hours=hour, minutes=minute, seconds=second)
-            if self._start <= moment <= self._end:
-                return moment
-        return self._nearest(day, time(hour, minute, second, tzinfo=self._zone))
-
-    def _nearest(self, day: str, clock: time) -> datetime | None:
-        try:
-            days = self._days if day == "0" else (date.fromisoformat(day),)
-            moments = [datetime.combine(day, clock).astimezone(UTC) for day in days]
-        except (ValueError, OverflowError):
-            return None
-        return min(moments, key=self._distance, default=None)
-
-    def _distance(self, moment: datetime) -> timedelta:
-        if self._start is None or self._end is None:
-            return timedelta()
-        return max(self._start - moment, moment - self._end, timedelta())
-
-
-@lru_cache(maxsize=64)
-def _midnight(day: date, zone: ZoneInfo) -> datetime | None:
-    """When a day begins; None where clocks are changed on it."""
-    try:
-        begins, ends = (datetime.combine(each, time(), tzinfo=zone) for each in (day, day + _DAY))
-        return begins.astimezone(UTC) if begins.utcoffset() == ends.utcoffset() else None
-    except OverflowError:
-        return None
 
 
 def parse_dialogue(
     value: object, call_start: datetime | None, call_end: datetime | None, zone: ZoneInfo
 ) -> tuple[Turn, ...]:
-    """The turns of `talk_info` in any of its encodings; `[]`, `""` and null are no turns."""
+    """The turns of `talk_info` in any of its encodings; `[]`, `""`, null and false are no turns."""
     if isinstance(value, tuple) and all(isinstance(turn, Turn) for turn in value):
         return value
-    encoding: Encoding = "array"
-    if isinstance(value, str):
-        text = value.strip()
-        if text[:1] in ("[", "{") or text == "null":
-            try:
-                value, encoding = parse_json(text), "json"
-            except NotAnObject:
-                value = text
-    if value is None or value in ("", [], {}, ()) or (isinstance(value, str) and not value.strip()):
+    value, from_text = unwrapped(value)
+    if value is None or value is False or value in ("", [], {}, ()):
         return ()
-    clock = _CallClock(call_start, call_end, zone)
-    if isinstance(value, str):
-        return tuple(_from_string(value, clock))
-    if isinstance(value, list):
-        return tuple(_from_object(item, encoding, clock) for item in value)
-    return (_unparsed("robot", value, encoding),)
+    clock = CallClock(call_start, call_end, zone)
+    encoding: Encoding = "json" if from_text else "array"
+    if not isinstance(value, str):
+        return tuple(_from_object(item, encoding, clock) for item in items_of(value))
+    if not looks_like_json(value):
+        return tuple(_from_segment(segment, clock) for segment in segments(value))
+    items, rest = whole_items(value)
+    turns = [_from_object(item, "json", clock) for item in items]
+    return (*turns, _unparsed("customer", rest, "json")) if rest else tuple(turns)
 
 
 def to_json(turns: Iterable[Turn]) -> list[dict[str, Any]]:
@@ -213,8 +149,8 @@ def split_labels(value: object) -> tuple[str, ...]:
     return tuple(label for part in _SEPARATORS.split(str(value)) if (label := part.strip()))
 
 
-def _from_object(item: object, encoding: Encoding, clock: _CallClock) -> Turn:
-    if not isinstance(item, dict):
+def _from_object(item: object, encoding: Encoding, clock: CallClock) -> Turn:
+    if not isinstance(item, dict) or TURN_KEYS.isdisjoint(item):
         return _unparsed("robot", item, encoding)
     ours = item.get(_OURS)
     if isinstance(ours, dict) and "unparsed" in ours:
@@ -321,7 +257,8 @@ def _field_value(name: str, value: Any) -> Any:
     if name in _NUMBERS:
         return _number(value)
     if name == "text":
-        return "" if value is None else str(value)
+        text = "" if value is None else str(value)
+        return "" if is_sound_file(text.strip()) else text
     return None if value is None or value == "" else str(value)
 
 
@@ -336,79 +273,48 @@ def _number(value: Any) -> Number:
 @lru_cache(maxsize=1024)
 def _number_in(value: str) -> Number:
     """What a text says: of scores and similarities there are few."""
-    text = value.strip()
-    if not _DECIMAL.fullmatch(text):
-        return value if text else None
-    if "." not in text:
-        return int(text)
-    number = float(text)
+    found = _DECIMAL.fullmatch(value.strip())
+    if not found:
+        return value if value.strip() else None
+    if "." not in found[1]:
+        return int(found[1])
+    number = float(found[1])
     return int(number) if number.is_integer() else number
 
 
 def _unparsed(speaker: Speaker, raw: Any, encoding: Encoding) -> Turn:
-    text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False)
+    """What cannot be told apart: whole in `raw`, and as words what a person may read of it."""
+    text = raw if isinstance(raw, str) else "" if isinstance(raw, dict | list) else json.dumps(raw)
+    text = "" if looks_like_json(text) else _TOKEN.sub(_without_path, text)
     return Turn(speaker, text=text, raw=raw, flagged=True, encoding=encoding)
 
 
-def _from_string(value: str, clock: _CallClock) -> list[Turn]:
-    turns: list[Turn] = []
-    leading: list[str] = []
-    for segment in _segments(value):
-        mark = _mark(segment)
-        if mark is not None:
-            text = "##".join([*leading, segment]) if mark == "customer" else segment
-            if mark == "robot" and leading:
-                turns.append(_unparsed("customer", "##".join(leading), "string"))
-            leading = []
-            turns.append(_from_segment(text, mark, clock))
-        elif turns:
-            turns[-1] = _with_more(turns[-1], segment)
-        else:
-            leading.append(segment)
-    if leading:
-        turns.append(_unparsed("customer", "##".join(leading), "string"))
-    return turns
+def _without_path(token: re.Match[str]) -> str:
+    return "" if is_sound_file(token[0]) else token[0]
 
 
-def _segments(value: str) -> list[str]:
-    """The pieces between `##`; a robot's turn that its caption's own `##` cut in two is made whole."""
-    pieces = [piece for piece in value.split("##") if piece.strip()]
-    whole: list[str] = []
-    for piece in pieces:
-        parts = piece.count("#!") + 1
-        if (
-            whole
-            and "#@" not in piece
-            and parts == 7
-            and whole[-1].count("#!") == 2
-            and "#@" not in whole[-1]
-        ):
-            whole[-1] += f"##{piece}"
-        else:
-            whole.append(piece)
-    return whole
+def is_sound_file(text: str) -> bool:
+    """Whether a text is where the platform keeps a sound, which nobody said."""
+    return "\n" not in text and text.lower().endswith(_SOUNDS) and ("/" in text or "\\" in text)
 
 
-def _mark(segment: str) -> Speaker | None:
-    robot, customer = segment.count("#!"), segment.count("#@")
-    if robot and customer:
-        return "robot" if robot + 1 == len(_ROBOT_PARTS) else "customer"
-    if robot:
-        return "robot"
-    return "customer" if customer else None
-
-
-def _from_segment(segment: str, speaker: Speaker, clock: _CallClock) -> Turn:
+def _from_segment(segment: Segment, clock: CallClock) -> Turn:
+    speaker, whole = segment.speaker, f"{segment.text}##{segment.more}" if segment.more else segment.text
     names = _ROBOT_PARTS if speaker == "robot" else _CUSTOMER_PARTS
-    parts = segment.split(_MARKS[speaker])
-    if len(parts) > len(names):
-        return _unparsed(speaker, segment, "string")
+    parts = segment.text.split(_MARKS[speaker])
+    if speaker == "customer" and len(parts) % 2 and not parts[0].strip():
+        # Behind a robot's part the customer's begins with a mark of its own; its parts are 2, 4 or 6.
+        del parts[0]
+    if len(parts) > len(names) or not segment.marked:
+        return _unparsed(speaker, whole, "string")
     values = {name: _field_value(name, part) for name, part in zip(names, parts, strict=False)}
     odd = len(parts) != len(names) if speaker == "robot" else len(parts) not in (2, 4, 6)
+    if segment.more:
+        values["text"] = f"{values.get('text', '')}##{segment.more}"
     return Turn(
         speaker,
         time=clock.moment(values.get("time_of_day")),
-        raw=segment if odd else None,
+        raw=whole if odd else None,
         flagged=odd,
         encoding="string",
         carried=frozenset(values),
@@ -416,19 +322,10 @@ def _from_segment(segment: str, speaker: Speaker, clock: _CallClock) -> Turn:
     )
 
 
-def _with_more(turn: Turn, segment: str) -> Turn:
-    return replace(
-        turn,
-        text=f"{turn.text}##{segment}",
-        raw=f"{turn.raw}##{segment}" if turn.flagged else None,
-        carried=frozenset() if turn.is_unparsed else turn.carried | {"text"},
-    )
-
-
 def compared(turn: Turn, name: str) -> Any:
     """A field as it counts for equality: a clock with or without its day or its leading zero is one."""
     value = getattr(turn, name)
     if name == "time_of_day" and value is not None:
-        found = _TIME_OF_DAY.fullmatch(value.strip())
+        found = TIME_OF_DAY.fullmatch(value.strip())
         return f"{int(found[2]):02}:{found[3]}:{found[4] or '00'}" if found else value
     return value.strip() if isinstance(value, str) else value

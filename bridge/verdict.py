@@ -5,13 +5,13 @@ read. The known state is, field by field, the value of the newest record (by `up
 that carried the field.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bridge.dialogue import lay_over, same_dialogue, to_json
+from bridge.dialogue import Turn, lay_over, same_dialogue, to_json
 from bridge.event import AHEAD
 from bridge.model import Known, Verdict, Via, digests
 from bridge.record import BOOKKEEPING, FIELDS, canonical, digest
@@ -59,7 +59,12 @@ def read_incoming(record: Mapping[str, Any], via: Via, zone: ZoneInfo, received_
     """What a record says; a stamp more than a day ahead counts as missing and is flagged."""
     meaning = canonical(record, zone)
     stamp, flags = read_stamps(record, zone, received_at)
-    return Incoming(record, meaning, stamp, via, flags)
+    return Incoming(record, meaning, stamp, via, flags + dialogue_flags(meaning.get(DIALOGUE)))
+
+
+def dialogue_flags(turns: Sequence[Turn] | None) -> tuple[str, ...]:
+    """What is odd about a dialogue: parts of it are kept raw."""
+    return (f"unreadable:{DIALOGUE}",) if any(turn.flagged for turn in turns or ()) else ()
 
 
 def read_stamps(

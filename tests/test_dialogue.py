@@ -20,29 +20,41 @@ ARRAY: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "data" / "callback.json").read_text("utf-8")
 )["talk_info"]
 
+FORMS: list[int | str] = [2, 4, 6, "pairs", "alone"]
+
 
 def parsed(value: object) -> tuple[Turn, ...]:
     return parse_dialogue(value, START, END, ZONE)
 
 
-def as_string(array: list[dict[str, Any]], parts: int = 6) -> str:
-    """The array in the platform's string form, customer turns with so many parts."""
-    segments = []
+def as_string(array: list[dict[str, Any]], form: int | str = 6) -> str:
+    """The array in a string form of the platform's.
+
+    A number is the form of its table, customer turns with so many parts; `pairs` and `alone` are the
+    one of its samples, the customer's turn behind the robot's or in a segment of its own.
+    """
+    if isinstance(form, int):
+        return "##".join(_customer(item)[form] if item["is_answer"] else _robot(item) for item in array)
+    text, open_ = "、", False
     for item in array:
-        if item["is_answer"]:
-            names = ["answer", "fenduanluyin", "score", "labelling", "talk_info_sn", "talk_datetime"]
-            segments.append("#@".join(item[name] for name in names[:parts]))
+        if not item["is_answer"]:
+            text += ("@@#@" if open_ else "") + f"##{_robot(item)}"
+        elif open_ and form == "pairs":
+            text += f"@@#@{_customer(item)[6]}"
         else:
-            head = [
-                item["vocfile"],
-                item["title"],
-                item["caption"],
-                item["process_code"],
-                "",
-                item["talk_info_sn"],
-            ]
-            segments.append("#!".join([*head, item["labelling"], "ctx1", item["talk_datetime"]]))
-    return "##".join(segments)
+            text += ("@@#@" if open_ else "") + f"##listen@@{_customer(item)[6]}"
+        open_ = not item["is_answer"]
+    return text + ("@@#@" if open_ else "") + "##listen@@"
+
+
+def _robot(item: dict[str, Any]) -> str:
+    head = [item["vocfile"], item["title"], item["caption"], item["process_code"], "", item["talk_info_sn"]]
+    return "#!".join([*head, item["labelling"], "ctx1", item["talk_datetime"]])
+
+
+def _customer(item: dict[str, Any]) -> dict[int, str]:
+    names = ["answer", "fenduanluyin", "score", "labelling", "talk_info_sn", "talk_datetime"]
+    return {parts: "#@".join(item[name] for name in names[:parts]) for parts in (2, 4, 6)}
 
 
 def changed(index: int, **values: Any) -> list[dict[str, Any]]:
@@ -107,9 +119,9 @@ def test_empty_dialogues(value: object) -> None:
     assert parsed(value) == ()
 
 
-@pytest.mark.parametrize("parts", [2, 4, 6])
-def test_three_encodings_of_one_dialogue_are_the_same(parts: int) -> None:
-    array, text, string = parsed(ARRAY), parsed(json.dumps(ARRAY)), parsed(as_string(ARRAY, parts))
+@pytest.mark.parametrize("form", FORMS)
+def test_three_encodings_of_one_dialogue_are_the_same(form: int | str) -> None:
+    array, text, string = parsed(ARRAY), parsed(json.dumps(ARRAY)), parsed(as_string(ARRAY, form))
     assert {turn.encoding for turn in text} == {"json"}
     assert {turn.encoding for turn in string} == {"string"}
     assert not any(turn.flagged for turn in string)
@@ -210,7 +222,7 @@ def test_a_robot_turn_in_the_string() -> None:
         ("no mark at all", "customer"),
         ('[{"caption": "cut sh', "customer"),
         (["text"], "robot"),
-        ({"caption": "x"}, "robot"),
+        ({"unheard": "x"}, "robot"),
         (5, "robot"),
     ],
 )
@@ -268,18 +280,20 @@ def test_storage_keeps_a_time_without_the_call() -> None:
     assert parsed(hostile)[0].text == "x"
 
 
-@given(arrays, st.sampled_from([2, 4, 6]))
-def test_storage_is_lossless(array: list[dict[str, Any]], parts: int) -> None:
-    forms = [parsed(array), parsed(json.dumps(array)), parsed(as_string(array, parts))]
+@given(arrays, st.sampled_from(FORMS))
+def test_storage_is_lossless(array: list[dict[str, Any]], form: int | str) -> None:
+    forms = [parsed(array), parsed(json.dumps(array)), parsed(as_string(array, form))]
     for turns in [*forms, lay_over(forms[2], forms[0])]:
         assert parsed(json.loads(json.dumps(to_json(turns)))) == turns
 
 
-@given(arrays, st.sampled_from([2, 4, 6]))
-def test_another_encoding_is_no_change_and_loses_nothing(array: list[dict[str, Any]], parts: int) -> None:
-    known, poorer = parsed(array), parsed(as_string(array, parts))
+@given(arrays, st.sampled_from(FORMS))
+def test_another_encoding_is_no_change_and_loses_nothing(
+    array: list[dict[str, Any]], form: int | str
+) -> None:
+    known, poorer = parsed(array), parsed(as_string(array, form))
     if len(known) != len(poorer):
-        return  # An empty robot turn and the like.
+        return  # A turn in which nothing was said, and the like.
     assert same_dialogue(known, poorer)
     assert same_dialogue(poorer, known)
     result = lay_over(known, poorer)
@@ -291,18 +305,22 @@ def test_another_encoding_is_no_change_and_loses_nothing(array: list[dict[str, A
     assert lay_over(result, known) is result
 
 
-@given(arrays, arrays)
+@given(arrays, arrays, st.sampled_from(["pairs", 6]))
 def test_laying_over_says_what_the_incoming_says_and_settles(
-    a: list[dict[str, Any]], b: list[dict[str, Any]]
+    a: list[dict[str, Any]], b: list[dict[str, Any]], form: int | str
 ) -> None:
-    known, incoming = parsed(a), parsed(as_string(b))
+    known, incoming = parsed(a), parsed(as_string(b, form))
     result = lay_over(known, incoming)
     if incoming:
         assert same_dialogue(result, incoming)
     assert lay_over(result, incoming) == result
 
 
-@given(st.text("#!@a:1;", max_size=60) | st.text(max_size=60))
+@given(
+    st.text("#!@a:1;", max_size=60)
+    | st.text("#!@l", max_size=30).map("##listen@@{}".format)
+    | st.text(max_size=60)
+)
 def test_no_string_crashes_or_loses_words(value: str) -> None:
     turns = parsed(value)
     assert parsed(to_json(turns)) == turns

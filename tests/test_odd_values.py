@@ -77,7 +77,9 @@ def test_what_cannot_be_read_shows_in_the_history_of_the_call(tmp_path: Path) ->
             updated_at="04/14/2025 11:00:01",
             started_at="2099-01-01 00:00:00",
         ),
-        odd("unreadable_stamps", name="older", updated_at="2025-04-14 24:00:00", created_at="soon"),
+        odd(
+            "unreadable_stamps", name="B", updated_at="2025-04-14 24:00:00", created_at="soon", talk_info="x"
+        ),
         odd("unreadable_stamps", name="older", updated_at="2025-04-14 10:59:59"),
     ]
     ledger = SqliteLedger(tmp_path / "ledger.db", create=True)
@@ -92,6 +94,30 @@ def test_what_cannot_be_read_shows_in_the_history_of_the_call(tmp_path: Path) ->
     assert [(one["verdict"], one["flags"]) for one in history["receipts"]] == [
         ("new", None),
         ("stale", "unreadable:updated_at started_ahead"),
-        ("revision", "unreadable:created_at"),
+        ("revision", "unreadable:created_at unreadable:talk_info"),
         ("stale", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("talk_info", "flags"),
+    [
+        ("no mark at all", "unreadable:talk_info"),
+        ('[{"caption": "cut sh', "unreadable:talk_info"),
+        ({"unheard": "x"}, "unreadable:talk_info"),
+        (_read(DATA / "odd" / "talk_info_string.json")["talk_info"], None),
+        (_read(DATA / "odd" / "talk_info_object.json")["talk_info"], None),
+    ],
+)
+def test_a_dialogue_that_cannot_be_read_whole_is_flagged_from_the_first(
+    tmp_path: Path, talk_info: Any, flags: str | None
+) -> None:
+    received = datetime(2025, 4, 14, 3, 5, tzinfo=UTC)
+    ledger = SqliteLedger(tmp_path / "ledger.db", create=True)
+    body = json.dumps(odd("talk_info_string", talk_info=talk_info)).encode()
+    (filed,) = ledger.record([arrival_of("main", Via.CALLBACK, body, received, ZONE)])
+    Judge(ledger, {"main": SourceRules(ZONE, "CN")}, destinations_since={}).judge_waiting(received)
+    assert filed.call_id is not None
+    (receipt,) = ledger.show_call(filed.call_id)["receipts"]
+    ledger.close()
+    assert (receipt["verdict"], receipt["flags"]) == ("new", flags)

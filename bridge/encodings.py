@@ -1,0 +1,86 @@
+"""What a dialogue was wrapped in, taken off: JSON in a text (in a text), objects in place of lists."""
+
+import re
+from collections.abc import Iterator
+from html import unescape
+from json import JSONDecoder
+from typing import Any
+
+from bridge.body import NotAnObject, parse_json
+
+TURN_KEYS = frozenset(
+    {
+        *("is_answer", "vocfile", "caption", "title", "answer", "fenduanluyin", "labelling", "score"),
+        *("process_code", "talk_info_sn", "talk_datetime", "trigger_word", "_callbridge"),
+    }
+)
+"""Any of these makes an object a turn."""
+_MOST_WRAPPINGS = 5
+_MAY_BE_JSON = re.compile(r'[\[{"]|(?:null|false)$')
+_LOOKS_LIKE_JSON = re.compile(r'"?\s*(?:\[\s*[\[{"]|\{\s*\\?")')
+_ESCAPED_FOR_HTML = re.compile(r"[\[{]*&quot;")
+_ESCAPED_QUOTE = re.compile(r'"?[\[{]*\\"')
+_ESCAPE = re.compile(r'\\(["\\/])')
+_BETWEEN_ITEMS = "[], \t\r\n"
+_PLACE = re.compile(r"[0-9]{1,9}")
+
+
+def unwrapped(value: object) -> tuple[Any, bool]:
+    """What is inside of JSON in a text, however often; and whether it came as JSON in a text."""
+    from_text = False
+    for _ in range(_MOST_WRAPPINGS):
+        if not isinstance(value, str):
+            break
+        text = value = value.strip()
+        if _ESCAPED_FOR_HTML.match(text):
+            text = unescape(text)
+        if not _MAY_BE_JSON.match(text):
+            break
+        try:
+            value, from_text = parse_json(text), True
+        except NotAnObject:
+            # A program that escapes what it stores leaves out the quotes around it.
+            if not _ESCAPED_QUOTE.match(text):
+                break
+            value = _ESCAPE.sub(r"\1", text.removeprefix('"').removesuffix('"'))
+    return value, from_text
+
+
+def looks_like_json(text: str) -> bool:
+    """Whether a text that is no JSON was meant to be: it was cut, or has a mistake."""
+    return _LOOKS_LIKE_JSON.match(text) is not None
+
+
+def items_of(value: object, depth: int = 0) -> Iterator[Any]:
+    """The turns of a list, also of lists in it, or of an object whose keys are a list's places."""
+    if isinstance(value, str) and looks_like_json(value):
+        value, _ = unwrapped(value)
+    if isinstance(value, dict) and value and TURN_KEYS.isdisjoint(value):
+        if all(isinstance(key, str) and _PLACE.fullmatch(key) for key in value):
+            value = [value[key] for key in sorted(value, key=int)]
+        elif all(isinstance(item, dict | list) for item in value.values()):
+            value = list(value.values())
+    if isinstance(value, list) and depth < _MOST_WRAPPINGS:
+        for item in value:
+            if isinstance(item, dict) and not TURN_KEYS.isdisjoint(item):
+                yield item
+            else:
+                yield from items_of(item, depth + 1)
+    else:
+        yield value
+
+
+def whole_items(text: str) -> tuple[list[dict[str, Any]], str]:
+    """The turns that are whole in JSON that was cut or has a mistake, and what is left of it."""
+    decoder, found, end = JSONDecoder(), [], 0
+    at = text.find("{")
+    while at >= 0 and not text[end:at].strip(_BETWEEN_ITEMS):
+        try:
+            item, after = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            break
+        if TURN_KEYS.isdisjoint(item):
+            break
+        found.append(item)
+        end, at = after, text.find("{", after)
+    return found, text[end:].strip(_BETWEEN_ITEMS) if found else text

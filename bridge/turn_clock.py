@@ -1,0 +1,73 @@
+"""The day of a time of day: a turn has only a clock's, and its call says when that was."""
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+TIME_OF_DAY = re.compile(r"(?:(\d{4}-\d{2}-\d{2})[ T])?(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
+_DAY = timedelta(days=1)
+
+
+class CallClock:
+    """Gives a time of day its date: the call's day or the next, whichever is nearer to the call."""
+
+    def __init__(self, start: datetime | None, end: datetime | None, zone: ZoneInfo) -> None:
+        self._start = start or end
+        self._end = end or start
+        self._zone = zone
+        self._days: tuple[date, ...] = ()
+        self._midnight: datetime | None = None
+        """The call's day begins; None where a clock is changed that day or the next."""
+        self._known: dict[str, datetime | None] = {}
+        if self._start is not None:
+            today = self._start.astimezone(zone).date()
+            # The last day of the calendar has no next one.
+            self._days = (today, min(today, date.max - _DAY) + _DAY)
+            self._midnight = _midnight(today, zone)
+
+    def moment(self, time_of_day: str | None) -> datetime | None:
+        """The moment in UTC, or None where the text is no time or the call's day is not known."""
+        if not time_of_day:
+            return None
+        # The robot answers in the second in which the customer was heard, so most come twice.
+        if time_of_day not in self._known:
+            self._known[time_of_day] = self._moment(time_of_day)
+        return self._known[time_of_day]
+
+    def _moment(self, time_of_day: str) -> datetime | None:
+        found = TIME_OF_DAY.fullmatch(time_of_day.strip())
+        if found is None:
+            return None
+        day, *parts = found.groups("0")
+        hour, minute, second = map(int, parts)
+        if hour > 23 or minute > 59 or second > 59:
+            return None
+        if day == "0" and self._midnight is not None and self._start is not None and self._end is not None:
+            moment = self._midnight + timedelta(hours=hour, minutes=minute, seconds=second)
+            if self._start <= moment <= self._end:
+                return moment
+        return self._nearest(day, time(hour, minute, second, tzinfo=self._zone))
+
+    def _nearest(self, day: str, clock: time) -> datetime | None:
+        try:
+            days = self._days if day == "0" else (date.fromisoformat(day),)
+            moments = [datetime.combine(day, clock).astimezone(UTC) for day in days]
+        except (ValueError, OverflowError):
+            return None
+        return min(moments, key=self._distance, default=None)
+
+    def _distance(self, moment: datetime) -> timedelta:
+        if self._start is None or self._end is None:
+            return timedelta()
+        return max(self._start - moment, moment - self._end, timedelta())
+
+
+@lru_cache(maxsize=64)
+def _midnight(day: date, zone: ZoneInfo) -> datetime | None:
+    """When a day begins; None where clocks are changed on it."""
+    try:
+        begins, ends = (datetime.combine(each, time(), tzinfo=zone) for each in (day, day + _DAY))
+        return begins.astimezone(UTC) if begins.utcoffset() == ends.utcoffset() else None
+    except OverflowError:
+        return None
