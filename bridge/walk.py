@@ -236,10 +236,10 @@ class Walk:
         login, error = failed.login, failed.error
         if self._failures > MOST_FAILURES:
             raise error or SourceUnreachable(failed.reason)
+        if error is not None:
+            self._prove_alive(login, window, error)
         if isinstance(error, PageTooLarge):
             self._oversized = login
-        elif error is not None:
-            self._prove_alive(login, window, error)
         if window.length > SHORTEST:
             self._bad_until = window.until
             return None

@@ -100,6 +100,7 @@ def test_a_field_of_ten_megabytes_is_filed_like_any_other(tmp_path: Path) -> Non
         assert len(world.state(poor)["address"]) >= 10_000_000
 
 
+@pytest.mark.long
 def test_rows_too_large_for_one_answer_are_asked_for_a_few_at_a_time(tmp_path: Path) -> None:
     records: list[Record] = made(8)
     with odd_world(tmp_path / "ledger.db", records) as (world, listed):
