@@ -15,7 +15,11 @@ LONGEST_READ = 16 * 1024
 """What is generalised is cut to so many characters first: an answer may be of any length."""
 LONGEST = 200
 
-AGAIN = "then: callbridge deliveries retry --cause …"
+OF_THIS_CAUSE = "--cause …"
+"""Stands in a remedy for the words that name all deliveries of its cause, which only the list knows."""
+AGAIN = f"then: callbridge deliveries retry {OF_THIS_CAUSE}"
+NO_LONGER_THERE = "no longer in the CRM"
+"""What the cause of a delivery ends with whose object somebody deleted, or that an emptied CRM lost."""
 IN_DOUBT = "in doubt: "
 """What the cause of a delivery begins with that is parked because nothing tells what became of a request."""
 OF_DOUBT = (

@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 import uvloop
 
-from bridge import accounts, assembly, deliver, judge, reconcile, runs, systemd, upkeep
+from bridge import __version__, accounts, assembly, deliver, judge, reconcile, runs, systemd, upkeep
 from bridge.accounts import Keeper
 from bridge.config import Config, Secrets
 from bridge.console import admin_app
@@ -55,6 +55,7 @@ class Daemon:
     def __init__(
         self, config: Config, secrets: Secrets, ledger: Ledger, clock: Callable[[], datetime] = now_utc
     ) -> None:
+        self._config = config
         self._ledger = ledger
         self._clock = clock
         self._stop = threading.Event()
@@ -125,7 +126,16 @@ class Daemon:
             await asyncio.gather(self._public.started.wait(), self._admin.started.wait())
             until(partial(_set_from_anywhere, loop, stopping), self._hurry)
             systemd.notify("READY=1")
-            log.info("daemon.ready", callbacks=self.url, admin=self.admin_url, leases_released=released)
+            log.info(
+                "daemon.ready",
+                callbacks=self.url,
+                admin=self.admin_url,
+                version=__version__,
+                config=str(self._config.path),
+                sources=",".join(self._config.sources),
+                destinations=",".join(self._config.destinations),
+                leases_released=released,
+            )
             await _until_set(stopping, self._sign_of_life)
         finally:
             systemd.notify("STOPPING=1")
@@ -184,6 +194,10 @@ class Daemon:
             f"reconcile-{source}": partial(reconcile.work, reconciler, self._stop, every=RUNS_EVERY)
             for source, reconciler in self._reconcilers.items()
         }
+        if not self._reconcilers:
+            parts["reconcile"] = partial(
+                reconcile.refuse_walks, self._ledger, self._stop, self._clock, every=RUNS_EVERY
+            )
         threads = [
             threading.Thread(target=self._guarded, args=(name, part, give_up), name=name, daemon=True)
             for name, part in parts.items()

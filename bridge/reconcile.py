@@ -31,6 +31,11 @@ GUARDED = 20
 """With so many calls here, a window in which the list shows less than half of them is not believed."""
 
 
+NOT_KNOWN = (
+    "the daemon knows no list of that source: it runs by an older configuration than the file's. Restart it"
+)
+
+
 class Interrupted(Exception):
     """The daemon stops: the run is taken up again by the next one."""
 
@@ -93,7 +98,7 @@ class Reconciler:
     def _result(self, run: Row) -> tuple[Result, str, datetime | None]:
         args = run["args"]
         if not isinstance(args, dict) or args.get("source") != self.rules.name:
-            raise CallbridgeError("there is no source of that name with a list API")
+            raise CallbridgeError(NOT_KNOWN)
         if run["kind"] == AUDIT:
             if self._audit is None:
                 raise CallbridgeError("this process carries out no audits")
@@ -362,6 +367,19 @@ class _Run:
             listed=listed,
         )
         return f"{since} to {until}: the list shows {listed} of the {ledger} calls that the ledger has"
+
+
+def refuse_walks(
+    ledger: Ledger, stop: threading.Event, clock: Callable[[], datetime], *, every: float
+) -> None:
+    """End what is asked of a daemon that knows no list at all: somebody waits for an answer."""
+    while not stop.wait(every):
+        try:
+            while (run := ledger.take_walk("", (), clock())) is not None:
+                log.warning("reconcile.failed", source=None, id=run["id"], error=NOT_KNOWN)
+                ledger.end_walk(run["id"], "failed", {"error": NOT_KNOWN}, "", None, clock())
+        except LedgerError as error:
+            log.warning("reconcile.ledger_busy", error=str(error))
 
 
 def work(reconciler: Reconciler, stop: threading.Event, *, every: float) -> None:

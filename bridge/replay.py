@@ -282,11 +282,14 @@ def replay(
     dry_run: bool = False,
     go_on: Callable[[], bool] = lambda: True,
 ) -> dict[str, Any]:
-    """Make due again what differs from what was last sent; with `force` also what does not, sent whole."""
+    """Make due again what differs from what was last sent.
+
+    With `force` also what does not, sent whole, and what is parked because it is no longer in the CRM.
+    """
     summary, due = Summary(), 0
     for page in compared(ledger, target, origins, window, go_on):
         summary.take(page)
-        going = [one for one in page if one.goes or (force and _sent(one))]
+        going = [one for one in page if one.goes or (force and (_sent(one) or one.swept.gone))]
         due += len(going) if dry_run else _send(ledger, target, going, now, force=force)
     return {"due": due, **summary.document()}
 

@@ -23,6 +23,8 @@ from bridge.wrapping import TooMany
 log = structlog.get_logger("bridge.runs")
 
 Result = Mapping[str, Any]
+SHOWN_REASONS = 20
+"""Of so many quarantined records that wait on it is told why."""
 
 
 def in_doubt_of(ledger: Ledger, destination: str) -> int:
@@ -96,8 +98,19 @@ class Operator:
         # In the order of arrival, which decides at equal stamps.
         waiting = sorted(entry["id"] for entry in self.ledger.list_quarantine("waiting", -1))
         ids = [entry for entry in waiting if not args["ids"] or entry in args["ids"]]
-        released = sum(self._refile(entry) for entry in ids)
-        return {"released": released, "waiting": len(ids) - released}
+        left = [entry for entry in ids if not self._refile(entry)]
+        return {
+            "released": len(ids) - len(left),
+            "waiting": len(left),
+            "reasons": [self._why_waiting(entry) for entry in left[:SHOWN_REASONS]],
+        }
+
+    def _why_waiting(self, entry: int) -> Result:
+        found = self.ledger.show_quarantine(entry) or {}
+        told = {"id": entry, "reason": found.get("reason", ""), "detail": found.get("detail") or ""}
+        if found.get("source") not in self.zones:
+            told["detail"] = f"there is no source {found.get('source')} in the daemon's configuration"
+        return told
 
     def _refile(self, entry: int) -> bool:
         found = self.ledger.show_quarantine(entry)

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from bridge.asking import Ask, Asking, Found, Looking, Memory, Reply, Setting, refuse_doubt
+from bridge.causes import NO_LONGER_THERE
 from bridge.connector import ObjectType
 from bridge.connector.compiling import Values
 from bridge.connector.request import Step, captured_by
@@ -290,14 +291,16 @@ class Way:
         return (yield from (self._upsert() if self._kind.upsert else self._create()))
 
     def _park_deleted(self, gone: str) -> None:
-        """Unless the mapping says that what a person deleted is to be made again."""
+        """Unless the mapping says that what is no longer there is to be made again."""
         self._forget()
         if self._planned.on_deleted == "park":
-            remedy = 'Say on_deleted = "recreate" in the mapping and retry, or skip the delivery'
+            remedy = (
+                'If somebody deleted it, skip the delivery, or say on_deleted = "recreate" in the mapping and'
+                " retry. If the CRM was emptied or restored, callbridge replay --force makes all again"
+            )
             error = Permanent(
-                f"{self._what}: the CRM no longer has {gone}, nor another with this key: a person deleted it."
-                f" {remedy}",
-                cause=f"{self._what}: deleted in the CRM",
+                f"{self._what}: {gone} is no longer in the CRM, nor another with this key. {remedy}",
+                cause=f"{self._what}: {NO_LONGER_THERE}",
             )
             error.says = remedy
             raise error

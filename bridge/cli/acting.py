@@ -54,8 +54,17 @@ def quarantine_retry(ids: tuple[int, ...], every: bool, config_path: Path | None
     if bool(ids) == every:
         raise click.UsageError("name records by their ids (see `quarantine list`), or say --all")
     result = follow(read_config(config_path), "quarantine_retry", {"ids": list(ids)})
-    show(result, as_json, [f"{result['released']} released, {result['waiting']} wait on"])
-    if ids and not any(result.values()):
+    reasons = result.get("reasons", [])
+    show(
+        result,
+        as_json,
+        [
+            f"{result['released']} released, {result['waiting']} wait on",
+            *(f"    {one['id']}: {one['reason']}: {one['detail']}" for one in reasons),
+            *(["    …"] if result["waiting"] > len(reasons) else []),
+        ],
+    )
+    if ids and not result["released"] and not result["waiting"]:
         raise CallbridgeError(NONE_WAITS)
 
 

@@ -1,5 +1,6 @@
 """Commands that act on deliveries: try again, park, skip, deliver again."""
 
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from typing import Any
 
 import click
 
-from bridge.causes import IN_DOUBT
+from bridge.causes import IN_DOUBT, OF_THIS_CAUSE
 from bridge.cli.acting import ID, follow
 from bridge.cli.output import (
     LIMIT,
@@ -40,7 +41,7 @@ NOT_BY_CAUSE = "see `deliveries list`. What is in doubt is retried by its id, or
     help="Only deliveries in this state.",
 )
 @click.option("--destination", help="Only deliveries to this destination.")
-@click.option("--cause", default="", help="Only those that failed so: the cause, or words of it.")
+@click.option("--cause", default="", help="Only those that failed so: words of the cause or of the reason.")
 @click.option("--limit", type=LIMIT, default=50, show_default=True, help="The most deliveries to show.")
 @config_option
 @json_option
@@ -53,20 +54,30 @@ def deliveries_list(
     as_json: bool,
 ) -> None:
     """Failures by cause, with what to do; then deliveries, those changed last first."""
-    ledger = open_to_look(read_config(config_path))
+    config = read_config(config_path)
+    ledger = open_to_look(config)
     found = ledger.list_deliveries(state, destination, limit, cause)
     counts = ledger.counts()
     ledger.close()
+    if destination not in counts["deliveries"]:
+        _known(config, destination or "")
+    of_found = {one["cause"] for one in found} if cause else set()
     causes = [
-        group
+        with_command(group)
         for group in (*counts["parked"], *counts["retrying"])
         if state in (None, group["state"])
         and destination in (None, group["destination"])
-        and cause.casefold() in (group["cause"] or "").casefold()
+        and (cause.casefold() in (group["cause"] or "").casefold() or group["cause"] in of_found)
     ]
     columns = ("id", "destination", "state", "key", "wanted", "delivered", "due_at", "reason")
     lines = [*(line for group in causes for line in cause_lines(group)), *table(found, columns)]
     show({"causes": causes, "deliveries": found}, as_json, lines)
+
+
+def with_command(group: Row) -> Row:
+    """The same cause, its remedy with the whole command that tries these deliveries again."""
+    whole = f"--cause {shlex.quote(group['cause'] or '')} --destination {shlex.quote(group['destination'])}"
+    return group | {"remedy": (group["remedy"] or "").replace(OF_THIS_CAUSE, whole) or None}
 
 
 def cause_lines(group: Row) -> Iterator[str]:
@@ -87,7 +98,7 @@ def cause_lines(group: Row) -> Iterator[str]:
 @click.command("retry")
 @click.argument("ids", nargs=-1, type=ID)
 @click.option("--all", "every", is_flag=True, help="All deliveries that are parked.")
-@click.option("--cause", default="", help="All that failed so: the cause, or words of it.")
+@click.option("--cause", default="", help="All that failed so: words of the cause or of the reason.")
 @click.option("--destination", default="", help="With --all or --cause: only to this destination.")
 @click.option("--dry-run", is_flag=True, help="Tell what would be tried again, and do nothing.")
 @config_option
@@ -192,7 +203,9 @@ def _tell_left_out(meant: int, ids: Sequence[int]) -> None:
 @click.option("--source", default="", help="Only this source.")
 @click.option("--destination", default="", help="Only this destination.")
 @click.option(
-    "--force", is_flag=True, help="Also what does not differ, whole: for a CRM restored from a backup."
+    "--force",
+    is_flag=True,
+    help="Also what does not differ, whole, and what the CRM has lost: for one restored from a backup.",
 )
 @click.option("--dry-run", is_flag=True, help="Tell what would change, and do nothing.")
 @config_option

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bridge.cli.delivering import cause_lines
+from bridge.cli.delivering import cause_lines, with_command
 from bridge.cli.output import (
     LIMIT,
     ExitCode,
@@ -37,6 +37,8 @@ def status(config_path: Path | None, as_json: bool) -> None:
     quarantined = sum(counts["quarantined"].values())
     owed = counts.pop("oldest_owed_at")
     lag = max(0.0, (datetime.now(UTC) - moment(owed)).total_seconds()) if owed else 0.0
+    for name in ("retrying", "parked"):
+        counts[name] = [with_command(group) for group in counts[name]]
     document = counts | {
         "lag_seconds": round(lag, 3),
         **_lists(config, counts.pop("lists")),
@@ -155,7 +157,7 @@ def _account_lines(account: Row) -> Iterator[str]:
 @config_option
 @json_option
 def calls_list(words: tuple[str, ...], limit: int, config_path: Path | None, as_json: bool) -> None:
-    """Calls by uuid, phone or sn; without a word the newest ones."""
+    """Calls by uuid (its beginning is enough), phone or sn; without a word the newest ones."""
     config = read_config(config_path)
     ledger = open_to_look(config)
     found = ledger.list_calls(_spellings(config, words), limit)
@@ -185,7 +187,7 @@ def _spellings(config: Config, words: tuple[str, ...]) -> list[str]:
 @config_option
 @json_option
 def calls_show(word: str, config_path: Path | None, as_json: bool) -> None:
-    """One call's whole history, by uuid, phone or sn."""
+    """One call's whole history, by uuid (its beginning is enough), phone or sn."""
     config = read_config(config_path)
     ledger = open_to_look(config)
     call = find_call(config, ledger, word)
@@ -199,7 +201,9 @@ def find_call(config: Config, ledger: Ledger, word: str) -> Row:
     if not found:
         raise click.UsageError(f"no call is named {word}, and none has this phone or sn")
     if len(found) > 1:
-        raise click.UsageError(f"several calls match {word}: see `callbridge calls list {word}`")
+        raise click.UsageError(
+            f"several calls match {word}: see `callbridge calls list {word}`, or give more of it"
+        )
     return ledger.show_call(found[0]["id"])
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bridge.config import Config, load_config
+from bridge.config import DEFAULT_PATHS, Config, load_config
 from bridge.ledger import Ledger, open_ledger
 
 LIMIT = click.IntRange(1, 2**63 - 1)
@@ -46,7 +46,18 @@ def json_option(command: F) -> F:
 
 def read_config(path: Path | None) -> Config:
     """The configuration, without its secrets: looking must work without them."""
+    if path is None and (told := left_aside(*DEFAULT_PATHS)):
+        click.echo(told, err=True)
     return load_config(path, os.environ)
+
+
+def left_aside(here: Path, installed: Path) -> str:
+    """What to say where both default configurations are there: one was perhaps forgotten in a folder."""
+    try:
+        both = here.is_file() and installed.is_file() and not here.samefile(installed)
+    except OSError:
+        return ""
+    return f"{here.absolute()} is taken, not {installed}: --config says which" if both else ""
 
 
 def ledger_path(config: Config) -> Path:

@@ -26,6 +26,8 @@ from bridge.model import moment, stamp
 from bridge.reconcilers import listed_sources, reconciler_here
 
 FOLLOW_EVERY = 0.1
+BEGINS_WITHIN = 15.0
+"""A daemon that lives begins a run within a second of the run before it; one that does not, hangs."""
 COUNTED = ("seen", "matched", "missing", "revised", "stale", "conflicting", "filled")
 MORE = ("deferred", "unlisted", "ours_only")
 LEAVE, CANCEL, ASK = "leave", "cancel", "ask"
@@ -59,6 +61,7 @@ class Followed:
         self._stop = threading.Event()
         self._interrupted = False
         self._told: set[int] = set()
+        self._waiting_since: dict[str, float] = {}
         self.runs: dict[str, int] = {}
 
     def ask(self, kind: str, args: Mapping[str, Mapping[str, Any]]) -> None:
@@ -155,8 +158,19 @@ class Followed:
     # -- progress --------------------------------------------------------------------
     def _tell(self, sources: Sequence[str]) -> None:
         for source in sources:
-            if not self._tell_of_others(source) and sys.stderr.isatty():
-                self._line(source, self._ledger.run(self.runs[source]))
+            if self._tell_of_others(source):
+                self._waiting_since[source] = time.monotonic()
+                continue
+            run = self._ledger.run(self.runs[source])
+            if run["state"] != "requested":
+                self._waiting_since.pop(source, None)
+            elif time.monotonic() - self._waiting_since.setdefault(source, time.monotonic()) > BEGINS_WITHIN:
+                raise CallbridgeError(
+                    f"source {source}: the daemon has not begun run {run['id']} within {BEGINS_WITHIN:.0f} s:"
+                    " see its log. It goes on with it once it can, or after a restart"
+                )
+            if sys.stderr.isatty():
+                self._line(source, run)
 
     def _tell_of_others(self, source: str) -> bool:
         """Whether other runs of the source come first; said once."""

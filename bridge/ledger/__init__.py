@@ -72,6 +72,8 @@ class Swept:
     reason: str
     held: bool
     """Whether a person holds it back."""
+    gone: bool
+    """Whether it is parked because what it wrote is no longer in the CRM."""
     values: Mapping[str, Any] | None
     """The call's known state; None where it cannot be read."""
     told: Mapping[str, Told]

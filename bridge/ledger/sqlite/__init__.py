@@ -287,8 +287,11 @@ class SqliteLedger(Operating, Covered):
     def list_deliveries(
         self, state: str | None, destination: str | None, limit: int, cause: str = ""
     ) -> list[Row]:
-        causes = acting.matching_causes(self._reader, cause) if cause else None
-        return reading.list_deliveries(self._reader, state, destination, limit, causes)
+        named: tuple[Sequence[str], tuple[str, Sequence[str]]] | None = None
+        if cause:
+            causes = acting.matching_causes(self._reader, cause)
+            named = causes, acting.by_reason(cause, causes)
+        return reading.list_deliveries(self._reader, state, destination, limit, named)
 
     def pragmas(self) -> Row:
         def look(connection: sqlite3.Connection) -> Row:

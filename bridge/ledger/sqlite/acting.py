@@ -65,7 +65,22 @@ def _meant(
         if each == cause or not (each.startswith(IN_DOUBT) or each == BY_A_PERSON)
     ]
     failed = "state IN ('parked', 'due') AND state <> 'delivered' AND person IS NULL"
-    return f"{select} AND {failed} AND cause IN ({marks(causes)})", [*values, *causes]
+    of_reason, words = by_reason(cause, causes)
+    others = f"{of_reason} AND NOT {_PARKED_IN_DOUBT} AND coalesce(cause, '') <> '{BY_A_PERSON}'"
+    named = f"(cause IN ({marks(causes)}) OR ({others}))"
+    return f"{select} AND {failed} AND {named}", [*values, *causes, *words]
+
+
+def by_reason(words: str, causes: Sequence[str]) -> tuple[str, list[str]]:
+    """A condition on deliveries whose reason, which is what people see of one, holds these words.
+
+    None does where the words are a whole cause: then nothing else is meant.
+    """
+    if words in causes:
+        return "0", []
+    plain = words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    # What was tried again since keeps its reason, for people to read, and has no cause any more.
+    return "(cause IS NOT NULL AND reason LIKE ? ESCAPE '\\')", [f"%{plain}%"]
 
 
 def matching_causes(connection: sqlite3.Connection, words: str) -> list[str]:

@@ -19,6 +19,8 @@ CREATED = "coalesce(c.created_at, c.first_seen_at)"
 # A partial index is found by its own words only.
 OPEN = "state <> 'delivered'"
 SOURCES = "SELECT part FROM counters WHERE kind = 'calls'"
+# Fewer characters of a name would find too many calls to tell anything.
+SHORTEST_BEGINNING = 4
 
 
 def within(window: Window) -> tuple[str, list[int]]:
@@ -237,10 +239,24 @@ def list_calls(connection: sqlite3.Connection, words: Sequence[str], limit: int)
         )
         values = (*words, *words, *words, *words, limit)
         rows = connection.execute(f"{_CALL} WHERE {condition} {newest}", values).fetchall()
+        rows = rows or _by_beginning(connection, words, newest, limit)
     else:
         rows = _newest(connection, f"{_CALL} WHERE c.source = ? {newest}", limit)
     deliveries = "SELECT destination, state FROM deliveries WHERE call_id = ?"
     return [row_of(row) | {"deliveries": dict(connection.execute(deliveries, (row["id"],)))} for row in rows]
+
+
+def _by_beginning(
+    connection: sqlite3.Connection, words: Sequence[str], newest: str, limit: int
+) -> list[sqlite3.Row]:
+    """Calls with a name that begins with one of the words; people copy the beginning of an id."""
+    beginnings = [word for word in words if len(word) >= SHORTEST_BEGINNING]
+    if not beginnings:
+        return []
+    named = " OR ".join(["name >= ? AND name < ?"] * len(beginnings))
+    condition = f"c.id IN (SELECT call_id FROM call_names WHERE source IN ({SOURCES}) AND ({named}))"
+    ends = [end for word in beginnings for end in (word, f"{word}\U0010ffff")]
+    return connection.execute(f"{_CALL} WHERE {condition} {newest}", (*ends, limit)).fetchall()
 
 
 def _newest(connection: sqlite3.Connection, sql: str, limit: int) -> list[sqlite3.Row]:
@@ -301,9 +317,12 @@ def list_deliveries(
     state: str | None,
     destination: str | None,
     limit: int,
-    causes: Sequence[str] | None = None,
+    failed: tuple[Sequence[str], tuple[str, Sequence[str]]] | None = None,
 ) -> list[Row]:
-    """Deliveries with their calls, those changed last first."""
+    """Deliveries with their calls, those changed last first.
+
+    With `failed` those of these causes, and those whose reason meets a condition with its values.
+    """
     condition, values = "", list[Any]()
     if state is not None:
         condition += " AND d.state = ?" + (f" AND d.{OPEN}" if state != DeliveryState.DELIVERED else "")
@@ -311,9 +330,10 @@ def list_deliveries(
     if destination is not None:
         condition += " AND d.destination = ?"
         values.append(destination)
-    if causes is not None:
-        condition += f" AND d.{OPEN} AND d.cause IN ({marks(causes)})"
-        values += causes
+    if failed is not None:
+        causes, (of_reason, words) = failed
+        condition += f" AND d.{OPEN} AND (d.cause IN ({marks(causes)}) OR {of_reason})"
+        values += [*causes, *words]
     return [
         row_of(row)
         for row in connection.execute(

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from bridge.causes import NO_LONGER_THERE
 from bridge.ledger import Swept, Told, Window
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.memories import forgotten
@@ -20,7 +21,7 @@ from bridge.model import Lane
 # INDEXED BY, because a walk in any other order would sort all calls for each page.
 _PAGE = f"""
 SELECT c.id AS call_id, c.key, c.source, c.state, s.codec AS state_codec, s.body AS state_body,
-       d.id AS delivery_id, d.state AS delivery_state, d.reason, d.person, {CREATED} AS at
+       d.id AS delivery_id, d.state AS delivery_state, d.reason, d.cause, d.person, {CREATED} AS at
 FROM calls c INDEXED BY calls_created
 LEFT JOIN deliveries d ON d.call_id = c.id AND d.destination = ?
 LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
@@ -62,6 +63,7 @@ def _swept(payloads: Payloads, row: sqlite3.Row, told: dict[str, Told]) -> Swept
         state=row["delivery_state"],
         reason=row["reason"] or "",
         held=row["person"] is not None,
+        gone=row["delivery_state"] == "parked" and (row["cause"] or "").endswith(NO_LONGER_THERE),
         values=values,
         told=told,
         place=(row["at"], row["call_id"]),
@@ -83,8 +85,11 @@ def _told(connection: sqlite3.Connection, keys: dict[int, str]) -> dict[int, dic
 _DUE = """
 UPDATE deliveries SET state = 'due', due_at = ?1, owed_at = ?1, tries = 0, lane = ?2, reason = NULL,
     cause = NULL, changed_at = ?1
-WHERE id IN (SELECT value FROM json_each(?3)) AND state IN ('delivered', 'skipped') AND person IS NULL
+WHERE id IN (SELECT value FROM json_each(?3)) AND person IS NULL
 """
+_SETTLED = "state IN ('delivered', 'skipped')"
+# With what was sent forgotten, what the CRM has lost is made again too.
+_SETTLED_OR_GONE = f"({_SETTLED} OR (state = 'parked' AND cause LIKE '%{NO_LONGER_THERE}'))"
 
 
 def replay(
@@ -94,7 +99,8 @@ def replay(
     if forget:
         _forget(connection, ids, account)
     listed = msgspec.json.encode(list(ids)).decode()
-    return connection.execute(_DUE, (micros(now), Lane.BACKFILL, listed)).rowcount
+    settled = f"{_DUE} AND {_SETTLED_OR_GONE if forget else _SETTLED}"
+    return connection.execute(settled, (micros(now), Lane.BACKFILL, listed)).rowcount
 
 
 def _forget(connection: sqlite3.Connection, ids: Sequence[int], account: str) -> None:
@@ -103,7 +109,7 @@ def _forget(connection: sqlite3.Connection, ids: Sequence[int], account: str) ->
         row[0]: progress_of(row[1])
         for row in connection.execute(
             f"SELECT id, progress FROM deliveries WHERE id IN ({', '.join('?' * len(ids))})"
-            " AND state IN ('delivered', 'skipped') AND person IS NULL",
+            f" AND {_SETTLED_OR_GONE} AND person IS NULL",
             list(ids),
         )
     }
