@@ -8,13 +8,19 @@ from typing import Any, Protocol, TypeVar
 from bridge.connector import ObjectType
 from bridge.connector.compiling import Answer, Condition, Values
 from bridge.connector.request import Find, Link, Read, Request, Step
-from bridge.errors import Gone, InDoubt, Permanent
+from bridge.errors import DeliveryError, Gone, InDoubt, Permanent
 from bridge.expression import ExpressionError, as_text
+from bridge.matching import has_key, key_shown
 from bridge.memory import Progress, Remembered
+from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
 from bridge.policies import Present, looks
 
 T = TypeVar("T")
+_OF_STRANGERS = (
+    "Its search does not go by this key: correct find in the connector, or give it a where, which decides in"
+    " place of this check"
+)
 
 
 class Memory(Protocol):
@@ -93,17 +99,22 @@ class Looking:
 
     def __init__(self, kind: ObjectType, planned: PlannedObject) -> None:
         self._kind = kind
-        self._names = {"key": dict(planned.key), "fields": list(planned.fields)}
+        self._names: dict[str, Any] = {"key": dict(planned.key), "fields": list(planned.fields)}
         self._what = f"object {planned.name}"
+        self._strangers: DeliveryError | None = None
+        """That a search has shown records of other keys only."""
         self.reads_fields = looks(planned) or kind.whole
         """Whether the CRM's present fields decide about what is sent."""
 
     def find(self) -> Asking[Found | None]:
         """By its key, one way after the other."""
+        self._strangers = None
         for find in self._kind.find:
             found = yield from self._find_by(find)
             if found is not None:
                 return found
+        if self._strangers is not None:
+            raise self._strangers
         return None
 
     def by_key(self) -> Asking[Found | None]:
@@ -131,6 +142,8 @@ class Looking:
         except Gone:
             return None
         hits = [hit for hit in self._hits(find, reply) if self._counts(find.where, hit)]
+        if find.where is None and reply.hits is None:
+            hits = self._ours(find, hits)
         if not hits:
             return None
         hit = choose_hit(find, hits, self._what)
@@ -139,6 +152,35 @@ class Looking:
             raise Permanent(f"{self._what}, find: a hit carries no id at {find.id.text!r}")
         fields = find.fields.of(hit, {"hit": hit})
         return Found(as_text(crm_id), self._fields(fields, "find", find.fields.text))
+
+    def has_key(self, found: Found) -> bool | None:
+        """Whether what the CRM shows of an object carries the key; None: it does not tell."""
+        return has_key(self._names["key"], found.present)
+
+    def shown_key(self, found: Found) -> str:
+        """What the CRM shows where the key should stand."""
+        return mask_phones_in(key_shown(self._names["key"], found.present))
+
+    def _ours(self, find: Find, hits: list[Any]) -> list[Any]:
+        """The hits that may have the key; a search that shows only others has not searched for it."""
+        key = self._names["key"]
+        told = [(has_key(key, self._fields_of(find, hit), hit), hit) for hit in hits]
+        ours = [hit for verdict, hit in told if verdict] or [hit for verdict, hit in told if verdict is None]
+        if hits and not ours:
+            crm_id = as_text(find.id.of(hits[0], {"hit": hits[0]}))
+            shown = mask_phones_in(key_shown(key, self._fields_of(find, hits[0])))
+            self._strangers = Permanent(
+                f"{self._what}, find: the CRM answers with records of other keys, such as {of_crm(crm_id)}"
+                f" ({shown}): nobody knows whether ours is there. {_OF_STRANGERS}",
+                cause=f"{self._what}, find: records of other keys",
+            )
+            self._strangers.says = _OF_STRANGERS
+        return ours
+
+    @staticmethod
+    def _fields_of(find: Find, hit: Any) -> Mapping[str, Any]:
+        fields = find.fields.of(hit, {"hit": hit})
+        return fields if isinstance(fields, Mapping) else {}
 
     def _hits(self, find: Find, reply: Reply) -> list[Any]:
         if reply.hits is not None:

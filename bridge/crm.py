@@ -7,7 +7,7 @@ so nothing is shared and nothing is cancelled.
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from functools import lru_cache
@@ -24,8 +24,8 @@ from bridge.connector.compiling import Answer, Headers, Values
 from bridge.connector.outcome import Meaning
 from bridge.connector.request import Rendered, Request, flat
 from bridge.errors import Blame, DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
-from bridge.expression import ExpressionError
-from bridge.phone import mask_phones_in
+from bridge.expression import ExpressionError, as_text
+from bridge.phone import mask_phones_in, of_crm
 from bridge.rendering import Account, common_names, headers_of, render
 from bridge.tokens import Exchange, Outputs, Tokens
 from bridge.wire import UnacceptableAnswer, Wire
@@ -82,7 +82,7 @@ class Crm:
             DeliveryError: anything but a yes.
         """
         answer, meaning, shown = self._answer(request, names, what)
-        self.judge(meaning, request, shown)
+        self.judge(meaning, request, shown, _ids_in(names))
         return answer
 
     def answer(self, request: Request, names: Values, what: str) -> tuple[Answer, Meaning, str]:
@@ -246,17 +246,17 @@ class Crm:
         )
         return read_answer(received.status, received.headers, received.body, received.charset)
 
-    def judge(self, meaning: Meaning, request: Request, shown: str) -> None:
-        """Raise what an answer means, unless that is a yes."""
+    def judge(self, meaning: Meaning, request: Request, shown: str, ids: Sequence[str] = ()) -> None:
+        """Raise what an answer means, unless that is a yes; `ids` of records are shown in it."""
         if meaning.result in ("ok", "done"):
             return
-        error = self._error(meaning, request, shown)
+        error = self._error(meaning, request, shown, [*ids, *([meaning.id] if meaning.id else [])])
         error.status = meaning.status
         error.says = self.masked(meaning.says)
         raise error
 
-    def _error(self, meaning: Meaning, request: Request, shown: str) -> DeliveryError:
-        message = self._message(meaning, shown)
+    def _error(self, meaning: Meaning, request: Request, shown: str, ids: Sequence[str]) -> DeliveryError:
+        message = self._message(meaning, shown, ids)
         cause = self._cause(meaning, shown)
         result = meaning.result
         if result == "duplicate":
@@ -280,15 +280,22 @@ class Crm:
             message += ". Nothing in the connector says what this answer means"
         return Permanent(message, cause=cause)
 
-    def _message(self, meaning: Meaning, shown: str) -> str:
+    def _message(self, meaning: Meaning, shown: str, ids: Sequence[str]) -> str:
         if meaning.foreign:
-            return self.masked(
-                f"{shown} {meaning.message}: not the CRM's own answer. {meaning.says}".rstrip()
+            return self._named(
+                ids, f"{shown} {meaning.message}: not the CRM's own answer. {meaning.says}".rstrip()
             )
         told = ": ".join(part for part in (meaning.code, meaning.message) if part)
         about = f" (field {meaning.field})" if meaning.field else ""
         says = f". {meaning.says}" if meaning.says else ""
-        return self.masked(f"{shown}{': ' + told if told else ''}{about}{says}")
+        return self._named(ids, f"{shown}{': ' + told if told else ''}{about}{says}")
+
+    def _named(self, ids: Sequence[str], text: str) -> str:
+        """A message without secrets and phone numbers, but with the ids of its records."""
+        for each in ids:
+            if each in text and mask_phones_in(each) != each:
+                text = re.sub(rf"(?<!\w){re.escape(each)}(?!\w)", of_crm(each), text)
+        return self.masked(text)
 
     def _cause(self, meaning: Meaning, shown: str) -> str:
         what = shown.split(":", 1)[0]
@@ -301,6 +308,13 @@ class Crm:
         # Each alone: together a status and a code look like a phone number.
         parts = (f"{what}: answered {status}", told, _PLACES.sub("[]", meaning.field or ""))
         return " ".join(self.masked(part) for part in parts if part)
+
+
+def _ids_in(names: Values) -> list[str]:
+    """The CRM's ids of the records that a request is about; one that is our key itself may be a phone."""
+    key, to = names.get("key") or {}, names.get("to") or {}
+    given = [(names.get("id"), key), (to.get("id"), to.get("key") or {})]
+    return [as_text(each) for each, mine in given if each and each not in mine.values()]
 
 
 def read_answer(status: int, headers: Mapping[str, str], raw: bytes, charset: str | None) -> Answer:

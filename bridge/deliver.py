@@ -266,7 +266,9 @@ class Worker:
             assert job.plan is not None  # noqa: S101 -- the caller has looked
             job.memory = DeliveryMemory(job.lease, account, job.plan, known, job.lines)
             job.effect = Effect(destination.connector, job.memory, job.event, self._clock)
-            job.journey = Journey(job.effect.steps(job.plan), job.lease.lane, job.effect)
+            job.journey = Journey(
+                job.effect.steps(job.plan), job.lease.lane, job.effect, objects=len(job.plan.objects)
+            )
 
     # -- on the way ---------------------------------------------------------------------
     def _travel(self, jobs: Sequence[Job]) -> None:

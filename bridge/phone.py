@@ -112,6 +112,11 @@ def mask_phones_in(text: str) -> str:
     return _IN_TEXT.sub(_mask_match, text)
 
 
+def of_crm(identity: str) -> str:
+    """An id of a CRM as messages name it: it may look like a phone number, and is shown all the same."""
+    return f"crm_id={identity}" if _OF_CRM.fullmatch(f"crm_id={identity}") else identity
+
+
 def plain_number(value: object) -> str:
     """The text as it came, but for a number that a program wrote as a decimal: `13800138000.0`."""
     if isinstance(value, float) and value.is_integer():
@@ -314,6 +319,8 @@ _IN_TEXT = re.compile(
         (?<!{_HEX}){_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}(?!{_HEX})     # a UUID
       | (?<!\d){_DATE}(?:{_CLOCK})?(?!\d)                                                     # a time
       | (?:account|projects|SYSUSER|dial_task_main_sn|talk_info_sn)\|[0-9A-Za-z]+             # a platform id
+      | (?<!\w)crm_id=[\w.:-]{{1,64}}(?![\w.:-])                                             # a CRM's id
+      | (?<!\w)crm_id=[\w.:-]{{1,64}}(?![\w.:-])                                             # a CRM's id
       | (?<![0-9A-Za-z])(?=[0-9]*[A-Fa-f]){_HEX}{{16,}}(?![0-9A-Za-z])                        # a hash
       | (?<![0-9A-Za-z])(?=[0-9]*[A-Fa-f])(?!{_HEX}*\d{{10}}){_HEX}{{7,15}}(?![0-9A-Za-z])    # a short hash
     )
@@ -321,6 +328,7 @@ _IN_TEXT = re.compile(
     """,
     re.VERBOSE,
 )
+_OF_CRM = re.compile(r"crm_id=[\w.:-]{1,64}")
 _LONG_RUN = re.compile(r"\+?\d{7,}")
 
 

@@ -22,13 +22,21 @@ from bridge.connector.compiling import Answer, Values
 from bridge.connector.request import Request
 from bridge.crm import Crm
 from bridge.effect import Effect
-from bridge.errors import DeliveryError, LedgerError, Transient, Unsent
+from bridge.errors import DeliveryError, LedgerError, Permanent, Transient, Unsent
 from bridge.model import Lane
 from bridge.way import Ask, Asking, Reply
 
 # tenacity bridges seconds, while the lease is held; the ledger's schedule bridges the rest.
 QUICK_TRIES = 3
+# A delivery asks at most so many questions for each object of its plan in one try. A first delivery needs
+# two or three, the longest way (found, gone, found again, a duplicate, its link gone) about 15. Each is sent
+# at most QUICK_TRIES times, and once more with a new token.
+MOST_QUESTIONS = 20
 LONGEST_QUICK_WAIT = 2.0
+_OF_CIRCLES = (
+    "Look at the record in the CRM, its bin included, and at the connector's rules for gone and duplicate;"
+    " then retry"
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -42,13 +50,20 @@ class Journey:
     error: DeliveryError | None = None
     fault: Exception | None = None
     """A fault of ours, not of the CRM."""
+    objects: int = 1
+    """How many objects its plan has."""
+    questions: int = 0
+    """How many it has asked in this try."""
 
     def begin(self) -> None:
         """Up to its first request."""
         self._step(lambda: next(self.asking))
 
     def go_on(self, result: Result) -> None:
-        """With the answer to its request, up to the next one."""
+        """With the answer to its request, up to the next one; not for ever, whatever the CRM answers."""
+        self.questions += 1
+        if self.questions >= MOST_QUESTIONS * self.objects:
+            result = _in_circles(self)
         if isinstance(result, Reply):
             self._step(lambda: self.asking.send(result))
         else:
@@ -212,6 +227,18 @@ class Sender:
         error = state.outcome.exception() if state.outcome else None
         asked: float = getattr(error, "retry_after", None) or 0.0
         return max(asked, 0.2 * float(2 ** (state.attempt_number - 1)) * (0.5 + self.chance.random()))
+
+
+def _in_circles(journey: Journey) -> DeliveryError:
+    """Ends a try that would go on as long as the CRM's answers contradict one another."""
+    what = journey.wanted.what if journey.wanted is not None else "the CRM"
+    error = Permanent(
+        f"{what}: the CRM was asked {journey.questions} times in one try, and its answers lead in circles."
+        f" {_OF_CIRCLES}",
+        cause=f"{what}: the CRM's answers lead in circles",
+    )
+    error.says = _OF_CIRCLES
+    return error
 
 
 def _ready(groups: Sequence[Sequence[Journey]]) -> list[Sequence[Journey]]:

@@ -17,6 +17,7 @@ from bridge.connector.request import Step, captured_by
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
 from bridge.memory import AGAIN, Progress, Remembered, Sign
+from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
 from bridge.policies import Chosen, Present, for_existing, for_new, maybe, shown, unsure
 
@@ -28,6 +29,10 @@ NOTHING_THERE = (
 )
 _LOOK = "look"
 """The way of a look-up that found nothing, and that counts only once the index has caught up."""
+_TAKEN = "taken"
+"""The way of a create that was refused as a duplicate of what nobody finds; `step` counts the tries."""
+MOST_LOOKS = 3
+"""So many tries wait for the index to show a duplicate; the last one only counts after `index_lag`."""
 
 
 class Way:
@@ -63,6 +68,9 @@ class Way:
             and all(each.event for each in remembered.marks.values())
         )
         self._looked_for_another = False
+        self._gone: set[str] = set()
+        """What the CRM said is not there, within this try."""
+        self._taken = progress if progress.way == _TAKEN else None
 
     @property
     def _known_id(self) -> str | None:
@@ -235,14 +243,65 @@ class Way:
         except Duplicate as error:
             if self._progress.step > 0:
                 raise
-            self._set(Progress())
-            found = Found(error.crm_id, {}) if error.crm_id else (yield from self._looking.find())
+            self._set(Progress(appended=self._progress.appended))
+            found = yield from self._duplicate_of(error)
             if found is None:
-                raise Transient(
-                    f"{error}. It is not found by its key yet", cause=error.cause, retry_after=self._soon()
-                ) from error
-            return (yield from self._update(found.id, None if error.crm_id else found.present))
+                raise self._not_seen(error) from error
+            return (yield from self._update(found.id, found.present))
         return crm_id, chosen
+
+    def _duplicate_of(self, error: Duplicate) -> Asking[Found | None]:
+        """What the CRM has in its place: what is found by the key, or has it; an id alone proves nothing.
+
+        It may be about a namesake, about who has the same e-mail address, or about what a person deleted.
+        """
+        named = error.crm_id
+        shown, deleted = None, named is not None and named in self._gone
+        if named is not None and not deleted and self._kind.read is not None and self._kind.read.by_id:
+            shown = yield from self._looking.read(named)
+            deleted = shown is None
+        if shown is not None and self._looking.has_key(shown):
+            return shown
+        found = yield from self._looking.find()
+        if found is not None and found.id not in self._gone:
+            return found
+        if deleted:
+            raise self._parked(
+                f"{error}. The CRM keeps the id of a deleted record, {of_crm(named or '')}",
+                "the CRM keeps the id of a deleted record",
+                "Restore the record in the CRM, or purge it from its bin; then retry",
+            ) from error
+        if shown is not None and self._looking.has_key(shown) is False:
+            raise self._parked(
+                f"{error}. The CRM takes it for a duplicate of {of_crm(shown.id)}, which has another key"
+                f" ({self._looking.shown_key(shown)}; ours is {mask_phones_in(self._planned.key_text)})",
+                "the CRM takes it for a duplicate of a record with another key",
+                "Let the CRM's duplicate rule compare this key alone, or merge the two there; then retry",
+            ) from error
+        return None
+
+    def _parked(self, message: str, cause: str, remedy: str) -> Permanent:
+        error = Permanent(f"{message}. {remedy}", cause=f"{self._what}, create: {cause}")
+        error.says = remedy
+        return error
+
+    def _not_seen(self, error: Duplicate) -> DeliveryError:
+        """A duplicate of what nobody finds: the index may lag, but not for ever."""
+        now, before = self._setting.clock(), self._taken
+        looks = before.step + 1 if before is not None else 1
+        since = datetime.fromisoformat(before.captured["since"]) if before is not None else now
+        if looks > MOST_LOOKS and now >= since + self._kind.index_lag:
+            named = f" of {of_crm(error.crm_id)}" if error.crm_id else ""
+            return self._parked(
+                f"{error}. It is a duplicate{named}, says the CRM, and nothing is found by its key after"
+                f" {looks} looks: the CRM keeps the id of a deleted record, or means one with another key",
+                "a duplicate of what is not found by its key",
+                "Look for it in the CRM, its bin included: restore it, correct its key, or correct the"
+                " connector's find; then retry",
+            )
+        self._set(Progress(_TAKEN, step=looks, captured={"since": since.isoformat()}))
+        message = f"{error}. It is not found by its key yet"
+        return Transient(message, cause=error.cause, retry_after=self._soon())
 
     def _update(self, crm_id: str, present: Present | None) -> Asking[tuple[str, Chosen]]:
         self._keep_to(crm_id)
@@ -282,6 +341,7 @@ class Way:
 
     def _replaced(self, gone: str) -> Asking[tuple[str, Chosen]]:
         """A person deleted or merged the object: it is looked up by its key, once."""
+        self._gone.add(gone)
         found = None if self._looked_for_another else (yield from self._looking.by_key())
         self._looked_for_another = True
         if found is not None and found.id != gone:

@@ -9,8 +9,8 @@ import re
 SECRETS = re.compile(r"canary-[0-9a-z-]{4,}|callback-token-of-the-tests|crm-token-of-the-tests")
 """The secrets that the tests hand out."""
 
-# A mobile number, with or without its country; ids and times are longer, or stand in a word.
-PHONES = re.compile(r"(?<![\w*.+-])(?:\+?86)?1[3-9]\d{9}(?![\w.-])")
+# A mobile number, with or without its country; ids and times are longer, in a word, or behind crm_id=.
+PHONES = re.compile(r"(?<![\w*.+-])(?<!crm_id=)(?:\+?86)?1[3-9]\d{9}(?![\w.-])")
 
 
 def leaks(text: str, *, phones: bool = True) -> list[str]:

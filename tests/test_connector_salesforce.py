@@ -64,7 +64,7 @@ def test_leads_are_customers_too(tmp_path: Path) -> None:
         assert one.server.contacts() == []
 
 
-def test_a_duplicate_rule_that_is_obeyed_names_the_contact(tmp_path: Path) -> None:
+def test_a_duplicate_rule_that_is_obeyed_and_means_a_namesake_parks(tmp_path: Path) -> None:
     def serve(clock: Clock) -> VendorServer:
         server = Salesforce(
             clock=clock,
@@ -76,14 +76,26 @@ def test_a_duplicate_rule_that_is_obeyed_names_the_contact(tmp_path: Path) -> No
         return server
 
     with bench_of(tmp_path, replace(SALESFORCE, server=serve)) as one:
-        there = one.server.seed_contact(LastName="王芳")
+        there = one.server.seed_contact(LastName="王芳", Phone="+8613900000001")
         # Alone and in a batch, where the answer does not name it.
-        one.send(1, name="王芳")
+        one.feed(1, name="王芳")
+        one.drain()
         for number in (2, 3):
             one.feed(number, phone=phone_of(number), name="王芳")
         one.drain()
+        assert [one.state(number) for number in (1, 2, 3)] == ["parked"] * 3
+        assert one.server.calls() == []
+        for number in (1, 2, 3):
+            assert f"a duplicate of crm_id={there}, which has another key" in one.reason(number)
+            assert "+86139****0001" in one.reason(number)
+
+
+def test_a_duplicate_rule_that_compares_numbers_names_the_contact(tmp_path: Path) -> None:
+    with bench_of(tmp_path, SALESFORCE) as one:
+        # Its number stands where the look-ups of the connector see it only once the index has caught up.
+        there = one.server.seed_contact(LastName="王芳", Phone="158 9977-0637")
+        one.send(1, name="王芳")
         assert {each["WhoId"] for each in one.server.calls()} == {there}
-        assert len(one.server.calls()) == 3
 
 
 def test_a_signed_assertion_instead_of_a_secret(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Requests, compiled: a connector's texts, with names for what is sent, become one HTTP request."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from bridge.expression import ExpressionError, Language, as_text
 from bridge.tomlfile import KeyPath
 
 Scalar = str | int | float | bool | None
+_BY_ID = re.compile(r"(?<![.\w])id\b")
 BodyKind = Literal["json", "form", "text", "none"]
 
 
@@ -165,6 +167,8 @@ class Read:
     """Reads an object's present fields."""
 
     request: Request
+    by_id: bool
+    """Whether it goes by the record's id; else by our key."""
     id: Pick | None
     fields: Pick
     batch: Batch | None
@@ -402,6 +406,7 @@ def compile_read(
     request = replace(request, expects=expected_of(fields))
     return Read(
         request=request,
+        by_id=any(_BY_ID.search(template.source) for template in request.tree.templates),
         id=compiler.pick((*place, "id"), section.id),
         fields=fields,
         batch=compile_batch(compiler, place, (section, request), section.batch, names),
