@@ -15,6 +15,17 @@ _SECRET_FILES = {
 }
 
 
+_LEDGER = """\
+# Where everything that happened is kept; with three slashes the path is relative to this file.
+url = "sqlite:////var/lib/callbridge/ledger.db"
+"""
+_LEDGER_HERE = """\
+# Where everything that happened is kept: beside this file. Under systemd the daemon may write into one folder
+# only: url = "sqlite:////var/lib/callbridge/ledger.db"
+url = "sqlite:///ledger.db"
+"""
+
+
 def shipped(name: str) -> str:
     """A file of the top level, as text: beside the package in a checkout, inside it once installed."""
     installed = resources.files("bridge") / "starters" / name
@@ -28,7 +39,7 @@ def starting_config() -> str:
     text = shipped("config.example.toml").replace("#:schema ./docs/", "#:schema ./")
     for variable, file in _SECRET_FILES.items():
         text = text.replace(f'{{ env = "{variable}" }}', f'{{ file = "{file}" }}')
-    text = text.replace("sqlite:////var/lib/callbridge/ledger.db", "sqlite:///ledger.db")
+    text = text.replace(_LEDGER, _LEDGER_HERE)
     # Without real credentials the list API would only fail: the operator takes the # away.
     start = text.index("\n[sources.main.api]") + 1
     end = text.rindex("\n\n", start, text.index("\n[sources.main.reconcile]"))

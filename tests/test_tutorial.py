@@ -121,8 +121,9 @@ def written(folder: Path, url: str) -> Path:
         )
         path.write_text(text, "utf-8")
     (folder / "secrets").mkdir()
-    (folder / "secrets/callback-token").write_text(TOKEN, "utf-8")
-    (folder / "secrets/ostwind-app-secret").write_text("ostwind-app-secret\n", "utf-8")
+    for name, secret in (("callback-token", TOKEN), ("ostwind-app-secret", "ostwind-app-secret\n")):
+        (folder / "secrets" / name).touch(mode=0o600)
+        (folder / "secrets" / name).write_text(secret, "utf-8")
     return folder / "config.toml"
 
 
