@@ -21,11 +21,10 @@ from jinja2.runtime import Context
 from bridge.call import transcript as write_transcript
 from bridge.dialogue import Turn
 from bridge.expression import as_text, iso_utc
+from bridge.lengths import LengthUnit, cut_at, shortened
 from bridge.phone import to_e164
 from bridge.values import SettingError, known_country, known_zone
 
-ELLIPSIS = "…"
-_ELLIPSIS_BYTES = len(ELLIPSIS.encode())
 _NUMBER = re.compile(r"[+-]?\d{1,4000}(\.\d*)?")
 
 FILTERS: dict[str, Callable[..., Any]] = {}
@@ -248,27 +247,30 @@ def number(value: Any) -> int | float | None:
     return exact if isfinite(exact) else None
 
 
+def _unit(context: Context) -> LengthUnit:
+    """What the CRM's limits count."""
+    unit: LengthUnit = context.get("_unit", "characters")
+    return unit
+
+
 @_filter("shorten(200)", alone=False)
-def shorten(value: Any, length: int) -> str | None:
-    """A text of at most so many characters; a longer one ends in a visible `…`."""
-    if value is None:
-        return None
-    whole = as_text(value)
-    return whole if len(whole) <= length else whole[: _kept(length)] + ELLIPSIS[:length]
+@pass_context
+def shorten(context: Context, value: Any, length: int) -> str | None:
+    """A text of at most so many characters, as the CRM counts them; a longer one ends in a visible `…`.
+    What people see as one character, and an entity such as `&amp;`, is never cut in two.
+    """
+    return None if value is None else shortened(as_text(value), length, _unit(context))
 
 
 @_filter("overflow(200)", alone=False)
-def overflow(value: Any, length: int) -> str | None:
+@pass_context
+def overflow(context: Context, value: Any, length: int) -> str | None:
     """What `shorten` with the same length leaves out, for a field or a note of its own; null if nothing."""
     if value is None:
         return None
     whole = as_text(value)
-    return None if len(whole) <= length else whole[_kept(length) :]
-
-
-def _kept(length: int) -> int:
-    """How much of a text is kept before the ellipsis."""
-    return max(length - len(ELLIPSIS), 0)
+    at = cut_at(whole, length, _unit(context))
+    return None if at is None else whole[at:]
 
 
 @_filter("shorten_bytes(4000)", alone=False)
@@ -276,17 +278,7 @@ def shorten_bytes(value: Any, length: int) -> str | None:
     """A text of at most so many bytes in UTF-8, the visible `…` of a longer one included; no character
     is split.
     """
-    if value is None:
-        return None
-    whole = as_text(value)
-    if len(whole) * 4 <= length:
-        return whole
-    raw = whole.encode("utf-8", "replace")
-    if len(raw) <= length:
-        return whole
-    if length < _ELLIPSIS_BYTES:
-        return raw[: max(length, 0)].decode("utf-8", "ignore")
-    return raw[: length - _ELLIPSIS_BYTES].decode("utf-8", "ignore") + ELLIPSIS
+    return None if value is None else shortened(as_text(value), length, "bytes")
 
 
 @_filter("strip_chars('<>=')", alone=False)

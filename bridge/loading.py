@@ -124,15 +124,19 @@ def load_pair(mapping: Path, connector: Path | None) -> Pair:
         file = load_toml(mapping)
     except ConfigError as error:
         return Pair(None, None, error.problems)
-    try:
-        found = CompiledMapping(file)
-    except ConfigError as error:
-        problems += error.problems
     compiled: Connector | None = None
+    of_connector: Sequence[Problem] = ()
     try:
         compiled = _named(file) if connector is None else Connector(load_toml(connector))
     except ConfigError as error:
+        of_connector = error.problems
+    try:
+        found = (
+            CompiledMapping(file) if compiled is None else CompiledMapping(file, compiled.file.length_unit)
+        )
+    except ConfigError as error:
         problems += error.problems
+    problems += of_connector
     if compiled is not None:
         problems = in_order([*problems, *_mismatches(file, compiled)])
     return Pair(found, compiled, tuple(problems))

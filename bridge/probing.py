@@ -18,6 +18,7 @@ from bridge.crm import Crm
 from bridge.errors import DeliveryError, LedgerError, Permanent, Problem, did_you_mean
 from bridge.expression import as_text
 from bridge.ledger import open_ledger
+from bridge.lengths import UNIT_NAMES, LengthUnit, length_of
 from bridge.mapping import CompiledMapping
 from bridge.mapping.schema import FieldSection
 from bridge.plan import Plan
@@ -246,7 +247,7 @@ class _Asking:
         section = self._subject.mapping.file.objects[name].fields[about]
         told = set[tuple[KeyPath, str]]()
         for where, origin, value in self._values(name, about, section):
-            wrong = shape.refuses(value)
+            wrong = shape.refuses(value, self._connector.file.length_unit)
             if wrong is not None and (where, wrong[0]) not in told:
                 told.add((where, wrong[0]))
                 self.found.problems.append(self.mapped(where, f"{what}: {origin} {wrong[0]}", wrong[1]))
@@ -256,12 +257,13 @@ class _Asking:
         if shape.length is None:
             return
         limits = [one for one in (section.limit, section.limit_bytes) if one is not None]
+        unit = UNIT_NAMES[self._connector.file.length_unit]
         if limits and min(limits) > shape.length:
-            message = f"{what}: the CRM takes {shape.length} characters, and the limit is {min(limits)}"
+            message = f"{what}: the CRM takes {shape.length} {unit}, and the limit is {min(limits)}"
             where: KeyPath = (*path, "limit" if section.limit is not None else "limit_bytes")
             self.found.problems.append(self.mapped(where, message, f"write limit = {shape.length}"))
         elif not limits and _has_no_end(section.value):
-            message = f"{what}: the CRM takes {shape.length} characters, and nothing limits the value"
+            message = f"{what}: the CRM takes {shape.length} {unit}, and nothing limits the value"
             self.found.warnings.append(self.mapped(path, message, f"add limit = {shape.length}"))
 
     def _values(self, name: str, about: str, section: FieldSection) -> Iterator[tuple[KeyPath, str, Any]]:
@@ -325,7 +327,7 @@ class _Shape:
             int(length) if length.isdecimal() and int(length) > 0 else None,
         )
 
-    def refuses(self, value: Any) -> tuple[str, str] | None:
+    def refuses(self, value: Any, unit: LengthUnit) -> tuple[str, str] | None:
         """Why the CRM would refuse a value, and what to do; None where it would not."""
         if value in (None, "", []):
             return None
@@ -340,8 +342,9 @@ class _Shape:
             for part in map(as_text, parts):
                 if part not in self.options and not (";" in part and {*part.split(";")} <= {*self.options}):
                     return f"{part!r} is no option of the CRM", _nearest(part, self.options)
-        if self.length is not None and isinstance(value, str) and len(value) > self.length:
-            return f"has {len(value)} characters, the CRM takes {self.length}", f"add limit = {self.length}"
+        if self.length is not None and isinstance(value, str) and length_of(value, unit) > self.length:
+            long, unit_name = length_of(value, unit), UNIT_NAMES[unit]
+            return f"has {long} {unit_name}, the CRM takes {self.length}", f"add limit = {self.length}"
         return None
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bridge.expression import ExpressionError, Fields, Language
 from bridge.filters import ARGUMENTS as CONSTANTS
-from bridge.filters import ELLIPSIS, FILTERS, overflow, reference, shorten, shorten_bytes
+from bridge.filters import FILTERS, reference
+from bridge.lengths import ELLIPSIS
 
 LANGUAGE = Language({"record": None}, FILTERS, arguments=CONSTANTS)
 TIME = datetime(2025, 4, 14, 18, 19, 21, 500_000, tzinfo=UTC)
@@ -129,24 +130,9 @@ def test_what_is_no_duration_is_a_fault(expression: str) -> None:
         became(expression, "soon")
 
 
-@given(st.text(st.characters(codec="utf-8")), st.integers(3, 40))
-def test_bytes_are_kept_to_and_no_character_is_split(text: str, length: int) -> None:
-    short = shorten_bytes(text, length)
-    assert short is not None
-    assert len(short.encode()) <= length
-    if short != text:
-        kept = short.removesuffix(ELLIPSIS)
-        assert short.endswith(ELLIPSIS)
-        assert text.startswith(kept)
-        # Nothing more would have fitted.
-        assert len((text[: len(kept) + 1] + ELLIPSIS).encode()) > length
-
-
 @given(st.text(), st.integers(1, 40))
 def test_what_is_cut_off_overflows(text: str, length: int) -> None:
-    short, rest = shorten(text, length), overflow(text, length)
-    assert short is not None
-    assert len(short) <= length
+    short, rest = became(f"shorten({length})", text), became(f"overflow({length})", text)
     assert (short if rest is None else short[: -len(ELLIPSIS)] + rest) == text
 
 

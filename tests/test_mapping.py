@@ -305,6 +305,27 @@ def test_half_surrogates_are_replaced(tmp_path: Path) -> None:
     assert json_value({half: [half]}) == {"a?b": ["a?b"]}
 
 
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("王\x00小\x07明", "王小明"),
+        ("a\tb\nc\r\nd\re", "a\tb\nc\r\nd\re"),
+        ("a\x0bb\x0cc\x85d", "a\nb\nc\nd"),
+        ("a\x1b[31mb\x7f\x80\x9fc", "a[31mbc"),
+        ("a\ufffe\uffff\ufdd0\U0001ffff\U0010fffeb", "ab"),
+        ("a\ufffdb\u2028c\u200d\u00adé", "a\ufffdb\u2028c\u200d\u00adé"),
+        ("\x00\x01", None),
+    ],
+)
+def test_control_characters_never_leave(tmp_path: Path, text: str, sent: str | None) -> None:
+    assert field(tmp_path, '"{{ record.mark }}"', mark=text) == sent
+    assert field(tmp_path, '{ value = "{{ [record.mark] }}" }', mark=text) == [sent or ""]
+    assert json_value({text: {text: text}}) == {sent or "": {sent or "": sent or ""}}
+    key = ('key = { call_key = "{{ call.key }}" }', 'key = { call_key = "{{ record.mark }}" }')
+    found = planned(mapping_of(tmp_path, key), mark=text)
+    assert (found["call"].key if "call" in found else None) == ({"call_key": sent} if sent else None)
+
+
 def test_what_is_read_by_name(tmp_path: Path) -> None:
     assert SHIPPED.reads == frozenset()
 

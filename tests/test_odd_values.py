@@ -12,10 +12,14 @@ from bridge.arrival import arrival_of
 from bridge.call import Call
 from bridge.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.lengths import LengthUnit, length_of
+from bridge.loading import load_pair
 from bridge.model import Verdict, Via
+from bridge.plan import Plan
 from bridge.verdict import first, read_incoming, rule
 
 ZONE = ZoneInfo("Asia/Shanghai")
+TOP = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 
 
@@ -121,3 +125,33 @@ def test_a_dialogue_that_cannot_be_read_whole_is_flagged_from_the_first(
     (receipt,) = ledger.show_call(filed.call_id)["receipts"]
     ledger.close()
     assert (receipt["verdict"], receipt["flags"]) == ("new", flags)
+
+
+def _plan(mapping: Path, connector: Path, record: dict[str, Any]) -> Plan:
+    pair = load_pair(mapping, connector)
+    assert pair.mapping is not None, pair.problems
+    plan = pair.mapping.plan(call(record), ZONE, "CN")
+    assert isinstance(plan, Plan)
+    return plan
+
+
+def _fields(plan: Plan) -> dict[str, Any]:
+    return {name: one.value for planned in plan.objects for name, one in planned.fields.items()}
+
+
+@pytest.mark.parametrize(("unit", "kept"), [("characters", 249), ("utf16", 124), ("bytes", 60)])
+def test_a_subject_of_emoji_is_as_long_as_the_crm_counts(tmp_path: Path, unit: LengthUnit, kept: int) -> None:
+    connector = (TOP / "bridge/connectors/salesforce.toml").read_text("utf-8")
+    assert 'length_unit = "utf16"' in connector
+    (tmp_path / "crm.toml").write_text(connector.replace('"utf16"', f'"{unit}"'), "utf-8")
+    plan = _plan(TOP / "mappings/salesforce.toml", tmp_path / "crm.toml", odd("emoji_subject"))
+    subject = _fields(plan)["Subject"]
+    assert subject == "AI外呼 " + "😀" * kept + "…"
+    assert length_of(subject, unit) in (254, 255)
+
+
+def test_control_characters_stay_in_the_ledger() -> None:
+    record = odd("nul_name")
+    plan = _plan(TOP / "mappings/sandbox.toml", TOP / "bridge/connectors/sandbox.toml", record)
+    assert _fields(plan)["name"] == "王小明"
+    assert call(record).record["name"] == "王\0小\7明"

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from bridge.connector.limits import parse_rate
+from bridge.lengths import LengthUnit
 from bridge.values import BaseUrl, Count, Duration, SettingError, Span, listed, parse_duration
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -433,6 +434,11 @@ class ConnectorFile(Section):
     )
     auth: AuthSection = Field(default=AuthSection(), description="Authentication.")
     limits: dict[str, LimitSection] = Field(default={}, description="What the CRM allows.")
+    length_unit: LengthUnit = Field(
+        default="characters",
+        description="What the CRM's lengths count: `characters` (code points), `utf16` (an emoji is two) or"
+        " `bytes` (UTF-8).",
+    )
     speaks: Speaks | None = Field(
         default=None,
         description="`json`: every answer with a body is JSON, `text`: it need not be; unset: `json` where"

@@ -13,6 +13,7 @@ from bridge.call import CALL_FIELDS, Call
 from bridge.errors import ConfigError, Problem
 from bridge.expression import ExpressionError, Fields, Language, Template
 from bridge.filters import ARGUMENTS, FILTERS
+from bridge.lengths import LengthUnit
 from bridge.mapping.checks import NO_OBJECT, NOT_IN_TRIAL, check_contents, read_templates, without
 from bridge.mapping.fields import NOT_TRUE, Failed, Field, Place, Values, plan_fields
 from bridge.mapping.schema import FieldSection, MappingFile, ObjectSection, TrialSection
@@ -43,8 +44,8 @@ class _Object:
 class CompiledMapping:
     """A mapping that can be applied to calls."""
 
-    def __init__(self, file: TomlFile) -> None:
-        """Compile a mapping.
+    def __init__(self, file: TomlFile, unit: LengthUnit = "characters") -> None:
+        """Compile a mapping for a CRM whose limits count this unit.
 
         Raises:
             ConfigError: all its problems, each with its line and remedy.
@@ -61,7 +62,8 @@ class CompiledMapping:
         self._templates = list({one.source: one for one in templates.values() if not one.constant}.values())
         self._singles: dict[int, Callable[[Mapping[str, Any]], list[Any]]] = {}
         self._evaluate = LANGUAGE.compile(self._templates)
-        compiler = _Compiler(file.path.name, found, templates, self._templates)
+        self._unit = unit
+        compiler = _Compiler(file.path.name, found, templates, self._templates, unit)
         self._rules = [
             (rule.name, compiler.place(("rules", number, "when"))) for number, rule in enumerate(found.rules)
         ]
@@ -103,7 +105,8 @@ class CompiledMapping:
 
     def values(self, call: Call, zone: ZoneInfo, country: str) -> Values:
         """What its expressions become for a call; where one fails, what stands for it."""
-        names = {"call": call, "record": Fields(call.record), "_zone": zone, "_country": country}
+        record = Fields(call.record)
+        names = {"call": call, "record": record, "_zone": zone, "_country": country, "_unit": self._unit}
         try:
             return self._evaluate(names)
         except ExpressionError:
@@ -133,10 +136,12 @@ class _Compiler:
         file: MappingFile,
         templates: Mapping[KeyPath, Template],
         evaluated: Iterable[Template],
+        unit: LengthUnit,
     ) -> None:
         self._file_name = file_name
         self._maps = file.maps
         self._templates = templates
+        self._unit = unit
         numbers = {template.source: number for number, template in enumerate(evaluated)}
         self._order = {path: numbers[one.source] for path, one in templates.items() if not one.constant}
 
@@ -185,6 +190,7 @@ class _Compiler:
             when=self.optional((*path, "when"), section.when),
             table=self._maps[section.map] if isinstance(section.map, str) else section.map,
             default=self.optional((*path, "default"), section.default),
+            unit=self._unit,
         )
 
 

@@ -6,9 +6,9 @@ from types import GeneratorType
 from typing import Any, Self
 
 from bridge.expression import as_text
-from bridge.filters import shorten, shorten_bytes
+from bridge.lengths import LengthUnit, shortened
 from bridge.mapping.schema import FieldSection
-from bridge.mapping.values import MappingFault, is_whole, json_value
+from bridge.mapping.values import MappingFault, is_clean, json_value
 from bridge.plan import PlannedField, Write
 
 Values = Sequence[Any]
@@ -81,6 +81,8 @@ class Field:
     read: Read
     write: Write
     separator: str
+    unit: LengthUnit
+    """What `limit` counts."""
     plain: bool
     """Whether it is its value and nothing more, as most fields are."""
 
@@ -94,13 +96,13 @@ class Field:
         when: Place | None,
         table: Mapping[str, Any] | None,
         default: Place | None,
+        unit: LengthUnit,
     ) -> Self:
         """A field as it is written, with the places of its texts."""
         more = (when, table, default, section.limit, section.limit_bytes)
         plain = section.missing == "omit" and all(one is None for one in more)
-        return cls(
-            name, section, place, when, table, default, place.read, section.write, section.separator, plain
-        )
+        write, separator = section.write, section.separator
+        return cls(name, section, place, when, table, default, place.read, write, separator, unit, plain)
 
     def planned(self, values: Values, key: str) -> PlannedField | str:
         """The field for the call with this key, or why it is left out."""
@@ -133,9 +135,10 @@ class Field:
         limit, limit_bytes = self.section.limit, self.section.limit_bytes
         if (limit is None and limit_bytes is None) or not isinstance(content, str | list):
             return content
+        content = as_text(content)
         if limit is not None:
-            content = shorten(content, limit)
-        return content if limit_bytes is None else shorten_bytes(content, limit_bytes)
+            content = shortened(content, limit, self.unit)
+        return content if limit_bytes is None else shortened(content, limit_bytes, "bytes")
 
     def _translated(self, content: Any, table: Mapping[str, Any], values: Values) -> Any:
         if not isinstance(content, list | tuple):
@@ -176,7 +179,7 @@ def plan_fields(
                 absent[field.name] = EMPTY
                 continue
             kind = type(content)
-            if kind is int or kind is bool or (kind is str and (content.isascii() or is_whole(content))):
+            if kind is int or kind is bool or (kind is str and is_clean(content)):
                 planned[field.name] = PlannedField(content, field.write, field.separator)
                 continue
         found = field.planned(values, key)

@@ -112,7 +112,9 @@ class FieldSection(_Section):
     missing: Literal["omit", "null", "error"] = Field(
         "omit", description="What happens to a value that is empty, also after `default`."
     )
-    limit: int | None = Field(None, ge=1, description="The most characters; a longer text ends in `…`.")
+    limit: int | None = Field(
+        None, ge=1, description="The most characters, as the CRM counts them; a longer text ends in `…`."
+    )
     limit_bytes: int | None = Field(
         None, ge=3, description="The most bytes in UTF-8, the `…` of a longer text included."
     )

@@ -1,5 +1,6 @@
 """What a mapping makes of values: data that JSON can carry, or a fault that names its place."""
 
+import re
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from math import isfinite
@@ -19,19 +20,33 @@ class MappingFault(Exception):
         self.cause = cause or message
 
 
-def is_whole(text: str) -> bool:
-    """Whether a text is free of half surrogates, which no UTF-8 can carry."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+# Line breaks that are control characters are ones all the same; what is left of them stops parsers and
+# databases, and no program means it. Noncharacters are in no text either.
+_LINE_BREAKS = re.compile("\r\n|[\x0b\x0c\x85]")
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef"
+    + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17))
+    + "]"
+)
+
+
+def is_clean(text: str) -> bool:
+    """Whether a text can go to a CRM as it is: see `clean`."""
+    return text.isprintable() or clean(text) == text
+
+
+def clean(text: str) -> str:
+    """The text without control characters but line breaks and tabs, and without half surrogates."""
+    text = text.encode("utf-8", "replace").decode()
+    return _CONTROLS.sub("", _LINE_BREAKS.sub(_line_break, text))
+
+
+def _line_break(found: re.Match[str]) -> str:
+    return found[0] if found[0] == "\r\n" else "\n"
 
 
 def json_value(value: Any) -> Any:
-    """A value as JSON can carry it; times as ISO 8601, half surrogates replaced.
+    """A value as JSON can carry it, and every CRM can keep it; times as ISO 8601, texts as `clean` has them.
 
     Raises:
         MappingFault: a value that is no data, such as a whole turn.
@@ -41,7 +56,7 @@ def json_value(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
-        return value if type(value) is str and is_whole(value) else value.encode("utf-8", "replace").decode()
+        return value if type(value) is str and is_clean(value) else clean(value)
     if isinstance(value, date | time):
         return iso_utc(value) if isinstance(value, datetime) and value.tzinfo else value.isoformat()
     if isinstance(value, list | tuple):
