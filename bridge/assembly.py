@@ -108,6 +108,7 @@ def source_doors(config: Config, secrets: Secrets) -> dict[str, SourceDoor]:
             allow=settings.allow,
             status=settings.ack.status,
             body=settings.ack.body.encode(),
+            content_type=settings.ack.content_type.encode(),
         )
         for source, settings in config.sources.items()
     }

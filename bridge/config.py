@@ -115,6 +115,7 @@ class Secrets:
     """The values of all secrets, and what is doubtful about them."""
 
     admin_token: str | None = field(repr=False)
+    metrics_token: str | None = field(repr=False)
     callback_tokens: Mapping[str, tuple[str, ...]] = field(repr=False)
     api: Mapping[str, tuple[str, ...]] = field(repr=False)
     destinations: Mapping[str, Mapping[str, str]] = field(repr=False)
@@ -219,6 +220,7 @@ def resolve_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
 
     return Secrets(
         admin_token=values.get(("admin", "token")),
+        metrics_token=values.get(("admin", "metrics_token")),
         callback_tokens={
             name: tuple(of("sources", name, "callback_token").values()) for name in config.sources
         },
@@ -313,6 +315,8 @@ def secrets_of(config: Config) -> Iterator[tuple[KeyPath, Secret]]:
     """Every secret that a configuration names, with its place."""
     if config.admin.token:
         yield ("admin", "token"), config.admin.token
+    if config.admin.metrics_token:
+        yield ("admin", "metrics_token"), config.admin.metrics_token
     for name, source in config.sources.items():
         for index, token in enumerate(source.callback_token):
             yield ("sources", name, "callback_token", index), token

@@ -1,8 +1,7 @@
 """The operators' listener: health and metrics."""
 
 import hmac
-import ipaddress
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,7 +11,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bridge.addresses import Network, is_among, is_own_name, parse_address
 from bridge.errors import LedgerError
 from bridge.ledger import Ledger
 from bridge.model import moment
@@ -21,7 +22,7 @@ from bridge.model import moment
 class LedgerMetrics:
     """The ledger's counts as metrics, read when they are asked for."""
 
-    def __init__(self, ledger: Ledger, answers: Callable[[], Mapping[int, int]]) -> None:
+    def __init__(self, ledger: Ledger, answers: Callable[[], Mapping[tuple[str, int], int]]) -> None:
         self._ledger = ledger
         self._answers = answers
 
@@ -51,10 +52,12 @@ class LedgerMetrics:
         yield from _lists(counts["lists"])
         yield from _accounts(self._ledger.load_budgets())
         answered = CounterMetricFamily(
-            "callbridge_callback_answers", "Answers given at the door since the start.", labels=["status"]
+            "callbridge_callback_answers",
+            "Answers given at the door since the start; the source is empty where the address names none.",
+            labels=["source", "status"],
         )
-        for status, count in sorted(self._answers().items()):
-            answered.add_metric([str(status)], count)
+        for (source, status), count in sorted(self._answers().items()):
+            answered.add_metric([source, str(status)], count)
         yield answered
 
 
@@ -153,9 +156,11 @@ def admin_app(
     ledger: Ledger,
     *,
     accepting: Callable[[], bool],
-    answers: Callable[[], Mapping[int, int]],
-    token: str | None,
-) -> Starlette:
+    answers: Callable[[], Mapping[tuple[str, int], int]],
+    hosts: Collection[str] = (),
+    metrics_token: str | None = None,
+    trusted_proxies: Sequence[Network] = (),
+) -> ASGIApp:
     """The ASGI application of the admin listener; `accepting` says whether callbacks are taken."""
     registry = CollectorRegistry()
     # Registering asks a collector for its metrics once, which is one look at the ledger.
@@ -172,27 +177,54 @@ def admin_app(
         return PlainTextResponse("ready\n")
 
     async def metrics(request: Request) -> Response:
-        if not may_look(request, token):
-            return PlainTextResponse("a bearer token is needed\n", 401, {"WWW-Authenticate": "Bearer"})
+        if not may_look(request, metrics_token, trusted_proxies):
+            return PlainTextResponse(
+                "admin.metrics_token is needed as a bearer token\n", 401, {"WWW-Authenticate": "Bearer"}
+            )
         try:
             text = await run_in_threadpool(generate_latest, registry)
         except LedgerError as error:
             return PlainTextResponse(f"{error}\n", 503)
         return Response(text, media_type="text/plain; version=0.0.4")
 
-    return Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
-    )
+    app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
+    # Starlette would redirect /metrics/ to whatever host the request names.
+    app.router.redirect_slashes = False
+    return OwnNames(app, hosts)
 
 
-def may_look(request: Request, token: str | None) -> bool:
-    """On loopback anybody, else who carries the admin token."""
-    client: Any = request.client
-    if client is not None and ipaddress.ip_address(client.host).is_loopback:
+class OwnNames:
+    """Answers only requests for this program's own names, whatever they ask for; others get `421`.
+
+    A page in an operator's browser could otherwise read everything here under a name of its own, once that
+    name's DNS has been turned to this address.
+    """
+
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+        self._app = app
+        self._names = frozenset(names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
+        if all(is_own_name(host.decode("latin-1"), self._names) for host in hosts):
+            await self._app(scope, receive, send)
+            return
+        text = "this host's name is not among admin.hosts\n"
+        await PlainTextResponse(text, 421)(scope, receive, send)
+
+
+_FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-host", "via")
+
+
+def may_look(request: Request, token: str | None, trusted: Sequence[Network]) -> bool:
+    """Whoever asks from this machine itself, not through a proxy; else who carries the metrics token."""
+    peer = parse_address(request.client.host) if request.client else None
+    proxied = is_among(peer, trusted) or any(name in request.headers for name in _FORWARDED)
+    if peer is not None and peer.is_loopback and not proxied:
         return True
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     return (
         bool(token)
         and scheme.lower() == "bearer"
-        and hmac.compare_digest(given.encode(), (token or "").encode())
+        and hmac.compare_digest(given.strip().encode(), (token or "").encode())
     )

@@ -93,14 +93,25 @@ class Daemon:
             ledger,
             accepting=lambda: not self._door.closed,
             answers=lambda: self._door.answers,
-            token=secrets.admin_token,
+            hosts=config.admin.hosts,
+            metrics_token=secrets.metrics_token,
+            trusted_proxies=config.admin.trusted_proxies,
         )
         # Bound here, so that a port in use stops the start, and port 0 is known before serving.
         timeout = config.server.body_timeout.total_seconds()
         self._public = Listener(
-            self._door, config.server.listen, request_timeout=timeout, late=self._door.count_late
+            self._door,
+            config.server.listen,
+            request_timeout=timeout,
+            trusted_proxies=config.server.trusted_proxies,
+            refused=self._door.count_refused,
         )
-        self._admin = Listener(admin, config.admin.listen, request_timeout=timeout)
+        self._admin = Listener(
+            admin,
+            config.admin.listen,
+            request_timeout=timeout,
+            trusted_proxies=config.admin.trusted_proxies,
+        )
         self.url, self.admin_url = self._public.url, self._admin.url
 
     def run(self, until: Callable[[Callable[[], None], Callable[[], None]], None]) -> None:

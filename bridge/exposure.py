@@ -25,6 +25,7 @@ def exposures(config: Config) -> Iterator[Problem]:
     yield from _in_clear(config)
     yield from _readable_secrets(config)
     yield from _wide_proxies(config, ("server", "trusted_proxies"), config.server.trusted_proxies)
+    yield from _wide_proxies(config, ("admin", "trusted_proxies"), config.admin.trusted_proxies)
     yield from _ledger(config)
 
 
@@ -74,7 +75,7 @@ def _readable_secrets(config: Config) -> Iterator[Problem]:
 def _wide_proxies(config: Config, key: KeyPath, proxies: Sequence[Network]) -> Iterator[Problem]:
     for place, network in enumerate(proxies):
         if network.prefixlen < _WIDEST[network.version]:
-            message = f"{network} lets nearly anybody say which address a callback comes from"
+            message = f"{network} lets nearly anybody say which address a request comes from"
             yield config.written((*key, place), message, "name your proxies' own addresses")
 
 

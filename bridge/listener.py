@@ -5,91 +5,28 @@ time is cut off, whichever part of it is late, and so are connections beyond a n
 """
 
 import asyncio
-import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from bridge.addresses import Network
+from bridge.connections import ConnectionTable
 from bridge.errors import CallbridgeError
+from bridge.http_protocol import LimitedProtocol, Limits, Waiting
 from bridge.values import Address
 
-MOST_CONNECTIONS = 2000
-LONGEST_HEAD = 65_536
-_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
-_LATE = b"the request did not arrive in time\n"
-_CUT = (
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: text/plain\r\n"
-    b"content-length: %d\r\n\r\n%s" % (len(_LATE), _LATE)
-)
-
-
-class _Protocol(HttpToolsProtocol):
-    """Knows since when a request has been arriving."""
-
-    arriving_since: float | None = None
-    _head: bytes | None = b""
-    """What has come of a head that is not whole; None while a body arrives."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.arriving_since = self.loop.time()
-        if len(self.connections) > MOST_CONNECTIONS:
-            transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        """Hand on whole heads, without the offer of another protocol.
-
-        Some clients and proxies offer one with every request; the parser would take the
-        message to end with its head, and the body would be lost.
-        """
-        if self._head is not None:
-            data = self._head + data if self._head else data
-            end = data.find(b"\r\n\r\n")
-            if end < 0:
-                if self.arriving_since is None:
-                    self.arriving_since = self.loop.time()
-                if len(data) > LONGEST_HEAD:
-                    self.transport.close()
-                self._head = data
-                return
-            self._head = None
-            if b"\r\nupgrade:" in data[:end].lower():
-                data = _UPGRADE.sub(b"\r\nX-Offer:", data[:end]) + data[end:]
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        # The parser has its head, or the beginning of it where requests follow without a pause.
-        self._head = None
-        if self.arriving_since is None:
-            self.arriving_since = self.loop.time()
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self.arriving_since = None
-        self._head = b""
-
-    def eof_received(self) -> bool:  # type: ignore[override]
-        """Who has said all may still wait for the answer: the connection ends behind that."""
-        waits = self.arriving_since is None and self.cycle is not None and not self.cycle.response_complete
-        if waits:
-            self.cycle.keep_alive = False
-        return waits
-
-    def cut(self) -> bool:
-        """End a request that takes too long to arrive; an answer already given is not repeated."""
-        before = self.cycle
-        # The answer to the request before says nothing of one whose head is not whole.
-        done = before is not None and before.response_complete and before.keep_alive
-        answers = before is None or not before.response_started or done
-        if answers:
-            self.transport.write(_CUT)
-        self.transport.close()
-        return answers
+MOST_CONNECTIONS = 2_000
+# Of one address, so that it takes four to fill the listener, and the oldest silent one then makes room.
+MOST_PER_ADDRESS = 500
+# All senders behind a proxy come from its address.
+MOST_PER_PROXY = 1_500
+# A connection may be silent this long before its first request, and this long behind an answer, in seconds.
+FIRST_SILENCE, KEEP_ALIVE = 10.0, 5.0
+# What was written and is not read for so long is given up, in seconds.
+LONGEST_STALL = 30.0
 
 
 class _Server(uvicorn.Server):
@@ -115,9 +52,10 @@ class Listener:
         listen: Address,
         *,
         request_timeout: float,
-        late: Callable[[], None] = lambda: None,
+        trusted_proxies: Sequence[Network] = (),
+        refused: Callable[[int, str, str], None] = lambda _status, _reason, _address: None,
     ) -> None:
-        """Bind; `late` is told of every request that was cut off.
+        """Bind; `refused` is told the status, reason and address of what the application never saw.
 
         Raises:
             CallbridgeError: the address is taken or not ours.
@@ -134,11 +72,12 @@ class Listener:
         self.url = f"http://{Address(listen.host, self._socket.getsockname()[1])}"
         self.started = asyncio.Event()
         self._request_timeout = request_timeout
-        self._late = late
+        self.connections: ConnectionTable[LimitedProtocol] = ConnectionTable(MOST_CONNECTIONS)
+        limits = Limits(self.connections, MOST_PER_ADDRESS, MOST_PER_PROXY, trusted_proxies, refused)
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http=_Protocol,
+                http=type("_Protocol", (LimitedProtocol,), {"limits": limits}),
                 log_config=None,
                 # The callback's path holds its token.
                 access_log=False,
@@ -164,11 +103,28 @@ class Listener:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(self._request_timeout / 4, 1.0))
-            for connection in list(self._server.server_state.connections):
-                since = getattr(connection, "arriving_since", None)
-                late = since is not None and loop.time() - since > self._request_timeout
-                if late and connection.cut():  # type: ignore[union-attr]
-                    self._late()
+            self.sweep(loop.time())
+
+    def sweep(self, now: float) -> None:
+        """End what has been silent, or late, or unread, for too long."""
+        for connection in list(self._server.server_state.connections):
+            if not isinstance(connection, LimitedProtocol):
+                continue
+            waited = now - connection.since
+            if connection.stalls(now) > LONGEST_STALL:
+                connection.transport.abort()
+            elif connection.transport.is_closing() or connection.waiting is Waiting.ANSWER:
+                continue
+            elif connection.waiting is Waiting.REST or not connection.answered_any:
+                if waited > self._patience(connection.waiting):
+                    connection.cut()
+            elif waited > KEEP_ALIVE:
+                connection.hang_up()
+
+    def _patience(self, what: Waiting) -> float:
+        if what is Waiting.REST:
+            return self._request_timeout
+        return min(self._request_timeout, FIRST_SILENCE)
 
     def stop(self) -> None:
         """Take no more connections."""

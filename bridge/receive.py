@@ -6,53 +6,57 @@ a commit is under way shares the next one.
 
 import asyncio
 import hmac
-import ipaddress
-import re
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import structlog
-
+from bridge.addresses import Network, client_address, is_among, limit_key, parse_address
+from bridge.answer_log import NO_SOURCE, AnswerLog
 from bridge.arrival import arrivals_of, garbage
 from bridge.body import NotAnObject, declared_charset
-from bridge.errors import LedgerError
+from bridge.group_commit import GroupCommit, NotFiled
 from bridge.ledger import Ledger
 from bridge.model import Arrival, Filed, Quarantined, Via
 from bridge.wrapping import TooMany
 
-log = structlog.get_logger("bridge.receive")
-
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-# Beyond this many callbacks that wait for one commit the sender is told to come again.
-MOST_WAITING = 10_000
-
-
-# So many in one commit mean a burst.
-PRESSED = 8
 GZIP = b"\x1f\x8b"
 MOST_MEMBERS = 16
+# Requests of one sender behind a proxy that are under way at once.
+MOST_PER_CLIENT = 500
 _CHINA = ZoneInfo("Asia/Shanghai")
-# Some proxies name the sender's port beside its address.
-_HOST_AND_PORT = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::[0-9]{1,5})?")
+# What a request can be answered with before its source is known, and after.
+_STRANGERS = (400, 404, 405, 408, 431, 503)
+_STATUSES = (400, 403, 404, 413, 429, 503)
 
 
 class Refusal(Exception):
     """An answer other than the source's acknowledgement."""
 
-    def __init__(self, status: int, reason: str, *, allow: str = "") -> None:
+    def __init__(self, status: int, reason: str, *, allow: str = "", source: str = NO_SOURCE) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
         self.allow = allow
+        self.source = source
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What goes with the answer."""
+        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        if self.allow:
+            headers.append((b"allow", self.allow.encode()))
+        if self.status == 429:
+            headers.append((b"retry-after", b"1"))
+        if self.status not in (400, 503):
+            # The rest of the body is not read, so the connection cannot be used again.
+            headers.append((b"connection", b"close"))
+        return headers
 
 
 class Left(Exception):
@@ -68,6 +72,7 @@ class SourceDoor:
     allow: tuple[Network, ...] = ()
     status: int = 200
     body: bytes = b"SUCCESS"
+    content_type: bytes = b"text/plain"
     zone: ZoneInfo = _CHINA
 
 
@@ -93,9 +98,10 @@ class Door:
         self._max_body = max_body
         self._trusted = tuple(trusted_proxies)
         self._clock = clock
-        self._commits = _Commits(ledger, filed)
-        self.answers: dict[int, int] = {}
-        """How many requests were answered with each status since the start."""
+        self._commits = GroupCommit(ledger, filed)
+        self._under_way: dict[str, int] = {}
+        expected = {name: (door.status, *_STATUSES) for name, door in sources.items()}
+        self._answered = AnswerLog(expected | {NO_SOURCE: _STRANGERS})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -103,27 +109,32 @@ class Door:
             return
         source: SourceDoor | None = None
         try:
-            source = self._admit(scope)
-            length, charset = announced(scope["headers"])
-            body = await self._read(length, receive)
-            await self._commits.file(self._arrivals(source, body, charset))
-            status, text = source.status, source.body
-            headers = [(b"content-type", b"text/plain")]
+            source = self._find(scope)
+            with self._admitted(scope, source):
+                length, charset = announced(scope["headers"])
+                body = await self._read(length, receive)
+                arrivals = self._arrivals(source, body, charset)
+                self._judge_filed(arrivals, await self._commits.file(arrivals))
         except Left:
             # Nobody is there to be answered; a sender that was cut off is counted by who did it.
-            log.info("callback.left", source=source and source.name)
+            self._answered.left(source.name if source else NO_SOURCE)
             return
-        except (Refusal, asyncio.CancelledError) as error:
-            # A second signal cancels what is still open.
-            refusal = error if isinstance(error, Refusal) else Refusal(503, "shutting down")
-            status, text, headers = _refused(refusal)
-            log.warning(
-                "callback.refused", status=status, reason=refusal.reason, source=source and source.name
-            )
-        self.answers[status] = self.answers.get(status, 0) + 1
-        headers.append((b"content-length", str(len(text)).encode()))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": text})
+        except (Refusal, NotFiled, asyncio.CancelledError) as error:
+            await self._refuse(_refusal_of(error), scope, source, send)
+            return
+        self._answered.accepted(source.name, source.status, len(arrivals))
+        await _answer(send, source.status, source.body, [(b"content-type", source.content_type)])
+
+    async def _refuse(self, refusal: Refusal, scope: Scope, source: SourceDoor | None, send: Send) -> None:
+        address = client_address(_peer(scope), scope["headers"], self._trusted)
+        name = source.name if source else refusal.source
+        self._answered.refused(refusal.status, refusal.reason, name, "" if address is None else str(address))
+        await _answer(send, refusal.status, f"{refusal}\n".encode(), refusal.headers())
+
+    @property
+    def answers(self) -> Mapping[tuple[str, int], int]:
+        """How many requests were answered, by source and status, since the start."""
+        return self._answered.counts
 
     @property
     def pressed(self) -> bool:
@@ -135,32 +146,52 @@ class Door:
         """Whether callbacks are refused because the daemon stops."""
         return self._commits.closed
 
-    def count_late(self) -> None:
-        """A request was cut off by the listener, because it did not arrive in time."""
-        self.answers[408] = self.answers.get(408, 0) + 1
-        log.warning("callback.refused", status=408, reason="the request did not arrive in time")
+    def count_refused(self, status: int, reason: str, address: str) -> None:
+        """The listener refused what never became a request."""
+        self._answered.refused(status, reason, NO_SOURCE, address)
 
     def close(self) -> None:
         """Refuse what comes from now on; what has been read is still filed."""
         self._commits.closed = True
+        self._answered.flush()
 
     # -- the checks, in the order of the contract ---------------------------------
-    def _admit(self, scope: Scope) -> SourceDoor:
-        parts = scope["path"].split("/")
-        if len(parts) != 4 or parts[0] or parts[1] != "callback":
+    def _find(self, scope: Scope) -> SourceDoor:
+        """The source that the address names, with a token of its own.
+
+        A person pasted the address somewhere: slashes too many and blanks around its parts are nothing.
+        """
+        parts = [part for piece in scope["path"].split("/") if (part := piece.strip())]
+        if len(parts) != 3 or parts[0] != "callback":
             raise Refusal(404, "no such address")
         if scope["method"] != "POST":
             raise Refusal(405, "callbacks are POSTed", allow="POST")
-        source = self._sources.get(parts[2])
-        if not _one_of(parts[3].encode(), source.tokens if source else (b"",)) or source is None:
-            raise Refusal(404, "unknown source or wrong token")
-        if source.allow and not self._allowed(scope, source):
-            raise Refusal(403, "the sender's address is not allowed")
+        source = self._sources.get(parts[1])
+        if not _one_of(parts[2].encode(), source.tokens if source else (b"",)) or source is None:
+            raise Refusal(404, "unknown source or wrong token", source=source.name if source else NO_SOURCE)
         return source
 
-    def _allowed(self, scope: Scope, source: SourceDoor) -> bool:
-        address = client_address(scope, self._trusted)
-        return address is not None and any(address in network for network in source.allow)
+    @contextmanager
+    def _admitted(self, scope: Scope, source: SourceDoor) -> Iterator[None]:
+        """For as long as a request is under way: its sender is allowed, and has few others under way."""
+        if source.allow:
+            address = client_address(_peer(scope), scope["headers"], self._trusted)
+            if not is_among(address, source.allow):
+                raise Refusal(403, "the sender's address is not allowed")
+        if not self._trusted or not is_among(parse_address(_peer(scope)), self._trusted):
+            # Its connections are counted by the listener.
+            yield
+            return
+        client = limit_key(str(client_address(_peer(scope), scope["headers"], self._trusted)))
+        if self._under_way.get(client, 0) >= MOST_PER_CLIENT:
+            raise Refusal(429, "too many requests of this sender are under way")
+        self._under_way[client] = self._under_way.get(client, 0) + 1
+        try:
+            yield
+        finally:
+            self._under_way[client] -= 1
+            if not self._under_way[client]:
+                del self._under_way[client]
 
     async def _read(self, length: int, receive: Receive) -> bytes:
         """The body; how long it may take is the listener's affair."""
@@ -194,73 +225,28 @@ class Door:
         except TooMany as error:
             raise Refusal(413, str(error)) from error
 
-
-class _Commits:
-    """Files arrivals; those that come while a commit is under way share the next one."""
-
-    def __init__(self, ledger: Ledger, filed: Callable[[], None]) -> None:
-        self._ledger = ledger
-        self._filed = filed
-        self._waiting: list[tuple[Sequence[Arrival], asyncio.Future[Sequence[Filed]]]] = []
-        self._committing = False
-        self._last = 0
-        self.closed = False
-
-    @property
-    def pressed(self) -> bool:
-        """Whether a commit of many is under way."""
-        return self._committing and self._last >= PRESSED
-
-    async def file(self, arrivals: Sequence[Arrival]) -> None:
-        """Return once all records of a body are on disk and may be acknowledged; else raise the refusal."""
-        if self.closed or len(self._waiting) >= MOST_WAITING:
-            raise Refusal(503, "shutting down" if self.closed else "too many callbacks wait for the ledger")
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Sequence[Filed]] = loop.create_future()
-        self._waiting.append((arrivals, done))
-        if not self._committing:
-            self._commit(loop)
-        try:
-            filed = await done
-        except LedgerError as error:
-            raise Refusal(503, str(error)) from error
-        except Exception as error:
-            # Whatever it is, nothing was committed; the platform shall come again.
-            log.exception("callback.fault", source=arrivals[0].source)
-            raise Refusal(503, "a fault in callbridge, see its log") from error
+    def _judge_filed(self, arrivals: Sequence[Arrival], filed: Sequence[Filed]) -> None:
         # What is no record among several is kept too; the others are not to be sent again for it.
         if all(one.trouble is Quarantined.NOT_AN_OBJECT for one in filed):
             raise Refusal(400, f"no JSON object: {arrivals[0].detail}")
 
-    def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch, self._waiting = self._waiting, []
-        self._committing, self._last = True, len(batch)
-        committed = self._ledger.submit([arrival for arrivals, _ in batch for arrival in arrivals])
-        committed.add_done_callback(lambda future: loop.call_soon_threadsafe(self._end, loop, batch, future))
 
-    def _end(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        batch: list[tuple[Sequence[Arrival], asyncio.Future[Sequence[Filed]]]],
-        committed: Future[list[Filed]],
-    ) -> None:
-        self._committing = False
-        if self._waiting:
-            self._commit(loop)
-        error = committed.exception()
-        results = [] if error else committed.result()
-        place = 0
-        for arrivals, done in batch:
-            filed = results[place : place + len(arrivals)]
-            place += len(arrivals)
-            if done.cancelled():
-                continue
-            if error is not None:
-                done.set_exception(error)
-            else:
-                done.set_result(filed)
-        if error is None:
-            self._filed()
+async def _answer(send: Send, status: int, text: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    headers.append((b"content-length", str(len(text)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
+
+
+def _peer(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def _refusal_of(error: BaseException) -> Refusal:
+    if isinstance(error, Refusal):
+        return error
+    # A second signal cancels what is still open.
+    return Refusal(503, str(error) if isinstance(error, NotFiled) else "shutting down")
 
 
 def announced(headers: Sequence[tuple[bytes, bytes]]) -> tuple[int, str]:
@@ -272,33 +258,6 @@ def announced(headers: Sequence[tuple[bytes, bytes]]) -> tuple[int, str]:
         elif name == b"content-type":
             charset = declared_charset(value)
     return length, charset
-
-
-def client_address(
-    scope: Scope, trusted: Sequence[Network]
-) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The sender's address; a proxy's word on it counts only if the proxy is trusted."""
-    client = scope.get("client")
-    claims = [
-        value.strip()
-        for name, header in scope["headers"]
-        if name == b"x-forwarded-for"
-        for value in header.decode("latin-1").split(",")
-    ]
-    address = _address(client[0]) if client else None
-    while address is not None and claims and any(address in network for network in trusted):
-        address = _address(claims.pop())
-    return address
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    found = _HOST_AND_PORT.fullmatch(text)
-    try:
-        address = ipaddress.ip_address(found[1] or found[2] if found else text)
-    except ValueError:
-        return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped or address
 
 
 def gunzip(body: bytes, limit: int) -> bytes:
@@ -333,13 +292,3 @@ def _one_of(token: bytes, valid: Sequence[bytes]) -> bool:
     for one in valid:
         found |= hmac.compare_digest(token, one)
     return found
-
-
-def _refused(refusal: Refusal) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    if refusal.allow:
-        headers.append((b"allow", refusal.allow.encode()))
-    if refusal.status not in (400, 503):
-        # The rest of the body is not read, so the connection cannot be used again.
-        headers.append((b"connection", b"close"))
-    return refusal.status, f"{refusal}\n".encode(), headers

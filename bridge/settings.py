@@ -33,10 +33,12 @@ from bridge.values import (
     Size,
     Span,
     Zone,
+    host_name,
     known_country,
     ledger_url,
     link_prefix,
     listed,
+    media_type,
     not_below,
     some,
     with_a_day,
@@ -69,8 +71,17 @@ class AdminSettings(Section):
     """The operators' listener: console, metrics and health."""
 
     listen: Listen = Field(default=Address("127.0.0.1", 8481), description="Where operators look.")
+    hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = Field(
+        default=(), description="The names it is reached by, beside localhost and IP addresses."
+    )
     token: SecretKey | None = Field(
         default=None, description="What operators log in with; required off loopback."
+    )
+    metrics_token: SecretKey | None = Field(
+        default=None, description="Opens /metrics to other machines, and through a proxy."
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        default=(), description="Proxies in front of this listener: what comes from them is not local."
     )
 
 
@@ -99,6 +110,9 @@ class AckSettings(Section):
         default=200, ge=200, le=299, description="The HTTP status of an accepted callback."
     )
     body: str = Field(default="SUCCESS", description="The exact body of an accepted callback.")
+    content_type: Annotated[str, AfterValidator(media_type)] = Field(
+        default="text/plain", description="The content type of that body, like application/json."
+    )
 
 
 class ApiNames(Section):

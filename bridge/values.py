@@ -363,3 +363,22 @@ def not_below(value: timedelta, info: ValidationInfo, other: str) -> timedelta:
     if value < info.data.get(other, value):
         raise SettingError(f"must not be shorter than {other}")
     return value
+
+
+_MEDIA_TYPE = re.compile(
+    r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}(?:; ?[\w.-]{1,40}=[\w.-]{1,40}){0,3}", re.ASCII
+)
+_HOST_LABELS = re.compile(r"(?!-)[\w-]{1,63}(?<!-)(?:\.(?!-)[\w-]{1,63}(?<!-)){0,20}", re.ASCII)
+
+
+def media_type(value: str) -> str:
+    if not _MEDIA_TYPE.fullmatch(value):
+        raise SettingError("is no content type", 'write it like "application/json"')
+    return value
+
+
+def host_name(value: str) -> str:
+    name = value.strip().lower().removesuffix(".")
+    if not _HOST_LABELS.fullmatch(name):
+        raise SettingError("is no host's name", 'write it alone, like "calls.example.com", without a port')
+    return name

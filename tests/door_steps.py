@@ -5,7 +5,7 @@ import socket
 import sqlite3
 import ssl
 import threading
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-import pytest
 
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.payloads import Payloads
+from bridge.listener import Listener
 from bridge.receive import Door, Receive, Scope, Send, SourceDoor
-from bridge.sandbox.server import LocalServer
+from bridge.values import Address
 
 # Loading the trusted roots takes longer than a test; nothing here is encrypted.
 TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -57,6 +57,10 @@ class Served:
     def quarantined(self) -> list[tuple[Any, ...]]:
         return self.rows("SELECT reason, arrivals, unpacked(codec, body) FROM quarantine ORDER BY id")
 
+    def counted(self) -> dict[tuple[str, int], int]:
+        """How often each answer was given, those left out that never were."""
+        return {which: count for which, count in self.door.answers.items() if count}
+
     def post(
         self, body: bytes = BODY, path: str = PATH, headers: dict[str, str] | None = None
     ) -> httpx.Response:
@@ -68,16 +72,73 @@ class Served:
             yield connection
 
 
+class Listening:
+    """One of the daemon's listeners, in a thread of its own."""
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        *,
+        trusted: Sequence[str] = (),
+        refused: Callable[[int, str, str], None] = lambda _status, _reason, _address: None,
+    ) -> None:
+        self.listener = Listener(
+            app,
+            Address("127.0.0.1", 0),
+            request_timeout=10.0,
+            trusted_proxies=[ip_network(one) for one in trusted],
+            refused=refused,
+        )
+        self.url = self.listener.url
+        self.port = int(self.url.rpartition(":")[2])
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self.listener.serve()
+
+    def sweep(self, later: float = 0.0) -> None:
+        """What the listener does on its rounds, so many seconds from now."""
+        loop, swept = self._loop, threading.Event()
+        assert loop is not None
+
+        def act() -> None:
+            self.listener.sweep(loop.time() + later)
+            swept.set()
+
+        loop.call_soon_threadsafe(act)
+        assert swept.wait(5)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.listener.stop()
+        self.listener.hurry()
+        self._thread.join(5)
+
+    def __enter__(self) -> Self:
+        self.start()
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            connection.sendall(b"nothing\r\n\r\n")
+            connection.recv(100)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
 class Street:
     """One socket for many doors, one after the other: starting and stopping a server takes its time."""
 
     def __init__(self) -> None:
         self.door: Door | None = None
         self._moved = threading.Condition()
-        with pytest.MonkeyPatch.context() as patch:
-            # uvicorn itself would believe a proxy on loopback; the daemon's listener tells it not to.
-            patch.setenv("FORWARDED_ALLOW_IPS", "")
-            self._server = LocalServer(self)
+        self._server = Listening(self, refused=self._refused)
         self.url, self.port = self._server.url, self._server.port
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,6 +150,10 @@ class Street:
 
         assert self.door is not None
         await self.door(scope, told, send)
+
+    def _refused(self, status: int, reason: str, address: str) -> None:
+        if self.door is not None:
+            self.door.count_refused(status, reason, address)
 
     def _move(self) -> None:
         with self._moved:

@@ -156,7 +156,7 @@ def metric_names(folder: Path) -> set[str]:
     """The names of all metrics, as a scrape shows them."""
     ledger = open_ledger(folder / "ledger.db", create=True)
     try:
-        metrics = list(LedgerMetrics(ledger, lambda: {200: 1}).collect())
+        metrics = list(LedgerMetrics(ledger, lambda: {("main", 200): 1}).collect())
     finally:
         ledger.close()
     return {metric.name + ("_total" if metric.type == "counter" else "") for metric in metrics}

@@ -69,6 +69,13 @@ def test_a_source_may_answer_in_its_own_words(street: Street, ledger_path: Path)
         assert door.post(b"garbage").status_code == 400
 
 
+def test_the_acknowledgement_says_its_content_type(street: Street, ledger_path: Path) -> None:
+    own = SourceDoor("main", (b"right-token",), body=b'{"code":0}', content_type=b"application/json")
+    with served(street, ledger_path, {"main": own}) as door:
+        answer = door.post()
+        assert (answer.headers["content-type"], answer.json()) == ("application/json", {"code": 0})
+
+
 def test_duplicates_are_acknowledged_each_time(door: Served) -> None:
     assert [door.post().content for _ in range(3)] == [b"SUCCESS"] * 3
     assert door.rows("SELECT count(*) FROM receipts") == [(3,)]
@@ -134,8 +141,11 @@ def test_the_method_comes_first(refusing: Served, method: str, path: str) -> Non
         "/callback/nobody/",
         "/callback//right-token",
         "/callback/main",
-        "/callback/main/right-token/",
-        "//callback/main/right-token",
+        "/callback/main/right-token/x",
+        "/callback/main/right token",
+        "/callback/main/right-toke",
+        "/callback/main/right-token%2F..",
+        "/Callback/main/right-token",
         "/callback/main/right-token%00",
         "/callback/main/%ff",
         "/",
@@ -145,6 +155,29 @@ def test_the_method_comes_first(refusing: Served, method: str, path: str) -> Non
 )
 def test_source_and_token_come_second(refusing: Served, path: str) -> None:
     assert refusing.post(HUGE, path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        PATH + "/",
+        PATH + "//",
+        "/" + PATH,
+        "//callback//main///right-token",
+        PATH + "%20",
+        PATH + "%20/",
+        PATH + "/%20",
+        PATH + "%0A",
+        PATH + "%C2%A0",
+        PATH + "%E3%80%80",
+        "/callback/main/%20right-token",
+        "/callback/main%20/right-token",
+        PATH + "?a=b",
+        PATH + "/?",
+    ],
+)
+def test_an_address_that_a_person_pasted_is_the_same_address(door: Served, path: str) -> None:
+    assert door.post(path=path).content == b"SUCCESS"
 
 
 def test_the_address_comes_third(refusing: Served) -> None:
@@ -174,7 +207,16 @@ def test_answers_are_counted_by_status(door: Served) -> None:
     for body in (BODY, BODY, b"garbage", HUGE):
         door.post(body)
     door.post(path="/callback/main/wrong")
-    assert door.door.answers == {200: 2, 400: 1, 413: 1, 404: 1}
+    door.post(path="/callback/nobody/wrong")
+    door.client.get(door.url + PATH)
+    assert door.counted() == {
+        ("main", 200): 2,
+        ("main", 400): 1,
+        ("main", 413): 1,
+        ("main", 404): 1,
+        ("", 404): 1,
+        ("", 405): 1,
+    }
 
 
 # -- where a callback may come from ------------------------------------------------

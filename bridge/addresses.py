@@ -1,0 +1,77 @@
+"""Who is at the other end: addresses, what trusted proxies say of them, and names a listener answers to."""
+
+import ipaddress
+import re
+from collections.abc import Collection, Sequence
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+Headers = Sequence[tuple[bytes, bytes]]
+
+# Some proxies name the sender's port beside its address.
+_HOST_AND_PORT = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::[0-9]{1,5})?")
+# Whoever holds an IPv6 network holds all addresses of a /64.
+_ONE_SITE = 64
+
+
+def parse_address(text: str) -> IpAddress | None:
+    """An address as sockets and proxies write it; an IPv4 one inside IPv6 is that IPv4 one."""
+    found = _HOST_AND_PORT.fullmatch(text)
+    try:
+        address = ipaddress.ip_address(found[1] or found[2] if found else text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_among(address: IpAddress | None, networks: Sequence[Network]) -> bool:
+    """Whether an address belongs to one of the networks."""
+    return address is not None and any(address in network for network in networks)
+
+
+def client_address(peer: str | None, headers: Headers, trusted: Sequence[Network]) -> IpAddress | None:
+    """The sender's address; a proxy's word on it counts only if the proxy is trusted."""
+    address = parse_address(peer) if peer else None
+    if not trusted or not is_among(address, trusted):
+        return address
+    claims = [
+        value.strip()
+        for name, header in headers
+        if name == b"x-forwarded-for"
+        for value in header.decode("latin-1").split(",")
+    ]
+    while address is not None and claims and is_among(address, trusted):
+        address = parse_address(claims.pop())
+    return address
+
+
+def limit_key(peer: str) -> str:
+    """What limits for each address count by: the address itself, of IPv6 its /64."""
+    if ":" not in peer:
+        return peer
+    address = parse_address(peer)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((int(address) >> _ONE_SITE << _ONE_SITE, _ONE_SITE)))
+    return peer if address is None else str(address)
+
+
+def is_own_name(host: str, names: Collection[str]) -> bool:
+    """Whether a `Host` header names this program: localhost, an address, or one of `names`.
+
+    Any other name may be one that a stranger's DNS points here, so that a browser on this machine asks us
+    in that stranger's name.
+    """
+    name = host.strip().lower()
+    name = name[: name.rfind(":")] if re.search(r":[0-9]{0,5}$", name) and not _is_bare_ipv6(name) else name
+    name = name.removesuffix(".")
+    if name == "localhost" or name in names:
+        return True
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _is_bare_ipv6(name: str) -> bool:
+    return name.count(":") > 1 and not name.startswith("[")

@@ -1,0 +1,111 @@
+"""Which connection goes when there is no room, and what an address is."""
+
+import random
+from collections import Counter
+from ipaddress import ip_network
+
+import pytest
+
+from bridge.addresses import client_address, limit_key
+from bridge.connections import ConnectionTable
+
+MOST, EACH = 20, 8
+
+
+def filled(addresses: str) -> ConnectionTable[str]:
+    table: ConnectionTable[str] = ConnectionTable(MOST)
+    for number, address in enumerate(addresses):
+        assert table.open(f"{address}{number}", address, EACH) is None
+    return table
+
+
+def test_an_address_that_is_full_loses_its_oldest_silent_connection() -> None:
+    table = filled("aaaaaaaabb")
+    table.begin("a0")
+    table.answer("a1")
+    assert table.open("new", "a", EACH) == "a2"
+    assert len(table) == 10
+    # One that was silent again last is the youngest.
+    table.rest("a1")
+    assert [table.open(f"n{number}", "a", EACH) for number in range(6)] == [
+        "a3",
+        "a4",
+        "a5",
+        "a6",
+        "a7",
+        "new",
+    ]
+    assert table.open("m", "a", EACH) == "a1"
+
+
+def test_slow_requests_go_when_nobody_is_silent_and_answers_never() -> None:
+    table = filled("aaaaaaaa")
+    for number in range(8):
+        table.begin(f"a{number}")
+    table.answer("a0")
+    assert table.open("new", "a", EACH) == "a1"
+    for number in range(2, 8):
+        table.answer(f"a{number}")
+    table.begin("new")
+    table.answer("new")
+    assert table.open("last", "a", EACH) == "last"
+    assert len(table) == 8
+
+
+def test_when_all_is_full_the_most_crowded_address_makes_room() -> None:
+    table = filled("abbbbbbbbccccccccddd")
+    assert table.open("new", "e", EACH) == "b1"
+    assert table.open("new2", "e", EACH) == "c9"
+    # Who has few keeps them.
+    table.close("a0")
+    assert table.open("a9", "a", EACH) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_counts_hold_whatever_comes(seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311 -- a test's
+    table: ConnectionTable[int] = ConnectionTable(MOST)
+    live: dict[int, str] = {}
+    for number in range(2000):
+        match rng.choice(["open", "open", "close", "begin", "answer", "rest"]):
+            case "open":
+                address = rng.choice("abcdefgh")
+                victim = table.open(number, address, EACH)
+                live[number] = address
+                if victim is not None:
+                    del live[victim]
+            case act:
+                if live:
+                    one = rng.choice(list(live))
+                    getattr(table, act)(one)
+                    if act == "close":
+                        del live[one]
+        assert len(table) == len(live) <= MOST
+        assert max(Counter(live.values()).values(), default=0) <= EACH
+    for one in list(live):
+        table.close(one)
+    assert len(table) == 0
+    assert table._peers == {}
+
+
+@pytest.mark.parametrize(
+    ("peer", "key"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8:0:0:ffff::1", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("", ""),
+        ("a:b", "a:b"),
+    ],
+)
+def test_what_limits_count_by(peer: str, key: str) -> None:
+    assert limit_key(peer) == key
+
+
+def test_a_proxys_word_counts_only_where_it_is_trusted() -> None:
+    headers = [(b"x-forwarded-for", b"192.0.2.7, 198.51.100.1")]
+    assert str(client_address("127.0.0.1", headers, [ip_network("127.0.0.0/8")])) == "198.51.100.1"
+    assert str(client_address("127.0.0.1", headers, [])) == "127.0.0.1"
+    assert client_address(None, headers, []) is None
