@@ -14,7 +14,7 @@ from bridge.matching import has_key, key_shown
 from bridge.memory import Progress, Remembered
 from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
-from bridge.policies import Present, looks
+from bridge.policies import Chosen, Present, checked, looks, to_check
 
 T = TypeVar("T")
 _OF_STRANGERS = (
@@ -99,6 +99,7 @@ class Looking:
 
     def __init__(self, kind: ObjectType, planned: PlannedObject) -> None:
         self._kind = kind
+        self._planned = planned
         self._names: dict[str, Any] = {"key": dict(planned.key), "fields": list(planned.fields)}
         self._what = f"object {planned.name}"
         self._strangers: DeliveryError | None = None
@@ -135,6 +136,42 @@ class Looking:
         told = crm_id if read.id is None else as_text(read.id.of_answer(reply.answer))
         fields = read.fields.of_answer(reply.answer) if reply.fields is None else reply.fields
         return Found(told or crm_id or "", self._fields(fields, "read", read.fields.text))
+
+    def in_our_form(self, fields: Any) -> Present | None:
+        """The fields that an answer carries, as the mapping would send them; None where it carries none."""
+        if not isinstance(fields, Mapping):
+            return None
+        read_as = self._kind.read_as
+        if not read_as:
+            return fields
+        found = dict(fields)
+        for name in self._names["fields"]:
+            how = read_as.get(name) or read_as.get("*")
+            if how is None or name not in found:
+                continue
+            try:
+                found[name] = how.fill({"value": found[name], "name": name})
+            except ExpressionError as error:
+                raise Permanent(
+                    f"{self._what}, field {name}: read_as cannot read what the CRM shows: {error}",
+                    cause=f"{self._what}, field {name}: read_as cannot read what the CRM shows",
+                ) from error
+        return found
+
+    def checked(self, chosen: Chosen, crm_id: str, shown: Present | None) -> Asking[Chosen]:
+        """What was sent, with what the CRM made of it, by its answer or by a look right behind it."""
+        if shown is not None:
+            return checked(chosen, shown, certain=True)
+        if not to_check(self._planned, chosen) or (self._kind.read is None and self._kind.index_lag):
+            return chosen
+        try:
+            found = yield from (self.find() if self._kind.read is None else self.read(crm_id))
+        except DeliveryError:
+            # It was written: that nobody can look now harms nothing.
+            return chosen
+        if found is None or found.id != crm_id:
+            return chosen
+        return checked(chosen, found.present, certain=False)
 
     def _find_by(self, find: Find) -> Asking[Found | None]:
         try:
@@ -207,8 +244,9 @@ class Looking:
             raise Permanent(f"{self._what}, find: where cannot be decided: {error}") from error
 
     def _fields(self, fields: Any, way: str, place: str) -> Present:
-        if isinstance(fields, Mapping):
-            return fields
+        present = self.in_our_form(fields)
+        if present is not None:
+            return present
         if self.reads_fields:
             raise Permanent(
                 f"{self._what}, {way}: the answer carries no fields at {place!r}, and without them nobody"

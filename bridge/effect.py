@@ -68,6 +68,7 @@ class Effect:
         self._ways[planned.name] = lambda left: Way(
             self._setting, kind, planned, inline, left, Progress(appended=self._appended(planned)), told
         )
+        altered: Mapping[str, str] = {}
         if (
             remembered is not None
             and remembered.digest == told
@@ -91,7 +92,8 @@ class Effect:
             links = remembered.links if remembered is not None and remembered.crm_id == crm_id else {}
             links = {**links, **{link: to["id"] for link, to in inline.items()}}
             remembered = Remembered(crm_id, told, links, chosen.marks)
-        self._settled(planned, remembered)
+            altered = chosen.altered
+        self._settled(planned, remembered, altered)
         yield from self._link(kind, planned, targets)
 
     def _link(
@@ -153,7 +155,7 @@ class Effect:
         if result is None:
             return False
         crm_id, chosen = result
-        self._settled(planned, Remembered(crm_id, left.digest, {}, chosen.marks))
+        self._settled(planned, Remembered(crm_id, left.digest, {}, chosen.marks), chosen.altered)
         return True
 
     def _id(self, planned: PlannedObject) -> str:
@@ -162,9 +164,13 @@ class Effect:
     def _appended(self, planned: PlannedObject) -> Mapping[str, Sign]:
         return self._setting.memory.progress(planned.name).appended
 
-    def _settled(self, planned: PlannedObject, remembered: Remembered) -> None:
+    def _settled(
+        self, planned: PlannedObject, remembered: Remembered, altered: Mapping[str, str] | None = None
+    ) -> None:
+        before = self._done.get(planned.name)
+        told = {**(before.altered if before is not None else {}), **(altered or {})}
         self._done[planned.name] = Done(
-            planned.name, planned.type, planned.key_text, remembered, planned.shared
+            planned.name, planned.type, planned.key_text, remembered, planned.shared, told
         )
 
 

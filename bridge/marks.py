@@ -43,12 +43,17 @@ def either(digests: bytes, value: Any) -> bytes:
     told = digest_of(value)
     if told in others or (first and told.startswith(first)):
         return digests[:-1] if kind else digests
-    return (first or FORGOTTEN) + b"".join([*others[1 - _MOST :], told])
+    return (first or FORGOTTEN) + b"".join([*others[2 - _MOST :], told])
 
 
 def altered(digests: bytes, shown: Any, kind: str) -> bytes:
     """What was sent last, and what the CRM made of it; `kind` is one letter."""
     return _parts(digests)[0] + digest_of(shown) + kind.encode()
+
+
+def as_sent(digests: bytes) -> bytes:
+    """What was sent last, and nothing of what the CRM made of it."""
+    return _parts(digests)[0]
 
 
 def alteration_of(digests: bytes) -> str:

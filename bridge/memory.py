@@ -79,3 +79,5 @@ class Done:
     key: str
     remembered: Remembered
     shared: bool = True
+    altered: Mapping[str, str] = field(default_factory=dict)
+    """Fields that the CRM shows otherwise than this delivery sent them, and how."""

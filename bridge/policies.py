@@ -1,21 +1,51 @@
 """Write policies: which of a call's fields go into an object that exists already."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bridge.appending import sign_of, stands, unplaced, with_added
 from bridge.expression import as_text
-from bridge.marks import NOTHING, digest_of, either, holds, is_empty, sent_last, short_of
+from bridge.marks import (
+    NOTHING,
+    alteration_of,
+    altered,
+    as_sent,
+    digest_of,
+    either,
+    holds,
+    is_empty,
+    sent_last,
+    short_of,
+)
 from bridge.memory import Mark, Remembered, Sign
 from bridge.plan import LOOKING, PlannedField, PlannedObject, Write
+from bridge.readback import (
+    PLAUSIBLE,
+    SOMETHING,
+    WORDS,
+    Alteration,
+    alteration,
+    misfit,
+    probably_altered,
+    same,
+    surely_altered,
+)
 
 Present = Mapping[str, Any]
 """An object's fields as the CRM holds them now."""
 
-_DIGEST = 8
 # Of several calls the newest writes these, however often and in whatever order they come.
 _NEWEST = {Write.ALWAYS, Write.UNLESS_EDITED}
+
+
+class Misfit(Exception):
+    """A field is shown in a shape that its policy can neither compare nor add to."""
+
+    def __init__(self, field: str, shape: str) -> None:
+        super().__init__(f"field {field} is shown as {shape}")
+        self.field = field
+        self.shape = shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +57,8 @@ class Chosen:
     appended: Mapping[str, Sign]
     kept: Mapping[str, Any] = field(default_factory=dict)
     """What goes along unchanged, where an update would empty what it leaves out."""
+    altered: Mapping[str, str] = field(default_factory=dict)
+    """Fields that the CRM shows otherwise than they were sent, and how."""
 
 
 def told_digest(planned: PlannedObject, inline: Mapping[str, Any]) -> bytes:
@@ -43,7 +75,7 @@ def shown(chosen: Chosen, present: Present) -> dict[str, Mark]:
     return {
         name: mark
         for name, mark in chosen.marks.items()
-        if name not in chosen.fields or (name in present and _same(present[name], chosen.fields[name]))
+        if name not in chosen.fields or (name in present and same(present[name], chosen.fields[name]))
     }
 
 
@@ -98,7 +130,7 @@ def for_new(planned: PlannedObject, event: str, *, nulls: bool = False) -> Chose
     """A new object gets every field; with `nulls` also those that are to be cleared."""
     fields = {name: each.value for name, each in planned.fields.items() if nulls or each.value is not None}
     appended = {
-        name: _sign(each, None)
+        name: sign_of(each, None)
         for name, each in planned.fields.items()
         if each.write is Write.APPEND and not is_empty(each.value)
     }
@@ -122,6 +154,9 @@ def for_existing(
     fields, so what did not change is `kept`. `doubted`: an attempt may have
     written already, so a text that is there was appended by it; where it is
     known what that sent, by `adding`, that is looked for and not what the call says now.
+
+    Raises:
+        Misfit: what the CRM shows for a field cannot be compared, or added to.
     """
     choice = _Choice(remembered.marks if remembered is not None else {}, present or {}, event, appended)
     choice.adding = adding or {}
@@ -133,7 +168,37 @@ def for_existing(
         else:
             choice.by_policy(name, each)
     marks = _marks(planned, choice.told, event, choice.marks)
-    return Chosen(choice.fields, marks, choice.appended, choice.kept(planned) if whole else {})
+    for name, (held, kind) in choice.altered.items():
+        marks[name] = Mark(marks[name].event, altered(marks[name].digest, held, kind))
+    words = {name: WORDS[kind] for name, (_, kind) in choice.altered.items() if kind in WORDS}
+    return Chosen(choice.fields, marks, choice.appended, choice.kept(planned) if whole else {}, words)
+
+
+def checked(chosen: Chosen, shown: Present, *, certain: bool) -> Chosen:
+    """What was sent, beside what the CRM shows after it; `certain`: nobody else can have written it."""
+    marks, found = dict(chosen.marks), dict(chosen.altered)
+    for name, value in chosen.fields.items():
+        if name not in shown:
+            continue
+        kind, mark = alteration(value, shown[name]), marks.get(name)
+        if kind is None or (not certain and kind not in PLAUSIBLE):
+            if kind is None and mark is not None:
+                marks[name] = Mark(mark.event, as_sent(mark.digest))
+            continue
+        if mark is not None:
+            marks[name] = Mark(mark.event, altered(mark.digest, shown[name], kind))
+        if kind is not Alteration.FORM:
+            found[name] = WORDS[kind]
+    return Chosen(chosen.fields, marks, chosen.appended, chosen.kept, found)
+
+
+def to_check(planned: PlannedObject, chosen: Chosen) -> list[str]:
+    """The fields of which it must be known what the CRM made of them: later looks are compared with that."""
+    return [
+        name
+        for name, value in chosen.fields.items()
+        if not is_empty(value) and planned.fields[name].write is Write.UNLESS_EDITED
+    ]
 
 
 class _Choice:
@@ -150,6 +215,8 @@ class _Choice:
         self._settled: list[str] = []
         self.appended = dict(appended)
         self.adding: Mapping[str, Sign] = {}
+        self.altered: dict[str, tuple[Any, str]] = {}
+        """What is shown of a field, and what made it so."""
         self._event = event
         self._caller = _caller(event)
 
@@ -162,18 +229,19 @@ class _Choice:
         ours = mark is not None and bool(mark.digest) and (not shared or _caller(mark.event) == self._caller)
         if sent is None and ours and not is_empty(each.value):
             # It wrote the field when that was not yet appended to.
-            self.appended[name] = _unplaced(_sign(each, held))
+            self.appended[name] = unplaced(sign_of(each, held))
             return
-        if sent is not None and _stands(sent, each.separator, held):
+        if sent is not None and stands(sent, each.separator, held):
             # Each call once: what it says by now is not added to what it said then.
             self.appended[name] = sent
         elif not is_empty(each.value):
-            sign = _sign(each, held)
-            if sent is None and doubted and _stands(_unplaced(sign), each.separator, held):
-                self.appended[name] = _unplaced(sign)
+            self._fits(name, each)
+            sign = sign_of(each, held)
+            if sent is None and doubted and stands(unplaced(sign), each.separator, held):
+                self.appended[name] = unplaced(sign)
             else:
                 self.appended[name] = sign
-                self.fields[name] = _appended(each, held)
+                self.fields[name] = with_added(each, held)
                 if is_empty(held) or (mark is not None and holds(held, mark.digest)):
                     self.told[name] = self.fields[name]
                 else:
@@ -190,7 +258,7 @@ class _Choice:
         mark = self.marks.get(name)
         if mark is not None and self._event < mark.event:
             return
-        if each.write is Write.UNLESS_EDITED and not _untouched(each, mark, self.present.get(name)):
+        if each.write is Write.UNLESS_EDITED and not self._untouched(name, each):
             return
         self._settled.append(name)
         self.told[name] = each.value
@@ -200,18 +268,42 @@ class _Choice:
     def by_policy(self, name: str, each: PlannedField) -> None:
         """Written where the policy says so."""
         mark, held = self.marks.get(name), self.present.get(name)
-        if _by_policy(each, mark, held):
+        if each.write is Write.UNLESS_EDITED:
+            written = self._untouched(name, each)
+        elif each.write in LOOKING and is_empty(each.value):
+            written = False
+        else:
+            if each.write in LOOKING and not (mark is not None and holds(held, mark.digest)):
+                self._fits(name, each)
+            written = _by_policy(each, mark, held)
+        if written:
             self.fields[name] = self.told[name] = each.value
-        elif mark is None and not is_empty(held) and _same(held, each.value):
+        elif mark is None and not is_empty(held) and same(held, each.value):
             # It holds what we would send: what a policy of another day takes for ours.
             self.told[name] = each.value
 
-
-def _untouched(each: PlannedField, mark: Mark | None, held: Any) -> bool:
-    """Whether a field still holds what we last sent; an empty one that we never wrote counts as such."""
-    if _same(held, each.value):
+    def _untouched(self, name: str, each: PlannedField) -> bool:
+        """Whether a field still holds what we last sent; an empty one that we never wrote counts as such."""
+        mark, held = self.marks.get(name), self.present.get(name)
+        if same(held, each.value) or (mark is not None and holds(held, mark.digest)):
+            return True
+        if mark is None:
+            self._fits(name, each, known=False)
+            return is_empty(held)
+        kind = None
+        if sent_last(mark.digest, each.value) and not alteration_of(mark.digest):
+            kind = surely_altered(each.value, held)
+        if kind is None:
+            self._fits(name, each)
+            return False
+        self.altered[name] = held, kind
         return True
-    return is_empty(held) if mark is None else holds(held, mark.digest)
+
+    def _fits(self, name: str, each: PlannedField, *, known: bool = True) -> None:
+        """Refuse a shape that says nothing; of what we never wrote only one that may mean nothing at all."""
+        shape = misfit(each, self.present.get(name))
+        if shape and (known or shape not in SOMETHING):
+            raise Misfit(name, shape)
 
 
 def _by_policy(each: PlannedField, mark: Mark | None, held: Any) -> bool:
@@ -224,70 +316,23 @@ def _by_policy(each: PlannedField, mark: Mark | None, held: Any) -> bool:
         return _is_default(each, mark, held) and not is_empty(each.value)
     if each.write is Write.GREATEST:
         return _greater(each.value, held)
-    return each.write is Write.ALWAYS or _untouched(each, mark, held)
+    return each.write is Write.ALWAYS
 
 
 def _is_default(each: PlannedField, mark: Mark | None, held: Any) -> bool:
     """Whether a field holds nothing, or the mapping's own default, or what the CRM made of that."""
-    if _same(held, each.value):
+    if same(held, each.value):
         return False
-    if is_empty(held) or (not is_empty(each.default) and _same(held, each.default)):
+    if is_empty(held) or (not is_empty(each.default) and same(held, each.default)):
         return True
-    return mark is not None and sent_last(mark.digest, each.default) and holds(held, mark.digest)
+    if mark is None or not sent_last(mark.digest, each.default):
+        return False
+    return holds(held, mark.digest) or probably_altered(each.default, held) is not None
 
 
 def _caller(event: str) -> str:
     """Which call it is that an event belongs to."""
     return event.partition(" ")[2] or event
-
-
-def _appended(each: PlannedField, held: Any) -> Any:
-    if isinstance(each.value, list):
-        had = list(held) if isinstance(held, list) else []
-        return [*had, *(item for item in each.value if item not in had)]
-    return as_text(each.value) if is_empty(held) else f"{as_text(held)}{each.separator}{as_text(each.value)}"
-
-
-def _sign(each: PlannedField, held: Any) -> Sign:
-    """What a value is known by that is added to what a field holds."""
-    if isinstance(each.value, list):
-        return -1, len(each.value), b"".join(map(digest_of, each.value))
-    text = _lines(as_text(each.value)).strip()
-    sign = (0, len(text), digest_of(text))
-    return (_times(sign, each.separator, held), *sign[1:])
-
-
-def _unplaced(sign: Sign) -> Sign:
-    """The same of a value of which nobody knows what stood there before: once is enough."""
-    return (min(sign[0], 0), *sign[1:])
-
-
-def _stands(sign: Sign, separator: str, held: Any) -> bool:
-    """Whether a value was added already: it stands there once more than before."""
-    before, _, digest = sign
-    if before < 0:
-        there = set(map(digest_of, held)) if isinstance(held, list) else set()
-        return all(digest[at : at + _DIGEST] in there for at in range(0, len(digest), _DIGEST))
-    return _times(sign, separator, held) > before
-
-
-def _times(sign: Sign, separator: str, held: Any) -> int:
-    """How often a text stands in another one, between separators."""
-    _, size, digest = sign
-    text, around = _lines(as_text(held)).strip(), _lines(separator)
-    starts = [0, *(found.end() for found in re.finditer(f"(?={re.escape(around)})", text))]
-    times = 0
-    for number, start in enumerate(starts):
-        begin = start + len(around) if number else 0
-        end = begin + size
-        ends_there = end == len(text) or (end < len(text) and text.startswith(around, end))
-        times += ends_there and digest_of(text[begin:end]) == digest
-    return times
-
-
-def _lines(text: str) -> str:
-    # CRMs change the ends of lines.
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _greater(value: Any, held: Any) -> bool:
@@ -297,12 +342,8 @@ def _greater(value: Any, held: Any) -> bool:
         return True
     try:
         return float(value) > float(held)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return as_text(value) > as_text(held)
-
-
-def _same(held: Any, value: Any) -> bool:
-    return held == value or as_text(held) == as_text(value) or (is_empty(held) and is_empty(value))
 
 
 def _marks(
@@ -315,8 +356,11 @@ def _marks(
     """
     marks = dict(before)
     for name, value in told.items():
-        full = planned.shared or planned.fields[name].write is Write.UNLESS_EDITED
-        if full:
+        known = marks.get(name)
+        if known is not None and alteration_of(known.digest) and sent_last(known.digest, value):
+            # Still what the CRM made of the same value.
+            marks[name] = Mark(event, known.digest)
+        elif planned.shared or planned.fields[name].write is Write.UNLESS_EDITED:
             marks[name] = Mark(event, digest_of(value))
         elif not is_empty(value):
             marks[name] = Mark("", short_of(value))

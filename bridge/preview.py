@@ -321,6 +321,7 @@ def _steps(steps: Sequence[Step], sections: Sequence[StepSection]) -> tuple[Step
         replace(
             step,
             id=step.id and Pick("id", None),
+            fields=step.fields and Pick("fields", None),
             capture={name: Pick(f"captured.{name}", None) for name in step.capture},
             when=None if _unknown(section) else step.when,
         )

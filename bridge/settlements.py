@@ -48,6 +48,11 @@ class Settlements:
             settlement = Settlement(DeliveryState.DELIVERED)
         if settlement.state is DeliveryState.PARKED and not isinstance(journey.error, InDoubt):
             settlement = self._not_yet(lease, memory, settlement)
+        for done in effect.done:
+            for name, kind in done.altered.items():
+                log.warning(
+                    "delivery.altered", **names_in_log(lease), object=done.object, field=name, kind=kind
+                )
         waits = settlement.state is DeliveryState.DUE and memory.in_doubt
         return replace(
             settlement,

@@ -19,7 +19,7 @@ from bridge.expression import ExpressionError, as_text
 from bridge.memory import AGAIN, Progress, Remembered, Sign
 from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
-from bridge.policies import Chosen, Present, for_existing, for_new, maybe, shown, unsure
+from bridge.policies import Chosen, Misfit, Present, for_existing, for_new, maybe, shown, unsure
 
 __all__ = ["Ask", "Asking", "Memory", "Reply", "Setting", "Way"]
 
@@ -71,6 +71,8 @@ class Way:
         self._gone: set[str] = set()
         """What the CRM said is not there, within this try."""
         self._taken = progress if progress.way == _TAKEN else None
+        self._shown: Present | None = None
+        """The object's fields as the steps' answers carried them."""
 
     @property
     def _known_id(self) -> str | None:
@@ -168,7 +170,7 @@ class Way:
             self._set(Progress(appended=chosen.appended))
             return crm_id or self._planned.key_text, chosen
         try:
-            return (yield from self._steps("upsert", self._kind.upsert, chosen, crm_id)), chosen
+            return (yield from self._told_all("upsert", self._kind.upsert, chosen, crm_id))
         except Gone as error:
             if not known:
                 error.says = error.says or NOTHING_THERE
@@ -236,7 +238,7 @@ class Way:
     def _create(self) -> Asking[tuple[str, Chosen]]:
         chosen = for_new(self._planned, self._setting.event)
         try:
-            crm_id = yield from self._steps("create", self._kind.create, chosen)
+            return (yield from self._told_all("create", self._kind.create, chosen))
         except Gone as error:
             error.says = error.says or NOTHING_THERE
             raise
@@ -248,7 +250,6 @@ class Way:
             if found is None:
                 raise self._not_seen(error) from error
             return (yield from self._update(found.id, found.present))
-        return crm_id, chosen
 
     def _duplicate_of(self, error: Duplicate) -> Asking[Found | None]:
         """What the CRM has in its place: what is found by the key, or has it; an id alone proves nothing.
@@ -325,7 +326,7 @@ class Way:
             self._set(Progress(appended=chosen.appended))
             return crm_id, chosen
         try:
-            return (yield from self._steps("update", self._kind.update, chosen, crm_id)), chosen
+            return (yield from self._told_all("update", self._kind.update, chosen, crm_id))
         except Gone:
             if self._inline:
                 # Perhaps what it is linked to is gone, and not the object itself.
@@ -383,6 +384,14 @@ class Way:
             self._wait_for_index(progress)
 
     # -- steps ----------------------------------------------------------------------
+    def _told_all(
+        self, way: str, steps: Sequence[Step], chosen: Chosen, crm_id: str | None = None
+    ) -> Asking[tuple[str, Chosen]]:
+        """All steps, and then what the CRM made of what they told."""
+        self._shown = None
+        crm_id = yield from self._steps(way, steps, chosen, crm_id)
+        return crm_id, (yield from self._looking.checked(chosen, crm_id, self._shown))
+
     def _steps(
         self, way: str, steps: Sequence[Step], chosen: Chosen, crm_id: str | None = None
     ) -> Asking[str]:
@@ -404,6 +413,7 @@ class Way:
                 captured |= {name: pick.of_answer(told.answer) for name, pick in step.capture.items()}
                 continue
             reply, found = yield from self._step(way, number, Ask(step, known, what), adding)
+            self._note_shown(step, reply)
             captured |= {name: pick.of_answer(reply.answer) for name, pick in step.capture.items()}
             done = replace(
                 self._progress, way=way, step=number + 1, captured=captured, crm_id=found, sent_at=None
@@ -418,6 +428,15 @@ class Way:
         self._set(Progress(appended={**chosen.appended, **adding}))
         # A CRM without ids of its own knows the object by its key.
         return found if found is not None else self._planned.key_text
+
+    def _note_shown(self, step: Step, reply: Reply) -> None:
+        """What an answer to a write shows of the object; one that cannot be read shows nothing."""
+        try:
+            shown = self._looking.in_our_form(step.fields.of_answer(reply.answer) if step.fields else None)
+        except Permanent:
+            return
+        if shown is not None:
+            self._shown = {**(self._shown or {}), **shown}
 
     @staticmethod
     def _asked_again(way: str, number: int, step: Step) -> bool:
@@ -502,21 +521,38 @@ class Way:
 
     # -- small things ---------------------------------------------------------------
     def _chosen(self, present: Present | None) -> Chosen:
-        chosen = for_existing(
-            self._planned,
-            present,
-            self._remembered,
-            self._setting.event,
-            self._progress.appended,
-            whole=self._kind.whole,
-            doubted=self._doubted or self._forgotten,
-            adding=self._progress.adding,
-        )
+        try:
+            chosen = for_existing(
+                self._planned,
+                present,
+                self._remembered,
+                self._setting.event,
+                self._progress.appended,
+                whole=self._kind.whole,
+                doubted=self._doubted or self._forgotten,
+                adding=self._progress.adding,
+            )
+        except Misfit as error:
+            raise self._misfit(error) from error
         if (self._doubted or self._forgotten or self._progress.adding) and present is not None:
             # What stands there already is not added again, whatever becomes of the rest.
             there = {name: sign for name, sign in chosen.appended.items() if name not in chosen.fields}
             self._set(replace(self._progress, appended=there))
         return chosen
+
+    def _misfit(self, error: Misfit) -> Permanent:
+        """Nothing is guessed of a shape that nobody has told us how to read."""
+        field, write = error.field, self._planned.fields[error.field].write
+        remedy = (
+            f"Say in the connector how it is read: objects.{self._planned.type}.read_as = {{ {field} ="
+            f' "{{{{ value… }}}}" }}, or write it by another policy than {write}; then retry'
+        )
+        message = f"{self._what}, field {field}: the CRM shows {error.shape} there"
+        permanent = Permanent(
+            f"{message}, to which {write} can compare or add nothing. {remedy}", cause=message
+        )
+        permanent.says = remedy
+        return permanent
 
     def _links_changed(self) -> bool:
         before = self._remembered.links if self._remembered is not None else {}

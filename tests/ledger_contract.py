@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from bridge.ledger import Ledger, Window
-from bridge.memory import Done, Remembered
+from bridge.marks import altered, digest_of, short_of
+from bridge.memory import Done, Mark, Remembered
 from bridge.model import Columns, DeliveryState, Lane, Quarantined, Settlement, moment, stamp
 from tests.ledger_contract_identity import IdentityContract
 from tests.ledger_contract_intake import BOTH, IntakeContract
@@ -174,15 +175,48 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         done = Settlement(DeliveryState.DELIVERED, done=(merged, call))
         ledger.settle(leased(ledger), done, NOW, NOW)
         assert ledger.show_call(call_id)["crm_objects"] == [
-            {"destination": "crm", "object": "call", "type": "calls", "key": "a", "crm_id": "9"},
+            {
+                "destination": "crm",
+                "object": "call",
+                "type": "calls",
+                "key": "a",
+                "crm_id": "9",
+                "altered": {},
+            },
             {
                 "destination": "crm",
                 "object": "contact",
                 "type": "contacts",
                 "key": CONTACT.key,
                 "crm_id": "52",
+                "altered": {},
             },
         ]
+
+    def test_what_a_crm_made_of_fields_is_counted_and_shown(self, ledger: Ledger) -> None:
+        marks = {
+            "name": Mark("1 a", altered(digest_of("a long text"), "a long", "s")),
+            "city": Mark("1 a", b"x" * 8),
+        }
+        own = {"note": Mark("", altered(short_of("👍"), "?", "c"))}
+        ids = []
+        for number, shared in enumerate((True, False)):
+            left = Remembered("7", b"told", {}, marks if shared else own)
+            kinds = {"name": "shortened"} if shared else {"note": "characters"}
+            done = Done("contact", "contacts", "+86", left, shared=shared, altered=kinds)
+            for name in ("a", "b"):
+                ids.append(news(ledger, f"{name}{number}"))
+                settled = Settlement(DeliveryState.DELIVERED, account="hub", done=(done,))
+                ledger.settle(leased(ledger), settled, NOW, NOW + number * MINUTE)
+        told = ledger.counts()["altered"]
+        assert [(one["object"], one["field"], one["kind"], one["count"]) for one in told] == [
+            ("contact", "note", "characters", 2),
+            ("contact", "name", "shortened", 2),
+        ]
+        assert {one["destination"] for one in told} == {"crm"}
+        assert all(one["last_at"] for one in told)
+        shown = [ledger.show_call(each)["crm_objects"][0]["altered"] for each in ids]
+        assert shown == [{"name": "shortened"}] * 2 + [{"note": "characters"}] * 2
 
     @pytest.mark.parametrize("state", [DeliveryState.DELIVERED, DeliveryState.SKIPPED, DeliveryState.PARKED])
     def test_a_revision_during_a_lease_makes_it_due_again(self, ledger: Ledger, state: DeliveryState) -> None:

@@ -475,6 +475,8 @@ when = "{{ zzzz }}"
 path = "{{ zzzz }}"
 [objects.x.read]
 path = "{{ zzzz }}"
+[objects.x.read_as]
+f = "{{ zzzz }}"
 [objects.x.link.y]
 path = "{{ zzzz }}"
 [objects.x.describe]

@@ -358,6 +358,7 @@ def test_an_object_named_like_its_type_with_the_calls_key_is_kept_without_both(
             "type": one.type,
             "key": one.key,
             "crm_id": one.remembered.crm_id,
+            "altered": {},
         }
         for one in (call, contact)
     ]

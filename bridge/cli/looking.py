@@ -1,7 +1,7 @@
 """Commands that look: they open the ledger read-only and change nothing."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from bridge.config import Config
 from bridge.ledger import Ledger, Row
 from bridge.model import DeliveryState, moment
 from bridge.phone import to_e164
+from bridge.readback import EXPLAINED
 from bridge.reconcilers import listed_sources
 
 
@@ -98,6 +99,7 @@ def _status_lines(document: Row) -> Iterator[str]:
         yield from _account_lines(account)
     for group in (*document["retrying"], *document["parked"]):
         yield from cause_lines(group)
+    yield from _altered_lines(document["altered"])
     for reason, count in document["quarantined"].items():
         yield f"quarantined: {count} × {reason} (see: callbridge quarantine list)"
     if ahead := document["ahead"]["count"]:
@@ -109,6 +111,14 @@ def _status_lines(document: Row) -> Iterator[str]:
     yield f"ledger: {_mib(space['ledger_bytes'])}, free on its disk: {_mib(space['free_bytes'])}"
     if not document["needs_person"]:
         yield "nothing needs a person"
+
+
+def _altered_lines(altered: Sequence[Row]) -> Iterator[str]:
+    for one in altered:
+        yield (
+            f"destination {one['destination']}: {one['object']}.{one['field']} is not kept as it is sent"
+            f" ({one['count']} times, last at {one['last_at']}): {EXPLAINED[one['kind']]}"
+        )
 
 
 def accounts_now(budgets: Mapping[str, Row], now: datetime) -> list[Row]:
@@ -219,6 +229,9 @@ def _call_lines(call: Row) -> Iterator[str]:
         yield ""
         yield f"{part}:"
         yield from (f"  {line}" for line in table(call[part], columns))
+    for one in call["crm_objects"]:
+        for field, kind in one["altered"].items():
+            yield f"  {one['destination']}: {one['object']}.{field}: {EXPLAINED[kind]}"
 
 
 @click.command("list")

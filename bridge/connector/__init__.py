@@ -68,6 +68,8 @@ class ObjectType:
     link: Mapping[str, Link]
     describe: Describe | None
     whole: bool
+    read_as: Mapping[str, Tree]
+    """What makes of a field as the CRM shows it what the mapping would send; `*`: of all others."""
 
     @property
     def index_lag(self) -> timedelta:
@@ -184,6 +186,14 @@ def _object(compiler: Compiler, place: KeyPath, name: str, section: ObjectSectio
         },
         describe=_describe(compiler, (*place, "describe"), section.describe),
         whole=section.whole,
+        read_as={
+            field: compiler.tree(
+                compiler.language({"value": None, "name": None}, common=False),
+                (*place, "read_as", field),
+                text,
+            )
+            for field, text in section.read_as.items()
+        },
     )
 
 

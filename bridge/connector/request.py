@@ -144,6 +144,7 @@ class Step:
     when: Condition | None
     capture: Mapping[str, Pick]
     id: Pick | None
+    fields: Pick | None
     reread: bool
     batch: Batch | None
 
@@ -326,6 +327,7 @@ def compile_steps(
                 ),
                 capture=capture,
                 id=told,
+                fields=compiler.pick((*where, "fields"), section.fields),
                 reread=section.reread,
                 batch=compile_batch(compiler, where, (section, request), section.batch, known),
             )

@@ -206,6 +206,10 @@ class StepSection(RequestSection):
         default={}, description="Name → where the answer carries it; later `captured.NAME`."
     )
     id: str | None = Field(default=None, description="Where the answer carries the object's id.")
+    fields: str | None = Field(
+        default=None,
+        description="Where the answer carries the object's fields as the CRM holds them after it.",
+    )
     reread: bool = Field(default=False, description="The answer carries no id: `find` is asked for it.")
     batch: BatchSection | None = Field(default=None, description="The same for many objects at once.")
 
@@ -290,6 +294,11 @@ class ObjectSection(Section):
     read: ReadSection | None = Field(default=None, description="Its present fields.")
     link: dict[str, LinkSection] = Field(default={}, description="Link it to another object.")
     describe: DescribeSection | None = Field(default=None, description="Which fields the CRM has for it.")
+    read_as: dict[str, str] = Field(
+        default={},
+        description="Field → expression on `value` (and `name`) that makes of what the CRM shows what the"
+        " mapping would send; `*`: all other fields.",
+    )
     whole: bool = Field(
         default=False, description="An update replaces all fields, so all of them are sent each time."
     )

@@ -2,17 +2,20 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from bridge.ledger import Row, Window
 from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.judging import state_of
+from bridge.ledger.sqlite.memories import names_of, unpack_memory
 from bridge.ledger.sqlite.objects import is_in_doubt
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import IS_AHEAD, micros, moment_of, row_of, stamp_of
+from bridge.marks import alteration_of
 from bridge.model import DeliveryState, Lane, stamp
+from bridge.readback import WORDS
 
 # A call whose creation is not known counts from when it was first seen.
 CREATED = "coalesce(c.created_at, c.first_seen_at)"
@@ -84,6 +87,7 @@ def counts(connection: sqlite3.Connection, now: datetime) -> Row:
         "quarantined": by("SELECT reason, count(*) FROM quarantine WHERE state = 'waiting' GROUP BY 1"),
         "deliveries": deliveries,
         "parked": [_with_call(connection, row_of(row)) for row in connection.execute(_PARKED)],
+        "altered": [_altered(row) for row in connection.execute(_ALTERED)],
         "retrying": [row_of(row) for row in connection.execute(_RETRYING)],
         "ahead": _ahead(connection),
         "shared_sn": sum(by(counters.format("part", "shared_sn")).values()),
@@ -102,6 +106,25 @@ def _ahead(connection: sqlite3.Connection) -> Row:
     keys = connection.execute(f"SELECT key {ids} ORDER BY id DESC LIMIT {EXAMPLES}").fetchall()
     count = connection.execute(f"SELECT count(*) {ids}").fetchone()[0] if keys else 0
     return {"count": count, "ids": [key for (key,) in keys]}
+
+
+_ALTERED = """
+SELECT part, state, cause, count, since_at FROM counters WHERE kind = 'altered'
+ORDER BY since_at DESC, state LIMIT 50
+"""
+
+
+def _altered(row: sqlite3.Row) -> Row:
+    """A field that a CRM does not keep as it takes it."""
+    name, _, field = row["state"].partition(".")
+    return {
+        "destination": row["part"],
+        "object": name,
+        "field": field,
+        "kind": row["cause"],
+        "count": row["count"],
+        "last_at": stamp_of(row["since_at"]),
+    }
 
 
 def _with_call(connection: sqlite3.Connection, group: Row) -> Row:
@@ -290,9 +313,13 @@ def show_call(connection: sqlite3.Connection, payloads: Payloads, call_id: int) 
     deliveries = "SELECT * FROM deliveries WHERE call_id = ? ORDER BY destination"
     objects = (
         "SELECT d.destination, o.object, coalesce(o.type, o.object) AS type, coalesce(o.key, c.key) AS key,"
-        " o.crm_id FROM delivery_objects o JOIN deliveries d ON d.id = o.delivery_id"
+        " o.crm_id, coalesce(o.memory, (SELECT s.memory FROM accounts a CROSS JOIN crm_objects s"
+        " ON s.account_id = a.id AND s.type = coalesce(o.type, o.object) AND s.key = coalesce(o.key, c.key)"
+        " WHERE o.digest IS NULL AND s.crm_id = o.crm_id LIMIT 1)) AS memory"
+        " FROM delivery_objects o JOIN deliveries d ON d.id = o.delivery_id"
         " JOIN calls c ON c.id = d.call_id WHERE d.call_id = ? ORDER BY 1, 2"
     )
+    fields = names_of(connection)
     return call | {
         "names": [row["name"] for row in rows("SELECT name FROM call_names WHERE call_id = ?")],
         "receipts": rows(
@@ -301,9 +328,16 @@ def show_call(connection: sqlite3.Connection, payloads: Payloads, call_id: int) 
         ),
         "deliveries": [_shown(row) for row in rows(deliveries)],
         "attempts": rows(attempts),
-        "crm_objects": rows(objects),
+        "crm_objects": [_object(row, fields) for row in rows(objects)],
         "record": state_of(payloads, state),
     }
+
+
+def _object(row: Row, names: Mapping[int, str]) -> Row:
+    """An object for people and scripts, with the fields of which the CRM keeps something else."""
+    marks = unpack_memory("", b"", row.pop("memory"), names).marks
+    kinds = {name: WORDS.get(alteration_of(mark.digest)) for name, mark in marks.items()}
+    return row | {"altered": {name: kind for name, kind in kinds.items() if kind}}
 
 
 def _shown(delivery: Row) -> Row:

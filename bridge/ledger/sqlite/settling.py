@@ -33,6 +33,10 @@ _COUNTED = """
 INSERT INTO counters VALUES ('attempts', ?, ?, '', ?, NULL)
     ON CONFLICT DO UPDATE SET count = count + excluded.count
 """
+_ALTERED = """
+INSERT INTO counters VALUES ('altered', ?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET count = count + excluded.count, since_at = excluded.since_at
+"""
 _REMEDY = """
 INSERT INTO causes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET remedy = excluded.remedy
     WHERE remedy <> excluded.remedy
@@ -69,6 +73,7 @@ def _settle_some(connection: sqlite3.Connection, settled: Sequence[Settled], at:
         _UPDATE.format(rows_of(11, len(rows))), [*(value for row in rows for value in row), at]
     )
     remember_all(connection, [(lease, settlement.account, settlement.done) for lease, settlement, _ in mine])
+    _count_altered(connection, mine, at)
     tried = [each for each in mine if not each[1].unsent]
     if not tried:
         return
@@ -120,6 +125,18 @@ def _row(lease: Lease, settlement: Settlement, wanted: int, person: str | None, 
         Lane.LIVE if outdated or waits or settlement.unsent else Lane.RETRY,
         waits,
     )
+
+
+def _count_altered(connection: sqlite3.Connection, settled: Sequence[Settled], at: int) -> None:
+    """What CRMs made of fields on writing: how often, and when last."""
+    found = Counter(
+        (lease.destination, f"{done.object}.{field}", kind)
+        for lease, settlement, _ in settled
+        for done in settlement.done
+        for field, kind in done.altered.items()
+    )
+    for (destination, field, kind), count in found.items():
+        connection.execute(_ALTERED, (destination, field, kind, count, at))
 
 
 def _count(connection: sqlite3.Connection, settled: Sequence[Settled]) -> None:

@@ -1,0 +1,279 @@
+"""What a CRM shows of what was sent: what it altered, what a person edited, and shapes that say nothing."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.marks import alteration_of, altered, digest_of, either, holds, sent_last, short_of
+from bridge.memory import Mark, Remembered
+from bridge.plan import PlannedField, PlannedObject, Write
+from bridge.policies import Misfit, checked, for_existing, for_new, to_check
+from bridge.readback import EXPLAINED, WORDS, Alteration, alteration, misfit
+
+A = Alteration
+# What was sent, what the CRM shows, and what it made of it.
+KINDS: list[tuple[Any, Any, Alteration | None]] = [
+    ("x", "x", None),
+    (80, "80", None),
+    (True, "true", None),
+    (None, "", None),
+    ("王👍芳", "王????芳", A.CHARACTERS),
+    ("王👍芳", "王?芳", A.CHARACTERS),
+    ("王👍芳", "王\ufffd芳", A.CHARACTERS),
+    ("王👍芳", "王芳", A.CHARACTERS),
+    ("王芳", "??", A.CHARACTERS),
+    ("é", "e\u0301", A.CHARACTERS),
+    ("Ａ１", "A1", A.CHARACTERS),
+    ("王小芳", "王芳", A.REPLACED),
+    ("a long text", "a long", A.SHORTENED),
+    ("a long text", "a lon…", A.SHORTENED),
+    ("a long text", "a lon...", A.SHORTENED),
+    ("一二三四五", "一二三", A.SHORTENED),
+    ("  x ", "x", A.SPACES),
+    ("a  b", "a b", A.SPACES),
+    ("a\r\nb", "a\nb", A.SPACES),
+    ("a\u3000b", "a b", A.SPACES),
+    ("Wang", "WANG", A.CASE),
+    ("a < b & c", "a &lt; b &amp; c", A.MARKUP),
+    ("<b>hot</b>", "hot", A.MARKUP),
+    ("a<br>b", "a b", A.MARKUP),
+    ("12.345", "12.35", A.NUMBER),
+    (12.345, 12.3, A.NUMBER),
+    (12, 12.0, None),
+    ("1234", "1,234", A.FORM),
+    ("+8615899770637", "15899770637", A.NUMBER),
+    ("158-9977-0637", "15899770637", A.NUMBER),
+    ("+8615899770637", "+86 158 9977 0637", A.NUMBER),
+    ("15899770637", "13800138000", A.REPLACED),
+    ("hot", None, A.EMPTIED),
+    ("hot", "", A.EMPTIED),
+    (0, None, A.FORM),
+    (None, "none", A.REPLACED),
+    ("hot", "cold", A.REPLACED),
+    (["a", "b"], "a;b", A.FORM),
+    (["a", "b"], ["b", "a"], A.FORM),
+    (["a", "b"], ["a"], A.DROPPED),
+    (["a", "b"], "b", A.DROPPED),
+    (["a"], ["z"], A.REPLACED),
+    (["a"], [{"value": "a"}], A.FORM),
+    ("x", [{"text": "x"}], A.FORM),
+    ("x", {"value": "x"}, A.FORM),
+    (True, "1", A.FORM),
+    (False, "no", A.FORM),
+    ("2025-04-14T02:19:21Z", "2025-04-14T02:19:21.000+00:00", A.FORM),
+    ("2025-04-14T02:19:21Z", "2025-04-14 02:19:21", A.FORM),
+    ("2025-04-14T02:19:21Z", 1744597161000, A.FORM),
+    ("2025-04-14T10:19:21+08:00", "2025-04-14T02:19:21Z", A.FORM),
+    ("2025-04-14T02:19:21Z", "2025-04-14", A.SHORTENED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sent", "shown", "kind"), KINDS)
+def test_what_the_crm_made_of_a_value(sent: Any, shown: Any, kind: Alteration | None) -> None:
+    assert alteration(sent, shown) is kind
+
+
+def test_every_kind_that_people_are_told_is_explained() -> None:
+    assert set(WORDS) == set(Alteration) - {A.FORM}
+    assert set(EXPLAINED) == set(WORDS.values())
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(anything, anything)
+@settings(derandomize=True, max_examples=200)
+def test_any_two_values_can_be_compared(sent: Any, shown: Any) -> None:
+    kind = alteration(sent, shown)
+    assert kind is None or kind in Alteration
+    assert alteration(sent, sent) is None
+
+
+# -- digests of one field ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [digest_of("sent"), short_of("sent")])
+def test_what_the_crm_made_of_it_counts_as_ours_and_is_not_sent_again(first: bytes) -> None:
+    digests = altered(first, "SENT", "l")
+    assert alteration_of(digests) == "l"
+    assert sent_last(digests, "sent")
+    assert not sent_last(digests, "SENT")
+    assert holds("sent", digests)
+    assert holds("SENT", digests)
+    assert not holds("other", digests)
+    # A request of which nothing is known puts one more beside them.
+    doubtful = either(digests, "new")
+    assert [holds(each, doubtful) for each in ("sent", "SENT", "new", "other")] == [True, True, True, False]
+    assert alteration_of(doubtful) == ""
+    assert not sent_last(doubtful, "sent")
+
+
+def test_what_may_be_there_stays_small() -> None:
+    digests = digest_of("0")
+    for number in range(50):
+        digests = either(digests, str(number))
+    assert len(digests) <= 8 * 6
+    assert holds("49", digests)
+    assert holds("0", digests)
+
+
+# -- what it means for a policy -------------------------------------------------------------------
+
+
+def contact(value: Any, write: Write = Write.UNLESS_EDITED, default: Any = None) -> PlannedObject:
+    field = PlannedField(value, write, default=default)
+    return PlannedObject("contact", "contact", {"key": "a"}, {"name": field})
+
+
+ALTERED = [
+    ("王👍芳", "王????芳"), ("a long text", "a long"), ("  x ", "x"), ("Wang", "WANG"), ("hot", None),
+    ("+8615899770637", "15899770637"), ("x", [{"text": "x"}]), ("x", {"value": "x"}), ("hot", "cold"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sent", "shown"), ALTERED)
+def test_what_an_answer_shows_is_ours_and_a_person_can_still_edit(sent: Any, shown: Any) -> None:
+    first = checked(for_new(contact(sent), "001 a"), {"name": shown}, certain=True)
+    left = Remembered("1", b"", {}, first.marks)
+    newer = for_existing(contact("new"), {"name": shown}, left, "002 b", {}, whole=False)
+    assert newer.fields == {"name": "new"}
+    same = for_existing(contact(sent), {"name": shown}, left, "002 b", {}, whole=False)
+    assert same.fields == {}
+    assert alteration_of(same.marks["name"].digest) == alteration_of(first.marks["name"].digest) != ""
+    edited = for_existing(contact("new"), {"name": "by hand"}, left, "002 b", {}, whole=False)
+    assert edited.fields == {}
+
+
+def test_of_a_look_that_comes_later_another_value_is_a_persons() -> None:
+    chosen = for_new(contact("sent"), "001 a")
+    assert checked(chosen, {"name": "by hand"}, certain=False) == chosen
+    assert checked(chosen, {"name": "sen"}, certain=False).altered == {"name": "shortened"}
+    assert checked(chosen, {}, certain=False) == chosen
+
+
+def test_what_is_kept_again_as_it_was_sent_is_told_no_more() -> None:
+    chosen = checked(for_new(contact("sent👍"), "001 a"), {"name": "sent????"}, certain=True)
+    assert chosen.altered == {"name": "characters"}
+    assert (
+        checked(chosen, {"name": "sent👍"}, certain=True).marks == for_new(contact("sent👍"), "001 a").marks
+    )
+
+
+def test_a_look_of_an_older_ledger_takes_only_what_no_person_writes_for_the_crms() -> None:
+    left = Remembered("1", b"", {}, {"name": Mark("001 a", digest_of("王👍芳 & co"))})
+    for shown, ours in (("王????芳 & co", True), ("王👍芳 &amp; co", True), ("王", False), ("", False)):
+        chosen = for_existing(contact("王👍芳 & co"), {"name": shown}, left, "002 b", {}, whole=False)
+        assert chosen.fields == {}
+        newer = Remembered("1", b"", {}, chosen.marks)
+        later = for_existing(contact("new"), {"name": shown}, newer, "003 c", {}, whole=False)
+        assert bool(later.fields) is ours, shown
+
+
+@pytest.mark.parametrize("shown", ["??", "UNKNOWN CUSTOMER"])
+def test_a_default_that_the_crm_altered_is_still_the_default(shown: str) -> None:
+    default = "未知" if shown == "??" else "Unknown customer"
+    first = for_new(contact(default, Write.WHILE_DEFAULT, default), "001 a")
+    assert to_check(contact(default, Write.WHILE_DEFAULT, default), first) == []
+    knows = contact("王芳", Write.WHILE_DEFAULT, default)
+    for marks in (first.marks, checked(first, {"name": shown}, certain=True).marks):
+        left = Remembered("1", b"", {}, marks)
+        assert for_existing(knows, {"name": shown}, left, "002 b", {}, whole=False).fields == {"name": "王芳"}
+        assert for_existing(knows, {"name": "by hand"}, left, "002 b", {}, whole=False).fields == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("好👍", "好????"), ("好👍", "好"), ("a & b", "a &amp; b"), ("really?", "really?"), ("a\r\nb", "a\nb")],
+)
+def test_in_doubt_an_appended_text_that_the_crm_altered_is_found_there(text: str, shown: str) -> None:
+    planned = contact(text, Write.APPEND)
+    for before in (None, "first", f"first\n{shown}"):
+        sent = for_existing(planned, {"name": before}, None, "1", {}, whole=False).appended
+        arrived = shown if before is None else f"{before}\n{shown}"
+        for held, added in ((arrived, False), (before, True)):
+            chosen = for_existing(planned, {"name": held}, None, "1", {}, whole=False, adding=sent)
+            assert bool(chosen.fields) is added, (before, held)
+
+
+# -- shapes ---------------------------------------------------------------------------------------
+
+LOOKING = [Write.APPEND, Write.UNLESS_EDITED, Write.IF_EMPTY, Write.GREATEST, Write.WHILE_DEFAULT]
+
+
+@pytest.mark.parametrize("write", LOOKING)
+@pytest.mark.parametrize(
+    ("held", "shape"),
+    [
+        ([{"text": "x"}], "a list of tables"),
+        ({"value": None}, "a table"),
+        (False, "true or false"),
+        ([["x"]], "a list of tables"),
+    ],
+)
+def test_a_shape_that_says_nothing_is_refused(write: Write, held: Any, shape: str) -> None:
+    planned = contact("new", write, "new")
+    with pytest.raises(Misfit) as caught:
+        for_existing(planned, {"name": held}, None, "1", {}, whole=False)
+    assert (caught.value.field, caught.value.shape) == ("name", shape)
+
+
+@pytest.mark.parametrize(
+    ("value", "held", "write", "shape"),
+    [
+        ("x", ["a"], Write.APPEND, "a list"),
+        (["x"], "a;b", Write.APPEND, "one value, and no list,"),
+        (["x"], ["a"], Write.APPEND, ""),
+        ([{"id": 1}], [{"id": 2}], Write.APPEND, ""),
+        ("x", ["a"], Write.IF_EMPTY, ""),
+        ("x", True, Write.IF_EMPTY, ""),
+        ("x", True, Write.APPEND, "true or false"),
+        (True, False, Write.IF_EMPTY, ""),
+        ("true", False, Write.UNLESS_EDITED, ""),
+        (1, False, Write.GREATEST, ""),
+        (5, False, Write.GREATEST, "true or false"),
+        ({"id": "1"}, {"id": "2"}, Write.UNLESS_EDITED, ""),
+        ("x", {}, Write.APPEND, ""),
+        ("x", [], Write.APPEND, ""),
+        ("x", 7, Write.APPEND, ""),
+    ],
+)
+def test_which_shapes_fit(value: Any, held: Any, write: Write, shape: str) -> None:
+    assert misfit(PlannedField(value, write), held) == shape
+
+
+def test_a_shape_that_is_ours_may_be_written_over_and_a_call_without_a_value_minds_none() -> None:
+    first = checked(for_new(contact("x"), "001 a"), {"name": [{"text": "x"}]}, certain=True)
+    left = Remembered("1", b"", {}, first.marks)
+    held = {"name": [{"text": "x"}]}
+    assert for_existing(contact("y"), held, left, "002 b", {}, whole=False).fields == {"name": "y"}
+    for write in (Write.APPEND, Write.IF_EMPTY, Write.GREATEST):
+        assert for_existing(contact(None, write), held, None, "002 b", {}, whole=False).fields == {}
+
+
+def test_what_a_newer_call_wrote_is_not_even_looked_at() -> None:
+    left = Remembered("1", b"", {}, {"name": Mark("009 z", digest_of("z"))})
+    assert for_existing(contact("y"), {"name": {"a": 1}}, left, "002 b", {}, whole=False).fields == {}
+
+
+def test_a_list_of_a_person_is_left_alone_where_we_never_wrote() -> None:
+    for value, held in ((["x"], "a;b"), ("x", ["a"])):
+        assert for_existing(contact(value), {"name": held}, None, "1", {}, whole=False).fields == {}
+
+
+@given(anything, st.sampled_from(LOOKING), anything)
+@settings(derandomize=True, max_examples=200)
+def test_whatever_the_crm_shows_nothing_but_our_form_is_written(value: Any, write: Write, held: Any) -> None:
+    try:
+        chosen = for_existing(contact(value, write, "d"), {"name": held}, None, "1", {}, whole=False)
+    except Misfit:
+        return
+    written = chosen.fields.get("name")
+    if write is Write.APPEND and written is not None and not isinstance(value, list):
+        assert isinstance(written, str)
+        assert "{'" not in written or "{'" in f"{value}{held}"
