@@ -31,6 +31,8 @@ MOST_REASONS = 1000
 GUARDED = 20
 """With so many calls here, a list that shows less than half of them proves nothing."""
 EXPLAINED_AT_ONCE = 500
+ARRIVES_WITHIN = timedelta(hours=6)
+"""A record comes at most so long after its call was created, as far as a lost one can be told."""
 CAME = "it came while the list was walked"
 WAITS = "it waits in quarantine: callbridge quarantine list"
 DROPPED = "a person dropped it from quarantine"
@@ -46,13 +48,28 @@ def local_balance(
     `destinations` are name → the sources whose calls it takes.
     """
     by_destination = {name: ledger.balance(name, taken, window) for name, taken in destinations.items()}
+    losses = open_losses(ledger, sources, window)
     return {
         "since": _shown(window.since),
         "until": _shown(window.until),
         "sources": {source: local_counts(ledger, source, window) for source in sources},
         "destinations": by_destination,
-        "balanced": all(map(balances, by_destination.values())),
+        "losses": losses,
+        "balanced": not losses and all(map(balances, by_destination.values())),
     }
+
+
+def open_losses(ledger: Ledger, sources: Sequence[str], window: Window) -> list[Row]:
+    """What the ledger once had of these sources and of this time, and no list has filled since."""
+    found = []
+    for loss in ledger.losses():
+        concerned = [source for source in loss["open"] if source in sources]
+        began = None if loss["since_at"] is None else moment(loss["since_at"]) - ARRIVES_WITHIN
+        before = window.since is not None and moment(loss["until_at"]) < window.since
+        behind = window.until is not None and began is not None and began >= window.until
+        if concerned and not before and not behind:
+            found.append(loss | {"open": concerned})
+    return found
 
 
 def local_counts(ledger: Ledger, source: str, window: Window) -> Balance:
@@ -81,11 +98,15 @@ def _shown(moment: datetime | None) -> str | None:
 
 
 def whole_balance(
-    audited: Mapping[str, Balance], left_out: Mapping[str, Balance], since: str | None
+    audited: Mapping[str, Balance],
+    left_out: Mapping[str, Balance],
+    since: str | None,
+    losses: Sequence[Row] = (),
 ) -> Balance:
     """The balance of all sources: those whose platforms were asked, and those that have none to ask.
 
     Each has counted its own calls at the destinations, so that all its counts are of one moment.
+    `losses` are those of the sources that have no platform to ask.
     """
     destinations: dict[str, Counter[str]] = {}
     sources: dict[str, Balance] = {}
@@ -95,11 +116,13 @@ def whole_balance(
             destinations.setdefault(destination, Counter()).update(counts)
     by_destination = {name: dict(counts) for name, counts in destinations.items()}
     balanced = all(map(source_balances, sources.values())) and all(map(balances, by_destination.values()))
+    balanced = balanced and not losses
     return {
         "since": min((one["since"] for one in audited.values()), default=since),
         "until": max((one["until"] for one in audited.values()), default=None),
         "sources": sources,
         "destinations": by_destination,
+        "losses": list(losses),
         "balanced": balanced,
     }
 

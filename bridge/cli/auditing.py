@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from bridge.audit import COUNTS, local_balance, local_counts, source_balances, whole_balance
+from bridge.audit import (
+    COUNTS,
+    local_balance,
+    local_counts,
+    open_losses,
+    source_balances,
+    whole_balance,
+)
 from bridge.cli.output import (
     ExitCode,
     config_option,
@@ -128,10 +135,11 @@ def _beside_the_platform(
         window = _window(config, source, times, now)
         others = [one for one in _counted_sources(config, source, ledger) if one not in asked]
         left_out = {name: _left_out(config, name, ledger, window, found) for name in others}
+        losses = open_losses(ledger, others, window)
     finally:
         ledger.close()
     failed = failed_runs(runs)
-    balance = whole_balance(found, left_out if found else {}, None)
+    balance = whole_balance(found, left_out if found else {}, None, losses if found else ())
     return balance | {"balanced": balance["balanced"] and not failed}, failed
 
 
@@ -154,7 +162,19 @@ def balance_lines(balance: Row) -> Iterator[str]:
     for destination, counts in balance["destinations"].items():
         parts = " + ".join(f"{counts[name]} {name}" for name in counts if name != "ledger")
         yield f"destination {destination}: {counts['ledger']} in the ledger = {parts}"
+    yield from map(loss_line, balance["losses"])
     yield "balanced" if balance["balanced"] else "NOT balanced"
+
+
+def loss_line(loss: Row) -> str:
+    """What the ledger has lost, and what to do."""
+    count, since = loss["receipts"] + loss["quarantine"], loss["since_at"] or "the beginning"
+    return (
+        f"source {', '.join(loss['open'])}: at least {count} records that were acknowledged between"
+        f" {since} and {loss['until_at']} are not in this ledger (its -wal was lost, or an older file put in"
+        " its place):"
+        " callbridge reconcile" + (f" --since {since}" if loss["since_at"] else " --since 35d")
+    )
 
 
 def _source_lines(counts: Row) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bridge.cli.auditing import loss_line
 from bridge.cli.delivering import cause_lines, with_command
 from bridge.cli.output import (
     LIMIT,
@@ -36,6 +37,7 @@ def status(config_path: Path | None, as_json: bool) -> None:
     counts = ledger.counts()
     parked = sum(states[DeliveryState.PARKED] for states in counts["deliveries"].values())
     quarantined = sum(counts["quarantined"].values())
+    losses = [loss for loss in ledger.losses() if loss["open"]]
     owed = counts.pop("oldest_owed_at")
     lag = max(0.0, (datetime.now(UTC) - moment(owed)).total_seconds()) if owed else 0.0
     for name in ("retrying", "parked"):
@@ -44,12 +46,13 @@ def status(config_path: Path | None, as_json: bool) -> None:
         "lag_seconds": round(lag, 3),
         **_lists(config, counts.pop("lists")),
         "accounts": accounts_now(ledger.load_budgets(), datetime.now(UTC)),
-        "needs_person": parked + quarantined,
+        "losses": losses,
+        "needs_person": parked + quarantined + len(losses),
         "space": ledger.space(),
     }
     show(document, as_json, _status_lines(document))
     ledger.close()
-    sys.exit(ExitCode.FINDINGS if parked or quarantined else ExitCode.DONE)
+    sys.exit(ExitCode.FINDINGS if document["needs_person"] else ExitCode.DONE)
 
 
 def _lists(config: Config, lists: Mapping[str, Row]) -> Row:
@@ -100,6 +103,7 @@ def _status_lines(document: Row) -> Iterator[str]:
     for group in (*document["retrying"], *document["parked"]):
         yield from cause_lines(group)
     yield from _altered_lines(document["altered"])
+    yield from map(loss_line, document["losses"])
     for reason, count in document["quarantined"].items():
         yield f"quarantined: {count} × {reason} (see: callbridge quarantine list)"
     if ahead := document["ahead"]["count"]:

@@ -45,8 +45,8 @@ def run(config_path: Path | None, as_json: bool) -> None:
     configure(config.log.level, "json" if as_json else config.log.format)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
-    with OwnerLock(path):
-        ledger = open_ledger(path, create=True, min_free=config.ledger.min_free)
+    with OwnerLock(path) as owner:
+        ledger = open_ledger(path, create=True, min_free=config.ledger.min_free, owner=owner)
         try:
             Daemon(config, secrets, ledger).run(on_signals)
         finally:

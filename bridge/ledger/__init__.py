@@ -10,13 +10,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bridge.claims import Claim
 from bridge.ledger.listing import ListLedger
 from bridge.memory import Done, Progress, Remembered
 from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement
 from bridge.plan import PlannedObject
+
+if TYPE_CHECKING:
+    from bridge.ledger.sqlite.connection import OwnerLock
 
 Row = dict[str, Any]
 Held = tuple[str, str, str]
@@ -257,6 +260,12 @@ class Ledger(ListLedger, Protocol):
     def source_counts(self, source: str, window: Window) -> dict[str, int]:
         """Of one source: `ledger`, `quarantined`, `erased`."""
 
+    def losses(self) -> list[Row]:
+        """What had been acknowledged and is not here: `since_at`, `until_at`, how many `receipts` and more.
+
+        Under `open`: the sources whose list has not been walked beyond `until_at` since.
+        """
+
     def keys(self, source: str) -> list[str]:
         """All call keys of a source."""
 
@@ -284,12 +293,21 @@ class Ledger(ListLedger, Protocol):
         """Finish what was submitted, then close."""
 
 
-def open_ledger(path: Path, *, create: bool = False, read_only: bool = False, min_free: int = 0) -> Ledger:
+def open_ledger(
+    path: Path,
+    *,
+    create: bool = False,
+    read_only: bool = False,
+    min_free: int = 0,
+    owner: "OwnerLock | None" = None,
+) -> Ledger:
     """Open the SQLite ledger at `path`; with less than `min_free` bytes on its disk it takes nothing in.
+
+    `owner` is the lock of a daemon, which is told what the ledger has lost since its last one.
 
     Raises:
         LedgerUnusable: missing (and not `create`), newer than this program, another user's.
     """
     from bridge.ledger.sqlite import SqliteLedger  # noqa: PLC0415 -- loads sqlite-utils: 80 ms
 
-    return SqliteLedger(path, create=create, read_only=read_only, min_free=min_free)
+    return SqliteLedger(path, create=create, read_only=read_only, min_free=min_free, owner=owner)

@@ -268,6 +268,10 @@ class SqliteLedger(Operating, Covered):
         return reading.source_counts(self._reader, source, window)
 
     @looks
+    def losses(self) -> list[Row]:
+        return reading.losses(self._reader)
+
+    @looks
     def keys(self, source: str) -> list[str]:
         return [row[0] for row in self._reader.execute("SELECT key FROM calls WHERE source = ?", (source,))]
 

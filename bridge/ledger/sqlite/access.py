@@ -3,12 +3,14 @@
 import sqlite3
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from bridge.errors import LedgerBusy, LedgerUnusable
 from bridge.ledger.sqlite import connection as opening
+from bridge.ledger.sqlite.files import Guard, OpenFiles, Witness, note_loss
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.writer import Writer
 
@@ -35,8 +37,15 @@ class Access:
     """What every part of the ledger stands on."""
 
     def __init__(
-        self, path: Path, *, create: bool = False, read_only: bool = False, min_free: int = 0
+        self,
+        path: Path,
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        min_free: int = 0,
+        owner: opening.OwnerLock | None = None,
     ) -> None:
+        """`owner` is held by who alone takes calls in here, and who is told what a ledger has lost."""
         self._path = path
         self._min_free = min_free
         self._local = threading.local()
@@ -48,10 +57,12 @@ class Access:
             self._check_readable()
         else:
             opening.prepare(path, create=create)
+            if owner is not None:
+                owner.hold_file()
             with opening.usable(path):
                 connection = opening.connect(path)
                 self._payloads.load(connection)
-            self._writer = Writer(connection)
+                self._writer = Writer(connection, _guard(path, connection, owner))
 
     def _check_readable(self) -> None:
         with opening.usable(self._path):
@@ -91,3 +102,14 @@ class Access:
             self._readers.clear()
         if self._writer is not None:
             self._writer.close()
+
+
+def _guard(path: Path, connection: sqlite3.Connection, owner: opening.OwnerLock | None) -> Guard:
+    """What watches the files; of the ledger's owner also how far it has come."""
+    if owner is None:
+        return Guard(OpenFiles(path))
+    witness = Witness(path)
+    now = datetime.now(UTC)
+    note_loss(connection, witness.told(), now)
+    witness.tell(connection, now)
+    return Guard(OpenFiles(path, [owner.path]), witness)

@@ -16,6 +16,7 @@ from typing import Self
 from sqlite_utils import Database, Migrations
 
 from bridge.errors import LedgerLocked, LedgerUnusable
+from bridge.ledger.sqlite.files import FileLock
 from bridge.ledger.sqlite.payloads import ship_first
 
 # How long a commit waits for another process that writes, before callbacks are answered 503.
@@ -116,6 +117,7 @@ def prepare(path: Path, *, create: bool) -> None:
     """Create the file where allowed, and bring it to this program's version."""
     with usable(path):
         if create and not path.exists():
+            _refuse_orphans(path)
             _create(path)
         check_owner(path)
         with closing(connect(path)) as connection:
@@ -132,6 +134,16 @@ def usable(path: Path) -> Iterator[None]:
     except OSError as error:
         user = user_name(os.geteuid())
         raise LedgerUnusable(f"user {user} cannot use the ledger at {path}: {error.strerror}") from error
+
+
+def _refuse_orphans(path: Path) -> None:
+    """A new ledger beside another's log would be the end of that log."""
+    left = path.with_name(path.name + "-wal")
+    if left.exists() and left.stat().st_size:
+        raise LedgerUnusable(
+            f"there is no ledger at {path}, but its log {left} is there: put the ledger back beside it,"
+            " or move the log away to begin anew"
+        )
 
 
 def _create(path: Path) -> None:
@@ -179,6 +191,21 @@ class OwnerLock:
         self._path = ledger.with_name(ledger.name + ".lock")
         self._wanted = ledger.with_name(ledger.name + ".wanted")
         self._file: int | None = None
+        self._of_the_file = FileLock()
+
+    @property
+    def path(self) -> Path:
+        """The lock's own file."""
+        return self._path
+
+    def hold_file(self) -> None:
+        """Lock the ledger's file itself too, where it is there by now.
+
+        Raises:
+            LedgerLocked: another living process has it, though not by this lock.
+        """
+        with usable(self._ledger):
+            self._of_the_file.take(self._ledger)
 
     def acquire(self) -> None:
         """Take the lock; what a guest owns is waited for.
@@ -199,6 +226,11 @@ class OwnerLock:
                 self._file = self._wait()
             if self._file is None:
                 raise LedgerLocked(f"another callbridge (process {self._owner()[0]}) owns {self._ledger}")
+            try:
+                self.hold_file()
+            except LedgerLocked:
+                self.release()
+                raise
             os.ftruncate(self._file, 0)
             os.write(self._file, f"{os.getpid()}{' ' + GUEST if self._guest else ''}\n".encode())
 
@@ -234,6 +266,7 @@ class OwnerLock:
 
     def release(self) -> None:
         """Let go; the file stays, an empty promise."""
+        self._of_the_file.release()
         if self._file is not None:
             os.close(self._file)
             self._file = None

@@ -236,6 +236,23 @@ def source_counts(connection: sqlite3.Connection, source: str, window: Window) -
     return {"ledger": calls, "quarantined": waiting, "erased": 0}
 
 
+def losses(connection: sqlite3.Connection) -> list[Row]:
+    """What was lost, with the sources whose lists have not been walked beyond it since."""
+    found: list[Row] = []
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'losses'").fetchone():
+        # An earlier daemon still has it.
+        return found
+    for row in connection.execute("SELECT * FROM losses ORDER BY id").fetchall():
+        still = connection.execute(
+            f"SELECT s.part FROM ({SOURCES} UNION SELECT source FROM routes) s"
+            " LEFT JOIN coverage v ON v.source = s.part"
+            " WHERE v.covered_at IS NULL OR v.covered_at < ? ORDER BY 1",
+            (row["until_at"],),
+        ).fetchall()
+        found.append(row_of(row) | {"open": [source for (source,) in still]})
+    return found
+
+
 def first_call_at(connection: sqlite3.Connection, source: str | None) -> datetime | None:
     """When the first call was created."""
     sources = [row[0] for row in connection.execute(SOURCES)] if source is None else [source]

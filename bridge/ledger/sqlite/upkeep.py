@@ -68,7 +68,11 @@ def prune_step(
     ).fetchall()
     if not ids:
         return None, 0
-    old = [row[0] for row in ids if row[1] is not None and row[1] < micros(before)]
+    # The newest one stays: its number tells how far the ledger has come.
+    newest = None
+    if kind.table in ("receipts", "quarantine"):
+        newest = connection.execute(f"SELECT max(id) FROM {kind.table}").fetchone()[0]
+    old = [row[0] for row in ids if row[1] is not None and row[1] < micros(before) and row[0] != newest]
     ends = len(ids) < PRUNED_AT_ONCE or (kind.in_order and len(old) < len(ids))
     further = None if ends else ids[-1][0]
     if not old:
@@ -106,7 +110,7 @@ def check_target(target: Path, ledger: Path) -> None:
     Raises:
         LedgerUnusable: there is another file of that name.
     """
-    own = [ledger.with_name(ledger.name + end) for end in ("", "-wal", "-shm", ".lock", ".wanted")]
+    own = [ledger.with_name(ledger.name + end) for end in ("", "-wal", "-shm", ".lock", ".wanted", ".last")]
     if target.resolve() in [path.resolve() for path in own] or _same_file(target, ledger):
         raise LedgerUnusable(f"{target} is the ledger itself: name another file for the copy")
     for path in (target, unfinished(target)):

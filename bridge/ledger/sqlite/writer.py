@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from bridge.errors import LedgerBusy, LedgerError
+from bridge.ledger.sqlite.files import Guard
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -27,8 +28,9 @@ Item = tuple[Work, Future[Any]]
 class Writer:
     """Runs submitted work on one connection, in order; futures end after the commit."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, guard: Guard | None = None) -> None:
         self._connection = connection
+        self._guard = guard
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
         self._ends = False
         self._closed = False
@@ -57,8 +59,11 @@ class Writer:
 
     def _loop(self) -> None:
         while group := self._next_group():
-            commit_group(self._connection, group)
-        self._connection.close()
+            commit_group(self._connection, group, self._guard)
+        if self._guard is None:
+            self._connection.close()
+        else:
+            self._guard.close(self._connection)
 
     def _next_group(self) -> list[Item]:
         """What waits, up to the end, which is held for its turn."""
@@ -149,7 +154,7 @@ class Together(Generic[A, T]):
         self._writer.submit(lambda c: self._work(c, [asked])[0]).add_done_callback(ended)
 
 
-def commit_group(connection: sqlite3.Connection, group: Sequence[Item]) -> None:
+def commit_group(connection: sqlite3.Connection, group: Sequence[Item], guard: Guard | None = None) -> None:
     """Run a group in one transaction and end its futures after the commit."""
     works: list[tuple[Work, Future[Any]]] = []
     outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
@@ -158,9 +163,12 @@ def commit_group(connection: sqlite3.Connection, group: Sequence[Item]) -> None:
         if future.set_running_or_notify_cancel():
             works.append((work, future))
     try:
+        _refuse_moved(connection, guard)
         connection.execute("BEGIN IMMEDIATE")
         outcomes.extend(_run(connection, work, future) for work, future in works)
         connection.execute("COMMIT")
+        # Asked once more: what is committed to a file that nobody will find is not to be acknowledged.
+        _refuse_moved(connection, guard)
     except sqlite3.Error as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -168,11 +176,18 @@ def commit_group(connection: sqlite3.Connection, group: Sequence[Item]) -> None:
         for _, future in works:
             future.set_exception(busy)
         return
+    if guard is not None:
+        guard.committed(connection)
     for future, result, failure in outcomes:
         if failure is None:
             future.set_result(result)
         else:
             future.set_exception(failure)
+
+
+def _refuse_moved(connection: sqlite3.Connection, guard: Guard | None) -> None:
+    if guard is not None and (trouble := guard.trouble(connection)):
+        raise sqlite3.OperationalError(trouble)
 
 
 def _run(
