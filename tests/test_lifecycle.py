@@ -210,11 +210,12 @@ def test_the_deliveries_of_a_removed_source_wait(
     tmp_path: Path, crm: tuple[SandboxCrm, str], started: list[DaemonProcess]
 ) -> None:
     body = EXAMPLE.read_bytes()
+    other = json.dumps(json.loads(body) | {"uuid": "another call", "base_info": ""}).encode()
     crm[0].add_fault(status=503, times=-1)
     both = write_config(tmp_path, crm[1], BRANCH)
     started.append(daemon := DaemonProcess(both))
-    for source in ("main", "branch"):
-        assert httpx.post(f"{daemon.url}/callback/{source}/{TOKEN}", content=body).content == b"SUCCESS"
+    for source, sent in (("main", body), ("branch", other)):
+        assert httpx.post(f"{daemon.url}/callback/{source}/{TOKEN}", content=sent).content == b"SUCCESS"
     wait_until(lambda: daemon.count("SELECT count(*) FROM attempts") >= 2, "both were tried")
     assert daemon.stop() == 0
     crm[0].clear_faults()
