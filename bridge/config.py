@@ -32,6 +32,7 @@ DEFAULT_PATHS = (Path("config.toml"), Path("/etc/callbridge/config.toml"))
 SHORTEST_TOKEN = 22
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_PATH_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
 
 def _name(value: str) -> str:
@@ -209,7 +210,7 @@ def resolve_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
         except ConfigError as error:
             problems += [config.written(path, one.message, one.remedy) for one in error.problems]
     for path, value in values.items():
-        if _is_callback_token(path) and not re.fullmatch(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+", value):
+        if _is_callback_token(path) and not _PATH_SEGMENT.fullmatch(value):
             remedy = "use letters, digits, - and _"
             problems.append(config.written(path, "holds what cannot stand in a URL's path", remedy))
     if problems:

@@ -88,11 +88,11 @@ def split_values(text: str) -> list[str]:
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
-    place = 0
-    for number, found in enumerate(_TOKEN.finditer(text)):
-        if found.start() != place:
-            break
-        if number >= _MOST_TOKENS:
+    place = number = 0
+    # Never searched for: behind a string without an end, that would look for the end anew at each quote.
+    while found := _TOKEN.match(text, place):
+        number += 1
+        if number > _MOST_TOKENS:
             raise Malformed(f"not JSON, and too long to be mended: more than {_MOST_TOKENS} tokens")
         yield found.lastgroup or "", found.group(), place
         place = found.end()

@@ -8,6 +8,7 @@ from pathlib import Path
 from bridge.errors import CallbridgeError
 
 CALLBACK_TOKEN = Path("secrets/callback-token")
+_SETTING = re.compile(r"(?m)^(?=[^#\n])")
 _SECRET_FILES = {
     "CALLBACK_TOKEN": CALLBACK_TOKEN,
     "CALLBRIDGE_ADMIN_TOKEN": Path("secrets/admin-token"),
@@ -43,7 +44,7 @@ def starting_config() -> str:
     # Without real credentials the list API would only fail: the operator takes the # away.
     start = text.index("\n[sources.main.api]") + 1
     end = text.rindex("\n\n", start, text.index("\n[sources.main.reconcile]"))
-    return text[:start] + re.sub(r"(?m)^(?=[^#\n])", "# ", text[start:end]) + text[end:]
+    return text[:start] + _SETTING.sub("# ", text[start:end]) + text[end:]
 
 
 def _connector_schema() -> str:

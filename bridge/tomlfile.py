@@ -134,7 +134,7 @@ class _Index:
         self.lines: dict[KeyPath, int] = {}
         self._text = text
         self._pos = 0
-        self._starts = [0, *(found.end() for found in re.finditer("\n", text))]
+        self._starts = [0, *(place for place, char in enumerate(text, 1) if char == "\n")]
         self._last_element: dict[KeyPath, int] = {}
         self._document()
 

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from string import ascii_letters, digits
 from typing import Any
 
 from bridge.connector import Connector
@@ -19,7 +20,7 @@ HIDDEN = "***"
 _SPELLINGS = ("Zqx", "Ypw")
 _MARKS = tuple(re.compile(f"{spelling}[0-9][0-9]+{spelling}") for spelling in _SPELLINGS)
 # A signature or an encoding is one word.
-_WORD_AT_END, _WORD_AT_START = re.compile(r"[A-Za-z0-9+/_%-]*\Z"), re.compile(r"\A[A-Za-z0-9+/=_%-]*")
+_WORD = f"{ascii_letters}{digits}+/_%-"
 _BASE_URL = "https://base-url.invalid"
 # Digits survive escapes, and the filters that CRMs with numeric ids need.
 _FIRST_STAND_IN = 7_200_000_000_000_000_000
@@ -143,10 +144,10 @@ def _names(connector: Connector, account: Account, now: datetime, spelling: str)
 
 def _common(one: str, other: str) -> str:
     """What two texts begin and end with, in whole words; the rest is hidden."""
-    start = _WORD_AT_END.sub("", one[: _agreement(one, other)])
+    start = one[: _agreement(one, other)].rstrip(_WORD)
     left, right = one[len(start) :], other[len(start) :]
     length = _agreement(left[::-1], right[::-1])
-    return start + HIDDEN + _WORD_AT_START.sub("", left[len(left) - length :])
+    return start + HIDDEN + left[len(left) - length :].lstrip(f"{_WORD}=")
 
 
 def _agreement(one: str, other: str) -> int:

@@ -20,6 +20,7 @@ T = TypeVar("T")
 IN_SHORT = "in_short"
 """A model's class variable: the key that a value in place of the whole table stands for."""
 _UNION_TAG = re.compile(r"\{[a-z]+\}")
+_QUOTED = re.compile(r"'([^']+)'")
 
 _SAYS = {
     "missing": "is required",
@@ -134,7 +135,7 @@ def told(written: Written, error: ErrorDetails, root: type[BaseModel]) -> Proble
 
 def _nearest(value: Any, expected: str) -> str:
     """The nearest of the words that pydantic lists as expected; nothing where none is near."""
-    near = did_you_mean(value, re.findall(r"'([^']+)'", expected)) if isinstance(value, str) else ""
+    near = did_you_mean(value, _QUOTED.findall(expected)) if isinstance(value, str) else ""
     return near if near.startswith("did") else ""
 
 

@@ -41,6 +41,11 @@ _DURATION = re.compile(r"(?:\d+(?:ms|[dhms]))+")
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SIZE = re.compile(r"(\d+) ?([a-z]*)", re.ASCII)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_DURATION_PART = re.compile(r"(?<!\d)(\d+)(ms|[dhms])")
+_PORT = re.compile(r"\d{1,5}", re.ASCII)
+_DOTTED = re.compile(r"[\d.]+")
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+_BLANK_OR_CONTROL = re.compile(r"[\s\x00-\x1f]")
 
 
 def parse_duration(value: object) -> timedelta:
@@ -54,7 +59,7 @@ def parse_duration(value: object) -> timedelta:
         if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
             return timedelta(seconds=value)
         if isinstance(value, str) and _DURATION.fullmatch(value):
-            parts = re.findall(r"(\d+)(ms|[dhms])", value)
+            parts = _DURATION_PART.findall(value)
             return timedelta(milliseconds=sum(int(count) * _UNITS[unit] for count, unit in parts))
     except (OverflowError, ValueError):
         raise refusal from None
@@ -113,14 +118,14 @@ class Address:
         host, _, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         host = host[1:-1] if bracketed else host
-        if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65535 or bracketed != (":" in host):
+        if not _PORT.fullmatch(port) or int(port) > 65535 or bracketed != (":" in host):
             raise refusal
-        if bracketed or re.fullmatch(r"[\d.]+", host):
+        if bracketed or _DOTTED.fullmatch(host):
             try:
                 ipaddress.ip_address(host)
             except ValueError:
                 raise refusal from None
-        elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", host):
+        elif not _HOST.fullmatch(host):
             raise refusal
         return cls(host, int(port))
 
@@ -189,7 +194,7 @@ def _web_address(value: str) -> str:
         right = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         right = False
-    if not right or re.search(r"[\s\x00-\x1f]", value):
+    if not right or _BLANK_OR_CONTROL.search(value):
         raise SettingError("is no web address", 'write it like "https://crm.example.com"')
     if parts.username is not None or parts.password is not None:
         raise SettingError("holds a user or password", "give secrets as secrets, not in the address")
@@ -222,7 +227,11 @@ def ledger_url(value: str) -> str:
 
 
 _SECRET_WORDS = {"env": "environment variable", "file": "file", "credential": "systemd credential"}
-_SECRET_KINDS = {"env": r"[A-Za-z_][A-Za-z0-9_]*", "file": r"[^\0]+", "credential": r"[^/\0]+"}
+_SECRET_KINDS = {
+    "env": re.compile(r"[A-Za-z_][A-Za-z0-9_]*"),
+    "file": re.compile(r"[^\0]+"),
+    "credential": re.compile(r"[^/\0]+"),
+}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -281,7 +290,7 @@ class Secret:
         [(kind, name)] = value.items()
         if kind not in _SECRET_KINDS:
             raise SettingError(f'is no secret: unknown key "{kind}"', did_you_mean(kind, _SECRET_KINDS))
-        if not isinstance(name, str) or not re.fullmatch(_SECRET_KINDS[kind], name):
+        if not isinstance(name, str) or not _SECRET_KINDS[kind].fullmatch(name):
             raise SettingError(f"is no secret: {kind} does not name a {_SECRET_WORDS[kind]}", remedy)
         return cls(kind, name)
 

@@ -35,7 +35,7 @@ _TELLING = FIELDS.keys() - {"id", "status", "source", "name", "operator", "mark"
 
 _PART_HEAD_END = re.compile(r"\r?\n\r?\n")
 _PART_NAME = re.compile(r'\bname="([^"\r\n]{0,200})"')
-_FIELD_WITH_JSON = re.compile(r"\s*[^={\[\"]*=\s*(?=[{\[])")
+_FIELD_WITH_JSON = re.compile(r"[^={\[\"]*=\s*(?=[{\[])")
 
 
 class TooMany(ValueError):

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import click
 
 _AGE = re.compile(r"(?:\d+[smhdw])+")
+_AGE_PART = re.compile(r"(?<!\d)(\d+)([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -21,7 +22,7 @@ class WhenText:
     def at(self, now: datetime, zone: ZoneInfo) -> datetime:
         """The moment in UTC; without an offset in `zone`."""
         if _AGE.fullmatch(self.text):
-            parts = re.findall(r"(\d+)([smhdw])", self.text)
+            parts = _AGE_PART.findall(self.text)
             return now - timedelta(seconds=sum(int(count) * _UNITS[unit] for count, unit in parts))
         moment = datetime.fromisoformat(self.text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)

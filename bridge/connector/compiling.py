@@ -18,6 +18,7 @@ Values = Mapping[str, Any]
 ANSWER: Names = {"status": None, "headers": None, "body": None, "text": None}
 _BROKEN = Template("none", constant=True)
 _MISSING = object()
+_PLACE = re.compile(r"-?\d{1,9}", re.ASCII)
 D = TypeVar("D")
 
 
@@ -87,7 +88,7 @@ def dig(value: Any, path: str, default: Any = None) -> Any:
     for part in path.split("."):
         if value.__class__ is dict or isinstance(value, Mapping):
             value = value.get(part, default)
-        elif isinstance(value, list | tuple) and re.fullmatch(r"-?\d{1,9}", part, re.ASCII):
+        elif isinstance(value, list | tuple) and _PLACE.fullmatch(part):
             place = int(part)
             value = value[place] if -len(value) <= place < len(value) else default
         else:

@@ -22,6 +22,7 @@ _OF_A_NETWORK = (407, 511)
 # Accepted for later, no content, reset content: these have no body by HTTP's own rules.
 _BODILESS = (202, 204, 205)
 _PAGE = re.compile(r"(?i)<(?:!doctype html|!--|html|head|body|title|meta|script|center|h1|br|b>)")
+_READS_TEXT, _READS_BODY = re.compile(r"\btext\b"), re.compile(r"\bbody\b")
 _LONGEST_TITLE = 100
 _EXCERPT = 200
 # A page's title stands near its beginning; a page of many megabytes is not searched.
@@ -94,8 +95,8 @@ def expected_of(*picks: Pick | None) -> Expects:
             continue
         if "{{" not in pick.text:
             return "json"
-        if re.search(r"\btext\b", pick.text):
+        if _READS_TEXT.search(pick.text):
             found = "text"
-        elif re.search(r"\bbody\b", pick.text):
+        elif _READS_BODY.search(pick.text):
             return "json"
     return found

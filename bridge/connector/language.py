@@ -14,9 +14,12 @@ from urllib.parse import quote
 
 import phonenumbers
 
+from bridge import patterns
 from bridge.errors import did_you_mean
 from bridge.expression import as_text
 from bridge.values import SettingError
+
+_CRITERIA = re.compile(r"([\\(),])")
 
 
 def path(value: Any) -> str:
@@ -36,7 +39,7 @@ def odata(value: Any) -> str:
 
 def criteria(value: Any) -> str:
     """A text inside Zoho's search criteria: `\\` before brackets, commas and itself."""
-    return re.sub(r"([\\(),])", r"\\\1", as_text(value))
+    return _CRITERIA.sub(r"\\\1", as_text(value))
 
 
 def to_json(value: Any) -> str:
@@ -113,7 +116,7 @@ def table(value: Iterable[Mapping[str, Any]], name: str = "name", content: str =
 
 def found(value: Any, pattern: str, group: int = 1) -> str | None:
     """What a regular expression's group matches in a text; null where it does not."""
-    match = re.search(pattern, as_text(value))
+    match = patterns.search(pattern, as_text(value))
     return match[group] if match else None
 
 
@@ -197,9 +200,9 @@ def _form(value: object) -> None:
 
 def _pattern(value: object) -> None:
     try:
-        re.compile(as_text(value))
-    except re.error as error:
-        raise SettingError(f"is no regular expression: {error}", "see Python's re") from None
+        patterns.check(as_text(value))
+    except patterns.PatternError as error:
+        raise SettingError(str(error), error.remedy) from None
 
 
 _ALGORITHMS = ("md5", "sha1", "sha256", "sha512")

@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from bridge import patterns
 from bridge.connector.compiling import ANSWER, Answer, Compiler, Condition, Pick, dig
 from bridge.connector.foreign import Expects, Speaks, why_foreign
 from bridge.connector.schema import ErrorsSection, OutcomeSection, Result
@@ -106,7 +107,7 @@ class Rule:
         if self.when is not None and not self.when.holds(answer.names):
             return False
         if not written.path and written.header is None:
-            return written.matches is None or re.search(written.matches, answer.text) is not None
+            return written.matches is None or patterns.search(written.matches, answer.text) is not None
         value = (
             answer.headers.get(written.header)
             if written.header is not None
@@ -115,7 +116,7 @@ class Rule:
         if self.among and as_text(value) not in self.among:
             return False
         if written.matches is not None:
-            return value is not None and re.search(written.matches, as_text(value)) is not None
+            return value is not None and patterns.search(written.matches, as_text(value)) is not None
         # A list of errors that is empty is no error.
         return bool(written.is_) or value not in _NOTHING
 

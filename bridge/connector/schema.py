@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from bridge import patterns
 from bridge.connector.limits import parse_rate
 from bridge.lengths import LengthUnit
 from bridge.values import BaseUrl, Count, Duration, SettingError, Span, listed, parse_duration
@@ -54,9 +55,9 @@ def _rate(value: object) -> str:
 
 def _pattern(value: str) -> str:
     try:
-        re.compile(value)
-    except re.error as error:
-        raise SettingError(f"is no regular expression: {error}", "see Python's re") from None
+        patterns.check(value)
+    except patterns.PatternError as error:
+        raise SettingError(str(error), error.remedy) from None
     return value
 
 

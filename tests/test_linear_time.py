@@ -1,0 +1,164 @@
+"""The law of time: no pattern of the package takes more than a text's length, whatever the text is."""
+
+import ast
+import importlib
+import pkgutil
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import bridge
+from tests.hostile import grows_too_fast, texts_for
+
+_METHODS = ("search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer")
+_PACKAGE = Path(bridge.__file__).parent
+
+
+def modules() -> Iterator[ModuleType]:
+    """Every module of the package."""
+    yield bridge
+    for found in pkgutil.walk_packages(bridge.__path__, "bridge."):
+        if not found.name.endswith("__main__"):
+            yield importlib.import_module(found.name)
+
+
+def patterns_in(value: Any, seen: set[int]) -> Iterator[re.Pattern[Any]]:
+    """The compiled patterns that a value holds, however deep."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, re.Pattern):
+        yield value
+    for each in _held_by(value):
+        yield from patterns_in(each, seen)
+
+
+def _held_by(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return (*value, *value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return value
+    if not str(getattr(value, "__module__", "")).startswith("bridge"):
+        return ()
+    if isinstance(value, type):
+        return vars(value).values()
+    cells = (cell.cell_contents for cell in getattr(value, "__closure__", None) or ())
+    return (getattr(value, "__defaults__", None), getattr(value, "__kwdefaults__", None), *cells)
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    return {
+        str(path.relative_to(_PACKAGE)): ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted(_PACKAGE.rglob("*.py"))
+    }
+
+
+# Handed to a function that matches at a place: they are never searched for.
+_AT_A_PLACE = {"_BLANK", "_SPACE", "_KEY_PART", "_SCALAR"}
+
+
+@cache
+def _uses() -> dict[tuple[str, str], set[str]]:
+    """How each name of a module is used as a pattern, there."""
+    uses: dict[tuple[str, str], set[str]] = {}
+    for name, tree in trees().items():
+        module = "bridge." + name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        uses |= {(module, each): {"match"} for each in _AT_A_PLACE}
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Attribute) and node.attr in _METHODS):
+                continue
+            for owner in ast.walk(node.value):
+                if isinstance(owner, ast.Name):
+                    uses.setdefault((module, owner.id), set()).add(node.attr)
+    return uses
+
+
+@cache
+def patterns() -> dict[re.Pattern[Any], set[str]]:
+    """Every compiled pattern of the package, with how it is used; where no name tells: in all ways."""
+    found: dict[re.Pattern[Any], set[str]] = {}
+    for module in modules():
+        for name, value in vars(module).items():
+            for pattern in patterns_in(value, set()):
+                plain = isinstance(value, re.Pattern | tuple)
+                used = _uses().get((module.__name__, name), set()) if plain else set()
+                found.setdefault(pattern, set()).update(used or {"search", "fullmatch"})
+    return found
+
+
+def _runs(pattern: re.Pattern[Any], methods: set[str]) -> Iterator[tuple[str, Callable[[str], object]]]:
+    """One run for each way of reading a text: at its start, to its end, or anywhere."""
+    as_bytes = isinstance(pattern.pattern, bytes)
+
+    def read(method: Callable[[Any], object]) -> Callable[[str], object]:
+        return lambda text: method(text.encode() if as_bytes else text)
+
+    for name in ("match", "fullmatch"):
+        if name in methods:
+            yield name, read(getattr(pattern, name))
+    if methods - {"match", "fullmatch"}:
+        yield "search", read(lambda text: [None for _ in pattern.finditer(text)])
+
+
+def _slow(pattern: re.Pattern[Any], methods: set[str]) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        families = list(texts_for(pattern))
+    found = (
+        f"{pattern.pattern!r}.{name}: {slow}"
+        for name, run in _runs(pattern, methods)
+        for make in families
+        if (slow := grows_too_fast(run, make))
+    )
+    return next(found, "")
+
+
+def test_every_pattern_of_the_package_takes_time_that_grows_with_the_text_only() -> None:
+    assert len(patterns()) > 50
+    slow = filter(None, (_slow(pattern, methods) for pattern, methods in patterns().items()))
+    assert "\n".join(slow) == ""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "method"),
+    [
+        (r"\d+x", "search"),
+        (r"(a+)+$", "search"),
+        (r"(?:a|a)*b", "match"),
+        (r"\s*[(]?\s*x", "fullmatch"),
+        (r"[a-z]*\Z", "sub"),
+    ],
+)
+def test_the_law_sees_what_is_slower(pattern: str, method: str) -> None:
+    assert _slow(re.compile(pattern), {method})
+
+
+# The operator's own, which are judged at load; the keys of a row and the id of a record, escaped.
+_MADE_AT_WORK = {"patterns.py", "source/page_text.py", "crm.py"}
+
+
+def test_no_pattern_is_compiled_where_the_law_does_not_see_it() -> None:
+    """A pattern is a name of its module; only the operator's own are made while the program runs."""
+    hidden = []
+    for name, tree in trees().items():
+        if name in _MADE_AT_WORK:
+            continue
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                continue
+            hidden += [
+                f"{name}:{node.lineno} re.{node.attr}"
+                for node in ast.walk(function)
+                if isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "re"
+                and node.attr in {*_METHODS, "compile"}
+            ]
+    assert hidden == []
