@@ -49,7 +49,10 @@ def _times(sign: Sign, separator: str, held: Any) -> int:
     """How often a text stands in another one, between separators."""
     _, size, digest = sign
     text, around = _lasting(as_text(held), separator).strip(), _lines(separator)
-    starts = [0, *(found.end() for found in re.finditer(f"(?={re.escape(around)})", text))]
+    starts, place = [0], text.find(around)
+    while place >= 0:
+        starts.append(place)
+        place = text.find(around, place + 1)
     times = 0
     for number, start in enumerate(starts):
         begin = start + len(around) if number else 0
