@@ -3,6 +3,7 @@
 import re
 import secrets
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from bridge.errors import CallbridgeError
@@ -16,6 +17,7 @@ _SECRET_FILES = {
 }
 
 
+_RECORD = "tests/data/callback.json"
 _LEDGER = """\
 # Where everything that happened is kept; with three slashes the path is relative to this file.
 url = "sqlite:////var/lib/callbridge/ledger.db"
@@ -35,6 +37,11 @@ def shipped(name: str) -> str:
     return (Path(str(resources.files("bridge"))).parent / name).read_text("utf-8")
 
 
+def _shipped_folder(name: str) -> Traversable:
+    installed = resources.files("bridge") / "starters" / name
+    return installed if installed.is_dir() else Path(str(resources.files("bridge"))).parent / name
+
+
 def starting_config() -> str:
     """`config.example.toml`, with secrets in files beside it and the list API still to be set."""
     text = shipped("config.example.toml").replace("#:schema ./docs/", "#:schema ./")
@@ -51,18 +58,28 @@ def _connector_schema() -> str:
     return (resources.files("bridge") / "connectors" / "connector.schema.json").read_text("utf-8")
 
 
+def _starting_mappings() -> dict[Path, str]:
+    """A mapping for each CRM, and the record that their own cases read, beside them."""
+    names = sorted(file.name for file in _shipped_folder("mappings").iterdir() if file.name.endswith(".toml"))
+    return {
+        Path("mappings/callback.json"): shipped(_RECORD),
+        **{
+            Path("mappings") / name: shipped(f"mappings/{name}").replace(f"../{_RECORD}", "callback.json")
+            for name in names
+        },
+    }
+
+
 def write_all(directory: Path) -> list[Path]:
     """Write everything; nothing that exists is overwritten.
 
     Raises:
         CallbridgeError: a file is there already, or cannot be written.
     """
-    mapping = shipped("mappings/sandbox.toml")
-    # The mapping's own cases read a record that stays in the repository.
     files = {
         Path("config.toml"): starting_config(),
         Path("config.schema.json"): shipped("docs/config.schema.json"),
-        Path("mappings/sandbox.toml"): mapping[: mapping.index("[[tests]]")].rstrip() + "\n",
+        **_starting_mappings(),
         Path("mappings/mapping.schema.json"): shipped("mappings/mapping.schema.json"),
         # Where a connector of one's own goes.
         Path("connectors/connector.schema.json"): _connector_schema(),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from click.testing import CliRunner
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from bridge.cli import cli
 from bridge.config import Config
 from bridge.connector.schema import ConnectorFile
-from bridge.mapping import MappingFile
+from bridge.mapping import MappingFile, load_mapping, run_tests
 from bridge.schemas import KINDS, schema_of
 from bridge.starters import write_all
 from tests.running import callbridge
@@ -33,6 +34,7 @@ EXAMPLES = {
     **dict.fromkeys(sorted((ROOT / "bridge/connectors").glob("*.toml")), "connector"),
     **dict.fromkeys(sorted((ROOT / "mappings").glob("*.toml")), "mapping"),
 }
+STARTERS = sorted(file.name for file in (ROOT / "mappings").glob("*.toml"))
 DIRECTIVE = re.compile(r"#:schema (\./\S+)\n")
 
 
@@ -113,7 +115,7 @@ def test_every_example_is_valid_and_names_its_schema(file: Path) -> None:
 def test_what_init_writes_names_schemas_that_are_there(tmp_path: Path) -> None:
     written = write_all(tmp_path)
     files = {file: DIRECTIVE.match(file.read_text("utf-8")) for file in written if file.suffix == ".toml"}
-    assert len(files) == 2
+    assert {file.name for file in files} == {"config.toml", *STARTERS}
     for file, directive in files.items():
         assert directive, file
         assert json.loads((file.parent / directive[1]).read_text("utf-8"))["$schema"]
@@ -122,12 +124,22 @@ def test_what_init_writes_names_schemas_that_are_there(tmp_path: Path) -> None:
         assert schemas[f"{kind}.schema.json"].read_bytes() == shipped.read_bytes()
 
 
+@pytest.mark.parametrize("name", STARTERS)
+def test_every_mapping_that_init_writes_passes_its_own_cases(tmp_path: Path, name: str) -> None:
+    write_all(tmp_path)
+    mapping = load_mapping(tmp_path / "mappings" / name)
+    results = run_tests(mapping, ZoneInfo("Asia/Shanghai"), "CN")
+    assert results
+    assert [str(each) for one in results for each in one.differences] == []
+
+
 def test_the_wheel_carries_the_schemas() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
     wheel = build["targets"]["wheel"]
     inside = wheel["force-include"]
     assert inside["docs/config.schema.json"] == "bridge/starters/docs/config.schema.json"
     assert inside["mappings"] == "bridge/starters/mappings"
+    assert inside["tests/data/callback.json"] == "bridge/starters/tests/data/callback.json"
     assert wheel["packages"] == ["bridge"], "with bridge/connectors"
 
 
