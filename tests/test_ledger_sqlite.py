@@ -108,14 +108,24 @@ def test_a_newer_file_is_refused(ledger_path: Path, *, read_only: bool) -> None:
     before = ledger_path.read_bytes()
     with pytest.raises(LedgerUnusable, match="9999_of_the_future"):
         open_ledger(ledger_path, read_only=read_only)
+    assert opened(ledger_path) == []
     assert ledger_path.read_bytes() == before
 
 
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_damaged_file_is_refused_in_words(ledger_path: Path, *, read_only: bool) -> None:
     ledger_path.write_bytes(b"no database, but long enough to look at" * 40)
-    with pytest.raises(LedgerUnusable):
+    # While the error is kept, so is what it was raised from: a connection is closed by itself then only.
+    with pytest.raises(LedgerUnusable) as kept:
         open_ledger(ledger_path, read_only=read_only)
+    assert kept.value.__cause__ is not None
+    assert opened(ledger_path) == []
+
+
+def opened(path: Path) -> list[str]:
+    """The files of a ledger that this process holds open."""
+    links = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return [str(link) for link in links if str(link).startswith(str(path))]
 
 
 def test_a_ledger_opened_for_looking_writes_nothing(ledger: SqliteLedger, ledger_path: Path) -> None:

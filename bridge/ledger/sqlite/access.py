@@ -61,14 +61,17 @@ class Access:
                 owner.hold_file()
             with opening.usable(path):
                 connection = opening.connect(path)
-                self._payloads.load(connection)
-                self._writer = Writer(connection, _guard(path, connection, owner))
+                with opening.closed_on_failure(connection):
+                    self._payloads.load(connection)
+                    guard = _guard(path, connection, owner)
+                self._writer = Writer(connection, guard)
 
     def _check_readable(self) -> None:
         with opening.usable(self._path):
             opening.check_owner(self._path)
-            opening.refuse_newer(self._reader, self._path)
-            self._payloads.load(self._reader)
+            with opening.closed_on_failure(self._reader):
+                opening.refuse_newer(self._reader, self._path)
+                self._payloads.load(self._reader)
 
     @property
     def _reader(self) -> sqlite3.Connection:
