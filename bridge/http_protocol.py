@@ -188,34 +188,32 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._ended:
             return
         self._in_head = False
-        if trouble := self._trouble():
+        if trouble := self._read_headers():
             self.refuse(*trouble)
             return
-        self._body_bytes = self._wire_bytes = 0
-        self._body_left = self._announced()
         super().on_headers_complete()
 
-    def _trouble(self) -> tuple[int, str] | None:
+    def _read_headers(self) -> tuple[int, str] | None:
+        """Find out how long the body is; what is wrong with the head, if anything is."""
+        hosts, chunked = 0, False
+        self._body_left = self._body_bytes = self._wire_bytes = 0
+        for place, (name, value) in enumerate(self.headers):
+            if name == b"host":
+                hosts += 1
+                if self.url[:1] != b"/" and b"://" in self.url:
+                    # Where the address names a host, that one counts (RFC 9112, 3.2.2).
+                    self.headers[place] = (name, self.url.split(b"/", 3)[2].rpartition(b"@")[2])
+            elif name == b"content-length":
+                self._body_left = int(value)
+            elif name == b"transfer-encoding":
+                chunked = True
+        if chunked:
+            self._body_left = None
         if len(self.headers) > MOST_HEADERS:
             return 431, f"more than {MOST_HEADERS} headers"
-        hosts = [place for place, (name, _) in enumerate(self.headers) if name == b"host"]
-        if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
             return 400, "one Host header is needed"
-        if hosts and not self.url.startswith(b"/") and b"://" in self.url:
-            # Where the address names a host, that one counts (RFC 9112, 3.2.2).
-            authority = self.url.split(b"/", 3)[2].rpartition(b"@")[2]
-            self.headers[hosts[0]] = (b"host", authority)
         return None
-
-    def _announced(self) -> int | None:
-        """The body's length; None where it comes in chunks."""
-        length: int | None = 0
-        for name, value in self.headers:
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"transfer-encoding":
-                return None
-        return length
 
     def on_body(self, body: bytes) -> None:
         if not self._ended:

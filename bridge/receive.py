@@ -7,8 +7,7 @@ a commit is under way shares the next one.
 import asyncio
 import hmac
 import zlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -108,13 +107,14 @@ class Door:
         if scope["type"] != "http":
             return
         source: SourceDoor | None = None
+        client = ""
         try:
             source = self._find(scope)
-            with self._admitted(scope, source):
-                length, charset = announced(scope["headers"])
-                body = await self._read(length, receive)
-                arrivals = self._arrivals(source, body, charset)
-                self._judge_filed(arrivals, await self._commits.file(arrivals))
+            client = self._admit(scope, source)
+            length, charset = announced(scope["headers"])
+            body = await self._read(length, receive)
+            arrivals = self._arrivals(source, body, charset)
+            self._judge_filed(arrivals, await self._commits.file(arrivals))
         except Left:
             # Nobody is there to be answered; a sender that was cut off is counted by who did it.
             self._answered.left(source.name if source else NO_SOURCE)
@@ -122,6 +122,9 @@ class Door:
         except (Refusal, NotFiled, asyncio.CancelledError) as error:
             await self._refuse(_refusal_of(error), scope, source, send)
             return
+        finally:
+            if client:
+                self._leave(client)
         self._answered.accepted(source.name, source.status, len(arrivals))
         await _answer(send, source.status, source.body, [(b"content-type", source.content_type)])
 
@@ -171,27 +174,25 @@ class Door:
             raise Refusal(404, "unknown source or wrong token", source=source.name if source else NO_SOURCE)
         return source
 
-    @contextmanager
-    def _admitted(self, scope: Scope, source: SourceDoor) -> Iterator[None]:
-        """For as long as a request is under way: its sender is allowed, and has few others under way."""
+    def _admit(self, scope: Scope, source: SourceDoor) -> str:
+        """Check that the sender is allowed, and has few requests under way; returns who to count it for."""
         if source.allow:
             address = client_address(_peer(scope), scope["headers"], self._trusted)
             if not is_among(address, source.allow):
                 raise Refusal(403, "the sender's address is not allowed")
         if not self._trusted or not is_among(parse_address(_peer(scope)), self._trusted):
             # Its connections are counted by the listener.
-            yield
-            return
+            return ""
         client = limit_key(str(client_address(_peer(scope), scope["headers"], self._trusted)))
         if self._under_way.get(client, 0) >= MOST_PER_CLIENT:
             raise Refusal(429, "too many requests of this sender are under way")
         self._under_way[client] = self._under_way.get(client, 0) + 1
-        try:
-            yield
-        finally:
-            self._under_way[client] -= 1
-            if not self._under_way[client]:
-                del self._under_way[client]
+        return client
+
+    def _leave(self, client: str) -> None:
+        self._under_way[client] -= 1
+        if not self._under_way[client]:
+            del self._under_way[client]
 
     async def _read(self, length: int, receive: Receive) -> bytes:
         """The body; how long it may take is the listener's affair."""
