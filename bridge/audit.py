@@ -1,7 +1,7 @@
 """The balance: does every call stand under exactly one heading, here, at the platform and at the CRMs?"""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +30,8 @@ MOST_IDS = 100_000
 MOST_REASONS = 1000
 GUARDED = 20
 """With so many calls here, a list that shows less than half of them proves nothing."""
+MUCH = 0.05
+"""With a greater share that the list does not show, the balance is told with a warning."""
 EXPLAINED_AT_ONCE = 500
 ARRIVES_WITHIN = timedelta(hours=6)
 """A record comes at most so long after its call was created, as far as a lost one can be told."""
@@ -199,6 +201,8 @@ class SourceAudit:
             "reasons": reasons[:MOST_REASONS],
             "destinations": standing.destinations,
         }
+        if warning := self._doubtful(standing):
+            found["warnings"] = [warning]
         counts = {name: found[name] for name in COUNTS}
         log.info("audit.ended", source=rules.source, id=self._run_id, complete=found["complete"], **counts)
         return found
@@ -262,6 +266,7 @@ class SourceAudit:
                 "ledger_only": list(missed),
                 "quarantined": waiting[:MOST_IDS],
             },
+            "ledger_only_because": dict(_grouped(missed.values()).most_common()),
             "explanations": missed
             | dict.fromkeys(waiting[:MOST_IDS], WAITS)
             | {key: DROPPED if key in kept else LACKING for key in lacking[:MOST_IDS]},
@@ -286,9 +291,21 @@ class SourceAudit:
             return ""
         return f"the list shows {standing.listed} of the {ours} calls that the ledger has"
 
+    def _doubtful(self, standing: Standing) -> str:
+        """What a person should know who reads "balanced": that the list lacks much."""
+        lacks, ours = len(standing.unlisted), standing.listed + len(standing.unlisted)
+        if ours < GUARDED or lacks <= MUCH * ours:
+            return ""
+        return f"the list shows {standing.listed} of the {ours} calls here ({standing.listed / ours:.0%})"
+
 
 def _inside(arrival: Arrival, since: str, until: str) -> bool:
     return arrival.created_at is None or since <= arrival.created_at < until
+
+
+def _grouped(explanations: Iterable[str]) -> Counter[str]:
+    """How many calls each kind of explanation holds for."""
+    return Counter(text.partition(":")[0].partition(",")[0] for text in explanations)
 
 
 def _kept(strays: Sequence[tuple[str, bytes]]) -> dict[str, str]:

@@ -197,6 +197,18 @@ def test_a_list_that_is_suddenly_short_proves_nothing(world: World) -> None:
     assert f"{GUARDED - 1} of the {2 * GUARDED}" in found["reasons"][0]
 
 
+@pytest.mark.parametrize(("left", "share"), [(4, ""), (5, "94%"), (2 * GUARDED, "50%")])
+def test_a_list_that_lacks_much_is_warned_of_though_it_balances(world: World, left: int, share: str) -> None:
+    records = calls(4 * GUARDED)
+    world.push(*records)
+    world.list_now(*records[left:])
+    found = world.audit(until=stamp(NOW))
+    assert found["balanced"]
+    assert found["ledger_only_because"] == {"not listed": left}
+    told = f"the list shows {4 * GUARDED - left} of the {4 * GUARDED} calls here ({share})"
+    assert found.get("warnings", []) == ([told] if share else [])
+
+
 def test_users_whom_no_login_lists_are_named(ledger_path: Path) -> None:
     ours, theirs = spread(10, HOUR), spread(5, HOUR, seed=3, user="branch", start=100)
     with new_world(ledger_path, [*ours, *theirs]) as world:

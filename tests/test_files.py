@@ -1,5 +1,6 @@
 """The ledger is the file it opened: moved, replaced, or its log gone, nothing is acknowledged any more."""
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ from bridge.audit import local_balance, whole_balance
 from bridge.errors import LedgerBusy, LedgerLocked, LedgerUnusable
 from bridge.ledger import Window
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
+from bridge.ledger.sqlite.connection import usable
 from bridge.ledger.sqlite.times import micros
 from bridge.model import Quarantined
 from tests.ledger_steps import NOW, TO_CRM, arrival, news, stray, uuid
@@ -159,6 +161,31 @@ def test_a_new_ledger_is_not_made_beside_anothers_log(ledger_path: Path) -> None
     with pytest.raises(LedgerUnusable, match="put the ledger back"):
         SqliteLedger(ledger_path, create=True)
     assert not ledger_path.exists()
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("mode", [0o400, 0o200, 0o000])
+def test_the_file_that_may_not_be_written_is_the_one_that_is_named(
+    ledger_path: Path, end: str, mode: int
+) -> None:
+    for each in ("", "-wal", "-shm"):
+        beside(ledger_path, each).touch(mode=0o600)
+    file = beside(ledger_path, end)
+    file.chmod(mode)
+    with pytest.raises(LedgerUnusable) as refused, usable(ledger_path):
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+    assert str(refused.value).endswith(f"{file} has the mode {mode:04o}: chmod 600 {file}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_a_log_of_another_user_is_named(ledger_path: Path) -> None:
+    for each in ("", "-wal", "-shm"):
+        beside(ledger_path, each).touch(mode=0o600)
+    log = beside(ledger_path, "-wal")
+    os.chown(log, 65534, 65534)
+    with pytest.raises(LedgerUnusable, match="-wal belongs to user") as refused, usable(ledger_path):
+        raise sqlite3.OperationalError("unable to open database file")
+    assert "sudo -u" in str(refused.value)
 
 
 # -- what is not there any more ----------------------------------------------------------

@@ -181,6 +181,11 @@ def _source_lines(counts: Row) -> Iterator[str]:
     why = counts.get("explanations", {})
     for heading, ids in counts["ids"].items():
         yield from _some_ids(heading, ids, counts.get(heading, len(ids)), why)
+    if because := counts.get("ledger_only_because"):
+        told = ", ".join(f"{count} {why}" for why, count in because.items())
+        yield f"  ledger_only, by why the list may not show them: {told}"
+    for warning in counts.get("warnings", ()):
+        yield f"  warning: {warning}: is a right or a filter of the login changed?"
     if counts.get("unlisted"):
         yield f"  the list's totals count {counts['unlisted']} rows that no page shows"
     for user in counts.get("users_unlisted", ()):

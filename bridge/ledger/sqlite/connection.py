@@ -4,6 +4,7 @@ import fcntl
 import os
 import pwd
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -33,6 +34,7 @@ JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 GIVES_WAY_WITHIN = 60.0
 ASKED_EVERY = 0.05
 GUEST = "command"
+_OPEN = stat.S_IRUSR | stat.S_IWUSR
 
 
 def migrations() -> Migrations:
@@ -75,8 +77,14 @@ def check_owner(path: Path) -> None:
         raise LedgerUnusable(f"there is no ledger at {path}: `callbridge run` creates it")
     owner = path.stat().st_uid
     if owner != os.geteuid():
-        name = user_name(owner)
-        raise LedgerUnusable(f"{path} belongs to user {name}: run this as {name} (sudo -u {name} …)")
+        raise LedgerUnusable(_of_another(path, owner, f"{path}*"))
+
+
+def _of_another(path: Path, owner: int, files: object) -> str:
+    """Whose a file is, and what to do; a daemon that runs as root is nobody's wish."""
+    name, me = user_name(owner), user_name(os.geteuid())
+    remedy = f"run this as {name} (sudo -u {name} …)" if owner else f"sudo chown {me}: {files}"
+    return f"{path} belongs to user {name}: {remedy}"
 
 
 def user_name(number: int) -> str:
@@ -141,10 +149,28 @@ def usable(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise LedgerUnusable(f"cannot use the ledger at {path}: {error}") from error
+        why = _closed_file(path) or str(error)
+        raise LedgerUnusable(f"cannot use the ledger at {path}: {why}") from error
     except OSError as error:
         user = user_name(os.geteuid())
         raise LedgerUnusable(f"user {user} cannot use the ledger at {path}: {error.strerror}") from error
+
+
+def _closed_file(path: Path) -> str:
+    """Which of a ledger's files this user may not write, and what to do; SQLite names the ledger for all."""
+    for end in ("", "-wal", "-shm"):
+        file = path.with_name(path.name + end)
+        try:
+            found = file.stat()
+        except OSError:
+            continue
+        if found.st_uid != os.geteuid():
+            return _of_another(file, found.st_uid, file)
+        if found.st_mode & _OPEN != _OPEN:
+            return f"{file} has the mode {stat.S_IMODE(found.st_mode):04o}: chmod 600 {file}"
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return f"user {user_name(os.geteuid())} may not write in the folder {path.parent}"
+    return ""
 
 
 def _refuse_orphans(path: Path) -> None:
