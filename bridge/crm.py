@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
@@ -19,6 +19,7 @@ import httpx
 from bridge.body import is_deep
 from bridge.causes import generalised
 from bridge.connector import Connector
+from bridge.connector.addresses import OtherOrigin, check_address
 from bridge.connector.auth import TokenRequest
 from bridge.connector.compiling import Answer, Headers, Values
 from bridge.connector.outcome import Meaning
@@ -26,8 +27,9 @@ from bridge.connector.request import Rendered, Request, flat
 from bridge.errors import Blame, DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
 from bridge.phone import mask_phones_in, of_crm
-from bridge.rendering import Account, common_names, headers_of, render
+from bridge.rendering import Account, common_names, headers_of, origins_of, render
 from bridge.tokens import Exchange, Outputs, Tokens
+from bridge.unreached import why_unreached
 from bridge.wire import UnacceptableAnswer, Wire
 
 # Shorter outputs of a token, such as "1", would blot out whole messages.
@@ -174,11 +176,11 @@ class Crm:
                 cause="the request for a token cannot be sent",
             ) from error
         except httpx.HTTPError as error:
-            raise Transient(
-                f"no token: {_what_came(error)}",
-                cause="the CRM gives no token",
-                blame="account",
-            ) from error
+            missed = Transient(
+                f"no token: {_what_came(error)}", cause="the CRM gives no token", blame="account"
+            )
+            missed.says = why_unreached(error)
+            raise missed from error
 
     def _judge_token(self, answer: Answer, request: TokenRequest) -> Meaning:
         return self.connector.classifier.judge(answer, request.rules, self._clock())
@@ -214,7 +216,7 @@ class Crm:
                 cause="the CRM cannot be reached",
                 blame="account",
             )
-            unreached.says = _why_unreached(str(error))
+            unreached.says = why_unreached(error)
             raise unreached from error
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Permanent(
@@ -229,7 +231,29 @@ class Crm:
                 raise Transient(message, cause=cause, blame="account", doubtful=True) from error
             raise InDoubt(message, cause=cause, blame="account") from error
 
+    def _check_address(self, address: str) -> None:
+        """Refuse an address that leads to a host which nobody has named, or upwards in its path."""
+        account, connector = self._account, self.connector
+        allowed = partial(origins_of, connector, account, self._names(self._outputs))
+        try:
+            check_address(address, account.base_url, allowed)
+        except OtherOrigin as error:
+            refused = Transient(
+                self.masked(f"nothing was sent: the connector {connector.name} leads to {error}"),
+                cause="a request would go to another host",
+                blame="account",
+            )
+            refused.says = self.masked(
+                f"{error} is neither base_url's host nor named by the token's answer. Does it belong to the"
+                " CRM: add it to the connector's origins. Else find out who wrote it there"
+            )
+            raise refused from error
+        except ExpressionError as error:
+            cause = "a value leads to another place of the CRM"
+            raise Permanent(self.masked(f"nothing was sent: {error}"), cause=cause) from error
+
     def _send(self, rendered: Rendered, url: httpx.URL, content: bytes) -> Answer:
+        self._check_address(rendered.path)
         headers = headers_of(rendered)
         for name, value in headers.items():
             # The client's own complaint would quote the secret.
@@ -367,20 +391,6 @@ def _what_came(error: httpx.HTTPError) -> str:
     if isinstance(error, UnacceptableAnswer):
         return f"{error}. No CRM answers so: check base_url, and what stands between here and the CRM"
     return f"no answer: {type(error).__name__} {error}"
-
-
-def _why_unreached(error: str) -> str:
-    """What to do where waiting alone will hardly help; empty: nothing."""
-    if "CERTIFICATE_VERIFY_FAILED" in error:
-        return (
-            "Nobody whom this machine trusts vouches for the CRM's certificate: add its authority to the"
-            " system's, or name a file of authorities in SSL_CERT_FILE; it is tried again by itself"
-        )
-    if "WRONG_VERSION_NUMBER" in error:
-        return "What answers speaks no TLS: check base_url, its https and port; it is tried again by itself"
-    if "Name or service not known" in error or "No address associated" in error:
-        return "The CRM's host has no address: check base_url and the DNS; it is tried again by itself"
-    return ""
 
 
 def _blame(meaning: Meaning) -> Blame:

@@ -159,6 +159,10 @@ def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
     return default_value if missing else value
 
 
+Guard = Callable[[str, nodes.Template, bool], str]
+"""Writes an expression anew: by its source, what that was read as, and whether it is alone in its text."""
+
+
 class Language:
     """The names and filters that one kind of file may use.
 
@@ -187,8 +191,8 @@ class Language:
         # `{% … %}` would make a program of a mapping; Jinja's globals have no use here.
         self._environment.globals.clear()
 
-    def parse(self, text: str) -> Template:
-        """Read a text, check its names and filters.
+    def parse(self, text: str, guard: "Guard | None" = None) -> Template:
+        """Read a text, check its names and filters; `guard` changes expressions that are right.
 
         Raises:
             ExpressionError: with everything that is wrong, and the nearest right names.
@@ -211,6 +215,11 @@ class Language:
         if all(expression is None for _, expression in parts):
             data = "".join(data for data, _ in parts)
             return Template(repr(data), constant=True, text=data)
+        if guard is not None:
+            parts = [
+                (data, expression and guard(expression, self._read(expression), len(parts) == 1))
+                for data, expression in parts
+            ]
         if len(parts) == 1:
             return Template(f"({parts[0][1]})", constant=False, whole=True, reads=reads)
         pieces = [
@@ -241,10 +250,13 @@ class Language:
             raise ExpressionError("a {{ is never closed by }}")
         return parts
 
+    def _read(self, expression: str) -> nodes.Template:
+        return self._environment.parse("{{ " + expression + " }}")
+
     def _check(self, expression: str, faults: list[ExpressionError]) -> set[tuple[str, str]]:
         """Note unknown filters, tests, names and attributes; give the attributes that are read."""
         try:
-            tree = self._environment.parse("{{ " + expression + " }}")
+            tree = self._read(expression)
         except TemplateSyntaxError as error:
             faults.append(ExpressionError(error.message or "cannot be read"))
             return set()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.config import Config, is_file, load_config, read_draft, resolve_secrets, unreadable_secrets
-from bridge.connector import Connector, ObjectType, load_connector
+from bridge.connector import Connector, ObjectType, load_connector, shipped_connectors
 from bridge.errors import ConfigError, Problem, did_you_mean
 from bridge.exposure import IN_CLEAR, exposures, in_clear
 from bridge.mapping import CompiledMapping
@@ -73,6 +73,7 @@ def find_problems(path: Path | None, environ: Mapping[str, str]) -> Findings:
             if pair.connector is not None:
                 connectors[name] = pair.connector
                 problems += unmet(written, name, pair.connector)
+                warnings += _other_hosts(written, name, pair.connector)
                 if not _table(settings).get("base_url") and in_clear(pair.connector.file.base_url):
                     warnings.append(written.problem(("destinations", name, "base_url"), *IN_CLEAR))
     if config is not None:
@@ -86,6 +87,17 @@ def find_problems(path: Path | None, environ: Mapping[str, str]) -> Findings:
 def account_name(settings: DestinationSettings, connector: Connector) -> str:
     """The CRM account of a destination: as it is called, else its connector and address."""
     return settings.account or f"{connector.name} {settings.base_url or connector.file.base_url}"
+
+
+def _other_hosts(written: Written, name: str, connector: Connector) -> Iterator[Problem]:
+    """Where a connector that does not come with callbridge sends to beside base_url's host."""
+    if connector.file.origins and connector.path not in shipped_connectors().values():
+        hosts = ", ".join(connector.file.origins)
+        yield written.problem(
+            ("destinations", name, "connector"),
+            f"{connector.path.name} also sends to {hosts}, and may send the secrets there",
+            "see that these are the CRM's own; docs/connectors.md, Where requests go",
+        )
 
 
 def _accounts_of_several(config: Config, connectors: Mapping[str, Connector]) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from bridge.connector import Connector
+from bridge.connector.addresses import origins_in
 from bridge.connector.compiling import Values
 from bridge.connector.request import Rendered, Request
 from bridge.expression import as_text
@@ -85,6 +86,19 @@ def render(connector: Connector, request: Request, common: Values, names: Values
     if "://" not in rendered.path:
         rendered.path = f"{root}/{rendered.path.lstrip('/')}"
     return rendered
+
+
+def origins_of(connector: Connector, account: Account, common: Values) -> Iterator[str]:
+    """Hosts that an account's requests may go to beside base_url's."""
+    yield from origins_in(connector.origins.fill(common))
+    # What the operator gives may lead anywhere; what the connector sets itself it must list.
+    yield from origins_in(list(account.secrets.values()))
+    for name, value in account.settings.items():
+        if value != (connector.file.settings[name].default or ""):
+            yield from origins_in(value)
+    # An answer does not lead out of TLS.
+    safe = account.base_url.startswith("https:")
+    yield from (each for each in origins_in(common["token"]) if not safe or each.startswith("https:"))
 
 
 def headers_of(rendered: Rendered) -> dict[str, str]:

@@ -116,6 +116,17 @@ def test_a_connector_without_tls_is_warned_of_where_it_names_the_address(config:
     assert [(one.key, one.message) for one in findings.warnings] == [("destinations.crm.base_url", CLEAR)]
 
 
+def test_other_hosts_that_a_connector_of_ones_own_sends_to_are_warned_of(config: Path) -> None:
+    connector = (Path(__file__).parents[1] / "bridge/connectors/sandbox.toml").read_text("utf-8")
+    own = config.parent / "own.toml"
+    own.write_text('origins = ["https://login.example.com"]\n' + connector, "utf-8")
+    change(config, 'mapping = "', 'connector = "own.toml"\nmapping = "')
+    findings = find_problems(config, {"TOKEN": TOKEN, "CRM_TOKEN": "crm-token-of-the-tests"})
+    assert findings.problems == ()
+    message = "own.toml also sends to https://login.example.com, and may send the secrets there"
+    assert [(one.key, one.message) for one in findings.warnings] == [("destinations.crm.connector", message)]
+
+
 @pytest.mark.parametrize(("token", "code"), [("x" * 21, 2), ("x" * 22, 0)])
 def test_check_refuses_a_callback_token_that_could_be_guessed(config: Path, token: str, code: int) -> None:
     environ = {**os.environ, "TOKEN": token, "CRM_TOKEN": "crm-token-of-the-tests"}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from bridge.connector.addresses import constant_origin, origin_of
 from bridge.connector.auth import Auth, compile_auth, outputs_of
 from bridge.connector.compiling import ANSWER, Compiler, Condition, Names, Pick, Tree
 from bridge.connector.drafting import drafted
@@ -136,7 +137,10 @@ class Connector:
         self.probes = tuple(
             _probe(compiler, ("probe", number), each) for number, each in enumerate(section.probe)
         )
+        self.origins: Tree = compiler.tree(compiler.language({}), ("origins",), section.origins)
+        """Where requests may go beside base_url and what the token's answer names."""
         _check_limits(compiler, section)
+        _check_origins(compiler, section)
         if problems or compiler.problems:
             raise ConfigError(in_order([*problems, *_not_followed(compiler.problems, problems)]))
 
@@ -246,6 +250,19 @@ def _check_limits(compiler: Compiler, section: ConnectorFile) -> None:
         if limit is not None and limit not in known:
             message = f'there is no limit "{limit}"'
             compiler.problem((*place, "limit"), message, did_you_mean(limit, known))
+
+
+def _check_origins(compiler: Compiler, section: ConnectorFile) -> None:
+    """Whoever writes a connector says where it sends what opens the CRM, for operators to see."""
+    for number, origin in enumerate(section.origins):
+        if "{{" not in origin and not constant_origin(origin):
+            compiler.problem(("origins", number), "is no address", "write it like https://login.example.com")
+    known = {origin_of(section.base_url), *map(constant_origin, section.origins)}
+    for place, address in (*compiler.addresses, (("root",), section.root)):
+        origin = constant_origin(address)
+        if origin and origin not in known:
+            message = f"goes to {origin}, which is another host than base_url's"
+            compiler.problem(place, message, f'where that is right, add origins = ["{origin}"]')
 
 
 def _requests(section: BaseModel, place: KeyPath = ()) -> Iterator[tuple[KeyPath, RequestSection]]:

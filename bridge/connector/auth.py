@@ -150,7 +150,7 @@ def _token(compiler: Compiler, place: KeyPath, section: TokenSection) -> TokenRe
         compiler.problem(place, "jwt_bearer needs to know what to sign", "add jwt = { claims = { … } }")
     return TokenRequest(
         section=section,
-        tree=compiler.tree(language, place, parts),
+        tree=compiler.tree(language, place, parts, "url"),
         kind=kind,
         outputs={
             name: pick

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
+from bridge.connector.addresses import GUARDS, guard
 from bridge.connector.language import ARGUMENTS, FILTERS, plain
 from bridge.errors import Problem
-from bridge.expression import ExpressionError, Language, Template
+from bridge.expression import ExpressionError, Guard, Language, Template
 from bridge.tomlfile import KeyPath, TomlFile, Written
 
 Names = Mapping[str, frozenset[str] | None]
@@ -101,12 +102,18 @@ class Compiler:
 
     def __init__(self, file: TomlFile, common: Names) -> None:
         self.problems: list[Problem] = []
+        self.addresses: list[tuple[KeyPath, str]] = []
+        """Every address that requests go to, with its place."""
         self._written = Written(file, file.data, {})
         self._common = common
 
     def problem(self, place: KeyPath, message: str, remedy: str = "") -> None:
         """Note a mistake at a place of the file; the index of what may stand alone is dropped."""
-        self.problems.append(self._written.problem(place, message, remedy))
+        self.problems.append(self.problem_at(place, message, remedy))
+
+    def problem_at(self, place: KeyPath, message: str, remedy: str = "") -> Problem:
+        """A mistake at a place of the file, not noted yet."""
+        return self._written.problem(place, message, remedy)
 
     def knows(self, owner: str, name: str) -> bool:
         """Whether every request may use such a value."""
@@ -115,12 +122,14 @@ class Compiler:
 
     def language(self, names: Names, *, common: bool = True) -> Language:
         """A language with some names, and those that every request has."""
-        return Language({**(self._common if common else {}), **names}, FILTERS, arguments=ARGUMENTS)
+        return Language(
+            {**(self._common if common else {}), **names}, {**FILTERS, **GUARDS}, arguments=ARGUMENTS
+        )
 
-    def template(self, language: Language, place: KeyPath, text: str) -> Template:
+    def template(self, language: Language, place: KeyPath, text: str, guard: Guard | None = None) -> Template:
         """A text's template; a broken one is noted, and stands for null."""
         try:
-            return language.parse(text)
+            return language.parse(text, guard)
         except ExpressionError as error:
             for fault in error.faults:
                 self.problem(place, fault.message, fault.remedy or _remedy(fault.message))
@@ -134,9 +143,16 @@ class Compiler:
         except ExpressionError:
             return True
 
-    def tree(self, language: Language, place: KeyPath, value: Any) -> "Tree":
-        """A value of TOML whose texts are templates, compiled together."""
-        templates = [self.template(language, where, text) for where, text in _texts(place, value)]
+    def tree(self, language: Language, place: KeyPath, value: Any, address: str = "") -> "Tree":
+        """A value of TOML whose texts are templates, compiled together; `address` names one that is such."""
+        templates = [
+            self.template(language, where, text, guard if address and where == (*place, address) else None)
+            for where, text in _texts(place, value)
+        ]
+        if address:
+            self.addresses += [
+                (where, text) for where, text in _texts(place, value) if where == (*place, address)
+            ]
         return Tree(value, language.compile(templates), templates)
 
     def condition(self, language: Language, place: KeyPath, text: str | None) -> "Condition | None":

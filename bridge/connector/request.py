@@ -196,7 +196,7 @@ def compile_request(
     parts: dict[str, Any] = {"path": section.path, "query": section.query, "headers": section.headers}
     if kind != "none":
         parts[kind] = body
-    tree = compiler.tree(language, place, parts)
+    tree = compiler.tree(language, place, parts, "path")
     if kind != "none" and section.method == "GET":
         compiler.problem((*place, kind), "a GET has no body", "use query, or another method")
     return Request(

@@ -174,7 +174,9 @@ class RequestSection(Section):
     """One request. Its texts may be constants or expressions."""
 
     method: Method = Field(default="POST", description="The HTTP method.")
-    path: str = Field(description="Behind `base_url`; or a whole address.")
+    path: str = Field(
+        description="Behind `base_url`; or a whole address within `origins`. Values are escaped."
+    )
     query: dict[str, Any] = Field(
         default={}, description="The query; null leaves a parameter out, a list repeats it."
     )
@@ -437,6 +439,11 @@ class ConnectorFile(Section):
     root: str = Field(
         default="{{ base_url }}",
         description="What paths stand behind; knows `base_url`, `settings`, `token`, `secrets`.",
+    )
+    origins: tuple[str, ...] = Field(
+        default=(),
+        description="Other hosts that requests may go to, such as `https://login.example.com`; may use"
+        " `settings`.",
     )
     secrets: tuple[str, ...] = Field(default=(), description="The secrets a destination must give.")
     settings: dict[str, Setting] = Field(

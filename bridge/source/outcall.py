@@ -23,6 +23,7 @@ from bridge.source.answers import Answer, Names, Reader, Unreadable
 from bridge.source.edges import edges
 from bridge.source.pace import Pace
 from bridge.timestamps import parse_time
+from bridge.unreached import why_unreached
 from bridge.wire import LIST_LIMITS, Received, UnacceptableAnswer, Wire
 
 # tenacity bridges seconds; the schedule of runs bridges the rest.
@@ -271,7 +272,8 @@ class OutcallList:
             received = self._wire.send("POST", url, _HEADERS, content)
         except _NO_CONNECTION as error:
             kind = _Slow if isinstance(error, httpx.TimeoutException) else _Short
-            raise kind(self._told(f"it cannot be reached: {error}")) from error
+            why = why_unreached(error, "platform")
+            raise kind(self._told(f"it cannot be reached: {error}{'. ' if why else ''}{why}")) from error
         except _NOT_SENT as error:
             raise SourceRefused(self._told(f"{path} cannot be asked: {error}. Check base_url")) from error
         except UnacceptableAnswer as error:
