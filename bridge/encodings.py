@@ -17,9 +17,9 @@ TURN_KEYS = frozenset(
 """Any of these makes an object a turn."""
 _MOST_WRAPPINGS = 5
 _MAY_BE_JSON = re.compile(r'[\[{"]|(?:null|false)$')
-_LOOKS_LIKE_JSON = re.compile(r'"?\s*(?:\[\s*[\[{"]|\{\s*\\?")')
-_ESCAPED_FOR_HTML = re.compile(r"[\[{]*&quot;")
-_ESCAPED_QUOTE = re.compile(r'"?[\[{]*\\"')
+_LOOKS_LIKE_JSON = re.compile(r'"?\s{0,9}(?:\[\s{0,9}[\[{"]|\{\s{0,9}\\?")')
+_ESCAPED_FOR_HTML = re.compile(r"[\[{]{0,9}&quot;")
+_ESCAPED_QUOTE = re.compile(r'"?[\[{]{0,9}\\"')
 _ESCAPE = re.compile(r'\\(["\\/])')
 _BETWEEN_ITEMS = "[], \t\r\n"
 _PLACE = re.compile(r"[0-9]{1,9}")

@@ -49,7 +49,7 @@ _RUN = re.compile(r"(?:[+(]{1,2} ?)?[0-9](?:[ .()-]{0,3}[0-9])*")
 _AREA_SLASH = re.compile(r"(?<![0-9])([(]?0[0-9]{1,4}[)]?) ?/ ?(?=[0-9])")
 # 13800138000.0 is a number that went through a program that knows decimals only.
 _ZERO_FRACTION = re.compile(r"(?<![0-9.])([0-9]{7,20})\.0{1,2}(?![0-9.])")
-_FRACTION = re.compile(r"[+-]?[0-9]{9,}\.[0-9]+")
+_FRACTION = re.compile(r"[+-]?[0-9]{9,20}\.[0-9]{1,20}")
 # Fewer decimals are what a spreadsheet rounds to, and somebody else's number.
 _SCIENTIFIC = re.compile(r"[+]?([0-9])\.([0-9]{6,17})[eE][+]?([0-9]{1,2})")
 _THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3}){3,4}")

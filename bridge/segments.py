@@ -17,7 +17,8 @@ ROBOT_FIELDS, CUSTOMER_FIELDS = 9, 6
 _LISTEN = "listen@@"
 _STRAY = " 、,，;；.。\t\r\n"
 _PAIRED = re.compile(
-    r"(?:^|##|、)\s*listen@@|#!(?:\d{1,2}:\d{2}(?::\d{2})?@@|[0-9 :-]{0,20}@@(?=#@|##|\s*$))", re.ASCII
+    r"(?:^|##|、)\s{0,9}listen@@|#!(?:\d{1,2}:\d{2}(?::\d{2})?@@|[0-9 :-]{0,20}@@(?=#@|##|\s{0,9}$))",
+    re.ASCII,
 )
 
 

@@ -98,6 +98,7 @@ _CUSTOMER_PARTS = ("text", "recording", "score", "labels", "talk_info_sn", "time
 _MARKS: dict[Speaker, str] = {"robot": "#!", "customer": "#@"}
 
 _TOKEN = re.compile(r"[^\s#!@,;\"]+")
+_PATH = re.compile(r"(?:[A-Za-z]:)?[\\/][^\s#]{1,500}|[A-Za-z0-9_.-]{1,99}[\\/][A-Za-z0-9_./\\-]{1,400}")
 _SOUNDS = (".wav", ".mp3", ".amr", ".pcm", ".gsm", ".ogg", ".opus", ".m4a", ".aac", ".wma")
 
 # Some samples of the platform's show a score of 0 as `_0`.
@@ -290,12 +291,17 @@ def _unparsed(speaker: Speaker, raw: Any, encoding: Encoding) -> Turn:
 
 
 def _without_path(token: re.Match[str]) -> str:
-    return "" if is_sound_file(token[0]) else token[0]
+    text = token[0]
+    if text.lower().startswith(("http://", "https://")):
+        return text
+    if text.lower().endswith(_SOUNDS) or (text[0] == "/" and text.count("/") > 1):
+        return re.split(r"[A-Za-z]:[\\/]|[\\/]", text, maxsplit=1)[0] if "/" in text or "\\" in text else text
+    return text
 
 
 def is_sound_file(text: str) -> bool:
     """Whether a text is where the platform keeps a sound, which nobody said."""
-    return "\n" not in text and text.lower().endswith(_SOUNDS) and ("/" in text or "\\" in text)
+    return text.lower().endswith(_SOUNDS) and _PATH.fullmatch(text) is not None
 
 
 def _from_segment(segment: Segment, clock: CallClock) -> Turn:
@@ -310,7 +316,7 @@ def _from_segment(segment: Segment, clock: CallClock) -> Turn:
     values = {name: _field_value(name, part) for name, part in zip(names, parts, strict=False)}
     odd = len(parts) != len(names) if speaker == "robot" else len(parts) not in (2, 4, 6)
     if segment.more:
-        values["text"] = f"{values.get('text', '')}##{segment.more}"
+        values["text"] = _field_value("text", f"{values.get('text', '')}##{segment.more}")
     return Turn(
         speaker,
         time=clock.moment(values.get("time_of_day")),

@@ -157,6 +157,7 @@ def test_json_that_was_cut_keeps_the_turns_that_are_whole(cut: float, times: int
         "1#!/usr/local/sounds/a.wav#!3#!4#!5#!6#!7#!8#!9#!10",
         "##/v/a.wav@@/mnt/record/b.wav",
         "/usr/local/sounds/a.wav",
+        "录音/usr/local/sounds/a.wav 在 /mnt/my rec/b.wav,d:\\rec\\c.WAV",
         f"##{'/v/a.wav#!' * 12}@@#@{WORDS}",
         {"path": "/usr/local/sounds/a.wav"},
         ["/usr/local/sounds/a.wav", ["C:\\rec\\b.WAV"]],
@@ -171,6 +172,15 @@ def test_no_path_of_the_platform_s_disk_becomes_a_line(value: object) -> None:
     lines = transcript(turns, ZONE)
     assert not any(sound in lines.lower() for sound in (".wav", "/usr", "/mnt", "/v/"))
     assert parsed(to_json(turns)) == turns
+
+
+def test_what_people_say_of_files_and_links_stays() -> None:
+    assert said("在 https://x.example/a.wav 和 1/2 和 a.wav#@/r.wav") == [
+        ("customer", "在 https://x.example/a.wav 和 1/2 和 a.wav")
+    ]
+    assert [turn.text for turn in parsed("看 https://x.example/a.wav 1/2")] == [
+        "看 https://x.example/a.wav 1/2"
+    ]
 
 
 @pytest.mark.parametrize(
