@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, wraps
 from inspect import signature, unwrap
-from types import GeneratorType
 from typing import Any, cast
 
-from jinja2 import Undefined, nodes
+from jinja2 import Undefined, nodes, pass_eval_context
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
+from jinja2.filters import do_format, do_urlencode, make_attrgetter
 from jinja2.nodes import EvalContext
 from jinja2.parser import Parser
 from jinja2.runtime import Context
@@ -115,9 +115,13 @@ class _Environment(ImmutableSandboxedEnvironment):
         """What filters are told of escaping: nothing is escaped here, so it is the same for all."""
         return EvalContext(self)
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"%", "*", "**"})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "%" and isinstance(left, str):
+            raise ExpressionError("% is only for numbers: join texts by ~, or use the filter format")
+        if operator == "%":
+            return super().call_binop(context, operator, left, right)
         if operator == "**" or not isinstance(left, int | float) or not isinstance(right, int | float):
             raise ExpressionError(f"{operator} is only for multiplying numbers")
         return super().call_binop(context, operator, left, right)
@@ -140,6 +144,52 @@ _NULL_STAYS_NULL = [
     *("indent", "join", "last", "lower", "replace", "reverse", "round", "sort", "string", "striptags"),
     *("title", "trim", "truncate", "unique", "upper", "urlencode", "urlize", "wordwrap"),
 ]
+
+
+# What these are given is text to them: of a list or a table Python's own would not be what it looks like.
+_OF_TEXT = [
+    *("capitalize", "center", "e", "escape", "forceescape", "indent", "lower", "replace", "safe"),
+    *("string", "striptags", "title", "trim", "truncate", "upper", "urlize", "wordcount", "wordwrap"),
+]
+# Nothing in a CRM is written as Python writes it.
+_OF_PYTHON = ["pprint", "xmlattr"]
+
+
+def _of_text(jinja_filter: Callable[..., Any]) -> Callable[..., Any]:
+    place = 1 if hasattr(jinja_filter, "jinja_pass_arg") else 0
+
+    @wraps(jinja_filter)
+    def filtered(*args: Any, **more: Any) -> Any:
+        made = list(args)
+        made[place] = _plain_text(made[place])
+        return jinja_filter(*made, **more)
+
+    return filtered
+
+
+def _plain_text(value: Any) -> Any:
+    """A value that is no text or number by itself, as text."""
+    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else as_text(value)
+
+
+def _format(value: Any, *args: Any, **kwargs: Any) -> str:
+    """Jinja's own, with lists and tables as text."""
+    texts = {name: _plain_text(each) for name, each in kwargs.items()}
+    return do_format(as_text(value), *map(_plain_text, args), **texts)
+
+
+@pass_eval_context
+def _join(eval_ctx: EvalContext, value: Any, d: str = "", attribute: str | int | None = None) -> str:
+    """Jinja's own writes what is no text as Python does."""
+    named = value if attribute is None else map(make_attrgetter(eval_ctx.environment, attribute), value)
+    return as_text(d).join(as_text(item) for item in named)
+
+
+def _urlencode(value: Any) -> str:
+    """Jinja's own, of a table or a text."""
+    if isinstance(value, Mapping):
+        return do_urlencode({as_text(name): as_text(each) for name, each in value.items()})
+    return do_urlencode(as_text(value))
 
 
 def _null_stays_null(jinja_filter: Callable[..., Any]) -> Callable[..., Any]:
@@ -183,6 +233,12 @@ class Language:
         self._arguments = arguments or {}
         self._environment = _Environment(undefined=Undefined, autoescape=False, keep_trailing_newline=True)
         self._environment.plain = frozenset({Fields, *plain})
+        own: dict[str, Callable[..., Any]] = {"format": _format, "join": _join, "urlencode": _urlencode}
+        self._environment.filters.update(own)
+        for name in _OF_PYTHON:
+            self._environment.filters.pop(name, None)
+        for name in _OF_TEXT:
+            self._environment.filters[name] = _of_text(self._environment.filters[name])
         for name in _NULL_STAYS_NULL:
             self._environment.filters[name] = _null_stays_null(self._environment.filters[name])
         self._environment.filters.update({"default": _default, "d": _default})
@@ -403,7 +459,7 @@ def as_text(value: Any) -> str:
 
 
 def _other_text(value: Any) -> str:
-    if isinstance(value, list | tuple | GeneratorType):
+    if isinstance(value, list | tuple | Iterator):
         return ", ".join(as_text(item) for item in value)
     if isinstance(value, Mapping):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_in_json)

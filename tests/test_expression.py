@@ -153,6 +153,46 @@ def test_no_text_is_pythons_own_way_of_writing(value: object, text: str) -> None
     assert as_text(value) == text
 
 
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        ("[v] | string", '{"a":[1,null,true]}'),
+        ("v | upper", '{"A":[1,NULL,TRUE]}'),
+        ("v.a | trim", "1, , true"),
+        ("v.a | join(';')", "1;;true"),
+        ("[v, {'a': 'x'}] | map(attribute='a') | join('/')", "1, , true/x"),
+        ("[v, {'a': 'x'}] | join('/', attribute='a')", "1, , true/x"),
+        ("'%s-%03d' | format(v.a, 7)", "1, , true-007"),
+        ("'%(a)s' | format(a=v.a)", "1, , true"),
+        ("v.a | replace('true', 'yes')", "1, , yes"),
+        ("v.a | escape", "1, , true"),
+        ("v | urlencode", "a=1%2C+%2C+true"),
+        ("'ab cd' | truncate(3, true, '', 0)", "ab "),
+        ("'ab cd' | truncate(4, killwords=false, end='', leeway=0)", "ab"),
+        ("v.a | reverse | string", "true, , 1"),
+        ("true | string", "true"),
+    ],
+)
+def test_jinjas_own_filters_write_no_python(expression: str, text: str) -> None:
+    language = Language({"v": None}, {})
+    found = language.compile([language.parse("{{ " + expression + " }}")])({"v": {"a": [1, None, True]}})[0]
+    assert found == text
+
+
+@pytest.mark.parametrize("expression", ["v | pprint", "v | xmlattr"])
+def test_what_only_writes_python_is_no_filter_here(expression: str) -> None:
+    with pytest.raises(ExpressionError, match="there is no filter"):
+        Language({"v": None}, {}).parse("{{ " + expression + " }}")
+
+
+def test_a_text_is_not_formatted_by_an_operator() -> None:
+    language = Language({"v": None}, {})
+    evaluate = language.compile([language.parse("{{ v % 3 }}")])
+    assert evaluate({"v": 10}) == [1]
+    with pytest.raises(ExpressionError, match="only for numbers"):
+        evaluate({"v": "%s"})
+
+
 @pytest.mark.parametrize("value", [object(), Fields({}), {"a": object()}, {1, 2}, b"\xff"])
 def test_what_is_no_data_is_no_text(value: object) -> None:
     with pytest.raises(ValueError, match=r"is no text|decode"):
