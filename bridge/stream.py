@@ -16,6 +16,8 @@ from typing import Any
 
 import httpcore
 
+from bridge.happy_eyeballs import Resolve, connect, resolve
+
 Connected = Callable[[socket.socket], None]
 """Told of each connection that is made: from then on it is shut when its time is over."""
 
@@ -110,8 +112,11 @@ class Stream(httpcore.NetworkStream):
 class Connector(httpcore.NetworkBackend):
     """Makes connections."""
 
-    def __init__(self, connected: Connected, allowance: Allowance | None = None) -> None:
+    def __init__(
+        self, connected: Connected, allowance: Allowance | None = None, resolve: Resolve = resolve
+    ) -> None:
         self._connected = connected
+        self._resolve = resolve
         self._allowance = allowance or Allowance()
 
     def connect_tcp(
@@ -131,9 +136,8 @@ class Connector(httpcore.NetworkBackend):
         """
         del local_address, socket_options  # nobody sets them
         try:
-            connection = socket.create_connection((host, port), timeout)
+            connection = connect(host, port, timeout, self._resolve)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(None)
         except UnicodeError as error:
             raise httpcore.LocalProtocolError(f"{host!r} is no name of a host: {error}") from error
         except TimeoutError as error:
