@@ -7,7 +7,8 @@ from typing import Any, Protocol, TypeVar
 
 from bridge.connector import ObjectType
 from bridge.connector.compiling import Answer, Condition, Values
-from bridge.connector.request import Find, Link, Read, Request, Step
+from bridge.connector.request import Find, Link, Read, Request
+from bridge.connector.steps import Poll, Step
 from bridge.errors import DeliveryError, Gone, InDoubt, Permanent
 from bridge.expression import ExpressionError, as_text
 from bridge.matching import has_key, key_shown
@@ -43,7 +44,7 @@ class Memory(Protocol):
 class Ask:
     """A request that a way waits for."""
 
-    of: Step | Find | Read | Link
+    of: Step | Poll | Find | Read | Link
     names: Values
     what: str
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bridge.connector.compiling import Answer, Pick, Values
-from bridge.connector.request import Batch, Find, Link, Read, Step
+from bridge.connector.request import Batch, Find, Link, Read
+from bridge.connector.steps import Poll, Step
 from bridge.crm import Crm
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
@@ -176,7 +177,7 @@ class _Taken:
             return error
         return self._reply(results[0])
 
-    def _silent(self, of: Step | Find | Read | Link, what: str) -> DeliveryError:
+    def _silent(self, of: Step | Poll | Find | Read | Link, what: str) -> DeliveryError:
         """The answer says nothing of an item."""
         if isinstance(of, Read):
             return Gone(f"{what}: the CRM no longer has it")

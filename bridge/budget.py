@@ -75,6 +75,12 @@ class Budget:
         """Why the breaker is open."""
         self._restore(saved or {})
 
+    def _of(self, name: str) -> _Class:
+        """A class of requests; one that nobody declared, as that of polls, has no limits yet."""
+        if name not in self._classes:
+            self._classes[name] = _Class(LimitSection(), [])
+        return self._classes[name]
+
     # -- the breaker ------------------------------------------------------------------
     def closed_for(self, now: datetime) -> float:
         """Seconds for which nothing of this account should be begun; 0: go on, or probe."""
@@ -135,7 +141,7 @@ class Budget:
         0: taken, and `done` must follow. Else the seconds after which it is worth asking again.
         """
         with self._lock:
-            each = self._classes[name]
+            each = self._of(name)
             wait = self._wait(each, lane)
             if wait <= 0:
                 self._note_sent(each)
@@ -155,7 +161,7 @@ class Budget:
     def done(self, name: str, headers: Mapping[str, str] | None = None) -> None:
         """A request has ended; `headers` of its answer may tell what is left."""
         with self._lock:
-            each = self._classes[name]
+            each = self._of(name)
             each.under_way -= 1
             if headers is not None:
                 self._read_headers(each, headers)
@@ -163,14 +169,14 @@ class Budget:
     def accepted(self, name: str) -> None:
         """The CRM answered a request with anything but "too many"."""
         with self._lock:
-            each = self._classes[name]
+            each = self._of(name)
             each.learned.accepted(self._clock().timestamp())
             each.backoff.reset()
 
     def refused(self, name: str, wait: float | None, *, quota: bool = False) -> None:
         """The CRM said: too many. `wait` in seconds, where it told."""
         with self._lock:
-            each, now = self._classes[name], self._clock()
+            each, now = self._of(name), self._clock()
             # Others that were under way are refused along with the first: they tell nothing new.
             first = self._left(each.paused_until, now) <= 0
             if wait is None:

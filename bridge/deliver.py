@@ -101,7 +101,7 @@ class Worker:
         self._clock = clock
         self._chance = chance
         lags = {
-            name: max(kind.index_lag for kind in destination.connector.objects.values())
+            name: max(kind.settles_within for kind in destination.connector.objects.values())
             for name, destination in destinations.items()
         }
         self._settlements = Settlements(schedule, clock, chance, lags)

@@ -11,6 +11,8 @@ CallbridgeError                 a sentence for the operator; never a traceback
 │   └── SourceRefused           it answers and says no: a person is needed
 └── DeliveryError               one attempt at a CRM failed
     ├── Transient               try again later, not before `retry_after`
+    │   ├── Unsent              our own limits had no room: nothing was tried
+    │   └── Pending             a job of the CRM still runs
     ├── Permanent               a person is needed: park
     │   └── Gone                the CRM no longer has the object
     ├── Duplicate               the CRM has the object already, and may have told its id
@@ -136,6 +138,10 @@ class Transient(DeliveryError):
 
 class Unsent(Transient):
     """Nothing was sent: the account's limits, as we keep them, have no room before `retry_after` seconds."""
+
+
+class Pending(Transient):
+    """The CRM has taken a request as a job that still runs: no failure, and asked again in `retry_after`."""
 
 
 class Permanent(DeliveryError):

@@ -63,6 +63,8 @@ class Progress:
     """A person has looked: what was sent is not there. It counts where nothing else can look."""
     elsewhere: Mapping[str, Mapping[str, Sign]] = field(default_factory=dict)
     """What it may have added to others, which the call fed before its key changed: key → field."""
+    polled: bool = False
+    """Whether the CRM took `step` at `sent_at` as a job that is asked for: it is not sent again."""
 
     def moved(self, key: str) -> "Progress":
         """How far it is with another object, which it may have fed before this one."""

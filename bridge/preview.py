@@ -16,11 +16,13 @@ from zoneinfo import ZoneInfo
 from bridge.arrival import arrival_of
 from bridge.call import Call
 from bridge.connector import Connector, ObjectType
-from bridge.connector.compiling import Answer, Pick, Values
-from bridge.connector.request import Request, Step
+from bridge.connector.compiling import Answer, Condition, Pick, Values
+from bridge.connector.request import Request
 from bridge.connector.schema import ObjectSection, StepSection
+from bridge.connector.steps import Poll, Step
 from bridge.effect import Effect, ask_alone
 from bridge.errors import DeliveryError, Gone, Permanent
+from bridge.expression import Template
 from bridge.mapping import CompiledMapping, MappingFault
 from bridge.memory import Progress, Remembered
 from bridge.model import Via
@@ -45,7 +47,10 @@ class Asked:
     """One request: what it is for, and on what it depends."""
 
     what: str
-    """`find`, `read`, `create`, `update`, `upsert` or `link NAME`; behind it the step's name, if several."""
+    """`find`, `read`, `create`, `update`, `upsert` or `link NAME`; behind it the step's name, if several.
+
+    `create poll` and the like ask for the job that such a step begins.
+    """
     request: Shown
     only_if: str | None = None
     """The condition of its step, where only an answer can tell whether it holds."""
@@ -290,6 +295,8 @@ def _parts(kind: ObjectType, section: ObjectSection) -> Iterator[tuple[Request, 
         for step, text in zip(steps, written, strict=True):
             named = step.name if len(steps) > 1 else ""
             yield step.request, _Part(way, named, _unknown(text), tuple(step.capture))
+            if step.poll is not None:
+                yield step.poll.request, _Part(f"{way} poll", named, None, tuple(step.poll.capture))
     for name, link in kind.link.items():
         if link.request is not None:
             yield link.request, _Part(f"link {name}")
@@ -324,6 +331,18 @@ def _steps(steps: Sequence[Step], sections: Sequence[StepSection]) -> tuple[Step
             fields=step.fields and Pick("fields", None),
             capture={name: Pick(f"captured.{name}", None) for name in step.capture},
             when=None if _unknown(section) else step.when,
+            poll=step.poll and _ended(step.poll),
         )
         for step, section in zip(steps, sections, strict=True)
+    )
+
+
+def _ended(poll: Poll) -> Poll:
+    """The same job for a CRM that has ended it when it is first asked."""
+    return replace(
+        poll,
+        until=Condition(lambda _names: [True], Template("true", constant=True)),
+        failed=None,
+        id=poll.id and Pick("id", None),
+        capture={name: Pick(f"captured.{name}", None) for name in poll.capture},
     )

@@ -11,7 +11,7 @@ from bridge.budget import LONGEST_PAUSE
 from bridge.causes import OF_A_KEY, OF_A_MAPPING, OF_OURS, cause_of, doubt_of, generalised, remedy_of
 from bridge.claims import Conflict
 from bridge.effect import Effect
-from bridge.errors import DeliveryError, InDoubt, Transient, Unsent
+from bridge.errors import DeliveryError, InDoubt, Pending, Transient, Unsent
 from bridge.mapping import MappingFault
 from bridge.model import DeliveryState, Lease, Settlement
 from bridge.patience import Schedule, next_attempt_at
@@ -81,7 +81,7 @@ class Settlements:
     def _of_error(self, lease: Lease, error: DeliveryError, *, in_doubt: bool) -> Settlement:
         message = f"destination {lease.destination}, {error}"
         cause, remedy = cause_of(error), remedy_of(error)
-        if isinstance(error, Unsent):
+        if isinstance(error, Unsent | Pending):
             room_at = self._clock() + timedelta(seconds=error.retry_after or 0)
             return Settlement(DeliveryState.DUE, message, cause, room_at, unsent=True)
         if isinstance(error, Transient):

@@ -13,13 +13,14 @@ from bridge.asking import Ask, Asking, Found, Looking, Memory, Reply, Setting, r
 from bridge.causes import NO_LONGER_THERE
 from bridge.connector import ObjectType
 from bridge.connector.compiling import Values
-from bridge.connector.request import Step, captured_by
-from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
+from bridge.connector.steps import Poll, Step, captured_by
+from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Pending, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
 from bridge.memory import AGAIN, Progress, Remembered, Sign
 from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
 from bridge.policies import Chosen, Misfit, Present, for_existing, for_new, maybe, shown, unsure
+from bridge.polling import JobFailed, JobUnknown, ask_job
 
 __all__ = ["Ask", "Asking", "Memory", "Reply", "Setting", "Way"]
 
@@ -33,6 +34,9 @@ _TAKEN = "taken"
 """The way of a create that was refused as a duplicate of what nobody finds; `step` counts the tries."""
 MOST_LOOKS = 3
 """So many tries wait for the index to show a duplicate; the last one only counts after `index_lag`."""
+
+# A job that nobody can ask for is looked for by its object, once in so many seconds.
+LOOKED_FOR_EVERY = 30.0
 
 
 class Way:
@@ -81,6 +85,9 @@ class Way:
 
     def go(self) -> Asking[tuple[str, Chosen]]:
         """Take it; the CRM's id of the object, and what was chosen to be sent."""
+        if self._progress.polled:
+            yield from self._follow_job()
+            self._doubted = self._progress.sent_at is not None
         if self._progress.way == "create":
             return (yield from self._go_on_creating())
         if self._doubted:
@@ -112,6 +119,87 @@ class Way:
         self._park_deleted(gone)
         return (yield from self._upsert())
 
+    # -- a job of the CRM -------------------------------------------------------------
+    def _steps_of(self, way: str) -> Sequence[Step]:
+        return {"create": self._kind.create, "update": self._kind.update}.get(way, self._kind.upsert)
+
+    def _job_of(self, progress: Progress) -> Poll | None:
+        """How the job is asked for that a step begins."""
+        steps = self._steps_of(progress.way)
+        return steps[progress.step].poll if progress.step < len(steps) else None
+
+    def _follow_job(self) -> Asking[None]:
+        """Ask for the job that an earlier try began; once it has ended, its step is done."""
+        progress = self._progress
+        if progress.absent:
+            # A person has looked: it came to nothing.
+            self._set(Progress(appended=progress.appended))
+        elif self._job_of(progress) is None:
+            # The connector has changed since.
+            self._set(replace(progress, polled=False))
+        else:
+            yield from self._ask_job()
+
+    def _ask_job(self) -> Asking[None]:
+        """Ask once; what runs on, fails or is lost ends this try."""
+        progress = self._progress
+        poll, since = self._job_of(progress), progress.sent_at
+        assert poll is not None  # noqa: S101 -- the callers have looked
+        assert since is not None  # noqa: S101 -- it was begun then
+        what = f"{self._what}, {progress.way}"
+        names = {"key": dict(self._planned.key), "captured": progress.captured, "id": progress.crm_id}
+        try:
+            reply = yield from ask_job(poll, names, what, since, self._setting.clock)
+        except JobFailed:
+            self._set(Progress(appended=progress.appended))
+            raise
+        except InDoubt as error:
+            yield from self._look_for_lost_job(error)
+            return
+        captured = {name: pick.of_answer(reply.answer) for name, pick in poll.capture.items()}
+        told = None if poll.id is None else poll.id.of_answer(reply.answer)
+        crm_id = progress.crm_id if told in (None, "") else as_text(told)
+        step = self._steps_of(progress.way)[progress.step]
+        if crm_id is None and (poll.id or step.id) is not None:
+            raise InDoubt(f"{what}: the job has ended, and its answer carries no id")
+        done = replace(
+            progress,
+            step=progress.step + 1,
+            captured={**progress.captured, **captured},
+            crm_id=crm_id,
+            sent_at=None,
+            polled=False,
+        )
+        self._set(done, durable=done.step < len(self._steps_of(progress.way)))
+
+    def _look_for_lost_job(self, error: InDoubt) -> Asking[None]:
+        """A job that cannot be asked for has ended where its object is there."""
+        progress = self._progress
+        looks = self._can_look(progress.way, progress.step)
+        found = (yield from self._looking.find()) if looks else None
+        if found is not None:
+            self._set(Progress(crm_id=found.id, appended=progress.appended, adding=progress.adding))
+            return
+        repeats = looks or self._steps_of(progress.way)[progress.step].request.idempotent
+        if not isinstance(error, JobUnknown) or not repeats:
+            # By the CRM's own word it runs on, or nothing tells whether it was done: it is not sent again.
+            raise error
+        self._set(replace(progress, polled=False))
+        raise Transient(str(error), cause=error.cause, retry_after=LOOKED_FOR_EVERY) from error
+
+    def _wait_for_job(self, progress: Progress) -> None:
+        """What is not there may come yet, as long as the job may run; until then nothing is sent again."""
+        poll, since = self._job_of(progress), progress.sent_at or self._setting.clock()
+        if poll is None:
+            return
+        left = (since + poll.longest + self._kind.index_lag - self._setting.clock()).total_seconds()
+        if left > 0:
+            raise Pending(
+                f"{self._what}: in doubt; it may come yet from a job that nobody can ask for",
+                cause=f"{self._what}: a job that nobody can ask for may run yet",
+                retry_after=min(left, LOOKED_FOR_EVERY),
+            )
+
     # -- what is in doubt -----------------------------------------------------------
     def _settle_doubt(self, progress: Progress) -> None:
         """An update or upsert of which nothing is known: whether it may be sent again, and when."""
@@ -122,6 +210,7 @@ class Way:
         if not steps[progress.step].request.idempotent and not self._can_look(progress.way, progress.step):
             self._believe_person(progress)
             return
+        self._wait_for_job(progress)
         if self._kind.read is None or not steps[progress.step].request.idempotent:
             self._wait_for_index(progress)
 
@@ -199,9 +288,11 @@ class Way:
         if not self._can_look("create", progress.step):
             self._believe_person(progress)
             return (yield from self._finish_creating())
-        self._wait_for_index(progress)
+        if self._job_of(progress) is None:
+            self._wait_for_index(progress)
         found = yield from self._looking.find()
         if found is None:
+            self._wait_for_job(progress)
             self._set(Progress())
             return (yield from self._create())
         if len(self._kind.create) > 1:
@@ -215,9 +306,10 @@ class Way:
         first, *others = self._kind.create
         named = first.id.text if first.id is not None else None
         captured = {name: found.id for name, pick in first.capture.items() if pick.text == named}
-        lost = {
-            name for step in others for name in captured_by(step)
-        } & first.capture.keys() - captured.keys()
+        lost = {name for step in others for name in captured_by(step)} & {
+            *first.capture,
+            *(first.poll.capture if first.poll is not None else ()),
+        } - captured.keys()
         if lost:
             self._set(Progress(crm_id=found.id))
             error = InDoubt(
@@ -415,6 +507,15 @@ class Way:
             reply, found = yield from self._step(way, number, Ask(step, known, what), adding)
             self._note_shown(step, reply)
             captured |= {name: pick.of_answer(reply.answer) for name, pick in step.capture.items()}
+            if step.poll is not None:
+                begun = replace(self._progress, way=way, step=number, captured=captured, crm_id=found)
+                self._set(replace(begun, sent_at=self._setting.clock(), polled=True), durable=True)
+                yield from self._ask_job()
+                captured, found = dict(self._progress.captured), self._progress.crm_id
+                if self._progress.step <= number:
+                    # Its answer was lost with it, and a look-up has found what it made.
+                    break
+                continue
             done = replace(
                 self._progress, way=way, step=number + 1, captured=captured, crm_id=found, sent_at=None
             )
@@ -445,7 +546,7 @@ class Way:
         A version that an update must carry does so whenever a person edits, or our own answer was lost.
         """
         makes = number == 0 and way != "update"
-        return step.request.idempotent and bool(step.capture) and not makes
+        return step.request.idempotent and bool(step.capture) and not makes and step.poll is None
 
     def _applies(self, step: Step, known: Values) -> bool:
         try:
@@ -478,12 +579,12 @@ class Way:
             )
         elif way == "create" and (marks := maybe(self._planned, ask.names["fields"])):
             self._setting.memory.unsure(self._planned, Remembered("", marks=marks))
-        if adding or not ask.request.idempotent:
+        assert isinstance(ask.of, Step)  # noqa: S101 -- for the type checker: it is asked for here only
+        if adding or not ask.request.idempotent or ask.of.poll is not None:
             now = self._setting.clock()
             self._set(replace(before, way=way, step=number, sent_at=now, adding=adding), durable=True)
         try:
             reply = yield ask
-            assert isinstance(ask.of, Step)  # noqa: S101 -- for the type checker: it is asked for here only
             return reply, self._id_of(ask.of, reply, before.crm_id)
         except InDoubt as error:
             self._doubt()
@@ -496,7 +597,7 @@ class Way:
                 blame=error.blame,
             ) from error
         except DeliveryError as error:
-            if adding and error.doubtful:
+            if (adding or ask.of.poll is not None) and error.doubtful:
                 self._doubt()
             else:
                 # Refused, so there is nothing in doubt, and what was begun with it is not begun.
@@ -514,7 +615,7 @@ class Way:
         value = reply.id if step.id is None or reply.id is not None else step.id.of_answer(reply.answer)
         if value not in (None, ""):
             return as_text(value)
-        if before is None and not step.reread:
+        if before is None and not step.reread and step.poll is None:
             # It was sent, and what came of it is unknown: `sent_at` stays.
             raise InDoubt(f"{self._what}: the answer carries no id at {step.id.text if step.id else '.'!r}")
         return before

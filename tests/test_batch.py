@@ -9,7 +9,8 @@ import pytest
 
 from bridge.asking import Ask, Reply
 from bridge.batch import ask_together
-from bridge.connector.request import Find, Link, Read, Step
+from bridge.connector.request import Find, Link, Read
+from bridge.connector.steps import Step
 from bridge.crm import Crm
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.phone import mask_phone

@@ -12,7 +12,8 @@ import pytest
 from bridge.connector import Connector, shipped_connectors
 from bridge.connector.foreign import Expects
 from bridge.connector.outcome import Meaning
-from bridge.connector.request import Find, Link, Read, Request, Step
+from bridge.connector.request import Find, Link, Read, Request
+from bridge.connector.steps import Step
 from bridge.crm import read_answer
 from bridge.tomlfile import load_toml
 from tests.connector_steps import NOW, connector_of

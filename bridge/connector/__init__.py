@@ -17,12 +17,10 @@ from bridge.connector.request import (
     Link,
     Read,
     Request,
-    Step,
     compile_find,
     compile_link,
     compile_read,
     compile_request,
-    compile_steps,
 )
 from bridge.connector.schema import (
     ConnectorFile,
@@ -31,6 +29,7 @@ from bridge.connector.schema import (
     ProbeSection,
     RequestSection,
 )
+from bridge.connector.steps import Step, compile_steps
 from bridge.errors import ConfigError, Problem, did_you_mean
 from bridge.tomlfile import KeyPath, TomlFile, load_toml
 from bridge.validation import in_order
@@ -76,6 +75,12 @@ class ObjectType:
     def index_lag(self) -> timedelta:
         """How long a new object may stay unseen by `find`."""
         return max((each.section.index_lag for each in self.find), default=timedelta(0))
+
+    @property
+    def settles_within(self) -> timedelta:
+        """How long after a request nobody can tell what became of it, unless an answer does."""
+        polls = [step.poll for step in (*self.upsert, *self.create, *self.update) if step.poll is not None]
+        return max([self.index_lag, *(poll.longest + self.index_lag for poll in polls)])
 
     @property
     def batches(self) -> list[int]:
@@ -243,7 +248,7 @@ def _probe(compiler: Compiler, place: KeyPath, section: ProbeSection) -> Probe:
 
 
 def _check_limits(compiler: Compiler, section: ConnectorFile) -> None:
-    known = {"default", *section.limits}
+    known = {"default", "poll", *section.limits}
     named: list[tuple[KeyPath, str | None]] = [(place, each.limit) for place, each in _requests(section)]
     named += [(("auth", "token", number), each.limit) for number, each in enumerate(section.auth.token)]
     for place, limit in named:

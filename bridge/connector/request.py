@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import urlencode
@@ -16,7 +16,6 @@ from bridge.connector.schema import (
     LinkSection,
     ReadSection,
     RequestSection,
-    StepSection,
     TokenSection,
 )
 from bridge.expression import ExpressionError, Language, as_text
@@ -133,20 +132,6 @@ class Batch:
     id: Pick | None
     complete: Condition | None
     atomic: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a `create`, `update` or `upsert`."""
-
-    name: str
-    request: Request
-    when: Condition | None
-    capture: Mapping[str, Pick]
-    id: Pick | None
-    fields: Pick | None
-    reread: bool
-    batch: Batch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,86 +274,6 @@ def _as_expression(text: str, owner: str) -> str:
 
 def _index(part: str) -> str:
     return part if part.isdecimal() else repr(part)
-
-
-def compile_steps(
-    compiler: Compiler, place: KeyPath, sections: Sequence[StepSection], names: Names
-) -> tuple[Step, ...]:
-    """Steps in order; each may use what earlier ones captured.
-
-    An update sets fields to values, so it may be repeated unless it says otherwise.
-    """
-    if place[-1] == "update":
-        sections = [
-            each if each.idempotent is not None else each.model_copy(update={"idempotent": True})
-            for each in sections
-        ]
-    captured = frozenset(name for section in sections for name in section.capture)
-    steps = []
-    known: Names = {**names, "captured": captured}
-    for number, section in enumerate(sections):
-        where = (*place, number)
-        capture = {
-            name: pick
-            for name, text in section.capture.items()
-            if (pick := compiler.pick((*where, "capture", name), text)) is not None
-        }
-        told = compiler.pick((*where, "id"), section.id)
-        # The answer to an update may be empty whatever else it carries at other times.
-        needed = [*capture.values(), None if section.reread or place[-1] == "update" else told]
-        request = compile_request(compiler, where, section, known)
-        request = replace(request, expects=expected_of(*needed))
-        steps.append(
-            Step(
-                name=section.name or str(number + 1),
-                request=request,
-                when=compiler.condition(
-                    compiler.language(known, common=False), (*where, "when"), section.when
-                ),
-                capture=capture,
-                id=told,
-                fields=compiler.pick((*where, "fields"), section.fields),
-                reread=section.reread,
-                batch=compile_batch(compiler, where, (section, request), section.batch, known),
-            )
-        )
-        if section.id is not None or section.reread:
-            # Once a step has told the object's id, later ones may use it.
-            known = {**known, "id": None}
-    _check_order(compiler, place, sections, steps)
-    return tuple(steps)
-
-
-def _check_order(
-    compiler: Compiler, place: KeyPath, sections: Sequence[StepSection], steps: Sequence[Step]
-) -> None:
-    """What a step uses must have been captured before it."""
-    setters = {name: number for number, section in enumerate(sections) for name in section.capture}
-    uses = [captured_by(step) for step in steps]
-    for number, names in enumerate(uses):
-        for name in sorted(names):
-            setter = setters.get(name)
-            if setter is None or setter < number:
-                continue
-            where = (*place, number)
-            back = {setters[used] for used in uses[setter] if used in setters}
-            if setter == number:
-                message = f'uses "captured.{name}", which is its own answer'
-                compiler.problem(where, message, "take it from an earlier step")
-            elif number in back:
-                message = f'and step "{steps[setter].name}" wait for what the other captures: a cycle'
-                compiler.problem(where, message, "let one of them do without")
-            else:
-                message = f'uses "captured.{name}", which step "{steps[setter].name}" captures only later'
-                compiler.problem(where, message, "put that step before this one")
-
-
-def captured_by(step: Step) -> set[str]:
-    """What a step uses of what others captured."""
-    templates = [*step.request.tree.templates, *([step.when.template] if step.when is not None else ())]
-    if step.batch is not None:
-        templates += step.batch.item.templates
-    return {name for template in templates for owner, name in template.reads if owner == "captured"}
 
 
 def compile_find(compiler: Compiler, place: KeyPath, section: FindSection, names: Names) -> Find:

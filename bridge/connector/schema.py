@@ -200,6 +200,34 @@ class RequestSection(Section):
     )
 
 
+class PollSection(RequestSection):
+    """`poll` of a step: its answer is only a job, which is asked for until it has ended."""
+
+    method: Method = Field(default="GET", description="The HTTP method.")
+    until: str = Field(description="A condition on the answer: the job has ended well.")
+    failed: str | None = Field(
+        default=None, description="A condition on the answer: it has ended without an effect."
+    )
+    reason: str | None = Field(default=None, description="Where the answer says why it failed.")
+    wait: Annotated[str, AfterValidator(_wait)] = Field(
+        default="5s",
+        description='How long until it is asked again: `"5s"`, or an expression giving seconds; at least 1.',
+    )
+    longest: Span = Field(
+        default="15m",
+        validate_default=True,
+        description="How long a job may run: until then nothing is sent again, whatever was lost.",
+    )
+    capture: dict[str, str] = Field(
+        default={}, description="Name → where the last answer carries it; later `captured.NAME`."
+    )
+    id: str | None = Field(default=None, description="Where the last answer carries the object's id.")
+    limit: str = Field(
+        default="poll",
+        description="Which of `[limits]` it counts against; a class of its own, unless it is declared.",
+    )
+
+
 class StepSection(RequestSection):
     """One request of a `create`, `update` or `upsert`; several of them are steps, in order."""
 
@@ -214,6 +242,9 @@ class StepSection(RequestSection):
         description="Where the answer carries the object's fields as the CRM holds them after it.",
     )
     reread: bool = Field(default=False, description="The answer carries no id: `find` is asked for it.")
+    poll: PollSection | None = Field(
+        default=None, description="The answer is a job: how it is asked whether that has ended."
+    )
     batch: BatchSection | None = Field(default=None, description="The same for many objects at once.")
 
 

@@ -155,6 +155,8 @@ def packed_progress(account: str, progress: Mapping[str, Progress], lines: Seque
             dict(each.adding),
             each.absent,
             {key: dict(added) for key, added in each.elsewhere.items()},
+            # The release before this one knows no jobs, and reads all others.
+            *([True] if each.polled else []),
         ]
         for name, each in progress.items()
     }
@@ -205,6 +207,7 @@ def _progress(
     adding: Mapping[str, Sequence[Any]],
     absent: bool,
     elsewhere: Mapping[str, Mapping[str, Sequence[Any]]],
+    polled: bool = False,
 ) -> Progress:
     return Progress(
         way,
@@ -218,6 +221,7 @@ def _progress(
         _signs(adding),
         absent,
         {other: _signs(added) for other, added in elsewhere.items()},
+        polled,
     )
 
 
