@@ -22,7 +22,7 @@ from bridge.call import transcript as write_transcript
 from bridge.dialogue import Turn
 from bridge.expression import as_text, iso_utc
 from bridge.lengths import LengthUnit, cut_at, shortened
-from bridge.phone import to_e164
+from bridge.phone import plain_number, to_e164
 from bridge.values import SettingError, known_country, known_zone
 
 _NUMBER = re.compile(r"[+-]?\d{1,4000}(\.\d*)?")
@@ -106,7 +106,9 @@ def digits(value: Any) -> str | None:
     """The digits of a text and nothing else; null if there are none."""
     if value is None:
         return None
-    return "".join(str(unicodedata.decimal(char)) for char in as_text(value) if char.isdecimal()) or None
+    # The fraction of 13800138000.0 is no part of a number.
+    whole = plain_number(value) or as_text(value)
+    return "".join(str(unicodedata.decimal(char)) for char in whole if char.isdecimal()) or None
 
 
 # Times

@@ -1,6 +1,7 @@
 """Odd values of real records, laid over the platform's example: what a mapping is told of them."""
 
 import json
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from bridge.lengths import LengthUnit, length_of
 from bridge.loading import load_pair
 from bridge.model import Verdict, Via
 from bridge.plan import Plan
+from bridge.sandbox.crm import SandboxCrm
+from bridge.sandbox.server import LocalServer
 from bridge.verdict import first, read_incoming, rule
+from tests.test_deliver import SECRET, Bench
 
 ZONE = ZoneInfo("Asia/Shanghai")
 TOP = Path(__file__).parent.parent
@@ -155,3 +159,42 @@ def test_control_characters_stay_in_the_ledger() -> None:
     plan = _plan(TOP / "mappings/sandbox.toml", TOP / "bridge/connectors/sandbox.toml", record)
     assert _fields(plan)["name"] == "王小明"
     assert call(record).record["name"] == "王\0小\7明"
+
+
+LINES = "[10:00:01] 机器人: 您好,请问需要贷款吗\n[10:00:05] 客户: 有需求\n"
+LINES += "[10:00:08] 机器人: 我们是专业的\n[10:00:12] 客户: 好的"
+REACHED: list[tuple[str, str | None, dict[str, Any]]] = [
+    ("float_phone", "+8613800138000", {"phone": "+8613800138000"}),
+    ("hk_phone", "+85291234567", {"phone": "+85291234567"}),
+    ("letters_phone", None, {}),
+    ("name_behind_phone", "+8613800138000", {}),
+    (
+        "no_time_1970",
+        "+8615899770637",
+        {"talk_seconds": 0, "answered": False, "started_at": "2025-04-14T02:19:13Z"},
+    ),
+    ("unreadable_stamps", "+8615899770637", {"connected_at": "2025-04-14T02:19:21Z"}),
+    ("talk_info_object", "+8615899770637", {"transcript": "机器人: 您好\n客户: 可以"}),
+    ("talk_info_string", "+8615899770637", {"transcript": LINES}),
+    ("emoji_subject", "+8615899770637", {"task": "😀" * 300}),
+]
+
+
+def test_what_of_odd_values_reaches_a_crm(tmp_path: Path) -> None:
+    crm = SandboxCrm(SECRET)
+    with LocalServer(crm.app) as server, closing(Bench(tmp_path, server.url)) as bench:
+        for number, (case, _, _) in enumerate(REACHED):
+            name = f"{number:08x}-18d6-11f0-88c8-2f2b0aba51d7"
+            bench.feed(**odd(case, uuid=name, base_info=f"{name}out"))
+            assert bench.worker.deliver_one(bench.now)
+        bench.feed(**odd("nul_name"))
+        assert bench.worker.deliver_one(bench.now)
+    held = crm.contents()
+    calls = {each["call_key"][:8]: each for each in held["calls"]}
+    for number, (case, phone, expected) in enumerate(REACHED):
+        sent = calls[f"{number:08x}"]
+        assert sent.get("phone") == phone, case
+        assert {name: sent.get(name) for name in expected} == expected, case
+    assert calls["00000004"].get("connected_at") is None
+    assert {each["phone"] for each in held["contacts"]} == {one[1] for one in REACHED if one[1]}
+    assert [each["name"] for each in held["contacts"] if each.get("name")] == ["王小明"]
