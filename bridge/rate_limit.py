@@ -34,6 +34,8 @@ NO_TRIAL_FOR = 300.0
 NO_TRIAL_AT_MOST = 3600.0
 # What may go at once when less than the rate was used: the requests of 50 ms.
 BURST = 0.05
+# What is less than a step of the clock is over: rounding leaves so much of a wait that was waited out.
+CLOCK_STEP = 2e-6
 # The wait after a refusal that names none: 1 s, doubled while nothing but refusals comes, up to a minute.
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 60.0
@@ -138,7 +140,8 @@ class LearnedRate:
             self._refusals.clear()
             return 0.0
         # Bounded by the pace itself, whatever became of the clock.
-        return max(0.0, min(self._next_at - BURST - at, 1 / rate))
+        wait = min(self._next_at - BURST - at, 1 / rate)
+        return wait if wait > CLOCK_STEP else 0.0
 
     def sent(self, at: float) -> None:
         """One more has gone."""

@@ -144,3 +144,14 @@ def test_a_rate_is_forgotten_after_minutes_without_a_refusal() -> None:
     assert rate.rate(at) == 2.0
     assert rate.wait(at + FORGOTTEN_AFTER + 1) == 0
     assert rate.rate(at + FORGOTTEN_AFTER + 1) is None
+
+
+def test_a_wait_that_was_waited_for_exactly_is_over() -> None:
+    rate, clock = LearnedRate(), START
+    rate.restore({"rate": 3.0, "share": 0.1}, clock.timestamp())
+    for _ in range(200):
+        for _ in range(3):
+            # Times have whole microseconds: what rounding leaves of a wait is less, and would never pass.
+            clock += timedelta(seconds=rate.wait(clock.timestamp()))
+        assert rate.wait(clock.timestamp()) == 0.0
+        rate.sent(clock.timestamp())
