@@ -1,17 +1,18 @@
 """From a body to an arrival: only as much is read as filing it needs."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from bridge.body import NotAnObject, is_utf8, read_object
+from bridge.body import is_utf8, read_object
 from bridge.identity import IdentityConflict, names_of, storable
 from bridge.lenient_json import MAX_DEPTH
 from bridge.model import Arrival, Quarantined, Via, stamp
 from bridge.timestamps import parse_time
-from bridge.wrapping import read_record, read_records
+from bridge.wrapping import Piece, read_record, read_records
 
 
 class Head(msgspec.Struct):
@@ -43,10 +44,12 @@ def read_fields(text: bytes, decoder: msgspec.json.Decoder[H]) -> H:
     except (msgspec.MsgspecError, UnicodeError):
         # What msgspec refuses may be JSON all the same: half surrogates, raw control characters.
         pass
-    record, unreadable = read_object(text)
-    # What cannot be read names no call: two records whose uuid is NaN are not one.
-    names = [name for name in decoder.type.__struct_fields__ if name not in unreadable]
-    return decoder.type(**{name: record.get(name) for name in names})
+    return decoder.type(**_readable(*read_object(text), decoder.type.__struct_fields__))
+
+
+def _readable(record: Mapping[str, Any], unreadable: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+    """What cannot be read names no call: two records whose uuid is NaN are not one."""
+    return {name: record.get(name) for name in names if name not in unreadable}
 
 
 def arrivals_of(
@@ -66,16 +69,22 @@ def arrivals_of(
     return [
         garbage(source, via, piece.text, piece.trouble, now)
         if piece.trouble
-        else arrival_by(read_head(piece.text), source, via, piece.text, now, zone)
+        else arrival_by(_head_of(piece), source, via, piece.text, now, zone)
         for piece in read_records(body, charset)
     ]
 
 
+def _head_of(piece: Piece) -> Head:
+    return Head(**_readable(piece.record, piece.unreadable, Head.__struct_fields__))
+
+
 def _head_of_one(text: bytes) -> Head | None:
-    """The head of a bare record; None where it names no call, or is none, and may be wrapped."""
+    """The head of a bare record in plain JSON; None where it names no call, and may be wrapped."""
+    if text.count(b"{") + text.count(b"[") > MAX_DEPTH:
+        return None
     try:
-        head = read_head(text)
-    except NotAnObject:
+        head = _DECODER.decode(text)
+    except (msgspec.MsgspecError, UnicodeError):
         return None
     named = head.uuid or head.base_info or (head.sn and (head.started_at or head.created_at))
     return head if named else None

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 # Everything behind the door may walk a record recursively, so its depth is bounded here, once.
 MAX_DEPTH = 200
-# Python needs about 0.5 s for so many tokens; the longest records known have a tenth of them.
-_MOST_TOKENS = 500_000
+# Python needs about 0.2 s for so many tokens; the longest records known have a tenth of them.
+_MOST_TOKENS = 200_000
 _MOST_UNREADABLE = 1_000
 
 BLANKS = " \t\r\n\v\f\0\x1a\x1e\x85\xa0\u200b\u2028\u2029\u2060\u3000\ufeff"

@@ -104,6 +104,8 @@ class Filed(msgspec.Struct, frozen=True):
     call_id: int | None
     key: str = ""
     trouble: Quarantined | None = None
+    kept: bool = True
+    """False: quarantine is full, and nothing of the record is on disk."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,6 +230,8 @@ class Door:
         # What is no record among several is kept too; the others are not to be sent again for it.
         if all(one.trouble is Quarantined.NOT_AN_OBJECT for one in filed):
             raise Refusal(400, f"no JSON object: {arrivals[0].detail}")
+        if not all(one.kept for one in filed):
+            raise Refusal(503, "quarantine is full of records that name no call: callbridge quarantine list")
 
 
 async def _answer(send: Send, status: int, text: bytes, headers: list[tuple[bytes, bytes]]) -> None:

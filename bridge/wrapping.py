@@ -6,7 +6,7 @@ stays whole, and waits in quarantine for a person.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -48,6 +48,9 @@ class Piece:
 
     text: bytes
     trouble: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
+    """Fields that hold what JSON does not know: see `bridge.body.read_object`."""
 
 
 def read_records(body: bytes, charset: str = "") -> list[Piece]:
@@ -106,18 +109,19 @@ def _unwrapped(text: str, layers: int) -> list[Piece]:
 def _from_object(text: str, layers: int) -> list[Piece]:
     encoded = encode_text(text)
     try:
-        record, _ = read_object(encoded)
+        record, unreadable = read_object(encoded)
     except NotAnObject:
         values = _values_behind_one_another(text)
         if not values or values == [text]:
             raise
         return _all_of(values, layers)
+    bare = [Piece(encoded, record=record, unreadable=unreadable)]
     if is_identified(record):
-        return [Piece(encoded)]
+        return bare
     carried = [found for _, raw in _members(encoded) if (found := _carried(raw, layers))]
-    if len(carried) == 1 and _told(record) < max(_told_by(piece) for piece in carried[0]):
+    if len(carried) == 1 and _told(record) < max(_told(piece.record) for piece in carried[0]):
         return carried[0]
-    return [Piece(encoded)]
+    return bare
 
 
 def _values_behind_one_another(text: str) -> list[str]:
@@ -176,15 +180,7 @@ def _carried(raw: str, layers: int) -> list[Piece]:
         pieces = _unwrapped(raw, layers - 1)
     except NotAnObject:
         return []
-    return pieces if any(is_identified(_record(piece)) for piece in pieces) else []
-
-
-def _record(piece: Piece) -> Mapping[str, Any]:
-    return {} if piece.trouble else read_object(piece.text)[0]
-
-
-def _told_by(piece: Piece) -> int:
-    return _told(_record(piece))
+    return pieces if any(is_identified(piece.record) for piece in pieces) else []
 
 
 def _told(record: Mapping[str, Any]) -> int:
@@ -206,7 +202,7 @@ def _from_form(body: bytes, text: str, charset: str) -> list[Piece]:
     fields = list(_multipart_fields(text)) if text.startswith("--") else _form_fields(body, text, charset)
     flat = {name: value for name, value in fields if name}
     if is_identified(flat):
-        return [Piece(dump_object(flat))]
+        return [Piece(dump_object(flat), record=flat)]
     # A client that posts a bare JSON text as a form makes it the field's name.
     return _in_fields([value for _, value in fields] + [name for name, _ in fields])
 
@@ -220,7 +216,7 @@ def _in_fields(parts: list[str]) -> list[Piece]:
             pieces = _unwrapped(part, _MOST_LAYERS)
         except NotAnObject:
             continue
-        if any(is_identified(_record(piece)) for piece in pieces):
+        if any(is_identified(piece.record) for piece in pieces):
             identified |= {piece.text: piece for piece in pieces}
         else:
             nameless += pieces

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -19,7 +21,7 @@ from bridge.body import (
     read_object,
 )
 from bridge.lenient_json import MAX_DEPTH
-from bridge.wrapping import read_record
+from bridge.wrapping import TooMany, read_record, read_records
 
 RECORD = {"name": "张三", "phone": "+8615899770637", "mark": "50% a+b & c=d;"}
 JSON = json.dumps(RECORD, ensure_ascii=False)
@@ -317,3 +319,46 @@ def test_gb18030_that_is_cut_anywhere_stays_gb18030(cut: int) -> None:
 def test_a_character_that_came_broken_is_not_counted_against_utf8() -> None:
     body = '{"a": "\ufffd\ufffd\ufffd\ufffd", "b": "王小明'.encode() + b'\xe7"}'
     assert decode_body(body) == '{"a": "\ufffd\ufffd\ufffd\ufffd", "b": "王小明\ufffd"}'
+
+
+# -- time --------------------------------------------------------------------------
+def least_time(read: Callable[[bytes], object], body: bytes) -> float:
+    """Processor time, the least of five runs."""
+    taken = []
+    for _ in range(5):
+        started = time.process_time()
+        with suppress(NotAnObject, TooMany):
+            read(body)
+        taken.append(time.process_time() - started)
+    return min(taken)
+
+
+HOSTILE = {
+    "backslashes": (b'{"a":NaN,"b":"', b"\\\\", b'"}'),
+    "bad escapes": (b'{"a":NaN,"b":"', b"\\q", b'"}'),
+    "quotes": (b'{"a":NaN', b'"', b"}"),
+    "commas": (b'{"a":[NaN', b",", b"]}"),
+    "blanks": (b'{"a":NaN', b" ", b"}"),
+    "digits": (b'{"a":NaN,"b":', b"1", b"}"),
+    "objects": (b'{"a":NaN,"b":[0', b",{}", b"]}"),
+    "openers": (b'{"a":NaN,"b":', b"[", b"}"),
+    "single quotes": (b"{'a':NaN", b"'\\", b"}"),
+    "records": (b'[{"a":NaN}', b',{"uuid":"u"}', b"]"),
+    "lines": (b'{"a":NaN}', b'\n{"uuid":"u"}', b"\n"),
+    "fields": (b"a=1", b"&a={", b""),
+    "equals": (b"a", b"=", b"{"),
+    "parts": (b"--x\r\n", b'--x\r\nname="', b"--x--"),
+    "broken": (b'{"a":"', b"\xe7\x8e", b'"}'),
+    "zeros": (b'{"a":1}', b"\0", b""),
+    "strings": (b'"', b'\\"', b'"'),
+}
+
+
+@pytest.mark.parametrize("shape", HOSTILE)
+def test_what_a_body_costs_grows_with_its_length_and_no_faster(shape: str) -> None:
+    begin, middle, end = HOSTILE[shape]
+    count = 8_000 // len(middle)
+    once = least_time(read_records, begin + middle * count + end)
+    twice = least_time(read_records, begin + middle * 2 * count + end)
+    assert twice < 3 * once + 0.002
+    assert once < 0.5

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from bridge.ledger.sqlite.filing import MOST_UNFILED, MOST_UNFILED_BYTES
 from bridge.receive import SourceDoor
 from bridge.wrapping import MOST_RECORDS
 from tests.door_steps import BODY, LIMIT, PATH, UUID, Served, Street, served
@@ -488,6 +489,58 @@ def test_one_bad_record_among_several_costs_the_others_nothing(door: Served) -> 
     assert [one.content for one in answers] == [b"SUCCESS"] * 2
     assert door.payloads() == [good, spoilt] * 2
     assert door.quarantined() == [("not_an_object", 2, none), ("unidentified", 2, nameless)]
+
+
+def fill(door: Served, kind: str, count: int) -> None:
+    """As if so much of that kind waited in quarantine already."""
+    with closing(sqlite3.connect(door.path)) as other, other:
+        other.execute("UPDATE counters SET count = count + ? WHERE kind = ?", (count, kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [("unfiled", MOST_UNFILED), ("unfiled_bytes", MOST_UNFILED_BYTES)],
+    ids=["number", "bytes"],
+)
+def test_a_full_quarantine_refuses_and_acknowledges_nothing_that_it_drops(
+    door: Served, kind: str, most: int
+) -> None:
+    assert door.post(b'{"id": 1}').status_code == 200
+    fill(door, kind, most)
+    refused = door.post(b'{"id": 2}')
+    assert (refused.status_code, b"quarantine" in refused.content) == (503, True)
+    # What is kept already is only counted, and what names its call needs no quarantine.
+    assert door.post(b'{"id": 1}').content == b"SUCCESS"
+    assert door.post(BODY).content == b"SUCCESS"
+    # Of several records all are on disk, or the sender comes again.
+    assert door.post(b'[{"uuid": "u-1"}, {"id": 3}]').status_code == 503
+    assert door.payloads() == [BODY, b'{"uuid": "u-1"}']
+    assert door.quarantined() == [("unidentified", 2, b'{"id": 1}')]
+    # Garbage has a bound of its own, and each source too.
+    assert door.post(b"garbage").status_code == 400
+    fill(door, kind, -most)
+    assert door.post(b'{"id": 2}').content == b"SUCCESS"
+
+
+def test_what_waits_in_quarantine_is_counted_until_it_does_not(door: Served) -> None:
+    def counted() -> tuple[int, int]:
+        counts = dict(door.rows("SELECT kind, count FROM counters WHERE kind LIKE 'unfiled%'"))
+        return counts.get("unfiled", 0), counts.get("unfiled_bytes", 0)
+
+    bodies = "SELECT count(*), coalesce(sum(length(body)), 0) FROM quarantine WHERE state = 'waiting'"
+    assert counted() == (0, 0)
+    for number in range(3):
+        door.post(f'{{"id": {number}, "phone": "13800138000"}}'.encode())
+    assert [counted()] == door.rows(bodies)
+    assert door.ledger.drop([1]) == 1
+    assert [counted()] == door.rows(bodies)
+    assert counted()[0] == 2
+    # Dropped ones that come again stay dropped.
+    door.post(b'{"id": 0, "phone": "13800138000"}')
+    assert counted()[0] == 2
+    with closing(sqlite3.connect(door.path)) as other, other:
+        other.execute("DELETE FROM quarantine")
+    assert counted() == (0, 0)
 
 
 def test_too_many_records_in_one_body_are_refused_whole(street: Street, ledger_path: Path) -> None:

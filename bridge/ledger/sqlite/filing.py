@@ -22,6 +22,10 @@ log = structlog.get_logger("bridge.ledger")
 # Bodies that are no records are kept for a person, but neither without number nor without end.
 MOST_GARBAGE = 10_000
 LONGEST_GARBAGE = 65_536
+# Records that wait for a call, of each source: whoever has its token can send any number of them, and
+# the disk is everybody's. Beyond this they are refused, not acknowledged.
+MOST_UNFILED = 100_000
+MOST_UNFILED_BYTES = 1 << 30
 
 _KNOWN = """
 SELECT n.source, n.name, n.call_id, c.key, c.sn IS NULL OR c.started_at IS NULL OR c.created_at IS NULL
@@ -262,9 +266,18 @@ def _json(rows: Sequence[object]) -> str:
 
 
 def quarantine(
-    connection: sqlite3.Connection, payloads: Payloads, arrival: Arrival, trouble: Quarantined, detail: str
+    connection: sqlite3.Connection,
+    payloads: Payloads,
+    arrival: Arrival,
+    trouble: Quarantined,
+    detail: str,
+    *,
+    acknowledged: bool = False,
 ) -> Filed:
-    """Keep a record that nobody could file, once per distinct body."""
+    """Keep a record that nobody could file, once per distinct body, if there is room.
+
+    One that was acknowledged before is always kept.
+    """
     digest = blake2b(arrival.payload, digest_size=16).digest()
     garbage = trouble is Quarantined.NOT_AN_OBJECT
     body = arrival.payload[:LONGEST_GARBAGE] if garbage else arrival.payload
@@ -275,7 +288,10 @@ def quarantine(
         " WHERE source = ? AND digest = ?",
         (at, arrival.source, digest),
     ).rowcount
-    if not known and not (garbage and _full(connection)):
+    if not known:
+        full = _full_of_garbage(connection) if garbage else _full(connection, arrival.source)
+        if full and not acknowledged:
+            return Filed(None, trouble=trouble, kept=False)
         connection.execute(
             "INSERT INTO quarantine (source, via, reason, detail, state, digest, arrivals,"
             " received_at, last_at, codec, body) VALUES (?, ?, ?, ?, 'waiting', ?, 1, ?, ?, ?, ?)",
@@ -293,8 +309,13 @@ def quarantine(
     return Filed(None, trouble=trouble)
 
 
-def _full(connection: sqlite3.Connection) -> bool:
-    """Whether there is enough garbage; a record of the platform's is always kept, for it was acknowledged."""
+def _full(connection: sqlite3.Connection, source: str) -> bool:
+    sql = "SELECT kind, count FROM counters WHERE kind IN ('unfiled', 'unfiled_bytes') AND part = ?"
+    counts: dict[str, int] = dict(connection.execute(sql, (source,)).fetchall())
+    return counts.get("unfiled", 0) >= MOST_UNFILED or counts.get("unfiled_bytes", 0) >= MOST_UNFILED_BYTES
+
+
+def _full_of_garbage(connection: sqlite3.Connection) -> bool:
     # The reason stands in the text, because a partial index is not found by a value.
     sql = "SELECT count(*) FROM quarantine WHERE reason = 'not_an_object'"
     kept: int = connection.execute(sql).fetchone()[0]

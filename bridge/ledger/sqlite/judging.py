@@ -366,7 +366,7 @@ def set_aside(
     )
     connection.execute("DELETE FROM payloads WHERE receipt_id = ?", (pending.receipt_id,))
     arrival = Arrival(pending.source, pending.via, pending.received_at, pending.payload)
-    quarantine(connection, payloads, arrival, Quarantined.UNREADABLE, reason)
+    quarantine(connection, payloads, arrival, Quarantined.UNREADABLE, reason, acknowledged=True)
     if connection.execute("SELECT revision FROM calls WHERE id = ?", (pending.call_id,)).fetchone()[0]:
         return
     for destination in destinations.get(pending.source, ()):
