@@ -16,6 +16,8 @@ Result = Reply | DeliveryError
 """What one item came to, as if it had been asked alone."""
 
 Send = Callable[..., Answer]
+# Body, address or head are larger than whoever answers takes, so nothing was done.
+_TOO_LARGE = (413, 414, 431)
 
 
 def batch_of(ask: Ask) -> Batch | None:
@@ -43,7 +45,10 @@ def ask_together(crm: Crm, asks: Sequence[Ask], send: Send | None = None) -> lis
         answer = (send or crm.ask)(batch.request, {"items": items, "fields": fields}, what)
     except DeliveryError as error:
         is_theirs = isinstance(error, Permanent | Duplicate) and error.blame == "record"
-        return _halved(crm, asks, send) if is_theirs else [error] * len(asks)
+        if is_theirs or error.status in _TOO_LARGE:
+            return _halved(crm, asks, send)
+        error.together = len(asks)
+        return [error] * len(asks)
     if batch.complete is not None and not batch.complete.holds(answer.names):
         return _halved(crm, asks, send)
     return _taken_apart(crm, batch, asks, items, answer, send)

@@ -27,6 +27,7 @@ from bridge.preparing import Destination, Job, Preparer
 from bridge.remembering import DeliveryMemory
 from bridge.sending import Journey, Sender
 from bridge.settlements import Settlements, names_in_log
+from bridge.strikes import Successes, strikes_of
 from bridge.tokens import Tokens
 
 __all__ = [
@@ -67,6 +68,7 @@ class SharedAccount:
     tokens: Tokens
     budget: Budget
     gathering: Gathering = field(default_factory=Gathering)
+    successes: Successes = field(default_factory=Successes)
 
 
 class Worker:
@@ -104,7 +106,10 @@ class Worker:
             name: max(kind.settles_within for kind in destination.connector.objects.values())
             for name, destination in destinations.items()
         }
-        self._settlements = Settlements(schedule, clock, chance, lags)
+        successes = {
+            name: accounts[destination.account.name].successes for name, destination in destinations.items()
+        }
+        self._settlements = Settlements(schedule, clock, chance, lags, successes)
         self._preparer = Preparer(destinations, origins, lines, self._settlements, lags, ledger.key_claims)
         self._stop = stop
         self._network = network
@@ -267,7 +272,11 @@ class Worker:
             job.memory = DeliveryMemory(job.lease, account, job.plan, known, job.lines)
             job.effect = Effect(destination.connector, job.memory, job.event, self._clock)
             job.journey = Journey(
-                job.effect.steps(job.plan), job.lease.lane, job.effect, objects=len(job.plan.objects)
+                job.effect.steps(job.plan),
+                job.lease.lane,
+                job.effect,
+                strikes=strikes_of(job.lease.progress, job.lease.revision),
+                objects=len(job.plan.objects),
             )
 
     # -- on the way ---------------------------------------------------------------------
@@ -335,7 +344,7 @@ class Worker:
 
     def _kept(self, job: Job, settlement: Settlement) -> Settlement:
         """Where nothing was asked, how far earlier attempts came still holds."""
-        if job.memory is not None or settlement.progress:
+        if job.memory is not None or settlement.account:
             return settlement
         account = self._destinations[job.lease.destination].account.name
         return replace(settlement, account=account, progress=job.lease.progress)
@@ -361,7 +370,9 @@ class Worker:
             shared = self._accounts[destination.account.name]
             network = self._network()
             crm = Crm(destination.connector, destination.account, shared.tokens, self._clock, network)
-            self._senders[destination.name] = Sender(crm, shared.budget, self._chance, self._stop)
+            self._senders[destination.name] = Sender(
+                crm, shared.budget, self._chance, self._stop, shared.successes
+            )
         return self._senders[destination.name]
 
 

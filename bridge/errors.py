@@ -108,6 +108,9 @@ class DeliveryError(CallbridgeError):
     status = 0
     """The HTTP status that was answered; 0: there was no answer."""
 
+    together = 1
+    """How many deliveries the request was for."""
+
     def __init__(self, message: str, *, cause: str = "", blame: Blame = "record") -> None:
         super().__init__(message)
         self.cause = cause or message

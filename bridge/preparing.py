@@ -84,7 +84,8 @@ class Preparer:
         plan, event, fault = self._planned(lease)
         # The record is large, and all that is wanted of it is in the plan.
         lease = replace(lease, values={})
-        settlement = self._wait_out(lease, plan, now) or fault
+        account = self._destinations[lease.destination].account.name
+        settlement = self._wait_out(lease, plan, now) or fault or self._settlements.of_strikes(lease, account)
         if settlement is not None:
             return Job(lease, now, settlement)
         if lease.held:
@@ -93,8 +94,6 @@ class Preparer:
         if isinstance(plan, Skip) or plan.shadow:
             rule = plan.rule if isinstance(plan, Skip) else "shadow: nothing is sent"
             return Job(lease, now, Settlement(DeliveryState.SKIPPED, rule))
-        destination = self._destinations[lease.destination]
-        account = destination.account.name
         # A key that changed takes the old line too.
         lines = {*lines_of(account, plan), *((account, kind, key) for kind, key in lease.previous)}
         if not self._lines.take(lease.delivery_id, lines, patience):

@@ -24,6 +24,7 @@ from bridge.crm import Crm
 from bridge.effect import Effect
 from bridge.errors import DeliveryError, LedgerError, Permanent, Transient, Unsent
 from bridge.model import Lane
+from bridge.strikes import Strikes, Successes, room_for
 from bridge.way import Ask, Asking, Reply
 
 # tenacity bridges seconds, while the lease is held; the ledger's schedule bridges the rest.
@@ -50,6 +51,8 @@ class Journey:
     error: DeliveryError | None = None
     fault: Exception | None = None
     """A fault of ours, not of the CRM."""
+    strikes: Strikes | None = None
+    """What its record has drawn in earlier tries."""
     objects: int = 1
     """How many objects its plan has."""
     questions: int = 0
@@ -92,8 +95,11 @@ class Sender:
     budget: Budget
     chance: random.Random
     stop: threading.Event
+    successes: Successes = field(default_factory=Successes)
     before: Callable[[], None] = field(default=lambda: None)
     _lane: Lane = field(default=Lane.LIVE, init=False)
+    _suspect: bool = field(default=False, init=False)
+    """Whether the account takes others, and these drew faults before: more say nothing of the account."""
     _answered: bool = field(default=False, init=False)
     """Whether the account has answered anything since the last try began."""
 
@@ -122,6 +128,7 @@ class Sender:
     def _ask(self, group: Sequence[Journey]) -> list[Result]:
         asks = [journey.wanted for journey in group if journey.wanted is not None]
         self._lane = min(journey.lane for journey in group)
+        self._suspect = all(each.strikes is not None and each.strikes.since(self.successes) for each in group)
         if len(asks) > 1:
             return ask_together(self.crm, asks, self._quickly)
         try:
@@ -212,6 +219,8 @@ class Sender:
         if error.blame in ("limit", "quota"):
             wait = error.retry_after if isinstance(error, Transient) else None
             self.budget.refused(request.limit, wait, quota=error.blame == "quota")
+        elif error.blame == "account" and self._suspect and not self.budget.probing:
+            return
         elif error.blame in ("account", "credentials"):
             self.budget.fault(error.cause, at_once=error.blame == "credentials")
         elif self._answered:
@@ -250,22 +259,24 @@ def _ready(groups: Sequence[Sequence[Journey]]) -> list[Sequence[Journey]]:
 def _is_full(group: Sequence[Journey]) -> bool:
     wanted = group[0].wanted
     batch = batch_of(wanted) if wanted is not None else None
-    return batch is None or len(group) >= batch.max
+    return batch is None or len(group) >= room_for(group[0].strikes, batch.max)
 
 
 def _groups(waiting: Sequence[Journey]) -> list[list[Journey]]:
     """Journeys that ask for the same kind of thing, as many together as one request takes."""
     groups: list[list[Journey]] = []
-    open_groups: dict[int, list[Journey]] = {}
+    open_groups: dict[tuple[int, int], list[Journey]] = {}
     for journey in waiting:
         assert journey.wanted is not None  # noqa: S101 -- it waits
         batch = batch_of(journey.wanted)
         if batch is None:
             groups.append([journey])
             continue
-        kind = id(journey.wanted.of)
+        # One that spoiled a request goes with few, or alone, so that the others are delivered.
+        room = room_for(journey.strikes, batch.max)
+        kind = id(journey.wanted.of), room
         group = open_groups.get(kind)
-        if group is None or len(group) >= batch.max:
+        if group is None or len(group) >= room:
             group = open_groups[kind] = []
             groups.append(group)
         group.append(journey)

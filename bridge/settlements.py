@@ -18,6 +18,17 @@ from bridge.patience import Schedule, next_attempt_at
 from bridge.phone import mask_phones_in
 from bridge.remembering import DeliveryMemory, last_sent
 from bridge.sending import Journey
+from bridge.strikes import (
+    FAULTS,
+    REMEDY,
+    Strikes,
+    Successes,
+    is_to_blame,
+    parked_for,
+    strikes_of,
+    struck,
+    without_strikes,
+)
 
 log = structlog.get_logger("bridge.deliver")
 
@@ -31,8 +42,13 @@ class Settlements:
         clock: Callable[[], datetime],
         chance: random.Random,
         lags: Mapping[str, timedelta],
+        successes: Mapping[str, Successes],
     ) -> None:
-        """`lags` are destination → how long its slowest look-up may not show what was sent."""
+        """`lags` are destination → how long its slowest look-up may not show what was sent.
+
+        `successes` are destination → what its account has taken.
+        """
+        self._successes = successes
         self._schedule = schedule
         self._clock = clock
         self._chance = chance
@@ -40,12 +56,16 @@ class Settlements:
 
     def of(self, lease: Lease, journey: Journey, memory: DeliveryMemory, effect: Effect) -> Settlement:
         """How an attempt ended that was on its way."""
+        strikes: Strikes | None = None
         if journey.fault is not None:
             settlement = self.of_our_fault(lease, journey.fault)
         elif journey.error is not None:
             settlement = self._of_error(lease, journey.error, in_doubt=memory.in_doubt)
+            settlement, strikes = self._of_record(lease, journey, settlement)
         else:
             settlement = Settlement(DeliveryState.DELIVERED)
+            if journey.questions:
+                self._successes[lease.destination].note()
         if settlement.state is DeliveryState.PARKED and not isinstance(journey.error, InDoubt):
             settlement = self._not_yet(lease, memory, settlement)
         for done in effect.done:
@@ -53,14 +73,45 @@ class Settlements:
                 log.warning(
                     "delivery.altered", **names_in_log(lease), object=done.object, field=name, kind=kind
                 )
-        waits = settlement.state is DeliveryState.DUE and memory.in_doubt
+        is_due = settlement.state is DeliveryState.DUE
+        waits = is_due and memory.in_doubt
+        left = without_strikes(memory.left())
         return replace(
             settlement,
             account=memory.account,
             done=tuple(effect.done),
-            progress=memory.left(),
+            progress={**left, FAULTS: strikes.kept()} if is_due and strikes is not None else left,
             lines=memory.lines if waits else (),
         )
+
+    def of_strikes(self, lease: Lease, account: str) -> Settlement | None:
+        """One whose record is to blame, and that has waited until no request of it can arrive any more."""
+        strikes = strikes_of(lease.progress, lease.revision)
+        if strikes is None or not strikes.reason:
+            return None
+        _, cause = parked_for(strikes, "")
+        progress = without_strikes(lease.progress)
+        return Settlement(
+            DeliveryState.PARKED, strikes.reason, cause, account=account, progress=progress, remedy=REMEDY
+        )
+
+    def _of_record(
+        self, lease: Lease, journey: Journey, settlement: Settlement
+    ) -> tuple[Settlement, Strikes | None]:
+        """The settlement, parked where this record alone draws what looks like the account's fault."""
+        error = journey.error
+        assert error is not None  # noqa: S101 -- the caller has looked
+        if settlement.state is not DeliveryState.DUE:
+            return settlement, None
+        successes = self._successes[lease.destination]
+        strikes = struck(journey.strikes, error, settlement.cause, lease.revision, successes)
+        if strikes is None or not is_to_blame(strikes, error):
+            return settlement, strikes
+        reason, cause = parked_for(strikes, settlement.reason)
+        parked = replace(
+            settlement, state=DeliveryState.PARKED, reason=reason, cause=cause, due_at=None, remedy=REMEDY
+        )
+        return parked, replace(strikes, reason=reason)
 
     def of_mapping_fault(self, fault: MappingFault) -> Settlement:
         """A call that the mapping cannot be applied to waits for a person."""

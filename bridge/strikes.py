@@ -1,0 +1,141 @@
+"""Whether one record is to blame for what looks like a fault of the account.
+
+A CRM that answers 500, or a firewall that answers in its place, is ill for everybody, as a rule. But where it
+does so for one record again and again while others are delivered in between, that record is the reason.
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from bridge.errors import DeliveryError, InDoubt
+from bridge.memory import Progress
+
+FAULTS = ""
+"""Under this name, which no object of a mapping has, a delivery's progress keeps its strikes."""
+MOST_STRIKES = 3
+# A lost answer tells less than one that came: networks lose some of any record.
+MOST_SILENCES = 6
+# After its first fault together with others a delivery goes with a tenth of them, then alone.
+SMALLER = 10
+_LONGEST_REASON = 1000
+REMEDY = (
+    "The CRM takes other records and fails at this one: look into its log, and at long or unusual values;"
+    " shorten them in the mapping; then retry"
+)
+
+
+class Successes:
+    """How many deliveries one CRM account has taken since this process began."""
+
+    def __init__(self) -> None:
+        self.process = uuid.uuid4().hex
+        self.count = 0
+
+    def note(self) -> None:
+        """One more was delivered."""
+        self.count += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Strikes:
+    """What a delivery's record has drawn so far."""
+
+    cause: str
+    revision: int
+    process: str
+    count: int = 0
+    """So many times alone, while others were delivered in between."""
+    seen: int = 0
+    """How many others had been delivered by then."""
+    together: int = 0
+    """So many times in one request with others."""
+    reason: str = ""
+    """Why it is to be parked: it only waits until no request of it can arrive any more."""
+
+    def since(self, successes: Successes) -> bool:
+        """Whether others were delivered since the last one counted."""
+        return successes.count > (self.seen if self.process == successes.process else 0)
+
+    def kept(self) -> Progress:
+        """As the ledger keeps it."""
+        told = {
+            "cause": self.cause,
+            "revision": self.revision,
+            "process": self.process,
+            "seen": self.seen,
+            "together": self.together,
+            "reason": self.reason,
+        }
+        return Progress("faults", step=self.count, captured=told)
+
+
+def strikes_of(progress: Mapping[str, Progress], revision: int) -> Strikes | None:
+    """What was kept of this revision; another may be without fault."""
+    kept = progress.get(FAULTS)
+    if kept is None or kept.captured.get("revision") != revision:
+        return None
+    return Strikes(count=kept.step, **kept.captured)
+
+
+def without_strikes(progress: Mapping[str, Progress]) -> dict[str, Progress]:
+    """Progress with the objects alone."""
+    return {name: each for name, each in progress.items() if name != FAULTS}
+
+
+def struck(
+    before: Strikes | None, error: DeliveryError, cause: str, revision: int, successes: Successes
+) -> Strikes | None:
+    """The strikes after an attempt failed; None: this failure says nothing of the record."""
+    if not _most(error):
+        return before
+    fresh = Strikes(cause, revision, successes.process, seen=successes.count)
+    together = 0 if before is None else before.together
+    if _together(error) > 1:
+        count, seen = (0, successes.count) if before is None else (before.count, before.seen)
+        return Strikes(cause, revision, successes.process, count, seen, together + 1)
+    if before is None or before.cause != cause or before.count == 0:
+        return Strikes(cause, revision, successes.process, 1, successes.count, together)
+    if not before.since(successes):
+        return before
+    return Strikes(cause, revision, fresh.process, before.count + 1, fresh.seen, together)
+
+
+def is_to_blame(strikes: Strikes | None, error: DeliveryError) -> bool:
+    """Whether the record has drawn it often enough."""
+    most = _most(error)
+    return strikes is not None and 0 < most <= strikes.count and _together(error) <= 1
+
+
+def parked_for(strikes: Strikes, message: str) -> tuple[str, str]:
+    """Reason and cause of a record that is to blame."""
+    told = f"{strikes.count} times, while others were delivered in between: this record is to blame"
+    return f"{message[:_LONGEST_REASON]}. {told}. {REMEDY}", f"{strikes.cause}, of this record only"
+
+
+def room_for(strikes: Strikes | None, most: int) -> int:
+    """With how many in one request a delivery may go that has drawn a fault."""
+    if strikes is None:
+        return most
+    return max(1, most // SMALLER) if strikes.together == 1 and not strikes.count else 1
+
+
+def _most(error: DeliveryError) -> int:
+    """How many such faults blame the record; 0: it says nothing of it."""
+    if error.blame != "account":
+        return 0
+    if any(each.status for each in _chain(error)):
+        return MOST_STRIKES
+    sent = any(isinstance(each, InDoubt) or each.doubtful for each in _chain(error))
+    # Nobody could be reached: that was never this record.
+    return MOST_SILENCES if sent else 0
+
+
+def _together(error: DeliveryError) -> int:
+    return max(each.together for each in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[DeliveryError]:
+    while isinstance(error, DeliveryError):
+        yield error
+        error = error.__cause__
