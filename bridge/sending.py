@@ -284,6 +284,7 @@ def _groups(waiting: Sequence[Journey]) -> list[list[Journey]]:
 
 
 def _worth_waiting(error: BaseException) -> bool:
-    if not isinstance(error, Transient) or error.blame == "credentials":
+    # A redirect is the same in a second.
+    if not isinstance(error, Transient) or error.blame == "credentials" or 300 <= error.status < 400:
         return False
     return (error.retry_after or 0) <= LONGEST_QUICK_WAIT
