@@ -18,6 +18,7 @@ from bridge.plan import Plan
 from bridge.preview import _Rehearsal, _Scene
 from bridge.rendering import Account
 from bridge.settlements import Settlements
+from bridge.strikes import Successes
 from bridge.unsent import Writer
 from tests.connector_steps import (
     HANG_UP,
@@ -333,6 +334,7 @@ def test_a_job_that_runs_is_due_again_after_its_wait_and_holds_its_lines(desk: D
         desk.bench.clock,
         random.Random(1),  # noqa: S311 -- chance, no secret
         {"crm": timedelta(0)},
+        {"crm": Successes()},
     )
     settled = settlements._of_error(lease, Pending("it runs", retry_after=7.0), in_doubt=True)
     assert (settled.state, settled.unsent) == (DeliveryState.DUE, True)
