@@ -15,6 +15,11 @@ from tests.conformance_steps import OTHER_PHONE, PHONE, Bench, ConnectorCase, be
 from tests.servers.base import CALL, CONTACT
 
 
+def without_emoji(value: Any) -> Any:
+    """A text as a database of three bytes a character keeps it."""
+    return re.sub("[\U00010000-\U0010ffff]", "????", value) if isinstance(value, str) else value
+
+
 class Conformance:
     """Tests take a folder and nothing else, so that a planted fault can run them one by one."""
 
@@ -361,6 +366,40 @@ class Conformance:
             one.server.edit(CONTACT, there, **{self.case.name: None})
             one.send(2, name="李强")
             assert one.contact()[self.case.name] == self.case.written_as("李强")
+
+    @pytest.mark.long
+    def test_a_name_that_nobody_knew_is_replaced_by_the_first_who_knows_it(self, tmp_path: Path) -> None:
+        name = {"value": "{{ call.name }}", "default": "未知", "write": "while_default"}
+        with self.bench(tmp_path, {f"objects.contact.fields.{self.case.name}": name}) as one:
+            one.send(2, name="")
+            assert one.contact()[self.case.name] == self.case.written_as("未知")
+            # An older call may know it; then nothing replaces it any more.
+            for number, said in ((1, "王芳"), (3, "李强"), (4, "")):
+                one.send(number, name=said)
+                assert one.contact()[self.case.name] == self.case.written_as("王芳")
+
+    @pytest.mark.long
+    def test_what_the_crm_alters_and_what_another_policy_sent_is_ours(self, tmp_path: Path) -> None:
+        contact, note = (
+            f"objects.contact.fields.{self.case.name}.write",
+            f"objects.call.fields.{self.case.note}",
+        )
+        with self.bench(tmp_path, {contact: "always", f"{note}.write": "always"}) as one:
+            one.server.alter_field(self.case.name, without_emoji)
+            one.send(1, name="王👍芳", mark="一")
+            changes = {contact: "unless_edited", f"{note}.write": "unless_edited"}
+            with bench_on(tmp_path, self.case, one.server, one.clock, changes, after=one) as two:
+                # The newest call writes over what is there as we left it, whatever the CRM made of it.
+                two.send(1, name="王👍芳", mark="二")
+                two.send(2, name="李👍强", mark="三")
+                two.send(3, name="李👍", mark="四")
+                assert two.contact()[self.case.name] == self.case.written_as("李????")
+                assert two.call()[self.case.note] == self.case.written_as("二")
+                told = two.ledger.counts()["altered"]
+                assert {(each["field"], each["kind"]) for each in told} == {(self.case.name, "characters")}
+                two.server.edit(CONTACT, two.contact()["id"], **{self.case.name: "手写"})
+                two.send(4, name="别人")
+                assert two.contact()[self.case.name] == "手写"
 
     def test_unless_edited_stops_at_a_persons_edit(self, tmp_path: Path) -> None:
         with self.bench(tmp_path, {f"objects.contact.fields.{self.case.name}.write": "unless_edited"}) as one:

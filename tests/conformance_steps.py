@@ -151,6 +151,10 @@ class Bench:
         """The budget waits within a request, so its time must not stand still."""
         return self.clock.now + timedelta(seconds=time.monotonic() - self._began)
 
+    def follow(self, other: "Bench | None") -> None:
+        """Go on where another one has ended: what the platform sends is newer."""
+        self._fed = other._fed if other is not None else 0
+
     def new_worker(self) -> Worker:
         """One more worker of the same daemon."""
         worker = Worker(
@@ -304,10 +308,13 @@ def bench_on(
     server: VendorServer,
     clock: Clock,
     changes: Mapping[str, Any] | None = None,
+    *,
+    after: Bench | None = None,
 ) -> Iterator[Bench]:
-    """A bench with an empty ledger on a server that runs already."""
+    """A bench with an empty ledger on a server that runs already; `after`: with the ledger of that one."""
     folder.mkdir(exist_ok=True)
     bench = Bench(folder, case, server, clock, changes or {})
+    bench.follow(after)
     try:
         yield bench
     except BaseException:

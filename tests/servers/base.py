@@ -99,6 +99,7 @@ class VendorServer(ABC):
         self._faults = Faults()
         self._refusals = Refusals()
         self._dropped: set[str] = set()
+        self._altered: dict[str, Callable[[Any], Any]] = {}
         self._broken: list[BaseException] = []
         self._lock = threading.RLock()
         methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -205,12 +206,18 @@ class VendorServer(ABC):
         with self._lock:
             self._dropped.add(name)
 
+    def alter_field(self, name: str, made: Callable[[Any], Any]) -> None:
+        """From now on keep something else than is written into this field."""
+        with self._lock:
+            self._altered[name] = made
+
     def heal(self) -> None:
         """Forget every fault: as a healthy CRM from now on. Tokens that expired stay expired."""
         with self._lock:
             self._faults.clear()
             self._refusals.clear()
             self._dropped.clear()
+            self._altered.clear()
 
     # What a vendor defines.
 
@@ -289,6 +296,8 @@ class VendorServer(ABC):
         for name, value in fields.items():
             if name in self._dropped:
                 continue
+            if name in self._altered and value not in (None, ""):
+                value = self._altered[name](value)  # noqa: PLW2901 -- it is this that is kept
             if value is None or value == "":
                 record.fields.pop(name, None)
             else:
