@@ -14,6 +14,7 @@ from typing import Any
 from bridge.connector.limits import parse_rate
 from bridge.connector.outcome import next_time
 from bridge.connector.schema import LimitSection
+from bridge.instants import bounded
 from bridge.model import Lane
 from bridge.rate_limit import Backoff, LearnedRate, Window
 
@@ -85,6 +86,7 @@ class Budget:
     def closed_for(self, now: datetime) -> float:
         """Seconds for which nothing of this account should be begun; 0: go on, or probe."""
         with self._lock:
+            self._forget_future(now)
             until = self._open_until
             if until is None:
                 return max(
@@ -103,6 +105,7 @@ class Budget:
     def probe(self) -> bool:
         """Whether this delivery may go: all may while the breaker is closed, one while it is not."""
         with self._lock:
+            self._forget_future(self._clock())
             if self._open_until is None:
                 return True
             if self._probing or self._clock() < self._open_until:
@@ -128,6 +131,7 @@ class Budget:
             probed, self._probing = self._probing, False
             if not (probed or at_once or self._faults >= FAULTS_IN_A_ROW):
                 return
+            self._forget_future(self._clock())
             if self._open_until is not None and self._clock() < self._open_until:
                 return
             self._open_until = self._clock() + self._pause
@@ -177,6 +181,7 @@ class Budget:
         """The CRM said: too many. `wait` in seconds, where it told."""
         with self._lock:
             each, now = self._of(name), self._clock()
+            self._forget_future(now)
             # Others that were under way are refused along with the first: they tell nothing new.
             first = self._left(each.paused_until, now) <= 0
             if wait is None:
@@ -192,8 +197,17 @@ class Budget:
         wait = each.rates_wait(now.timestamp())
         return wait if wait > PATIENCE else 0.0
 
+    def _forget_future(self, now: datetime) -> None:
+        """What lies further ahead than it can have been set, a clock that stood wrong has set: it is over."""
+        if self._open_until is not None:
+            self._open_until = bounded(self._open_until, now, LONGEST_PAUSE) or now
+        for each in self._classes.values():
+            each.paused_until = bounded(each.paused_until, now)
+            each.day_ends_at = bounded(each.day_ends_at, now)
+
     def _wait(self, each: _Class, lane: Lane) -> float:
         now = self._clock()
+        self._forget_future(now)
         if any(self._waiting[before] for before in Lane if before < lane):
             return 0.01
         wait = self._left(each.paused_until, now)
@@ -279,6 +293,7 @@ class Budget:
         self._open_until, self.why = _moment(breaker.get("open_until")), str(breaker.get("why", ""))
         if self._open_until is not None:
             self._pause = timedelta(seconds=float(breaker.get("pause", self._pause.total_seconds())))
+        self._forget_future(self._clock())
 
 
 def _number(text: str | None) -> float | None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from bridge.instants import past
 from bridge.ledger import Row
 from bridge.model import moment, stamp
 from bridge.window import Between
@@ -40,6 +41,10 @@ def plan_run(args: Mapping[str, Any], rules: ReconcileRules, covered: datetime |
     """From min(now - lookback, covered - 30 min) until now - settle, unless it was asked otherwise."""
     lookback = rules.lookbacks.get(args.get("trigger") or "short", rules.lookbacks["short"])
     settled = now - rules.settle
+    if covered is not None and past(covered, now) is None:
+        # A clock that stood wrong covered the future: how far it was before that, nobody knows.
+        lookback = max(lookback, *rules.lookbacks.values())
+        covered = now - lookback
     base = covered or rules.start_at or now - lookback
     since = _second(moment(args["since"]) if args.get("since") else min(now - lookback, base - OVERLAP))
     until = _second(moment(args["until"]) if args.get("until") else settled)

@@ -28,9 +28,11 @@ def next_attempt_at(
     `attempt` counts from 1; `chance` in [0, 1) spreads a herd over a fifth of the wait;
     `longest` is a bound beside the schedule's own.
     """
-    if now - owed_at >= schedule.patience:
-        return None
     doublings = min(attempt - 1, 30)
+    # A clock that is put forward by a year ends nobody's patience: it takes as many tries as lead to the
+    # longest wait, too.
+    if now - owed_at >= schedule.patience and schedule.first * 2**doublings >= schedule.longest:
+        return None
     bound = schedule.longest if longest is None else min(longest, schedule.longest)
     wait: timedelta = min(schedule.first * 2**doublings, bound) * (0.9 + 0.2 * chance)
     asked = timedelta(seconds=retry_after or 0)

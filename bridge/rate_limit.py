@@ -39,6 +39,8 @@ CLOCK_STEP = 2e-6
 # The wait after a refusal that names none: 1 s, doubled while nothing but refusals comes, up to a minute.
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 60.0
+# Threads read the clock in another order than they note what they sent.
+SKEW = 1.0
 
 
 @dataclass(slots=True)
@@ -74,6 +76,9 @@ class Window:
         """Seconds until one more may go; never more than the window is long, whatever became of the clock."""
         while self.sent and self.sent[0] <= at - self.seconds:
             self.sent.popleft()
+        while self.sent and self.sent[-1] > at + SKEW:
+            # The clock was put back: what went then cannot be told from what is to come.
+            self.sent.pop()
         if len(self.sent) < self.count:
             return 0.0
         return min(self.sent[-self.count] + self.seconds - at, self.seconds)

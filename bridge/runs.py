@@ -15,7 +15,7 @@ from bridge.body import NotAnObject
 from bridge.causes import IN_DOUBT
 from bridge.errors import CallbridgeError, LedgerError
 from bridge.ledger import Ledger, Window
-from bridge.model import Via, moment
+from bridge.model import Via, moment, stamp
 from bridge.planning import Origin
 from bridge.replay import Target, replay
 from bridge.wrapping import TooMany
@@ -23,6 +23,8 @@ from bridge.wrapping import TooMany
 log = structlog.get_logger("bridge.runs")
 
 Result = Mapping[str, Any]
+PRUNE_STEP = timedelta(days=3)
+"""The daily prune believes the clock so far beyond the one before it."""
 SHOWN_REASONS = 20
 """Of so many quarantined records that wait on it is told why."""
 
@@ -132,11 +134,18 @@ class Operator:
         """`prune`: remove what is older than its class is kept."""
         del args
         removed = {}
+        as_of = self._as_of(now)
         for name, kept in self.retention.items():
             if kept is not None and not self.stop.is_set():
                 # As long a pause as the step took: half of the writer's time stays free.
-                removed[name] = self.ledger.prune(name, now - kept, self._pause)
-        return {"removed": removed}
+                removed[name] = self.ledger.prune(name, as_of - kept, self._pause)
+        return {"removed": removed, "as_of": stamp(as_of)}
+
+    def _as_of(self, now: datetime) -> datetime:
+        """Now, but not further behind the last prune than clocks go between two: one that stands wrong by a
+        year must not cost what is young, for what is removed does not come back."""
+        last = self.ledger.last_prune()
+        return now if last is None else min(now, last + PRUNE_STEP)
 
     def _pause(self, seconds: float) -> bool:
         """Let others write for as long; whether to go on."""

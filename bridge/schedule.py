@@ -15,6 +15,7 @@ import structlog
 
 from bridge.crontab import Crontab, to_trigger
 from bridge.errors import LedgerError
+from bridge.instants import past
 from bridge.ledger import Ledger
 from bridge.listed import RECONCILE
 
@@ -79,7 +80,7 @@ class Scheduler:
         """The widest look that was missed while no daemon lived; a short one is due at every start."""
         now, missed = self._clock(), SHORT
         for trigger in (DEEP, WEEKLY):
-            last = self._ledger.last_walk(timetable.source, trigger)
+            last = past(self._ledger.last_walk(timetable.source, trigger), now)
             if last is not None and trigger in timetable.times:
                 fired = to_trigger(timetable.times[trigger], timetable.zone).get_next_fire_time(None, last)
                 if fired is not None and last < fired <= now:

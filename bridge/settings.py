@@ -30,6 +30,7 @@ from bridge.values import (
     Network,
     Schedule,
     SecretKey,
+    SettingError,
     Size,
     Span,
     Zone,
@@ -253,6 +254,10 @@ class DestinationSettings(Section):
     )
 
 
+LONGEST_RETRY = timedelta(days=1)
+"""See `bridge.instants.LONGEST_WAIT`: what was to wait for longer is taken for the work of a wrong clock."""
+
+
 class DeliverySettings(Section):
     """How calls are delivered, whatever the CRM."""
 
@@ -268,6 +273,8 @@ class DeliverySettings(Section):
     @field_validator("longest_retry")
     @classmethod
     def _grow(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        if value > LONGEST_RETRY:
+            raise SettingError("must not be longer than a day")
         return not_below(value, info, "first_retry")
 
 

@@ -15,6 +15,7 @@ from bridge.connector.outcome import Meaning
 from bridge.connector.request import Rendered
 from bridge.errors import Permanent, Transient, Unsent
 from bridge.expression import as_text
+from bridge.instants import bounded
 
 Outputs = dict[str, Any]
 # More would leave the calendar.
@@ -110,10 +111,15 @@ class Tokens:
         if saved is not None and saved.get("made_of") == self._made_of:
             self._outputs = dict(saved["outputs"])
             self._renew_at, self._ends_at = (
-                datetime.fromisoformat(saved[name]) if saved.get(name) else None
+                self._believed(datetime.fromisoformat(saved[name])) if saved.get(name) else None
                 for name in ("renew_at", "ends_at")
             )
             self.version = 1
+
+    def _believed(self, at: datetime) -> datetime:
+        """When a saved token ends; one that says more than a token's longest life has ended."""
+        now = self._clock()
+        return bounded(at, now, _LONGEST_LIFE) or now
 
     def _fresh(self) -> bool:
         return self.version > 0 and (self._renew_at is None or self._clock() < self._renew_at)
@@ -174,7 +180,7 @@ class Tokens:
     def _ask_slowly(self, now: datetime) -> None:
         for request in self._requests:
             count, seconds = parse_rate(request.section.rate)
-            recent = [at for at in self._asked if (now - at).total_seconds() < seconds]
+            recent = [at for at in self._asked if 0 <= (now - at).total_seconds() < seconds]
             if len(recent) >= count:
                 wait = seconds - (now - recent[0]).total_seconds()
                 raise Unsent(

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from bridge.errors import LedgerError
+from bridge.instants import past
 from bridge.ledger import Ledger
 
 log = structlog.get_logger("bridge.upkeep")
@@ -40,7 +41,7 @@ class Upkeep:
         if self._ledger.retrain(now):
             log.info("ledger.dictionary_made")
             self._give_back()
-        last = self._ledger.last_run("prune")
+        last = past(self._ledger.last_run("prune"), now)
         if last is None or now - last >= PRUNE_EVERY:
             self._ledger.request_run("prune", {}, now)
 

@@ -208,6 +208,9 @@ class Ledger(ListLedger, Protocol):
     def end_run(self, run_id: int, state: str, result: Mapping[str, Any], now: datetime) -> None:
         """Write what came of a run: `done` or `failed`."""
 
+    def last_prune(self) -> datetime | None:
+        """As of when was last removed what is old; of a prune before that was told, when it was asked for."""
+
     def last_run(self, kind: str) -> datetime | None:
         """When a run of this kind was last asked for."""
 

@@ -257,7 +257,7 @@ class SqliteLedger(Operating, Covered):
     @looks
     def counts(self) -> Row:
         now = datetime.now(UTC)
-        return self._of_one_moment(lambda c: reading.counts(c, now) | {"lists": auditing.lists(c)})
+        return self._of_one_moment(lambda c: reading.counts(c, now) | {"lists": auditing.lists(c, now)})
 
     @looks
     def balance(self, destination: str, sources: Sequence[str], window: Window) -> dict[str, int]:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from bridge.ledger import Row, Window
 from bridge.ledger.sqlite import covering, reading
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.ledger.sqlite.times import moment_of, stamp_of
+from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
 from bridge.listed import Standing
 from bridge.model import Arrival, stamp
 
@@ -66,11 +66,14 @@ FROM coverage v LEFT JOIN runs r ON r.id = v.run_id ORDER BY v.source
 """
 
 
-def lists(connection: sqlite3.Connection) -> dict[str, Row]:
+def lists(connection: sqlite3.Connection, now: datetime) -> dict[str, Row]:
     """How far each source's list is covered, what came of the last reconciliation, and the gap rate."""
     found: dict[str, Row] = {}
     for row in connection.execute(_LISTS).fetchall():
         covered_at = row["covered_at"]
+        if covered_at is not None and covered_at > micros(now):
+            # A clock that stood wrong has said so: the next walk finds out.
+            covered_at = None
         last = {name: row[name] for name in ("id", "state", *_RESULTS)}
         last |= {"ended_at": stamp_of(row["ended_at"])}
         if last["complete"] is not None:

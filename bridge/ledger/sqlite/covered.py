@@ -104,7 +104,7 @@ class Covered(Access):
     ) -> None:
         def end(connection: sqlite3.Connection) -> None:
             deliveries.end_run(connection, run_id, state, result, now)
-            covering.end_walk(connection, run_id, source, covered_until)
+            covering.end_walk(connection, run_id, source, covered_until, now)
 
         self._write().run(end)
 

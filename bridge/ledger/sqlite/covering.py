@@ -276,7 +276,7 @@ def coverage(connection: sqlite3.Connection, source: str, since: datetime, until
 
 
 def end_walk(
-    connection: sqlite3.Connection, run_id: int, source: str, covered_until: datetime | None
+    connection: sqlite3.Connection, run_id: int, source: str, covered_until: datetime | None, now: datetime
 ) -> None:
     """A walk has ended; with `covered_until`, everything before that has been walked without a hole.
 
@@ -288,8 +288,9 @@ def end_walk(
         "INSERT INTO coverage SELECT ?1, ?2, id FROM runs WHERE id = ?3 AND kind = 'reconcile'"
         " AND NOT (json_valid(args) AND coalesce(json_extract(args, '$.dry_run'), 0))"
         " ON CONFLICT (source) DO UPDATE SET run_id = ?3,"
-        " covered_at = max(coalesce(covered_at, ?2), coalesce(?2, covered_at))",
-        (source, covered_at, run_id),
+        # What a clock that stood wrong has covered of the future does not count.
+        " covered_at = iif(covered_at > ?4, ?2, max(coalesce(covered_at, ?2), coalesce(?2, covered_at)))",
+        (source, covered_at, run_id, micros(now)),
     )
 
 

@@ -10,7 +10,7 @@ from bridge.ledger import Destinations, Row
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.objects import is_in_doubt, progress_of, sent_at
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.ledger.sqlite.times import IS_AHEAD, micros, moment_of, row_of
+from bridge.ledger.sqlite.times import IS_AHEAD, IS_DUE, micros, moment_of, row_of
 from bridge.listed import WALKS
 from bridge.model import DeliveryState, Lane, Lease
 
@@ -99,13 +99,13 @@ def any_due(connection: sqlite3.Connection, destinations: Sequence[str], now: da
     """Whether a lease may find something."""
     sql = (
         "SELECT EXISTS (SELECT 1 FROM deliveries"
-        f" WHERE state = 'due' AND destination IN ({marks(destinations)}) AND due_at <= ?)"
+        f" WHERE state = 'due' AND destination IN ({marks(destinations)}) AND {IS_DUE.format('due_at', '?')})"
     )
-    return bool(connection.execute(sql, (*destinations, micros(now))).fetchone()[0])
+    return bool(connection.execute(sql, (*destinations, micros(now), micros(now))).fetchone()[0])
 
 
 # CROSS JOIN keeps SQLite from walking all calls of a source for the few that are due.
-_DUE = """
+_DUE = f"""
 SELECT d.id, d.call_id, d.destination, d.wanted, d.tries, d.owed_at, d.progress, d.lane, d.called_at,
        d.person,
        c.key, c.source, c.first_seen_at, c.state, s.codec AS state_codec, s.body AS state_body,
@@ -113,7 +113,7 @@ SELECT d.id, d.call_id, d.destination, d.wanted, d.tries, d.owed_at, d.progress,
 FROM deliveries d
 CROSS JOIN calls c ON c.id = d.call_id
 LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
-WHERE d.state = 'due' AND d.due_at <= ? AND d.destination = ? AND c.source IN ({})
+WHERE d.state = 'due' AND {IS_DUE.format("d.due_at", "?")} AND d.destination = ? AND c.source IN ({{}})
 ORDER BY d.lane, d.called_at LIMIT ?
 """
 
@@ -157,7 +157,7 @@ def _first_due(
     connection: sqlite3.Connection, destination: str, sources: Sequence[str], now: datetime, limit: int
 ) -> list[sqlite3.Row]:
     return connection.execute(
-        _DUE.format(marks(sources)), (micros(now), destination, *sources, limit)
+        _DUE.format(marks(sources)), (micros(now), micros(now), destination, *sources, limit)
     ).fetchall()
 
 

@@ -11,6 +11,7 @@ from bridge.ledger import Row, Swept, Window
 from bridge.ledger.sqlite import acting, deliveries, objects, sweeping
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.ledger.sqlite.times import moment_of
+from bridge.model import moment
 
 
 class Operating(Access):
@@ -77,6 +78,16 @@ class Operating(Access):
 
     def end_run(self, run_id: int, state: str, result: Mapping[str, Any], now: datetime) -> None:
         self._write().run(lambda c: deliveries.end_run(c, run_id, state, result, now))
+
+    @looks
+    def last_prune(self) -> datetime | None:
+        found = self._reader.execute(
+            "SELECT json_extract(result, '$.as_of'), requested_at FROM runs"
+            " WHERE kind = 'prune' AND state = 'done' ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        if found is None:
+            return None
+        return moment_of(found[1]) if found[0] is None else moment(found[0])
 
     @looks
     def last_run(self, kind: str) -> datetime | None:

@@ -169,8 +169,8 @@ def _pace(connection: sqlite3.Connection, now: datetime) -> dict[str, float]:
         "SELECT d.destination, count(*), min(a.ended_at) FROM"
         " (SELECT delivery_id, ended_at, outcome FROM attempts ORDER BY id DESC LIMIT ?) a"
         " CROSS JOIN deliveries d ON d.id = a.delivery_id"
-        " WHERE a.ended_at >= ? AND a.outcome <> 'due' GROUP BY 1",
-        (PACED, micros(now - PACE)),
+        " WHERE a.ended_at BETWEEN ? AND ? AND a.outcome <> 'due' GROUP BY 1",
+        (PACED, micros(now - PACE), micros(now)),
     ).fetchall()
     # Ten seconds at least, or the first few would promise too much.
     return {name: count / max((micros(now) - first) / 1e6, 10.0) for name, count, first in rows}
