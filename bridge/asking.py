@@ -159,11 +159,16 @@ class Looking:
                 ) from error
         return found
 
-    def checked(self, chosen: Chosen, crm_id: str, shown: Present | None) -> Asking[Chosen]:
-        """What was sent, with what the CRM made of it, by its answer or by a look right behind it."""
+    def checked(self, chosen: Chosen, crm_id: str, shown: Present | None, *, fresh: bool) -> Asking[Chosen]:
+        """What was sent, with what the CRM made of it, by its answer or by a look right behind it.
+
+        Of what is `fresh` a search that lags knows nothing; of the rest it may show what was there before,
+        which harms nothing.
+        """
         if shown is not None:
             return checked(chosen, shown, certain=True)
-        if not to_check(self._planned, chosen) or (self._kind.read is None and self._kind.index_lag):
+        unseen = fresh and self._kind.read is None and self._kind.index_lag
+        if not to_check(self._planned, chosen) or unseen or not self._kind.readable:
             return chosen
         try:
             found = yield from (self.find() if self._kind.read is None else self.read(crm_id))

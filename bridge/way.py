@@ -482,7 +482,7 @@ class Way:
         """All steps, and then what the CRM made of what they told."""
         self._shown = None
         crm_id = yield from self._steps(way, steps, chosen, crm_id)
-        return crm_id, (yield from self._looking.checked(chosen, crm_id, self._shown))
+        return crm_id, (yield from self._looking.checked(chosen, crm_id, self._shown, fresh=way != "update"))
 
     def _steps(
         self, way: str, steps: Sequence[Step], chosen: Chosen, crm_id: str | None = None

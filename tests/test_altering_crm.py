@@ -150,10 +150,18 @@ def test_where_only_a_search_shows_it_that_is_asked_if_it_knows_at_once(make: Ma
     assert [one["kind"] for one in bench.ledger.counts()["altered"]] == ["shortened"]
 
 
-def test_where_the_search_lags_nothing_is_asked(make: Makes) -> None:
-    bench, _ = make(cut, COMMON + FIND.replace("LAG", "30s") + CREATE + UPDATE)
+def test_where_the_search_lags_it_is_asked_of_what_it_has_known_for_long(make: Makes) -> None:
+    bench, crm = make(cut, COMMON + FIND.replace("LAG", "30s") + CREATE + UPDATE)
     bench.deliver(contact("a long text"))
     assert bench.server.told() == [SEARCH, POST]
+    crm.make(key="b")
+    theirs = planned("contact", {"key": "b"}, {"name": ("a long text", Write.UNLESS_EDITED)})
+    bench.deliver(theirs, call="c2")
+    assert bench.server.told() == [SEARCH, "PATCH /contacts/2", SEARCH]
+    assert [one["kind"] for one in bench.ledger.counts()["altered"]] == ["shortened"]
+    newer = planned("contact", {"key": "b"}, {"name": ("new text", Write.UNLESS_EDITED)})
+    bench.deliver(newer, event="6", call="c3")
+    assert crm.objects["2"]["name"] == "new "
 
 
 @pytest.mark.parametrize("default", ["未知", "Unknown"])
