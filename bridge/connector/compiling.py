@@ -20,6 +20,8 @@ ANSWER: Names = {"status": None, "headers": None, "body": None, "text": None}
 _BROKEN = Template("none", constant=True)
 _MISSING = object()
 _PLACE = re.compile(r"-?\d{1,9}", re.ASCII)
+# Of a list of errors so many are looked at.
+_MOST_ITEMS = 100
 D = TypeVar("D")
 
 
@@ -81,11 +83,16 @@ class Answer:
 
 
 def dig(value: Any, path: str, default: Any = None) -> Any:
-    """The value at a dotted path, such as `data.0.id`; `.` is the whole; the default where there is none."""
+    """The value at a dotted path, such as `data.0.id`; `.` is the whole; the default where there is none.
+
+    `errors.*.code` is a list of the values in all items.
+    """
     if path == ".":
         return value
     if value.__class__ is dict and "." not in path:
         return value.get(path, default)
+    if "*" in path:
+        return _dig_each(value, path, default)
     for part in path.split("."):
         if value.__class__ is dict or isinstance(value, Mapping):
             value = value.get(part, default)
@@ -95,6 +102,19 @@ def dig(value: Any, path: str, default: Any = None) -> Any:
         else:
             return default
     return value
+
+
+def _dig_each(value: Any, path: str, default: Any) -> Any:
+    """The values at a path with a `*`, which stands for every item of a list: `errors.*.code`."""
+    before, _, after = f".{path}.".partition(".*.")
+    listed = dig(value, before.strip(".") or ".")
+    if not isinstance(listed, list):
+        return default
+    found: list[Any] = []
+    for each in listed[:_MOST_ITEMS]:
+        held = dig(each, after.strip(".") or ".")
+        found.extend(held if "*" in after and isinstance(held, list) else [] if held is None else [held])
+    return found or default
 
 
 class Compiler:

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from bridge import patterns
 from bridge.connector.compiling import ANSWER, Answer, Compiler, Condition, Pick, dig
 from bridge.connector.foreign import Expects, Speaks, why_foreign
-from bridge.connector.schema import ErrorsSection, OutcomeSection, Result
+from bridge.connector.schema import ErrorsSection, InnerSection, OutcomeSection, Result
 from bridge.expression import as_text
 from bridge.tomlfile import KeyPath
 from bridge.values import parse_duration
@@ -43,6 +43,8 @@ _BY_STATUS_ALONE = ("refresh", "unprocessed", "transient", "in_doubt")
 _READS_TEXT = re.compile(r"\b(?:text|headers)\b")
 # A refusal is shown with this much of its text: enough to name the field, not a page of HTML.
 _EXCERPT = 300
+# Of the errors inside an error so many are named.
+_MOST_INNER = 10
 NO_CONDITION = "has no condition"
 _GOOD = ("ok", "done")
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -113,6 +115,13 @@ class Rule:
             if written.header is not None
             else _held(answer.body, written.path)
         )
+        # One of the errors inside another is enough.
+        if isinstance(value, list) and any("*" in path for path in written.path):
+            return any(self._fits_value(each) for each in value)
+        return self._fits_value(value)
+
+    def _fits_value(self, value: Any) -> bool:
+        written = self.section
         if self.among and as_text(value) not in self.among:
             return False
         if written.matches is not None:
@@ -139,6 +148,29 @@ class Errors:
     message: Sequence[Pick] = ()
     code: Sequence[Pick] = ()
     field: Sequence[Pick] = ()
+    inner: InnerSection | None = None
+
+    def told(self, answer: Answer) -> tuple[str, str, str]:
+        """Code, field and message of what went wrong; where there are errors inside it, each is named."""
+        code, field_, message = (_first(answer, each) for each in (self.code, self.field, self.message))
+        found = self._inside(answer)
+        if not found:
+            return code, field_, message
+        said = [_inner_text(each) for each in found]
+        fields = ", ".join(dict.fromkeys(each[1] for each in found if each[1]))
+        codes = ", ".join(dict.fromkeys(each[0] for each in found if each[0]))
+        return code or codes, fields or field_, "; ".join([*([message] if message else []), *said])
+
+    def _inside(self, answer: Answer) -> list[tuple[str, str, str]]:
+        """The errors inside an error; a list of one says the same as the error itself."""
+        if self.inner is None:
+            return []
+        listed = _held(answer.body, self.inner.list)
+        if not isinstance(listed, list) or (len(listed) < 2 and "." in self.inner.list):
+            return []
+        places = (self.inner.code, self.inner.field, self.inner.message)
+        told = [[as_text(_held(each, place))[:_EXCERPT] for place in places] for each in listed[:_MOST_INNER]]
+        return [(code, field_, message) for code, field_, message in told if code or message]
 
 
 def compile_errors(compiler: Compiler, section: ErrorsSection) -> Errors:
@@ -148,9 +180,22 @@ def compile_errors(compiler: Compiler, section: ErrorsSection) -> Errors:
         places = [compiler.pick(("errors", name, number), text) for number, text in enumerate(texts)]
         return [place for place in places if place is not None]
 
+    if section.inner is not None:
+        for name in ("list", "code", "field", "message"):
+            for path in getattr(section.inner, name):
+                compiler.path(("errors", "inner", name), path)
     return Errors(
-        picked("message", section.message), picked("code", section.code), picked("field", section.field)
+        picked("message", section.message),
+        picked("code", section.code),
+        picked("field", section.field),
+        section.inner,
     )
+
+
+def _inner_text(told: tuple[str, str, str]) -> str:
+    code, field_, message = told
+    about = f" (field {field_})" if field_ else ""
+    return f"{': '.join(part for part in (code, message) if part)}{about}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,12 +276,12 @@ class Classifier:
         if foreign:
             told = f"with {foreign}"
             return Meaning(result, wait, message=told, status=answer.status, foreign=True, **more)
-        message = _first(answer, self.errors.message)
+        code, field_, message = self.errors.told(answer)
         return Meaning(
             result,
             wait,
-            code=_first(answer, self.errors.code),
-            field=_first(answer, self.errors.field),
+            code=code,
+            field=field_,
             message=" ".join((message or answer.text)[:_EXCERPT].split()),
             named=bool(message),
             status=answer.status,

@@ -421,6 +421,23 @@ class LimitSection(Section):
     )
 
 
+class InnerSection(Section):
+    """`[errors.inner]`: errors inside an error; each is named with its field. All are paths."""
+
+    list: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        description="Where the list of them stands; of several the first that holds something."
+    )
+    code: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        default=(), description="Where each carries its code."
+    )
+    message: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        default=(), description="Where each carries its sentence."
+    )
+    field: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        default=(), description="Where each carries its field."
+    )
+
+
 class ErrorsSection(Section):
     """`[errors]`: where an answer carries what went wrong; the first path that holds something counts."""
 
@@ -433,6 +450,9 @@ class ErrorsSection(Section):
     field: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         default=(),
         description="Where the field stands that it is about; an expression finds it inside a sentence.",
+    )
+    inner: InnerSection | None = Field(
+        default=None, description="Where errors stand inside an error, each with its own code and field."
     )
 
 
