@@ -14,7 +14,7 @@ from bridge.arrival import Head, arrival_by, garbage, read_fields
 from bridge.body import NotAnObject, parse_object, read_json_text
 from bridge.identity import storable
 from bridge.listed import Place, Unlisted
-from bridge.model import DIGEST_SIZE, Arrival, Known, Verdict, Via
+from bridge.model import DIGEST_SIZE, LONGEST_GARBAGE, Arrival, Known, Verdict, Via
 from bridge.verdict import read_incoming, rule
 from bridge.wrapping import TooMany, read_record
 
@@ -69,6 +69,8 @@ class _RowHead(Head):
     updated_at: Any = None
 
 
+_LARGE, _MOST_VALUES = 2**20, 300_000
+"""A row may be as large as a page; its values would take 30 times as much memory as its text."""
 _DECODER = msgspec.json.Decoder(_RowHead)
 _IDENTIFYING = ("uuid", "base_info", "sn", "started_at", "created_at")
 
@@ -80,7 +82,7 @@ def read_row(source: str, row: bytes, now: datetime, zone: ZoneInfo) -> Listed:
         text, head = _read(row)
         arrival = arrival_by(head, source, Via.LIST, text, now, zone)
     except NotAnObject as error:
-        return Listed(garbage(source, Via.LIST, row, str(error), now), digest.hex(), digest, None, None)
+        return Listed(garbage(source, Via.LIST, row, str(error), now), _garbage_key(row), digest, None, None)
     if arrival.names:
         key = arrival.names[0]
     elif arrival.trouble is None and arrival.sn and arrival.local_time:
@@ -95,6 +97,8 @@ def read_row(source: str, row: bytes, now: datetime, zone: ZoneInfo) -> Listed:
 def _read(row: bytes) -> tuple[bytes, _RowHead]:
     """The record of a row, and its head; a row that names no call may be a wrapping of one that does."""
     head, trouble = None, ""
+    if _is_swollen(row):
+        raise NotAnObject(f"it holds more than {_MOST_VALUES} values")
     try:
         text = read_json_text(row)
         head = read_fields(text, _DECODER)
@@ -111,12 +115,24 @@ def _read(row: bytes) -> tuple[bytes, _RowHead]:
     return text, head
 
 
+def _is_swollen(row: bytes) -> bool:
+    """Whether reading a row would take far more memory than its text."""
+    return len(row) > _LARGE and sum(map(row.count, (b",", b"{", b"["))) > _MOST_VALUES
+
+
+def _garbage_key(body: bytes) -> str:
+    """What a body without a record is told apart by: as much of it as quarantine keeps."""
+    return blake2b(body[:LONGEST_GARBAGE], digest_size=DIGEST_SIZE).hexdigest()
+
+
 def stray_key(body: bytes, *, edited: bool = True) -> str:
     """What a record that belongs to no call is told apart by, with or without its last edit."""
     try:
-        record = parse_object(body)
+        record = {} if _is_swollen(body) else parse_object(body)
     except NotAnObject:
-        return blake2b(body, digest_size=DIGEST_SIZE).hexdigest()
+        record = {}
+    if not record:
+        return _garbage_key(body)
     values = (record.get(name) for name in (*_IDENTIFYING, "updated_at")[: None if edited else -1])
     texts = ("" if value is None else str(value).strip().lower() for value in values)
     return storable(" | ".join(texts))

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
@@ -234,9 +234,12 @@ class Crm:
     def _check_address(self, address: str) -> None:
         """Refuse an address that leads to a host which nobody has named, or upwards in its path."""
         account, connector = self._account, self.connector
-        allowed = partial(origins_of, connector, account, self._names(self._outputs))
         try:
-            check_address(address, account.base_url, allowed)
+            check_address(
+                address,
+                account.base_url,
+                lambda: origins_of(connector, account, self._names(self._outputs)),
+            )
         except OtherOrigin as error:
             refused = Transient(
                 self.masked(f"nothing was sent: the connector {connector.name} leads to {error}"),

@@ -70,6 +70,8 @@ def moment(text: str) -> datetime:
 
 
 DIGEST_SIZE = 16
+LONGEST_GARBAGE = 65_536
+"""So many bytes of a body that is no record are kept."""
 
 
 def digests(joined: bytes) -> frozenset[bytes]:

@@ -31,6 +31,17 @@ class Allowance:
 
     left: float = inf
 
+    def spend(self, received: bytes) -> bytes:
+        """Count what was read.
+
+        Raises:
+            httpcore.ReadError: it is too much.
+        """
+        self.left -= len(received)
+        if self.left < 0:
+            raise httpcore.ReadError("the answer sends far more than it says")
+        return received
+
 
 class Stream(httpcore.NetworkStream):
     """One connection. What is written waits until the answer is read."""
@@ -58,10 +69,7 @@ class Stream(httpcore.NetworkStream):
             received = self._socket.recv(max_bytes)
         except OSError as error:
             raise httpcore.ReadError(str(error)) from error
-        self._allowance.left -= len(received)
-        if self._allowance.left < 0:
-            raise httpcore.ReadError("the answer sends far more than it says")
-        return received
+        return self._allowance.spend(received)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Keep a part of the request until the answer is asked for."""
@@ -145,3 +153,53 @@ class Connector(httpcore.NetworkBackend):
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
         return Stream(connection, self._connected, self._allowance)
+
+
+class CountedBackend(httpcore.NetworkBackend):
+    """httpcore's own connections, which know TLS within TLS, with what is read of them counted."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._backend = httpcore.SyncBackend()
+        self._allowance = allowance
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """See `httpcore.NetworkBackend`."""
+        made = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _Counted(made, self._allowance)
+
+
+class _Counted(httpcore.NetworkStream):
+    """A connection whose answer has a bound."""
+
+    def __init__(self, stream: httpcore.NetworkStream, allowance: Allowance) -> None:
+        self._stream = stream
+        self._allowance = allowance
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """See `httpcore.NetworkStream`."""
+        return self._allowance.spend(self._stream.read(max_bytes, timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """See `httpcore.NetworkStream`."""
+        self._stream.write(buffer, timeout)
+
+    def close(self) -> None:
+        """See `httpcore.NetworkStream`."""
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """See `httpcore.NetworkStream`."""
+        return _Counted(self._stream.start_tls(ssl_context, server_hostname, timeout), self._allowance)
+
+    def get_extra_info(self, info: str) -> Any:
+        """See `httpcore.NetworkStream`."""
+        return self._stream.get_extra_info(info)

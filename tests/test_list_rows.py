@@ -55,7 +55,9 @@ def test_a_field_that_cannot_be_read_never_costs_its_record(tmp_path: Path, name
         b'{"id":1,"uuid":{"a":[1,2},"x":1}',
         b'{"name":"nobody"}',
         b'{"a":' * 300 + b"1" + b"}" * 300,
+        b'{"a":[' + b"{}," * 600_000 + b"1]}",
     ],
+    ids=lambda row: str(row[:20]),
 )
 def test_a_row_that_is_no_record_waits_in_quarantine_and_audit_names_it(tmp_path: Path, row: bytes) -> None:
     records = made(8)

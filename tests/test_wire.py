@@ -11,9 +11,11 @@ import httpx
 import pytest
 
 from bridge.crm import read_answer
+from bridge.deadline import Deadline
 from bridge.errors import InDoubt, Transient
+from bridge.stream import Allowance
 from bridge.unzip import TooLarge, Undecodable, decoder_of
-from bridge.wire import CRM_LIMITS, AnswerLimits, Wire
+from bridge.wire import CRM_LIMITS, AnswerLimits, Wire, _By
 from tests.odd_wire import GOOD, NO_JSON, READABLE, UNREADABLE, odd_server, says, whole
 from tests.test_crm import CREATE, FIND, fault
 
@@ -89,6 +91,25 @@ def test_after_an_answer_that_was_refused_the_next_request_has_a_connection_of_i
         with pytest.raises(httpx.HTTPError):
             wire.send("GET", httpx.URL(url), {}, None)
         assert wire.send("GET", httpx.URL(url), {}, None).body == GOOD
+
+
+@pytest.mark.parametrize("name", ["1xx without end", "chunks with long extensions"])
+def test_behind_a_proxy_an_answer_has_its_bound_too(name: str) -> None:
+    allowance, deadline = Allowance(300_000), Deadline(5)
+    began = time.process_time()
+    with odd_server(UNREADABLE[name]) as url, closing(_By(url, deadline, allowance)) as proxied:
+        with deadline.exchange(), pytest.raises(httpx.ReadError, match="far more than it says"):
+            proxied.handle_request(
+                httpx.Request("GET", "http://crm.example/", extensions={"timeout": {"read": 5}})
+            ).read()
+        assert not deadline.expired
+    assert time.process_time() - began < 2
+
+
+def test_behind_a_proxy_answers_are_read() -> None:
+    with odd_server(says(whole(GOOD))) as url, closing(_By(url, Deadline(5), Allowance())) as proxied:
+        request = httpx.Request("GET", "http://crm.example/", extensions={"timeout": {"read": 5}})
+        assert proxied.handle_request(request).read() == GOOD
 
 
 # Unpacking

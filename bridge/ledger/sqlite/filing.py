@@ -15,13 +15,12 @@ import structlog
 from bridge.identity import is_uuid
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros
-from bridge.model import Arrival, Filed, Quarantined
+from bridge.model import LONGEST_GARBAGE, Arrival, Filed, Quarantined
 
 log = structlog.get_logger("bridge.ledger")
 
 # Bodies that are no records are kept for a person, but neither without number nor without end.
 MOST_GARBAGE = 10_000
-LONGEST_GARBAGE = 65_536
 # Records that wait for a call, of each source: whoever has its token can send any number of them, and
 # the disk is everybody's. Beyond this they are refused, not acknowledged.
 MOST_UNFILED = 100_000
