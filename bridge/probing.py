@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from bridge.connector import Describe, ObjectType, Probe
-from bridge.connector.compiling import Answer, dig
+from bridge.connector.compiling import Answer, Condition, Values, dig
 from bridge.connector.outcome import Meaning
 from bridge.crm import Crm
 from bridge.errors import DeliveryError, LedgerError, Permanent, Problem, did_you_mean
-from bridge.expression import as_text
+from bridge.expression import ExpressionError, as_text
+from bridge.field_shapes import FieldShape
 from bridge.ledger import open_ledger
-from bridge.lengths import UNIT_NAMES, LengthUnit, length_of
+from bridge.lengths import UNIT_NAMES
 from bridge.mapping import CompiledMapping
 from bridge.mapping.schema import FieldSection
 from bridge.plan import Plan
@@ -26,11 +27,6 @@ from bridge.tomlfile import KeyPath
 
 FURTHEST_CLOCK = 60.0
 """More seconds than this between two clocks spoil signatures and tokens."""
-_NUMBERS = {"bigint", "currency", "decimal", "double", "float", "int", "integer", "long", "money", "number"}
-_NUMBERS |= {"numeric", "percent", "short"}
-_BOOLEANS = {"bool", "boolean", "checkbox", "true_or_false"}
-_TIMES = {"date", "date_time", "datetime", "datetime_tz", "timestamp"}
-_MOST_OPTIONS = 12
 _SECRETS = "check the destination's secrets and settings"
 # What people and robots say has no length of its own.
 _LONG = ("call.dialogue", "call.last_reply", "call.remark", "call.summary")
@@ -107,12 +103,19 @@ class _Asking:
         self._clock_told = False
         self._connector = subject.crm.connector
         self._described: dict[str, Mapping[str, Any] | None] = {}
+        self._failed: set[str | None] = set()
+        """The names of probes that failed."""
+        self._answers: dict[str, tuple[Answer, Meaning, str]] = {}
 
     def everything(self) -> None:
         """Probes first, then what every mapped object has."""
-        for each in self._connector.probes:
-            self._probe(each)
         objects = self._subject.mapping.file.objects
+        mapped = {section.type or name for name, section in objects.items()}
+        for each in self._connector.probes:
+            if each.section.object in (None, *mapped) and each.section.after not in self._failed:
+                self._probe(each)
+            elif each.section.after in self._failed:
+                self._failed.add(each.section.name)
         for name, section in objects.items():
             kind = self._connector.objects[section.type or name]
             if kind.describe is None:
@@ -155,12 +158,31 @@ class _Asking:
 
     # -- questions -------------------------------------------------------------------
     def _probe(self, probe: Probe) -> None:
-        what, section = f'probe "{probe.section.name}"', probe.section
-        answer, meaning, shown = self._ask(probe, what)
-        if probe.expect is not None:
-            names = {**self._subject.crm.common(), **answer.names}
-            if probe.expect.holds(names):
+        section = probe.section
+        answer, meaning, shown = self._answer_of(probe)
+        holds = probe.expect is not None and probe.expect.holds(
+            {**self._subject.crm.common(), **answer.names}
+        )
+        if not holds:
+            before = len(self.found.problems)
+            self._judge(probe, meaning, shown)
+            if len(self.found.problems) > before:
+                self._failed.add(section.name)
+                if meaning.result == "refresh":
+                    raise _Refused
                 return
+        if probe.writes is not None and not self._may_write(probe, answer):
+            self._failed.add(section.name)
+
+    def _answer_of(self, probe: Probe) -> tuple[Answer, Meaning, str]:
+        """Several probes may look at one answer: it is asked for once."""
+        asked = probe.section.model_dump_json(include={"method", "path", "query", "headers", "json_", "form"})
+        if asked not in self._answers:
+            self._answers[asked] = self._ask(probe, f'probe "{probe.section.name}"')
+        return self._answers[asked]
+
+    def _judge(self, probe: Probe, meaning: Meaning, shown: str) -> None:
+        section = probe.section
         try:
             self._subject.crm.judge(meaning, probe.request, shown)
         except DeliveryError as error:
@@ -169,12 +191,25 @@ class _Asking:
             path: KeyPath = ("secrets",) if meaning.result == "refresh" else ()
             self.found.problems.append(self.destination(path, str(error), section.remedy))
         else:
-            if probe.expect is None:
-                return
-            message = f"{shown}, and that is not what was expected: {section.expect}"
-            self.found.problems.append(self.destination((), message, section.remedy))
-        if meaning.result == "refresh":
-            raise _Refused
+            if probe.expect is not None:
+                message = f"{shown}, and that is not what was expected: {section.expect}"
+                self.found.problems.append(self.destination((), message, section.remedy))
+
+    def _may_write(self, probe: Probe, answer: Answer) -> bool:
+        """Whether the destination's user may write all that the mapping writes of an object."""
+        assert probe.writes is not None  # noqa: S101 -- the caller has looked
+        all_may = True
+        for name, section in self._subject.mapping.file.objects.items():
+            if (section.type or name) != probe.section.object:
+                continue
+            for about in section.fields:
+                names = {**self._subject.crm.common(), **answer.names, "field": about}
+                if not _decided(probe.writes, names):
+                    all_may = False
+                    message = f"object {name}, field {about}: the destination's user may not write it"
+                    path: KeyPath = ("objects", name, "fields", about)
+                    self.found.problems.append(self.mapped(path, message, probe.section.remedy))
+        return all_may
 
     def _ask(self, asked: Probe | Describe, what: str) -> tuple[Answer, Meaning, str]:
         before = self._clock()
@@ -243,7 +278,7 @@ class _Asking:
             remedy = "leave it out, or choose a field that can be written"
             self.found.problems.append(self.mapped(path, f"{what}: the CRM lets nobody write it", remedy))
             return
-        shape = _Shape.of(describe, definition)
+        shape = FieldShape.of(describe, definition)
         section = self._subject.mapping.file.objects[name].fields[about]
         told = set[tuple[KeyPath, str]]()
         for where, origin, value in self._values(name, about, section):
@@ -253,7 +288,7 @@ class _Asking:
                 self.found.problems.append(self.mapped(where, f"{what}: {origin} {wrong[0]}", wrong[1]))
         self._length(path, what, section, shape)
 
-    def _length(self, path: KeyPath, what: str, section: FieldSection, shape: "_Shape") -> None:
+    def _length(self, path: KeyPath, what: str, section: FieldSection, shape: "FieldShape") -> None:
         if shape.length is None:
             return
         limits = [one for one in (section.limit, section.limit_bytes) if one is not None]
@@ -286,6 +321,14 @@ class _Asking:
                     yield path, f'in the case "{case}" the value', planned.fields[about].value
 
 
+def _decided(condition: Condition, names: Values) -> bool:
+    """Whether a condition holds, or cannot be told: then nothing is known against it."""
+    try:
+        return condition.decides(names)
+    except ExpressionError:
+        return True
+
+
 def _is_theirs(error: DeliveryError) -> bool:
     """Whether the CRM said no to us, which asking again does not mend."""
     return isinstance(error, Permanent) or error.blame == "credentials"
@@ -301,77 +344,3 @@ def _by_name(describe: Describe, found: Any) -> Mapping[str, Any] | None:
     if not isinstance(found, list):
         return None
     return {as_text(dig(each, describe.section.name)): each for each in found}
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """What a field of the CRM takes."""
-
-    type: str
-    options: Sequence[str]
-    length: int | None
-
-    @classmethod
-    def of(cls, describe: Describe, definition: Any) -> "_Shape":
-        """As the CRM describes it."""
-        section = describe.section
-        listed = dig(definition, section.options) if section.options is not None else None
-        options = [
-            as_text(dig(each, section.option) if isinstance(each, Mapping) else each)
-            for each in (listed if isinstance(listed, list | Mapping) else ())
-        ]
-        length = as_text(dig(definition, section.length)) if section.length is not None else ""
-        return cls(
-            as_text(dig(definition, section.type)) if section.type is not None else "",
-            options,
-            int(length) if length.isdecimal() and int(length) > 0 else None,
-        )
-
-    def refuses(self, value: Any, unit: LengthUnit) -> tuple[str, str] | None:
-        """Why the CRM would refuse a value, and what to do; None where it would not."""
-        if value in (None, "", []):
-            return None
-        shown = as_text(value)
-        if not _fits(self.type, value):
-            return (
-                f"{shown[:40]!r} does not fit: the CRM expects {self.type}",
-                "use a filter, or another field",
-            )
-        parts = value if isinstance(value, list) else [value]
-        if self.options:
-            for part in map(as_text, parts):
-                if part not in self.options and not (";" in part and {*part.split(";")} <= {*self.options}):
-                    return f"{part!r} is no option of the CRM", _nearest(part, self.options)
-        if self.length is not None and isinstance(value, str) and length_of(value, unit) > self.length:
-            long, unit_name = length_of(value, unit), UNIT_NAMES[unit]
-            return f"has {long} {unit_name}, the CRM takes {self.length}", f"add limit = {self.length}"
-        return None
-
-
-def _nearest(part: str, options: Sequence[str]) -> str:
-    near = did_you_mean(part, options)
-    if near.startswith("did") or len(options) <= _MOST_OPTIONS:
-        return near
-    return f"it has {len(options)}, such as {', '.join(options[:_MOST_OPTIONS])}"
-
-
-def _fits(kind: str, value: Any) -> bool:
-    """Whether a value can be meant for a type; of types that nobody knows every value can."""
-    word = kind.lower()
-    if word in _NUMBERS:
-        return not isinstance(value, bool | list) and _is(float, value)
-    if word in _BOOLEANS:
-        return isinstance(value, bool) or as_text(value).lower() in ("0", "1", "false", "true", "yes", "no")
-    if word in _TIMES:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return True
-        return isinstance(value, str) and (value.isdecimal() or _is(datetime.fromisoformat, value))
-    return True
-
-
-def _is(read: Callable[[Any], object], value: Any) -> bool:
-    try:
-        read(value)
-    except (TypeError, ValueError):
-        return False
-    return True

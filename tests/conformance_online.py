@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -28,11 +29,13 @@ class Nowhere:
         """Forget it."""
 
 
-def found_online(case: ConnectorCase, server: VendorServer, clock: Clock) -> list[str]:
+def found_online(
+    case: ConnectorCase, server: VendorServer, clock: Clock, mapping_path: Path | None = None
+) -> list[str]:
     """The problems that were found, and why it could not be asked; the servers' clocks stand still."""
     connector = Connector(load_toml(case.connector_path))
     account = account_of(connector, server)
-    mapping = load_mapping(case.mapping_path)
+    mapping = load_mapping(mapping_path or case.mapping_path)
     plans = list(planned_cases(mapping, ZoneInfo("Asia/Shanghai"), "CN"))
 
     def problem(_path: KeyPath, message: str, remedy: str) -> Problem:

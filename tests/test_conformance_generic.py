@@ -22,6 +22,7 @@ from tests.conformance_steps import (
     bench_on,
     planted,
 )
+from tests.running import EXAMPLE
 from tests.servers.base import CALL, CONTACT, Field
 from tests.servers.clock import Clock
 from tests.servers.espocrm import EspoCrm
@@ -190,6 +191,65 @@ def test_espocrm_is_checked_online(tmp_path: Path) -> None:
         server.create(CALL, {"name": "by hand"})
         with bench_on(tmp_path, ESPOCRM, server, clock) as one:
             assert "make it in the Entity Manager" in park(one)
+
+
+@pytest.mark.parametrize(
+    ("right", "level", "remedy"),
+    [
+        (("Contact", "create"), "no", "Contact, create: yes"),
+        (("Contact", "read"), "own", "would be made a second time"),
+        (("Contact", "read"), "team", "would be made a second time"),
+        (("Contact", "edit"), "own", "Contact, edit: all"),
+        (("Call", "create"), "no", "Call, create: yes"),
+        (("Call", "read"), "own", "calls that it does not see"),
+        (("Call", "edit"), "team", "Call, edit: all"),
+    ],
+)
+def test_espocrms_role_is_read_right_by_right(right: tuple[str, str], level: str, remedy: str) -> None:
+    clock = Clock()
+    with EspoCrm(clock=clock) as server:
+        server.levels[right] = level
+        [problem] = [one for one in found_online(ESPOCRM, server, clock) if "not what was expected" in one]
+        assert remedy in problem
+
+
+def test_a_role_without_any_right_to_calls_is_not_told_to_make_a_field() -> None:
+    clock = Clock()
+    with EspoCrm(clock=clock) as server:
+        server.forbidden |= {("Call", action) for action in ("create", "read", "edit")}
+        problems = "\n".join(found_online(ESPOCRM, server, clock))
+        assert "Call, create: yes" in problems
+        assert "make a Varchar field" not in problems
+
+
+def test_a_role_that_may_not_edit_a_field_that_is_mapped_is_told_with_its_line() -> None:
+    clock = Clock()
+    with EspoCrm(clock=clock) as server:
+        server.field_rights = {
+            "Contact": {"addressCity": {"read": "yes", "edit": "no"}, "title": {"read": "yes", "edit": "no"}},
+            "Call": {"status": {"read": "yes", "edit": "yes"}},
+        }
+        [problem] = found_online(ESPOCRM, server, clock)
+        assert "object contact, field addressCity: the destination's user may not write it" in problem
+        assert "espocrm.toml:" in problem
+
+
+def test_espocrms_form_of_times_is_held_against_the_mapping(tmp_path: Path) -> None:
+    clock = Clock()
+    text = ESPOCRM.mapping_path.read_text("utf-8")
+    old = "(call.connected_at or call.started_at or call.created_at) | local('%Y-%m-%d %H:%M:%S', 'UTC')"
+    assert old in text
+    mapping = tmp_path / "espocrm.toml"
+    cases = text.index("[[tests]]")
+    own = text[:cases].replace(old, "call.connected_at | iso8601") + text[cases:].replace(
+        "../tests/data/callback.json", str(EXAMPLE)
+    ).replace('dateStart = "2025-04-14 02:19:21", ', "")
+    mapping.write_text(own, "utf-8")
+    with EspoCrm(clock=clock) as server:
+        problems = found_online(ESPOCRM, server, clock, mapping)
+    assert problems
+    assert "is not written as the CRM takes a datetime: 2026-11-22 16:30:00" in problems[0]
+    assert "use | local('%Y-%m-%d %H:%M:%S', 'UTC')" in problems[0]
 
 
 # 纷享销客

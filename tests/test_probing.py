@@ -18,6 +18,7 @@ from bridge.cli import cli
 from bridge.config import load_config, resolve_secrets
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.connection import OwnerLock
+from bridge.loading import load_pair
 from bridge.online import ask_online
 from bridge.probing import Found
 from bridge.sandbox.crm import SandboxCrm
@@ -388,6 +389,77 @@ def test_a_field_that_does_not_fit_is_told_at_its_line(
     assert told(desk.ask()) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("form", "value", "fits"),
+    [
+        ("%Y-%m-%dT%H:%M:%SZ", "{{ call.started_at | iso8601 }}", True),
+        ("%Y-%m-%d", "{{ call.started_at | iso8601 }}", False),
+        ("%Y-%m-%d", "{{ call.started_at | local('%Y-%m-%d') }}", True),
+        ("%Y-%m-%d", "2026-1-2", False),
+        ("%Y-%m-%d %H:%M:%S", "{{ call.started_at | epoch_ms }}", False),
+    ],
+)
+def test_a_time_in_another_form_than_the_crms_is_told(desk: Desk, form: str, value: str, fits: bool) -> None:
+    desk.change(desk.folder / "own.toml", ('length = "max.length"', f'forms = {{ datetime = "{form}" }}'))
+    desk.change(desk.mapping, ('"{{ call.started_at | iso8601 }}"', f'"{value}"'))
+    found = told(desk.ask())
+    assert (found == []) is fits
+    if not fits:
+        [(file, line, message, remedy)] = found
+        assert (file, line) == ("mapping.toml", desk.line("started ="))
+        assert "is not written as the CRM takes a datetime: 2026-11-22" in message
+        assert remedy == f"use | local('{form}', 'UTC')"
+
+
+RIGHTS = """
+[[probe]]
+name = "fields"
+object = "contact"
+path = "/me"
+writes = "{{ field not in ['note', 'grade'] or body.rights == 'all' }}"
+remedy = "let it write them"
+[[probe]]
+name = "of notes"
+object = "note"
+path = "/nowhere"
+expect = "{{ status == 200 }}"
+[[probe]]
+name = "behind"
+after = "fields"
+path = "/nowhere"
+expect = "{{ status == 200 }}"
+"""
+
+
+def test_fields_that_a_user_may_not_write_are_told_and_what_needs_them_is_not_asked(desk: Desk) -> None:
+    own = desk.folder / "own.toml"
+    own.write_text(own.read_text("utf-8") + RIGHTS, "utf-8")
+    found = told(desk.ask())
+    assert [(line, remedy) for _, line, _, remedy in found] == [
+        (desk.line("grade ="), "let it write them"),
+        (desk.line("note ="), "let it write them"),
+    ]
+    assert all("the destination's user may not write it" in message for _, _, message, _ in found)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('object = "contact"', 'object = "contract"', 'there is no object "contract"'),
+        ('after = "fields"', 'after = "field"', 'there is no probe "field" before it'),
+        ('after = "fields"', 'after = "behind"', 'there is no probe "behind" before it'),
+        ('object = "contact"\n', "", "of which object's fields?"),
+    ],
+)
+def test_a_probe_that_makes_no_sense_is_told_by_check(
+    desk: Desk, before: str, after: str, message: str
+) -> None:
+    own = desk.folder / "own.toml"
+    assert before in RIGHTS
+    own.write_text(own.read_text("utf-8") + RIGHTS.replace(before, after), "utf-8")
+    assert message in str(load_pair(desk.mapping, own).problems)
+
+
 def test_what_has_no_end_is_warned_of_where_the_field_has_one(desk: Desk) -> None:
     desk.change(desk.mapping, (", limit = 200", ""))
     found = desk.ask()
@@ -469,6 +541,8 @@ callback_token = {{ env = "TOKEN" }}
 mapping = "{ROOT / "mappings/sandbox.toml"}"
 base_url = "{url}"
 secrets = {{ token = {{ env = "CRM_TOKEN" }} }}
+[ledger]
+url = "sqlite:///ledger.db"
 """,
         "utf-8",
     )

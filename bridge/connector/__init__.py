@@ -52,6 +52,7 @@ class Probe:
     section: ProbeSection
     request: Request
     expect: Condition | None
+    writes: Condition | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,7 @@ class Connector:
         )
         self.origins: Tree = compiler.tree(compiler.language({}), ("origins",), section.origins)
         """Where requests may go beside base_url and what the token's answer names."""
+        _check_probes(compiler, section)
         _check_limits(compiler, section)
         _check_origins(compiler, section)
         if problems or compiler.problems:
@@ -244,7 +246,24 @@ def _describe(compiler: Compiler, place: KeyPath, section: DescribeSection | Non
 
 def _probe(compiler: Compiler, place: KeyPath, section: ProbeSection) -> Probe:
     expect = compiler.condition(compiler.language(ANSWER), (*place, "expect"), section.expect)
-    return Probe(section, compile_request(compiler, place, section, {}), expect)
+    about = compiler.language({**ANSWER, "field": None})
+    writes = compiler.condition(about, (*place, "writes"), section.writes)
+    return Probe(section, compile_request(compiler, place, section, {}), expect, writes)
+
+
+def _check_probes(compiler: Compiler, section: ConnectorFile) -> None:
+    before: list[str] = []
+    for number, each in enumerate(section.probe):
+        place: KeyPath = ("probe", number)
+        if each.object is not None and each.object not in section.objects:
+            message = f'there is no object "{each.object}"'
+            compiler.problem((*place, "object"), message, did_you_mean(each.object, section.objects))
+        if each.writes is not None and each.object is None:
+            compiler.problem((*place, "writes"), "of which object's fields?", 'add object = "…"')
+        if each.after is not None and each.after not in before:
+            message = f'there is no probe "{each.after}" before it'
+            compiler.problem((*place, "after"), message, did_you_mean(each.after, before))
+        before.append(each.name)
 
 
 def _check_limits(compiler: Compiler, section: ConnectorFile) -> None:

@@ -304,6 +304,11 @@ class DescribeSection(RequestSection):
     options: str | None = Field(default=None, description="Where a field carries its options' list.")
     option: str = Field(default="value", description="Where an option carries its value.")
     read_only: str | None = Field(default=None, description="A condition on `field`: it cannot be written.")
+    forms: dict[str, str] = Field(
+        default={},
+        description="Type → how a time of that type is written, as in strftime(3): `%Y-%m-%d`."
+        " Values in another form are refused or lost there.",
+    )
     length: str | None = Field(default=None, description="Where a field carries its greatest length.")
     others: bool = Field(default=False, description="The CRM takes fields that its list lacks.")
 
@@ -471,6 +476,17 @@ class ProbeSection(RequestSection):
     name: str = Field(description="What it shows.")
     method: Method = Field(default="GET", description="The HTTP method.")
     expect: str | None = Field(default=None, description="A condition on `status`, `headers`, `body`.")
+    object: str | None = Field(
+        default=None, description="Asked only where the mapping has an object of this type."
+    )
+    writes: str | None = Field(
+        default=None,
+        description="Of an `object`: a condition on the answer and on `field`, the name of each field that"
+        " the mapping writes; where it does not hold, the destination's user may not write it.",
+    )
+    after: str | None = Field(
+        default=None, description="The name of a probe before it; where that failed, this one tells nothing."
+    )
     remedy: str = Field(default="", description="What to do where it fails.")
 
 

@@ -43,6 +43,18 @@ class EspoCrm(VendorServer):
 
     name: ClassVar[str] = "EspoCRM"
 
+    def _acl(self) -> dict[str, Any]:
+        """What App/user tells of the role; a scope without any right is false."""
+        table: dict[str, Any] = {}
+        for entity in _KINDS:
+            levels = {
+                action: self.levels.get((entity, action), "yes" if action == "create" else "all")
+                for action in ("create", "read", "edit")
+            }
+            levels |= {action: "no" for action in levels if (entity, action) in self.forbidden}
+            table[entity] = False if set(levels.values()) == {"no"} else levels | {"delete": "no"}
+        return {"table": table, "fieldTable": self.field_rights}
+
     def __init__(
         self,
         *,
@@ -66,6 +78,10 @@ class EspoCrm(VendorServer):
         self.user_id = "64f0c1d2e3b4a5968"
         self.forbidden: set[tuple[str, str]] = set()
         """(entity, create | edit | read) without the right."""
+        self.levels: dict[tuple[str, str], str] = {}
+        """(entity, create | edit | read) → a level that the role gives in place of all."""
+        self.field_rights: dict[str, dict[str, dict[str, str]]] = {}
+        """Entity → field → read, edit: yes or no; what is not named is allowed."""
         self.duplicate_check = duplicate_check
         self._login = login
         self._version = version
@@ -143,7 +159,8 @@ class EspoCrm(VendorServer):
             return Answer(404, "<html></html>", {"content-type": "text/html"})
         match asked.method, rest:
             case "GET", ("App", "user"):
-                return Answer(200, {"user": {"id": self.user_id, "userName": "callbridge", "type": "api"}})
+                user = {"id": self.user_id, "userName": "callbridge", "type": "api"}
+                return Answer(200, {"user": user, "acl": self._acl()})
             case "GET", ("Metadata",):
                 return Answer(200, self._metadata(asked.param("key")))
             case "GET", ("OpenApi",) if self._version >= (9, 3, 0):
@@ -336,7 +353,9 @@ class EspoCrm(VendorServer):
         return key == self._key.encode() and good
 
     def _metadata(self, key: str | None) -> Any:
-        part: Any = {"entityDefs": {entity: {"fields": self._described(entity)} for entity in _KINDS}}
+        # What the user has no right to is left out.
+        seen = [entity for entity, levels in self._acl()["table"].items() if levels]
+        part: Any = {"entityDefs": {entity: {"fields": self._described(entity)} for entity in seen}}
         for name in key.split(".") if key else ():
             part = part.get(name) if isinstance(part, dict) else None
         return part
