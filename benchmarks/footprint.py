@@ -34,6 +34,7 @@ from bridge.arrival import arrival_of
 from bridge.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger, deliveries, settling
 from bridge.ledger.sqlite.connection import connect
+from bridge.marks import SHORT
 from bridge.memory import Done, Mark, Remembered
 from bridge.model import DeliveryState, Lease, Settlement, Via
 from tests.running import DaemonProcess, environment, write_config
@@ -53,6 +54,11 @@ ROUTES = {"main": ("crm",)}
 ACCOUNT = "sandbox http://127.0.0.1:8490"
 # What the starting mapping writes to a contact: the ledger keeps who last wrote each.
 CONTACT_FIELDS = ("name", "company", "area", "grade", "interest", "tags")
+# The fields of a call that the sandbox's mapping fills as a rule.
+_FILLED = (
+    *("phone", "direction", "grade", "score", "tags", "started_at", "connected_at", "ended_at"),
+    *("talk_seconds", "answered", "hangup_by", "task", "agent", "transcript"),
+)
 
 
 @dataclass
@@ -127,10 +133,18 @@ class Feeder:
             "call",
             "call",
             lease.key,
-            Remembered(call_id, self._rng.randbytes(8), {"contact": contact_id}),
+            Remembered(
+                call_id,
+                self._rng.randbytes(8),
+                {"contact": contact_id},
+                {name: self._sent() for name in _FILLED},
+            ),
             shared=False,
         )
         return Settlement(DeliveryState.DELIVERED, account=ACCOUNT, done=(contact, call))
+
+    def _sent(self) -> Mark:
+        return Mark("", self._rng.randbytes(SHORT))
 
     def size(self) -> int:
         """Bytes of the file once all of the log is in it, without free pages."""

@@ -16,7 +16,7 @@ from bridge.connector import ObjectType
 from bridge.errors import LedgerBusy
 from bridge.ledger import Ledger, Swept, Told, Window
 from bridge.mapping import CompiledMapping, MappingFault
-from bridge.marks import sent_last
+from bridge.marks import as_sent, sent_last
 from bridge.memory import Remembered
 from bridge.model import DeliveryState
 from bridge.phone import mask_phones_in
@@ -203,7 +203,7 @@ def _fields(planned: PlannedObject, left: Remembered | None) -> dict[str, dict[s
     for name, each in planned.fields.items():
         mark = marks.get(name)
         if mark is None or not sent_last(mark.digest, each.value):
-            before = mark.digest.hex() if mark is not None and mark.digest else None
+            before = as_sent(mark.digest).hex() if mark is not None and mark.digest else None
             found[name] = {"before": before, "value": each.value}
     return found
 

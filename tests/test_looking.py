@@ -8,6 +8,11 @@ from click.testing import CliRunner, Result
 
 from bridge.cli import cli
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.marks import altered, digest_of
+from bridge.memory import Done, Mark, Remembered
+from bridge.model import DeliveryState, Settlement
+from bridge.readback import Alteration
+from tests.ledger_steps import NOW, leased, news
 from tests.running import environment, write_config
 
 BRANCH = '[sources.branch]\ncallback_token = { env = "TOKEN" }\ntimezone = "America/New_York"'
@@ -42,3 +47,28 @@ def test_a_limit_that_is_none_is_wrong_usage(tmp_path: Path, command: str, limit
     found = asked(tmp_path, command, "list", "--limit", limit)
     assert (found.exit_code, found.stdout) == (2, "")
     assert "--limit" in found.stderr
+
+
+def test_what_a_crm_made_of_a_value_is_told_with_what_helps(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9", BRANCH)
+    ledger = SqliteLedger(tmp_path / "ledger.db", create=True)
+    call_id = news(ledger, "a")
+    mark = Mark("1 a", altered(digest_of("a long text"), "a long", Alteration.SHORTENED))
+    left = Remembered("7", b"told", {}, {"lastName": mark})
+    done = Done("contact", "contact", "+86", left, altered={"lastName": "shortened"})
+    ledger.settle(leased(ledger), Settlement(DeliveryState.DELIVERED, account="hub", done=(done,)), NOW, NOW)
+    key = ledger.show_call(call_id)["key"]
+    ledger.close()
+
+    def told(*args: str) -> str:
+        found = CliRunner(env=environment()).invoke(cli, [*args, "-c", str(config)])
+        assert found.exit_code in (0, 1), found.output
+        return found.stdout
+
+    for said in (told("status"), told("calls", "show", key)):
+        assert "contact.lastName" in said
+        assert "keeps fewer characters than it accepts" in said
+    (one,) = json.loads(told("status", "--json"))["altered"]
+    assert (one["field"], one["kind"], one["count"]) == ("lastName", "shortened", 1)
+    (shown,) = json.loads(told("calls", "show", key, "--json"))["crm_objects"]
+    assert shown["altered"] == {"lastName": "shortened"}
