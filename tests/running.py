@@ -18,7 +18,8 @@ from tests.canary import leaks
 ROOT = Path(__file__).parent.parent
 EXAMPLE = Path(__file__).parent / "data" / "callback.json"
 TOKEN = "callback-token-of-the-tests"
-WITHIN = 30.0
+# A machine that is busy with other things takes ten times as long; only what fails waits so long.
+WITHIN = 120.0
 
 
 def wait_until(condition: Callable[[], bool], what: str, within: float = WITHIN) -> None:
@@ -63,7 +64,7 @@ def environment() -> dict[str, str]:
 
 
 def callbridge(
-    *args: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 120
+    *args: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; its data may hold phone numbers, its messages none, and neither a secret."""
     done = subprocess.run(
