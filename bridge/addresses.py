@@ -11,6 +11,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 # Some proxies name the sender's port beside its address.
 _HOST_AND_PORT = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::[0-9]{1,5})?")
 # Whoever holds an IPv6 network holds all addresses of a /64.
+_PORT_AT_END = re.compile(r":[0-9]{0,5}$")
 _ONE_SITE = 64
 
 
@@ -62,7 +63,7 @@ def is_own_name(host: str, names: Collection[str]) -> bool:
     in that stranger's name.
     """
     name = host.strip().lower()
-    name = name[: name.rfind(":")] if re.search(r":[0-9]{0,5}$", name) and not _is_bare_ipv6(name) else name
+    name = name[: name.rfind(":")] if _PORT_AT_END.search(name) and not _is_bare_ipv6(name) else name
     name = name.removesuffix(".")
     if name == "localhost" or name in names:
         return True

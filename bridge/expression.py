@@ -13,25 +13,25 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cached_property, wraps
+from functools import cached_property
 from inspect import signature, unwrap
 from typing import Any, cast
 
-from jinja2 import Undefined, nodes, pass_eval_context
+from jinja2 import Undefined, nodes
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
-from jinja2.filters import do_format, do_urlencode, make_attrgetter
 from jinja2.nodes import EvalContext
 from jinja2.parser import Parser
-from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
+from bridge import jinja_subset
 from bridge.errors import did_you_mean
 
 _TEXT = "_text"
 _METHODS_OF_TABLES = {"get", "items", "keys", "values"}
 # What Python writes as anybody would; a time without a date among them.
 _PLAIN = (str, int, float, date, time, timedelta)
-_FAILURES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 _ANNOTATION = re.compile(": [^=]+(?:(=) |$)")
 _BRACES = re.compile(r"\{[{%#]")
 
@@ -93,7 +93,7 @@ class Template:
     """What a constant says."""
 
 
-class _Context(Context):
+class _Context(jinja_subset.CountedContext):
     """Where an expression's names are looked up; no more, since one is made for every evaluation."""
 
     def __init__(self, environment: "_Environment", names: Mapping[str, Any]) -> None:
@@ -115,15 +115,14 @@ class _Environment(ImmutableSandboxedEnvironment):
         """What filters are told of escaping: nothing is escaped here, so it is the same for all."""
         return EvalContext(self)
 
-    intercepted_binops = frozenset({"%", "*", "**"})
+    intercepted_binops = frozenset({"*", "**", "%"})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "%" and isinstance(left, str):
-            raise ExpressionError("% is only for numbers: join texts by ~, or use the filter format")
-        if operator == "%":
-            return super().call_binop(context, operator, left, right)
         if operator == "**" or not isinstance(left, int | float) or not isinstance(right, int | float):
-            raise ExpressionError(f"{operator} is only for multiplying numbers")
+            # `%` of a text is a format, and `'%1000000000d' % 1` a gigabyte.
+            raise ExpressionError(
+                "there is no **" if operator == "**" else f"{operator} is only for numbers: join texts by ~"
+            )
         return super().call_binop(context, operator, left, right)
 
     plain: frozenset[type] = frozenset()
@@ -135,78 +134,21 @@ class _Environment(ImmutableSandboxedEnvironment):
             return getattr(obj, attribute)
         if isinstance(obj, Mapping):
             return obj.get(attribute)
-        return super().getattr(obj, attribute)
+        found = super().getattr(obj, attribute)
+        if callable(found) and not isinstance(found, Undefined):
+            # It would be true in every condition.
+            raise ExpressionError(
+                f"{attribute} is a method of a text, and not called", f"write {attribute}()"
+            )
+        return found
 
-
-# Jinja's own turn null into the word "None", or fail on it.
-_NULL_STAYS_NULL = [
-    *("abs", "capitalize", "center", "e", "escape", "filesizeformat", "first", "forceescape", "format"),
-    *("indent", "join", "last", "lower", "replace", "reverse", "round", "sort", "string", "striptags"),
-    *("title", "trim", "truncate", "unique", "upper", "urlencode", "urlize", "wordwrap"),
-]
-
-
-# What these are given is text to them: of a list or a table Python's own would not be what it looks like.
-_OF_TEXT = [
-    *("capitalize", "center", "e", "escape", "forceescape", "indent", "lower", "replace", "safe"),
-    *("string", "striptags", "title", "trim", "truncate", "upper", "urlize", "wordcount", "wordwrap"),
-]
-# Nothing in a CRM is written as Python writes it.
-_OF_PYTHON = ["pprint", "xmlattr"]
-
-
-def _of_text(jinja_filter: Callable[..., Any]) -> Callable[..., Any]:
-    place = 1 if hasattr(jinja_filter, "jinja_pass_arg") else 0
-
-    @wraps(jinja_filter)
-    def filtered(*args: Any, **more: Any) -> Any:
-        made = list(args)
-        made[place] = _plain_text(made[place])
-        return jinja_filter(*made, **more)
-
-    return filtered
-
-
-def _plain_text(value: Any) -> Any:
-    """A value that is no text or number by itself, as text."""
-    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else as_text(value)
-
-
-def _format(value: Any, *args: Any, **kwargs: Any) -> str:
-    """Jinja's own, with lists and tables as text."""
-    texts = {name: _plain_text(each) for name, each in kwargs.items()}
-    return do_format(as_text(value), *map(_plain_text, args), **texts)
-
-
-@pass_eval_context
-def _join(eval_ctx: EvalContext, value: Any, d: str = "", attribute: str | int | None = None) -> str:
-    """Jinja's own writes what is no text as Python does."""
-    named = value if attribute is None else map(make_attrgetter(eval_ctx.environment, attribute), value)
-    return as_text(d).join(as_text(item) for item in named)
-
-
-def _urlencode(value: Any) -> str:
-    """Jinja's own, of a table or a text."""
-    if isinstance(value, Mapping):
-        return do_urlencode({as_text(name): as_text(each) for name, each in value.items()})
-    return do_urlencode(as_text(value))
-
-
-def _null_stays_null(jinja_filter: Callable[..., Any]) -> Callable[..., Any]:
-    # What jinja2 passes first (environment, eval context) is not the value: it is the last of those.
-    place = 1 if hasattr(jinja_filter, "jinja_pass_arg") else 0
-
-    @wraps(jinja_filter)
-    def filtered(*args: Any, **more: Any) -> Any:
-        return None if args[place] is None else jinja_filter(*args, **more)
-
-    return filtered
-
-
-def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
-    """Jinja's own looks for what is undefined only; here that and null are the same."""
-    missing = value is None or isinstance(value, Undefined) or (boolean and not value)
-    return default_value if missing else value
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """An item, or a field of a table; never a method, which Jinja looks for next."""
+        if isinstance(obj, Mapping) and isinstance(argument, str):
+            return obj.get(argument)
+        if isinstance(argument, str) and type(obj) not in self.plain:
+            return self.undefined(obj=obj, name=argument)
+        return super().getitem(obj, argument)
 
 
 Guard = Callable[[str, nodes.Template, bool], str]
@@ -231,19 +173,14 @@ class Language:
         self._names = names
         self._own = frozenset(filters)
         self._arguments = arguments or {}
-        self._environment = _Environment(undefined=Undefined, autoescape=False, keep_trailing_newline=True)
+        self._environment = _Environment(
+            undefined=jinja_subset.Missing, autoescape=False, keep_trailing_newline=True
+        )
         self._environment.plain = frozenset({Fields, *plain})
-        own: dict[str, Callable[..., Any]] = {"format": _format, "join": _join, "urlencode": _urlencode}
-        self._environment.filters.update(own)
-        for name in _OF_PYTHON:
-            self._environment.filters.pop(name, None)
-        for name in _OF_TEXT:
-            self._environment.filters[name] = _of_text(self._environment.filters[name])
-        for name in _NULL_STAYS_NULL:
-            self._environment.filters[name] = _null_stays_null(self._environment.filters[name])
-        self._environment.filters.update({"default": _default, "d": _default})
-        self._environment.filters.update(filters)
-        self._environment.filters[_TEXT] = as_text
+        own = {name: jinja_subset.counted(function) for name, function in filters.items()}
+        internal = {_TEXT: jinja_subset.counted(as_text), jinja_subset.METHOD: jinja_subset.method}
+        self._environment.filters = {**jinja_subset.filters(as_text), **own, **internal}
+        self._environment.tests = dict(jinja_subset.TESTS)
         # `{% … %}` would make a program of a mapping; Jinja's globals have no use here.
         self._environment.globals.clear()
 
@@ -316,6 +253,13 @@ class Language:
         except TemplateSyntaxError as error:
             faults.append(ExpressionError(error.message or "cannot be read"))
             return set()
+        except (RecursionError, ValueError) as error:
+            # A number of thousands of digits is a ValueError of Python's.
+            faults.append(ExpressionError(f"cannot be read: {error}"))
+            return set()
+        misused = list(jinja_subset.misuses(tree, self._gives_always))
+        faults += [ExpressionError(*each) for each in misused]
+        left_out = {message for message, _ in misused}
         reads = {read for access in tree.find_all((nodes.Getattr, nodes.Getitem)) if (read := _read(access))}
         for access in tree.find_all(nodes.Getattr):
             if access.attr.startswith("_"):
@@ -326,13 +270,14 @@ class Language:
             if isinstance(called.node, nodes.Getattr) and called.node.attr in _METHODS_OF_TABLES:
                 message = f"a table has no method {called.node.attr}(): its fields go before"
                 faults.append(ExpressionError(message, 'write ["name"] for a field, or use a filter'))
-        for filtered in tree.find_all(nodes.Filter):
+        for filtered in jinja_subset.filters_in(tree):
             if filtered.name in self._environment.filters:
                 self._check_arguments(filtered, faults)
         faults += [
             ExpressionError(f'there is no {kind} "{name}"', did_you_mean(name, public))
             for kind, name, options in self._named(tree, reads)
             if name not in (public := [option for option in options if not option.startswith("_")])
+            and f'there is no {kind} "{name}"' not in left_out
         ]
         return reads
 
@@ -356,6 +301,9 @@ class Language:
             return
         for name, given in bound.arguments.items():
             judge = self._arguments.get(name) if called.name in self._own else None
+            if judge is not None and name == "pattern" and not isinstance(given, nodes.Const):
+                message = f"{called.name}: its pattern is a value"
+                faults.append(ExpressionError(message, "write it out: what it costs must be known"))
             if judge is None or not isinstance(given, nodes.Const):
                 continue
             try:
@@ -363,6 +311,12 @@ class Language:
             except ValueError as error:
                 remedy = getattr(error, "remedy", "")
                 faults.append(ExpressionError(f'{called.name}: "{given.value}" {error}', remedy))
+
+    def _gives_always(self, name: str) -> bool:
+        """Whether a filter of ours says by its types that it never gives null."""
+        filtered = unwrap(self._environment.filters[name]) if name in self._own else None
+        gives = filtered.__annotations__.get("return") if filtered is not None else None
+        return gives is not None and gives is not Any and "None" not in str(gives)
 
     def _named(
         self, tree: nodes.Template, reads: Iterable[tuple[str, str]]
@@ -386,6 +340,7 @@ class Language:
         expression = parser.parse_expression()
         if not parser.stream.eos:
             raise TemplateSyntaxError("cannot be read to its end", parser.stream.current.lineno)
+        expression = _as_data(expression)
         for joined in expression.find_all(nodes.Concat):
             joined.nodes = [nodes.Filter(part, _TEXT, [], [], None, None) for part in joined.nodes]
         body = nodes.Assign(nodes.Name("result", "store"), expression, lineno=1)
@@ -402,22 +357,18 @@ class Language:
         return evaluate
 
     def _named_by(self, called: nodes.Filter) -> Iterator[tuple[str, str, Iterable[str]]]:
-        """`map("upper")` names a filter, `select("even")` a test."""
-        first = called.args[0] if called.args else None
-        if not isinstance(first, nodes.Const):
-            return
-        if called.name == "map":
-            yield "filter", str(first.value), self._environment.filters
-        elif called.name in {"select", "reject"}:
-            yield "test", str(first.value), self._environment.tests
+        for kind, named, _ in jinja_subset.names_of(called):
+            if isinstance(named, nodes.Const):
+                there = self._environment.filters if kind == "filter" else self._environment.tests
+                yield kind, str(named.value), there
 
     def compile(self, templates: Sequence[Template]) -> Callable[[Mapping[str, Any]], list[Any]]:
         """One function from names to the values of all templates, undefined ones as None."""
         source = "[" + ", ".join(template.source for template in templates) + "]"
         try:
             compiled = self._compile(source)
-        except TemplateError as error:
-            raise ExpressionError(str(error)) from error
+        except (TemplateError, RecursionError, MemoryError, SyntaxError) as error:
+            raise ExpressionError(str(error) or "cannot be compiled") from error
 
         def evaluate(names: Mapping[str, Any]) -> list[Any]:
             try:
@@ -427,6 +378,30 @@ class Language:
             return [None if isinstance(value, Undefined) else value for value in values]
 
         return evaluate
+
+
+class _AsData(NodeTransformer):
+    """Methods are called by a filter of ours, and a condition without `else` gives null."""
+
+    def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802 -- Jinja's name
+        """See `jinja2.visitor`."""
+        self.generic_visit(node)
+        called = node.node
+        if not isinstance(called, nodes.Getattr):
+            return node
+        args = [nodes.Const(called.attr), *node.args]
+        return nodes.Filter(called.node, jinja_subset.METHOD, args, node.kwargs, None, None)
+
+    def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Node:  # noqa: N802 -- Jinja's name
+        """See `jinja2.visitor`."""
+        self.generic_visit(node)
+        node.expr2 = nodes.Const(None) if node.expr2 is None else node.expr2
+        return node
+
+
+def _as_data(expression: nodes.Expr) -> nodes.Expr:
+    changed: nodes.Expr = _AsData().visit(expression)
+    return changed
 
 
 def _read(access: nodes.Node) -> tuple[str, str] | None:

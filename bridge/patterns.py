@@ -58,13 +58,18 @@ def check(pattern: str) -> None:
 
 
 def search(pattern: str, text: str) -> re.Match[str] | None:
-    """The first place of a text, of as much of it as is searched, where an operator's pattern fits."""
+    """The first place of a text, of as much of it as is searched, where an operator's pattern fits.
+
+    Raises:
+        PatternError: as `check` does.
+    """
     compiled, longest = _compiled(pattern)
     return compiled.search(text, 0, longest)
 
 
 @lru_cache(maxsize=512)
 def _compiled(pattern: str) -> tuple[re.Pattern[str], int]:
+    check(pattern)
     return re.compile(pattern), LONGEST_SEARCHED if growth(pattern) == "linear" else LONGEST_SQUARE
 
 

@@ -1,6 +1,7 @@
 """The law of time: no pattern of the package takes more than a text's length, whatever the text is."""
 
 import ast
+import contextlib
 import importlib
 import pkgutil
 import re
@@ -10,10 +11,15 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 import bridge
+from bridge import jinja_subset
+from bridge.connector.language import FILTERS as CONNECTOR_FILTERS
+from bridge.expression import ExpressionError, Fields, Language, as_text
+from bridge.filters import FILTERS as MAPPING_FILTERS
 from tests.hostile import grows_too_fast, texts_for
 
 _METHODS = ("search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer")
@@ -162,3 +168,66 @@ def test_no_pattern_is_compiled_where_the_law_does_not_see_it() -> None:
                 and node.attr in {*_METHODS, "compile"}
             ]
     assert hidden == []
+
+
+# -- filters -------------------------------------------------------------------------
+# What filters are given beside the value, where they need something.
+_GIVEN = {
+    "shorten": "5",
+    "overflow": "5",
+    "shorten_bytes": "5",
+    "strip_chars": "'<'",
+    "last_digits": "4",
+    "replace": "'a', 'bb'",
+    "map": "'upper'",
+    "groupby": "0",
+    "selectattr": "'x'",
+    "rejectattr": "'x'",
+    "hmac": "'key'",
+    "found": "'\\\\b([0-9]+) taken'",
+    "wrap": "'a'",
+    "local": "'%Y'",
+    "join": "','",
+}
+_ZONE = ZoneInfo("Asia/Shanghai")
+_UNITS = ("1", "a", "中", "<", "<!--", "&lt;", '"', " ", "\\", "a@a.", "%41", "+8613800138000 ")
+# Filters of lists look at each item, which takes a microsecond: fewer families of texts, then.
+_OF_LISTS = {"map", "select", "reject", "selectattr", "rejectattr", "groupby", "unique", "sort", "join"}
+
+
+def _cases(language: Language) -> Iterator[tuple[str, Callable[[str], object]]]:
+    for name in sorted(language._environment.filters):
+        if name.startswith("_"):
+            continue
+        given = f"({_GIVEN[name]})" if name in _GIVEN else ""
+        shapes = ["value", "[value, value]", "{'a': value, 'b': value}"]
+        for shape in shapes:
+            text = f"{{{{ {shape.replace('value', 'record.value')} | {name}{given} }}}}"
+            try:
+                evaluate = language.compile([language.parse(text)])
+            except ExpressionError:
+                continue
+
+            def run(value: str, evaluate: Any = evaluate) -> None:
+                names = {
+                    "record": Fields({"value": value}),
+                    "_country": "CN",
+                    "_zone": ZoneInfo("Asia/Shanghai"),
+                }
+                with contextlib.suppress(ExpressionError):
+                    evaluate(names)
+
+            yield text, run
+
+
+@pytest.mark.parametrize("filters", [MAPPING_FILTERS, CONNECTOR_FILTERS], ids=["mapping", "connector"])
+def test_every_filter_takes_time_that_grows_with_its_text_only(
+    filters: dict[str, Callable[..., Any]],
+) -> None:
+    language = Language({"record": None}, filters)
+    assert set(language._environment.filters) > {*filters, *jinja_subset.filters(as_text)}
+    for text, run in _cases(language):
+        units = _UNITS[:4] if any(f"| {name}" in text for name in _OF_LISTS) else _UNITS
+        for unit in units:
+            slow = grows_too_fast(run, lambda size, unit=unit: unit * (size // len(unit)))  # type: ignore[misc]
+            assert slow == "", text

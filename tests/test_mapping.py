@@ -273,7 +273,7 @@ def test_a_code_outside_the_map_is_a_fault_that_names_place_and_code(tmp_path: P
         ("{{ call.connected_at | local('%H', 'Asia/' ~ 'Shangai') }}", "Asia/Shangai"),
         ("{{ call.dialogue }}", "a Turn is no value for a field: use a filter, such as transcript"),
         ("{{ call.dialogue[0] }}", "a Turn is no value"),
-        ("{{ call.phone.upper }}", "is no value for a field"),
+        ("{{ call.phone.upper }}", "write upper()"),
         ("{{ call.tags | map('upper') }}", "is no value for a field"),
         ("{{ record.mark | float }}", "is no value for a field"),
     ],

@@ -20,6 +20,7 @@ from bridge.expression import as_text
 from bridge.values import SettingError
 
 _CRITERIA = re.compile(r"([\\(),])")
+_LONGEST_BETWEEN = 1000
 
 
 def path(value: Any) -> str:
@@ -99,13 +100,21 @@ def without(value: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: content for name, content in _items(value) if name not in names}
 
 
+def _short(*texts_: str | None) -> None:
+    # Each stands in the result as often as the table has values.
+    if any(text is not None and len(text) > _LONGEST_BETWEEN for text in texts_):
+        raise ValueError(f"a name or separator is longer than {_LONGEST_BETWEEN} characters")
+
+
 def wrap(value: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A table whose every value stands in a table of its own: `{"a": {"value": 1}}`."""
+    _short(name)
     return {key: {name: content} for key, content in _items(value)}
 
 
 def pairs(value: Mapping[str, Any], name: str = "name", content: str = "value") -> list[dict[str, Any]]:
     """A table as a list: `[{"name": "a", "value": 1}]`."""
+    _short(name, content)
     return [{name: key, content: held} for key, held in _items(value)]
 
 
