@@ -164,8 +164,6 @@ def test_no_text_is_pythons_own_way_of_writing(value: object, text: str) -> None
         ("v.a | join(';')", "1;;true"),
         ("[v, {'a': 'x'}] | map(attribute='a') | join('/')", "1, , true/x"),
         ("[v, {'a': 'x'}] | join('/', attribute='a')", "1, , true/x"),
-        ("'%s-%03d' | format(v.a, 7)", "1, , true-007"),
-        ("'%(a)s' | format(a=v.a)", "1, , true"),
         ("v.a | replace('true', 'yes')", "1, , yes"),
         ("v.a | escape", "1, , true"),
         ("v | urlencode", "a=1%2C+%2C+true"),
