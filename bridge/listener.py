@@ -24,7 +24,7 @@ MOST_PER_ADDRESS = 500
 # All senders behind a proxy come from its address.
 MOST_PER_PROXY = 1_500
 # A connection may be silent this long before its first request, and this long behind an answer, in seconds.
-FIRST_SILENCE, KEEP_ALIVE = 10.0, 5.0
+FIRST_SILENCE, KEEP_ALIVE = 8.0, 5.0
 # What was written and is not read for so long is given up, in seconds.
 LONGEST_STALL = 30.0
 
@@ -105,11 +105,13 @@ class Listener:
             await asyncio.sleep(min(self._request_timeout / 4, 1.0))
             self.sweep(loop.time())
 
+    def open(self) -> list[LimitedProtocol]:
+        """The connections that there are."""
+        return [one for one in self._server.server_state.connections if isinstance(one, LimitedProtocol)]
+
     def sweep(self, now: float) -> None:
         """End what has been silent, or late, or unread, for too long."""
-        for connection in list(self._server.server_state.connections):
-            if not isinstance(connection, LimitedProtocol):
-                continue
+        for connection in self.open():
             waited = now - connection.since
             if connection.stalls(now) > LONGEST_STALL:
                 connection.transport.abort()

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import httpx
 
+from bridge.http_protocol import Waiting
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.listener import Listener
@@ -101,17 +102,20 @@ class Listening:
         self._loop = asyncio.get_running_loop()
         await self.listener.serve()
 
-    def sweep(self, later: float = 0.0) -> None:
-        """What the listener does on its rounds, so many seconds from now."""
-        loop, swept = self._loop, threading.Event()
-        assert loop is not None
+    def sweep(self, later: float, waiting: Waiting | None = None) -> None:
+        """What the listener does on its rounds, so many seconds from now.
 
-        def act() -> None:
-            self.listener.sweep(loop.time() + later)
-            swept.set()
+        With `waiting`: once there is a connection that is waited for in that way.
+        """
+        assert self._loop is not None
 
-        loop.call_soon_threadsafe(act)
-        assert swept.wait(5)
+        async def act() -> None:
+            # Nothing tells of it, and each round of the loop may bring it.
+            while waiting is not None and not any(one.waiting is waiting for one in self.listener.open()):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            self.listener.sweep(asyncio.get_running_loop().time() + later)
+
+        asyncio.run_coroutine_threadsafe(act(), self._loop).result(10)
 
     def start(self) -> None:
         self._thread.start()
@@ -158,6 +162,10 @@ class Street:
     def _move(self) -> None:
         with self._moved:
             self._moved.notify_all()
+
+    def sweep(self, later: float, waiting: Waiting) -> None:
+        """See `Listening.sweep`."""
+        self._server.sweep(later, waiting)
 
     def wait_until(self, condition: Callable[[], bool], within: float = 5) -> None:
         """Wait for what a request brings about on its way through the door."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.http_protocol import LONGEST_HEAD, MOST_HEADERS
+from bridge.http_protocol import LONGEST_HEAD, MOST_HEADERS, Waiting
 from bridge.listener import FIRST_SILENCE, KEEP_ALIVE, LONGEST_STALL
 from tests.door_steps import Listening, answer
 
@@ -246,7 +246,7 @@ def test_a_connection_that_says_nothing_is_closed_within_ten_seconds(
 ) -> None:
     with connected(served) as connection:
         connection.sendall(said)
-        served.sweep(FIRST_SILENCE - 1)
+        served.sweep(FIRST_SILENCE - 1, Waiting.REQUEST)
         connection.settimeout(0.05)
         with pytest.raises(TimeoutError):
             connection.recv(1)
@@ -284,9 +284,8 @@ def test_half_a_request_has_its_time_and_no_more(
         connection.sendall(before + part)
         if before:
             read_answers(connection, 1)
-        served.sweep(9.0)
-        connection.sendall(part[:0])
-        served.sweep(10.5)
+        served.sweep(9.0, Waiting.REST)
+        served.sweep(10.5, Waiting.REST)
         received = answer(connection)[1]
     assert received.startswith(b"HTTP/1.1 408 ")
     assert len(echo.seen) == bool(before)

@@ -1,33 +1,35 @@
-"""What the listener does to senders that are slow, silent or too many."""
+"""What the listener does to senders that are slow, silent, or offer another protocol."""
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from bridge.http_protocol import Waiting
+from tests.door_steps import BODY, PATH, Served, Street, served
 from tests.running import EXAMPLE, DaemonProcess, write_config
 
+UPGRADED = (
+    b"POST %s HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\n"
+    b"HTTP2-Settings: AAEA\r\nContent-Length: %d\r\n\r\n%s"
+)
+REQUEST = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (PATH.encode(), len(BODY), BODY)
 RECEIPTS = "SELECT count(*) FROM receipts"
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
-    """One for all: a start takes longer than all of these tests."""
-    config = write_config(tmp_path_factory.mktemp("listener"), "http://127.0.0.1:9")
-    text = config.read_text("utf-8")
-    config.write_text(text.replace("[server]\n", '[server]\nbody_timeout = "1s"\n'), "utf-8")
-    process = DaemonProcess(config)
-    try:
-        yield process
-    finally:
-        process.kill()
+def street() -> Iterator[Street]:
+    with Street() as one:
+        yield one
 
 
-def connected(daemon: DaemonProcess) -> socket.socket:
-    parts = urlsplit(daemon.url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=10)
+@pytest.fixture
+def door(street: Street, ledger_path: Path) -> Iterator[Served]:
+    with served(street, ledger_path) as opened:
+        yield opened
 
 
 def received(connection: socket.socket) -> bytes:
@@ -38,91 +40,97 @@ def received(connection: socket.socket) -> bytes:
     return text
 
 
+def answers(connection: socket.socket, count: int) -> bytes:
+    """So many acknowledgements."""
+    text = b""
+    while text.count(b"SUCCESS") < count:
+        piece = connection.recv(65536)
+        assert piece, text
+        text += piece
+    return text
+
+
+def test_the_daemons_listener_cuts_what_does_not_come_in_time(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    text = config.read_text("utf-8")
+    config.write_text(text.replace("[server]\n", '[server]\nbody_timeout = "400ms"\n'), "utf-8")
+    daemon = DaemonProcess(config)
+    try:
+        parts = urlsplit(daemon.callback_url)
+        half = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{" % parts.path.encode()
+        for beginning in (b"", b"POST /callback/main/x HTTP/1.1\r\nHost: a\r\n", half):
+            with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+                connection.sendall(beginning)
+                assert received(connection).startswith(b"HTTP/1.1 408 ")
+        assert daemon.count(RECEIPTS) == 0
+        answer = httpx.post(daemon.callback_url, content=EXAMPLE.read_bytes())
+        assert answer.content == b"SUCCESS"
+    finally:
+        daemon.kill()
+
+
 @pytest.mark.parametrize(
-    "beginning",
+    ("beginning", "waiting"),
     [
-        b"",
-        b"POST /callback/main/x HTTP/1.1\r\nHost: a\r\n",
-        b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{",
+        (b"", Waiting.REQUEST),
+        (b"POST /callback/main/x HTTP/1.1\r\nHost: a\r\n", Waiting.REST),
+        (REQUEST[:-5], Waiting.REST),
     ],
     ids=["nothing", "half a header", "half a body"],
 )
-def test_a_request_that_does_not_come_whole_is_cut(daemon: DaemonProcess, beginning: bytes) -> None:
-    path = urlsplit(daemon.callback_url).path.encode()
-    before = daemon.count(RECEIPTS)
-    with connected(daemon) as connection:
-        connection.sendall(beginning.replace(b"%s", path))
+def test_a_request_that_does_not_come_whole_is_cut(
+    street: Street, door: Served, beginning: bytes, waiting: Waiting
+) -> None:
+    with door.connected() as connection:
+        connection.sendall(beginning)
+        street.sweep(11, waiting)
         assert received(connection).startswith(b"HTTP/1.1 408 ")
-    assert daemon.count(RECEIPTS) == before
-    assert httpx.post(daemon.callback_url, content=EXAMPLE.read_bytes()).content == b"SUCCESS"
+    assert door.counted() == {("", 408): 1}
+    assert door.post().content == b"SUCCESS"
 
 
-def test_a_whole_request_keeps_its_connection_until_the_answer(daemon: DaemonProcess) -> None:
-    before = daemon.count(RECEIPTS)
-    with httpx.Client() as client:
-        answers = [client.post(daemon.callback_url, content=EXAMPLE.read_bytes()) for _ in range(20)]
-    assert {answer.content for answer in answers} == {b"SUCCESS"}
-    assert daemon.count(RECEIPTS) == before + 20
+def test_a_whole_request_keeps_its_connection_until_the_answer(door: Served) -> None:
+    assert {door.post().content for _ in range(20)} == {b"SUCCESS"}
+    assert door.rows(RECEIPTS) == [(20,)]
 
 
 @pytest.mark.parametrize("offer", [b"h2c", b"websocket"])
-@pytest.mark.parametrize("cut", [0, 30, 120], ids=["whole", "in the head", "in the body"])
-def test_the_offer_of_another_protocol_costs_no_body(daemon: DaemonProcess, offer: bytes, cut: int) -> None:
-    path, before = urlsplit(daemon.callback_url).path.encode(), daemon.count(RECEIPTS)
-    body = b'{"uuid":"a-test-of-an-upgrade"}'
-    request = (
-        b"POST %s HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\n"
-        b"HTTP2-Settings: AAEA\r\nContent-Length: %d\r\n\r\n%s" % (path, offer, len(body), body)
-    )
-    with connected(daemon) as connection:
+@pytest.mark.parametrize("cut", [0, 30, -10], ids=["whole", "in the head", "in the body"])
+def test_the_offer_of_another_protocol_costs_no_body(door: Served, offer: bytes, cut: int) -> None:
+    request = UPGRADED % (PATH.encode(), offer, len(BODY), BODY)
+    with door.connected() as connection:
         for _ in range(2):
-            place = len(request) - 10 if cut == 120 else cut
-            for part in (request[:place], request[place:]):
+            for part in (request[:cut], request[cut:]):
                 connection.sendall(part)
-            answer = b""
-            while b"SUCCESS" not in answer:
-                piece = connection.recv(65536)
-                assert piece, answer
-                answer += piece
-    assert daemon.count(RECEIPTS) == before + 2
+            answers(connection, 1)
+        # Nor where it comes right behind another.
+        connection.sendall(request + request)
+        answers(connection, 2)
+    assert door.rows(RECEIPTS) == [(4,)]
 
 
 @pytest.mark.parametrize("place", [20, -32, -33, -34, -10, 0], ids=str)
-def test_a_request_right_behind_another_is_read_wherever_it_is_cut(daemon: DaemonProcess, place: int) -> None:
-    path, before = urlsplit(daemon.callback_url).path.encode(), daemon.count(RECEIPTS)
-    body = b'{"uuid":"a-test-of-a-pipeline"}'
-    request = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (path, len(body), body)
-    with connected(daemon) as connection:
-        answer = b""
-        for part in (request + request[:place], request[place:]):
+def test_a_request_right_behind_another_is_read_wherever_it_is_cut(door: Served, place: int) -> None:
+    with door.connected() as connection:
+        for part in (REQUEST + REQUEST[:place], REQUEST[place:]):
             connection.sendall(part)
-            wanted = answer.count(b"SUCCESS") + 1
-            while answer.count(b"SUCCESS") < wanted:
-                piece = connection.recv(65536)
-                assert piece, answer
-                answer += piece
-    assert daemon.count(RECEIPTS) == before + 2
+            answers(connection, 1)
+    assert door.rows(RECEIPTS) == [(2,)]
 
 
-def test_a_late_second_request_is_told_so(daemon: DaemonProcess) -> None:
-    path, before = urlsplit(daemon.callback_url).path.encode(), daemon.count(RECEIPTS)
-    body = b'{"uuid":"a-test-of-patience"}'
-    request = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (path, len(body), body)
-    with connected(daemon) as connection:
-        connection.sendall(request + request[:30])
-        answer = received(connection)
-    assert daemon.count(RECEIPTS) == before + 1
-    assert answer.count(b"SUCCESS") == 1
-    assert answer.count(b"HTTP/1.1 408 ") == 1
+def test_a_late_second_request_is_told_so(street: Street, door: Served) -> None:
+    with door.connected() as connection:
+        connection.sendall(REQUEST + REQUEST[:30])
+        assert answers(connection, 1).count(b"HTTP/1.1 ") == 1
+        street.sweep(11, Waiting.REST)
+        assert received(connection).startswith(b"HTTP/1.1 408 ")
+    assert door.rows(RECEIPTS) == [(1,)]
 
 
 @pytest.mark.parametrize(("kept", "answer"), [(0, b"SUCCESS"), (5, b"")], ids=["whole", "half"])
-def test_who_has_said_all_is_still_answered(daemon: DaemonProcess, kept: int, answer: bytes) -> None:
-    path, before = urlsplit(daemon.callback_url).path.encode(), daemon.count(RECEIPTS)
-    body = b'{"uuid":"a-test-of-a-half-closed-connection"}'
-    request = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (path, len(body), body)
-    with connected(daemon) as connection:
-        connection.sendall(request[: len(request) - kept])
+def test_who_has_said_all_is_still_answered(door: Served, kept: int, answer: bytes) -> None:
+    with door.connected() as connection:
+        connection.sendall(REQUEST[: len(REQUEST) - kept])
         connection.shutdown(socket.SHUT_WR)
         assert received(connection)[-7:] == answer
-    assert daemon.count(RECEIPTS) == before + (not kept)
+    assert door.rows(RECEIPTS) == [(0 if kept else 1,)]
