@@ -14,6 +14,8 @@ log = structlog.get_logger("bridge.receive")
 
 # Beyond this many bodies that wait for one commit the sender is told to come again.
 MOST_WAITING = 10_000
+# The same for their size: a ledger that is locked must not fill the memory with what waits for it.
+MOST_WAITING_BYTES = 1 << 28
 # So many in one commit mean a burst.
 PRESSED = 8
 
@@ -29,6 +31,8 @@ class GroupCommit:
         self._ledger = ledger
         self._filed = filed
         self._waiting: list[tuple[Sequence[Arrival], asyncio.Future[Sequence[Filed]]]] = []
+        self._bytes = 0
+        """Of those that wait."""
         self._committing = False
         self._last = 0
         self.closed = False
@@ -44,8 +48,11 @@ class GroupCommit:
         Raises:
             NotFiled: they are not; the message says why.
         """
-        if self.closed or len(self._waiting) >= MOST_WAITING:
-            raise NotFiled("shutting down" if self.closed else "too many callbacks wait for the ledger")
+        if self.closed:
+            raise NotFiled("shutting down")
+        if len(self._waiting) >= MOST_WAITING or self._bytes >= MOST_WAITING_BYTES:
+            raise NotFiled("too many callbacks wait for the ledger")
+        self._bytes += sum(len(arrival.payload) for arrival in arrivals)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Sequence[Filed]] = loop.create_future()
         self._waiting.append((arrivals, done))
@@ -61,7 +68,7 @@ class GroupCommit:
             raise NotFiled("a fault in callbridge, see its log") from error
 
     def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch, self._waiting = self._waiting, []
+        batch, self._waiting, self._bytes = self._waiting, [], 0
         self._committing, self._last = True, len(batch)
         committed = self._ledger.submit([arrival for arrivals, _ in batch for arrival in arrivals])
         committed.add_done_callback(lambda future: loop.call_soon_threadsafe(self._end, loop, batch, future))

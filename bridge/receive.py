@@ -29,6 +29,8 @@ GZIP = b"\x1f\x8b"
 MOST_MEMBERS = 16
 # Requests of one sender behind a proxy that are under way at once.
 MOST_PER_CLIENT = 500
+# Bodies that are not whole yet take no more memory than so many of the largest size: 128 MiB at 2 MiB.
+MOST_BODIES = 64
 _CHINA = ZoneInfo("Asia/Shanghai")
 # What a request can be answered with before its source is known, and after.
 _STRANGERS = (400, 404, 405, 408, 431, 503)
@@ -38,12 +40,16 @@ _STATUSES = (400, 403, 404, 413, 429, 503)
 class Refusal(Exception):
     """An answer other than the source's acknowledgement."""
 
-    def __init__(self, status: int, reason: str, *, allow: str = "", source: str = NO_SOURCE) -> None:
+    def __init__(
+        self, status: int, reason: str, *, allow: str = "", source: str = NO_SOURCE, close: bool = False
+    ) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
         self.allow = allow
         self.source = source
+        # Where the rest of the body is not read, the connection cannot be used again.
+        self.close = close or status not in (400, 503)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What goes with the answer."""
@@ -52,8 +58,7 @@ class Refusal(Exception):
             headers.append((b"allow", self.allow.encode()))
         if self.status == 429:
             headers.append((b"retry-after", b"1"))
-        if self.status not in (400, 503):
-            # The rest of the body is not read, so the connection cannot be used again.
+        if self.close:
             headers.append((b"connection", b"close"))
         return headers
 
@@ -99,6 +104,8 @@ class Door:
         self._clock = clock
         self._commits = GroupCommit(ledger, filed)
         self._under_way: dict[str, int] = {}
+        self._held = 0
+        """Bytes of bodies that are not whole yet."""
         expected = {name: (door.status, *_STATUSES) for name, door in sources.items()}
         self._answered = AnswerLog(expected | {NO_SOURCE: _STRANGERS})
 
@@ -200,16 +207,23 @@ class Door:
             raise self._too_large()
         message = await receive()
         chunks: list[bytes] = []
-        size = 0
-        while message["type"] == "http.request":
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > self._max_body:
-                raise self._too_large()
-            if not message.get("more_body"):
-                return b"".join((*chunks, chunk)) if chunks else chunk
-            chunks.append(chunk)
-            message = await receive()
+        size = held = 0
+        try:
+            while message["type"] == "http.request":
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > self._max_body:
+                    raise self._too_large()
+                if not message.get("more_body"):
+                    return b"".join((*chunks, chunk)) if chunks else chunk
+                chunks.append(chunk)
+                self._held += size - held
+                held = size
+                if self._held > MOST_BODIES * self._max_body:
+                    raise Refusal(503, "too much of too many bodies has arrived", close=True)
+                message = await receive()
+        finally:
+            self._held -= held
         raise Left
 
     def _too_large(self) -> Refusal:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from bridge.arrival import arrival_of
+from bridge.arrival import arrival_of, garbage
 from bridge.cli import cli
 from bridge.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
@@ -199,8 +199,8 @@ def test_wrong_usage_and_what_could_not_be_done(tmp_path: Path) -> None:
 def test_what_came_from_outside_moves_no_cursor(tmp_path: Path) -> None:
     write_config(tmp_path, "http://127.0.0.1:9")
     desk = prepared(tmp_path)
-    [(garbage,)] = desk.rows("SELECT id FROM quarantine WHERE reason = 'not_an_object'")
-    shown = desk.runs("show", garbage)
+    [(entry,)] = desk.rows("SELECT id FROM quarantine WHERE reason = 'not_an_object'")
+    shown = desk.runs("show", entry)
     assert (shown.exit_code, "garbage" in shown.stdout) == (0, True)
     assert "\x1b" not in shown.stdout
 
@@ -212,3 +212,17 @@ def test_an_entry_that_does_not_wait_is_told(tmp_path: Path, command: str) -> No
     done = callbridge("quarantine", command, "999", cwd=tmp_path)
     assert done.returncode == 3, done.stdout
     assert "quarantine list" in done.stderr
+
+
+def test_a_body_of_several_records_that_waited_is_taken_apart(tmp_path: Path) -> None:
+    """A release that could not take it apart has kept it whole."""
+    write_config(tmp_path, "http://127.0.0.1:9")
+    body = json.dumps([FIRST, UNIDENTIFIED, 7, SECOND]).encode()
+    with closing(SqliteLedger(tmp_path / "ledger.db", create=True)) as ledger:
+        now = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+        ledger.record([garbage("main", Via.CALLBACK, body, "the body is not a JSON object", now)])
+    desk = Desk(tmp_path)
+    assert desk.says("retry", "--all")["released"] == 1
+    assert [key for (key,) in desk.rows("SELECT key FROM calls ORDER BY id")] == [uuid(1), uuid(2)]
+    found = desk.rows("SELECT reason, state FROM quarantine ORDER BY id")
+    assert found == [("not_an_object", "released"), ("unidentified", "waiting"), ("not_an_object", "waiting")]

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 
 from bridge.listener import MOST_PER_ADDRESS
-from bridge.receive import MOST_PER_CLIENT
-from tests.door_steps import ANYWHERE, BODY, PATH, TLS, Street, served
+from bridge.receive import MOST_BODIES, MOST_PER_CLIENT
+from tests.door_steps import ANYWHERE, BODY, LIMIT, PATH, TLS, Street, served
 
 SLOW_HEAD = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n{{".encode()
 
@@ -35,6 +35,18 @@ def test_callbacks_of_a_third_address_are_answered(ledger_path: Path) -> None:
                     idle.append(open_ones.enter_context(connect(door.port, "127.0.0.2")))
                     slow[number].sendall(b" ")
         assert len(door.payloads()) == 50
+
+
+def test_bodies_that_are_not_whole_have_room_for_so_many(ledger_path: Path) -> None:
+    with Street() as street, served(street, ledger_path) as door:
+        with ExitStack() as open_ones:
+            for _ in range(MOST_BODIES + 6):
+                one = open_ones.enter_context(connect(door.port, "127.0.0.2"))
+                one.sendall(SLOW_HEAD.replace(b"4000", b"%d" % LIMIT) + b" " * (LIMIT - 10))
+            street.wait_until(lambda: door.counted().get(("main", 503), 0) > 0)
+            assert door.door._held <= MOST_BODIES * LIMIT
+            assert door.post().content == b"SUCCESS"
+        street.wait_until(lambda: door.door._held == 0)
 
 
 def test_one_sender_behind_a_proxy_cannot_take_the_requests_of_all(ledger_path: Path) -> None:
