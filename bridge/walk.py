@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from bridge.errors import SourceError, SourceRefused, SourceUnreachable
+from bridge.list_login import APART, BARREN, Login
 from bridge.model import stamp
 from bridge.source import PageTooLarge, Source
 from bridge.window import SHORTEST, Between, Walked
@@ -26,15 +27,12 @@ FILLED = 0.75
 """How full of calls a window's page shall be: the next hour may be busier than the last one."""
 OUTSIDE = timedelta(minutes=1)
 """A row that was created so long before or after what was asked for comes of a list that goes by days."""
-APART = timedelta(seconds=3)
-"""Windows overlap where they are asked for; with so much between them they have no row in common."""
-BARREN = 3
-"""So many answers in a row without a new row end a pass."""
 SAME_IF_EMPTY = 3
 """Nothing, where the total says that there is something, is believed at the third time."""
 SAME_IF_MOVED = 3
 """So are the same rows while the total or the rows move."""
-MOST_PAGES = 100_000
+MOST_PAGES = 10_000
+"""Of one window: with a page of 10 rows, the platform's least, a day of 100,000 calls."""
 MOST_FAILURES = 64
 """Pages of one walk that may fail for good. Finding one second of two weeks takes about ten of them."""
 
@@ -71,7 +69,7 @@ class _MoreThanAPage(Exception):
 class _PageFailed(Exception):
     """A page did not come, or not whole, however often it was asked for."""
 
-    def __init__(self, login: "_Login", reason: str, error: SourceError | None = None) -> None:
+    def __init__(self, login: "Login", reason: str, error: SourceError | None = None) -> None:
         super().__init__(reason)
         self.login = login
         self.reason = reason
@@ -109,59 +107,11 @@ class _Pass:
         return Walked(unlisted=max(0, (self.last or 0) - len(self.keys)))
 
 
-@dataclass(slots=True)
-class _Login:
-    """What was learnt of one login's list."""
-
-    source: Source
-    size: int
-    """How many rows to ask for at once."""
-    cap: int
-    """How many rows an answer has at most."""
-    longest: int = 0
-    """How many rows the longest answer had: one that is no shorter may have been cut."""
-    suspected: int = 0
-    vague: bool = False
-    """Totals are the same whatever is asked for, and say nothing of how short a window should be."""
-    _told: tuple[int, Between] | None = None
-    """A total that was far too much for a page, and the shortest window that it was told of."""
-    _alike: int = 0
-
-    def overflows(self, first: "_Taken") -> bool:
-        """Whether a window has more than a page: its total says so, or there is none beside a full page."""
-        return (len(first.keys) >= self.cap) if first.total is None else first.total > self.cap
-
-    def doubt(self, window: Between, total: int) -> None:
-        """The same total of windows that have no row in common, again and again, is one of something else."""
-        if total <= 2 * self.cap:
-            return
-        told = self._told
-        if told is None or told[0] != total:
-            self._alike = 0
-        elif window.since >= told[1].until + APART:
-            self._alike += 1
-        elif window.until >= told[1].until:
-            return
-        self._told = total, window
-        self.vague = self.vague or self._alike >= BARREN
-
-    def ask_for_less(self) -> None:
-        """A page held more than is read at once, but its halves did not."""
-        self.size = max(1, self.size // 2)
-        self.cap = min(self.cap, self.size)
-
-    def asked_too_much(self, size: int) -> None:
-        """Asking for less showed more; twice at the same size is no chance."""
-        if self.suspected == size:
-            self.size = self.cap = size
-        self.suspected = size
-
-
 class Walk:
     """Walks the lists of all logins of one source, window by window."""
 
     def __init__(self, sources: Sequence[Source], page_size: int, taker: Taker) -> None:
-        self._logins = [_Login(source, page_size, page_size) for source in sources]
+        self._logins = [Login(source, page_size, page_size) for source in sources]
         self._taker = taker
         self._length = FIRST
         self._in_vain = 0
@@ -172,7 +122,7 @@ class Walk:
         self._failures = 0
         self._bad_until: datetime | None = None
         """Somewhere before then is what makes pages fail: it is looked for by halves."""
-        self._oversized: _Login | None = None
+        self._oversized: Login | None = None
         """The login whose pages of that time were too large."""
 
     def windows(self, gaps: Iterable[Between]) -> Iterator[tuple[Between, Walked]]:
@@ -212,7 +162,7 @@ class Walk:
         walked, filled = Walked(), 0.0
         for login in self._logins:
             first = self._ask(login, window, 0, login.size)
-            if login.overflows(first) and self._shrinks(window, first.total, login):
+            if login.overflows(len(first.keys), first.total) and self._shrinks(window, first.total, login):
                 return None
             try:
                 found, seen = self._walk(login, window, first)
@@ -222,6 +172,8 @@ class Walk:
                 found, seen = self._walk(login, window)
             walked += found
             filled = max(filled, seen / login.cap)
+            if window.length <= SHORTEST:
+                login.compare(seen, first.total or 0)
         self._adapt(window, filled)
         return walked
 
@@ -252,7 +204,7 @@ class Walk:
         self._oversized = None
         return Walked(complete=False, reason=f"{window.shown}: {failed.reason}")
 
-    def _prove_alive(self, login: _Login, window: Between, error: SourceError) -> None:
+    def _prove_alive(self, login: Login, window: Between, error: SourceError) -> None:
         """Raise the error unless the list answers for another time: then it is this page that fails."""
         beside = Between(window.until + APART, window.until + APART + SHORTEST)
         self._taker.ask()
@@ -263,7 +215,7 @@ class Walk:
         if page.broken:
             raise error
 
-    def _shrinks(self, window: Between, total: int | None, login: _Login) -> bool:
+    def _shrinks(self, window: Between, total: int | None, login: Login) -> bool:
         """Whether a shorter window should be tried; how short is in `_length`."""
         if total is None:
             # Two pages are the least that a window with a full one may have; a list without totals
@@ -293,7 +245,7 @@ class Walk:
 
     # -- one window of one login -------------------------------------------------------
     def _walk(
-        self, login: _Login, window: Between, first: "_Taken | None" = None, splits: int = 0
+        self, login: Login, window: Between, first: "_Taken | None" = None, splits: int = 0
     ) -> tuple[Walked, int]:
         """Up to five passes, then in halves; with how many rows there seem to be."""
         earlier: list[_Pass] = []
@@ -334,7 +286,7 @@ class Walk:
         return len(alike) >= SAME_IF_MOVED - 1 and not done.risen
 
     @staticmethod
-    def _given_up(login: _Login, window: Between, passes: Sequence[_Pass]) -> tuple[Walked, int]:
+    def _given_up(login: Login, window: Between, passes: Sequence[_Pass]) -> tuple[Walked, int]:
         """What there is to say of a window that did not hold still: two passes that saw the same will do."""
         for place, one in reversed(list(enumerate(passes))):
             if one.keys and any(one.keys == other.keys for other in passes[:place]):
@@ -342,14 +294,14 @@ class Walk:
         reason = f"{window.shown}: {MOST_PASSES} passes of login {login.source.name} each saw other rows"
         return Walked(complete=False, reason=reason), 0
 
-    def _halved(self, login: _Login, window: Between, splits: int) -> tuple[Walked, int]:
+    def _halved(self, login: Login, window: Between, splits: int) -> tuple[Walked, int]:
         walked, seen = Walked(), 0
         for half in window.halves():
             found, count = self._walk(login, half, splits=splits + 1)
             walked, seen = walked + found, seen + count
         return walked, seen
 
-    def _pass(self, login: _Login, window: Between, size: int, first: "_Taken | None") -> _Pass:
+    def _pass(self, login: Login, window: Between, size: int, first: "_Taken | None") -> _Pass:
         """All pages once, as far as there seem to be any."""
         done = _Pass()
         index = barren = 0
@@ -373,9 +325,9 @@ class Walk:
             full = cut or (full and asked_again)
             login.longest = max(login.longest, rows)
             if not asked_again and self._ended(done, index, barren, rows, full=full):
-                break
+                return done
             index += not asked_again
-        return done
+        raise SourceRefused(f"{window.shown}: the list of login {login.source.name} has no end")
 
     @staticmethod
     def _ended(done: _Pass, index: int, barren: int, rows: int, *, full: bool) -> bool:
@@ -385,7 +337,7 @@ class Walk:
         beyond = done.last is None or (index + 1) * done.largest >= done.last
         return barren >= BARREN or (not rows and beyond)
 
-    def _ask(self, login: _Login, window: Between, index: int, size: int) -> "_Taken":
+    def _ask(self, login: Login, window: Between, index: int, size: int) -> "_Taken":
         self._taker.ask()
         try:
             page = login.source.page(window.since, window.until, index, size)

@@ -1,5 +1,6 @@
 """A page that never comes costs a second of the list at most, and a list that is down costs few requests."""
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -8,7 +9,7 @@ import pytest
 from bridge.errors import SourceError, SourceRefused, SourceUnreachable
 from bridge.sandbox.records import PLATFORM_ZONE, Record
 from bridge.source import Page, PageTooLarge
-from bridge.walk import MOST_FAILURES, Walk
+from bridge.walk import MOST_FAILURES, MOST_PAGES, Walk
 from bridge.window import Between, Walked
 from tests.source_steps import NOW
 from tests.walk_steps import SECOND, Notes, Shelf, row, shelf, spread
@@ -156,3 +157,37 @@ def test_two_logins_one_of_which_fails() -> None:
     windows = list(Walk([good, bad], 100, notes).windows([Between(NOW - DAY - SECOND, NOW)]))
     assert len(notes.rows) == 200
     assert 1 <= sum(not one.complete for _, one in windows) <= 5
+
+
+def test_a_total_that_grows_with_every_answer_does_not_cut_windows_for_ever() -> None:
+    source: Failing
+
+    def how(_window: Between, _index: int, _size: int, page: Page) -> Page:
+        return Page(page.rows, source.calls * 7)
+
+    source = Failing(spread(100, DAY), how)
+    notes, _ = walked(source, 10 * DAY)
+    assert len(notes.rows) == 100
+    assert source.calls < 600
+
+
+def test_the_same_page_whatever_is_asked_for_ends() -> None:
+    rows = [one.encode() for one in map(json.dumps, spread(100, DAY))]
+    source = Failing([], lambda _window, _index, _size, _page: Page(rows, 300))
+    notes, _ = walked(source, 35 * DAY)
+    assert len(notes.rows) == 100
+    assert source.calls < 600
+
+
+@pytest.mark.slow
+def test_pages_that_never_end_end_the_run() -> None:
+    source: Failing
+
+    def how(window: Between, _index: int, _size: int, _page: Page) -> Page:
+        fresh = [row(100 * source.calls + number, window.since) for number in range(100)]
+        return Page([json.dumps(one).encode() for one in fresh], None)
+
+    source = Failing([], how)
+    with pytest.raises(SourceRefused, match="has no end"):
+        walked(source, 60 * SECOND)
+    assert source.calls < 1.1 * MOST_PAGES
