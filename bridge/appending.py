@@ -1,17 +1,18 @@
 """What is added to what a CRM holds: the text or list that comes of it, and how it is known again."""
 
 import re
-from html import unescape
 from typing import Any
 
 from bridge.expression import as_text
 from bridge.marks import digest_of, is_empty
 from bridge.memory import Sign
 from bridge.plan import PlannedField
+from bridge.readback import unescaped
 
 _DIGEST = 8
-# What some CRMs keep as `?`, or as an entity, or not at all.
-_FLEETING = re.compile("[?\ufffd&\U00010000-\U0010ffff]")
+# What some CRMs keep as `?`, or as an entity, or in a paragraph of its own, or not at all.
+_FLEETING = re.compile("[?\ufffd&<>\U00010000-\U0010ffff]")
+_TAG = re.compile(r"<[^<>]{0,1000}>")
 
 
 def with_added(each: PlannedField, held: Any) -> Any:
@@ -72,4 +73,4 @@ def _lasting(text: str, separator: str) -> str:
     text = _lines(text)
     if not _FLEETING.search(text) or _FLEETING.search(separator):
         return text
-    return _FLEETING.sub("", unescape(text))
+    return _FLEETING.sub("", _TAG.sub("", unescaped(text)))

@@ -18,6 +18,7 @@ from bridge.plan import PlannedObject
 from bridge.policies import Chosen, Present, checked, looks, to_check
 
 T = TypeVar("T")
+_LONGEST_SAID = 200
 _OF_STRANGERS = (
     "Its search does not go by this key: correct find in the connector, or give it a where, which decides in"
     " place of this check"
@@ -153,10 +154,9 @@ class Looking:
             try:
                 found[name] = how.fill({"value": found[name], "name": name})
             except ExpressionError as error:
-                raise Permanent(
-                    f"{self._what}, field {name}: read_as cannot read what the CRM shows: {error}",
-                    cause=f"{self._what}, field {name}: read_as cannot read what the CRM shows",
-                ) from error
+                message = f"{self._what}, field {name}: read_as cannot read what the CRM shows"
+                said = mask_phones_in(str(error))[:_LONGEST_SAID]
+                raise Permanent(f"{message}: {said}. Correct the connector", cause=message) from error
         return found
 
     def checked(self, chosen: Chosen, crm_id: str, shown: Present | None, *, fresh: bool) -> Asking[Chosen]:

@@ -1,5 +1,6 @@
 """What was sent for a field, as digests: whether the CRM still holds it, and what it made of it."""
 
+import json
 from hashlib import blake2b
 from typing import Any
 
@@ -23,7 +24,12 @@ _MOST = 6
 
 def digest_of(value: Any) -> bytes:
     """A short digest of a value; of equal values the same, whatever their order."""
-    return blake2b(msgspec.json.encode(value, order="deterministic"), digest_size=_SIZE).digest()
+    try:
+        text = msgspec.json.encode(value, order="deterministic")
+    except (OverflowError, UnicodeEncodeError):
+        # Half a character, or a number beyond 64 bits, which a CRM may show.
+        text = json.dumps(value, sort_keys=True).encode()
+    return blake2b(text, digest_size=_SIZE).digest()
 
 
 def short_of(value: Any) -> bytes:

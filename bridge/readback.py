@@ -66,7 +66,7 @@ _LONGEST = 100_000
 _SHORTEST_NUMBER = 7
 _LONGEST_NUMBER = 40
 # Milliseconds and seconds since 1970, as a time of this century is written.
-_MILLISECONDS, _SECONDS = 10**12, 10**9
+_MILLISECONDS, _SECONDS, _LAST_SECOND = 10**11, 10**9, 10**11
 
 
 def same(shown: Any, sent: Any) -> bool:
@@ -140,7 +140,16 @@ def _squeezed(text: str) -> str:
 
 def _bare(text: str) -> str:
     """A text without markup and entities."""
-    return _squeezed(unescape(_TAG.sub(" ", text)))
+    return _squeezed(unescaped(_TAG.sub(" ", text)))
+
+
+def unescaped(text: str) -> str:
+    """A text with its entities as characters; as it is where one of them is none."""
+    try:
+        return unescape(text)
+    except ValueError:
+        # A number of more digits than Python reads.
+        return text
 
 
 def _of_number(sent: str, shown: str) -> Alteration | None:
@@ -168,10 +177,8 @@ def _instant(text: str) -> datetime | None:
     """The moment that a text names, as far as its seconds."""
     if text.isdecimal():
         number = int(text[:16])
-        seconds = number / 1000 if number > _MILLISECONDS else number if number > _SECONDS else None
-        return (
-            None if seconds is None or seconds > _MILLISECONDS else datetime.fromtimestamp(int(seconds), UTC)
-        )
+        seconds = number // 1000 if number > _MILLISECONDS else number
+        return datetime.fromtimestamp(seconds, UTC) if _SECONDS < seconds < _LAST_SECOND else None
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

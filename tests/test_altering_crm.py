@@ -251,6 +251,31 @@ def test_options_in_one_text_are_a_list_where_the_connector_says_so(make: Makes)
     assert bench.server.log[-1].json == {"name": ["vip", "old", "new"]}
 
 
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("old", [Write.ALWAYS, Write.CREATE, Write.IF_EMPTY, Write.GREATEST])
+def test_what_was_sent_under_another_policy_is_ours(make: Makes, old: Write, shared: bool) -> None:
+    bench, crm = make(lambda value: value)
+
+    def name(value: str, write: Write) -> Any:
+        return planned("contact", {"key": "a"}, {"name": (value, write)}, shared=shared)
+
+    bench.deliver(name("first", old))
+    bench.restart()
+    bench.deliver(name("second", Write.UNLESS_EDITED))
+    assert crm.held()[0]["name"] == "second"
+    crm.objects["1"]["name"] = "by hand"
+    bench.restart()
+    bench.deliver(name("third", Write.UNLESS_EDITED))
+    assert crm.held()[0]["name"] == "by hand"
+
+
+def test_what_a_read_as_says_of_a_value_shows_no_phone(make: Makes) -> None:
+    bench, crm = make(lambda value: value, PLAIN + RICH.replace("value[0].text", "value + 1"))
+    crm.make(key="a", name="+8615899770637")
+    assert bench.deliver(contact("new", Write.APPEND)) == "Permanent"
+    assert "5899770637" not in str(bench.error)
+
+
 def test_a_read_as_that_fails_parks_and_names_the_field(make: Makes) -> None:
     bench, crm = make(lambda value: value, PLAIN + RICH.replace("[0].text", "[0].text ~ (1 / 0)"))
     crm.make(key="a", name=[{"text": "old"}])

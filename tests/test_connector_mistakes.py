@@ -122,6 +122,22 @@ BROKEN: list[tuple[str, str, str, str, str, str]] = [
         "one body",
     ),
     (
+        "[objects.call.update]",
+        '[objects.call.read_as]\nnotes = "{{ valeu }}"\n[objects.call.update]',
+        "valeu",
+        "objects.call.read_as.notes",
+        "valeu",
+        '"value"',
+    ),
+    (
+        'id = "data.id"',
+        'id = "data.id"\nfields = "data..x"',
+        "data..x",
+        f"{CREATE}.fields",
+        "is no path",
+        "data.0.id",
+    ),
+    (
         'json = { id = "{{ to.id }}", phone',
         'form = "a=1"\nheaders = { p',
         "a=1",
