@@ -205,6 +205,7 @@ def new_worker(
     accounts: Mapping[str, SharedAccount],
     clock: Callable[[], datetime],
     stop: threading.Event,
+    steady: Callable[[], datetime],
 ) -> Worker:
     """One delivery worker."""
     delivery = config.delivery
@@ -218,6 +219,7 @@ def new_worker(
         clock=clock,
         chance=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
         stop=stop,
+        steady=steady,
         gather=GATHER,
         overlaps=True,
     )

@@ -21,6 +21,7 @@ from bridge.accounts import Keeper
 from bridge.config import Config, Secrets
 from bridge.console import admin_app
 from bridge.errors import CallbridgeError
+from bridge.instants import SteadyClock
 from bridge.judge import Judge
 from bridge.ledger import Ledger
 from bridge.lines import Lines
@@ -58,6 +59,8 @@ class Daemon:
         self._config = config
         self._ledger = ledger
         self._clock = clock
+        # One for all workers, or what one of them has sent would be of another age for the next.
+        self._steady = SteadyClock(clock)
         self._stop = threading.Event()
         self._arrived = threading.Event()
         self._owed = threading.Condition()
@@ -78,7 +81,9 @@ class Daemon:
         self._keeper = Keeper(ledger, {name: each.budget for name, each in shared.items()})
         self._upkeep = Upkeep(ledger, list(destinations))
         self._workers = [
-            assembly.new_worker(config, destinations, ledger, self._lines, shared, clock, self._stop)
+            assembly.new_worker(
+                config, destinations, ledger, self._lines, shared, clock, self._stop, self._steady
+            )
             for _ in range(count)
         ]
         self._door = Door(
@@ -126,7 +131,7 @@ class Daemon:
 
     async def _run(self, until: Callable[[Callable[[], None], Callable[[], None]], None]) -> None:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-        released = self._ledger.release_leases(self._clock())
+        released = self._ledger.release_leases(self._steady())
         for delivery_id, lines in self._ledger.in_doubt().items():
             self._lines.take(delivery_id, lines, 0)
             self._lines.wait(delivery_id, self._clock())

@@ -15,6 +15,7 @@ import structlog
 
 from bridge.budget import Budget
 from bridge.crm import Crm
+from bridge.doubts import Doubts
 from bridge.effect import Effect
 from bridge.errors import LedgerError
 from bridge.gathering import Gathering
@@ -86,6 +87,7 @@ class Worker:
         clock: Callable[[], datetime],
         chance: random.Random,
         stop: threading.Event,
+        steady: Callable[[], datetime] | None = None,
         network: Callable[[], httpx.BaseTransport | None] = lambda: None,
         gather: float = 0.0,
         overlaps: bool = False,
@@ -101,6 +103,7 @@ class Worker:
         self._lines = lines
         self._accounts = accounts
         self._clock = clock
+        self._steady = steady or clock
         self._chance = chance
         lags = {
             name: max(kind.settles_within for kind in destination.connector.objects.values())
@@ -109,8 +112,9 @@ class Worker:
         successes = {
             name: accounts[destination.account.name].successes for name, destination in destinations.items()
         }
-        self._settlements = Settlements(schedule, clock, chance, lags, successes)
-        self._preparer = Preparer(destinations, origins, lines, self._settlements, lags, ledger.key_claims)
+        doubts = Doubts(lags, clock, self._steady)
+        self._settlements = Settlements(schedule, clock, chance, doubts, successes)
+        self._preparer = Preparer(destinations, origins, lines, self._settlements, doubts, ledger.key_claims)
         self._stop = stop
         self._network = network
         self._gather_for = gather
@@ -270,7 +274,7 @@ class Worker:
         for job, known in zip(jobs, found, strict=True):
             assert job.plan is not None  # noqa: S101 -- the caller has looked
             job.memory = DeliveryMemory(job.lease, account, job.plan, known, job.lines)
-            job.effect = Effect(destination.connector, job.memory, job.event, self._clock)
+            job.effect = Effect(destination.connector, job.memory, job.event, self._steady)
             job.journey = Journey(
                 job.effect.steps(job.plan),
                 job.lease.lane,

@@ -1,5 +1,7 @@
 """Instants that were stored, as far as they may be believed: the clock may have stood wrong, then or now."""
 
+import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 LONGEST_WAIT = timedelta(hours=27)
@@ -15,3 +17,17 @@ def bounded(at: datetime | None, now: datetime, longest: timedelta = LONGEST_WAI
 def past(at: datetime | None, now: datetime) -> datetime | None:
     """An instant at which something was; None where that lies in the future."""
     return None if at is None or at > now else at
+
+
+class SteadyClock:
+    """A clock that goes evenly from where the system's stood, whatever that is put to afterwards."""
+
+    def __init__(
+        self, clock: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._began_at, self._began = clock(), monotonic()
+        self._monotonic = monotonic
+
+    def __call__(self) -> datetime:
+        """Now, as far as what lies between two readings is asked for."""
+        return self._began_at + timedelta(seconds=self._monotonic() - self._began)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from bridge.claims import Claim, Conflict, judged
 from bridge.connector import Connector
+from bridge.doubts import Doubts
 from bridge.effect import Effect
 from bridge.errors import LedgerError
 from bridge.ledger import Held
@@ -61,18 +62,15 @@ class Preparer:
         origins: Mapping[str, Origin],
         lines: Lines,
         settlements: Settlements,
-        lags: Mapping[str, timedelta],
+        doubts: Doubts,
         claims: Callable[[Sequence[int], Sequence[str]], Mapping[int, Sequence[Claim]]],
     ) -> None:
-        """`lags` are destination → how long its slowest look-up may not show what was sent.
-
-        `claims` is asked who came before a call under its key: see `bridge.ledger.Ledger.key_claims`.
-        """
+        """`claims` is asked who came before a call under its key: see `bridge.ledger.Ledger.key_claims`."""
         self._destinations = destinations
         self._origins = origins
         self._lines = lines
         self._settlements = settlements
-        self._lags = lags
+        self._doubts = doubts
         self._claims = claims
         self._together: dict[str, list[str]] = {}
         """The destinations of each account."""
@@ -81,11 +79,12 @@ class Preparer:
 
     def prepare(self, lease: Lease, now: datetime, patience: float) -> Job:
         """Map a delivery and take its lines, waiting so many seconds for them."""
+        lease = self._doubts.believed(lease)
         plan, event, fault = self._planned(lease)
         # The record is large, and all that is wanted of it is in the plan.
         lease = replace(lease, values={})
         account = self._destinations[lease.destination].account.name
-        settlement = self._wait_out(lease, plan, now) or fault or self._settlements.of_strikes(lease, account)
+        settlement = self._wait_out(lease, plan) or fault or self._settlements.of_strikes(lease, account)
         if settlement is not None:
             return Job(lease, now, settlement)
         if lease.held:
@@ -100,7 +99,7 @@ class Preparer:
             # Who holds them may wait itself, for its look-up: till then, and until that has had its
             # turn among others, this one is in nobody's way.
             free_at = self._lines.free_at(lease.delivery_id, lines)
-            if self._may_let_go(lease, now):
+            if self._may_let_go(lease):
                 # What it wants may wait for what it holds, where two calls exchange their keys.
                 self._lines.release(lease.delivery_id)
             return Job(
@@ -108,32 +107,31 @@ class Preparer:
             )
         return Job(lease, now, None, plan, event, sorted(lines))
 
-    def _wait_out(self, lease: Lease, plan: Plan | Skip, now: datetime) -> Settlement | None:
+    def _wait_out(self, lease: Lease, plan: Plan | Skip) -> Settlement | None:
         """What is in doubt and no longer planned is left behind, but only once a look-up would see it.
 
         Until then its lines stay held: another call would make the same object again.
         """
-        sent_at, lag = left_behind(lease.progress, plan), self._lags[lease.destination]
-        if sent_at is None or now >= sent_at + lag:
+        shown_at = self._doubts.shown_at(lease.destination, left_behind(lease.progress, plan))
+        if shown_at is None:
             return None
         held = [line for line, owner in self._lines.held().items() if owner == lease.delivery_id]
         return Settlement(
             DeliveryState.DUE,
             f"destination {lease.destination}: {UNSEEN}, and is left behind then",
             UNSEEN,
-            sent_at + lag,
+            shown_at,
             account=self._destinations[lease.destination].account.name,
             progress=lease.progress,
             lines=tuple(sorted(held)),
         )
 
-    def _may_let_go(self, lease: Lease, now: datetime) -> bool:
+    def _may_let_go(self, lease: Lease) -> bool:
         """Whether nothing of it is in doubt, or everybody's look-up shows that by now.
 
         A ledger that was busy ends an attempt with its lines held.
         """
-        sent_at = last_sent(lease.progress)
-        return sent_at is None or now >= sent_at + self._lags[lease.destination]
+        return self._doubts.shown_at(lease.destination, last_sent(lease.progress)) is None
 
     def _planned(self, lease: Lease) -> tuple[Plan | Skip, str, Settlement | None]:
         """The plan, the call's place among calls, and how it ended where there is no plan."""

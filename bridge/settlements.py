@@ -10,6 +10,7 @@ import structlog
 from bridge.budget import LONGEST_PAUSE
 from bridge.causes import OF_A_KEY, OF_A_MAPPING, OF_OURS, cause_of, doubt_of, generalised, remedy_of
 from bridge.claims import Conflict
+from bridge.doubts import Doubts
 from bridge.effect import Effect
 from bridge.errors import DeliveryError, InDoubt, Pending, Transient, Unsent
 from bridge.mapping import MappingFault
@@ -41,18 +42,15 @@ class Settlements:
         schedule: Schedule,
         clock: Callable[[], datetime],
         chance: random.Random,
-        lags: Mapping[str, timedelta],
+        doubts: Doubts,
         successes: Mapping[str, Successes],
     ) -> None:
-        """`lags` are destination → how long its slowest look-up may not show what was sent.
-
-        `successes` are destination → what its account has taken.
-        """
+        """`successes` are destination → what its account has taken."""
         self._successes = successes
         self._schedule = schedule
         self._clock = clock
         self._chance = chance
-        self._lags = lags
+        self._doubts = doubts
 
     def of(self, lease: Lease, journey: Journey, memory: DeliveryMemory, effect: Effect) -> Settlement:
         """How an attempt ended that was on its way."""
@@ -155,9 +153,8 @@ class Settlements:
 
     def _not_yet(self, lease: Lease, memory: DeliveryMemory, settlement: Settlement) -> Settlement:
         """What would be parked waits, and holds its lines, as long as another request of it may arrive."""
-        sent_at = last_sent(memory.left())
-        until = None if sent_at is None else sent_at + self._lags[lease.destination]
-        if until is None or self._clock() >= until:
+        until = self._doubts.shown_at(lease.destination, last_sent(memory.left()))
+        if until is None:
             return settlement
         return replace(settlement, state=DeliveryState.DUE, due_at=until)
 

@@ -4,6 +4,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,7 +32,7 @@ FAULTS = ("429", "503", "500", "502", "500 late", "502 late", "lost", "cut")
 HAPPENS = (
     *FAULTS,
     *("arrival", "duplicate", "late revision", "lag", "expiry", "hand edit", "deletion", "retry", "skip"),
-    *("replay", "crash", "restart", "mapping change", "batch", "busy", "interleaved"),
+    *("replay", "crash", "restart", "mapping change", "batch", "busy", "interleaved", "jump"),
     "revision under way",
     "skip in doubt",
 )
@@ -176,6 +177,10 @@ class DeliveryMachine(RuleBasedStateMachine):
         if seconds < 0.3:
             self.here.happened["lag"] += 1
         self.here.clock.pass_by(seconds)
+
+    @rule(days=st.sampled_from([-400, -30, -2, -1, 1, 2, 30, 400]), more=st.booleans())
+    def clock_jumps(self, days: int, more: bool) -> None:
+        self.here.jump(timedelta(days=days, hours=days if more else 0))
 
     # -- what goes wrong -----------------------------------------------------------------------
     @rule(number=st.integers(0, 1), requests=st.sampled_from([2, 100]), trouble=TROUBLES)

@@ -196,7 +196,7 @@ def test_what_can_no_longer_be_mapped_holds_its_lines_until_its_request_can_be_s
         world.go_on(0)
         row = row_of(world, 0)
         assert (row["state"], world.lines.held().get(CONTACT)) == ("due", row["id"])
-        world.clock.now += LAG
+        world.clock.pass_by(LAG.total_seconds())
         world.drain()
         assert row_of(world, 0)["state"] == "parked"
         assert not world.lines.held()
@@ -215,7 +215,7 @@ def test_what_is_refused_holds_its_lines_while_another_request_of_it_may_arrive(
     row = row_of(world, 0)
     assert (row["state"], world.lines.held().get(CONTACT)) == ("due", row["id"])
     world.troubles.append(Trouble("422", on="write"))
-    world.clock.now += LAG
+    world.clock.pass_by(LAG.total_seconds())
     world.go_on(0)
     row = row_of(world, 0)
     assert (row["state"], world.lines.held()) == ("parked", {})

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ import pytest
 
 from bridge.budget import LONGEST_PAUSE, Budget
 from bridge.connector.schema import LimitSection
+from bridge.doubts import Doubts
 from bridge.horizon import OVERLAP, ReconcileRules, plan_run
-from bridge.instants import LONGEST_WAIT, bounded, past
+from bridge.instants import LONGEST_WAIT, SteadyClock, bounded, past
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.memory import Progress
 from bridge.model import DeliveryState, Lane, Settlement
 from bridge.patience import Schedule, next_attempt_at
 from bridge.rate_limit import Window
 from bridge.runs import Operator
 from bridge.upkeep import Upkeep
+from tests.delivery_parts import Trouble
+from tests.delivery_world import PHONES, World, body_of
 from tests.ledger_steps import NOW, SOURCES, TO_CRM, arrival, judge_all, leased, news
 from tests.servers.clock import Clock
 
@@ -215,3 +220,75 @@ def test_coverage_of_the_future_gives_way_to_that_of_now(ledger: SqliteLedger) -
     assert walk(NOW + FAR, NOW + FAR + HOUR) == NOW + FAR
     assert walk(NOW + HOUR, NOW + 2 * HOUR) == NOW + HOUR
     assert walk(NOW, NOW + 2 * HOUR) == NOW + HOUR
+
+
+# -- what is in doubt -----------------------------------------------------------------------
+def test_a_steady_clock_goes_evenly_whatever_the_systems_is_put_to() -> None:
+    told, passed = [NOW], [5.0]
+    steady = SteadyClock(lambda: told[0], lambda: passed[0])
+    told[0], passed[0] = NOW + FAR, 6.5
+    assert steady() == NOW + timedelta(seconds=1.5)
+
+
+LAG = timedelta(seconds=30)
+
+
+@pytest.mark.parametrize("jump", [-FAR, timedelta(0), FAR])
+def test_what_was_sent_is_shown_after_the_lag_whatever_the_clock_is_put_to(jump: timedelta) -> None:
+    clock, time = Clock(), Clock()
+    doubts = Doubts({"crm": LAG}, clock, time)
+    sent_at = time.now
+    clock.now += jump
+    assert doubts.shown_at("crm", None) is None
+    assert doubts.shown_at("crm", sent_at) == clock.now + LAG
+    time.pass_by(29.0)
+    assert doubts.shown_at("crm", sent_at) == clock.now + timedelta(seconds=1)
+    time.pass_by(1.0)
+    assert doubts.shown_at("crm", sent_at) is None
+
+
+def test_a_request_of_the_future_counts_from_when_it_is_met(ledger: SqliteLedger) -> None:
+    time = Clock()
+    doubts = Doubts({"crm": LAG}, time, time)
+    news(ledger, "a", time.now)
+    progress = {"contact": Progress("create", sent_at=time.now + FAR), "call": Progress("create")}
+    lease = replace(leased(ledger, time.now), progress=progress)
+    met = time.now
+    for _ in range(3):
+        believed = doubts.believed(lease).progress
+        assert (believed["contact"].sent_at, believed["call"].sent_at) == (met, None)
+        time.pass_by(LAG.total_seconds())
+    assert doubts.shown_at("crm", believed["contact"].sent_at) is None
+    lease = replace(lease, progress={"contact": Progress("create", sent_at=met)})
+    assert doubts.believed(lease) is lease
+
+
+def test_what_waits_in_doubt_counts_as_sent_now_where_a_daemon_starts(ledger: SqliteLedger) -> None:
+    sent = {"contact": Progress("create", sent_at=NOW + FAR)}
+    for name, progress in (("doubt", sent), ("begun", {"contact": Progress("create", step=1)})):
+        news(ledger, name)
+        lines = (("hub", "contact", name),)
+        waits = Settlement(DeliveryState.DUE, "lost", "lost", NOW + HOUR, progress=progress, lines=lines)
+        ledger.settle(leased(ledger), waits, NOW, NOW)
+    ledger.release_leases(NOW + 2 * HOUR)
+    found = [ledger.lease(["crm"], SOURCES, NOW + 3 * HOUR) for _ in range(2)]
+    told = {each.key: each.progress["contact"].sent_at for each in found if each is not None}
+    assert told == {"doubt": NOW + 2 * HOUR, "begun": None}
+
+
+def test_a_clock_put_forward_makes_no_second_object(tmp_path: Path) -> None:
+    """The answer is lost, the index lags, and meanwhile a year passes by our clock."""
+    for jump in (FAR, -FAR):
+        folder = tmp_path / str(jump.days)
+        folder.mkdir()
+        with closing(World(folder)) as world:
+            world.troubles.append(Trouble("lost", 0, "write"))
+            world.record(body_of(1, 1, PHONES[0], status="A", mark="x", talktimes=1, source="t"))
+            world.judge()
+            for _ in range(6):
+                world.go_on(0, 1)
+                world.jump(jump)
+                world.check()
+            world.drain()
+            world.check_quiet()
+            assert [row["state"] for row in world.deliveries()] == ["delivered"]

@@ -11,6 +11,7 @@ import pytest
 
 from bridge.budget import Budget
 from bridge.connector import Connector
+from bridge.doubts import Doubts
 from bridge.errors import ConfigError, Pending
 from bridge.model import DeliveryState, Lane
 from bridge.patience import Schedule
@@ -333,7 +334,7 @@ def test_a_job_that_runs_is_due_again_after_its_wait_and_holds_its_lines(desk: D
         Schedule(timedelta(seconds=10), timedelta(hours=1), timedelta(days=5)),
         desk.bench.clock,
         random.Random(1),  # noqa: S311 -- chance, no secret
-        {"crm": timedelta(0)},
+        Doubts({"crm": timedelta(0)}, desk.bench.clock, desk.bench.clock),
         {"crm": Successes()},
     )
     settled = settlements._of_error(lease, Pending("it runs", retry_after=7.0), in_doubt=True)

@@ -114,6 +114,7 @@ class Ledger(ListLedger, Protocol):
         """Make the leases of a dead daemon due again. Only for the ledger's one owner.
 
         With `now`, what they had on the wire counts as sent now: it may arrive though its sender is dead.
+        So does all that is in doubt: nobody knows what the clock told when it was sent.
         """
 
     def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:

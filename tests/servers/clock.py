@@ -15,3 +15,24 @@ class Clock:
     def pass_by(self, seconds: float) -> None:
         """Later, without waiting."""
         self.now += timedelta(seconds=seconds)
+
+
+class JumpingClock(Clock):
+    """What a system's clock says: it is put back and forward, while time itself goes on."""
+
+    def __init__(self, time: Clock) -> None:
+        self.time = time
+        self.offset = timedelta(0)
+
+    @property
+    def now(self) -> datetime:
+        """What it says; setting it is a jump."""
+        return self.time.now + self.offset
+
+    @now.setter
+    def now(self, told: datetime) -> None:
+        self.offset = told - self.time.now
+
+    def pass_by(self, seconds: float) -> None:
+        """Later, by both."""
+        self.time.pass_by(seconds)

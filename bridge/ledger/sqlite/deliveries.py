@@ -71,9 +71,16 @@ def release_leases(connection: sqlite3.Connection, now: datetime | None = None) 
         " WHERE state = 'leased' AND state <> 'delivered' AND progress IS NOT NULL"
     ).fetchall()
     if now is not None:
+        waiting = connection.execute(
+            "SELECT id, progress FROM deliveries WHERE state = 'due' AND progress IS NOT NULL"
+        ).fetchall()
         connection.executemany(
             "UPDATE deliveries SET progress = ? WHERE id = ?",
-            [(sent_at(row["progress"], now), row["id"]) for row in begun],
+            [
+                (sent_at(row["progress"], now), row["id"])
+                for row in (*begun, *waiting)
+                if is_in_doubt(row["progress"])
+            ],
         )
     # A copy that was cut short is not made later, and perhaps over another: its ledger may be that copy.
     connection.execute(
