@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import unquote
 
 import httpx
 
@@ -26,6 +26,7 @@ from bridge.connector.outcome import Meaning
 from bridge.connector.request import Rendered, Request, flat
 from bridge.errors import Blame, DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
+from bridge.masking import LONGEST_MESSAGE, LONGEST_READ, Masking
 from bridge.phone import mask_phones_in, of_crm
 from bridge.rendering import Account, common_names, headers_of, origins_of, render
 from bridge.tokens import Exchange, Outputs, Tokens
@@ -131,17 +132,11 @@ class Crm:
         """The names that every request has, whatever it is about."""
         return self._names(self._outputs)
 
-    def masked(self, text: str) -> str:
-        """A text without secrets and whole phone numbers."""
+    def masked(self, text: str, longest: int | None = None) -> str:
+        """A text without secrets and whole phone numbers, and then no longer than `longest`."""
         outputs = [*_texts_in(self._outputs), *_texts_in(self._tokens.outputs), *self._hidden]
-        hidden = {
-            spelt
-            for secret in (*self._account.secrets.values(), *(each for each in outputs if _is_long(each)))
-            for spelt in _spellings(secret)
-        }
-        for secret in sorted(hidden, key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return mask_phones_in(text)
+        secrets = (*self._account.secrets.values(), *(each for each in outputs if _is_long(each)))
+        return Masking(secrets).masked(text, longest)
 
     def _log_in(self, what: str) -> int:
         if not self._tokens.needed:
@@ -150,8 +145,8 @@ class Crm:
         try:
             self._outputs, version = self._tokens.current(exchange)
         except DeliveryError as error:
-            error.args = (self.masked(f"{what}: {error}"),)
-            error.cause = self.masked(error.cause)
+            error.args = (self.masked(f"{what}: {error}", 2 * LONGEST_MESSAGE),)
+            error.cause = self.masked(error.cause, LONGEST_MESSAGE)
             raise
         except (ExpressionError, TypeError, ValueError) as error:
             raise Permanent(
@@ -309,20 +304,22 @@ class Crm:
 
     def _message(self, meaning: Meaning, shown: str, ids: Sequence[str]) -> str:
         if meaning.foreign:
-            return self._named(
-                ids, f"{shown} {meaning.message}: not the CRM's own answer. {meaning.says}".rstrip()
-            )
-        told = ": ".join(part for part in (meaning.code, meaning.message) if part)
-        about = f" (field {meaning.field})" if meaning.field else ""
-        says = f". {meaning.says}" if meaning.says else ""
-        return self._named(ids, f"{shown}{': ' + told if told else ''}{about}{says}")
+            told = self._named(ids, meaning.message)
+            about = f"{self.masked(shown)} {told}: not the CRM's own answer. {self.masked(meaning.says)}"
+            return about.rstrip()
+        parts = [self._named(ids, part) for part in (meaning.code, meaning.message) if part]
+        told = ": ".join(parts)
+        about = f" (field {self._named(ids, meaning.field)})" if meaning.field else ""
+        says = f". {self.masked(meaning.says)}" if meaning.says else ""
+        return f"{self._named(ids, shown)}{': ' + told if told else ''}{about}{says}"
 
     def _named(self, ids: Sequence[str], text: str) -> str:
-        """A message without secrets and phone numbers, but with the ids of its records."""
+        """What a CRM says without secrets and phone numbers, but with the ids of its records."""
+        text = text[:LONGEST_READ]
         for each in ids:
             if each in text and mask_phones_in(each) != each:
                 text = re.sub(rf"(?<!\w){re.escape(each)}(?!\w)", of_crm(each), text)
-        return self.masked(text)
+        return self.masked(text, LONGEST_MESSAGE)
 
     def _cause(self, meaning: Meaning, shown: str) -> str:
         what = shown.split(":", 1)[0]
@@ -333,8 +330,8 @@ class Crm:
         told = self.masked(meaning.code or (meaning.message if meaning.field else ""))
         told = told if meaning.code and _CODE.fullmatch(told) else generalised(told)[:80]
         # Each alone: together a status and a code look like a phone number.
-        parts = (f"{what}: answered {status}", told, _PLACES.sub("[]", meaning.field or ""))
-        return " ".join(self.masked(part) for part in parts if part)
+        parts = (f"{what}: answered {status}", told, _PLACES.sub("[]", meaning.field[:LONGEST_READ]))
+        return " ".join(self.masked(part, LONGEST_MESSAGE) for part in parts if part)
 
 
 def _ids_in(names: Values) -> list[str]:
@@ -377,16 +374,6 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 def _is_long(text: str) -> bool:
     return len(text) >= _SHORTEST_SECRET
-
-
-@lru_cache(maxsize=64)
-def _spellings(secret: str) -> frozenset[str]:
-    """How a secret may stand in an answer that quotes it."""
-    spelt = {secret, secret.strip(), quote(secret, safe=""), quote_plus(secret)}
-    for _ in range(2):
-        # In JSON, and in JSON that stands in JSON.
-        spelt |= {json.dumps(each, ensure_ascii=ascii_)[1:-1] for each in spelt for ascii_ in (True, False)}
-    return frozenset(spelt - {""})
 
 
 def _what_came(error: httpx.HTTPError) -> str:

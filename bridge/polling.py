@@ -8,6 +8,7 @@ from bridge.connector.compiling import Condition, Values
 from bridge.connector.steps import Poll
 from bridge.errors import Gone, InDoubt, Pending, Permanent
 from bridge.expression import ExpressionError, as_text
+from bridge.masking import LONGEST_READ
 from bridge.phone import mask_phones_in
 from bridge.values import parse_duration
 
@@ -47,7 +48,7 @@ def ask_job(
     answer = reply.answer.names
     if _decides(poll.failed, answer, what, "failed"):
         told = "" if poll.reason is None else as_text(poll.reason.of_answer(reply.answer) or "")
-        reason = mask_phones_in(" ".join(told[:_EXCERPT].split())) or "it gives no reason"
+        reason = mask_phones_in(" ".join(told[:LONGEST_READ].split()))[:_EXCERPT] or "it gives no reason"
         raise JobFailed(f"{what}: the job failed: {reason}", cause=f"{what}: the job failed: {reason}")
     if _decides(poll.until, answer, what, "until"):
         return reply

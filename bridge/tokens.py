@@ -16,6 +16,7 @@ from bridge.connector.request import Rendered
 from bridge.errors import Permanent, Transient, Unsent
 from bridge.expression import as_text
 from bridge.instants import bounded
+from bridge.masking import LONGEST_READ
 
 Outputs = dict[str, Any]
 # More would leave the calendar.
@@ -230,7 +231,7 @@ def _told(meaning: Meaning, answer: Answer) -> str:
     own = [meaning.code, meaning.message if meaning.named else ""]
     parts = dict.fromkeys(part for part in (as_text(answer.status), *own, *said) if part)
     # What a page says is not quoted either: it may be a form with the login in it.
-    return " ".join(parts)[:300] + (", which is not the CRM's own answer" if meaning.foreign else "")
+    return " ".join(parts)[:LONGEST_READ] + (", which is not the CRM's own answer" if meaning.foreign else "")
 
 
 def _refuse(meaning: Meaning, answer: Answer) -> None:

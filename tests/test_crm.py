@@ -259,6 +259,16 @@ def test_an_answer_that_quotes_a_secret_is_shown_without_it(server: Server, quot
     assert "dTpjYW5hcnk" not in text
 
 
+def test_a_secret_is_hidden_before_a_message_is_cut(server: Server) -> None:
+    server.answer = lambda seen: (400, "x" * 272 + seen.headers["x-token"], {})
+    error = fault(server.url, CREATE)
+    assert "canary" not in f"{error}{error.cause}"
+    server.answer = lambda seen: (400, {"why": "x" * 290 + seen.headers["x-token"]}, {})
+    error = fault(server.url, CREATE)
+    assert "canary" not in f"{error}{error.cause}"
+    assert len(str(error)) < 500
+
+
 def test_a_secret_in_the_path_is_not_shown(server: Server) -> None:
     server.answer = lambda _seen: (400, {}, {})
     assert "/secret/***" in str(fault(server.url, LINK))

@@ -12,6 +12,7 @@ from bridge.connector.compiling import Answer, Headers
 from bridge.connector.outcome import Meaning, next_time, retry_after
 from bridge.crm import read_answer
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
+from bridge.masking import LONGEST_READ
 from tests.connector_steps import NOW, Server, connector_of, crm_of, serving
 
 THING = '[objects.thing]\nkey = ["key"]\ncreate = { path = "/things", idempotent = false }\n'
@@ -158,7 +159,7 @@ def test_what_went_wrong_is_read_where_the_connector_says() -> None:
     )
     found = judged(connector, 400, {"fields": ["grade"], "code": 7})
     assert (found.field, found.code, found.named) == ("grade", "7", False)
-    assert len(judged(connector, 400, b"x" * 10**6).message) == 300
+    assert len(judged(connector, 400, b"x" * 10**6).message) == LONGEST_READ
 
 
 def test_a_field_that_only_the_sentence_names_is_found_by_an_expression() -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from bridge.connector.compiling import Answer, Pick
 from bridge.connector.schema import Speaks
+from bridge.masking import LONGEST_READ
 
 __all__ = ["Expects", "Speaks", "expected_of", "why_foreign"]
 
@@ -24,7 +25,6 @@ _BODILESS = (202, 204, 205)
 _PAGE = re.compile(r"(?i)<(?:!doctype html|!--|html|head|body|title|meta|script|center|h1|br|b>)")
 _READS_TEXT, _READS_BODY = re.compile(r"\btext\b"), re.compile(r"\bbody\b")
 _LONGEST_TITLE = 100
-_EXCERPT = 200
 # A page's title stands near its beginning; a page of many megabytes is not searched.
 _HEAD = 4096
 
@@ -70,7 +70,7 @@ def _of_text(answer: Answer, speaks: Speaks | None, expects: Expects, *, api: bo
 
 
 def _no_json(text: str) -> str:
-    return f'no JSON, "{" ".join(text[:_EXCERPT].split())}"'
+    return f'no JSON, "{" ".join(text[:LONGEST_READ].split())}"'
 
 
 def _is_json(answer: Answer) -> bool:

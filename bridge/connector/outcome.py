@@ -15,6 +15,7 @@ from bridge.connector.compiling import ANSWER, Answer, Compiler, Condition, Pick
 from bridge.connector.foreign import Expects, Speaks, why_foreign
 from bridge.connector.schema import ErrorsSection, InnerSection, OutcomeSection, Result
 from bridge.expression import as_text
+from bridge.masking import LONGEST_READ
 from bridge.tomlfile import KeyPath
 from bridge.values import parse_duration
 
@@ -41,8 +42,6 @@ _FOREIGN = (
 _BY_STATUS_ALONE = ("refresh", "unprocessed", "transient", "in_doubt")
 # A template that reads these was written with an eye on what is no JSON.
 _READS_TEXT = re.compile(r"\b(?:text|headers)\b")
-# A refusal is shown with this much of its text: enough to name the field, not a page of HTML.
-_EXCERPT = 300
 # Of the errors inside an error so many are named.
 _MOST_INNER = 10
 NO_CONDITION = "has no condition"
@@ -169,7 +168,9 @@ class Errors:
         if not isinstance(listed, list) or (len(listed) < 2 and "." in self.inner.list):
             return []
         places = (self.inner.code, self.inner.field, self.inner.message)
-        told = [[as_text(_held(each, place))[:_EXCERPT] for place in places] for each in listed[:_MOST_INNER]]
+        told = [
+            [as_text(_held(each, place))[:LONGEST_READ] for place in places] for each in listed[:_MOST_INNER]
+        ]
         return [(code, field_, message) for code, field_, message in told if code or message]
 
 
@@ -282,7 +283,7 @@ class Classifier:
             wait,
             code=code,
             field=field_,
-            message=" ".join((message or answer.text)[:_EXCERPT].split()),
+            message=" ".join((message or answer.text)[:LONGEST_READ].split()),
             named=bool(message),
             status=answer.status,
             **more,

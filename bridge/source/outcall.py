@@ -17,6 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_us
 
 from bridge.body import declared_charset
 from bridge.errors import SourceRefused, SourceUnreachable
+from bridge.masking import LONGEST_MESSAGE, Masking
 from bridge.record import parse_int
 from bridge.source import Page, PageTooLarge
 from bridge.source.answers import Answer, Names, Reader, Unreadable
@@ -148,6 +149,7 @@ class OutcallList:
         self._reader = Reader(api.names)
         self._pace = Pace(api.requests_per_second, time.monotonic, self._sleep)
         self._session: _Session | None = None
+        self._sign = ""
         self._wire = Wire(api.timeout, transport, LIST_LIMITS)
 
     @property
@@ -261,6 +263,7 @@ class OutcallList:
         stamp = _shown(self._clock().astimezone(api.zone).replace(tzinfo=None))
         signed = f"{api.access_id}{api.access_secret}{stamp}".encode()
         sign = md5(signed).hexdigest()  # noqa: S324 -- the platform's own
+        self._sign = sign
         return {"api_access_id": api.access_id, "from": 1, "sign": sign, "timestamp": stamp}
 
     # -- the wire -------------------------------------------------------------------
@@ -304,7 +307,10 @@ class OutcallList:
             )
 
     def _told(self, what: str) -> str:
-        return f"the platform at {self._api.base_url} (login {self._api.access_id}): {what}"
+        session = self._session
+        secrets = (self._api.access_secret, self._sign, "" if session is None else session.key)
+        told = Masking(secrets).masked(what, 2 * LONGEST_MESSAGE)
+        return f"the platform at {self._api.base_url} (login {self._api.access_id}): {told}"
 
 
 def _shown(local: datetime) -> str:
