@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -120,6 +121,12 @@ def test_a_damaged_file_is_refused_in_words(ledger_path: Path, *, read_only: boo
         open_ledger(ledger_path, read_only=read_only)
     assert kept.value.__cause__ is not None
     assert opened(ledger_path) == []
+
+
+def test_no_statement_numbers_its_question_marks() -> None:
+    """Python 3.12.0 to 3.12.3 warn of them; see `bridge.ledger.sqlite.binding`."""
+    package = Path(__file__).parent.parent / "bridge" / "ledger"
+    assert [path for path in package.rglob("*.py") if re.search(r"\?[1-9]", path.read_text("utf-8"))] == []
 
 
 def opened(path: Path) -> list[str]:

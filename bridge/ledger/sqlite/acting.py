@@ -8,6 +8,7 @@ from typing import Any
 
 from bridge.causes import IN_DOUBT
 from bridge.ledger import Row
+from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.objects import is_in_doubt, said_absent
 from bridge.ledger.sqlite.times import micros
@@ -19,12 +20,12 @@ _PARKED_IN_DOUBT = f"coalesce(cause, '') LIKE '{IN_DOUBT}%'"
 AT_ONCE = 500
 
 _AGAIN = f"""
-UPDATE deliveries SET state = iif(state = 'leased', state, 'due'), due_at = iif(state = 'leased', due_at, ?1),
-    owed_at = coalesce(iif(state = 'leased', owed_at, ?1), ?1), tries = iif(state = 'leased', tries, 0),
-    lane = max(lane, 1), changed_at = ?1,
+UPDATE deliveries SET state = iif(state = 'leased', state, 'due'), due_at = iif(state = 'leased', due_at, :1),
+    owed_at = coalesce(iif(state = 'leased', owed_at, :1), :1), tries = iif(state = 'leased', tries, 0),
+    lane = max(lane, 1), changed_at = :1,
     reason = iif(person IS NULL AND coalesce(cause, '') <> '{BY_A_PERSON}', reason, NULL),
     person = NULL, cause = NULL
-WHERE id IN (SELECT value FROM json_each(?2))
+WHERE id IN (SELECT value FROM json_each(:2))
 """
 
 
@@ -105,23 +106,23 @@ def retry(connection: sqlite3.Connection, ids: str, now: datetime) -> int:
         "UPDATE deliveries SET progress = ? WHERE id = ?",
         [(said_absent(row["progress"]), row["id"]) for row in doubtful],
     )
-    return connection.execute(_AGAIN, (micros(now), ids)).rowcount
+    return connection.execute(_AGAIN, numbered(micros(now), ids)).rowcount
 
 
 # What is on its way, or in doubt: it holds its lines, and is a person's once it gives them back.
-_BUSY = "(state = 'leased' OR id IN (SELECT value FROM json_each(?5)))"
+_BUSY = "(state = 'leased' OR id IN (SELECT value FROM json_each(:5)))"
 _PARK = f"""
 UPDATE deliveries SET state = iif({_BUSY}, state, 'parked'),
     due_at = iif({_BUSY}, due_at, NULL), person = iif({_BUSY}, 'parked', NULL),
-    reason = ?1, cause = iif({_BUSY}, cause, ?2), changed_at = ?3
-WHERE id IN (SELECT value FROM json_each(?4)) AND state IN ('due', 'leased') AND wanted > 0
+    reason = :1, cause = iif({_BUSY}, cause, :2), changed_at = :3
+WHERE id IN (SELECT value FROM json_each(:4)) AND state IN ('due', 'leased') AND wanted > 0
 RETURNING id, state
 """
 _SKIP = f"""
 UPDATE deliveries SET state = iif({_BUSY}, state, 'skipped'),
-    due_at = iif({_BUSY}, due_at, NULL), person = 'skipped', reason = ?1,
-    cause = iif({_BUSY}, cause, ?2), changed_at = ?3
-WHERE id IN (SELECT value FROM json_each(?4)) AND (person IS NULL OR person <> 'skipped')
+    due_at = iif({_BUSY}, due_at, NULL), person = 'skipped', reason = :1,
+    cause = iif({_BUSY}, cause, :2), changed_at = :3
+WHERE id IN (SELECT value FROM json_each(:4)) AND (person IS NULL OR person <> 'skipped')
 RETURNING id, state
 """
 
@@ -140,20 +141,20 @@ def hold(
     doubtful = json.dumps([row["id"] for row in waiting if is_in_doubt(row["progress"])])
     held: dict[str, list[int]] = {"now": [], "later": []}
     for delivery_id, state in connection.execute(
-        _SKIP if skip else _PARK, (said, cause, micros(now), ids, doubtful)
+        _SKIP if skip else _PARK, numbered(said, cause, micros(now), ids, doubtful)
     ).fetchall():
         held["later" if state in ("due", "leased") else "now"].append(delivery_id)
     return held
 
 
 _DEMOTED = """
-UPDATE deliveries SET lane = ?1 WHERE id IN (
-    SELECT id FROM deliveries WHERE state = 'due' AND destination = ?2 AND lane = ?3 AND owed_at < ?4
-    LIMIT ?5)
+UPDATE deliveries SET lane = :1 WHERE id IN (
+    SELECT id FROM deliveries WHERE state = 'due' AND destination = :2 AND lane = :3 AND owed_at < :4
+    LIMIT :5)
 """
 
 
 def demote(connection: sqlite3.Connection, destination: str, before: datetime) -> int:
     """What has been owed for so long is live no more: it stands behind what is."""
-    values = (Lane.RETRY, destination, Lane.LIVE, micros(before), AT_ONCE)
+    values = numbered(Lane.RETRY, destination, Lane.LIVE, micros(before), AT_ONCE)
     return connection.execute(_DEMOTED, values).rowcount

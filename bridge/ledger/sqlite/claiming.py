@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from bridge.claims import Claim, Identity
+from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.times import moment_of
 
 # A delivery's number tells who came first, and never changes: rows are neither removed nor made anew. Each
@@ -14,15 +15,15 @@ _CLAIMS = """
 SELECT o.id, min(d.id) AS came,
        o.source AS own_source, o.key AS own_key, o.sn AS own_sn, o.started_at AS own_started_at,
        o.created_at AS own_created_at, c.source, c.key, c.sn, c.started_at, c.created_at
-FROM json_each(?1) j
+FROM json_each(:1) j
 CROSS JOIN calls o ON o.id = j.value
 CROSS JOIN counters s ON s.kind = 'calls' AND s.part <> o.source
 CROSS JOIN call_names n ON n.source = s.part AND n.name = o.key
 CROSS JOIN calls c ON c.id = n.call_id
-CROSS JOIN json_each(?2) t
+CROSS JOIN json_each(:2) t
 CROSS JOIN deliveries d ON d.call_id = c.id AND d.destination = t.value
 GROUP BY o.id, c.id
-HAVING came < coalesce((SELECT min(own.id) FROM json_each(?2) t
+HAVING came < coalesce((SELECT min(own.id) FROM json_each(:2) t
     CROSS JOIN deliveries own ON own.call_id = o.id AND own.destination = t.value), came + 1)
 ORDER BY came
 """
@@ -33,7 +34,8 @@ def claims(
 ) -> dict[int, list[Claim]]:
     """See `bridge.ledger.Ledger.key_claims`."""
     found: dict[int, list[Claim]] = {}
-    for row in connection.execute(_CLAIMS, (json.dumps(list(call_ids)), json.dumps(list(destinations)))):
+    asked = numbered(json.dumps(list(call_ids)), json.dumps(list(destinations)))
+    for row in connection.execute(_CLAIMS, asked):
         own = Identity(
             row["own_source"],
             row["own_key"],

@@ -10,6 +10,7 @@ import msgspec
 
 from bridge.identity import is_uuid
 from bridge.ledger import Row
+from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.deliveries import marks, run_row
 from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.judging import known_of, state_of
@@ -25,8 +26,8 @@ DIGEST_BYTES = 16
 _PLACES = """
 SELECT n.name, n.call_id, c.key, l.receipt_id, l.digest, l.stale,
        (SELECT max(r.id) FROM receipts r WHERE r.call_id = n.call_id) AS newest
-FROM json_each(?2) j
-CROSS JOIN call_names n ON n.source = ?1 AND n.name = j.value
+FROM json_each(:2) j
+CROSS JOIN call_names n ON n.source = :1 AND n.name = j.value
 CROSS JOIN calls c ON c.id = n.call_id
 LEFT JOIN listed l ON l.call_id = n.call_id
 """
@@ -46,7 +47,7 @@ def newest_receipt(connection: sqlite3.Connection) -> int:
 def places(connection: sqlite3.Connection, source: str, arrivals: Sequence[Arrival]) -> list[Place]:
     """Where the door would file each of these now."""
     names = list({name for arrival in arrivals for name in arrival.names})
-    rows = connection.execute(_PLACES, (source, _json(names)))
+    rows = connection.execute(_PLACES, numbered(source, _json(names)))
     known = {row["name"]: row for row in rows}
     waiting = connection.execute("SELECT min(id) FROM receipts WHERE verdict IS NULL").fetchone()[0]
     nameless = connection.execute("SELECT EXISTS (SELECT 1 FROM calls WHERE nameless = 1)").fetchone()[0]
@@ -106,15 +107,15 @@ class _Looker:
         if matches:
             return self._by_id(matches[0])
         key = f"{arrival.sn}@{arrival.local_time}"
-        row = self._connection.execute(_PLACES, (self._source, _json([key]))).fetchone()
+        row = self._connection.execute(_PLACES, numbered(self._source, _json([key]))).fetchone()
         return Place(None, key) if row is None else self._of(row)
 
     def _matches(self, arrival: Arrival, condition: str) -> list[int]:
         rows = self._connection.execute(
-            "SELECT id FROM calls WHERE source = ?1 AND sn = ?2 AND sn_end = substr(?2, -8) AND CASE"
-            " WHEN started_at IS NOT NULL AND ?3 IS NOT NULL THEN started_at = ?3"
-            f" ELSE created_at = ?4 END {condition} LIMIT 9",
-            (self._source, arrival.sn, micros(arrival.started_at), micros(arrival.created_at)),
+            "SELECT id FROM calls WHERE source = :1 AND sn = :2 AND sn_end = substr(:2, -8) AND CASE"
+            " WHEN started_at IS NOT NULL AND :3 IS NOT NULL THEN started_at = :3"
+            f" ELSE created_at = :4 END {condition} LIMIT 9",
+            numbered(self._source, arrival.sn, micros(arrival.started_at), micros(arrival.created_at)),
         )
         return [row[0] for row in rows]
 
@@ -191,8 +192,8 @@ def _newest_of(connection: sqlite3.Connection, call_id: int) -> int:
 _REMEMBER = """
 INSERT OR REPLACE INTO listed
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-       substr(?2, key * 16 + 1, 16)
-FROM json_each(?1)
+       substr(:2, key * 16 + 1, 16)
+FROM json_each(:1)
 """
 
 
@@ -202,7 +203,7 @@ def remember(connection: sqlite3.Connection, seen: Sequence[Seen]) -> None:
         rows = [(one.call_id, one.newest, int(one.stale)) for one in seen]
         whole = b"".join(one.digest for one in seen)
         assert len(whole) == DIGEST_BYTES * len(seen)  # noqa: S101 -- what the statement cuts by
-        connection.execute(_REMEMBER, (_json(rows), whole))
+        connection.execute(_REMEMBER, numbered(_json(rows), whole))
 
 
 def calls_between(
@@ -285,12 +286,12 @@ def end_walk(
     covered_at = micros(covered_until)
     connection.execute("DELETE FROM run_windows WHERE run_id = ?", (run_id,))
     connection.execute(
-        "INSERT INTO coverage SELECT ?1, ?2, id FROM runs WHERE id = ?3 AND kind = 'reconcile'"
+        "INSERT INTO coverage SELECT :1, :2, id FROM runs WHERE id = :3 AND kind = 'reconcile'"
         " AND NOT (json_valid(args) AND coalesce(json_extract(args, '$.dry_run'), 0))"
-        " ON CONFLICT (source) DO UPDATE SET run_id = ?3,"
+        " ON CONFLICT (source) DO UPDATE SET run_id = :3,"
         # What a clock that stood wrong has covered of the future does not count.
-        " covered_at = iif(covered_at > ?4, ?2, max(coalesce(covered_at, ?2), coalesce(?2, covered_at)))",
-        (source, covered_at, run_id, micros(now)),
+        " covered_at = iif(covered_at > :4, :2, max(coalesce(covered_at, :2), coalesce(:2, covered_at)))",
+        numbered(source, covered_at, run_id, micros(now)),
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from bridge.identity import is_uuid
+from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros
 from bridge.model import LONGEST_GARBAGE, Arrival, Filed, Quarantined
@@ -52,8 +53,8 @@ FROM json_each(?)
 _PAYLOADS = """
 INSERT INTO payloads
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
-       substr(?2, json_extract(value, '$[2]'), json_extract(value, '$[3]'))
-FROM json_each(?1)
+       substr(:2, json_extract(value, '$[2]'), json_extract(value, '$[3]'))
+FROM json_each(:1)
 """
 
 
@@ -162,7 +163,7 @@ class _Batch:
                 places.append((receipt_id, codec, offset, len(body)))
                 offset += len(body)
             whole = b"".join(body for _, body in packed)
-            self._connection.execute(_PAYLOADS, (_json(places), whole))
+            self._connection.execute(_PAYLOADS, numbered(_json(places), whole))
         self._calls, self._names, self._receipts, self._bodies = [], [], [], []
 
     # -- one by one -------------------------------------------------------------------
@@ -229,10 +230,10 @@ class _Batch:
         if arrival.sn is None:
             return []
         rows = self._connection.execute(
-            "SELECT id, key FROM calls WHERE source = ?1 AND sn = ?2 AND sn_end = substr(?2, -8) AND CASE"
-            " WHEN started_at IS NOT NULL AND ?3 IS NOT NULL THEN started_at = ?3"
-            f" ELSE created_at = ?4 END AND {condition}",
-            (arrival.source, arrival.sn, micros(arrival.started_at), micros(arrival.created_at)),
+            "SELECT id, key FROM calls WHERE source = :1 AND sn = :2 AND sn_end = substr(:2, -8) AND CASE"
+            " WHEN started_at IS NOT NULL AND :3 IS NOT NULL THEN started_at = :3"
+            f" ELSE created_at = :4 END AND {condition}",
+            numbered(arrival.source, arrival.sn, micros(arrival.started_at), micros(arrival.created_at)),
         )
         return [(row[0], row[1]) for row in rows]
 

@@ -10,6 +10,7 @@ import msgspec
 
 from bridge.body import dump_object, parse_object
 from bridge.ledger import Destinations
+from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.filing import quarantine
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of
@@ -37,8 +38,8 @@ FROM receipts r
 JOIN payloads p ON p.receipt_id = r.id
 JOIN calls c ON c.id = r.call_id
 LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
-WHERE r.verdict IS NULL AND (?1 IS NULL OR c.source IN (SELECT value FROM json_each(?1)))
-ORDER BY r.id LIMIT ?2
+WHERE r.verdict IS NULL AND (:1 IS NULL OR c.source IN (SELECT value FROM json_each(:1)))
+ORDER BY r.id LIMIT :2
 """
 
 
@@ -47,7 +48,7 @@ def waiting(
 ) -> list[Pending]:
     """The oldest receipts without a verdict, each with its call's known state."""
     of_sources = None if sources is None else _rows(list(sources))
-    rows = connection.execute(_WAITING, (of_sources, limit)).fetchall()
+    rows = connection.execute(_WAITING, numbered(of_sources, limit)).fetchall()
     return [_pending(connection, payloads, row) for row in rows]
 
 
@@ -154,9 +155,9 @@ _NEW_DELIVERIES = """
 INSERT INTO deliveries
     (call_id, destination, state, wanted, owed_at, due_at, reason, lane, called_at, changed_at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), 1,
-       ?2, json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-       json_extract(value, '$[6]'), ?2
-FROM json_each(?1)
+       :2, json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+       json_extract(value, '$[6]'), :2
+FROM json_each(:1)
 WHERE true
 ON CONFLICT (call_id, destination) DO UPDATE SET state = coalesce(person, excluded.state), wanted = 1,
     owed_at = excluded.owed_at, due_at = iif(person IS NULL, excluded.due_at, NULL),
@@ -211,7 +212,7 @@ def write_news(
     connection.execute(_NEW_RECEIPTS, (_rows(receipts),))
     connection.execute(_NEW_CALLS, (_rows(calls),))
     if deliveries:
-        connection.execute(_NEW_DELIVERIES, (_rows(deliveries), at))
+        connection.execute(_NEW_DELIVERIES, numbered(_rows(deliveries), at))
 
 
 def lane_of(judgment: Judgment) -> Lane:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from bridge.event import AHEAD, event_parts, event_text, event_time
+from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.times import moment_of
 from bridge.marks import SHORT
 from bridge.memory import Mark, Remembered
@@ -86,9 +87,9 @@ def unpack_memory(crm_id: str, digest: bytes, memory: bytes | None, names: Mappi
 _NAMESAKES = 20
 _BY_KEY = """
 SELECT c.started_at, c.created_at, c.first_seen_at FROM counters s
-CROSS JOIN call_names n ON n.source = s.part AND n.name >= ?1 AND n.name < ?2
+CROSS JOIN call_names n ON n.source = s.part AND n.name >= :1 AND n.name < :2
 CROSS JOIN calls c ON c.id = n.call_id
-WHERE s.kind = 'calls' LIMIT ?3
+WHERE s.kind = 'calls' LIMIT :3
 """
 
 
@@ -122,7 +123,7 @@ def _event_of_its_call(connection: sqlite3.Connection, event: str) -> str:
     if parts is None:
         return event
     at, key = parts
-    rows = connection.execute(_BY_KEY, (key, key + "\U0010ffff", _NAMESAKES)).fetchall()
+    rows = connection.execute(_BY_KEY, numbered(key, key + "\U0010ffff", _NAMESAKES)).fetchall()
     calls = [tuple(None if each is None else moment_of(each) for each in row) for row in rows]
     calls = [one for one in calls if at in one[:2]] or calls
     times = [event_time(started, created, seen) for started, created, seen in calls if seen is not None]

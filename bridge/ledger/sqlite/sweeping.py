@@ -9,6 +9,7 @@ import msgspec
 
 from bridge.causes import NO_LONGER_THERE
 from bridge.ledger import Swept, Told, Window
+from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.memories import forgotten
 from bridge.ledger.sqlite.objects import packed_progress, progress_of
@@ -83,9 +84,9 @@ def _told(connection: sqlite3.Connection, keys: dict[int, str]) -> dict[int, dic
 
 
 _DUE = """
-UPDATE deliveries SET state = 'due', due_at = ?1, owed_at = ?1, tries = 0, lane = ?2, reason = NULL,
-    cause = NULL, changed_at = ?1
-WHERE id IN (SELECT value FROM json_each(?3)) AND person IS NULL
+UPDATE deliveries SET state = 'due', due_at = :1, owed_at = :1, tries = 0, lane = :2, reason = NULL,
+    cause = NULL, changed_at = :1
+WHERE id IN (SELECT value FROM json_each(:3)) AND person IS NULL
 """
 _SETTLED = "state IN ('delivered', 'skipped')"
 # With what was sent forgotten, what the CRM has lost is made again too.
@@ -100,7 +101,7 @@ def replay(
         _forget(connection, ids, account)
     listed = msgspec.json.encode(list(ids)).decode()
     settled = f"{_DUE} AND {_SETTLED_OR_GONE if forget else _SETTLED}"
-    return connection.execute(settled, (micros(now), Lane.BACKFILL, listed)).rowcount
+    return connection.execute(settled, numbered(micros(now), Lane.BACKFILL, listed)).rowcount
 
 
 def _forget(connection: sqlite3.Connection, ids: Sequence[int], account: str) -> None:
