@@ -15,8 +15,17 @@ _LONGEST_CODE = 3
 _FEWEST_DIGITS = 7
 _NUMBER = re.compile(r"\+?[\d\s().\-/\u2010-\u2015\u00a0\u3000]{7,40}")
 _EXTENSION = re.compile(r"(?i)(?:ext|x|#|;|,|转|分机)")
+_LONGEST_ID = 500
 # A record of many thousand values is looked at so far.
 _MOST_VALUES = 2000
+
+
+def identity(value: Any) -> str | None:
+    """An id as a CRM told it, as text; None for what is no id: nothing, a table, a list, true or false."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = as_text(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+    return text if 0 < len(text) <= _LONGEST_ID else None
 
 
 def has_key(key: Mapping[str, Any], fields: Mapping[str, Any], record: Any = None) -> bool | None:

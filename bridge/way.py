@@ -15,7 +15,8 @@ from bridge.connector import ObjectType
 from bridge.connector.compiling import Values
 from bridge.connector.steps import Poll, Step, captured_by
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Pending, Permanent, Transient
-from bridge.expression import ExpressionError, as_text
+from bridge.expression import ExpressionError
+from bridge.matching import identity
 from bridge.memory import AGAIN, Progress, Remembered, Sign
 from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
@@ -158,7 +159,7 @@ class Way:
             return
         captured = {name: pick.of_answer(reply.answer) for name, pick in poll.capture.items()}
         told = None if poll.id is None else poll.id.of_answer(reply.answer)
-        crm_id = progress.crm_id if told in (None, "") else as_text(told)
+        crm_id = identity(told) or progress.crm_id
         step = self._steps_of(progress.way)[progress.step]
         if crm_id is None and (poll.id or step.id) is not None:
             raise InDoubt(f"{what}: the job has ended, and its answer carries no id")
@@ -374,16 +375,14 @@ class Way:
         return None
 
     def _parked(self, message: str, cause: str, remedy: str) -> Permanent:
-        error = Permanent(f"{message}. {remedy}", cause=f"{self._what}, create: {cause}")
+        error = Permanent(f"{message}. {remedy}", cause=f"{self._what}: {cause}")
         error.says = remedy
         return error
 
     def _not_seen(self, error: Duplicate) -> DeliveryError:
         """A duplicate of what nobody finds: the index may lag, but not for ever."""
-        now, before = self._setting.clock(), self._taken
-        looks = before.step + 1 if before is not None else 1
-        since = datetime.fromisoformat(before.captured["since"]) if before is not None else now
-        if looks > MOST_LOOKS and now >= since + self._kind.index_lag:
+        looks, since = self._looks()
+        if self._is_last_look(looks, since):
             named = f" of {of_crm(error.crm_id)}" if error.crm_id else ""
             return self._parked(
                 f"{error}. It is a duplicate{named}, says the CRM, and nothing is found by its key after"
@@ -392,7 +391,7 @@ class Way:
                 "Look for it in the CRM, its bin included: restore it, correct its key, or correct the"
                 " connector's find; then retry",
             )
-        self._set(Progress(_TAKEN, step=looks, captured={"since": since.isoformat()}))
+        self._note_look(looks, since)
         message = f"{error}. It is not found by its key yet"
         return Transient(message, cause=error.cause, retry_after=self._soon())
 
@@ -440,8 +439,38 @@ class Way:
         if found is not None and found.id != gone:
             self._forget()
             return (yield from self._update(found.id, found.present))
+        if found is not None and self._planned.on_deleted == "recreate":
+            # Made again, it would be there twice.
+            raise self._contradicted(gone)
         self._park_deleted(gone)
         return (yield from (self._upsert() if self._kind.upsert else self._create()))
+
+    def _contradicted(self, gone: str) -> DeliveryError:
+        """The CRM says that a record is gone and finds it by its key: its index may lag behind a deletion."""
+        message = f"{self._what}: the CRM says that {of_crm(gone)} is gone, and finds it by its key"
+        cause = f"{self._what}: gone for the CRM, and found by its key"
+        looks, since = self._looks()
+        if self._is_last_look(looks, since):
+            return self._parked(
+                message,
+                "gone for the CRM, and found by its key",
+                "Look for it in the CRM, and at the rights of the CRM's user; then retry",
+            )
+        self._note_look(looks, since)
+        return Transient(message, cause=cause, retry_after=self._soon())
+
+    def _looks(self) -> tuple[int, datetime]:
+        """How many tries have waited for the index, this one counted, and since when."""
+        if self._taken is None:
+            return 1, self._setting.clock()
+        return self._taken.step + 1, datetime.fromisoformat(self._taken.captured["since"])
+
+    def _is_last_look(self, looks: int, since: datetime) -> bool:
+        return looks > MOST_LOOKS and self._setting.clock() >= since + self._kind.index_lag
+
+    def _note_look(self, looks: int, since: datetime) -> None:
+        appended = self._progress.appended
+        self._set(Progress(_TAKEN, step=looks, captured={"since": since.isoformat()}, appended=appended))
 
     def _park_deleted(self, gone: str) -> None:
         """Unless the mapping says that what is no longer there is to be made again."""
@@ -613,8 +642,8 @@ class Way:
         if step.id is None and reply.id is None:
             return before
         value = reply.id if step.id is None or reply.id is not None else step.id.of_answer(reply.answer)
-        if value not in (None, ""):
-            return as_text(value)
+        if (told := identity(value)) is not None:
+            return told
         if before is None and not step.reread and step.poll is None:
             # It was sent, and what came of it is unknown: `sent_at` stays.
             raise InDoubt(f"{self._what}: the answer carries no id at {step.id.text if step.id else '.'!r}")

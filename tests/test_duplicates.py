@@ -63,10 +63,7 @@ def test_a_duplicate_of_another_person_is_parked_and_both_are_named(world: OddWo
     assert "ours is +86158****0631" in row["reason"]
     assert world.contents()["contacts"][0]["grade"] == "C", "nothing was written to it"
     assert world.contents()["calls"] == []
-    assert (
-        row["cause"]
-        == "object contact, create: the CRM takes it for a duplicate of a record with another key"
-    )
+    assert row["cause"] == "object contact: the CRM takes it for a duplicate of a record with another key"
 
 
 @pytest.mark.parametrize("told", ["c_77", None])
@@ -224,6 +221,42 @@ def test_whether_a_record_has_our_key(key: Any, fields: Any, verdict: bool | Non
 
 def test_a_huge_record_is_looked_at_in_part() -> None:
     assert has_key({"phone": E164}, {"a": [[["x"]] * 100_000]}) is None
+
+
+@pytest.mark.parametrize("told", [{"x": 1}, [1], [], True, 0.5, "", "  ", None, "x" * 600])
+def test_what_is_no_id_is_none(tmp_path: Path, told: Any) -> None:
+    """Made, and the answer says so in no way that tells the id: it is looked up, and not made again."""
+    with closing(OddWorld(tmp_path, plain_connector(TAKEN))) as world:
+
+        def answer(request: httpx.Request) -> httpx.Response | None:
+            if not is_create(request):
+                return None
+            world.effect(request)
+            return httpx.Response(201, json={"id": told})
+
+        world.answer = answer
+        world.feed(1, PHONE)
+        world.drain()
+        assert world.row(1)["state"] == "delivered"
+        (contact,) = world.contents()["contacts"]
+        assert world.contents()["calls"][0]["contact_id"] == contact["id"]
+
+
+def test_what_is_gone_and_found_is_not_made_again(tmp_path: Path) -> None:
+    def recreated(text: str) -> str:
+        return text.replace('on_deleted = "park"', 'on_deleted = "recreate"')
+
+    with closing(OddWorld(tmp_path, plain_connector(), mapping=recreated)) as world:
+        world.feed(1, PHONE)
+        world.drain()
+        error = {"error": {"code": "not_found", "message": "no right to see it"}}
+        world.answer = lambda request: httpx.Response(404, json=error) if request.method == "PATCH" else None
+        world.feed(1, PHONE, stamp=2, status="B")
+        world.drain()
+        row = world.row(1)
+        assert row["state"] == "parked"
+        assert "is gone, and finds it by its key" in row["reason"]
+        assert len(world.contents()["contacts"]) == 1
 
 
 # Circles

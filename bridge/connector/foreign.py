@@ -20,8 +20,7 @@ Expects = Literal["", "text", "json"]
 _REDIRECTS = (301, 302, 303, 307, 308)
 # A proxy asks for its own password, a network for its login: no CRM says so.
 _OF_A_NETWORK = (407, 511)
-# Accepted for later, no content, reset content: these have no body by HTTP's own rules.
-_BODILESS = (202, 204, 205)
+_NO_CONTENT = 204
 _PAGE = re.compile(r"(?i)<(?:!doctype html|!--|html|head|body|title|meta|script|center|h1|br|b>)")
 _READS_TEXT, _READS_BODY = re.compile(r"\btext\b"), re.compile(r"\bbody\b")
 _LONGEST_TITLE = 100
@@ -36,14 +35,14 @@ def why_foreign(answer: Answer, speaks: Speaks | None, expects: Expects, *, api:
     that is no JSON is no error of the API. An empty answer is a CRM's own way to say 404 or 500.
     """
     body, status = answer.body, answer.status
-    if status in _OF_A_NETWORK:
+    if status in _OF_A_NETWORK or status < 200:
         return "a proxy's or a network's own answer"
     if body.__class__ is dict or body.__class__ is list or answer.is_part:
         return ""
     if 300 <= status < 400:
         return "a redirect"
     if answer.empty:
-        is_due = expects and 200 <= status < 300 and status not in _BODILESS
+        is_due = expects and 200 <= status < 300 and status != _NO_CONTENT
         return "nothing, where the API answers something" if is_due else ""
     if body is not None or answer.text.strip() == "null":
         return _of_scalar(answer, speaks, api=api)

@@ -251,7 +251,9 @@ class Classifier:
 
     def _by_rule(self, rule: Rule, answer: Answer, now: datetime, foreign: str) -> Meaning:
         found = rule.id.of_answer(answer) if rule.id is not None else None
-        crm_id = None if found in (None, "") else as_text(found)
+        # A table, a list or true is no id.
+        is_id = isinstance(found, str | int) and not isinstance(found, bool) and found != ""
+        crm_id = as_text(found) if is_id else None
         wait = _wait_of(rule, answer, now)
         return self._meaning(
             answer, rule.section.then, wait, id=crm_id, says=rule.section.says, foreign=foreign
