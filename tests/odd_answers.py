@@ -60,7 +60,7 @@ REFUSALS = (400, 402, 403, 405, 406, 409, 412, 415, 417, 418, 422, 424, 428, 451
 
 @dataclass(frozen=True)
 class Odd:
-    """One odd answer: `reads` and `writes` say to which requests it is given, `takes` whether that is done."""
+    """One odd answer: `reads` and `writes` tell for which requests, `takes` whether they are done."""
 
     name: str
     make: Make
