@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from bridge.arrival import sn_of
-from bridge.body import broken_fields, read_object
+from bridge.body import broken_fields, parse_leniently, read_object
 from bridge.call import Call
 from bridge.dialogue import parse_dialogue
 from bridge.errors import LedgerError
@@ -241,7 +241,7 @@ def _dialogue_flags(raw: msgspec.Raw) -> tuple[str, ...]:
     text = bytes(raw)
     if text == b"null" or text.startswith((b"[{", b"[]", b'""')):
         return ()
-    return dialogue_flags(parse_dialogue(msgspec.json.decode(text), None, None, _UTC))
+    return dialogue_flags(parse_dialogue(parse_leniently(text)[0], None, None, _UTC))
 
 
 def field_flags(payload: bytes, record: Mapping[str, Any], unreadable: Sequence[str]) -> tuple[str, ...]:

@@ -90,3 +90,9 @@ def test_each_record_of_a_body_has_its_own(intake: Intake) -> None:
     call = intake.take(f'[{{"uuid":"{UUID}","score":NaN}},{{"uuid":"u-2","score":1}}]'.encode())
     assert flags(call) == ["unreadable:score"]
     assert flags(intake.take(b'{"uuid":"u-2","score":1}')) == [None, None]
+
+
+def test_a_dialogue_that_is_a_number_beyond_all_is_read_all_the_same(intake: Intake) -> None:
+    call = intake.take(f'{{"uuid":"{UUID}","talk_info":1e999}}'.encode())
+    assert call["receipts"][0]["verdict"] == "new"
+    assert call["record"]["talk_info"] == "1e999"
