@@ -100,6 +100,15 @@ def test_a_value_that_is_the_whole_path_leads_to_no_other_place(server: Server, 
     assert seen.path == f"/{value}"
 
 
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\x00b", "\x0b"])
+def test_a_value_makes_no_second_header(server: Server, value: str) -> None:
+    server.log.clear()
+    made = connector("/things", "", "X-Key = '{{ secrets.hook }}'")
+    with pytest.raises(Permanent, match="the header X-Key cannot be sent"):
+        send(made, server.url, {}, hook=value)
+    assert not server.log
+
+
 @pytest.mark.parametrize("value", [".", "..", "%2e%2e", "%2E."])
 def test_a_segment_that_leads_upwards_is_not_sent(server: Server, value: str) -> None:
     server.log.clear()
