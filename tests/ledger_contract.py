@@ -33,6 +33,7 @@ from tests.ledger_steps import (
 )
 
 DELIVERED = Settlement(DeliveryState.DELIVERED)
+DAY = timedelta(days=1)
 CONTACT = Done("contact", "contacts", "+8615899770637", Remembered("51", b"told"), shared=False)
 
 
@@ -214,6 +215,14 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
             ("contact", "name", "shortened", 2),
         ]
         assert {one["destination"] for one in told} == {"crm"}
+        # What has not happened for a week is mended.
+        later = NOW + 7 * DAY
+        news(ledger, "c")
+        ledger.settle(leased(ledger), DELIVERED, later, later)
+        assert [one["field"] for one in ledger.counts()["altered"]] == ["note", "name"]
+        news(ledger, "d")
+        ledger.settle(leased(ledger), DELIVERED, later + MINUTE / 2, later + MINUTE / 2)
+        assert [one["field"] for one in ledger.counts()["altered"]] == ["note"]
         assert all(one["last_at"] for one in told)
         shown = [ledger.show_call(each)["crm_objects"][0]["altered"] for each in ids]
         assert shown == [{"name": "shortened"}] * 2 + [{"note": "characters"}] * 2

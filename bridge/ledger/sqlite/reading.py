@@ -87,7 +87,7 @@ def counts(connection: sqlite3.Connection, now: datetime) -> Row:
         "quarantined": by("SELECT reason, count(*) FROM quarantine WHERE state = 'waiting' GROUP BY 1"),
         "deliveries": deliveries,
         "parked": [_with_call(connection, row_of(row)) for row in connection.execute(_PARKED)],
-        "altered": [_altered(row) for row in connection.execute(_ALTERED)],
+        "altered": [_altered(row) for row in connection.execute(_ALTERED, (ALTERED_FOR // MICROSECOND,))],
         "retrying": [row_of(row) for row in connection.execute(_RETRYING)],
         "ahead": _ahead(connection),
         "shared_sn": sum(by(counters.format("part", "shared_sn")).values()),
@@ -108,8 +108,12 @@ def _ahead(connection: sqlite3.Connection) -> Row:
     return {"count": count, "ids": [key for (key,) in keys]}
 
 
+# What has not been altered for so long, by the newest attempt, is mended.
+ALTERED_FOR = timedelta(days=7)
+MICROSECOND = timedelta(microseconds=1)
 _ALTERED = """
 SELECT part, state, cause, count, since_at FROM counters WHERE kind = 'altered'
+AND since_at >= coalesce((SELECT ended_at FROM attempts ORDER BY id DESC LIMIT 1), 0) - ?
 ORDER BY since_at DESC, state LIMIT 50
 """
 
