@@ -43,6 +43,12 @@ def sent_last(digests: bytes, value: Any) -> bool:
     return bool(first) and (not others or bool(kind)) and digest_of(value).startswith(first)
 
 
+def unsettled(digests: bytes, value: Any) -> bool:
+    """Whether a value was sent, and nothing is known yet of what came of it."""
+    _, others, kind = _parts(digests)
+    return not kind and digest_of(value) in others
+
+
 def either(digests: bytes, value: Any) -> bytes:
     """What a field may hold, and one value more."""
     first, others, kind = _parts(digests)

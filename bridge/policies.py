@@ -17,6 +17,7 @@ from bridge.marks import (
     is_empty,
     sent_last,
     short_of,
+    unsettled,
 )
 from bridge.memory import Mark, Remembered, Sign
 from bridge.plan import LOOKING, PlannedField, PlannedObject, Write
@@ -291,7 +292,10 @@ class _Choice:
             self._fits(name, each, known=False)
             return is_empty(held)
         kind = None
-        if sent_last(mark.digest, each.value) and not alteration_of(mark.digest):
+        if unsettled(mark.digest, each.value):
+            # The first look behind a write whose answer was lost.
+            kind = probably_altered(each.value, held)
+        elif sent_last(mark.digest, each.value) and not alteration_of(mark.digest):
             kind = surely_altered(each.value, held)
         if kind is None:
             self._fits(name, each)

@@ -100,7 +100,7 @@ def surely_altered(sent: Any, shown: Any) -> Alteration | None:
 
 
 def probably_altered(sent: Any, shown: Any) -> Alteration | None:
-    """The same of a default, which nobody has a reason to edit by halves."""
+    """The same of a default, which nobody edits by halves, and of the first look behind a write."""
     found = alteration(sent, shown)
     return found if found in _SURE or found in (Alteration.CASE, Alteration.SHORTENED) else None
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bridge.marks import alteration_of, altered, digest_of, either, holds, sent_last, short_of
 from bridge.memory import Mark, Remembered
 from bridge.plan import PlannedField, PlannedObject, Write
-from bridge.policies import Misfit, checked, for_existing, for_new, to_check
+from bridge.policies import Misfit, checked, for_existing, for_new, to_check, unsure
 from bridge.readback import EXPLAINED, WORDS, Alteration, alteration, misfit
 
 A = Alteration
@@ -207,6 +207,28 @@ def test_a_look_of_an_older_ledger_takes_only_what_no_person_writes_for_the_crms
         newer = Remembered("1", b"", {}, chosen.marks)
         later = for_existing(contact("new"), {"name": shown}, newer, "003 c", {}, whole=False)
         assert bool(later.fields) is ours, shown
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown", "ours"),
+    [
+        ("a long text", "a long", True),
+        ("王👍芳", "王????芳", True),
+        ("Wang", "WANG", True),
+        ("Wang", "Li", False),
+        ("Wang", "", False),
+    ],
+)
+def test_the_first_look_behind_a_lost_answer_may_show_what_the_crm_made_of_it(
+    sent: str, shown: str, ours: bool
+) -> None:
+    before = Remembered("1", b"", {}, for_new(contact("old"), "001 a").marks)
+    doubtful = unsure(before, contact(sent), {"name": sent})
+    again = for_existing(contact(sent), {"name": shown}, doubtful, "002 b", {}, whole=False)
+    assert again.fields == ({"name": sent} if ours else {})
+    left = Remembered("1", b"", {}, again.marks)
+    newer = for_existing(contact("new"), {"name": shown}, left, "003 c", {}, whole=False)
+    assert newer.fields == ({"name": "new"} if ours else {})
 
 
 @pytest.mark.parametrize("shown", ["??", "UNKNOWN CUSTOMER"])
