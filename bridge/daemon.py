@@ -147,7 +147,7 @@ class Daemon:
                 callbacks=self.url,
                 admin=self.admin_url,
                 version=__version__,
-                config=str(self._config.path),
+                config=str(self._config.path.absolute()),
                 sources=",".join(self._config.sources),
                 destinations=",".join(self._config.destinations),
                 leases_released=released,
