@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,9 @@ def serving() -> Iterator[Server]:
             thread.join()
 
 
+@cache
 def connector_of(text: str) -> Connector:
-    """A connector of a text."""
+    """A connector of a text: compiled once, for it takes longer than most tests."""
     return Connector(TomlFile(Path("own.toml"), text))
 
 

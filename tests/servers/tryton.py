@@ -47,7 +47,8 @@ def available(modules: tuple[str, ...] = PARTY_ONLY) -> bool:
 
 def cache_folder(config: pytest.Config, otherwise: Path) -> Path:
     """Where pytest keeps things from run to run; `otherwise` when it was told not to."""
-    kept = config.cache
+    # With `-p no:cacheprovider` there is not even a None.
+    kept = getattr(config, "cache", None)
     return otherwise if kept is None else kept.mkdir("tryton")
 
 
