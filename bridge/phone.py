@@ -16,12 +16,15 @@ _Around = Literal["plain", "doubtful", "letters"]
 
 # 50 µs of library for what nearly every record holds; the tests hold this against the library.
 _PLAIN_CN_MOBILE = re.compile(r"(?:\+86|0086|86|0)?(1[3-9][0-9]{9})")
-_MASK = re.compile(r"[*•●○◦∙·×✱⁎∗…]|[?]{2,}|[xX](?:[ -]?[xX])+|#{2,}|_{2,}|-{3,}|\.{3,}")
+_MASK = re.compile(
+    r"[*•●○◦∙·×✱⁎∗…■□▪▫◆◇★☆※◎✕✖╳]|[?]{2,}|[xX](?:[ -]?[xX])+|#{2,}|_{2,}|~{2,}|[-‐-―−]{3,}|\.{3,}"
+)
 # 王** behind a number is a person whose name is hidden; 尾号**** before digits is not.
 _MASKED_NAME = re.compile(r"(?<=[^\W\d_])[*]{1,3}(?=\s|$)")
 _CN_DASHED_EXTENSION = re.compile(
     r"((?:(?:\+|00)?86[- ]?)?(?:\(?0[0-9]{2,3}\)?[- ]?[0-9]{7,8}|1[3-9][0-9]{9}))-[0-9]{1,6}"
 )
+_DASHED_EXTENSION = re.compile(r"([^\n]{8,40})[-.]{1,3}[0-9]{1,6}")
 _CN_LOCAL_ONLY = re.compile(r"[2-9][0-9]{6,7}")
 _CN_MOBILE = re.compile(r"1[3-9][0-9]{9}")
 _CN_BARE = re.compile(r"1[0-9]{10}|[48]00[0-9]{7}")
@@ -229,9 +232,23 @@ def _read(text: str, country: str) -> PhoneNumber | None:
     digits = "".join(filter(str.isdecimal, text))
     if len(digits) > _MOST_DIGITS:
         return None
+    number = _of_digits(text, digits, country)
+    if number is None or not _is_sure(number):
+        dashed = _DASHED_EXTENSION.fullmatch(text)
+        without = dashed and _of_digits(dashed[1], "".join(filter(str.isdecimal, dashed[1])), country)
+        if without and _is_sure(without):
+            return without
+    return number
+
+
+def _of_digits(text: str, digits: str, country: str) -> PhoneNumber | None:
+    """The number of these digits; `text` says whether a country's code is among them."""
     if dashed := _CN_DASHED_EXTENSION.fullmatch(text):
         text, digits = dashed[1], "".join(filter(str.isdecimal, dashed[1]))
     plus = "+" if "+" in text else ""
+    if plus:
+        # +0086 and +086 are 86: no country's code begins with 0.
+        digits = digits.lstrip("0")
     number = _parsed(plus + digits, country)
     if number is None or plus or _is_sure(number) or _is_home(number, digits, country):
         return number or (None if plus else _abroad(digits))
@@ -262,8 +279,8 @@ def _is_home(number: PhoneNumber, digits: str, country: str) -> bool:
 
 def _abroad(digits: str) -> PhoneNumber | None:
     """The number with its own country's code in front, where that is valid."""
-    digits = digits.removeprefix("00")
-    if len(digits) < _SHORTEST_ABROAD or digits.startswith("0"):
+    digits = digits.lstrip("0")
+    if len(digits) < _SHORTEST_ABROAD:
         return None
     number = _parsed(f"+{digits}", "ZZ")
     return number if number is not None and phonenumbers.is_valid_number(number) else None

@@ -98,6 +98,8 @@ _CUSTOMER_PARTS = ("text", "recording", "score", "labels", "talk_info_sn", "time
 _MARKS: dict[Speaker, str] = {"robot": "#!", "customer": "#@"}
 
 _TOKEN = re.compile(r"[^\s#!@,;\"]+")
+# What programs write that take a list for a text.
+_NO_WORDS = frozenset({"Array", "[object Object]", "Object"})
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\\/][^\s#]{1,500}|[A-Za-z0-9_.-]{1,99}[\\/][A-Za-z0-9_./\\-]{1,400}")
 _SOUNDS = (".wav", ".mp3", ".amr", ".pcm", ".gsm", ".ogg", ".opus", ".m4a", ".aac", ".wma")
 
@@ -286,7 +288,7 @@ def _number_in(value: str) -> Number:
 def _unparsed(speaker: Speaker, raw: Any, encoding: Encoding) -> Turn:
     """What cannot be told apart: whole in `raw`, and as words what a person may read of it."""
     text = raw if isinstance(raw, str) else "" if isinstance(raw, dict | list) else json.dumps(raw)
-    text = "" if looks_like_json(text) else _TOKEN.sub(_without_path, text)
+    text = "" if looks_like_json(text) or text.strip() in _NO_WORDS else _TOKEN.sub(_without_path, text)
     return Turn(speaker, text=text, raw=raw, flagged=True, encoding=encoding)
 
 

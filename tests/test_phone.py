@@ -99,6 +99,13 @@ def test_e164_and_kind(value: object, e164: str | None, kind: str) -> None:
         "sip:13800138000@10.0.0.1:5060",
         "1795113800138000",
         "13800138000 ext. 801",
+        "13800138000--801",
+        "138-0013-8000-801",
+        "08613800138000",
+        "086-138 0013 8000",
+        "+0086 138 0013 8000",
+        "+086 13800138000",
+        "+(86)13800138000",
         "13800138000x801",
         "13800138000#801",
         "13800138000,801",
@@ -171,7 +178,7 @@ def test_letters_rounded_numbers_and_local_ones_are_no_number(value: object) -> 
     assert phone_kind(value, "CN") in {"other", "empty"}
 
 
-@pytest.mark.parametrize("mask", ["*", "x", "X", "?", "#", "_", "-", ".", "＊", "●", "×"])
+@pytest.mark.parametrize("mask", ["*", "x", "X", "?", "#", "_", "-", ".", "＊", "●", "×", "—", "□", "～"])
 def test_a_hidden_phone_is_masked_whichever_digits_are_hidden(mask: str) -> None:
     for hidden in (f"138{mask * 4}0637", f"1389977{mask * 4}", f"138{mask * 6}37", f"139 {mask * 4} 0637"):
         assert to_e164(hidden, "CN") is None
@@ -214,6 +221,8 @@ def test_a_hidden_phone_is_masked_whichever_digits_are_hidden(mask: str) -> None
         ("91234567 / 91234568", "HK", "+85291234567"),
         ("9123****", "HK", None),
         ("650.253.0000 x12", "US", "+16502530000"),
+        ("650-253-0000-12", "US", "+16502530000"),
+        ("030-1234567-12", "DE", "+49301234567"),
         ("650 253 0000, 650 253 0001", "US", "+16502530000"),
         ("650 253 OOOO", "US", None),
         ("1-800-FLOWERS", "US", None),
