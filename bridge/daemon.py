@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 import uvloop
 
-from bridge import __version__, accounts, assembly, deliver, judge, reconcile, runs, systemd, upkeep
+from bridge import __version__, accounts, assembly, deliver, judge, reconcile, runs, schedule, systemd, upkeep
 from bridge.accounts import Keeper
 from bridge.config import Config, Secrets
 from bridge.console import admin_app
@@ -193,6 +193,7 @@ class Daemon:
             "runs": partial(
                 runs.work, self._operator, self._wake_workers, self._stop, self._clock, every=RUNS_EVERY
             ),
+            "schedule": partial(schedule.work, self._scheduler, self._stop, self._clock),
             "upkeep": partial(upkeep.work, self._upkeep, self._stop, self._clock),
             "accounts": partial(accounts.work, self._keeper, self._stop, self._clock),
         } | {

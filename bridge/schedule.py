@@ -5,6 +5,7 @@ its overlaps or its shutdown matters. Its memory is empty after a start, so what
 told from the runs in the ledger.
 """
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("bridge.schedule")
 
+# How often, in seconds, the times are compared with the clock.
+PUT_RIGHT_EVERY = 30.0
 SHORT, DEEP, WEEKLY = "short", "deep", "weekly"
 WIDTH = {SHORT: 0, DEEP: 1, WEEKLY: 2}
 """A wider look sees all that a narrower one would."""
@@ -76,6 +79,14 @@ class Scheduler:
             self._scheduler.shutdown(wait=False)
             self._scheduler = None
 
+    def put_right(self, now: datetime) -> None:
+        """A clock that was put back leaves no look waiting for the day that it had told."""
+        for job in self._scheduler.get_jobs() if self._scheduler is not None else ():
+            due = job.trigger.get_next_fire_time(None, now)
+            if due is not None and job.next_run_time > due:
+                log.warning("schedule.put_right", next=f"{job.next_run_time:%Y-%m-%d %H:%M}")
+                job.modify(next_run_time=due)
+
     def first(self, timetable: Timetable) -> str:
         """The widest look that was missed while no daemon lived; a short one is due at every start."""
         now, missed = self._clock(), SHORT
@@ -103,3 +114,15 @@ def _covers(run: Mapping[str, object], trigger: str) -> bool:
     args = run["args"]
     other = args.get("trigger") if isinstance(args, dict) and run["kind"] == RECONCILE else None
     return other in WIDTH and WIDTH[other] >= WIDTH[trigger]
+
+
+def work(
+    scheduler: Scheduler,
+    stop: threading.Event,
+    clock: Callable[[], datetime],
+    *,
+    every: float = PUT_RIGHT_EVERY,
+) -> None:
+    """Look after the times until told to stop."""
+    while not stop.wait(every):
+        scheduler.put_right(clock())

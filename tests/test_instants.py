@@ -12,13 +12,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bridge.budget import LONGEST_PAUSE, Budget
+from bridge.cli.looking import accounts_now
 from bridge.connector.schema import LimitSection
 from bridge.doubts import Doubts
 from bridge.horizon import OVERLAP, ReconcileRules, plan_run
 from bridge.instants import LONGEST_WAIT, SteadyClock, bounded, past
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.memory import Progress
-from bridge.model import DeliveryState, Lane, Settlement
+from bridge.model import DeliveryState, Lane, Settlement, stamp
 from bridge.patience import Schedule, next_attempt_at
 from bridge.rate_limit import Window
 from bridge.runs import Operator
@@ -101,6 +102,19 @@ def test_a_window_forgets_what_went_in_the_future() -> None:
     assert window.wait(100.0) == 0
     window.note(100.0)
     assert window.wait(100.0) == 0
+
+
+def test_status_tells_no_pause_of_the_future() -> None:
+    clock = Clock()
+    clock.now += FAR
+    saved = {"own": {**paused(clock).state(), "at": stamp(clock.now)}}
+    (told,) = accounts_now(saved, clock.now)
+    assert told["paused"]["until"] > stamp(clock.now)
+    assert told["limits"][0]["paused_until"] is not None
+    clock.now -= FAR
+    (told,) = accounts_now(saved, clock.now)
+    assert told["paused"]["until"] == stamp(clock.now)
+    assert told["limits"][0]["paused_until"] is None
 
 
 # -- deliveries ----------------------------------------------------------------------------

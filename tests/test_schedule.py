@@ -68,3 +68,23 @@ def test_the_clock_asks_for_runs_until_it_is_stopped(ledger: SqliteLedger) -> No
     nothing.start()
     nothing.stop()
     wait_until(lambda: asked(ledger) == [SHORT], "nothing more is asked for")
+
+
+def test_a_clock_that_was_put_back_leaves_no_look_waiting_for_a_year(ledger: SqliteLedger) -> None:
+    scheduler = Scheduler({"main": TABLE}, ledger, Clock(datetime.now(UTC)))
+    scheduler.put_right(datetime.now(UTC))
+    scheduler.start()
+    try:
+        kept = scheduler._scheduler
+        assert kept is not None
+        jobs = kept.get_jobs()
+        right = {job.id: job.next_run_time for job in jobs}
+        for job in jobs:
+            job.modify(next_run_time=job.next_run_time + timedelta(days=400))
+        scheduler.put_right(datetime.now(UTC))
+        found = {job.id: job.next_run_time for job in kept.get_jobs()}
+        assert all(timedelta(0) <= found[one] - right[one] <= timedelta(minutes=15) for one in right)
+        scheduler.put_right(datetime.now(UTC) - timedelta(days=400))
+        assert all(job.next_run_time < datetime.now(UTC) for job in kept.get_jobs())
+    finally:
+        scheduler.stop()

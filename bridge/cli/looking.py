@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bridge.budget import LONGEST_PAUSE
 from bridge.cli.auditing import loss_line
 from bridge.cli.delivering import cause_lines, with_command
 from bridge.cli.output import (
@@ -20,8 +21,9 @@ from bridge.cli.output import (
     table,
 )
 from bridge.config import Config
+from bridge.instants import bounded
 from bridge.ledger import Ledger, Row
-from bridge.model import DeliveryState, moment
+from bridge.model import DeliveryState, moment, stamp
 from bridge.phone import to_e164
 from bridge.readback import EXPLAINED
 from bridge.reconcilers import listed_sources
@@ -141,13 +143,21 @@ def accounts_now(budgets: Mapping[str, Row], now: datetime) -> list[Row]:
                     "requests": each["requests"],
                 }
                 | {"daily_left": left, "day_ends_at": each["day_ends_at"]}
-                | {"paused_until": paused if paused and moment(paused) > now else None}
+                | {"paused_until": paused if paused and is_ahead(moment(paused), now) else None}
             )
         open_until = breaker["open_until"]
         # Its time may be over: then the next delivery finds out.
+        if open_until and bounded(moment(open_until), now, LONGEST_PAUSE) is None:
+            # A clock that stood wrong has told this time.
+            open_until = stamp(now)
         paused = {"until": open_until, "why": breaker["why"]} if open_until else None
         found.append({"account": name, "as_of": kept["at"], "paused": paused, "limits": limits})
     return found
+
+
+def is_ahead(at: datetime, now: datetime) -> bool:
+    """Whether a pause goes on; one of longer than any wait is over."""
+    return at > now and bounded(at, now) is not None
 
 
 def _account_lines(account: Row) -> Iterator[str]:
