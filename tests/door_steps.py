@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import uvloop
 
 from bridge.http_protocol import Waiting
 from bridge.ledger.sqlite import SqliteLedger
@@ -96,7 +97,8 @@ class Listening:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
+        # The loop that the daemon has.
+        uvloop.run(self._serve())
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
