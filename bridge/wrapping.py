@@ -30,6 +30,8 @@ MOST_RECORDS = 1_000
 _MOST_LAYERS = 6
 _MOST_PARTS = 100
 _MOST_FORM_FIELDS = 1_000
+# An envelope has few; records have a hundred and more.
+_MOST_MEMBERS = 50
 # Names of the platform's fields that envelopes use too.
 _TELLING = FIELDS.keys() - {"id", "status", "source", "name", "operator", "mark", "summary", "sn", "classify"}
 
@@ -39,7 +41,11 @@ _FIELD_WITH_JSON = re.compile(r"[^={\[\"]*=\s*(?=[{\[])")
 
 
 class TooMany(ValueError):
-    """A body holds more records than are filed at once."""
+    """A body holds more records than are filed at once; `identified`: calls could be told from them."""
+
+    def __init__(self, *, identified: bool) -> None:
+        super().__init__(f"more than {MOST_RECORDS} records in one body")
+        self.identified = identified
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ def _from_object(text: str, layers: int) -> list[Piece]:
             raise
         return _all_of(values, layers)
     bare = [Piece(encoded, record=record, unreadable=unreadable)]
-    if is_identified(record):
+    if is_identified(record) or len(record) > _MOST_MEMBERS:
         return bare
     carried = [found for _, raw in _members(encoded) if (found := _carried(raw, layers))]
     if len(carried) == 1 and _told(record) < max(_told(piece.record) for piece in carried[0]):
@@ -151,7 +157,7 @@ def _all_of(values: list[str], layers: int) -> list[Piece]:
         except NotAnObject as error:
             pieces.append(Piece(encode_text(value), str(error)))
         if len(pieces) > MOST_RECORDS:
-            raise TooMany(f"more than {MOST_RECORDS} records in one body")
+            raise TooMany(identified=any(is_identified(piece.record) for piece in pieces))
     if all(piece.trouble for piece in pieces):
         raise NotAnObject(pieces[0].trouble if len(pieces) == 1 else "none of the values is a JSON object")
     return pieces
@@ -179,6 +185,11 @@ def _carried(raw: str, layers: int) -> list[Piece]:
     try:
         pieces = _unwrapped(raw, layers - 1)
     except NotAnObject:
+        return []
+    except TooMany as error:
+        if error.identified:
+            raise
+        # A long dialogue, or whatever else a record without a name may have many of.
         return []
     return pieces if any(is_identified(piece.record) for piece in pieces) else []
 
@@ -221,7 +232,7 @@ def _in_fields(parts: list[str]) -> list[Piece]:
         else:
             nameless += pieces
     if len(identified) > MOST_RECORDS:
-        raise TooMany(f"more than {MOST_RECORDS} records in one body")
+        raise TooMany(identified=True)
     if not identified and not nameless:
         raise NotAnObject("no form field holds a JSON object")
     return list(identified.values()) or nameless[:1]

@@ -141,6 +141,10 @@ def test_one_bad_record_costs_the_others_nothing(body: str, expected: list[str])
         f'{{"uuid":"own","ext":{A}}}',
         f'{{"sn":"s","created_at":"2026-11-22 08:00:00","ext":{A}}}',
         "{}",
+        # A record without a name and with a long dialogue.
+        '{"id":1,"talk_info":[' + ",".join(['{"caption":"x"}'] * (MOST_RECORDS + 1)) + "]}",
+        # No envelope has so many members.
+        "{" + ",".join(f'"k{number}":1' for number in range(60)) + f',"data":{A}}}',
     ],
 )
 def test_what_is_ambiguous_or_bare_stays_whole(body: str) -> None:
