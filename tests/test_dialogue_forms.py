@@ -223,4 +223,4 @@ def test_a_text_of_any_length_takes_time_in_proportion(unit: str) -> None:
             costs.append(time.process_time() - begun)
         return min(costs)
 
-    assert cost(16_000) <= 3 * cost(8_000) + 0.002
+    assert cost(8_000) <= 3 * cost(4_000) + 0.002

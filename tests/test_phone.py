@@ -254,7 +254,7 @@ def test_a_text_of_any_length_takes_time_in_proportion(unit: str) -> None:
             costs.append(time.process_time() - begun)
         return min(costs)
 
-    assert cost(40_000) <= 3 * cost(20_000) + 0.002
+    assert cost(16_000) <= 3 * cost(8_000) + 0.002
 
 
 def test_the_country_decides_what_a_bare_number_is() -> None:
