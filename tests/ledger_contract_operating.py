@@ -12,7 +12,7 @@ from bridge.ledger import Ledger, Note, Window
 from bridge.memory import AGAIN, Done, Mark, Progress, Remembered
 from bridge.model import DeliveryState, Lane, Settlement, stamp
 from bridge.plan import PlannedObject
-from tests.ledger_steps import MINUTE, NOW, SOURCES, balance, delivery, leased, news
+from tests.ledger_steps import MINUTE, NOW, SOURCES, arrival, balance, delivery, judge_all, leased, news
 
 DELIVERED = Settlement(DeliveryState.DELIVERED)
 LONG = "object contact: answered 422 too_long grade"
@@ -33,6 +33,30 @@ def planned(name: str, key: str, *, shared: bool = True) -> PlannedObject:
 
 class OperatingContract:
     """Causes, retry, park, skip, demote, sweep, replay, budgets."""
+
+    # -- whose key it is, and what is known of the ledger itself ------------------------
+    def test_who_came_first_under_a_key_is_told_to_those_behind(self, ledger: Ledger) -> None:
+        routes = {"main": ("crm",), "branch": ("crm", "other")}
+        for source in ("main", "branch"):
+            ledger.record([arrival("a", source=source), arrival(f"only {source}", source=source)])
+            judge_all(ledger, NOW, routes)
+        ids = {(row["source"], row["key"]): row["id"] for row in ledger.list_calls([], 9)}
+        found = ledger.key_claims(list(ids.values()), ["crm"])
+        assert list(found) == [ids["branch", "a"]]
+        (claim,) = found[ids["branch", "a"]]
+        assert (claim.call.source, claim.holder.source, claim.holder.key) == ("branch", "main", "a")
+        assert claim.holder.created_at == NOW
+        # At another account nobody came before it.
+        assert ledger.key_claims([ids["branch", "a"]], ["other"]) == {}
+
+    def test_a_prune_tells_as_of_when_it_was(self, ledger: Ledger) -> None:
+        assert ledger.last_prune() is None
+        for result, right in (({}, NOW), ({"as_of": stamp(NOW - MINUTE)}, NOW - MINUTE)):
+            run = ledger.request_run("prune", {}, NOW)
+            ledger.take_run(NOW)
+            ledger.end_run(run, "done", result, NOW)
+            assert ledger.last_prune() == right
+        assert ledger.losses() == []
 
     # -- failures by cause -----------------------------------------------------------
     def test_failures_are_grouped_by_cause_with_a_remedy_and_since_when(self, ledger: Ledger) -> None:
