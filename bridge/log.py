@@ -4,18 +4,16 @@ Every line carries a stable event name; prose is in its fields.
 """
 
 import logging
-import re
 import sys
 from typing import Any, Literal
 
 import structlog
 
+from bridge import visible
 from bridge.phone import mask_phones_in
 
 # Fields that hold names callbridge made or checked itself; masking would only blur them.
 _PLAIN = frozenset({"timestamp", "level", "source", "destination", "path", "ledger", "logger"})
-# Line breaks and tabs are left to the renderers: traces have them.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def mask_phones(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -33,21 +31,17 @@ def _masked(value: Any) -> Any:
     return value
 
 
-def show_controls(
-    _logger: Any, _method: str, event: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
-    """Write as escapes what would move a terminal's cursor, end a line or turn its direction.
-
-    journalctl shows a line that holds one as a blob.
-    """
-    return {
-        name: _UNPRINTABLE.sub(_escaped, value) if isinstance(value, str) else value
-        for name, value in event.items()
-    }
+def _text(logger: Any, method: str, event: structlog.typing.EventDict) -> str:
+    # journalctl shows a line that holds a control character as a blob.
+    return visible.line(str(_LOGFMT(logger, method, event)))
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()
+def _json(logger: Any, method: str, event: structlog.typing.EventDict) -> str:
+    return visible.in_json(str(_JSON(logger, method, event)))
+
+
+_LOGFMT = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
+_JSON = structlog.processors.JSONRenderer(ensure_ascii=False)
 
 
 def drop_nothing(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -65,13 +59,7 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
         drop_nothing,
         mask_phones,
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
-        if form == "json"
-        else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
-    )
-    if form == "text":
-        shared.append(show_controls)
+    renderer: structlog.typing.Processor = _json if form == "json" else _text
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),

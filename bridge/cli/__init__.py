@@ -1,10 +1,11 @@
 """The command line: the only place that prints, and that knows exit codes."""
 
 import sys
+from typing import Any
 
 import click
 
-from bridge import __version__
+from bridge import __version__, visible
 from bridge.cli.acting import backup, prune, quarantine_drop, quarantine_retry
 from bridge.cli.auditing import audit
 from bridge.cli.delivering import deliveries_list, deliveries_park, deliveries_retry, deliveries_skip, replay
@@ -16,7 +17,7 @@ from bridge.cli.looking import (
     status,
 )
 from bridge.cli.mapping import map_group
-from bridge.cli.output import ExitCode
+from bridge.cli.output import ExitCode, say
 from bridge.cli.planning import map_plan
 from bridge.cli.previewing import map_preview
 from bridge.cli.reconciling import reconcile
@@ -26,7 +27,20 @@ from bridge.errors import CallbridgeError, ConfigError
 from bridge.log import configure
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Cli(click.Group):
+    """Click prints faults of usage itself, with what was asked for in them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See `click.Group`."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            # For type checkers a click error's message never changes.
+            vars(error)["message"] = visible.line(error.message)
+            raise
+
+
+@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="callbridge")
 def cli() -> None:
     """Carries every call of the call platform into your CRM, once, and proves it."""
@@ -73,14 +87,14 @@ def main() -> None:
         cli(standalone_mode=True)
     except ConfigError as error:
         for problem in error.problems:
-            click.echo(str(problem), err=True)
+            say(str(problem), err=True)
         sys.exit(ExitCode.USAGE)
     except CallbridgeError as error:
-        click.echo(f"callbridge: {error}", err=True)
+        say(f"callbridge: {error}", err=True)
         sys.exit(ExitCode.COULD_NOT)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
-            click.echo(f"callbridge: {error}", err=True)
+            say(f"callbridge: {error}", err=True)
             sys.exit(ExitCode.COULD_NOT)
         # The reader (head, less) has seen enough; closing quietly is what it expects.
         sys.stderr.close()

@@ -18,6 +18,7 @@ from bridge.cli.output import (
     json_option,
     open_to_look,
     read_config,
+    say,
     show,
     table,
 )
@@ -194,7 +195,7 @@ def _held(result: Row, done: str, ids: Sequence[int], as_json: bool, nothing: st
 def _tell_left_out(meant: int, ids: Sequence[int]) -> None:
     """Of several ids one may be mistyped."""
     if meant < len(set(ids)):
-        click.echo(f"{len(set(ids)) - meant} of these ids were left alone: see `deliveries list`", err=True)
+        say(f"{len(set(ids)) - meant} of these ids were left alone: see `deliveries list`", err=True)
 
 
 @click.command()

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from bridge.cli.output import ExitCode, config_option, json_option, read_config, show
+from bridge.cli.output import ExitCode, config_option, json_option, read_config, say, show
 from bridge.config import DEFAULT_PATHS, Config
 from bridge.errors import ConfigError, Problem
 from bridge.mapping import CaseResult, CompiledMapping, load_mapping, run_tests
@@ -88,7 +88,7 @@ def config_if_any(config_path: Path | None) -> Config | None:
     except ConfigError as error:
         # The mapping can be tried without it: whoever mends both starts somewhere.
         for problem in error.problems:
-            click.echo(f"not used: {problem}", err=True)
+            say(f"not used: {problem}", err=True)
         return None
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from bridge import visible
 from bridge.config import DEFAULT_PATHS, Config, load_config
 from bridge.ledger import Ledger, open_ledger
 
@@ -73,16 +74,25 @@ def open_to_look(config: Config) -> Ledger:
 def show(document: Mapping[str, Any], as_json: bool, lines: Iterable[str]) -> None:
     """One document on stdout, for a program or for a person."""
     if as_json:
-        text = json.dumps(document, ensure_ascii=False, default=_plain)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            # Half a surrogate pair is no UTF-8, but JSON can say it.
-            text = json.dumps(document, default=_plain)
-        click.echo(text)
+        say_json(json.dumps(document, ensure_ascii=False, default=_plain))
     else:
         for line in lines:
-            click.echo(line)
+            say(line)
+
+
+def say(line: str = "", *, err: bool = False) -> None:
+    """Print one line: the only way in which a command prints, so that nothing from outside makes another."""
+    click.echo(visible.line(line), err=err)
+
+
+def say_json(text: str) -> None:
+    """Print a JSON document of one line or more."""
+    click.echo(visible.in_json(text))
+
+
+def say_over(line: str) -> None:
+    """Write a line over the one before, on a terminal's stderr."""
+    click.echo(f"\r{visible.line(line):<70}", nl=False, err=True)
 
 
 def _plain(value: Any) -> Any:
@@ -103,5 +113,5 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterable
 
 def _cell(value: Any) -> str:
     text = "-" if value is None or value == "" else str(value)
-    # Nothing that came from outside may move the cursor.
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    # Here already, for the width is that of what is shown.
+    return visible.line(text)

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import click
 
+from bridge import visible
 from bridge.assembly import account_of
 from bridge.body import NotAnObject, parse_object
 from bridge.call import Call
@@ -235,7 +236,7 @@ def _request(shown: Shown) -> Iterator[str]:
         yield f"      {_clean(name)}: {_clean(value)}"
     if shown.body is not None:
         text = shown.body if isinstance(shown.body, str) else _json(shown.body, indent=2)
-        yield from (f"      {_clean(line)}" for line in text.splitlines())
+        yield from (f"      {_clean(line)}" for line in text.split("\n"))
 
 
 def _value(value: Any) -> str:
@@ -249,4 +250,4 @@ def _json(value: Any, indent: int | None = None) -> str:
 
 def _clean(text: str) -> str:
     """Nothing that came from outside may move the cursor."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return visible.line(text)

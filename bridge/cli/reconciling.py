@@ -15,7 +15,16 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from bridge.cli.output import ExitCode, config_option, json_option, ledger_path, read_config, show
+from bridge.cli.output import (
+    ExitCode,
+    config_option,
+    json_option,
+    ledger_path,
+    read_config,
+    say,
+    say_over,
+    show,
+)
 from bridge.cli.owning import owning
 from bridge.cli.times import When, WhenText, refuse_reversed
 from bridge.config import Config
@@ -182,7 +191,7 @@ class Followed:
             self._told.add(run["id"])
             first = others[0]
             said = f"run {first['id']} ({first['kind']}, asked for at {first['requested_at']})"
-            click.echo(f"source {source}: {said} comes first", err=True)
+            say(f"source {source}: {said} comes first", err=True)
         return True
 
     def _tell_until(self, source: str, ended: threading.Event) -> None:
@@ -196,12 +205,12 @@ class Followed:
         since, at, until = (moment(progress[name]) for name in ("since", "at", "until"))
         share = (at - since) / (until - since) if until > since else 1.0
         text = f"{source}: {share:4.0%}, {progress['seen']} seen, {progress['missing']} missing"
-        click.echo(f"\r{text:<70}", nl=False, err=True)
+        say_over(text)
         self._told.add(-1)
 
     def _end_line(self) -> None:
         if -1 in self._told:
-            click.echo(err=True)
+            say(err=True)
             self._told.discard(-1)
 
 

@@ -11,7 +11,16 @@ from pathlib import Path
 import click
 
 from bridge import starters
-from bridge.cli.output import ExitCode, config_option, json_option, ledger_path, read_config, show
+from bridge.cli.output import (
+    ExitCode,
+    config_option,
+    json_option,
+    ledger_path,
+    read_config,
+    say,
+    say_json,
+    show,
+)
 from bridge.config import Config, resolve_secrets
 from bridge.errors import ConfigError, Problem
 from bridge.loading import find_problems
@@ -44,7 +53,7 @@ def run(config_path: Path | None, as_json: bool) -> None:
     secrets = resolve_secrets(config, os.environ)
     configure(config.log.level, "json" if as_json else config.log.format)
     for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     with OwnerLock(path) as owner:
         ledger = open_ledger(path, create=True, min_free=config.ledger.min_free, owner=owner)
         try:
@@ -92,7 +101,7 @@ def check(online: bool, destination: str | None, config_path: Path | None, as_js
             warnings += found.warnings
             unreachable += found.unreachable
     elif online:
-        click.echo("platforms and CRMs are not asked until this is mended", err=True)
+        say("platforms and CRMs are not asked until this is mended", err=True)
     document = {"problems": problems, "warnings": warnings} | ({"unreachable": unreachable} if online else {})
     shown = {name: [_shown(problem) for problem in some] for name, some in document.items()}
     lines = [*map(str, [*problems, *unreachable]), *(f"warning: {warning}" for warning in warnings)]
@@ -152,7 +161,7 @@ def demo(once: bool, spoil: bool, count: int, config_path: Path | None, as_json:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.DONE))
     with Demo() as running:
         if not once:
-            watch(running, click.echo)
+            watch(running, say)
             return
         balance = running.once(count, spoil=spoil)
     told = (
@@ -236,5 +245,5 @@ def _token_in(file: Path) -> str:
 
 def _announce(as_json: bool, url: str, line: str) -> None:
     if as_json:
-        click.echo(json.dumps({"url": url}))
-    click.echo(line, err=True)
+        say_json(json.dumps({"url": url}))
+    say(line, err=True)

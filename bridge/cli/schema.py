@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bridge.cli.output import config_option, json_option
+from bridge.cli.output import config_option, json_option, say_json
 from bridge.schemas import KINDS, schema_of
 
 
@@ -16,4 +16,4 @@ from bridge.schemas import KINDS, schema_of
 def schema(kind: str, config_path: Path | None, as_json: bool) -> None:
     """Print the JSON Schema of a kind of file, for editors: config, connector or mapping."""
     del config_path, as_json  # accepted everywhere; a schema is JSON in any case, and of no one configuration
-    click.echo(json.dumps(schema_of(kind), indent=2, ensure_ascii=False))
+    say_json(json.dumps(schema_of(kind), indent=2, ensure_ascii=False))
