@@ -6,7 +6,7 @@ So one driver can ask for one call alone, and another for many calls together.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bridge.asking import Ask, Asking, Found, Looking, Memory, Reply, Setting, refuse_doubt
@@ -33,6 +33,8 @@ _LOOK = "look"
 """The way of a look-up that found nothing, and that counts only once the index has caught up."""
 _TAKEN = "taken"
 """The way of a create that was refused as a duplicate of what nobody finds; `step` counts the tries."""
+REREAD_FOR = timedelta(hours=6)
+"""So long a record whose creation told no id is looked for, and its line held, until a person is asked."""
 MOST_LOOKS = 3
 """So many tries wait for the index to show a duplicate; the last one only counts after `index_lag`."""
 
@@ -401,7 +403,8 @@ class Way:
             found = yield from self._looking.read(crm_id)
             if found is None and self._kind.read is None:
                 self._believe_absent(crm_id)
-            if found is None:
+            # Merged into another person's record it is not ours any more.
+            if found is None or (found.id != crm_id and self._looking.has_key(found) is False):
                 return (yield from self._replaced(crm_id))
             # Perhaps another has this key now: a person merged or exchanged them.
             crm_id, present = found.id, found.present
@@ -588,6 +591,14 @@ class Way:
         if self._progress.sent_at is None:
             self._set(replace(self._progress, way=way, step=steps, sent_at=self._setting.clock()))
         found = yield from self._looking.find()
+        since: datetime = self._progress.sent_at or self._setting.clock()
+        if found is None and self._setting.clock() >= since + REREAD_FOR + self._kind.index_lag:
+            raise self._parked(
+                f"{self._what}: created, and not found by its key for {REREAD_FOR}",
+                "created, and not found by its key",
+                "Look for it in the CRM: correct its key there, or the connector's find; then retry, which"
+                " only looks for it",
+            )
         if found is None:
             raise Transient(
                 f"{self._what}: created, and not found by its key yet",

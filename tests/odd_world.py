@@ -6,6 +6,7 @@ clock that only the test moves.
 
 import json
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -25,7 +26,6 @@ from bridge.model import Via
 from bridge.sandbox.crm_state import Refusal
 from bridge.sandbox.plain import PlainState
 from bridge.tokens import Tokens
-from tests.delivery_parts import Sleep
 from tests.delivery_world import DATA, ORIGIN, SCHEDULE, ZONE, body_of, destination_of
 from tests.servers.clock import Clock
 
@@ -55,6 +55,19 @@ class _Network(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         return self._world.exchange(request)
+
+
+class _Rest(threading.Event):
+    """Waits by the world's clock, however often."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Time passes at once."""
+        self._clock.pass_by(timeout or 0.0)
+        return self.is_set()
 
 
 class OddWorld:
@@ -87,7 +100,7 @@ class OddWorld:
             {account.name: SharedAccount(tokens, self.budget)},
             clock=self.clock,
             chance=random.Random(1),  # noqa: S311 -- spreads retries, guards nothing
-            stop=Sleep(self.clock),
+            stop=_Rest(self.clock),
             network=lambda: _Network(self),
         )
 

@@ -259,6 +259,56 @@ def test_what_is_gone_and_found_is_not_made_again(tmp_path: Path) -> None:
         assert len(world.contents()["contacts"]) == 1
 
 
+def test_what_was_merged_into_another_persons_record_is_not_written_there(tmp_path: Path) -> None:
+    connector = plain_connector().replace(
+        '[objects.contact.read]\npath = "/contacts/{{ id | path }}"\n',
+        '[objects.contact.read]\npath = "/contacts/{{ id | path }}"\nid = "id"\n',
+    )
+    with closing(OddWorld(tmp_path, connector)) as world:
+        world.feed(1, PHONE)
+        world.drain()
+        other = seeded(world, phone=OTHER_E164, grade="C")
+        mine = next(one["id"] for one in world.contents()["contacts"] if one["phone"] == E164)
+        world.crm.carry_out("DELETE", ["contacts", mine], {}, None)
+        merged = {"id": other, "phone": OTHER_E164, "grade": "C"}
+        world.answer = lambda request: (
+            httpx.Response(200, json=merged)
+            if (request.method, request.url.path) == ("GET", f"/contacts/{mine}")
+            else None
+        )
+        world.feed(1, PHONE, stamp=2, status="B")
+        world.drain()
+        assert world.row(1)["state"] == "parked"
+        assert "no longer in the CRM" in world.row(1)["reason"]
+        assert world.contents()["contacts"][0]["grade"] == "C"
+
+
+def test_what_was_made_and_is_never_found_is_a_persons_after_hours(tmp_path: Path) -> None:
+    text = plain_connector()
+    create = '[objects.contact.create]\npath = "/contacts"\njson = "{{ key | merge(fields) }}"\n'
+    assert f'{create}id = "id"\n' in text
+    with closing(
+        OddWorld(tmp_path, text.replace(f'{create}id = "id"\n', f"{create}reread = true\n"))
+    ) as world:
+        none = httpx.Response(200, json={"items": []})
+        world.answer = lambda request: (
+            httpx.Response(none.status_code, content=none.content, headers=none.headers)
+            if is_search(request)
+            else None
+        )
+        world.feed(1, PHONE)
+        world.drain()
+        row = world.row(1)
+        assert row["state"] == "parked"
+        assert "not found by its key for 6:00:00" in row["reason"]
+        assert len(world.contents()["contacts"]) == 1
+        world.answer = lambda _request: None
+        world.ledger.retry([row["id"]], world.clock())
+        world.drain()
+        assert world.row(1)["state"] == "delivered"
+        assert len(world.contents()["contacts"]) == 1
+
+
 # Circles
 
 

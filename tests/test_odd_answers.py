@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from bridge.sending import MOST_QUESTIONS, QUICK_TRIES
-from tests.delivery_parts import Sleep
 from tests.odd_answers import ODD, Odd
 from tests.odd_world import OddWorld, plain_connector
 
@@ -133,7 +132,6 @@ class Bounded(list[tuple[str, str]]):
 def go_on(world: OddWorld, rows: Rows, seconds: float) -> None:
     """Until nothing is due, or so much time has passed."""
     end = world.clock.now.timestamp() + seconds
-    world.worker._stop = Sleep(world.clock)
     while True:
         world.deliver()
         if world.tries[-1]:
