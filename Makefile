@@ -35,8 +35,9 @@ slow: $(VENV)/dev.stamp
 lock:
 	PYTHON=$(PYTHON) deploy/lock.sh
 
+# What tools have kept of earlier runs goes too.
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # What is installed is what the lock files name, each file with its hash, and nothing is built from source.
 LOCKED := $(BIN)/python -m pip install --quiet --only-binary :all: --require-hashes --requirement
