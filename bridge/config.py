@@ -124,6 +124,14 @@ class Secrets:
     short_tokens: tuple[Problem, ...] = ()
     """Callback tokens that could be guessed: `check` refuses them, a daemon in service goes on with them."""
 
+    def values(self) -> Iterator[str]:
+        """All of them, for what must not show one."""
+        yield from filter(None, (self.admin_token, self.metrics_token))
+        for group in (*self.callback_tokens.values(), *self.api.values()):
+            yield from group
+        for secrets in self.destinations.values():
+            yield from secrets.values()
+
 
 def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     """Read the configuration, or raise one ConfigError with all its problems; secrets are not read."""

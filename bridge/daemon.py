@@ -26,6 +26,7 @@ from bridge.judge import Judge
 from bridge.ledger import Ledger
 from bridge.lines import Lines
 from bridge.listener import Listener
+from bridge.log import hide
 from bridge.receive import Door
 from bridge.reconcilers import daemon_reconcilers, timetables
 from bridge.schedule import Scheduler
@@ -56,6 +57,7 @@ class Daemon:
     def __init__(
         self, config: Config, secrets: Secrets, ledger: Ledger, clock: Callable[[], datetime] = now_utc
     ) -> None:
+        hide(secrets.values())
         self._config = config
         self._ledger = ledger
         self._clock = clock

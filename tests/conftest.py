@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import structlog
 
-from bridge.log import mask_phones
+from bridge.log import mask
 from tests import examples
 from tests.canary import leaks
 
@@ -30,7 +30,7 @@ structlog.configure(
     processors=[
         structlog.stdlib.add_log_level,
         structlog.processors.format_exc_info,
-        mask_phones,
+        mask,
         structlog.processors.LogfmtRenderer(),
     ]
 )

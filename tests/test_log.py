@@ -9,11 +9,12 @@ import pytest
 
 SAYS = """
 import json, logging, sys, structlog
-from bridge.log import configure
+from bridge.log import configure, hide
 configure("info", sys.argv[1])
 said = json.loads(sys.argv[2])
 structlog.get_logger("x").info("delivery.settled", **said)
-logging.getLogger("library").warning("it refused %s", "13800138000")
+hide(["canary-9f/3c=77"])
+logging.getLogger("library").warning("it refused %s %s", "13800138000", "canary-9f%2F3c%3D77")
 """
 
 
@@ -30,6 +31,7 @@ def test_nothing_from_outside_moves_the_cursor_or_makes_a_line(form: str) -> Non
     assert len(lines) == 2
     assert "张" in lines[0]
     if form == "json":
+        assert lines[0].isprintable()
         assert json.loads(lines[0])["call"] == "a\x1b[31m\x07\r\nlevel=error\x85\u202e张 x"
     else:
         assert lines[0].isprintable()
@@ -39,4 +41,6 @@ def test_nothing_from_outside_moves_the_cursor_or_makes_a_line(form: str) -> Non
 def test_phones_are_masked_wherever_they_stand(form: str) -> None:
     text = "\n".join(said(form, users=["13800138000", {"of": "+8613800138001"}], reason="to 13800138002"))
     assert "138****8000" in text
+    assert "***" in text
+    assert "canary" not in text
     assert "0138" not in text

@@ -44,6 +44,8 @@ _BY_STATUS_ALONE = ("refresh", "unprocessed", "transient", "in_doubt")
 _READS_TEXT = re.compile(r"\b(?:text|headers)\b")
 # Of the errors inside an error so many are named.
 _MOST_INNER = 10
+# A longer text is no id of anything, and would be kept with the call.
+_LONGEST_ID = 512
 NO_CONDITION = "has no condition"
 _GOOD = ("ok", "done")
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -253,7 +255,7 @@ class Classifier:
         found = rule.id.of_answer(answer) if rule.id is not None else None
         # A table, a list or true is no id.
         is_id = isinstance(found, str | int) and not isinstance(found, bool) and found != ""
-        crm_id = as_text(found) if is_id else None
+        crm_id = as_text(found) if is_id and len(as_text(found)) <= _LONGEST_ID else None
         wait = _wait_of(rule, answer, now)
         return self._meaning(
             answer, rule.section.then, wait, id=crm_id, says=rule.section.says, foreign=foreign
