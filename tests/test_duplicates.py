@@ -142,8 +142,10 @@ def is_search(request: httpx.Request) -> bool:
     return request.method == "GET" and request.url.path == "/contacts"
 
 
-@pytest.mark.parametrize("several", ["", 'several = "first"\n', 'several = "oldest"\nby = "id"\n'])
-@pytest.mark.parametrize("items", [1, 2])
+@pytest.mark.parametrize(
+    ("several", "items"),
+    [("", 1), ("", 2), ('several = "first"\n', 2), ('several = "oldest"\nby = "id"\n', 2)],
+)
 def test_a_search_that_lists_everybody_links_nobody(tmp_path: Path, several: str, items: int) -> None:
     connector = plain_connector().replace('hits = "items"\n', f'hits = "items"\n{several}', 1)
     with closing(OddWorld(tmp_path, connector)) as world:
@@ -328,9 +330,9 @@ def test_a_crm_that_answers_at_random_is_asked_a_known_number_of_times(tmp_path:
 
     with closing(OddWorld(tmp_path, plain_connector(TAKEN), mapping=recreated)) as world:
         world.answer = lambda _request: chance.choice(odd)()
-        for number in range(60):
+        for number in range(15):
             world.feed(number, f"158997706{number:02}")
-        world.deliver(200)
+        world.deliver(50)
         assert max(world.tries) <= MOST_QUESTIONS * 2
         assert max(world.tries) > 5, "it went round"
 
@@ -380,6 +382,35 @@ def test_a_token_that_is_never_good_costs_a_few_requests_a_try(tmp_path: Path) -
         assert 0 < max(world.tries) <= 2 * (QUICK_TRIES + 1)
         assert world.row(1)["state"] == "due"
         assert world.budget.state()["breaker"]["open_until"] is not None
+
+
+def test_the_owner_of_an_email_address_is_not_our_customer(tmp_path: Path) -> None:
+    """HubSpot names the existing contact in a sentence only; its id looks like a phone number."""
+    rule = """
+[[outcomes]]
+path = "message"
+matches = 'Existing ID:'
+then = "duplicate"
+id = '{{ text | found("Existing ID:\\\\s*(\\\\d+)") }}'
+"""
+    with closing(OddWorld(tmp_path, plain_connector(rule))) as world:
+        told = {"message": "Contact already exists. Existing ID: 15000000001", "category": "CONFLICT"}
+        owner = {"id": "15000000001", "phone": OTHER_E164}
+
+        def answer(request: httpx.Request) -> httpx.Response | None:
+            if is_create(request):
+                return httpx.Response(409, json=told)
+            is_owner = request.url.path == "/contacts/15000000001"
+            return httpx.Response(200, json=owner) if is_owner else None
+
+        world.answer = answer
+        world.feed(1, PHONE)
+        world.drain()
+        reason = world.row(1)["reason"]
+        assert world.row(1)["state"] == "parked"
+        assert "a duplicate of crm_id=15000000001, which has another key (phone +86139****0001" in reason
+        assert "Existing ID: crm_id=15000000001" in reason
+        assert not [path for method, path in world.requests if method == "PATCH"]
 
 
 # What is shown
