@@ -2,11 +2,19 @@
 
 import base64
 import json
+import threading
+from contextlib import closing
+from datetime import timedelta
+from typing import Any, Literal
 from urllib.parse import quote
 
+import httpx
 import pytest
 
+from bridge.errors import SourceRefused
 from bridge.masking import HIDDEN, LONGEST_MESSAGE, LONGEST_READ, Masking
+from bridge.source.outcall import OutcallList
+from tests.source_steps import CHANCE, NOW, served_platform
 
 TOKEN = "Kq7/zR+mX2vT9=pLw4sYh8Jd3BnF6gUc"
 MASKING = Masking([TOKEN, "pass word&'<1>", ""])
@@ -60,3 +68,32 @@ def test_what_is_no_secret_stays() -> None:
     told = "contact 00Q5g00000ABCDE: field Grade__c too long (40), 2025-04-14T10:00:00Z"
     assert MASKING.masked(told) == told
     assert Masking([]).masked("y" * 2 * LONGEST_READ) == "y" * LONGEST_READ
+
+
+@pytest.mark.parametrize("login", ["signed", "password"])
+@pytest.mark.parametrize("before", [0, 290, 540, 570])
+def test_a_platform_that_quotes_what_it_was_sent_is_shown_without_it(
+    login: Literal["signed", "password"], before: int
+) -> None:
+    sent: list[dict[str, Any]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        told = "x" * before + " ".join(str(value) for value in sent[-1].values())
+        return httpx.Response(200, json={"code": 1001, "msg": told})
+
+    with served_platform() as served:
+        api = served.api(login=login, access_secret=TOKEN)
+        platform = OutcallList(
+            api,
+            clock=served.clock,
+            chance=CHANCE,
+            stop=threading.Event(),
+            sleep=lambda _seconds: None,
+            transport=httpx.MockTransport(answer),
+        )
+        with closing(platform), pytest.raises(SourceRefused) as refused:
+            platform.page(NOW - timedelta(hours=1), NOW, 0, 1)
+    hidden = [TOKEN, *(body["sign"] for body in sent if "sign" in body)]
+    assert not [secret for secret in hidden if secret[:16] in str(refused.value)]
+    assert len(str(refused.value)) < 800
