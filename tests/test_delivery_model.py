@@ -27,7 +27,7 @@ from tests.delivery_world import PHONES, World, body_of
 from tests.examples import search_seed
 
 STEPS = 50
-SEED = 20261122
+SEED = 13
 FAULTS = ("429", "503", "500", "502", "500 late", "502 late", "lost", "cut")
 HAPPENS = (
     *FAULTS,
