@@ -72,3 +72,9 @@ def test_what_a_crm_made_of_a_value_is_told_with_what_helps(tmp_path: Path) -> N
     assert (one["field"], one["kind"], one["count"]) == ("lastName", "shortened", 1)
     (shown,) = json.loads(told("calls", "show", key, "--json"))["crm_objects"]
     assert shown["altered"] == {"lastName": "shortened"}
+
+
+def test_a_command_that_fails_leaves_no_ledger_open(tmp_path: Path) -> None:
+    assert asked(tmp_path, "calls", "show", "nobody").exit_code == 2
+    links = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    assert [link for link in links if link.is_relative_to(tmp_path)] == []

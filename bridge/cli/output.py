@@ -67,8 +67,12 @@ def ledger_path(config: Config) -> Path:
 
 
 def open_to_look(config: Config) -> Ledger:
-    """The ledger, for looking only."""
-    return open_ledger(ledger_path(config), read_only=True, min_free=config.ledger.min_free)
+    """The ledger, for looking only; closed with the command, however that ends."""
+    ledger = open_ledger(ledger_path(config), read_only=True, min_free=config.ledger.min_free)
+    command = click.get_current_context(silent=True)
+    if command is not None:
+        command.call_on_close(ledger.close)
+    return ledger
 
 
 def show(document: Mapping[str, Any], as_json: bool, lines: Iterable[str]) -> None:
