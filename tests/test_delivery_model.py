@@ -274,15 +274,16 @@ def run(
     return Machine
 
 
-def check_shares(machine: type[DeliveryMachine]) -> None:
+def check_shares(machine: type[DeliveryMachine], least: float = 0.05) -> None:
     """Every kind of thing happened often enough to mean something."""
     shares = {name: machine.shown[name] / machine.examples for name in HAPPENS}
     print(f"{machine.examples} examples of at least {STEPS} steps: {shares}")
-    assert min(shares.values()) >= 0.05, shares
+    assert min(shares.values()) >= least, shares
 
 
 def test_any_order_of_steps_and_faults() -> None:
-    check_shares(run(50, SEED))
+    # Few examples, always the same: each kind of thing happens in one of them at least.
+    check_shares(run(50, SEED), least=0.01)
 
 
 @pytest.mark.long
