@@ -27,7 +27,7 @@ from bridge.planning import Origin, event_of
 from bridge.preparing import Destination, Job, Preparer
 from bridge.remembering import DeliveryMemory
 from bridge.sending import Journey, Sender
-from bridge.settlements import Settlements, names_in_log
+from bridge.settlements import Settlements, names_in_log, without_secrets
 from bridge.strikes import Successes, strikes_of
 from bridge.tokens import Tokens
 
@@ -297,7 +297,8 @@ class Worker:
             assert job.memory is not None  # noqa: S101
             assert job.effect is not None  # noqa: S101
             try:
-                job.settlement = self._settlements.of(job.lease, job.journey, job.memory, job.effect)
+                settlement = self._settlements.of(job.lease, job.journey, job.memory, job.effect)
+                job.settlement = without_secrets(settlement, sender.crm.masked)
             except Exception as error:  # noqa: BLE001 -- see of_our_fault
                 job.settlement = self._settlements.of_our_fault(job.lease, error)
 

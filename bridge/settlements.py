@@ -159,6 +159,17 @@ class Settlements:
         return replace(settlement, state=DeliveryState.DUE, due_at=until)
 
 
+def without_secrets(settlement: Settlement, masked: Callable[[str], str]) -> Settlement:
+    """What is kept of an attempt may quote what a CRM stored or answered, and so our own token."""
+    if not settlement.reason and not settlement.cause:
+        return settlement
+    return replace(
+        settlement,
+        reason=settlement.reason and masked(settlement.reason),
+        cause=settlement.cause and masked(settlement.cause),
+    )
+
+
 def names_in_log(lease: Lease) -> dict[str, object]:
     """What a line of the log names of a delivery."""
     return {

@@ -13,12 +13,13 @@ from bridge.budget import Budget
 from bridge.connector import Connector
 from bridge.doubts import Doubts
 from bridge.errors import ConfigError, Pending
-from bridge.model import DeliveryState, Lane
+from bridge.masking import Masking
+from bridge.model import DeliveryState, Lane, Settlement
 from bridge.patience import Schedule
 from bridge.plan import Plan
 from bridge.preview import _Rehearsal, _Scene
 from bridge.rendering import Account
-from bridge.settlements import Settlements
+from bridge.settlements import Settlements, without_secrets
 from bridge.strikes import Successes
 from bridge.unsent import Writer
 from tests.connector_steps import (
@@ -340,3 +341,13 @@ def test_a_job_that_runs_is_due_again_after_its_wait_and_holds_its_lines(desk: D
     settled = settlements._of_error(lease, Pending("it runs", retry_after=7.0), in_doubt=True)
     assert (settled.state, settled.unsent) == (DeliveryState.DUE, True)
     assert settled.due_at == desk.bench.clock.now + timedelta(seconds=7)
+
+
+def test_a_reason_that_quotes_our_token_is_kept_without_it() -> None:
+    token = "canary-token-of-a-crm-0123456789"
+    said = Settlement(
+        DeliveryState.PARKED, f"the job failed: Bearer {token} has no rights", f"failed: {token}"
+    )
+    kept = without_secrets(said, Masking([token]).masked)
+    assert (kept.reason, kept.cause) == ("the job failed: Bearer *** has no rights", "failed: ***")
+    assert without_secrets(Settlement(DeliveryState.DELIVERED), Masking([token]).masked).reason == ""
