@@ -78,6 +78,20 @@ class Setting:
     clock: Callable[[], datetime]
 
 
+class Journal:
+    """How far a delivery came with one object, and where that is noted."""
+
+    def __init__(self, memory: Memory, name: str, progress: Progress) -> None:
+        self._memory = memory
+        self._name = name
+        self.progress = progress
+
+    def set(self, progress: Progress, *, durable: bool = False) -> None:
+        """How far it is now; `durable`: on disk before anything is sent."""
+        self.progress = progress
+        self._memory.note(self._name, progress, durable=durable)
+
+
 def refuse_doubt(planned: PlannedObject, progress: Progress) -> None:
     """Of what must not be sent twice nobody knows whether it arrived, unless a person has looked."""
     if not progress.absent:

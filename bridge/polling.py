@@ -1,22 +1,27 @@
 """A job of a CRM: what answered "accepted, not done yet", and is asked until it has ended."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
-from bridge.asking import Ask, Asking, Reply
+from bridge.asking import Ask, Asking, Journal, Looking, Reply, Setting
+from bridge.connector import ObjectType
 from bridge.connector.compiling import Condition, Values
 from bridge.connector.steps import Poll
-from bridge.errors import Gone, InDoubt, Pending, Permanent
+from bridge.errors import Gone, InDoubt, Pending, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
-from bridge.masking import LONGEST_READ
+from bridge.masking import LONGEST_MESSAGE, LONGEST_READ
+from bridge.matching import identity
+from bridge.memory import Progress
 from bridge.phone import mask_phones_in
+from bridge.plan import PlannedObject
 from bridge.values import parse_duration
 
 # A connector's mistake must not ask without a pause, or come back after a month.
 SHORTEST_WAIT = 1.0
 LONGEST_WAIT = 3600.0
-# A reason is shown with this much of its text.
-_EXCERPT = 300
+LOOKED_FOR_EVERY = 30.0
+"""A job that nobody can ask for is looked for by its object, once in so many seconds."""
 
 
 class JobFailed(Permanent):
@@ -27,7 +32,98 @@ class JobUnknown(InDoubt):
     """The CRM no longer knows the job, and so does nobody what became of it."""
 
 
-def ask_job(
+class JobPoller:
+    """Follows the job that a step of an object began, over as many tries as it takes."""
+
+    def __init__(
+        self, setting: Setting, kind: ObjectType, planned: PlannedObject, looking: Looking, journal: Journal
+    ) -> None:
+        self._setting = setting
+        self._kind = kind
+        self._planned = planned
+        self._looking = looking
+        self._journal = journal
+        self._what = f"object {planned.name}"
+
+    def poll_of(self, progress: Progress) -> Poll | None:
+        """How the job is asked for that a step begins."""
+        steps = self._kind.steps_of(progress.way)
+        return steps[progress.step].poll if progress.step < len(steps) else None
+
+    def follow(self) -> Asking[None]:
+        """Ask for the job that an earlier try began; once it has ended, its step is done."""
+        progress = self._journal.progress
+        if progress.absent:
+            # A person has looked: it came to nothing.
+            self._journal.set(Progress(appended=progress.appended))
+        elif self.poll_of(progress) is None:
+            # The connector has changed since.
+            self._journal.set(replace(progress, polled=False))
+        else:
+            yield from self.ask()
+
+    def ask(self) -> Asking[None]:
+        """Ask once; what runs on, fails or is lost ends this try."""
+        progress = self._journal.progress
+        poll, since = self.poll_of(progress), progress.sent_at
+        assert poll is not None  # noqa: S101 -- the callers have looked
+        assert since is not None  # noqa: S101 -- it was begun then
+        what = f"{self._what}, {progress.way}"
+        names = {"key": dict(self._planned.key), "captured": progress.captured, "id": progress.crm_id}
+        try:
+            reply = yield from _ask_once(poll, names, what, since, self._setting.clock)
+        except JobFailed:
+            self._journal.set(Progress(appended=progress.appended))
+            raise
+        except InDoubt as error:
+            yield from self._look_for_lost(error)
+            return
+        captured = {name: pick.of_answer(reply.answer) for name, pick in poll.capture.items()}
+        told = None if poll.id is None else poll.id.of_answer(reply.answer)
+        crm_id = identity(told) or progress.crm_id
+        step = self._kind.steps_of(progress.way)[progress.step]
+        if crm_id is None and (poll.id or step.id) is not None:
+            raise InDoubt(f"{what}: the job has ended, and its answer carries no id")
+        done = replace(
+            progress,
+            step=progress.step + 1,
+            captured={**progress.captured, **captured},
+            crm_id=crm_id,
+            sent_at=None,
+            polled=False,
+        )
+        self._journal.set(done, durable=done.step < len(self._kind.steps_of(progress.way)))
+
+    def _look_for_lost(self, error: InDoubt) -> Asking[None]:
+        """A job that cannot be asked for has ended where its object is there."""
+        progress = self._journal.progress
+        looks = self._kind.shows(progress.way, progress.step)
+        found = (yield from self._looking.find()) if looks else None
+        if found is not None:
+            self._journal.set(Progress(crm_id=found.id, appended=progress.appended, adding=progress.adding))
+            return
+        repeats = looks or self._kind.steps_of(progress.way)[progress.step].request.idempotent
+        if not isinstance(error, JobUnknown) or not repeats:
+            # By the CRM's own word it runs on, or nothing tells whether it was done: it is not sent again.
+            raise error
+        self._journal.set(replace(progress, polled=False))
+        raise Transient(str(error), cause=error.cause, retry_after=LOOKED_FOR_EVERY) from error
+
+    def wait(self, progress: Progress) -> None:
+        """What is not there may come yet, as long as the job may run; until then nothing is sent again."""
+        poll, since = self.poll_of(progress), progress.sent_at or self._setting.clock()
+        if poll is None:
+            return
+        left = (since + poll.longest + self._kind.index_lag - self._setting.clock()).total_seconds()
+        if left > 0:
+            raise Pending(
+                f"{self._what}: in doubt; it may come yet from a job that nobody can ask for",
+                cause=f"{self._what}: a job that nobody can ask for may run yet",
+                retry_after=min(left, LOOKED_FOR_EVERY),
+            )
+
+
+def _ask_once(
     poll: Poll, names: Values, what: str, began_at: datetime, clock: Callable[[], datetime]
 ) -> Asking[Reply]:
     """Ask a job once; the answer with which it ended well.
@@ -48,7 +144,9 @@ def ask_job(
     answer = reply.answer.names
     if _decides(poll.failed, answer, what, "failed"):
         told = "" if poll.reason is None else as_text(poll.reason.of_answer(reply.answer) or "")
-        reason = mask_phones_in(" ".join(told[:LONGEST_READ].split()))[:_EXCERPT] or "it gives no reason"
+        reason = (
+            mask_phones_in(" ".join(told[:LONGEST_READ].split()))[:LONGEST_MESSAGE] or "it gives no reason"
+        )
         raise JobFailed(f"{what}: the job failed: {reason}", cause=f"{what}: the job failed: {reason}")
     if _decides(poll.until, answer, what, "until"):
         return reply

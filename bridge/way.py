@@ -9,19 +9,19 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.asking import Ask, Asking, Found, Looking, Memory, Reply, Setting, refuse_doubt
+from bridge.asking import Ask, Asking, Found, Journal, Looking, Memory, Reply, Setting, refuse_doubt
 from bridge.causes import NO_LONGER_THERE
 from bridge.connector import ObjectType
 from bridge.connector.compiling import Values
-from bridge.connector.steps import Poll, Step, captured_by
-from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Pending, Permanent, Transient
+from bridge.connector.steps import Step, captured_by
+from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError
 from bridge.matching import identity
 from bridge.memory import AGAIN, Progress, Remembered, Sign
 from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
 from bridge.policies import Chosen, Misfit, Present, for_existing, for_new, maybe, shown, unsure
-from bridge.polling import JobFailed, JobUnknown, ask_job
+from bridge.polling import JobPoller
 
 __all__ = ["Ask", "Asking", "Memory", "Reply", "Setting", "Way"]
 
@@ -37,9 +37,6 @@ REREAD_FOR = timedelta(hours=6)
 """So long a record whose creation told no id is looked for, and its line held, until a person is asked."""
 MOST_LOOKS = 3
 """So many tries wait for the index to show a duplicate; the last one only counts after `index_lag`."""
-
-# A job that nobody can ask for is looked for by its object, once in so many seconds.
-LOOKED_FOR_EVERY = 30.0
 
 
 class Way:
@@ -61,9 +58,10 @@ class Way:
         self._inline = inline
         self._remembered = remembered
         self._told = told
-        self._progress = progress
+        self._journal = Journal(setting.memory, planned.name, progress)
         self._what = f"object {planned.name}"
         self._looking = Looking(kind, planned)
+        self._job = JobPoller(setting, kind, planned, self._looking, self._journal)
         # What was sent may have been processed already.
         self._doubted = progress.sent_at is not None and progress.way in ("create", "update", "upsert")
         # What a replay made us forget may be there all the same.
@@ -82,6 +80,10 @@ class Way:
         """The object's fields as the steps' answers carried them."""
 
     @property
+    def _progress(self) -> Progress:
+        return self._journal.progress
+
+    @property
     def _known_id(self) -> str | None:
         """Where it was left; a memory without an id only knows who wrote which field."""
         return (self._remembered.crm_id or None) if self._remembered is not None else None
@@ -89,7 +91,7 @@ class Way:
     def go(self) -> Asking[tuple[str, Chosen]]:
         """Take it; the CRM's id of the object, and what was chosen to be sent."""
         if self._progress.polled:
-            yield from self._follow_job()
+            yield from self._job.follow()
             self._doubted = self._progress.sent_at is not None
         if self._progress.way == "create":
             return (yield from self._go_on_creating())
@@ -122,106 +124,19 @@ class Way:
         self._park_deleted(gone)
         return (yield from self._upsert())
 
-    # -- a job of the CRM -------------------------------------------------------------
-    def _steps_of(self, way: str) -> Sequence[Step]:
-        return {"create": self._kind.create, "update": self._kind.update}.get(way, self._kind.upsert)
-
-    def _job_of(self, progress: Progress) -> Poll | None:
-        """How the job is asked for that a step begins."""
-        steps = self._steps_of(progress.way)
-        return steps[progress.step].poll if progress.step < len(steps) else None
-
-    def _follow_job(self) -> Asking[None]:
-        """Ask for the job that an earlier try began; once it has ended, its step is done."""
-        progress = self._progress
-        if progress.absent:
-            # A person has looked: it came to nothing.
-            self._set(Progress(appended=progress.appended))
-        elif self._job_of(progress) is None:
-            # The connector has changed since.
-            self._set(replace(progress, polled=False))
-        else:
-            yield from self._ask_job()
-
-    def _ask_job(self) -> Asking[None]:
-        """Ask once; what runs on, fails or is lost ends this try."""
-        progress = self._progress
-        poll, since = self._job_of(progress), progress.sent_at
-        assert poll is not None  # noqa: S101 -- the callers have looked
-        assert since is not None  # noqa: S101 -- it was begun then
-        what = f"{self._what}, {progress.way}"
-        names = {"key": dict(self._planned.key), "captured": progress.captured, "id": progress.crm_id}
-        try:
-            reply = yield from ask_job(poll, names, what, since, self._setting.clock)
-        except JobFailed:
-            self._set(Progress(appended=progress.appended))
-            raise
-        except InDoubt as error:
-            yield from self._look_for_lost_job(error)
-            return
-        captured = {name: pick.of_answer(reply.answer) for name, pick in poll.capture.items()}
-        told = None if poll.id is None else poll.id.of_answer(reply.answer)
-        crm_id = identity(told) or progress.crm_id
-        step = self._steps_of(progress.way)[progress.step]
-        if crm_id is None and (poll.id or step.id) is not None:
-            raise InDoubt(f"{what}: the job has ended, and its answer carries no id")
-        done = replace(
-            progress,
-            step=progress.step + 1,
-            captured={**progress.captured, **captured},
-            crm_id=crm_id,
-            sent_at=None,
-            polled=False,
-        )
-        self._set(done, durable=done.step < len(self._steps_of(progress.way)))
-
-    def _look_for_lost_job(self, error: InDoubt) -> Asking[None]:
-        """A job that cannot be asked for has ended where its object is there."""
-        progress = self._progress
-        looks = self._can_look(progress.way, progress.step)
-        found = (yield from self._looking.find()) if looks else None
-        if found is not None:
-            self._set(Progress(crm_id=found.id, appended=progress.appended, adding=progress.adding))
-            return
-        repeats = looks or self._steps_of(progress.way)[progress.step].request.idempotent
-        if not isinstance(error, JobUnknown) or not repeats:
-            # By the CRM's own word it runs on, or nothing tells whether it was done: it is not sent again.
-            raise error
-        self._set(replace(progress, polled=False))
-        raise Transient(str(error), cause=error.cause, retry_after=LOOKED_FOR_EVERY) from error
-
-    def _wait_for_job(self, progress: Progress) -> None:
-        """What is not there may come yet, as long as the job may run; until then nothing is sent again."""
-        poll, since = self._job_of(progress), progress.sent_at or self._setting.clock()
-        if poll is None:
-            return
-        left = (since + poll.longest + self._kind.index_lag - self._setting.clock()).total_seconds()
-        if left > 0:
-            raise Pending(
-                f"{self._what}: in doubt; it may come yet from a job that nobody can ask for",
-                cause=f"{self._what}: a job that nobody can ask for may run yet",
-                retry_after=min(left, LOOKED_FOR_EVERY),
-            )
-
     # -- what is in doubt -----------------------------------------------------------
     def _settle_doubt(self, progress: Progress) -> None:
         """An update or upsert of which nothing is known: whether it may be sent again, and when."""
-        steps = self._kind.update if progress.way == "update" else self._kind.upsert
+        steps = self._kind.steps_of(progress.way)
         if progress.step >= len(steps):
             # All was processed; only its id is missing.
             return
-        if not steps[progress.step].request.idempotent and not self._can_look(progress.way, progress.step):
+        if not steps[progress.step].request.idempotent and not self._kind.shows(progress.way, progress.step):
             self._believe_person(progress)
             return
-        self._wait_for_job(progress)
+        self._job.wait(progress)
         if self._kind.read is None or not steps[progress.step].request.idempotent:
             self._wait_for_index(progress)
-
-    def _can_look(self, way: str, number: int) -> bool:
-        """Whether a look-up tells if a step was processed: the first, which makes the object."""
-        if number > 0 or way == "update":
-            return False
-        return bool(self._kind.find) or (way == "upsert" and self._kind.read is not None)
 
     def _believe_person(self, progress: Progress) -> None:
         """Nothing can look: a step is sent again only where a person says that it did not arrive."""
@@ -288,14 +203,14 @@ class Way:
         progress = self._progress
         if progress.sent_at is None or progress.step >= len(self._kind.create):
             return (yield from self._finish_creating())
-        if not self._can_look("create", progress.step):
+        if not self._kind.shows("create", progress.step):
             self._believe_person(progress)
             return (yield from self._finish_creating())
-        if self._job_of(progress) is None:
+        if self._job.poll_of(progress) is None:
             self._wait_for_index(progress)
         found = yield from self._looking.find()
         if found is None:
-            self._wait_for_job(progress)
+            self._job.wait(progress)
             self._set(Progress())
             return (yield from self._create())
         if len(self._kind.create) > 1:
@@ -521,7 +436,7 @@ class Way:
     ) -> Asking[str]:
         progress = self._progress
         if progress.way != way or progress.step == 0 or (way != "create" and progress.told != self._told):
-            self._progress = Progress(crm_id=crm_id, told=self._told, appended=progress.appended)
+            self._journal.progress = Progress(crm_id=crm_id, told=self._told, appended=progress.appended)
         first, captured, found = self._progress.step, dict(self._progress.captured), self._progress.crm_id
         adding = self._progress.adding or {
             name: sign for name, sign in chosen.appended.items() if name in chosen.fields
@@ -542,7 +457,7 @@ class Way:
             if step.poll is not None:
                 begun = replace(self._progress, way=way, step=number, captured=captured, crm_id=found)
                 self._set(replace(begun, sent_at=self._setting.clock(), polled=True), durable=True)
-                yield from self._ask_job()
+                yield from self._job.ask()
                 captured, found = dict(self._progress.captured), self._progress.crm_id
                 if self._progress.step <= number:
                     # Its answer was lost with it, and a look-up has found what it made.
@@ -628,7 +543,7 @@ class Way:
             return reply, self._id_of(ask.of, reply, before.crm_id)
         except InDoubt as error:
             self._doubt()
-            if self._progress.sent_at is None or not self._can_look(way, number):
+            if self._progress.sent_at is None or not self._kind.shows(way, number):
                 raise
             raise Transient(
                 f"{error}. It is looked up before anything is sent again",
@@ -704,5 +619,4 @@ class Way:
         return {"key": dict(self._planned.key), "fields": fields, "links": dict(self._inline)}
 
     def _set(self, progress: Progress, *, durable: bool = False) -> None:
-        self._progress = progress
-        self._setting.memory.note(self._planned.name, progress, durable=durable)
+        self._journal.set(progress, durable=durable)

@@ -1,6 +1,6 @@
 """A connector: how one CRM's API works, compiled from its file and shared by all workers."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -96,6 +96,16 @@ class ObjectType:
         ways: list[Step | Find | Read] = [*self.upsert, *self.create, *self.update, *self.find]
         ways += [] if self.read is None else [self.read]
         return any(each.request.expects == "json" for each in ways)
+
+    def steps_of(self, way: str) -> Sequence[Step]:
+        """The steps of `create`, `update` or `upsert`."""
+        return {"create": self.create, "update": self.update}.get(way, self.upsert)
+
+    def shows(self, way: str, number: int) -> bool:
+        """Whether a look-up tells if a step was processed: the first, which makes the object."""
+        if number > 0 or way == "update":
+            return False
+        return bool(self.find) or (way == "upsert" and self.read is not None)
 
     @property
     def readable(self) -> bool:
