@@ -31,10 +31,10 @@ from zoneinfo import ZoneInfo
 from benchmarks.load import burst
 from benchmarks.texts import Record, compact, escaped, spaced, varied_bodies, varied_records
 from bridge.arrival import arrival_of
+from bridge.field_digests import SHORT
 from bridge.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger, deliveries, settling
 from bridge.ledger.sqlite.connection import connect
-from bridge.marks import SHORT
 from bridge.memory import Done, Mark, Remembered
 from bridge.model import DeliveryState, Lease, Settlement, Via
 from tests.running import DaemonProcess, environment, write_config

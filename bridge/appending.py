@@ -3,11 +3,11 @@
 import re
 from typing import Any
 
+from bridge.crm_alterations import unescaped
 from bridge.expression import as_text
-from bridge.marks import digest_of, is_empty
+from bridge.field_digests import digest_of, is_empty
 from bridge.memory import Sign
 from bridge.plan import PlannedField
-from bridge.readback import unescaped
 
 _DIGEST = 8
 # What some CRMs keep as `?`, or as an entity, or in a paragraph of its own, or not at all.

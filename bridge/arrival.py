@@ -12,7 +12,7 @@ from bridge.identity import IdentityConflict, names_of, storable
 from bridge.lenient_json import MAX_DEPTH
 from bridge.model import Arrival, Quarantined, Via, stamp
 from bridge.timestamps import parse_time
-from bridge.wrapping import Piece, read_record, read_records
+from bridge.unwrap_body import Piece, read_record, read_records
 
 
 class Head(msgspec.Struct):

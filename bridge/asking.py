@@ -11,7 +11,7 @@ from bridge.connector.request import Find, Link, Read, Request
 from bridge.connector.steps import Poll, Step
 from bridge.errors import DeliveryError, Gone, InDoubt, Permanent
 from bridge.expression import ExpressionError, as_text
-from bridge.matching import has_key, identity, key_shown
+from bridge.key_matching import has_key, key_shown, object_id
 from bridge.memory import Progress, Remembered
 from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
@@ -149,7 +149,7 @@ class Looking:
             reply = yield Ask(read, {**self._names, "id": crm_id}, f"{self._what}, read")
         except Gone:
             return None
-        told = crm_id if read.id is None else identity(read.id.of_answer(reply.answer))
+        told = crm_id if read.id is None else object_id(read.id.of_answer(reply.answer))
         fields = read.fields.of_answer(reply.answer) if reply.fields is None else reply.fields
         return Found(told or crm_id or "", self._fields(fields, "read", read.fields.text))
 
@@ -205,7 +205,7 @@ class Looking:
             return None
         hit = choose_hit(find, hits, self._what)
         crm_id = find.id.of(hit, {"hit": hit})
-        if (told := identity(crm_id)) is None:
+        if (told := object_id(crm_id)) is None:
             raise Permanent(f"{self._what}, find: a hit carries no id at {find.id.text!r}")
         fields = find.fields.of(hit, {"hit": hit})
         return Found(told, self._fields(fields, "find", find.fields.text))

@@ -10,7 +10,7 @@ from bridge.connector.steps import Poll, Step
 from bridge.crm import Crm
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
-from bridge.matching import identity
+from bridge.key_matching import object_id
 from bridge.way import Ask, Reply
 
 Result = Reply | DeliveryError
@@ -197,7 +197,7 @@ class _Taken:
         if self._batch.id is None:
             return Reply(answer)
         told = self._batch.id.of(result, {**answer.names, "result": result, "item": None})
-        return Reply(answer, id=identity(told))
+        return Reply(answer, id=object_id(told))
 
 
 def _hits(results: Sequence[Any]) -> list[Any]:

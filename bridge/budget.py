@@ -14,9 +14,9 @@ from typing import Any
 from bridge.connector.limits import parse_rate
 from bridge.connector.outcome import next_time
 from bridge.connector.schema import LimitSection
-from bridge.instants import bounded
 from bridge.model import Lane
 from bridge.rate_limit import Backoff, LearnedRate, Window
+from bridge.stored_times import bounded
 
 # How long a request waits for its right before its delivery gives way, in seconds.
 PATIENCE = 2.0

@@ -15,8 +15,8 @@ from bridge.body import NotAnObject, parse_object, read_json_text
 from bridge.identity import storable
 from bridge.listed import Place, Unlisted
 from bridge.model import DIGEST_SIZE, LONGEST_GARBAGE, Arrival, Known, Verdict, Via
+from bridge.unwrap_body import TooMany, read_record
 from bridge.verdict import read_incoming, rule
-from bridge.wrapping import TooMany, read_record
 
 
 class Outcome(StrEnum):

@@ -18,6 +18,7 @@ import httpx
 
 from bridge.body import is_deep
 from bridge.causes import generalised
+from bridge.connection_errors import connection_remedy
 from bridge.connector import Connector
 from bridge.connector.addresses import OtherOrigin, check_address
 from bridge.connector.auth import TokenRequest
@@ -30,7 +31,6 @@ from bridge.masking import LONGEST_MESSAGE, LONGEST_READ, Masking
 from bridge.phone import mask_phones_in, of_crm
 from bridge.rendering import Account, common_names, headers_of, origins_of, render
 from bridge.tokens import Exchange, Outputs, Tokens
-from bridge.unreached import why_unreached
 from bridge.wire import UnacceptableAnswer, Wire
 
 # Shorter outputs of a token, such as "1", would blot out whole messages.
@@ -174,7 +174,7 @@ class Crm:
             missed = Transient(
                 f"no token: {_what_came(error)}", cause="the CRM gives no token", blame="account"
             )
-            missed.says = why_unreached(error)
+            missed.says = connection_remedy(error)
             raise missed from error
 
     def _judge_token(self, answer: Answer, request: TokenRequest) -> Meaning:
@@ -211,7 +211,7 @@ class Crm:
                 cause="the CRM cannot be reached",
                 blame="account",
             )
-            unreached.says = why_unreached(error)
+            unreached.says = connection_remedy(error)
             raise unreached from error
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Permanent(

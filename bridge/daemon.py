@@ -21,7 +21,6 @@ from bridge.accounts import Keeper
 from bridge.config import Config, Secrets
 from bridge.console import admin_app
 from bridge.errors import CallbridgeError
-from bridge.instants import SteadyClock
 from bridge.judge import Judge
 from bridge.ledger import Ledger
 from bridge.lines import Lines
@@ -30,6 +29,7 @@ from bridge.log import hide
 from bridge.receive import Door
 from bridge.reconcilers import daemon_reconcilers, timetables
 from bridge.schedule import Scheduler
+from bridge.stored_times import SteadyClock
 from bridge.upkeep import Upkeep
 
 log = structlog.get_logger("bridge.daemon")

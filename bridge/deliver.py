@@ -15,7 +15,7 @@ import structlog
 
 from bridge.budget import Budget
 from bridge.crm import Crm
-from bridge.doubts import Doubts
+from bridge.doubt_clock import DoubtClock
 from bridge.effect import Effect
 from bridge.errors import LedgerError
 from bridge.gathering import Gathering
@@ -24,11 +24,11 @@ from bridge.lines import Lines
 from bridge.model import DeliveryState, Lease, Settlement
 from bridge.patience import Schedule, next_attempt_at
 from bridge.planning import Origin, event_of
+from bridge.poison_records import Successes, faults_of
 from bridge.preparing import Destination, Job, Preparer
 from bridge.remembering import DeliveryMemory
 from bridge.sending import Journey, Sender
 from bridge.settlements import Settlements, names_in_log, without_secrets
-from bridge.strikes import Successes, strikes_of
 from bridge.tokens import Tokens
 
 __all__ = [
@@ -112,7 +112,7 @@ class Worker:
         successes = {
             name: accounts[destination.account.name].successes for name, destination in destinations.items()
         }
-        doubts = Doubts(lags, clock, self._steady)
+        doubts = DoubtClock(lags, clock, self._steady)
         self._settlements = Settlements(schedule, clock, chance, doubts, successes)
         self._preparer = Preparer(destinations, origins, lines, self._settlements, doubts, ledger.key_claims)
         self._stop = stop
@@ -279,7 +279,7 @@ class Worker:
                 job.effect.steps(job.plan),
                 job.lease.lane,
                 job.effect,
-                strikes=strikes_of(job.lease.progress, job.lease.revision),
+                faults=faults_of(job.lease.progress, job.lease.revision),
                 objects=len(job.plan.objects),
             )
 

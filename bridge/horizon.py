@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bridge.instants import past
 from bridge.ledger import Row
 from bridge.model import moment, stamp
+from bridge.stored_times import past
 from bridge.window import Between
 
 OVERLAP = timedelta(minutes=30)

@@ -15,9 +15,9 @@ import structlog
 from bridge.arrival import sn_of
 from bridge.body import broken_fields, parse_leniently, read_object
 from bridge.call import Call
+from bridge.call_order import event_time, is_ahead
 from bridge.dialogue import parse_dialogue
 from bridge.errors import LedgerError
-from bridge.event import event_time, is_ahead
 from bridge.identity import storable
 from bridge.ledger import Destinations, Ledger
 from bridge.model import Columns, Judgment, Known, Pending, Verdict, stamp

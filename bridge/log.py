@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import structlog
 
-from bridge import visible
+from bridge import escape_invisible
 from bridge.masking import Masking
 from bridge.phone import mask_phones_in
 
@@ -47,11 +47,11 @@ def _masked(value: Any, shown: _Mask) -> Any:
 
 def _text(logger: Any, method: str, event: structlog.typing.EventDict) -> str:
     # journalctl shows a line that holds a control character as a blob.
-    return visible.line(str(_LOGFMT(logger, method, event)))
+    return escape_invisible.line(str(_LOGFMT(logger, method, event)))
 
 
 def _json(logger: Any, method: str, event: structlog.typing.EventDict) -> str:
-    return visible.in_json(str(_JSON(logger, method, event)))
+    return escape_invisible.in_json(str(_JSON(logger, method, event)))
 
 
 _LOGFMT = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])

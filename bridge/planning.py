@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from bridge.call import Call
-from bridge.event import event_text, event_time
+from bridge.call_order import event_text, event_time
 from bridge.mapping import CompiledMapping
 from bridge.plan import Plan, Skip
 

@@ -5,23 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.appending import sign_of, stands, unplaced, with_added
-from bridge.expression import as_text
-from bridge.marks import (
-    NOTHING,
-    alteration_of,
-    altered,
-    as_sent,
-    digest_of,
-    either,
-    holds,
-    is_empty,
-    sent_last,
-    short_of,
-    unsettled,
-)
-from bridge.memory import Mark, Remembered, Sign
-from bridge.plan import LOOKING, PlannedField, PlannedObject, Write
-from bridge.readback import (
+from bridge.crm_alterations import (
     PLAUSIBLE,
     SOMETHING,
     WORDS,
@@ -32,6 +16,22 @@ from bridge.readback import (
     same,
     surely_altered,
 )
+from bridge.expression import as_text
+from bridge.field_digests import (
+    NOTHING,
+    alteration_of,
+    as_sent,
+    digest_of,
+    holds,
+    is_empty,
+    sent_last,
+    short_of,
+    unsettled,
+    with_altered,
+    with_possible,
+)
+from bridge.memory import Mark, Remembered, Sign
+from bridge.plan import LOOKING, PlannedField, PlannedObject, Write
 
 Present = Mapping[str, Any]
 """An object's fields as the CRM holds them now."""
@@ -92,7 +92,7 @@ def maybe(planned: PlannedObject, fields: Mapping[str, Any]) -> dict[str, Mark]:
 def unsure(remembered: Remembered, planned: PlannedObject, fields: Mapping[str, Any]) -> Remembered:
     """An object to which fields are being sent: until that is answered, it holds them or what it held."""
     marks = {
-        name: Mark(mark.event, either(mark.digest, fields[name])) if name in fields else mark
+        name: Mark(mark.event, with_possible(mark.digest, fields[name])) if name in fields else mark
         for name, mark in remembered.marks.items()
     }
     # What was never sent before was empty.
@@ -170,7 +170,7 @@ def for_existing(
             choice.by_policy(name, each)
     marks = _marks(planned, choice.told, event, choice.marks)
     for name, (held, kind) in choice.altered.items():
-        marks[name] = Mark(marks[name].event, altered(marks[name].digest, held, kind))
+        marks[name] = Mark(marks[name].event, with_altered(marks[name].digest, held, kind))
     words = {name: WORDS[kind] for name, (_, kind) in choice.altered.items() if kind in WORDS}
     return Chosen(choice.fields, marks, choice.appended, choice.kept(planned) if whole else {}, words)
 
@@ -187,7 +187,7 @@ def checked(chosen: Chosen, shown: Present, *, certain: bool) -> Chosen:
                 marks[name] = Mark(mark.event, as_sent(mark.digest))
             continue
         if mark is not None:
-            marks[name] = Mark(mark.event, altered(mark.digest, shown[name], kind))
+            marks[name] = Mark(mark.event, with_altered(mark.digest, shown[name], kind))
         if kind is not Alteration.FORM:
             found[name] = WORDS[kind]
     return Chosen(chosen.fields, marks, chosen.appended, chosen.kept, found)

@@ -10,8 +10,8 @@ from bridge.connector.compiling import Condition, Values
 from bridge.connector.steps import Poll
 from bridge.errors import Gone, InDoubt, Pending, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
+from bridge.key_matching import object_id
 from bridge.masking import LONGEST_MESSAGE, LONGEST_READ
-from bridge.matching import identity
 from bridge.memory import Progress
 from bridge.phone import mask_phones_in
 from bridge.plan import PlannedObject
@@ -80,7 +80,7 @@ class JobPoller:
             return
         captured = {name: pick.of_answer(reply.answer) for name, pick in poll.capture.items()}
         told = None if poll.id is None else poll.id.of_answer(reply.answer)
-        crm_id = identity(told) or progress.crm_id
+        crm_id = object_id(told) or progress.crm_id
         step = self._kind.steps_of(progress.way)[progress.step]
         if crm_id is None and (poll.id or step.id) is not None:
             raise InDoubt(f"{what}: the job has ended, and its answer carries no id")

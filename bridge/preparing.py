@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from bridge.claims import Claim, Conflict, judged
 from bridge.connector import Connector
-from bridge.doubts import Doubts
+from bridge.doubt_clock import DoubtClock
 from bridge.effect import Effect
 from bridge.errors import LedgerError
+from bridge.key_claims import Claim, Conflict, claims_applied
 from bridge.ledger import Held
 from bridge.lines import Lines, lines_of
 from bridge.mapping import CompiledMapping, MappingFault
@@ -62,7 +62,7 @@ class Preparer:
         origins: Mapping[str, Origin],
         lines: Lines,
         settlements: Settlements,
-        doubts: Doubts,
+        doubts: DoubtClock,
         claims: Callable[[Sequence[int], Sequence[str]], Mapping[int, Sequence[Claim]]],
     ) -> None:
         """`claims` is asked who came before a call under its key: see `bridge.ledger.Ledger.key_claims`."""
@@ -156,7 +156,7 @@ class Preparer:
         if isinstance(plan, Skip):
             return plan
         together = self._together[self._destinations[lease.destination].account.name]
-        return judged(self._claims([lease.call_id], together).get(lease.call_id, ()), plan)
+        return claims_applied(self._claims([lease.call_id], together).get(lease.call_id, ()), plan)
 
     def _plan(self, lease: Lease) -> tuple[Plan | Skip, str]:
         origin = self._origins[lease.source]

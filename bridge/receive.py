@@ -20,7 +20,7 @@ from bridge.body import NotAnObject, declared_charset
 from bridge.group_commit import GroupCommit, NotFiled
 from bridge.ledger import Ledger
 from bridge.model import Arrival, Filed, Quarantined, Via
-from bridge.wrapping import TooMany
+from bridge.unwrap_body import TooMany
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

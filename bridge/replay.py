@@ -11,12 +11,12 @@ from itertools import islice
 from typing import Any
 
 from bridge.causes import generalised
-from bridge.claims import Claim, Conflict, judged
 from bridge.connector import ObjectType
 from bridge.errors import LedgerBusy
+from bridge.field_digests import as_sent, sent_last
+from bridge.key_claims import Claim, Conflict, claims_applied
 from bridge.ledger import Ledger, Swept, Told, Window
 from bridge.mapping import CompiledMapping, MappingFault
-from bridge.marks import as_sent, sent_last
 from bridge.memory import Remembered
 from bridge.model import DeliveryState
 from bridge.phone import mask_phones_in
@@ -130,7 +130,7 @@ def _planned(target: Target, origin: Origin, swept: Swept) -> tuple[Plan | Skip 
 
 def _claimed(claims: Sequence[Claim], plan: Plan | Skip | None, fault: str) -> tuple[Plan | Skip | None, str]:
     """The same beside other sources' claims on the call's key."""
-    verdict = None if plan is None else judged(claims, plan)
+    verdict = None if plan is None else claims_applied(claims, plan)
     return (None, verdict.cause) if isinstance(verdict, Conflict) else (verdict, fault)
 
 

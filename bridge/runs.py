@@ -18,7 +18,7 @@ from bridge.ledger import Ledger, Window
 from bridge.model import Via, moment, stamp
 from bridge.planning import Origin
 from bridge.replay import Target, replay
-from bridge.wrapping import TooMany
+from bridge.unwrap_body import TooMany
 
 log = structlog.get_logger("bridge.runs")
 

@@ -16,9 +16,9 @@ import structlog
 
 from bridge.crontab import Crontab, to_trigger
 from bridge.errors import LedgerError
-from bridge.instants import past
 from bridge.ledger import Ledger
 from bridge.listed import RECONCILE
+from bridge.stored_times import past
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler

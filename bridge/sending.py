@@ -24,7 +24,7 @@ from bridge.crm import Crm
 from bridge.effect import Effect
 from bridge.errors import DeliveryError, LedgerError, Permanent, Transient, Unsent
 from bridge.model import Lane
-from bridge.strikes import Strikes, Successes, room_for
+from bridge.poison_records import FaultCount, Successes, room_for
 from bridge.way import Ask, Asking, Reply
 
 # tenacity bridges seconds, while the lease is held; the ledger's schedule bridges the rest.
@@ -51,7 +51,7 @@ class Journey:
     error: DeliveryError | None = None
     fault: Exception | None = None
     """A fault of ours, not of the CRM."""
-    strikes: Strikes | None = None
+    faults: FaultCount | None = None
     """What its record has drawn in earlier tries."""
     objects: int = 1
     """How many objects its plan has."""
@@ -128,7 +128,7 @@ class Sender:
     def _ask(self, group: Sequence[Journey]) -> list[Result]:
         asks = [journey.wanted for journey in group if journey.wanted is not None]
         self._lane = min(journey.lane for journey in group)
-        self._suspect = all(each.strikes is not None and each.strikes.since(self.successes) for each in group)
+        self._suspect = all(each.faults is not None and each.faults.since(self.successes) for each in group)
         if len(asks) > 1:
             return ask_together(self.crm, asks, self._quickly)
         try:
@@ -259,7 +259,7 @@ def _ready(groups: Sequence[Sequence[Journey]]) -> list[Sequence[Journey]]:
 def _is_full(group: Sequence[Journey]) -> bool:
     wanted = group[0].wanted
     batch = batch_of(wanted) if wanted is not None else None
-    return batch is None or len(group) >= room_for(group[0].strikes, batch.max)
+    return batch is None or len(group) >= room_for(group[0].faults, batch.max)
 
 
 def _groups(waiting: Sequence[Journey]) -> list[list[Journey]]:
@@ -273,7 +273,7 @@ def _groups(waiting: Sequence[Journey]) -> list[list[Journey]]:
             groups.append([journey])
             continue
         # One that spoiled a request goes with few, or alone, so that the others are delivered.
-        room = room_for(journey.strikes, batch.max)
+        room = room_for(journey.faults, batch.max)
         kind = id(journey.wanted.of), room
         group = open_groups.get(kind)
         if group is None or len(group) >= room:

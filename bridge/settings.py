@@ -255,7 +255,7 @@ class DestinationSettings(Section):
 
 
 LONGEST_RETRY = timedelta(days=1)
-"""See `bridge.instants.LONGEST_WAIT`: what was to wait for longer is taken for the work of a wrong clock."""
+"""See `bridge.stored_times.LONGEST_WAIT`: what would wait for longer was stored by a wrong clock."""
 
 
 class DeliverySettings(Section):

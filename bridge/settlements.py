@@ -9,27 +9,27 @@ import structlog
 
 from bridge.budget import LONGEST_PAUSE
 from bridge.causes import OF_A_KEY, OF_A_MAPPING, OF_OURS, cause_of, doubt_of, generalised, remedy_of
-from bridge.claims import Conflict
-from bridge.doubts import Doubts
+from bridge.doubt_clock import DoubtClock
 from bridge.effect import Effect
 from bridge.errors import DeliveryError, InDoubt, Pending, Transient, Unsent
+from bridge.key_claims import Conflict
 from bridge.mapping import MappingFault
 from bridge.model import DeliveryState, Lease, Settlement
 from bridge.patience import Schedule, next_attempt_at
 from bridge.phone import mask_phones_in
-from bridge.remembering import DeliveryMemory, last_sent
-from bridge.sending import Journey
-from bridge.strikes import (
+from bridge.poison_records import (
     FAULTS,
     REMEDY,
-    Strikes,
+    FaultCount,
     Successes,
+    count_fault,
+    faults_of,
     is_to_blame,
-    parked_for,
-    strikes_of,
-    struck,
-    without_strikes,
+    park_reason,
+    without_faults,
 )
+from bridge.remembering import DeliveryMemory, last_sent
+from bridge.sending import Journey
 
 log = structlog.get_logger("bridge.deliver")
 
@@ -42,7 +42,7 @@ class Settlements:
         schedule: Schedule,
         clock: Callable[[], datetime],
         chance: random.Random,
-        doubts: Doubts,
+        doubts: DoubtClock,
         successes: Mapping[str, Successes],
     ) -> None:
         """`successes` are destination → what its account has taken."""
@@ -54,12 +54,12 @@ class Settlements:
 
     def of(self, lease: Lease, journey: Journey, memory: DeliveryMemory, effect: Effect) -> Settlement:
         """How an attempt ended that was on its way."""
-        strikes: Strikes | None = None
+        faults: FaultCount | None = None
         if journey.fault is not None:
             settlement = self.of_our_fault(lease, journey.fault)
         elif journey.error is not None:
             settlement = self._of_error(lease, journey.error, in_doubt=memory.in_doubt)
-            settlement, strikes = self._of_record(lease, journey, settlement)
+            settlement, faults = self._of_record(lease, journey, settlement)
         else:
             settlement = Settlement(DeliveryState.DELIVERED)
             if journey.questions:
@@ -73,43 +73,43 @@ class Settlements:
                 )
         is_due = settlement.state is DeliveryState.DUE
         waits = is_due and memory.in_doubt
-        left = without_strikes(memory.left())
+        left = without_faults(memory.left())
         return replace(
             settlement,
             account=memory.account,
             done=tuple(effect.done),
-            progress={**left, FAULTS: strikes.kept()} if is_due and strikes is not None else left,
+            progress={**left, FAULTS: faults.kept()} if is_due and faults is not None else left,
             lines=memory.lines if waits else (),
         )
 
     def of_strikes(self, lease: Lease, account: str) -> Settlement | None:
         """One whose record is to blame, and that has waited until no request of it can arrive any more."""
-        strikes = strikes_of(lease.progress, lease.revision)
-        if strikes is None or not strikes.reason:
+        faults = faults_of(lease.progress, lease.revision)
+        if faults is None or not faults.reason:
             return None
-        _, cause = parked_for(strikes, "")
-        progress = without_strikes(lease.progress)
+        _, cause = park_reason(faults, "")
+        progress = without_faults(lease.progress)
         return Settlement(
-            DeliveryState.PARKED, strikes.reason, cause, account=account, progress=progress, remedy=REMEDY
+            DeliveryState.PARKED, faults.reason, cause, account=account, progress=progress, remedy=REMEDY
         )
 
     def _of_record(
         self, lease: Lease, journey: Journey, settlement: Settlement
-    ) -> tuple[Settlement, Strikes | None]:
+    ) -> tuple[Settlement, FaultCount | None]:
         """The settlement, parked where this record alone draws what looks like the account's fault."""
         error = journey.error
         assert error is not None  # noqa: S101 -- the caller has looked
         if settlement.state is not DeliveryState.DUE:
             return settlement, None
         successes = self._successes[lease.destination]
-        strikes = struck(journey.strikes, error, settlement.cause, lease.revision, successes)
-        if strikes is None or not is_to_blame(strikes, error):
-            return settlement, strikes
-        reason, cause = parked_for(strikes, settlement.reason)
+        faults = count_fault(journey.faults, error, settlement.cause, lease.revision, successes)
+        if faults is None or not is_to_blame(faults, error):
+            return settlement, faults
+        reason, cause = park_reason(faults, settlement.reason)
         parked = replace(
             settlement, state=DeliveryState.PARKED, reason=reason, cause=cause, due_at=None, remedy=REMEDY
         )
-        return parked, replace(strikes, reason=reason)
+        return parked, replace(faults, reason=reason)
 
     def of_mapping_fault(self, fault: MappingFault) -> Settlement:
         """A call that the mapping cannot be applied to waits for a person."""

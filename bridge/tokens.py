@@ -15,8 +15,8 @@ from bridge.connector.outcome import Meaning
 from bridge.connector.request import Rendered
 from bridge.errors import Permanent, Transient, Unsent
 from bridge.expression import as_text
-from bridge.instants import bounded
 from bridge.masking import LONGEST_READ
+from bridge.stored_times import bounded
 
 Outputs = dict[str, Any]
 # More would leave the calendar.

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec.structs import replace
 
-from bridge.encodings import TURN_KEYS, items_of, looks_like_json, unwrapped, whole_items
-from bridge.segments import Segment, segments
+from bridge.dialogue_string import Segment, segments
 from bridge.turn_clock import TIME_OF_DAY, CallClock
+from bridge.unwrap_dialogue import TURN_KEYS, items_of, looks_like_json, unwrapped, whole_items
 
 Speaker = Literal["robot", "customer"]
 Encoding = Literal["array", "json", "string"]

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import structlog
 
 from bridge.errors import LedgerError
-from bridge.instants import past
 from bridge.ledger import Ledger
+from bridge.stored_times import past
 
 log = structlog.get_logger("bridge.upkeep")
 

@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from bridge.call_order import AHEAD
 from bridge.dialogue import Turn, lay_over, same_dialogue, to_json
-from bridge.event import AHEAD
 from bridge.model import Known, Verdict, Via, digests
 from bridge.record import BOOKKEEPING, FIELDS, canonical, digest
 from bridge.timestamps import UnreadableTimeError, read_time

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from bridge.errors import SourceError, SourceRefused, SourceUnreachable
-from bridge.list_login import APART, BARREN, Login
+from bridge.list_profile import APART, BARREN, ListProfile
 from bridge.model import stamp
 from bridge.source import PageTooLarge, Source
 from bridge.window import SHORTEST, Between, Walked
@@ -69,7 +69,7 @@ class _MoreThanAPage(Exception):
 class _PageFailed(Exception):
     """A page did not come, or not whole, however often it was asked for."""
 
-    def __init__(self, login: "Login", reason: str, error: SourceError | None = None) -> None:
+    def __init__(self, login: "ListProfile", reason: str, error: SourceError | None = None) -> None:
         super().__init__(reason)
         self.login = login
         self.reason = reason
@@ -111,7 +111,7 @@ class Walk:
     """Walks the lists of all logins of one source, window by window."""
 
     def __init__(self, sources: Sequence[Source], page_size: int, taker: Taker) -> None:
-        self._logins = [Login(source, page_size, page_size) for source in sources]
+        self._logins = [ListProfile(source, page_size, page_size) for source in sources]
         self._taker = taker
         self._length = FIRST
         self._in_vain = 0
@@ -122,7 +122,7 @@ class Walk:
         self._failures = 0
         self._bad_until: datetime | None = None
         """Somewhere before then is what makes pages fail: it is looked for by halves."""
-        self._oversized: Login | None = None
+        self._oversized: ListProfile | None = None
         """The login whose pages of that time were too large."""
 
     def windows(self, gaps: Iterable[Between]) -> Iterator[tuple[Between, Walked]]:
@@ -204,7 +204,7 @@ class Walk:
         self._oversized = None
         return Walked(complete=False, reason=f"{window.shown}: {failed.reason}")
 
-    def _prove_alive(self, login: Login, window: Between, error: SourceError) -> None:
+    def _prove_alive(self, login: ListProfile, window: Between, error: SourceError) -> None:
         """Raise the error unless the list answers for another time: then it is this page that fails."""
         beside = Between(window.until + APART, window.until + APART + SHORTEST)
         self._taker.ask()
@@ -215,7 +215,7 @@ class Walk:
         if page.broken:
             raise error
 
-    def _shrinks(self, window: Between, total: int | None, login: Login) -> bool:
+    def _shrinks(self, window: Between, total: int | None, login: ListProfile) -> bool:
         """Whether a shorter window should be tried; how short is in `_length`."""
         if total is None:
             # Two pages are the least that a window with a full one may have; a list without totals
@@ -245,7 +245,7 @@ class Walk:
 
     # -- one window of one login -------------------------------------------------------
     def _walk(
-        self, login: Login, window: Between, first: "_Taken | None" = None, splits: int = 0
+        self, login: ListProfile, window: Between, first: "_Taken | None" = None, splits: int = 0
     ) -> tuple[Walked, int]:
         """Up to five passes, then in halves; with how many rows there seem to be."""
         earlier: list[_Pass] = []
@@ -286,7 +286,7 @@ class Walk:
         return len(alike) >= SAME_IF_MOVED - 1 and not done.risen
 
     @staticmethod
-    def _given_up(login: Login, window: Between, passes: Sequence[_Pass]) -> tuple[Walked, int]:
+    def _given_up(login: ListProfile, window: Between, passes: Sequence[_Pass]) -> tuple[Walked, int]:
         """What there is to say of a window that did not hold still: two passes that saw the same will do."""
         for place, one in reversed(list(enumerate(passes))):
             if one.keys and any(one.keys == other.keys for other in passes[:place]):
@@ -294,14 +294,14 @@ class Walk:
         reason = f"{window.shown}: {MOST_PASSES} passes of login {login.source.name} each saw other rows"
         return Walked(complete=False, reason=reason), 0
 
-    def _halved(self, login: Login, window: Between, splits: int) -> tuple[Walked, int]:
+    def _halved(self, login: ListProfile, window: Between, splits: int) -> tuple[Walked, int]:
         walked, seen = Walked(), 0
         for half in window.halves():
             found, count = self._walk(login, half, splits=splits + 1)
             walked, seen = walked + found, seen + count
         return walked, seen
 
-    def _pass(self, login: Login, window: Between, size: int, first: "_Taken | None") -> _Pass:
+    def _pass(self, login: ListProfile, window: Between, size: int, first: "_Taken | None") -> _Pass:
         """All pages once, as far as there seem to be any."""
         done = _Pass()
         index = barren = 0
@@ -337,7 +337,7 @@ class Walk:
         beyond = done.last is None or (index + 1) * done.largest >= done.last
         return barren >= BARREN or (not rows and beyond)
 
-    def _ask(self, login: Login, window: Between, index: int, size: int) -> "_Taken":
+    def _ask(self, login: ListProfile, window: Between, index: int, size: int) -> "_Taken":
         self._taker.ask()
         try:
             page = login.source.page(window.since, window.until, index, size)

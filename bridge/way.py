@@ -16,7 +16,7 @@ from bridge.connector.compiling import Values
 from bridge.connector.steps import Step, captured_by
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError
-from bridge.matching import identity
+from bridge.key_matching import object_id
 from bridge.memory import AGAIN, Progress, Remembered, Sign
 from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
@@ -568,7 +568,7 @@ class Way:
         if step.id is None and reply.id is None:
             return before
         value = reply.id if step.id is None or reply.id is not None else step.id.of_answer(reply.answer)
-        if (told := identity(value)) is not None:
+        if (told := object_id(value)) is not None:
             return told
         if before is None and not step.reread and step.poll is None:
             # It was sent, and what came of it is unknown: `sent_at` stays.

@@ -23,7 +23,6 @@ from bridge.arrival import arrival_of
 from bridge.call import Call
 from bridge.deliver import Destination, Origin, Schedule, SharedAccount, event_of
 from bridge.errors import LedgerError
-from bridge.instants import bounded
 from bridge.judge import Judge, SourceRules
 from bridge.ledger import Window
 from bridge.lines import Line
@@ -35,6 +34,7 @@ from bridge.rendering import Account
 from bridge.replay import Target, replay
 from bridge.sandbox.crm_state import Refusal
 from bridge.sandbox.plain import PlainState, TokenDesk
+from bridge.stored_times import bounded
 from bridge.tokens import Tokens
 from tests.delivery_parts import Crash, Fuse, Parts, Said, Sleep, Trouble, Walker, check_contact
 from tests.servers.clock import Clock, JumpingClock

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from bridge.field_digests import digest_of, short_of, with_altered
 from bridge.ledger import Ledger, Window
-from bridge.marks import altered, digest_of, short_of
 from bridge.memory import Done, Mark, Remembered
 from bridge.model import Columns, DeliveryState, Lane, Quarantined, Settlement, moment, stamp
 from tests.ledger_contract_identity import IdentityContract
@@ -196,10 +196,10 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
 
     def test_what_a_crm_made_of_fields_is_counted_and_shown(self, ledger: Ledger) -> None:
         marks = {
-            "name": Mark("1 a", altered(digest_of("a long text"), "a long", "s")),
+            "name": Mark("1 a", with_altered(digest_of("a long text"), "a long", "s")),
             "city": Mark("1 a", b"x" * 8),
         }
-        own = {"note": Mark("", altered(short_of("👍"), "?", "c"))}
+        own = {"note": Mark("", with_altered(short_of("👍"), "?", "c"))}
         ids = []
         for number, shared in enumerate((True, False)):
             left = Remembered("7", b"told", {}, marks if shared else own)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.event import event_text
+from bridge.call_order import event_text
 from bridge.ledger import Ledger, Note, Window
 from bridge.memory import AGAIN, Done, Mark, Progress, Remembered
 from bridge.model import DeliveryState, Lane, Settlement, stamp

@@ -21,7 +21,7 @@ from bridge.body import (
     read_object,
 )
 from bridge.lenient_json import MAX_DEPTH
-from bridge.wrapping import TooMany, read_record, read_records
+from bridge.unwrap_body import TooMany, read_record, read_records
 
 RECORD = {"name": "张三", "phone": "+8615899770637", "mark": "50% a+b & c=d;"}
 JSON = json.dumps(RECORD, ensure_ascii=False)

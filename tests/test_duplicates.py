@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.matching import has_key
+from bridge.key_matching import has_key
 from bridge.phone import mask_phones_in, of_crm
 from bridge.sending import MOST_QUESTIONS, QUICK_TRIES
 from tests.delivery_world import DATA

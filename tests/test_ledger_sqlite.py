@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
+from bridge.call_order import event_text
 from bridge.errors import LedgerBusy, LedgerLocked, LedgerUnusable
-from bridge.event import event_text
 from bridge.ledger import Ledger, open_ledger
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.ledger.sqlite.folding import fold

@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bridge.cli import cli
+from bridge.crm_alterations import Alteration
+from bridge.field_digests import digest_of, with_altered
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.marks import altered, digest_of
 from bridge.memory import Done, Mark, Remembered
 from bridge.model import DeliveryState, Settlement
-from bridge.readback import Alteration
 from tests.ledger_steps import NOW, leased, news
 from tests.running import environment, write_config
 
@@ -53,7 +53,7 @@ def test_what_a_crm_made_of_a_value_is_told_with_what_helps(tmp_path: Path) -> N
     config = write_config(tmp_path, "http://127.0.0.1:9", BRANCH)
     ledger = SqliteLedger(tmp_path / "ledger.db", create=True)
     call_id = news(ledger, "a")
-    mark = Mark("1 a", altered(digest_of("a long text"), "a long", Alteration.SHORTENED))
+    mark = Mark("1 a", with_altered(digest_of("a long text"), "a long", Alteration.SHORTENED))
     left = Remembered("7", b"told", {}, {"lastName": mark})
     done = Done("contact", "contact", "+86", left, altered={"lastName": "shortened"})
     ledger.settle(leased(ledger), Settlement(DeliveryState.DELIVERED, account="hub", done=(done,)), NOW, NOW)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.marks import digest_of
+from bridge.field_digests import digest_of
 from bridge.memory import Mark, Remembered
 from bridge.plan import PlannedField, PlannedObject, Write
 from bridge.policies import (

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from bridge.field_digests import SHORT, digest_of, sent_last, short_of
 from bridge.ledger.sqlite.memories import SHORTS, names_in, pack_memory, unpack_memory
-from bridge.marks import SHORT, digest_of, sent_last, short_of
 from bridge.memory import Mark, Remembered
 from bridge.plan import PlannedField, PlannedObject, Write
 from bridge.policies import Chosen, for_existing, for_new, unsure

@@ -11,16 +11,16 @@ import pytest
 
 from bridge.budget import Budget
 from bridge.connector import Connector
-from bridge.doubts import Doubts
+from bridge.doubt_clock import DoubtClock
 from bridge.errors import ConfigError, Pending
 from bridge.masking import Masking
 from bridge.model import DeliveryState, Lane, Settlement
 from bridge.patience import Schedule
 from bridge.plan import Plan
+from bridge.poison_records import Successes
 from bridge.preview import _Rehearsal, _Scene
 from bridge.rendering import Account
 from bridge.settlements import Settlements, without_secrets
-from bridge.strikes import Successes
 from bridge.unsent import Writer
 from tests.connector_steps import (
     HANG_UP,
@@ -335,7 +335,7 @@ def test_a_job_that_runs_is_due_again_after_its_wait_and_holds_its_lines(desk: D
         Schedule(timedelta(seconds=10), timedelta(hours=1), timedelta(days=5)),
         desk.bench.clock,
         random.Random(1),  # noqa: S311 -- chance, no secret
-        Doubts({"crm": timedelta(0)}, desk.bench.clock, desk.bench.clock),
+        DoubtClock({"crm": timedelta(0)}, desk.bench.clock, desk.bench.clock),
         {"crm": Successes()},
     )
     settled = settlements._of_error(lease, Pending("it runs", retry_after=7.0), in_doubt=True)

@@ -17,7 +17,7 @@ import pytest
 
 from bridge.ledger.sqlite.filing import MOST_UNFILED, MOST_UNFILED_BYTES
 from bridge.receive import SourceDoor
-from bridge.wrapping import MOST_RECORDS
+from bridge.unwrap_body import MOST_RECORDS
 from tests.door_steps import BODY, LIMIT, PATH, UUID, Served, Street, served
 
 HUGE = b"x" * (LIMIT + 1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bridge import __version__, visible
+from bridge import __version__, escape_invisible
 from bridge.cli.acting import backup, prune, quarantine_drop, quarantine_retry
 from bridge.cli.auditing import audit
 from bridge.cli.delivering import deliveries_list, deliveries_park, deliveries_retry, deliveries_skip, replay
@@ -36,7 +36,7 @@ class _Cli(click.Group):
             return super().invoke(ctx)
         except click.ClickException as error:
             # For type checkers a click error's message never changes.
-            vars(error)["message"] = visible.line(error.message)
+            vars(error)["message"] = escape_invisible.line(error.message)
             raise
 
 

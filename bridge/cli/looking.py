@@ -21,12 +21,12 @@ from bridge.cli.output import (
     table,
 )
 from bridge.config import Config
-from bridge.instants import bounded
+from bridge.crm_alterations import EXPLAINED
 from bridge.ledger import Ledger, Row
 from bridge.model import DeliveryState, moment, stamp
 from bridge.phone import to_e164
-from bridge.readback import EXPLAINED
 from bridge.reconcilers import listed_sources
+from bridge.stored_times import bounded
 
 
 @click.command()

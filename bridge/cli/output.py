@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bridge import visible
+from bridge import escape_invisible
 from bridge.config import DEFAULT_PATHS, Config, load_config
 from bridge.ledger import Ledger, open_ledger
 
@@ -86,17 +86,17 @@ def show(document: Mapping[str, Any], as_json: bool, lines: Iterable[str]) -> No
 
 def say(line: str = "", *, err: bool = False) -> None:
     """Print one line: the only way in which a command prints, so that nothing from outside makes another."""
-    click.echo(visible.line(line), err=err)
+    click.echo(escape_invisible.line(line), err=err)
 
 
 def say_json(text: str) -> None:
     """Print a JSON document of one line or more."""
-    click.echo(visible.in_json(text))
+    click.echo(escape_invisible.in_json(text))
 
 
 def say_over(line: str) -> None:
     """Write a line over the one before, on a terminal's stderr."""
-    click.echo(f"\r{visible.line(line):<70}", nl=False, err=True)
+    click.echo(f"\r{escape_invisible.line(line):<70}", nl=False, err=True)
 
 
 def _plain(value: Any) -> Any:
@@ -118,4 +118,4 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterable
 def _cell(value: Any) -> str:
     text = "-" if value is None or value == "" else str(value)
     # Here already, for the width is that of what is shown.
-    return visible.line(text)
+    return escape_invisible.line(text)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import click
 
-from bridge import visible
+from bridge import escape_invisible
 from bridge.assembly import account_of
 from bridge.body import NotAnObject, parse_object
 from bridge.call import Call
@@ -26,8 +26,8 @@ from bridge.mapping import CompiledMapping
 from bridge.preview import WRITTEN, Asked, ObjectPreview, Preview, key_of, preview
 from bridge.rendering import Account
 from bridge.unsent import Shown
+from bridge.unwrap_body import read_record
 from bridge.values import SettingError, known_country
-from bridge.wrapping import read_record
 
 
 def _zone(_ctx: click.Context, _param: click.Parameter, value: str | None) -> ZoneInfo | None:
@@ -250,4 +250,4 @@ def _json(value: Any, indent: int | None = None) -> str:
 
 def _clean(text: str) -> str:
     """Nothing that came from outside may move the cursor."""
-    return visible.line(text)
+    return escape_invisible.line(text)

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bridge.claims import Claim
+from bridge.key_claims import Claim
 from bridge.ledger.listing import ListLedger
 from bridge.memory import Done, Progress, Remembered
 from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement

@@ -13,7 +13,7 @@ from bridge.mapping.compiler import CompiledMapping
 from bridge.mapping.schema import CaseSection
 from bridge.mapping.values import MappingFault, json_value
 from bridge.plan import Plan, PlannedObject, Skip
-from bridge.wrapping import read_record
+from bridge.unwrap_body import read_record
 
 ABSENT = {"absent": True}
 CLEARED = {"null": True}

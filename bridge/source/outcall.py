@@ -16,6 +16,7 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event
 
 from bridge.body import declared_charset
+from bridge.connection_errors import connection_remedy
 from bridge.errors import SourceRefused, SourceUnreachable
 from bridge.masking import LONGEST_MESSAGE, Masking
 from bridge.record import parse_int
@@ -24,7 +25,6 @@ from bridge.source.answers import Answer, Names, Reader, Unreadable
 from bridge.source.edges import edges
 from bridge.source.pace import Pace
 from bridge.timestamps import parse_time
-from bridge.unreached import why_unreached
 from bridge.wire import LIST_LIMITS, Received, UnacceptableAnswer, Wire
 
 # tenacity bridges seconds; the schedule of runs bridges the rest.
@@ -275,7 +275,7 @@ class OutcallList:
             received = self._wire.send("POST", url, _HEADERS, content)
         except _NO_CONNECTION as error:
             kind = _Slow if isinstance(error, httpx.TimeoutException) else _Short
-            why = why_unreached(error, "platform")
+            why = connection_remedy(error, "platform")
             raise kind(self._told(f"it cannot be reached: {error}{'. ' if why else ''}{why}")) from error
         except _NOT_SENT as error:
             raise SourceRefused(self._told(f"{path} cannot be asked: {error}. Check base_url")) from error

@@ -11,16 +11,16 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from bridge.claims import Claim
 from bridge.errors import LedgerBusy, LedgerUnusable
+from bridge.key_claims import Claim
 from bridge.ledger import Destinations, Held, Note, Row, Settled, Wanted, Window
 from bridge.ledger.sqlite import (
     acting,
     auditing,
-    claiming,
     deliveries,
     filing,
     judging,
+    key_claims,
     objects,
     reading,
     settling,
@@ -151,7 +151,7 @@ class SqliteLedger(Operating, Covered):
 
     @looks
     def key_claims(self, call_ids: Sequence[int], destinations: Sequence[str]) -> dict[int, list[Claim]]:
-        return claiming.claims(self._reader, call_ids, destinations)
+        return key_claims.claims(self._reader, call_ids, destinations)
 
     @looks
     def recall(self, lease: Lease, account: str, planned: Sequence[PlannedObject]) -> dict[str, Remembered]:

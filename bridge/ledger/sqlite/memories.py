@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import msgspec
 
-from bridge.event import AHEAD, event_parts, event_text, event_time
+from bridge.call_order import AHEAD, event_parts, event_text, event_time
+from bridge.field_digests import SHORT
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.times import moment_of
-from bridge.marks import SHORT
 from bridge.memory import Mark, Remembered
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Whether one record is to blame for what looks like a fault of the account.
+"""Poison records: whether one record is to blame for what looks like a fault of the account.
 
 A CRM that answers 500, or a firewall that answers in its place, is ill for everybody, as a rule. But where it
 does so for one record again and again while others are delivered in between, that record is the reason.
@@ -12,10 +12,10 @@ from bridge.errors import DeliveryError, InDoubt
 from bridge.memory import Progress
 
 FAULTS = ""
-"""Under this name, which no object of a mapping has, a delivery's progress keeps its strikes."""
-MOST_STRIKES = 3
+"""Under this name, which no object of a mapping has, a delivery's progress keeps them."""
+MOST_FAULTS = 3
 # A lost answer tells less than one that came: networks lose some of any record.
-MOST_SILENCES = 6
+MOST_LOST_ANSWERS = 6
 # After its first fault together with others a delivery goes with a tenth of them, then alone.
 SMALLER = 10
 _LONGEST_REASON = 1000
@@ -38,8 +38,8 @@ class Successes:
 
 
 @dataclass(frozen=True, slots=True)
-class Strikes:
-    """What a delivery's record has drawn so far."""
+class FaultCount:
+    """How many faults a delivery's record has drawn so far."""
 
     cause: str
     revision: int
@@ -70,54 +70,54 @@ class Strikes:
         return Progress("faults", step=self.count, captured=told)
 
 
-def strikes_of(progress: Mapping[str, Progress], revision: int) -> Strikes | None:
-    """What was kept of this revision; another may be without fault."""
+def faults_of(progress: Mapping[str, Progress], revision: int) -> FaultCount | None:
+    """The faults that were kept of this revision; another revision starts without any."""
     kept = progress.get(FAULTS)
     if kept is None or kept.captured.get("revision") != revision:
         return None
-    return Strikes(count=kept.step, **kept.captured)
+    return FaultCount(count=kept.step, **kept.captured)
 
 
-def without_strikes(progress: Mapping[str, Progress]) -> dict[str, Progress]:
+def without_faults(progress: Mapping[str, Progress]) -> dict[str, Progress]:
     """Progress with the objects alone."""
     return {name: each for name, each in progress.items() if name != FAULTS}
 
 
-def struck(
-    before: Strikes | None, error: DeliveryError, cause: str, revision: int, successes: Successes
-) -> Strikes | None:
-    """The strikes after an attempt failed; None: this failure says nothing of the record."""
+def count_fault(
+    before: FaultCount | None, error: DeliveryError, cause: str, revision: int, successes: Successes
+) -> FaultCount | None:
+    """The count after an attempt failed; a failure that says nothing of the record changes nothing."""
     if not _most(error):
         return before
-    fresh = Strikes(cause, revision, successes.process, seen=successes.count)
+    fresh = FaultCount(cause, revision, successes.process, seen=successes.count)
     together = 0 if before is None else before.together
     if _together(error) > 1:
         count, seen = (0, successes.count) if before is None else (before.count, before.seen)
-        return Strikes(cause, revision, successes.process, count, seen, together + 1)
+        return FaultCount(cause, revision, successes.process, count, seen, together + 1)
     if before is None or before.cause != cause or before.count == 0:
-        return Strikes(cause, revision, successes.process, 1, successes.count, together)
+        return FaultCount(cause, revision, successes.process, 1, successes.count, together)
     if not before.since(successes):
         return before
-    return Strikes(cause, revision, fresh.process, before.count + 1, fresh.seen, together)
+    return FaultCount(cause, revision, fresh.process, before.count + 1, fresh.seen, together)
 
 
-def is_to_blame(strikes: Strikes | None, error: DeliveryError) -> bool:
-    """Whether the record has drawn it often enough."""
+def is_to_blame(faults: FaultCount | None, error: DeliveryError) -> bool:
+    """Whether the record has drawn the fault often enough, and alone."""
     most = _most(error)
-    return strikes is not None and 0 < most <= strikes.count and _together(error) <= 1
+    return faults is not None and 0 < most <= faults.count and _together(error) <= 1
 
 
-def parked_for(strikes: Strikes, message: str) -> tuple[str, str]:
-    """Reason and cause of a record that is to blame."""
-    told = f"{strikes.count} times, while others were delivered in between: this record is to blame"
-    return f"{message[:_LONGEST_REASON]}. {told}. {REMEDY}", f"{strikes.cause}, of this record only"
+def park_reason(faults: FaultCount, message: str) -> tuple[str, str]:
+    """The reason and the cause with which a record that is to blame is parked."""
+    told = f"{faults.count} times, while others were delivered in between: this record is to blame"
+    return f"{message[:_LONGEST_REASON]}. {told}. {REMEDY}", f"{faults.cause}, of this record only"
 
 
-def room_for(strikes: Strikes | None, most: int) -> int:
+def room_for(faults: FaultCount | None, most: int) -> int:
     """With how many in one request a delivery may go that has drawn a fault."""
-    if strikes is None:
+    if faults is None:
         return most
-    return max(1, most // SMALLER) if strikes.together == 1 and not strikes.count else 1
+    return max(1, most // SMALLER) if faults.together == 1 and not faults.count else 1
 
 
 def _most(error: DeliveryError) -> int:
@@ -125,10 +125,10 @@ def _most(error: DeliveryError) -> int:
     if error.blame != "account":
         return 0
     if any(each.status for each in _chain(error)):
-        return MOST_STRIKES
+        return MOST_FAULTS
     sent = any(isinstance(each, InDoubt) or each.doubtful for each in _chain(error))
     # Nobody could be reached: that was never this record.
-    return MOST_SILENCES if sent else 0
+    return MOST_LOST_ANSWERS if sent else 0
 
 
 def _together(error: DeliveryError) -> int:

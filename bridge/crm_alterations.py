@@ -9,7 +9,7 @@ from html import unescape
 from typing import Any
 
 from bridge.expression import as_text
-from bridge.marks import is_empty
+from bridge.field_digests import is_empty
 from bridge.plan import PlannedField, Write
 
 

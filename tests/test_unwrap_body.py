@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from bridge.body import NotAnObject, parse_object
-from bridge.wrapping import MOST_RECORDS, TooMany, read_record, read_records
+from bridge.unwrap_body import MOST_RECORDS, TooMany, read_record, read_records
 
 ONE = {"uuid": "7b1d3f60-0000-4000-8000-000000000001", "phone": "13800138000", "name": "张三"}
 TWO = {"uuid": "7b1d3f60-0000-4000-8000-000000000002", "phone": "13900139000", "name": "李四"}

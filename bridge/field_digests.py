@@ -49,8 +49,8 @@ def unsettled(digests: bytes, value: Any) -> bool:
     return not kind and digest_of(value) in others
 
 
-def either(digests: bytes, value: Any) -> bytes:
-    """What a field may hold, and one value more."""
+def with_possible(digests: bytes, value: Any) -> bytes:
+    """The digests of a field, and of one value more that it may hold."""
     first, others, kind = _parts(digests)
     told = digest_of(value)
     if told in others or (first and told.startswith(first)):
@@ -58,13 +58,13 @@ def either(digests: bytes, value: Any) -> bytes:
     return (first or FORGOTTEN) + b"".join([*others[2 - _MOST :], told])
 
 
-def altered(digests: bytes, shown: Any, kind: str) -> bytes:
-    """What was sent last, and what the CRM made of it; `kind` is one letter."""
+def with_altered(digests: bytes, shown: Any, kind: str) -> bytes:
+    """The digest of what was sent last, and of what the CRM made of it; `kind` is one letter."""
     return _parts(digests)[0] + digest_of(shown) + kind.encode()
 
 
 def as_sent(digests: bytes) -> bytes:
-    """What was sent last, and nothing of what the CRM made of it."""
+    """The digest of what was sent last, without what the CRM made of it."""
     return _parts(digests)[0]
 
 

@@ -20,7 +20,7 @@ _LONGEST_ID = 500
 _MOST_VALUES = 2000
 
 
-def identity(value: Any) -> str | None:
+def object_id(value: Any) -> str | None:
     """An id as a CRM told it, as text; None for what is no id: nothing, a table, a list, true or false."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from bridge.arrival import arrival_of
-from bridge.event import AHEAD, event_parts, event_text, event_time
+from bridge.call_order import AHEAD, event_parts, event_text, event_time
 from bridge.model import Quarantined, Via
 from bridge.runs import Operator
 from tests.delivery_world import PHONES, ZONE, World, body_of

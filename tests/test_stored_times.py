@@ -14,15 +14,15 @@ import pytest
 from bridge.budget import LONGEST_PAUSE, Budget
 from bridge.cli.looking import accounts_now
 from bridge.connector.schema import LimitSection
-from bridge.doubts import Doubts
+from bridge.doubt_clock import DoubtClock
 from bridge.horizon import OVERLAP, ReconcileRules, plan_run
-from bridge.instants import LONGEST_WAIT, SteadyClock, bounded, past
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.memory import Progress
 from bridge.model import DeliveryState, Lane, Settlement, stamp
 from bridge.patience import Schedule, next_attempt_at
 from bridge.rate_limit import Window
 from bridge.runs import Operator
+from bridge.stored_times import LONGEST_WAIT, SteadyClock, bounded, past
 from bridge.upkeep import Upkeep
 from tests.delivery_parts import Trouble
 from tests.delivery_world import PHONES, World, body_of
@@ -250,7 +250,7 @@ LAG = timedelta(seconds=30)
 @pytest.mark.parametrize("jump", [-FAR, timedelta(0), FAR])
 def test_what_was_sent_is_shown_after_the_lag_whatever_the_clock_is_put_to(jump: timedelta) -> None:
     clock, time = Clock(), Clock()
-    doubts = Doubts({"crm": LAG}, clock, time)
+    doubts = DoubtClock({"crm": LAG}, clock, time)
     sent_at = time.now
     clock.now += jump
     assert doubts.shown_at("crm", None) is None
@@ -263,7 +263,7 @@ def test_what_was_sent_is_shown_after_the_lag_whatever_the_clock_is_put_to(jump:
 
 def test_a_request_of_the_future_counts_from_when_it_is_met(ledger: SqliteLedger) -> None:
     time = Clock()
-    doubts = Doubts({"crm": LAG}, time, time)
+    doubts = DoubtClock({"crm": LAG}, time, time)
     news(ledger, "a", time.now)
     progress = {"contact": Progress("create", sent_at=time.now + FAR), "call": Progress("create")}
     lease = replace(leased(ledger, time.now), progress=progress)

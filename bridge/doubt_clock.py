@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from bridge.model import Lease
 
 
-class Doubts:
+class DoubtClock:
     """What is in doubt is looked up again only once a look-up would show it; here that is reckoned.
 
     If the system's clock told how long ago something was sent, one that is put forward would make an early

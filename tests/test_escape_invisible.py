@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import bridge
-from bridge import visible
+from bridge import escape_invisible
 from bridge.cli import cli
 from bridge.errors import CallbridgeError
 from bridge.ledger.sqlite import SqliteLedger
@@ -33,7 +33,7 @@ HOSTILE = "a\x1b]0;x\x07\x1b[2J\rb\nlevel=error\x85\x9b31m\u202e\u2066\u200b\u20
     ],
 )
 def test_what_cannot_be_seen_is_written_as_an_escape(text: str, shown: str) -> None:
-    assert visible.line(text) == shown
+    assert escape_invisible.line(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,14 @@ def test_what_cannot_be_seen_is_written_as_an_escape(text: str, shown: str) -> N
     ],
 )
 def test_ordinary_text_stays(text: str) -> None:
-    assert visible.line(text) == text
-    assert visible.in_json(json.dumps(text, ensure_ascii=False)) == json.dumps(text, ensure_ascii=False)
+    assert escape_invisible.line(text) == text
+    assert escape_invisible.in_json(json.dumps(text, ensure_ascii=False)) == json.dumps(
+        text, ensure_ascii=False
+    )
 
 
 def test_json_means_the_same_and_shows_everything() -> None:
-    shown = visible.in_json(json.dumps({"name": HOSTILE}, ensure_ascii=False))
+    shown = escape_invisible.in_json(json.dumps({"name": HOSTILE}, ensure_ascii=False))
     assert json.loads(shown) == {"name": HOSTILE}
     assert shown.isprintable()
     assert shown.encode()
@@ -125,5 +127,5 @@ def test_commands_show_what_came_from_outside_in_lines_of_their_own(
     # An error that is expected is printed by `main`, by the same function.
     assert ended.exception is None or isinstance(ended.exception, SystemExit | CallbridgeError)
     for line in (ended.stdout + ended.stderr).split("\n"):
-        assert visible.line(line) == line
+        assert escape_invisible.line(line) == line
         assert not line.startswith("level=")

@@ -14,11 +14,11 @@ import pytest
 import trustme
 
 from bridge.causes import remedy_of
+from bridge.connection_errors import connection_remedy
 from bridge.deadline import Deadline
 from bridge.errors import SourceUnreachable, Transient
 from bridge.source.outcall import ListApi, OutcallList
 from bridge.stream import Connector
-from bridge.unreached import why_unreached
 from bridge.wire import _tls
 from tests.source_steps import CHANCE, NAMES, NOW
 from tests.test_crm import CREATE, fault
@@ -99,7 +99,7 @@ CERTIFICATES: dict[str, tuple[Configure, str]] = {
 @pytest.mark.parametrize("whom", ["CRM", "platform"])
 def test_each_fault_of_a_certificate_has_its_own_sentence(name: str, whom: str) -> None:
     configure, sentence = CERTIFICATES[name]
-    told = why_unreached(failing(configure), whom)
+    told = connection_remedy(failing(configure), whom)
     assert sentence in told
     assert f"The {whom}'s" in told or f"the {whom}'s" in told
     assert told.endswith("; it is tried again by itself")
@@ -117,7 +117,7 @@ def test_what_a_server_says_in_the_handshake_has_its_own_sentence(alert: int) ->
         connection.recv(65536)
         connection.sendall(bytes([0x15, 3, 1, 0, 2, 2, alert]))
 
-    assert ALERTS[alert] in why_unreached(refused(alarm, ssl.create_default_context()))
+    assert ALERTS[alert] in connection_remedy(refused(alarm, ssl.create_default_context()))
 
 
 def test_a_server_without_tls_has_its_own_sentence() -> None:
@@ -125,16 +125,16 @@ def test_a_server_without_tls_has_its_own_sentence() -> None:
         connection.recv(65536)
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-    assert "speaks no TLS" in why_unreached(refused(answer, ssl.create_default_context()))
+    assert "speaks no TLS" in connection_remedy(refused(answer, ssl.create_default_context()))
 
 
 def test_a_host_without_an_address_has_its_own_sentence() -> None:
     error = httpx.ConnectError("x")
     error.__cause__ = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    assert "has no address" in why_unreached(error)
+    assert "has no address" in connection_remedy(error)
     error.__cause__ = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-    assert why_unreached(error) == ""
-    assert why_unreached(ConnectionRefusedError()) == ""
+    assert connection_remedy(error) == ""
+    assert connection_remedy(ConnectionRefusedError()) == ""
 
 
 def test_crm_and_platform_tell_it() -> None:

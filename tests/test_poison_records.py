@@ -12,16 +12,16 @@ import pytest
 from bridge.budget import FAULTS_IN_A_ROW
 from bridge.errors import DeliveryError, InDoubt, Transient
 from bridge.memory import Progress
-from bridge.strikes import (
+from bridge.poison_records import (
     FAULTS,
-    MOST_SILENCES,
-    MOST_STRIKES,
-    Strikes,
+    MOST_FAULTS,
+    MOST_LOST_ANSWERS,
+    FaultCount,
     Successes,
+    count_fault,
+    faults_of,
     is_to_blame,
     room_for,
-    strikes_of,
-    struck,
 )
 from tests.odd_world import OddWorld, plain_connector
 
@@ -148,10 +148,10 @@ def test_strikes_outlive_a_restart(tmp_path: Path) -> None:
         kept = world.ledger.lease(["crm"], ["main"], world.clock.now.replace(year=2027))
         assert kept is not None
         assert kept.delivery_id == lease["id"]
-        found = strikes_of(kept.progress, kept.revision)
+        found = faults_of(kept.progress, kept.revision)
         assert found is not None
         assert found.count == 2
-        assert strikes_of(kept.progress, kept.revision + 1) is None, "a newer revision may be without fault"
+        assert faults_of(kept.progress, kept.revision + 1) is None, "a newer revision may be without fault"
 
 
 # The rule
@@ -165,29 +165,29 @@ def fault(status: int = 500, together: int = 1, **more: Any) -> DeliveryError:
 
 def test_a_strike_counts_only_while_others_are_delivered() -> None:
     successes = Successes()
-    strikes = None
+    faults = None
     for _ in range(10):
-        strikes = struck(strikes, fault(), "c", 1, successes)
-    assert strikes is not None
-    assert strikes.count == 1
+        faults = count_fault(faults, fault(), "c", 1, successes)
+    assert faults is not None
+    assert faults.count == 1
     for expected in (2, 3):
         successes.note()
-        strikes = struck(strikes, fault(), "c", 1, successes)
-        assert strikes is not None
-        assert strikes.count == expected
-    assert is_to_blame(strikes, fault())
-    assert not is_to_blame(strikes, fault(together=3)), "in a batch it may be another"
-    again = struck(strikes, fault(), "another", 1, successes)
+        faults = count_fault(faults, fault(), "c", 1, successes)
+        assert faults is not None
+        assert faults.count == expected
+    assert is_to_blame(faults, fault())
+    assert not is_to_blame(faults, fault(together=3)), "in a batch it may be another"
+    again = count_fault(faults, fault(), "another", 1, successes)
     assert again is not None
     assert again.count == 1, "another fault begins anew"
 
 
 def test_after_a_restart_what_was_delivered_since_counts() -> None:
-    strikes = struck(None, fault(), "c", 1, Successes())
+    faults = count_fault(None, fault(), "c", 1, Successes())
     after = Successes()
-    assert struck(strikes, fault(), "c", 1, after) == strikes
+    assert count_fault(faults, fault(), "c", 1, after) == faults
     after.note()
-    counted = struck(strikes, fault(), "c", 1, after)
+    counted = count_fault(faults, fault(), "c", 1, after)
     assert counted is not None
     assert counted.count == 2
 
@@ -195,40 +195,40 @@ def test_after_a_restart_what_was_delivered_since_counts() -> None:
 @pytest.mark.parametrize(
     ("error", "most"),
     [
-        (fault(500), MOST_STRIKES),
+        (fault(500), MOST_FAULTS),
         (fault(0), 0),
-        (fault(0, doubtful=True), MOST_SILENCES),
-        (InDoubt("x", blame="account"), MOST_SILENCES),
+        (fault(0, doubtful=True), MOST_LOST_ANSWERS),
+        (InDoubt("x", blame="account"), MOST_LOST_ANSWERS),
         (Transient("x", blame="limit"), 0),
         (Transient("x", blame="credentials"), 0),
         (Transient("x"), 0),
     ],
 )
 def test_which_faults_may_be_a_records(error: DeliveryError, most: int) -> None:
-    successes, strikes = Successes(), None
+    successes, faults = Successes(), None
     for number in range(1, 10):
         successes.note()
-        strikes = struck(strikes, error, "c", 1, successes)
+        faults = count_fault(faults, error, "c", 1, successes)
         expected = 0 < most <= number
-        assert is_to_blame(strikes, error) is expected
+        assert is_to_blame(faults, error) is expected
         if expected:
             break
 
 
 def test_what_spoiled_a_batch_goes_with_few_and_then_alone() -> None:
-    successes, strikes = Successes(), None
-    rooms = [room_for(strikes, 100)]
+    successes, faults = Successes(), None
+    rooms = [room_for(faults, 100)]
     for _ in range(3):
-        strikes = struck(strikes, fault(together=50), "c", 1, successes)
-        rooms.append(room_for(strikes, 100))
+        faults = count_fault(faults, fault(together=50), "c", 1, successes)
+        rooms.append(room_for(faults, 100))
     assert rooms == [100, 10, 1, 1]
 
 
 def test_strikes_are_kept_as_progress() -> None:
-    strikes = Strikes("c", 3, "p", count=2, seen=7, together=1, reason="why")
-    kept = {FAULTS: strikes.kept(), "contact": Progress("create")}
+    faults = FaultCount("c", 3, "p", count=2, seen=7, together=1, reason="why")
+    kept = {FAULTS: faults.kept(), "contact": Progress("create")}
     json.dumps(dict(kept[FAULTS].captured))
-    assert strikes_of(kept, 3) == strikes
-    assert strikes_of(kept, 4) is None
-    assert strikes_of({}, 3) is None
-    assert FAULTS_IN_A_ROW > MOST_STRIKES
+    assert faults_of(kept, 3) == faults
+    assert faults_of(kept, 4) is None
+    assert faults_of({}, 3) is None
+    assert FAULTS_IN_A_ROW > MOST_FAULTS

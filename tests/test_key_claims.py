@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bridge.claims import Claim, Conflict, Identity, judged, same_call
 from bridge.config import load_config
+from bridge.key_claims import CallIdentity, Claim, Conflict, claims_applied, same_call
 from bridge.ledger import Window
 from bridge.loading import find_problems
 from bridge.plan import Plan, PlannedObject, Skip
@@ -26,8 +26,8 @@ BOTH = ("main", "branch")
 # -- the rule ---------------------------------------------------------------------------
 def identity(
     source: str, key: str = "k", sn: str | None = "s", started: Any = AT, created: Any = AT
-) -> Identity:
-    return Identity(source, key, sn, started, created)
+) -> CallIdentity:
+    return CallIdentity(source, key, sn, started, created)
 
 
 @pytest.mark.parametrize(
@@ -59,17 +59,17 @@ def test_what_becomes_of_a_call_beside_claims_on_its_key() -> None:
     call = identity("b")
     one, other = Claim(call, identity("a")), Claim(call, identity("a", sn="t"))
     by_name, strange = Claim(call, identity("c", "j")), Claim(call, identity("c", "j", sn="t"))
-    assert judged([], plan()) == plan()
-    assert judged([one], plan()) == Skip("belongs to source a")
-    assert judged([other], plan()) == Conflict(other)
-    assert judged([other, by_name], plan()) == Conflict(other)
-    assert judged([strange, by_name], plan()) == Skip("belongs to source c")
-    assert judged([strange], plan()) == plan()
-    assert judged([other], Skip("no voice tests")) == Skip("no voice tests")
+    assert claims_applied([], plan()) == plan()
+    assert claims_applied([one], plan()) == Skip("belongs to source a")
+    assert claims_applied([other], plan()) == Conflict(other)
+    assert claims_applied([other, by_name], plan()) == Conflict(other)
+    assert claims_applied([strange, by_name], plan()) == Skip("belongs to source c")
+    assert claims_applied([strange], plan()) == plan()
+    assert claims_applied([other], Skip("no voice tests")) == Skip("no voice tests")
     # The key of its objects names the source: they are no other's, but one call is still sent once.
-    assert judged([other], plan(by_source=True)) == plan(by_source=True)
-    assert judged([one], plan(by_source=True)) == Skip("belongs to source a")
-    assert judged([other], plan(by_source=True, shared=True)) == Conflict(other)
+    assert claims_applied([other], plan(by_source=True)) == plan(by_source=True)
+    assert claims_applied([one], plan(by_source=True)) == Skip("belongs to source a")
+    assert claims_applied([other], plan(by_source=True, shared=True)) == Conflict(other)
     assert "sn t, started_at 2026-11-20T07:00:00Z" in str(Conflict(other))
     assert {"source a", "source b"} <= set(re.findall("source [ab]", str(Conflict(other))))
 

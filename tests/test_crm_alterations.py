@@ -7,11 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.marks import alteration_of, altered, digest_of, either, holds, sent_last, short_of
+from bridge.crm_alterations import EXPLAINED, WORDS, Alteration, alteration, misfit
+from bridge.field_digests import (
+    alteration_of,
+    digest_of,
+    holds,
+    sent_last,
+    short_of,
+    with_altered,
+    with_possible,
+)
 from bridge.memory import Mark, Remembered
 from bridge.plan import PlannedField, PlannedObject, Write
 from bridge.policies import Misfit, checked, for_existing, for_new, to_check, unsure
-from bridge.readback import EXPLAINED, WORDS, Alteration, alteration, misfit
 
 A = Alteration
 # What was sent, what the CRM shows, and what it made of it.
@@ -134,7 +142,7 @@ def test_any_two_values_can_be_compared(sent: Any, shown: Any) -> None:
 
 @pytest.mark.parametrize("first", [digest_of("sent"), short_of("sent")])
 def test_what_the_crm_made_of_it_counts_as_ours_and_is_not_sent_again(first: bytes) -> None:
-    digests = altered(first, "SENT", "l")
+    digests = with_altered(first, "SENT", "l")
     assert alteration_of(digests) == "l"
     assert sent_last(digests, "sent")
     assert not sent_last(digests, "SENT")
@@ -142,7 +150,7 @@ def test_what_the_crm_made_of_it_counts_as_ours_and_is_not_sent_again(first: byt
     assert holds("SENT", digests)
     assert not holds("other", digests)
     # A request of which nothing is known puts one more beside them.
-    doubtful = either(digests, "new")
+    doubtful = with_possible(digests, "new")
     assert [holds(each, doubtful) for each in ("sent", "SENT", "new", "other")] == [True, True, True, False]
     assert alteration_of(doubtful) == ""
     assert not sent_last(doubtful, "sent")
@@ -151,7 +159,7 @@ def test_what_the_crm_made_of_it_counts_as_ours_and_is_not_sent_again(first: byt
 def test_what_may_be_there_stays_small() -> None:
     digests = digest_of("0")
     for number in range(50):
-        digests = either(digests, str(number))
+        digests = with_possible(digests, str(number))
     assert len(digests) <= 8 * 6
     assert holds("49", digests)
     assert holds("0", digests)

@@ -51,7 +51,7 @@ _NO_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 _DEEPEST = 10
 
 
-def why_unreached(error: BaseException, whom: str = "CRM") -> str:
+def connection_remedy(error: BaseException, whom: str = "CRM") -> str:
     """What to do where waiting alone will hardly help; empty: nothing."""
     told = next((told for one in _chain(error) if (told := _remedy(one))), "")
     return told.format(whom=whom) + _AGAIN if told else ""

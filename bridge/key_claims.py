@@ -8,7 +8,7 @@ from bridge.plan import Plan, Skip
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class CallIdentity:
     """What tells whether two calls are one."""
 
     source: str
@@ -27,8 +27,8 @@ class Identity:
 class Claim:
     """A call, and one of another source that has its key as a name and came to the account before it."""
 
-    call: Identity
-    holder: Identity
+    call: CallIdentity
+    holder: CallIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Conflict:
         )
 
 
-def same_call(one: Identity, other: Identity) -> bool:
+def same_call(one: CallIdentity, other: CallIdentity) -> bool:
     """Whether two are one call: `sn` and `started_at` agree, or `created_at` where one lacks that."""
     if one.sn is None or one.sn != other.sn:
         return False
@@ -59,7 +59,7 @@ def same_call(one: Identity, other: Identity) -> bool:
     return one.created_at is not None and one.created_at == other.created_at
 
 
-def judged(claims: Sequence[Claim], plan: Plan | Skip) -> Plan | Skip | Conflict:
+def claims_applied(claims: Sequence[Claim], plan: Plan | Skip) -> Plan | Skip | Conflict:
     """What becomes of a plan beside the claims on its call's key, the oldest first."""
     if isinstance(plan, Skip):
         return plan

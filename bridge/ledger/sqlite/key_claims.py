@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from bridge.claims import Claim, Identity
+from bridge.key_claims import CallIdentity, Claim
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.times import moment_of
 
@@ -36,14 +36,14 @@ def claims(
     found: dict[int, list[Claim]] = {}
     asked = numbered(json.dumps(list(call_ids)), json.dumps(list(destinations)))
     for row in connection.execute(_CLAIMS, asked):
-        own = Identity(
+        own = CallIdentity(
             row["own_source"],
             row["own_key"],
             row["own_sn"],
             _moment(row["own_started_at"]),
             _moment(row["own_created_at"]),
         )
-        holder = Identity(
+        holder = CallIdentity(
             row["source"], row["key"], row["sn"], _moment(row["started_at"]), _moment(row["created_at"])
         )
         found.setdefault(row["id"], []).append(Claim(own, holder))

@@ -1,4 +1,4 @@
-"""What a walk learns of one login's list: how many rows a page has, and whether totals mean anything."""
+"""What a walk learns of one login's list: how many rows a page has, and whether its totals can be used."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +16,7 @@ FAR = 3
 
 
 @dataclass(slots=True)
-class Login:
+class ListProfile:
     """What was learnt of one login's list."""
 
     source: Source
