@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
-from inspect import signature, unwrap
 from typing import Any, cast
 
 from jinja2 import Undefined, nodes
@@ -25,14 +24,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from bridge import jinja_subset
-from bridge.errors import did_you_mean
+from bridge.expression_checks import Checker, reads_of
 
 _TEXT = "_text"
-_METHODS_OF_TABLES = {"get", "items", "keys", "values"}
 # What Python writes as anybody would; a time without a date among them.
 _PLAIN = (str, int, float, date, time, timedelta)
 _FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-_ANNOTATION = re.compile(": [^=]+(?:(=) |$)")
 _BRACES = re.compile(r"\{[{%#]")
 
 
@@ -170,9 +167,6 @@ class Language:
         plain: Iterable[type] = (),
         arguments: Mapping[str, Callable[[Any], object]] | None = None,
     ) -> None:
-        self._names = names
-        self._own = frozenset(filters)
-        self._arguments = arguments or {}
         self._environment = _Environment(
             undefined=jinja_subset.Missing, autoescape=False, keep_trailing_newline=True
         )
@@ -181,6 +175,9 @@ class Language:
         internal = {_TEXT: jinja_subset.counted(as_text), jinja_subset.METHOD: jinja_subset.method}
         self._environment.filters = {**jinja_subset.filters(as_text), **own, **internal}
         self._environment.tests = dict(jinja_subset.TESTS)
+        self._checker = Checker(
+            names, frozenset(filters), self._environment.filters, self._environment.tests, arguments or {}
+        )
         # `{% … %}` would make a program of a mapping; Jinja's globals have no use here.
         self._environment.globals.clear()
 
@@ -257,82 +254,8 @@ class Language:
             # A number of thousands of digits is a ValueError of Python's.
             faults.append(ExpressionError(f"cannot be read: {error}"))
             return set()
-        misused = list(jinja_subset.misuses(tree, self._gives_always))
-        faults += [ExpressionError(*each) for each in misused]
-        left_out = {message for message, _ in misused}
-        reads = {read for access in tree.find_all((nodes.Getattr, nodes.Getitem)) if (read := _read(access))}
-        for access in tree.find_all(nodes.Getattr):
-            if access.attr.startswith("_"):
-                message = f'"{access.attr}" is no name here'
-                faults.append(ExpressionError(message, f'write ["{access.attr}"] for a field'))
-        for called in tree.find_all(nodes.Call):
-            # `headers.get` is the header named get, and a condition that fails is only not true.
-            if isinstance(called.node, nodes.Getattr) and called.node.attr in _METHODS_OF_TABLES:
-                message = f"a table has no method {called.node.attr}(): its fields go before"
-                faults.append(ExpressionError(message, 'write ["name"] for a field, or use a filter'))
-        for filtered in jinja_subset.filters_in(tree):
-            if filtered.name in self._environment.filters:
-                self._check_arguments(filtered, faults)
-        faults += [
-            ExpressionError(f'there is no {kind} "{name}"', did_you_mean(name, public))
-            for kind, name, options in self._named(tree, reads)
-            if name not in (public := [option for option in options if not option.startswith("_")])
-            and f'there is no {kind} "{name}"' not in left_out
-        ]
-        return reads
-
-    def _check_arguments(self, called: nodes.Filter, faults: list[ExpressionError]) -> None:
-        """Note arguments that a filter does not take: it would fail on every call, or worse, say nothing."""
-        if called.dyn_args is not None or called.dyn_kwargs is not None:
-            return
-        function = unwrap(self._environment.filters[called.name])
-        shape = signature(function)
-        # What jinja2 passes first is not written in the expression, nor is the value.
-        hidden = [None] * (2 if hasattr(function, "jinja_pass_arg") else 1)
-        named = {str(each.key): each.value for each in called.kwargs}
-        try:
-            bound = shape.bind(*hidden, *called.args, **named)
-        except TypeError as error:
-            takes = [
-                _ANNOTATION.sub(r"\1", str(each)) for each in list(shape.parameters.values())[len(hidden) :]
-            ]
-            remedy = f"write {called.name}" + (f"({', '.join(takes)})" if takes else " without brackets")
-            faults.append(ExpressionError(f'the filter "{called.name}" does not take this: {error}', remedy))
-            return
-        for name, given in bound.arguments.items():
-            judge = self._arguments.get(name) if called.name in self._own else None
-            if judge is not None and name == "pattern" and not isinstance(given, nodes.Const):
-                message = f"{called.name}: its pattern is a value"
-                faults.append(ExpressionError(message, "write it out: what it costs must be known"))
-            if judge is None or not isinstance(given, nodes.Const):
-                continue
-            try:
-                judge(given.value)
-            except ValueError as error:
-                remedy = getattr(error, "remedy", "")
-                faults.append(ExpressionError(f'{called.name}: "{given.value}" {error}', remedy))
-
-    def _gives_always(self, name: str) -> bool:
-        """Whether a filter of ours says by its types that it never gives null."""
-        filtered = unwrap(self._environment.filters[name]) if name in self._own else None
-        gives = filtered.__annotations__.get("return") if filtered is not None else None
-        return gives is not None and gives is not Any and "None" not in str(gives)
-
-    def _named(
-        self, tree: nodes.Template, reads: Iterable[tuple[str, str]]
-    ) -> Iterator[tuple[str, str, Iterable[str]]]:
-        """Everything an expression calls by name: its kind, the name, and what there is."""
-        for called in tree.find_all(nodes.Filter):
-            yield "filter", called.name, self._environment.filters
-            yield from self._named_by(called)
-        for test in tree.find_all(nodes.Test):
-            yield "test", test.name, self._environment.tests
-        for name in tree.find_all(nodes.Name):
-            yield "name", name.name, self._names
-        for owner, attribute in reads:
-            known = self._names.get(owner)
-            if known is not None and not attribute.startswith("_"):
-                yield "value", f"{owner}.{attribute}", [f"{owner}.{option}" for option in known]
+        faults += [ExpressionError(*each) for each in self._checker.check(tree)]
+        return reads_of(tree)
 
     def _compile(self, source: str) -> Callable[[Mapping[str, Any]], Any]:
         """What Jinja's `compile_expression` does, with null as nothing in `a ~ b`."""
@@ -355,12 +278,6 @@ class Language:
             return context.vars["result"]
 
         return evaluate
-
-    def _named_by(self, called: nodes.Filter) -> Iterator[tuple[str, str, Iterable[str]]]:
-        for kind, named, _ in jinja_subset.names_of(called):
-            if isinstance(named, nodes.Const):
-                there = self._environment.filters if kind == "filter" else self._environment.tests
-                yield kind, str(named.value), there
 
     def compile(self, templates: Sequence[Template]) -> Callable[[Mapping[str, Any]], list[Any]]:
         """One function from names to the values of all templates, undefined ones as None."""
@@ -402,18 +319,6 @@ class _AsData(NodeTransformer):
 def _as_data(expression: nodes.Expr) -> nodes.Expr:
     changed: nodes.Expr = _AsData().visit(expression)
     return changed
-
-
-def _read(access: nodes.Node) -> tuple[str, str] | None:
-    """`call.grade` and `record["grade"]` as owner and attribute; None for deeper ones."""
-    owner = getattr(access, "node", None)
-    if not isinstance(owner, nodes.Name):
-        return None
-    if isinstance(access, nodes.Getattr):
-        return owner.name, access.attr
-    if isinstance(access, nodes.Getitem) and isinstance(access.arg, nodes.Const):
-        return owner.name, str(access.arg.value)
-    return None
 
 
 def as_text(value: Any) -> str:

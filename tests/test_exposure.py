@@ -82,7 +82,7 @@ def test_a_secret_that_every_user_can_read_is_warned_of(config: Path, mode: int,
 )
 def test_proxies_that_are_nearly_everybody_are_warned_of(config: Path, network: str, told: bool) -> None:
     change(config, "[server]\n", f'[server]\ntrusted_proxies = ["10.0.0.1", "{network}"]\n')
-    message = f"{network} lets nearly anybody say which address a callback comes from"
+    message = f"{network} lets nearly anybody say which address a request comes from"
     assert warned(config) == ([("server.trusted_proxies.1", message)] if told else [])
 
 

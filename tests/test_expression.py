@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge import jinja_subset
+from bridge import expression_checks
 from bridge.expression import ExpressionError, Fields, Language, as_text
 from bridge.filters import FILTERS
 
@@ -407,7 +407,7 @@ def test_what_one_evaluation_makes_is_bounded(text: str) -> None:
     assert time.process_time() - started < 2
 
 
-@pytest.mark.parametrize("name", sorted(jinja_subset.LEFT_OUT))
+@pytest.mark.parametrize("name", sorted(expression_checks.LEFT_OUT))
 def test_what_is_left_out_of_jinja_says_what_to_write(name: str) -> None:
     kind, _, what = name.partition(" ")
     text = {
@@ -415,14 +415,14 @@ def test_what_is_left_out_of_jinja_says_what_to_write(name: str) -> None:
         "test": f"{{{{ call.name is {what} }}}}",
         "method": f"{{{{ call.name.{what}(9) }}}}",
     }[kind]
-    assert jinja_subset.LEFT_OUT[name] in refusal(text)
+    assert expression_checks.LEFT_OUT[name] in refusal(text)
     if kind == "filter":
-        assert jinja_subset.LEFT_OUT[name] in refusal(f"{{{{ call.tags | map('{what}') | list }}}}")
+        assert expression_checks.LEFT_OUT[name] in refusal(f"{{{{ call.tags | map('{what}') | list }}}}")
     if kind == "test":
-        assert jinja_subset.LEFT_OUT[name] in refusal(
+        assert expression_checks.LEFT_OUT[name] in refusal(
             f"{{{{ call.tags | selectattr('x', '{what}') | list }}}}"
         )
-        assert jinja_subset.LEFT_OUT[name] in refusal(f"{{{{ call.tags | select('{what}') | list }}}}")
+        assert expression_checks.LEFT_OUT[name] in refusal(f"{{{{ call.tags | select('{what}') | list }}}}")
 
 
 @pytest.mark.parametrize(
