@@ -108,12 +108,12 @@ def _ahead(connection: sqlite3.Connection) -> Row:
     return {"count": count, "ids": [key for (key,) in keys]}
 
 
-# What has not been altered for so long, by the newest attempt, is mended.
 ALTERED_FOR = timedelta(days=7)
+"""What has not been altered for so long, by the newest attempt, is mended."""
 MICROSECOND = timedelta(microseconds=1)
 _ALTERED = """
 SELECT part, state, cause, count, since_at FROM counters WHERE kind = 'altered'
-AND since_at >= coalesce((SELECT ended_at FROM attempts ORDER BY id DESC LIMIT 1), 0) - ?
+AND since_at >= coalesce((SELECT ended_at FROM attempts WHERE id = (SELECT max(id) FROM attempts)), 0) - ?
 ORDER BY since_at DESC, state LIMIT 50
 """
 
