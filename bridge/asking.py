@@ -294,5 +294,6 @@ def choose_hit(find: Find, hits: Sequence[Any], what: str) -> Any:
 
 def _order(value: Any) -> tuple[int, float, str]:
     if isinstance(value, int | float):
-        return 0, float(value), ""
+        # As it is: JSON has integers beyond every float.
+        return 0, value, ""
     return 1, 0.0, as_text(value)

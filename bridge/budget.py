@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.connector.limits import parse_rate
-from bridge.connector.outcome import next_time
+from bridge.connector.limits import parse_rate, told_number
+from bridge.connector.outcome import LONGEST_WAIT, next_time
 from bridge.connector.schema import LimitSection
 from bridge.model import Lane
 from bridge.rate_limit import Backoff, LearnedRate, Window
@@ -236,7 +236,8 @@ class Budget:
         if section.remaining is None:
             return
         left, after = (
-            _number(headers.get((name or "").lower())) for name in (section.remaining, section.reset_after)
+            told_number(headers.get((name or "").lower()), LONGEST_WAIT)
+            for name in (section.remaining, section.reset_after)
         )
         if left is not None and left <= 0:
             until = self._clock() + timedelta(seconds=after if after is not None else 1.0)
@@ -294,13 +295,6 @@ class Budget:
         if self._open_until is not None:
             self._pause = timedelta(seconds=float(breaker.get("pause", self._pause.total_seconds())))
         self._forget_future(self._clock())
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
 
 
 def _text(at: datetime | None) -> str | None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from bridge.asking import Ask, Asking, Journal, Looking, Reply, Setting
 from bridge.connector import ObjectType
 from bridge.connector.compiling import Condition, Values
+from bridge.connector.limits import told_number
 from bridge.connector.steps import Poll
 from bridge.errors import Gone, InDoubt, Pending, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
@@ -174,7 +175,8 @@ def _wait(poll: Poll, reply: Reply) -> float:
         if "{{" not in poll.wait.text:
             seconds = parse_duration(poll.wait.text).total_seconds()
         else:
-            seconds = float(poll.wait.of_answer(reply.answer))
-    except (TypeError, ValueError, ExpressionError):
+            told = told_number(poll.wait.of_answer(reply.answer), LONGEST_WAIT)
+            seconds = SHORTEST_WAIT if told is None else told
+    except (ValueError, ExpressionError):
         seconds = SHORTEST_WAIT
     return min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT)

@@ -84,7 +84,9 @@ class Preparer:
         # The record is large, and all that is wanted of it is in the plan.
         lease = replace(lease, values={})
         account = self._destinations[lease.destination].account.name
-        settlement = self._wait_out(lease, plan) or fault or self._settlements.of_strikes(lease, account)
+        settlement = (
+            self._wait_out(lease, plan) or fault or self._settlements.of_poison_record(lease, account)
+        )
         if settlement is not None:
             return Job(lease, now, settlement)
         if lease.held:

@@ -82,7 +82,7 @@ class Settlements:
             lines=memory.lines if waits else (),
         )
 
-    def of_strikes(self, lease: Lease, account: str) -> Settlement | None:
+    def of_poison_record(self, lease: Lease, account: str) -> Settlement | None:
         """One whose record is to blame, and that has waited until no request of it can arrive any more."""
         faults = faults_of(lease.progress, lease.revision)
         if faults is None or not faults.reason:

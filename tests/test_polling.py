@@ -269,7 +269,7 @@ def test_a_wait_may_be_an_expression_and_is_bounded(tmp_path: Path) -> None:
     text = JOBS.replace('wait = "7s"', "wait = \"{{ headers['retry-after'] }}\"")
     with serving() as server, closing(Desk(tmp_path, server, text)) as desk:
         whole = desk.crm.answer
-        for said, wait in (("12", 12.0), ("0", 1.0), ("1e9", 3600.0), ("soon", 1.0)):
+        for said, wait in (("12", 12.0), ("0", 1.0), ("1e9", 3600.0), ("soon", 1.0), ("nan", 1.0)):
             server.answer = lambda seen, said=said: (*whole(seen)[:2], {"Retry-After": said})  # type: ignore[misc]
             assert desk.bench.deliver(contact()) == "Pending"
             assert desk.bench.wait == wait

@@ -186,3 +186,18 @@ def test_what_went_within_a_long_window_counts_after_a_restart() -> None:
         assert after.take("default", Lane.LIVE) == 0
     # What was kept under another rate says nothing of this one.
     assert Budget({"default": LimitSection(rate=("20/h",))}, clock, saved).take("default", Lane.LIVE) == 0
+
+
+@pytest.mark.parametrize(
+    ("left", "after", "seconds"),
+    [("0", "7", 7), ("-1", "7", 7), ("1", "7", 0), ("none", "7", 0), ("nan", "7", 0), ("0", "soon", 1),
+     ("0", "nan", 1), ("0", "inf", 1), ("0", "-5", 0), ("0", "1e300", 86_400), ("0", "1795334400", 86_400)],
+)  # fmt: skip
+def test_headers_that_tell_what_is_left_pause_for_a_day_at_most(
+    left: str, after: str, seconds: float
+) -> None:
+    limit = LimitSection(remaining="X-Left", reset_after="X-After")
+    budget = Budget({"default": limit}, Clock())
+    assert budget.take("default", Lane.LIVE) == 0
+    budget.done("default", {"x-left": left, "x-after": after})
+    assert budget.take("default", Lane.LIVE) == seconds

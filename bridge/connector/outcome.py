@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from math import isfinite
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from bridge import patterns
 from bridge.connector.compiling import ANSWER, Answer, Compiler, Condition, Pick, dig
 from bridge.connector.foreign import Expects, Speaks, why_foreign
+from bridge.connector.limits import told_number
 from bridge.connector.schema import ErrorsSection, InnerSection, OutcomeSection, Result
-from bridge.expression import as_text
+from bridge.expression import ExpressionError, as_text
 from bridge.masking import LONGEST_READ
 from bridge.tomlfile import KeyPath
 from bridge.values import parse_duration
@@ -310,9 +310,10 @@ def _wait_of(rule: Rule, answer: Answer, now: datetime) -> float | None:
     if "{{" not in rule.wait.text:
         return parse_duration(rule.wait.text).total_seconds()
     try:
-        return min(max(0.0, float(rule.wait.of_answer(answer))), LONGEST_WAIT)
-    except (TypeError, ValueError):
-        return retry_after(answer, now)
+        told = told_number(rule.wait.of_answer(answer), LONGEST_WAIT)
+    except ExpressionError:
+        told = None
+    return retry_after(answer, now) if told is None else told
 
 
 def _seconds_until(until: Pick, answer: Answer, now: datetime) -> float | None:
@@ -347,11 +348,9 @@ def retry_after(answer: Answer, now: datetime) -> float | None:
     text = (answer.headers.get("retry-after") or "").strip()
     if not text:
         return None
-    try:
-        seconds = float(text)
-        return min(max(0.0, seconds), LONGEST_WAIT) if isfinite(seconds) else None
-    except ValueError:
-        pass
+    seconds = told_number(text, LONGEST_WAIT)
+    if seconds is not None:
+        return seconds
     try:
         at = parsedate_to_datetime(text)
     except (OverflowError, TypeError, ValueError):
