@@ -25,8 +25,15 @@ class Head(msgspec.Struct):
     created_at: Any = None
 
 
+class _BareHead(Head):
+    """The same, and what hardly any record lacks: an envelope with a `uuid` of its own has none."""
+
+    phone: Any = msgspec.UNSET
+
+
 H = TypeVar("H", bound=Head)
 _DECODER = msgspec.json.Decoder(Head)
+_BARE_DECODER = msgspec.json.Decoder(_BareHead)
 _LONGEST_SN = 1000
 
 
@@ -83,8 +90,10 @@ def _head_of_one(text: bytes) -> Head | None:
     if text.count(b"{") + text.count(b"[") > MAX_DEPTH:
         return None
     try:
-        head = _DECODER.decode(text)
+        head = _BARE_DECODER.decode(text)
     except (msgspec.MsgspecError, UnicodeError):
+        return None
+    if head.phone is msgspec.UNSET:
         return None
     named = head.uuid or head.base_info or (head.sn and (head.started_at or head.created_at))
     return head if named else None

@@ -7,8 +7,9 @@ stays whole, and waits in quarantine for a person.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from html import unescape
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 
@@ -28,8 +29,8 @@ from bridge.record import FIELDS
 MOST_RECORDS = 1_000
 """In one body; more are refused, and nothing of it is filed."""
 _MOST_LAYERS = 6
-_MOST_PARTS = 100
-_MOST_FORM_FIELDS = 1_000
+# A record as a form is 114 fields, and its dialogue 20 for each turn where PHP writes it in brackets.
+_MOST_FORM_FIELDS = 5_000
 # An envelope has few; records have a hundred and more.
 _MOST_MEMBERS = 50
 # Names of the platform's fields that envelopes use too.
@@ -37,6 +38,17 @@ _TELLING = FIELDS.keys() - {"id", "status", "source", "name", "operator", "mark"
 
 _PART_HEAD_END = re.compile(r"\r?\n\r?\n")
 _PART_NAME = re.compile(r'\bname="([^"\r\n]{0,200})"')
+_ESCAPED_FOR_HTML = re.compile(r"[\[{\s]{1,9}&(?:quot|#0?34|#x22);", re.IGNORECASE)
+# What PHP's addslashes makes of JSON.
+_ESCAPED_QUOTE = re.compile(r"[\[{\s]{1,9}\\\"")
+_PERCENT_JSON = ("%7b", "%5b", "%22")
+_PLACE = re.compile(r"[0-9]{1,9}")
+# talk_info[0][caption], as PHP and jQuery write what is nested.
+_IN_BRACKETS = re.compile(r"([\w.-]{1,200})((?:\[[^\[\]]{0,200}\]){1,6})")
+_BRACKET = re.compile(r"\[([^\[\]]*)\]")
+# What an envelope may have of its own and yet be none of the platform's records; those have 100 fields.
+_OF_ENVELOPES = frozenset({"uuid", "created_at", "updated_at", "started_at"})
+_PLAINLY_A_RECORD = 5
 _FIELD_WITH_JSON = re.compile(r"[^={\[\"]*=\s*(?=[{\[])")
 
 
@@ -102,6 +114,10 @@ def _unwrapped(text: str, layers: int) -> list[Piece]:
     text = text.strip(BLANKS)
     if not text or text[0] not in '{["' or layers == 0:
         raise NotAnObject("the body is not a JSON object")
+    if _ESCAPED_FOR_HTML.match(text):
+        return _unwrapped(unescape(text), layers - 1)
+    if _ESCAPED_QUOTE.match(text):
+        text = f'"{text}"'
     if text[0] == "{":
         return _from_object(text, layers)
     if text[0] == "[":
@@ -122,12 +138,33 @@ def _from_object(text: str, layers: int) -> list[Piece]:
             raise
         return _all_of(values, layers)
     bare = [Piece(encoded, record=record, unreadable=unreadable)]
-    if is_identified(record) or len(record) > _MOST_MEMBERS:
+    if _is_list_of_records(record):
+        return _all_of([raw for _, raw in _members(encoded)], layers)
+    identified = is_identified(record)
+    if len(record) > _MOST_MEMBERS or (identified and not _OF_ENVELOPES.issuperset(_telling(record))):
         return bare
     carried = [found for _, raw in _members(encoded) if (found := _carried(raw, layers))]
-    if len(carried) == 1 and _told(record) < max(_told(piece.record) for piece in carried[0]):
-        return carried[0]
-    return bare
+    if len(carried) > 1 and all(_same(found, carried[0]) for found in carried):
+        # What was read of a body beside the body itself.
+        carried = carried[:1]
+    if len(carried) != 1:
+        return bare
+    most = max(len(_telling(piece.record)) for piece in carried[0])
+    return carried[0] if most > (_PLAINLY_A_RECORD if identified else len(_telling(record))) else bare
+
+
+def _is_list_of_records(record: Mapping[str, Any]) -> bool:
+    """Whether an object stands for a list: by places, as PHP writes it, or by its records' own names."""
+    return bool(record) and all(
+        isinstance(value, dict)
+        and is_identified(value)
+        and (_PLACE.fullmatch(key) or key in {str(value.get(name)) for name in ("uuid", "base_info", "sn")})
+        for key, value in record.items()
+    )
+
+
+def _same(pieces: list[Piece], others: list[Piece]) -> bool:
+    return [piece.record for piece in pieces] == [piece.record for piece in others]
 
 
 def _values_behind_one_another(text: str) -> list[str]:
@@ -194,15 +231,15 @@ def _carried(raw: str, layers: int) -> list[Piece]:
     return pieces if any(is_identified(piece.record) for piece in pieces) else []
 
 
-def _told(record: Mapping[str, Any]) -> int:
-    """How many fields say that this is a record of the platform's: an envelope has fewer than its content."""
-    return len(record.keys() & _TELLING)
+def _telling(record: Mapping[str, Any]) -> set[str]:
+    """The fields that say that this is a record of the platform's: an envelope has fewer than its content."""
+    return record.keys() & _TELLING
 
 
 # -- forms -------------------------------------------------------------------------
 def _from_form(body: bytes, text: str, charset: str) -> list[Piece]:
     """The records in a form: one in each field that holds one, or the fields themselves."""
-    if "=" not in text[:4096] and text[:3].lower() not in ("%7b", "%5b", "%22"):
+    if "=" not in text[:4096] and text[:3].lower() not in _PERCENT_JSON:
         raise NotAnObject("the body is not a JSON object")
     # Someone who forgot to escape the JSON also left its `+`, `%` and `&` as they are.
     if unescaped := _FIELD_WITH_JSON.match(text):
@@ -211,11 +248,42 @@ def _from_form(body: bytes, text: str, charset: str) -> list[Piece]:
         except NotAnObject:
             pass
     fields = list(_multipart_fields(text)) if text.startswith("--") else _form_fields(body, text, charset)
-    flat = {name: value for name, value in fields if name}
+    flat = _nested(fields)
     if is_identified(flat):
         return [Piece(dump_object(flat), record=flat)]
+    if any(isinstance(value, dict) for value in flat.values()):
+        # data[uuid]=…: an envelope as a form.
+        pieces = _from_object(encode_text(dump_object(flat).decode()).decode(), _MOST_LAYERS)
+        if any(is_identified(piece.record) for piece in pieces):
+            return pieces
     # A client that posts a bare JSON text as a form makes it the field's name.
-    return _in_fields([value for _, value in fields] + [name for name, _ in fields])
+    parts = [value for _, value in fields] + [name for name, _ in fields]
+    return _in_fields([_decoded_again(part, charset) for part in parts])
+
+
+def _nested(fields: list[tuple[str, str]]) -> dict[str, Any]:
+    """The fields of a form as an object; a list is an object whose keys are its places."""
+    result: dict[str, Any] = {}
+    for name, value in fields:
+        found = _IN_BRACKETS.fullmatch(name)
+        path = [found[1], *_BRACKET.findall(found[2])] if found else [name]
+        inside = result
+        for key in path[:-1]:
+            within = inside.setdefault(key or str(len(inside)), {})
+            if not isinstance(within, dict):
+                break
+            inside = within
+        else:
+            inside[path[-1] or str(len(inside))] = value
+    result.pop("", None)
+    return result
+
+
+def _decoded_again(part: str, charset: str) -> str:
+    """A field of a form, with the escapes undone that it had before the form was made."""
+    if part[:3].lower() not in _PERCENT_JSON:
+        return part
+    return decode_body(unquote_to_bytes(part.replace("+", " ")), charset)
 
 
 def _in_fields(parts: list[str]) -> list[Piece]:
@@ -264,7 +332,7 @@ def _in_one_charset(pairs: list[tuple[bytes, bytes]], charset: str) -> list[tupl
 def _multipart_fields(text: str) -> Iterator[tuple[str, str]]:
     """Names and values of a `multipart/form-data`; its boundary is its first line."""
     boundary = text.partition("\n")[0].rstrip("\r")
-    for part in text.split(boundary, _MOST_PARTS)[1:]:
+    for part in text.split(boundary, _MOST_FORM_FIELDS)[1:]:
         head, *rest = _PART_HEAD_END.split(part, maxsplit=1)
         if rest:
             name = _PART_NAME.search(head)

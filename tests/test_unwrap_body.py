@@ -1,13 +1,18 @@
 """What is taken out of a body: one record, several, or nothing that is plain."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from bridge.arrival import arrivals_of
 from bridge.body import NotAnObject, parse_object
+from bridge.model import Via
+from bridge.turns import parse_dialogue
 from bridge.unwrap_body import MOST_RECORDS, TooMany, read_record, read_records
 
 ONE = {"uuid": "7b1d3f60-0000-4000-8000-000000000001", "phone": "13800138000", "name": "张三"}
@@ -26,6 +31,9 @@ def found(body: str | bytes, charset: str = "") -> list[str]:
     "body",
     [
         A,
+        A.encode("utf-32"),
+        A.encode("utf-32-le"),
+        A.encode("utf-32-be"),
         f"[{A}]",
         f"[[{A}]]",
         f"[{A},]",
@@ -53,12 +61,22 @@ def found(body: str | bytes, charset: str = "") -> list[str]:
         quote(A),
         quote(f"[{A}]"),
         urlencode({"a": A, "b": A}),
+        # Escaped once more than the form needs, by a sender's own hand.
+        urlencode({"data": quote(A)}),
+        urlencode({"data": urlencode({"": A})[1:]}),
+        urlencode({"data": A.replace('"', '\\"')}),
+        A.replace('"', '\\"'),
+        A.replace('"', "&quot;"),
+        urlencode({"data": A.replace('"', "&#34;")}),
+        json.dumps({"data": A.replace('"', "&quot;")}),
+        # What was read of a body, beside the body.
+        json.dumps({"data": ONE, "raw": A}).replace(json.dumps(ONE), A),
         f'--x9\r\nContent-Disposition: form-data; name="any"\r\n\r\n{A}\r\n--x9--',
     ],
 )
-def test_one_record_in_an_unambiguous_wrapping_is_taken_out_as_it_was_written(body: str) -> None:
+def test_one_record_in_an_unambiguous_wrapping_is_taken_out_as_it_was_written(body: str | bytes) -> None:
     assert found(body) == [A]
-    assert read_record(body.encode()) == A.encode()
+    assert read_record(body.encode() if isinstance(body, str) else body) == A.encode()
 
 
 @pytest.mark.parametrize(
@@ -76,6 +94,57 @@ def test_one_record_in_an_unambiguous_wrapping_is_taken_out_as_it_was_written(bo
 )
 def test_the_fields_of_a_form_may_be_the_record(body: str) -> None:
     assert json.loads(found(body)[0]).items() >= ONE.items()
+
+
+WHOLE = json.loads((Path(__file__).parent / "data" / "callback.json").read_text())
+
+
+def test_a_whole_record_fits_into_a_form_of_either_kind() -> None:
+    fields = {name: str(value) for name, value in WHOLE.items() if not isinstance(value, list)}
+    parts = "".join(
+        f'--x9\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    )
+    assert len(fields) > 110
+    for body in (urlencode(fields), parts + "--x9--\r\n"):
+        assert json.loads(found(body)[0]) == fields
+
+
+def in_brackets(value: Any, name: str) -> dict[str, str]:
+    """What PHP's http_build_query makes of a value."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for key, each in items for k, v in in_brackets(each, f"{name}[{key}]").items()}
+    return {name: "" if value is None else str(value)}
+
+
+@pytest.mark.parametrize("outer", ["", "data"])
+def test_what_is_nested_in_a_form_is_written_in_brackets(outer: str) -> None:
+    talk = [{"is_answer": 0, "caption": "您好"}, {"is_answer": 1, "answer": "可以", "labelling": "有需求"}]
+    record = ONE | {"talk_info": talk}
+    fields = {
+        k: v
+        for name, each in record.items()
+        for k, v in in_brackets(each, f"{outer}[{name}]" if outer else name).items()
+    }
+    assert "talk_info" in "".join(fields)
+    (text,) = found(urlencode(fields | {"sign": "x"}))
+    read = json.loads(text)
+    assert read.items() >= ONE.items()
+    turns = parse_dialogue(read["talk_info"], None, None, ZoneInfo("Asia/Shanghai"))
+    assert [(turn.speaker, turn.text) for turn in turns] == [("robot", "您好"), ("customer", "可以")]
+
+
+@pytest.mark.parametrize(
+    "name", ["a[" * 300, "[]", "a[][][]", "a]b[", "uuid[0]", "a" * 300 + "[0]", "Array\n( [uuid]"]
+)
+def test_odd_brackets_name_no_call(name: str) -> None:
+    for fields in ({name: "x"}, {"uuid": "u", name: "x"}, {name: "x", "uuid": "u"}):
+        try:
+            texts = found(urlencode(fields))
+        except NotAnObject:
+            texts = []
+        assert ([json.loads(text).get("uuid") for text in texts] or ["u"]) == ["u"] or name == "uuid[0]"
 
 
 def test_a_forms_charset_is_told_by_all_its_fields_or_declared() -> None:
@@ -104,6 +173,10 @@ def test_a_dialogue_inside_a_form_stays_in_its_field() -> None:
         f"\x1e{A}\n\x1e{B}\n",
         f'{{"code":0,"data":[{A},{B}]}}',
         f'{{"data":{{"list":[{A},{B}]}}}}',
+        # PHP writes a list with a gap as an object; others write what is found by its name.
+        f'{{"0":{A},"2":{B}}}',
+        f'{{"code":0,"data":{{"1":{A},"2":{B}}}}}',
+        f'{{"{ONE["uuid"]}":{A},"{TWO["uuid"]}":{B}}}',
         urlencode({"a": A, "b": B}),
         urlencode({"data": f"[{A},{B}]"}),
         f"data=[{A},{B}]",
@@ -126,6 +199,27 @@ def test_several_records_in_one_body_are_each_taken_out(body: str) -> None:
 )
 def test_one_bad_record_costs_the_others_nothing(body: str, expected: list[str]) -> None:
     assert found(body) == expected
+
+
+MESSAGE = {"uuid": "of-the-message", "created_at": "2026-11-22 08:00:00"}
+
+
+def test_a_message_with_a_name_of_its_own_is_an_envelope_all_the_same() -> None:
+    record = {
+        name: WHOLE[name] for name in ("uuid", "base_info", "phone", "talktimes", "connected_at", "talk_info")
+    }
+    for inner in (record, json.dumps(record), [record]):
+        (text,) = found(json.dumps(MESSAGE | {"data": inner}))
+        assert json.loads(text) == record
+        # The door takes no short way past it.
+        now, zone = datetime(2026, 11, 22, tzinfo=UTC), ZoneInfo("Asia/Shanghai")
+        (arrival,) = arrivals_of(
+            "main", Via.CALLBACK, json.dumps(MESSAGE | {"data": inner}).encode(), now, zone
+        )
+        assert arrival.names == (record["uuid"],)
+    # A record with another one in a field of its own stays itself.
+    whole = json.dumps(WHOLE | {"data1": json.dumps(record)})
+    assert found(whole) == [whole]
 
 
 @pytest.mark.parametrize(
