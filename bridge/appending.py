@@ -3,16 +3,14 @@
 import re
 from typing import Any
 
-from bridge.crm_alterations import unescaped
+from bridge.crm_alterations import TAG, unescaped
 from bridge.expression import as_text
-from bridge.field_digests import digest_of, is_empty
+from bridge.field_digests import SIZE, digest_of, is_empty
 from bridge.memory import Sign
 from bridge.plan import PlannedField
 
-_DIGEST = 8
 # What some CRMs keep as `?`, or as an entity, or in a paragraph of its own, or not at all.
 _FLEETING = re.compile("[?\ufffd&<>\U00010000-\U0010ffff]")
-_TAG = re.compile(r"<[^<>]{0,1000}>")
 
 
 def with_added(each: PlannedField, held: Any) -> Any:
@@ -42,7 +40,7 @@ def stands(sign: Sign, separator: str, held: Any) -> bool:
     before, _, digest = sign
     if before < 0:
         there = set(map(digest_of, held)) if isinstance(held, list) else set()
-        return all(digest[at : at + _DIGEST] in there for at in range(0, len(digest), _DIGEST))
+        return all(digest[at : at + SIZE] in there for at in range(0, len(digest), SIZE))
     return _times(sign, separator, held) > before
 
 
@@ -73,4 +71,4 @@ def _lasting(text: str, separator: str) -> str:
     text = _lines(text)
     if not _FLEETING.search(text) or _FLEETING.search(separator):
         return text
-    return _FLEETING.sub("", _TAG.sub("", unescaped(text)))
+    return _FLEETING.sub("", TAG.sub("", unescaped(text)))

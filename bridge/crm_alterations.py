@@ -58,7 +58,7 @@ _SURE = frozenset({Alteration.CHARACTERS, Alteration.SPACES, Alteration.MARKUP, 
 # In a read right behind the write only a whole other value may be somebody else's.
 PLAUSIBLE = frozenset(Alteration) - {Alteration.REPLACED}
 
-_TAG = re.compile(r"<[^<>]{0,1000}>")
+TAG = re.compile(r"<[^<>]{0,1000}>")
 _SPLIT = re.compile(r"[;,|\n]")
 _PHONE = re.compile(r"[+\d()\s./-]{7,40}")
 _FLAGS = {"true": {"1", "yes", "y", "t", "on"}, "false": {"0", "no", "n", "f", "off"}}
@@ -140,7 +140,7 @@ def _squeezed(text: str) -> str:
 
 def _bare(text: str) -> str:
     """A text without markup and entities."""
-    return _squeezed(unescaped(_TAG.sub(" ", text)))
+    return _squeezed(unescaped(TAG.sub(" ", text)))
 
 
 def unescaped(text: str) -> str:

@@ -8,12 +8,13 @@ import msgspec
 
 from bridge.expression import as_text
 
-_SIZE = 8
+SIZE = 8
+"""Bytes of a digest."""
 SHORT = 3
 """The size of a digest where many are kept and one decides alone: 1 in 16 million is taken for another."""
 # Stands for a value of which nobody knows any more what it was.
-FORGOTTEN = b"\xff" * _SIZE
-NOTHING = bytes(_SIZE)
+FORGOTTEN = b"\xff" * SIZE
+NOTHING = bytes(SIZE)
 """Stands for an object that did not exist: nothing was there before."""
 # A field that is sent again and again without an answer need not be known by all that it may hold.
 _MOST = 6
@@ -29,7 +30,7 @@ def digest_of(value: Any) -> bytes:
     except (OverflowError, UnicodeEncodeError):
         # Half a character, or a number beyond 64 bits, which a CRM may show.
         text = json.dumps(value, sort_keys=True).encode()
-    return blake2b(text, digest_size=_SIZE).digest()
+    return blake2b(text, digest_size=SIZE).digest()
 
 
 def short_of(value: Any) -> bytes:
@@ -91,10 +92,10 @@ def is_empty(value: Any) -> bool:
 
 def _parts(digests: bytes) -> tuple[bytes, list[bytes], bytes]:
     """What was sent last, what else may be there, and the letter."""
-    kind = digests[-1:] if len(digests) % _SIZE in (1, SHORT + 1) else b""
+    kind = digests[-1:] if len(digests) % SIZE in (1, SHORT + 1) else b""
     body = digests[: len(digests) - len(kind)]
-    size = SHORT if len(body) % _SIZE == SHORT else _SIZE
-    return body[:size], [body[at : at + _SIZE] for at in range(size, len(body), _SIZE)], kind
+    size = SHORT if len(body) % SIZE == SHORT else SIZE
+    return body[:size], [body[at : at + SIZE] for at in range(size, len(body), SIZE)], kind
 
 
 def _ways(held: Any) -> list[Any]:

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import httpx
 from jinja2 import nodes
 
+from bridge.connector.language import path
 from bridge.expression import ExpressionError, as_text
 
 _OURS = frozenset({"base_url", "settings", "secrets", "token", "now", "random", "assertion"})
@@ -22,18 +23,14 @@ class OtherOrigin(ValueError):
     """An address leads to a host that is none of the CRM's; the message names its origin."""
 
 
-def segment(value: Any) -> str:
-    """A value that cannot leave its place in a path."""
-    return quote(as_text(value), safe="")
-
-
 def address_or_segment(value: Any) -> str:
     """A whole address, or a value that cannot leave its place."""
     text = as_text(value)
-    return text if _ABSOLUTE.match(text) else quote(text, safe="")
+    return text if _ABSOLUTE.match(text) else path(text)
 
 
-GUARDS = {"_segment": segment, "_address": address_or_segment}
+GUARDS = {"_segment": path, "_address": address_or_segment}
+"""The filters that `guard` puts behind what an expression of an address gives."""
 
 
 def guard(expression: str, tree: nodes.Template, alone: bool) -> str:
@@ -100,8 +97,8 @@ def check_address(address: str, base_url: str, origins: Callable[[], Iterable[st
         ExpressionError: a part of its path is `.` or `..`.
     """
     if "/." in address or "%2e" in address or "%2E" in address:
-        path = re.split("[?#]", address, maxsplit=1)[0]
-        if any(unquote(each) in (".", "..") for each in path.split("/")[3:]):
+        before_query = re.split("[?#]", address, maxsplit=1)[0]
+        if any(unquote(each) in (".", "..") for each in before_query.split("/")[3:]):
             raise ExpressionError("a part of its path is . or .., which leads to another place")
     if address.startswith(base_url) and address[len(base_url) : len(base_url) + 1] in ("", "/", "?", "#"):
         return
