@@ -18,7 +18,8 @@ from bridge.call import Call
 from bridge.connector import Connector, ObjectType
 from bridge.connector.compiling import Answer, Condition, Pick, Values
 from bridge.connector.request import Request
-from bridge.connector.schema import ObjectSection, StepSection
+from bridge.connector.request_schema import StepSection
+from bridge.connector.schema import ObjectSection
 from bridge.connector.steps import Poll, Step
 from bridge.effect import Effect, ask_alone
 from bridge.errors import DeliveryError, Gone, Permanent

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from bridge.connector import schema
-from bridge.connector.schema import RequestSection
+from bridge.connector import request_schema, schema
+from bridge.connector.request_schema import RequestSection
 from bridge.schemas import reference
 
 CONNECTORS = Path(__file__).parent.parent / "docs" / "connectors.md"
@@ -20,8 +20,10 @@ def sections() -> dict[str, type[BaseModel]]:
     """Every table of a connector file, by its model's name."""
     return {
         name: model
-        for name, model in vars(schema).items()
-        if isinstance(model, type) and issubclass(model, schema.Section) and model is not schema.Section
+        for name, model in {**vars(request_schema), **vars(schema)}.items()
+        if isinstance(model, type)
+        and issubclass(model, request_schema.Section)
+        and model is not request_schema.Section
     }
 
 

@@ -20,7 +20,7 @@ from bridge.connector import Connector
 from bridge.connector.compiling import Answer
 from bridge.connector.language import FILTERS as CONNECTOR_FILTERS
 from bridge.connector.outcome import Classifier, Errors
-from bridge.connector.schema import Result
+from bridge.connector.request_schema import Result
 from bridge.console import LedgerMetrics
 from bridge.errors import ConfigError
 from bridge.expression import Language

@@ -22,13 +22,8 @@ from bridge.connector.request import (
     compile_read,
     compile_request,
 )
-from bridge.connector.schema import (
-    ConnectorFile,
-    DescribeSection,
-    ObjectSection,
-    ProbeSection,
-    RequestSection,
-)
+from bridge.connector.request_schema import DescribeSection, RequestSection
+from bridge.connector.schema import ConnectorFile, ObjectSection, ProbeSection
 from bridge.connector.steps import Step, compile_steps
 from bridge.errors import ConfigError, Problem, did_you_mean
 from bridge.tomlfile import KeyPath, TomlFile, load_toml

@@ -13,7 +13,8 @@ from bridge import patterns
 from bridge.connector.compiling import ANSWER, Answer, Compiler, Condition, Pick, dig
 from bridge.connector.foreign import Expects, Speaks, why_foreign
 from bridge.connector.limits import told_number
-from bridge.connector.schema import ErrorsSection, InnerSection, OutcomeSection, Result
+from bridge.connector.request_schema import OutcomeSection, Result
+from bridge.connector.schema import ErrorsSection, InnerSection
 from bridge.expression import ExpressionError, as_text
 from bridge.masking import LONGEST_READ
 from bridge.tomlfile import KeyPath

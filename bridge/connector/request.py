@@ -10,14 +10,14 @@ from urllib.parse import urlencode
 from bridge.connector.compiling import ANSWER, Compiler, Condition, Names, Pick, Tree, Values
 from bridge.connector.foreign import Expects, expected_of
 from bridge.connector.outcome import Rule, compile_rules
-from bridge.connector.schema import (
+from bridge.connector.request_schema import (
     BatchSection,
     FindSection,
     LinkSection,
     ReadSection,
     RequestSection,
-    TokenSection,
 )
+from bridge.connector.schema import TokenSection
 from bridge.expression import ExpressionError, Language, as_text
 from bridge.tomlfile import KeyPath
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from bridge.connector.compiling import ANSWER, Compiler, Condition, Names, Pick
 from bridge.connector.foreign import expected_of
 from bridge.connector.request import Batch, Request, compile_batch, compile_request
-from bridge.connector.schema import StepSection
+from bridge.connector.request_schema import StepSection
 from bridge.tomlfile import KeyPath
 
 
