@@ -1,6 +1,8 @@
 """What is added to what a CRM holds: the text or list that comes of it, and how it is known again."""
 
 import re
+import unicodedata
+from struct import Struct
 from typing import Any
 
 from bridge.crm_alterations import TAG, unescaped
@@ -11,6 +13,14 @@ from bridge.plan import PlannedField
 
 # What some CRMs keep as `?`, or as an entity, or in a paragraph of its own, or not at all.
 _FLEETING = re.compile("[?\ufffd&<>\U00010000-\U0010ffff]")
+# What no CRM changes of a text, whatever it does to case, spaces, marks, markup and emoji.
+_NO_WORD = re.compile("[\\W_\U00010000-\U0010ffff]+")
+# A CRM that escapes what it is sent escapes what it had escaped before once more.
+_MOST_ESCAPES = 5
+# A shorter text stands by chance in others.
+_FEWEST_LETTERS = 8
+_LETTERS = Struct(">QII")
+_PRIME, _BASE = 2**61 - 1, 1_000_003
 
 
 def with_added(each: PlannedField, held: Any) -> Any:
@@ -27,12 +37,12 @@ def sign_of(each: PlannedField, held: Any) -> Sign:
         return -1, len(each.value), b"".join(map(digest_of, each.value))
     text = _lasting(as_text(each.value), each.separator).strip()
     sign = (0, len(text), digest_of(text))
-    return (_times(sign, each.separator, held), *sign[1:])
+    return (_times(sign, each.separator, held), len(text), sign[2] + _letters_sign(as_text(each.value), held))
 
 
 def unplaced(sign: Sign) -> Sign:
     """The same of a value of which nobody knows what stood there before: once is enough."""
-    return (min(sign[0], 0), *sign[1:])
+    return sign if sign[0] < 0 else (0, sign[1], sign[2][:SIZE])
 
 
 def stands(sign: Sign, separator: str, held: Any) -> bool:
@@ -41,7 +51,55 @@ def stands(sign: Sign, separator: str, held: Any) -> bool:
     if before < 0:
         there = set(map(digest_of, held)) if isinstance(held, list) else set()
         return all(digest[at : at + SIZE] in there for at in range(0, len(digest), SIZE))
-    return _times(sign, separator, held) > before
+    if _times((before, sign[1], digest[:SIZE]), separator, held) > before:
+        return True
+    return _more_letters(digest[SIZE:], held)
+
+
+def _letters(text: str) -> str:
+    """A text without all that a CRM may change of it: its letters and digits, one behind the other."""
+    for _ in range(_MOST_ESCAPES):
+        bare = unescaped(TAG.sub("", text))
+        if bare == text:
+            break
+        text = bare
+    return _NO_WORD.sub("", unicodedata.normalize("NFKC", text).casefold())
+
+
+def _letters_sign(value: str, held: Any) -> bytes:
+    """What a text is known by where a CRM changed it; nothing of a short one."""
+    ours = _letters(value)
+    if len(ours) < _FEWEST_LETTERS:
+        return b""
+    return _LETTERS.pack(_rolled(ours), len(ours), _letters(as_text(held)).count(ours))
+
+
+def _more_letters(sign: bytes, held: Any) -> bool:
+    """Whether a text stands there once more than before, as a CRM may have changed it.
+
+    Separators are gone by then, so each place may be its beginning: a hash that rolls finds it in one pass.
+    """
+    if len(sign) != _LETTERS.size:
+        return False
+    wanted, size, before = map(int, _LETTERS.unpack(sign))
+    text = _letters(as_text(held))
+    out, times, start, rolled = pow(_BASE, size - 1, _PRIME), 0, 0, _rolled(text[:size])
+    while start + size <= len(text):
+        if rolled == wanted:
+            times, start = times + 1, start + size
+            rolled = _rolled(text[start : start + size])
+            continue
+        start += 1
+        if start + size <= len(text):
+            rolled = ((rolled - ord(text[start - 1]) * out) * _BASE + ord(text[start + size - 1])) % _PRIME
+    return times > before
+
+
+def _rolled(text: str) -> int:
+    rolled = 0
+    for char in text:
+        rolled = (rolled * _BASE + ord(char)) % _PRIME
+    return rolled
 
 
 def _times(sign: Sign, separator: str, held: Any) -> int:

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from html import unescape
 from typing import Any
@@ -61,6 +62,8 @@ PLAUSIBLE = frozenset(Alteration) - {Alteration.REPLACED}
 TAG = re.compile(r"<[^<>]{0,1000}>")
 _SPLIT = re.compile(r"[;,|\n]")
 _PHONE = re.compile(r"[+\d()\s./-]{7,40}")
+_DECIMAL = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d{1,4})?(?<=\d)", re.ASCII)
+_LONGEST_DECIMAL = 1000
 _FLAGS = {"true": {"1", "yes", "y", "t", "on"}, "false": {"0", "no", "n", "f", "off"}}
 _LONGEST = 100_000
 _SHORTEST_NUMBER = 7
@@ -223,7 +226,36 @@ def misfit(each: PlannedField, held: Any) -> str:
         found = "" if asks_only else _NO_LIST
     elif isinstance(held, bool) and not (_is_flag(each.value) or (asks_only and held)):
         found = "true or false"
+    elif each.write is Write.GREATEST and _ordered(each.value, held) is None:
+        found = "a text that is no number" if _decimal(held) is None else "a number"
     return found
+
+
+def is_greater(value: Any, held: Any) -> bool:
+    """Whether a value is greater than what a CRM shows: by number, by moment, else by text."""
+    if is_empty(value) or is_empty(held):
+        return not is_empty(value)
+    pair = _ordered(value, held)
+    return pair is not None and pair[0] > pair[1]
+
+
+def _ordered(value: Any, held: Any) -> tuple[Any, Any] | None:
+    """Both in a form in which the greater one is told; None: one is a number and the other is none."""
+    for form in (_decimal, lambda each: _instant(as_text(each))):
+        mine, theirs = form(value), form(held)
+        if mine is not None and theirs is not None:
+            return mine, theirs
+    if (_decimal(value) is None) is (_decimal(held) is None):
+        return as_text(value), as_text(held)
+    return None
+
+
+def _decimal(value: Any) -> Decimal | None:
+    """A number however it is written, without a float's rounding; commas may stand between thousands."""
+    text = as_text(int(value) if isinstance(value, bool) else value).strip()
+    if len(text) > _LONGEST_DECIMAL or not _DECIMAL.fullmatch(text):
+        return None
+    return Decimal(text.replace(",", ""))
 
 
 def _has_tables(items: list[Any]) -> bool:

@@ -11,12 +11,12 @@ from bridge.crm_alterations import (
     WORDS,
     Alteration,
     alteration,
+    is_greater,
     misfit,
     probably_altered,
     same,
     surely_altered,
 )
-from bridge.expression import as_text
 from bridge.field_digests import (
     NOTHING,
     alteration_of,
@@ -319,7 +319,7 @@ def _by_policy(each: PlannedField, mark: Mark | None, held: Any) -> bool:
     if each.write is Write.WHILE_DEFAULT:
         return _is_default(each, mark, held) and not is_empty(each.value)
     if each.write is Write.GREATEST:
-        return _greater(each.value, held)
+        return is_greater(each.value, held)
     return each.write is Write.ALWAYS
 
 
@@ -337,17 +337,6 @@ def _is_default(each: PlannedField, mark: Mark | None, held: Any) -> bool:
 def _caller(event: str) -> str:
     """Which call it is that an event belongs to."""
     return event.partition(" ")[2] or event
-
-
-def _greater(value: Any, held: Any) -> bool:
-    if is_empty(value):
-        return False
-    if is_empty(held):
-        return True
-    try:
-        return float(value) > float(held)
-    except (OverflowError, TypeError, ValueError):
-        return as_text(value) > as_text(held)
 
 
 def _marks(

@@ -1,5 +1,6 @@
 """Write policies: what of a call goes into an object that is there; in every order of arrival."""
 
+import html
 from itertools import permutations
 from typing import Any
 
@@ -12,6 +13,7 @@ from bridge.memory import Mark, Remembered
 from bridge.plan import PlannedField, PlannedObject, Write
 from bridge.policies import (
     Chosen,
+    Misfit,
     advanced,
     for_existing,
     for_new,
@@ -83,6 +85,38 @@ def test_greatest_is_the_maximum(numbers: list[int]) -> None:
     for place, number in enumerate(numbers):
         held.take(contact(best=(number, Write.GREATEST)), f"{place:03d}")
     assert held.fields["best"] == max(numbers)
+
+
+@pytest.mark.parametrize(
+    ("value", "held", "written"),
+    [
+        (80, "1,234.5", False), ("2000", "1,234.5", True), (7, "6 ", True), ("7.0", 7, False),
+        (2**60 + 1, 2**60, True), ("1e3", 999, True), (True, 0, True), ("B", "A", True), ("A", "B", False),
+        # A moment, in whatever form the CRM shows it.
+        ("2026-11-29T01:00:00Z", "2026-11-29 23:00:00", False),
+        ("2026-11-29T01:00:00Z", "2026-11-28 23:00:00", True),
+        ("2026-11-29T01:00:00Z", 1795914000000, False),
+        ("2026-11-29T01:00:00Z", "2026-11-29T10:00:00+08:00", False),
+        ("2026-11-29T01:00:00Z", "2026-11-29T08:00:00+08:00", True),
+        (1795914001, "2026-11-29T01:00:00.000+0000", True),
+    ],
+)  # fmt: skip
+def test_greatest_goes_by_what_a_value_means(value: Any, held: Any, written: bool) -> None:
+    chosen = for_existing(contact(best=(value, Write.GREATEST)), {"best": held}, None, "1", {}, whole=False)
+    assert ("best" in chosen.fields) is written
+
+
+@pytest.mark.parametrize(
+    ("value", "held", "shape"),
+    [
+        (80, "12 min", "a text that is no number"),
+        (80, "1.234,5", "a text that is no number"),
+        ("A", 5, "a number"),
+    ],
+)
+def test_what_is_neither_greater_nor_less_parks(value: Any, held: Any, shape: str) -> None:
+    with pytest.raises(Misfit, match=shape):
+        for_existing(contact(best=(value, Write.GREATEST)), {"best": held}, None, "1", {}, whole=False)
 
 
 @given(st.lists(values.filter(lambda value: value != ""), min_size=1, max_size=5))
@@ -161,6 +195,38 @@ def test_in_doubt_the_items_that_were_sent_are_looked_for(held: list[str] | None
     now = contact(tags=(["c"], Write.APPEND))
     chosen = for_existing(now, {"tags": held}, None, "1", {}, whole=False, adding=sent)
     assert bool(chosen.fields) is added
+
+
+LONG = "[10:19] Robot:  it's <b>3 &amp 4</b> é 😀 “fine”"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        str.upper,
+        html.escape,
+        lambda text: html.escape(html.escape(text)),
+        lambda text: " ".join(text.split()),
+        lambda text: text.replace("\n", "<br>").replace("é", "e\u0301"),
+        lambda text: "".join(f"<p>{line}</p>" for line in text.split("\n")),
+        lambda text: text.replace(" ", "\u00a0").replace("'", "’").replace("😀", ""),
+    ],
+)
+@pytest.mark.parametrize("before", [None, "first", LONG, f"{LONG}\nfirst\n{LONG}"])
+def test_in_doubt_a_text_is_known_whatever_the_crm_made_of_it(made: Any, before: str | None) -> None:
+    planned = contact(notes=(LONG, Write.APPEND))
+    held = None if before is None else made(before)
+    sent = for_existing(planned, {"notes": held}, None, "1", {}, whole=False)
+    for arrived, shown in ((False, held), (True, made(sent.fields["notes"]))):
+        chosen = for_existing(planned, {"notes": shown}, None, "1", {}, whole=False, adding=sent.appended)
+        assert bool(chosen.fields) is not arrived
+
+
+def test_a_short_text_within_another_is_not_taken_for_ours() -> None:
+    planned = contact(notes=("hot", Write.APPEND))
+    sent = for_existing(planned, {"notes": "old"}, None, "1", {}, whole=False).appended
+    chosen = for_existing(planned, {"notes": "old\nhotel"}, None, "1", {}, whole=False, adding=sent)
+    assert chosen.fields == {"notes": "old\nhotel\nhot"}
 
 
 def test_a_text_that_is_empty_by_now_was_added_all_the_same() -> None:
