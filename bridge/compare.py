@@ -190,8 +190,3 @@ def explain(call: Unlisted, listed_users: Collection[str]) -> str:
 
 COUNTED = tuple(Outcome)
 Counts = Mapping[str, int]
-
-
-def total_of(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
-    """Both counts together."""
-    return {name: counts.get(name, 0) + more.get(name, 0) for name in {**counts, **more}}

@@ -6,14 +6,13 @@ Only questions: the connector's probes and its descriptions of objects. Nothing 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bridge.connector import Describe, ObjectType, Probe
 from bridge.connector.compiling import Answer, Condition, Values, dig
-from bridge.connector.outcome import Meaning
+from bridge.connector.outcome import Meaning, http_date
 from bridge.crm import Crm
 from bridge.errors import DeliveryError, LedgerError, Permanent, Problem, did_you_mean
 from bridge.expression import ExpressionError, as_text
@@ -225,11 +224,8 @@ class _Asking:
         return answer, meaning, shown
 
     def _compare_clocks(self, answer: Answer, before: datetime) -> None:
-        try:
-            theirs = parsedate_to_datetime(answer.headers.get("date", ""))
-        except ValueError:
-            return
-        ahead = (before - theirs.replace(tzinfo=theirs.tzinfo or UTC)).total_seconds()
+        theirs = http_date(answer.headers.get("date", ""))
+        ahead = 0.0 if theirs is None else (before - theirs).total_seconds()
         if self._clock_told or abs(ahead) <= FURTHEST_CLOCK:
             return
         self._clock_told = True

@@ -26,8 +26,6 @@ from bridge.policies import told_digest
 
 PAGE = 200
 EXAMPLES = 5
-# Skips that say when a call came, not what is in it: a replay lets them in.
-BY_AGE = ("before this destination", "before start_at")
 BY_SHADOW = "shadow: nothing is sent"
 
 

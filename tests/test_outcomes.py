@@ -9,7 +9,7 @@ import pytest
 
 from bridge.connector import Connector
 from bridge.connector.compiling import Answer, Headers
-from bridge.connector.outcome import Meaning, next_time, retry_after
+from bridge.connector.outcome import Meaning, http_date, next_time, retry_after
 from bridge.crm import read_answer
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.masking import LONGEST_READ
@@ -147,6 +147,14 @@ def test_a_day_ends_where_the_crm_is_also_when_clocks_change() -> None:
 def test_retry_after(text: str, seconds: float | None) -> None:
     assert retry_after(Answer(429, Headers({"Retry-After": text}), "", None), NOW) == seconds
     assert retry_after(Answer(429, Headers({}), "", None), NOW) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "Sun, 22 Nov 2026 08:00:07 +99999999999999", "Sun, 99 Nov 2026 08:00:07"]
+)
+def test_a_date_beyond_the_calendar_is_none(text: str) -> None:
+    assert http_date(text) is None
+    assert http_date("Sun, 22 Nov 2026 16:00:07 +0800") == http_date("Sun, 22 Nov 2026 08:00:07")
 
 
 def test_what_went_wrong_is_read_where_the_connector_says() -> None:

@@ -352,12 +352,17 @@ def retry_after(answer: Answer, now: datetime) -> float | None:
     seconds = told_number(text, LONGEST_WAIT)
     if seconds is not None:
         return seconds
+    at = http_date(text)
+    return None if at is None else told_number((at - now).total_seconds(), LONGEST_WAIT)
+
+
+def http_date(text: str) -> datetime | None:
+    """A time as headers write it; None for what is none, or is beyond the calendar."""
     try:
         at = parsedate_to_datetime(text)
     except (OverflowError, TypeError, ValueError):
         return None
-    seconds = (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds()
-    return min(max(0.0, seconds), LONGEST_WAIT)
+    return at.replace(tzinfo=at.tzinfo or UTC)
 
 
 def compile_rules(compiler: Compiler, place: KeyPath, sections: Sequence[OutcomeSection]) -> tuple[Rule, ...]:
