@@ -287,15 +287,16 @@ def test_what_is_no_object_is_no_answer(text: bytes) -> None:
         Reader(NAMES).read(text)
 
 
-def test_data_with_nothing_in_it_is_believed_of_a_new_session_only() -> None:
+def answering(listed: Any, login_code: Any = 0) -> tuple[OutcallList, list[str]]:
+    """A platform whose list answers one thing, and the paths that it is asked."""
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(request.url.path)
         login = {"user_sn": "u", "api_key": "k", "api_key_expire": "never"}
-        return httpx.Response(
-            200, json={"code": 0, "data": login if request.url.path == "/api/login" else []}
-        )
+        if request.url.path == "/api/login":
+            return httpx.Response(200, json={"code": login_code, "data": login})
+        return httpx.Response(200, json=listed)
 
     with served_platform() as served:
         api = served.api()
@@ -304,11 +305,57 @@ def test_data_with_nothing_in_it_is_believed_of_a_new_session_only() -> None:
         clock=lambda: NOW,
         chance=CHANCE,
         stop=threading.Event(),
+        sleep=lambda _: None,
         transport=httpx.MockTransport(answer),
     )
+    return source, asked
+
+
+def test_data_with_nothing_in_it_is_believed_of_a_new_session_only() -> None:
+    source, asked = answering({"code": 0, "data": []})
     assert source.page(NOW - HOUR, NOW, 0, 10) == Page((), None)
     assert asked == ["/api/login", "/api/crmList"] * 2
     source.close()
+
+
+@pytest.mark.parametrize("code", [20005, 20006, "20007", 10001, 1, -1, "FAIL", "E1001", False])
+@pytest.mark.parametrize("data", [[], {}, None, "", "refused"])
+def test_no_data_beside_a_code_of_refusal_is_no_empty_list(code: Any, data: Any) -> None:
+    source, _ = answering({"code": code, "msg": "no right to this interface", "data": data})
+    with pytest.raises(SourceRefused, match=f"code {code} no right to this interface"):
+        source.page(NOW - HOUR, NOW, 0, 10)
+    source.close()
+
+
+@pytest.mark.parametrize("code", [0, "0", 200, "200", None, "", "SUCCESS", "ok", True, "A00000"])
+def test_success_is_told_in_several_ways(code: Any) -> None:
+    answer = {"code": code, "msg": "ok", "data": {"list": [{"a": 1}], "total": 1}}
+    for listed in (answer, answer | {"x": float("1e300")}):
+        source, asked = answering(listed, code)
+        page = source.page(NOW - HOUR, NOW, 0, 10)
+        assert ([json.loads(row) for row in page.rows], page.total) == ([{"a": 1}], 1)
+        assert asked == ["/api/login", "/api/crmList"]
+        source.close()
+
+
+def test_rows_under_another_name_are_no_empty_list() -> None:
+    data = {"current_page": 1, "data": [{"a": 1}], "total": 1}
+    source, _ = answering({"code": 0, "data": data})
+    with pytest.raises(SourceUnreachable, match=r"holds current_page, data, total: set api\.names\.list"):
+        source.page(NOW - HOUR, NOW, 0, 10)
+    source.close()
+
+
+def test_a_total_of_nothing_needs_no_new_session() -> None:
+    for listed in (
+        {"code": 0, "data": [], "total": 0},
+        {"code": 0, "data": {"current_page": 1, "total": 0}},
+        {"code": 0, "data": {"total": 7}},
+    ):
+        source, asked = answering(listed)
+        assert source.page(NOW - HOUR, NOW, 0, 10).rows == ()
+        assert asked == ["/api/login", "/api/crmList"]
+        source.close()
 
 
 @given(st.binary(max_size=60) | st.text(max_size=40).map(str.encode))

@@ -12,6 +12,9 @@ from bridge.lenient_json import BLANKS
 from bridge.record import parse_int
 from bridge.source.page_text import MOST_ROWS, PageText, read_page
 
+YES = (0, 200, None)
+"""Codes of success; some deployments tell none."""
+_WORDS_OF_SUCCESS = frozenset({"success", "ok", "true", "succeed", "successful"})
 _MOST_COUNTED = 10**12
 """A total that is higher counts nothing."""
 
@@ -42,7 +45,8 @@ class Names:
 class Answer:
     """An answer's parts; `rows` are None where there is no data at all."""
 
-    code: int | None
+    code: int | str | None
+    """As it is told; 0 where a word says yes."""
     message: str
     data: Mapping[str, Any]
     rows: Sequence[bytes] | None
@@ -51,6 +55,11 @@ class Answer:
     """There is data, with nothing in it: a session that is over, or a window without calls."""
     broken: str = ""
     """Why rows may be missing that the page should hold."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the code says no; a word that nobody knows says nothing beside rows."""
+        return self.code not in YES and (isinstance(self.code, int) or not self.rows)
 
 
 class Reader:
@@ -92,7 +101,7 @@ class Reader:
         total = whole(msgspec.json.decode(raw)) if raw else None
         rows = [bytes(row) for row in read.data.rows[:MOST_ROWS]]
         broken = f"it has more than {MOST_ROWS} rows" if len(read.data.rows) > MOST_ROWS else ""
-        return Answer(parse_int(read.code), _text(read.message), {}, rows, total, broken=broken)
+        return Answer(code_of(read.code), _text(read.message), {}, rows, total, broken=broken)
 
     def _carefully(self, page: PageText) -> Answer:
         """What is no page, or what msgspec refuses: half surrogates, NaN, lists written as objects."""
@@ -100,11 +109,21 @@ class Reader:
         told = {name: _value(text) for name, text in page.members.items()}
         parts = {name: _value(text) for name, text in page.data.items()}
         rows = page.rows
-        if rows is None and names.total in parts:
+        total = whole(parts.get(names.total, told.get(names.total)))
+        if rows is None and (total == 0 or (names.total in parts and len(parts) == 1)):
             rows = []
-        code, message = parse_int(told.get(names.code)), _text(told.get(names.message))
-        total = whole(parts.get(names.total))
-        return Answer(code, message, parts, rows, total, page.empty, page.broken)
+        code, message = code_of(told.get(names.code)), _text(told.get(names.message))
+        return Answer(code, message, parts, rows, total, page.empty and rows is None, page.broken)
+
+
+def code_of(value: Any) -> int | str | None:
+    """The code of an answer, however it is spelt."""
+    if value is True or (isinstance(value, str) and value.strip().lower() in _WORDS_OF_SUCCESS):
+        return 0
+    number = None if isinstance(value, bool) else parse_int(value)
+    if number is not None:
+        return number
+    return None if value in (None, "", [], {}) else str(value)[:40]
 
 
 def _in_utf8(content: bytes, charset: str = "") -> bytes:

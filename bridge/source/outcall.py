@@ -21,7 +21,7 @@ from bridge.errors import SourceRefused, SourceUnreachable
 from bridge.masking import LONGEST_MESSAGE, Masking
 from bridge.record import parse_int
 from bridge.source import Page, PageTooLarge
-from bridge.source.answers import Answer, Names, Reader, Unreadable
+from bridge.source.answers import YES, Answer, Names, Reader, Unreadable
 from bridge.source.edges import edges
 from bridge.source.pace import Pace
 from bridge.timestamps import parse_time
@@ -206,12 +206,12 @@ class OutcallList:
         if answer.rows is None:
             self._session = None
             answer = self._list_once(asked)
-        if answer.vacant:
+        if answer.vacant and not answer.refused:
             # A new session sees nothing: then there is nothing.
             return replace(answer, rows=())
         if answer.rows is None:
             self._session = None
-            raise self._refusal(answer, "its list answers without data, also to a new session")
+            raise self._refusal(answer, f"its list {self._lack(answer)}")
         return answer
 
     def _list_once(self, asked: Mapping[str, Any]) -> Answer:
@@ -219,16 +219,25 @@ class OutcallList:
         names = self._api.names
         body = {names.user_sn: session.user, names.api_key: session.key, **asked}
         answer = self._ask(self._api.list_path, body)
-        if answer.code not in (0, None) and answer.rows is not None:
+        if answer.refused and answer.rows is not None:
             raise self._refusal(answer, "its list says no")
         if answer.broken:
             raise _Broken(self._told(f"a page of its list is broken: {answer.broken}"), answer)
         return answer
 
     def _refusal(self, answer: Answer, what: str) -> _Short:
-        if answer.code in (0, None):
+        if not answer.refused:
             return _Short(self._told(f"{what}: {answer.message}" if answer.message else what))
         return _No(self._told(f"{what}: code {answer.code} {answer.message}".rstrip()))
+
+    def _lack(self, answer: Answer) -> str:
+        if answer.refused or not answer.data or self._api.names.api_key in answer.data:
+            return "answers without data, also to a new session"
+        named = ", ".join(sorted(answer.data))[:200]
+        return (
+            f"has no {self._api.names.list!r} in its data, which holds {named}:"
+            " set api.names.list to what holds the rows"
+        )
 
     def _current(self) -> _Session:
         session = self._session
@@ -240,7 +249,7 @@ class OutcallList:
         answer = self._ask(self._api.login_path, self._credentials())
         names, data = self._api.names, answer.data
         key, user = data.get(names.api_key), data.get(names.user_sn)
-        if answer.code not in (0, None) or not key or user is None:
+        if (isinstance(answer.code, int) and answer.code not in YES) or not key or user is None:
             said = f": code {answer.code} {answer.message}".rstrip() if answer.code is not None else ""
             raise SourceRefused(
                 self._told(
