@@ -5,7 +5,7 @@ A window that is finished is durable, so that a run goes on where it was interru
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -217,7 +217,7 @@ class _Run:
         """Compare the rows of a page with the ledger, and file what it lacks."""
         now, rules = self._reconciler.clock(), self._rules
         shown: list[Shown] = []
-        fresh: dict[bytes, Listed] = {}
+        fresh: dict[Any, Listed] = {}
         since, until = stamp(window.since), stamp(window.until)
         for row in rows:
             listed = read_row(rules.name, row, now, rules.zone)
@@ -229,7 +229,10 @@ class _Run:
             else:
                 inside = since <= created_at < until
             if inside and self._window.fresh(listed):
-                fresh[listed.digest] = listed
+                one = fresh.setdefault(_state_of(listed), listed)
+                # An answer is of one moment: of two states of one stamp the same one counts each time,
+                # for else every run would find the other one to be news.
+                fresh[_state_of(listed)] = min(one, listed, key=lambda row: row.digest)
         if fresh:
             self._compare(list(fresh.values()))
         return shown
@@ -367,6 +370,14 @@ class _Run:
             listed=listed,
         )
         return f"{since} to {until}: the list shows {listed} of the {ledger} calls that the ledger has"
+
+
+def _state_of(listed: Listed) -> Hashable:
+    """What the rows of one answer are told apart by: the call and its stamp; what names none, by its text."""
+    arrival = listed.arrival
+    if arrival.names or (arrival.sn and arrival.local_time and arrival.trouble is None):
+        return listed.key, listed.edited_at
+    return listed.digest
 
 
 def refuse_walks(

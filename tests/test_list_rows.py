@@ -44,6 +44,25 @@ def test_a_field_that_cannot_be_read_never_costs_its_record(tmp_path: Path, name
         assert (again["missing"], again["revised"], again["conflicting"]) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("stamped", [True, False])
+def test_two_states_of_one_stamp_in_one_answer_are_news_once(tmp_path: Path, *, stamped: bool) -> None:
+    def twice(row: bytes) -> bytes:
+        record = json.loads(row)
+        if not stamped:
+            del record["updated_at"]
+        states = [json.dumps(record | {"status": status}).encode() for status in "CABD"]
+        return b",".join(states)
+
+    with odd_world(tmp_path / "ledger.db", made(8)) as (world, listed):
+        listed.spoil = twice
+        first = world.reconcile(since="2026-11-22T00:00:00Z")
+        assert (first["missing"], first["filled"]) == (8, 8)
+        for _ in range(2):
+            again = world.reconcile(since="2026-11-22T00:00:00Z")
+            assert (again["matched"], again["revised"], again["complete"]) == (8, 0, True)
+        assert sum(world.receipts().values()) == 8
+
+
 @pytest.mark.parametrize(
     "row",
     [

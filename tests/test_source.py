@@ -346,6 +346,43 @@ def test_rows_under_another_name_are_no_empty_list() -> None:
     source.close()
 
 
+def test_an_answer_with_other_names_says_which_it_has() -> None:
+    source, _ = answering({"Code": 0, "Data": {"List": []}})
+    with pytest.raises(
+        SourceUnreachable, match=r"its answer holds Code, Data, and api\.names\.data is 'data'"
+    ):
+        source.page(NOW - HOUR, NOW, 0, 10)
+    source.close()
+
+
+def test_no_key_of_any_session_is_shown() -> None:
+    keys: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/login":
+            keys.append(f"a-session-key-{len(keys)}")
+            data = {"user_sn": "u", "api_key": keys[-1], "api_key_expire": "never"}
+            return httpx.Response(200, json={"code": 0, "data": data})
+        told = f"{json.loads(request.content)['api_key']} is over, {' '.join(keys)} too"
+        return httpx.Response(200, json={"code": 20006, "msg": told})
+
+    with served_platform() as served:
+        api = served.api()
+    source = OutcallList(
+        api,
+        clock=lambda: NOW,
+        chance=CHANCE,
+        stop=threading.Event(),
+        sleep=lambda _: None,
+        transport=httpx.MockTransport(answer),
+    )
+    with pytest.raises(SourceRefused, match="is over") as caught:
+        source.page(NOW - HOUR, NOW, 0, 10)
+    assert keys
+    assert "a-session-key" not in str(caught.value)
+    source.close()
+
+
 def test_a_total_of_nothing_needs_no_new_session() -> None:
     for listed in (
         {"code": 0, "data": [], "total": 0},

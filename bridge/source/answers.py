@@ -1,7 +1,7 @@
 """What the platform answers, as far as it can be read: rows stay JSON, because most are known already."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,8 @@ class Answer:
     total: int | None
     vacant: bool = False
     """There is data, with nothing in it: a session that is over, or a window without calls."""
+    members: Collection[str] = ()
+    """What the answer has, where it was no plain page."""
     broken: str = ""
     """Why rows may be missing that the page should hold."""
 
@@ -112,8 +114,9 @@ class Reader:
         total = whole(parts.get(names.total, told.get(names.total)))
         if rows is None and (total == 0 or (names.total in parts and len(parts) == 1)):
             rows = []
+        members = (*page.members, names.data) if page.has_data else tuple(page.members)
         code, message = code_of(told.get(names.code)), _text(told.get(names.message))
-        return Answer(code, message, parts, rows, total, page.empty and rows is None, page.broken)
+        return Answer(code, message, parts, rows, total, page.empty and rows is None, members, page.broken)
 
 
 def code_of(value: Any) -> int | str | None:

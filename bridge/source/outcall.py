@@ -4,7 +4,7 @@ import json
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -149,7 +149,8 @@ class OutcallList:
         self._reader = Reader(api.names)
         self._pace = Pace(api.requests_per_second, time.monotonic, self._sleep)
         self._session: _Session | None = None
-        self._sign = ""
+        self._hidden: deque[str] = deque(maxlen=8)
+        """What no message shows beside the secret: signatures, and the keys of sessions, over ones too."""
         self._wire = Wire(api.timeout, transport, LIST_LIMITS)
 
     @property
@@ -231,6 +232,12 @@ class OutcallList:
         return _No(self._told(f"{what}: code {answer.code} {answer.message}".rstrip()))
 
     def _lack(self, answer: Answer) -> str:
+        if not answer.refused and not answer.data and self._api.names.data not in answer.members:
+            members = ", ".join(sorted(answer.members))[:200] or "nothing"
+            return (
+                f"answers without data, also to a new session: its answer holds {members},"
+                f" and api.names.data is {self._api.names.data!r}"
+            )
         if answer.refused or not answer.data or self._api.names.api_key in answer.data:
             return "answers without data, also to a new session"
         named = ", ".join(sorted(answer.data))[:200]
@@ -261,6 +268,7 @@ class OutcallList:
         if ends_at is not None and ends_at - RENEWED_BEFORE <= self._clock():
             # Its clock is not ours: the session holds until the platform says otherwise.
             ends_at = None
+        self._hide(str(key))
         return _Session(str(user), str(key), ends_at)
 
     def _credentials(self) -> dict[str, Any]:
@@ -272,7 +280,7 @@ class OutcallList:
         stamp = _shown(self._clock().astimezone(api.zone).replace(tzinfo=None))
         signed = f"{api.access_id}{api.access_secret}{stamp}".encode()
         sign = md5(signed).hexdigest()  # noqa: S324 -- the platform's own
-        self._sign = sign
+        self._hide(sign)
         return {"api_access_id": api.access_id, "from": 1, "sign": sign, "timestamp": stamp}
 
     # -- the wire -------------------------------------------------------------------
@@ -315,10 +323,12 @@ class OutcallList:
                 self._told(f"{path} answers {status}. Check base_url, login_path and list_path")
             )
 
+    def _hide(self, secret: str) -> None:
+        if secret not in self._hidden:
+            self._hidden.append(secret)
+
     def _told(self, what: str) -> str:
-        session = self._session
-        secrets = (self._api.access_secret, self._sign, "" if session is None else session.key)
-        told = Masking(secrets).masked(what, 2 * LONGEST_MESSAGE)
+        told = Masking((self._api.access_secret, *self._hidden)).masked(what, 2 * LONGEST_MESSAGE)
         return f"the platform at {self._api.base_url} (login {self._api.access_id}): {told}"
 
 

@@ -37,6 +37,8 @@ class PageText:
     """The other members of the answer, as they are written."""
     data: dict[str, bytes] = field(default_factory=dict)
     """The members of its data, but for the list."""
+    has_data: bool = False
+    """There is a member of that name, whatever is in it."""
     empty: bool = False
     """There is data, with nothing in it."""
     broken: str = ""
@@ -77,7 +79,7 @@ class _Scanner:
         if name != self._data_name:
             return self._kept(self._found.members, name, start)
         self._found.rows, self._found.data = None, {}
-        self._found.empty = False
+        self._found.has_data, self._found.empty = True, False
         return self.data(start)
 
     def data(self, start: int) -> int | None:
