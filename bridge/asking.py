@@ -102,6 +102,13 @@ def refuse_doubt(planned: PlannedObject, progress: Progress) -> None:
         )
 
 
+def parked(what: str, message: str, cause: str, remedy: str) -> Permanent:
+    """A fault that waits for a person, who is told what to do."""
+    error = Permanent(f"{message}. {remedy}", cause=f"{what}: {cause}")
+    error.says = remedy
+    return error
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """An object that the CRM has, with its fields as far as they were told."""

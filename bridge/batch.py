@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bridge.asking import Ask, Reply
 from bridge.connector.compiling import Answer, Pick, Values
 from bridge.connector.request import Batch, Find, Link, Read
 from bridge.connector.steps import Poll, Step
@@ -11,7 +12,6 @@ from bridge.crm import Crm
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
 from bridge.key_matching import object_id
-from bridge.way import Ask, Reply
 
 Result = Reply | DeliveryError
 """What one item came to, as if it had been asked alone."""

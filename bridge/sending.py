@@ -16,6 +16,7 @@ from tenacity import (
     stop_when_event_set,
 )
 
+from bridge.asking import Ask, Asking, Reply
 from bridge.batch import Result, ask_together, batch_of
 from bridge.budget import PATIENCE, Budget
 from bridge.connector.compiling import Answer, Values
@@ -25,7 +26,6 @@ from bridge.effect import Effect
 from bridge.errors import DeliveryError, LedgerError, Permanent, Transient, Unsent
 from bridge.model import Lane
 from bridge.poison_records import FaultCount, Successes, room_for
-from bridge.way import Ask, Asking, Reply
 
 # tenacity bridges seconds, while the lease is held; the ledger's schedule bridges the rest.
 QUICK_TRIES = 3

@@ -6,24 +6,20 @@ So one driver can ask for one call alone, and another for many calls together.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from bridge.asking import Ask, Asking, Found, Journal, Looking, Memory, Reply, Setting, refuse_doubt
+from bridge.asking import Asking, Found, Journal, Looking, Setting, parked, refuse_doubt
 from bridge.causes import NO_LONGER_THERE
 from bridge.connector import ObjectType
-from bridge.connector.compiling import Values
 from bridge.connector.steps import Step, captured_by
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
-from bridge.expression import ExpressionError
-from bridge.key_matching import object_id
-from bridge.memory import AGAIN, Progress, Remembered, Sign
+from bridge.memory import AGAIN, Progress, Remembered
 from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
-from bridge.policies import Chosen, Misfit, Present, for_existing, for_new, maybe, shown, unsure
+from bridge.policies import Chosen, Misfit, Present, for_existing, for_new, shown
 from bridge.polling import JobPoller
-
-__all__ = ["Ask", "Asking", "Memory", "Reply", "Setting", "Way"]
+from bridge.step_runner import StepRunner
 
 NOTHING_THERE = (
     "The CRM has no such place: check base_url and the connector's paths. Where they are right, what it is"
@@ -33,8 +29,6 @@ _LOOK = "look"
 """The way of a look-up that found nothing, and that counts only once the index has caught up."""
 _TAKEN = "taken"
 """The way of a create that was refused as a duplicate of what nobody finds; `step` counts the tries."""
-REREAD_FOR = timedelta(hours=6)
-"""So long a record whose creation told no id is looked for, and its line held, until a person is asked."""
 MOST_LOOKS = 3
 """So many tries wait for the index to show a duplicate; the last one only counts after `index_lag`."""
 
@@ -62,6 +56,9 @@ class Way:
         self._what = f"object {planned.name}"
         self._looking = Looking(kind, planned)
         self._job = JobPoller(setting, kind, planned, self._looking, self._journal)
+        self._steps = StepRunner(
+            setting, kind, planned, inline, told, journal=self._journal, looking=self._looking, job=self._job
+        )
         # What was sent may have been processed already.
         self._doubted = progress.sent_at is not None and progress.way in ("create", "update", "upsert")
         # What a replay made us forget may be there all the same.
@@ -76,8 +73,6 @@ class Way:
         self._gone: set[str] = set()
         """What the CRM said is not there, within this try."""
         self._taken = progress if progress.way == _TAKEN else None
-        self._shown: Present | None = None
-        """The object's fields as the steps' answers carried them."""
 
     @property
     def _progress(self) -> Progress:
@@ -153,9 +148,6 @@ class Way:
                 retry_after=wait,
             )
 
-    def _soon(self) -> float:
-        return max(self._kind.index_lag.total_seconds(), 1.0)
-
     # -- the CRM's own upsert -------------------------------------------------------
     def _upsert(self) -> Asking[tuple[str, Chosen]]:
         crm_id = self._progress.crm_id or self._known_id
@@ -177,7 +169,7 @@ class Way:
             self._set(Progress(appended=chosen.appended))
             return crm_id or self._planned.key_text, chosen
         try:
-            return (yield from self._told_all("upsert", self._kind.upsert, chosen, crm_id))
+            return (yield from self._sent("upsert", self._kind.upsert, chosen, crm_id))
         except Gone as error:
             if not known:
                 error.says = error.says or NOTHING_THERE
@@ -248,7 +240,7 @@ class Way:
     def _create(self) -> Asking[tuple[str, Chosen]]:
         chosen = for_new(self._planned, self._setting.event)
         try:
-            return (yield from self._told_all("create", self._kind.create, chosen))
+            return (yield from self._sent("create", self._kind.create, chosen))
         except Gone as error:
             error.says = error.says or NOTHING_THERE
             raise
@@ -277,13 +269,15 @@ class Way:
         if found is not None and found.id not in self._gone:
             return found
         if deleted:
-            raise self._parked(
+            raise parked(
+                self._what,
                 f"{error}. The CRM keeps the id of a deleted record, {of_crm(named or '')}",
                 "the CRM keeps the id of a deleted record",
                 "Restore the record in the CRM, or purge it from its bin; then retry",
             ) from error
         if shown is not None and self._looking.has_key(shown) is False:
-            raise self._parked(
+            raise parked(
+                self._what,
                 f"{error}. The CRM takes it for a duplicate of {of_crm(shown.id)}, which has another key"
                 f" ({self._looking.shown_key(shown)}; ours is {mask_phones_in(self._planned.key_text)})",
                 "the CRM takes it for a duplicate of a record with another key",
@@ -291,17 +285,13 @@ class Way:
             ) from error
         return None
 
-    def _parked(self, message: str, cause: str, remedy: str) -> Permanent:
-        error = Permanent(f"{message}. {remedy}", cause=f"{self._what}: {cause}")
-        error.says = remedy
-        return error
-
     def _not_seen(self, error: Duplicate) -> DeliveryError:
         """A duplicate of what nobody finds: the index may lag, but not for ever."""
         looks, since = self._looks()
         if self._is_last_look(looks, since):
             named = f" of {of_crm(error.crm_id)}" if error.crm_id else ""
-            return self._parked(
+            return parked(
+                self._what,
                 f"{error}. It is a duplicate{named}, says the CRM, and nothing is found by its key after"
                 f" {looks} looks: the CRM keeps the id of a deleted record, or means one with another key",
                 "a duplicate of what is not found by its key",
@@ -310,7 +300,7 @@ class Way:
             )
         self._note_look(looks, since)
         message = f"{error}. It is not found by its key yet"
-        return Transient(message, cause=error.cause, retry_after=self._soon())
+        return Transient(message, cause=error.cause, retry_after=self._kind.look_again_after)
 
     def _update(self, crm_id: str, present: Present | None) -> Asking[tuple[str, Chosen]]:
         self._keep_to(crm_id)
@@ -335,7 +325,7 @@ class Way:
             self._set(Progress(appended=chosen.appended))
             return crm_id, chosen
         try:
-            return (yield from self._told_all("update", self._kind.update, chosen, crm_id))
+            return (yield from self._sent("update", self._kind.update, chosen, crm_id))
         except Gone:
             if self._inline:
                 # Perhaps what it is linked to is gone, and not the object itself.
@@ -369,13 +359,14 @@ class Way:
         cause = f"{self._what}: gone for the CRM, and found by its key"
         looks, since = self._looks()
         if self._is_last_look(looks, since):
-            return self._parked(
+            return parked(
+                self._what,
                 message,
                 "gone for the CRM, and found by its key",
                 "Look for it in the CRM, and at the rights of the CRM's user; then retry",
             )
         self._note_look(looks, since)
-        return Transient(message, cause=cause, retry_after=self._soon())
+        return Transient(message, cause=cause, retry_after=self._kind.look_again_after)
 
     def _looks(self) -> tuple[int, datetime]:
         """How many tries have waited for the index, this one counted, and since when."""
@@ -422,160 +413,12 @@ class Way:
             self._set(progress)
             self._wait_for_index(progress)
 
-    # -- steps ----------------------------------------------------------------------
-    def _told_all(
+    # -- small things ---------------------------------------------------------------
+    def _sent(
         self, way: str, steps: Sequence[Step], chosen: Chosen, crm_id: str | None = None
     ) -> Asking[tuple[str, Chosen]]:
-        """All steps, and then what the CRM made of what they told."""
-        self._shown = None
-        crm_id = yield from self._steps(way, steps, chosen, crm_id)
-        return crm_id, (yield from self._looking.checked(chosen, crm_id, self._shown, fresh=way != "update"))
+        return (yield from self._steps.run(way, steps, chosen, crm_id, self._remembered))
 
-    def _steps(
-        self, way: str, steps: Sequence[Step], chosen: Chosen, crm_id: str | None = None
-    ) -> Asking[str]:
-        progress = self._progress
-        if progress.way != way or progress.step == 0 or (way != "create" and progress.told != self._told):
-            self._journal.progress = Progress(crm_id=crm_id, told=self._told, appended=progress.appended)
-        first, captured, found = self._progress.step, dict(self._progress.captured), self._progress.crm_id
-        adding = self._progress.adding or {
-            name: sign for name, sign in chosen.appended.items() if name in chosen.fields
-        }
-        for number, step in enumerate(steps):
-            known = {**self._names(chosen), "id": found, "captured": captured}
-            what = f"{self._what}, {way}" + ("" if len(steps) == 1 else f" step {step.name}")
-            again = number < first and self._asked_again(way, number, step)
-            if (number < first and not again) or not self._applies(step, known):
-                continue
-            if again:
-                told: Reply = yield Ask(step, known, what)
-                captured |= {name: pick.of_answer(told.answer) for name, pick in step.capture.items()}
-                continue
-            reply, found = yield from self._step(way, number, Ask(step, known, what), adding)
-            self._note_shown(step, reply)
-            captured |= {name: pick.of_answer(reply.answer) for name, pick in step.capture.items()}
-            if step.poll is not None:
-                begun = replace(self._progress, way=way, step=number, captured=captured, crm_id=found)
-                self._set(replace(begun, sent_at=self._setting.clock(), polled=True), durable=True)
-                yield from self._job.ask()
-                captured, found = dict(self._progress.captured), self._progress.crm_id
-                if self._progress.step <= number:
-                    # Its answer was lost with it, and a look-up has found what it made.
-                    break
-                continue
-            done = replace(
-                self._progress, way=way, step=number + 1, captured=captured, crm_id=found, sent_at=None
-            )
-            self._set(done, durable=not step.request.idempotent and number + 1 < len(steps))
-        if found is None and any(step.reread for step in steps):
-            found = yield from self._reread(way, len(steps))
-        if found is None and any(step.id is not None for step in steps):
-            raise Permanent(
-                f"{self._what}, {way}: the step that tells the id was left out. Correct its `when`"
-            )
-        self._set(Progress(appended={**chosen.appended, **adding}))
-        # A CRM without ids of its own knows the object by its key.
-        return found if found is not None else self._planned.key_text
-
-    def _note_shown(self, step: Step, reply: Reply) -> None:
-        """What an answer to a write shows of the object; one that cannot be read shows nothing."""
-        try:
-            shown = self._looking.in_our_form(step.fields.of_answer(reply.answer) if step.fields else None)
-        except Permanent:
-            return
-        if shown is not None:
-            self._shown = {**(self._shown or {}), **shown}
-
-    @staticmethod
-    def _asked_again(way: str, number: int, step: Step) -> bool:
-        """What a retry asks once more: what was told before the step that failed may have changed since.
-
-        A version that an update must carry does so whenever a person edits, or our own answer was lost.
-        """
-        makes = number == 0 and way != "update"
-        return step.request.idempotent and bool(step.capture) and not makes and step.poll is None
-
-    def _applies(self, step: Step, known: Values) -> bool:
-        try:
-            return step.when is None or step.when.decides(known)
-        except ExpressionError as error:
-            raise Permanent(f"{self._what}, step {step.name}: `when` cannot be decided: {error}") from error
-
-    def _reread(self, way: str, steps: int) -> Asking[str]:
-        """The id of an object whose creation did not tell it; it is never made again, only looked for."""
-        if self._progress.sent_at is None:
-            self._set(replace(self._progress, way=way, step=steps, sent_at=self._setting.clock()))
-        found = yield from self._looking.find()
-        since: datetime = self._progress.sent_at or self._setting.clock()
-        if found is None and self._setting.clock() >= since + REREAD_FOR + self._kind.index_lag:
-            raise self._parked(
-                f"{self._what}: created, and not found by its key for {REREAD_FOR}",
-                "created, and not found by its key",
-                "Look for it in the CRM: correct its key there, or the connector's find; then retry, which"
-                " only looks for it",
-            )
-        if found is None:
-            raise Transient(
-                f"{self._what}: created, and not found by its key yet",
-                cause=f"{self._what}: created, and not found by its key",
-                retry_after=self._soon(),
-            )
-        return found.id
-
-    def _step(
-        self, way: str, number: int, ask: Ask, adding: Mapping[str, Sign]
-    ) -> Asking[tuple[Reply, str | None]]:
-        """One step's reply, and the object's id after it."""
-        before = self._progress
-        if self._known_id is not None and self._known_id == before.crm_id:
-            assert self._remembered is not None  # noqa: S101 -- it has an id
-            self._setting.memory.unsure(
-                self._planned, unsure(self._remembered, self._planned, ask.names["fields"])
-            )
-        elif way == "create" and (marks := maybe(self._planned, ask.names["fields"])):
-            self._setting.memory.unsure(self._planned, Remembered("", marks=marks))
-        assert isinstance(ask.of, Step)  # noqa: S101 -- for the type checker: it is asked for here only
-        if adding or not ask.request.idempotent or ask.of.poll is not None:
-            now = self._setting.clock()
-            self._set(replace(before, way=way, step=number, sent_at=now, adding=adding), durable=True)
-        try:
-            reply = yield ask
-            return reply, self._id_of(ask.of, reply, before.crm_id)
-        except InDoubt as error:
-            self._doubt()
-            if self._progress.sent_at is None or not self._kind.shows(way, number):
-                raise
-            raise Transient(
-                f"{error}. It is looked up before anything is sent again",
-                cause=error.cause,
-                retry_after=self._soon(),
-                blame=error.blame,
-            ) from error
-        except DeliveryError as error:
-            if (adding or ask.of.poll is not None) and error.doubtful:
-                self._doubt()
-            else:
-                # Refused, so there is nothing in doubt, and what was begun with it is not begun.
-                self._set(before if number else Progress(appended=before.appended))
-            raise
-
-    def _doubt(self) -> None:
-        """It was noted before it waited for its turn, and sent later: until now, for all we know."""
-        if self._progress.sent_at is not None:
-            self._set(replace(self._progress, sent_at=self._setting.clock()))
-
-    def _id_of(self, step: Step, reply: Reply, before: str | None) -> str | None:
-        if step.id is None and reply.id is None:
-            return before
-        value = reply.id if step.id is None or reply.id is not None else step.id.of_answer(reply.answer)
-        if (told := object_id(value)) is not None:
-            return told
-        if before is None and not step.reread and step.poll is None:
-            # It was sent, and what came of it is unknown: `sent_at` stays.
-            raise InDoubt(f"{self._what}: the answer carries no id at {step.id.text if step.id else '.'!r}")
-        return before
-
-    # -- small things ---------------------------------------------------------------
     def _chosen(self, present: Present | None) -> Chosen:
         try:
             chosen = for_existing(
@@ -613,10 +456,6 @@ class Way:
     def _links_changed(self) -> bool:
         before = self._remembered.links if self._remembered is not None else {}
         return any(before.get(link) != to["id"] for link, to in self._inline.items())
-
-    def _names(self, chosen: Chosen) -> dict[str, Any]:
-        fields = {**chosen.kept, **chosen.fields}
-        return {"key": dict(self._planned.key), "fields": fields, "links": dict(self._inline)}
 
     def _set(self, progress: Progress, *, durable: bool = False) -> None:
         self._journal.set(progress, durable=durable)

@@ -103,6 +103,11 @@ class ObjectType:
         return bool(self.find) or (way == "upsert" and self.read is not None)
 
     @property
+    def look_again_after(self) -> float:
+        """In how many seconds a look-up may show what it does not show now."""
+        return max(self.index_lag.total_seconds(), 1.0)
+
+    @property
     def readable(self) -> bool:
         """Whether its present fields can be read: what most write policies need."""
         return self.read is not None or bool(self.find)
