@@ -96,30 +96,37 @@ class Daemon:
             clock=clock,
             filed=self._arrived.set,
         )
+        # Bound here, so that a port in use stops the start, and port 0 is known before serving.
+        self._public, self._admin = self._listeners(secrets.metrics_token)
+        self.url, self.admin_url = self._public.url, self._admin.url
+
+    def _listeners(self, metrics_token: str | None) -> tuple[Listener, Listener]:
+        """Where callbacks arrive, and where health and metrics are."""
+        config = self._config
         admin = admin_app(
-            ledger,
+            self._ledger,
             accepting=lambda: not self._door.closed,
             answers=lambda: self._door.answers,
             hosts=config.admin.hosts,
-            metrics_token=secrets.metrics_token,
+            metrics_token=metrics_token,
             trusted_proxies=config.admin.trusted_proxies,
         )
-        # Bound here, so that a port in use stops the start, and port 0 is known before serving.
         timeout = config.server.body_timeout.total_seconds()
-        self._public = Listener(
-            self._door,
-            config.server.listen,
-            request_timeout=timeout,
-            trusted_proxies=config.server.trusted_proxies,
-            refused=self._door.count_refused,
+        return (
+            Listener(
+                self._door,
+                config.server.listen,
+                request_timeout=timeout,
+                trusted_proxies=config.server.trusted_proxies,
+                refused=self._door.count_refused,
+            ),
+            Listener(
+                admin,
+                config.admin.listen,
+                request_timeout=timeout,
+                trusted_proxies=config.admin.trusted_proxies,
+            ),
         )
-        self._admin = Listener(
-            admin,
-            config.admin.listen,
-            request_timeout=timeout,
-            trusted_proxies=config.admin.trusted_proxies,
-        )
-        self.url, self.admin_url = self._public.url, self._admin.url
 
     def run(self, until: Callable[[Callable[[], None], Callable[[], None]], None]) -> None:
         """Serve; `until(stop, hurry)` is told how to end it, from any thread or signal."""

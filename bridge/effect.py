@@ -55,16 +55,7 @@ class Effect:
         }
         remembered = self._setting.memory.recall(planned)
         told = told_digest(planned, inline)
-        progress = self._setting.memory.progress(planned.name)
-        if progress.key not in ("", planned.key_text):
-            # It came so far with another one, which the call fed before its key changed; and before that
-            # perhaps this one.
-            progress = progress.moved(planned.key_text)
-            self._setting.memory.note(planned.name, progress, durable=False)
-        if progress.sent_at is not None and progress.way.startswith("link "):
-            refuse_doubt(planned, progress)
-            progress = Progress(appended=progress.appended)
-            self._setting.memory.note(planned.name, progress, durable=False)
+        progress = self._progress_of(planned)
         self._ways[planned.name] = lambda left: Way(
             self._setting, kind, planned, inline, left, Progress(appended=self._appended(planned)), told
         )
@@ -95,6 +86,24 @@ class Effect:
             altered = chosen.altered
         self._settled(planned, remembered, altered)
         yield from self._link(kind, planned, targets)
+
+    def _progress_of(self, planned: PlannedObject) -> Progress:
+        """How far earlier tries came with an object; a link in doubt is a person's to settle.
+
+        Raises:
+            InDoubt: nothing tells whether the link was made.
+        """
+        progress = self._setting.memory.progress(planned.name)
+        if progress.key not in ("", planned.key_text):
+            # It came so far with another one, which the call fed before its key changed; and before that
+            # perhaps this one.
+            progress = progress.moved(planned.key_text)
+            self._setting.memory.note(planned.name, progress, durable=False)
+        if progress.sent_at is not None and progress.way.startswith("link "):
+            refuse_doubt(planned, progress)
+            progress = Progress(appended=progress.appended)
+            self._setting.memory.note(planned.name, progress, durable=False)
+        return progress
 
     def _link(
         self,

@@ -67,22 +67,16 @@ class StepRunner:
         return crm_id, (yield from self._looking.checked(chosen, crm_id, self._shown, fresh=way != "update"))
 
     def _steps(self, way: str, steps: Sequence[Step], chosen: Chosen, crm_id: str | None) -> Asking[str]:
-        progress = self._journal.progress
-        if progress.way != way or progress.step == 0 or (way != "create" and progress.told != self._told):
-            self._journal.progress = Progress(crm_id=crm_id, told=self._told, appended=progress.appended)
-        first, captured, found = (
-            self._journal.progress.step,
-            dict(self._journal.progress.captured),
-            self._journal.progress.crm_id,
-        )
-        adding = self._journal.progress.adding or {
+        begun = self._begun(way, crm_id)
+        captured, found = dict(begun.captured), begun.crm_id
+        adding = begun.adding or {
             name: sign for name, sign in chosen.appended.items() if name in chosen.fields
         }
         for number, step in enumerate(steps):
             known = {**self._names(chosen), "id": found, "captured": captured}
             what = f"{self._what}, {way}" + ("" if len(steps) == 1 else f" step {step.name}")
-            again = number < first and self._asked_again(way, number, step)
-            if (number < first and not again) or not self._applies(step, known):
+            again = number < begun.step and self._asked_again(way, number, step)
+            if (number < begun.step and not again) or not self._applies(step, known):
                 continue
             if again:
                 told: Reply = yield Ask(step, known, what)
@@ -92,9 +86,7 @@ class StepRunner:
             self._note_shown(step, reply)
             captured |= {name: pick.of_answer(reply.answer) for name, pick in step.capture.items()}
             if step.poll is not None:
-                begun = replace(self._journal.progress, way=way, step=number, captured=captured, crm_id=found)
-                self._journal.set(replace(begun, sent_at=self._setting.clock(), polled=True), durable=True)
-                yield from self._job.ask()
+                yield from self._follow_job(way, number, captured, found)
                 captured, found = dict(self._journal.progress.captured), self._journal.progress.crm_id
                 if self._journal.progress.step <= number:
                     # Its answer was lost with it, and a look-up has found what it made.
@@ -118,6 +110,21 @@ class StepRunner:
         self._journal.set(Progress(appended={**chosen.appended, **adding}))
         # A CRM without ids of its own knows the object by its key.
         return found if found is not None else self._planned.key_text
+
+    def _begun(self, way: str, crm_id: str | None) -> Progress:
+        """How far earlier tries came with these steps; nowhere, where they were told something else."""
+        progress = self._journal.progress
+        if progress.way != way or progress.step == 0 or (way != "create" and progress.told != self._told):
+            self._journal.progress = Progress(crm_id=crm_id, told=self._told, appended=progress.appended)
+        return self._journal.progress
+
+    def _follow_job(
+        self, way: str, number: int, captured: Mapping[str, Any], crm_id: str | None
+    ) -> Asking[None]:
+        """Note the job that a step has begun, on disk before anything is asked, and ask for it."""
+        begun = replace(self._journal.progress, way=way, step=number, captured=captured, crm_id=crm_id)
+        self._journal.set(replace(begun, sent_at=self._setting.clock(), polled=True), durable=True)
+        yield from self._job.ask()
 
     def _note_shown(self, step: Step, reply: Reply) -> None:
         """What an answer to a write shows of the object; one that cannot be read shows nothing."""
