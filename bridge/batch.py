@@ -112,11 +112,21 @@ def _taken_apart(
     if batch.atomic and any(isinstance(each, Permanent | Duplicate) for each in told):
         # The good ones were not carried out either.
         return _halved(crm, asks, send)
-    # A duplicate is named by the single request's answer, where a batch's does not.
     return [
-        _alone(crm, ask, send) if isinstance(each, Duplicate) and each.crm_id is None else each
-        for ask, each in zip(asks, told, strict=True)
+        _alone(crm, ask, send) if _wants_more(each) else each for ask, each in zip(asks, told, strict=True)
     ]
+
+
+def _wants_more(told: Result) -> bool:
+    """Whether only the single request tells: what a duplicate is of, and whether what is not shown is gone.
+
+    An answer may be cut at some number of records, or show one that was merged under its new id.
+    """
+    return isinstance(told, _NotShown) or (isinstance(told, Duplicate) and told.crm_id is None)
+
+
+class _NotShown(Gone):
+    """Of a read: the answer says nothing of it."""
 
 
 class _Pairs:
@@ -186,7 +196,7 @@ class _Taken:
     def _silent(self, of: Step | Poll | Find | Read | Link, what: str) -> DeliveryError:
         """The answer says nothing of an item."""
         if isinstance(of, Read):
-            return Gone(f"{what}: the CRM no longer has it")
+            return _NotShown(f"{what}: the CRM no longer has it")
         kind = Transient if self._batch.request.idempotent else InDoubt
         return kind(
             f"{what}: the answer says nothing of it", cause="a batch's answer says nothing of an item"

@@ -35,6 +35,11 @@ from bridge.wire import UnacceptableAnswer, Wire
 
 # Shorter outputs of a token, such as "1", would blot out whole messages.
 _SHORTEST_SECRET = 6
+_OF_DOTS = (
+    "Correct what stands in the path where it comes from: the record's id in the CRM, the mapping's key, or"
+    " the connector; then retry"
+)
+_OF_HEADERS = "Check the destination's secrets, and what the connector puts there"
 # Which of several items it was groups nothing.
 _PLACES = re.compile(r"\[\d+\]")
 _CODE = re.compile(r"(?=(?:\D*\d){0,7}\D*$)[\w.:-]{1,40}", re.ASCII)
@@ -205,6 +210,10 @@ class Crm:
         shown = f"{what}: {rendered.method} {unquote(url.path)}"
         try:
             return self._send(rendered, url, content), shown
+        except DeliveryError as error:
+            # Nothing was sent, and what refused it does not know for what it was.
+            error.args = (self.masked(f"{what}: {error}", 2 * LONGEST_MESSAGE),)
+            raise
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             unreached = Transient(
                 self.masked(f"{shown}: cannot reach the CRM: {error}"),
@@ -248,7 +257,9 @@ class Crm:
             raise refused from error
         except ExpressionError as error:
             cause = "a value leads to another place of the CRM"
-            raise Permanent(self.masked(f"nothing was sent: {error}"), cause=cause) from error
+            upwards = Permanent(self.masked(f"nothing was sent: {error}. {_OF_DOTS}"), cause=cause)
+            upwards.says = _OF_DOTS
+            raise upwards from error
 
     def _send(self, rendered: Rendered, url: httpx.URL, content: bytes) -> Answer:
         self._check_address(rendered.path)
@@ -258,7 +269,8 @@ class Crm:
             if not (value.isascii() and value.isprintable()):
                 raise Permanent(
                     f"the header {name} cannot be sent: it has a line break or a character that is not"
-                    " ASCII. Check the destination's secrets"
+                    f" ASCII. {_OF_HEADERS}",
+                    cause=f"the header {name} cannot be sent",
                 )
         if rendered.query:
             # As `params`, they would replace what the path says itself.

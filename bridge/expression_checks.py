@@ -53,6 +53,19 @@ LEFT_OUT: Mapping[str, str] = {
 """What Jinja or Python has and an expression has not, with what to write instead."""
 
 
+def _refused_operators(tree: nodes.Template) -> Iterator[Mistake]:
+    """`**`, and `*` and `%` of a text: they have no bound, and would fail on every call."""
+    if tree.find(nodes.Pow) is not None:
+        yield "there is no **", "multiply"
+    for operator in tree.find_all((nodes.Mul, nodes.Mod)):
+        for side in (operator.left, operator.right):
+            if isinstance(side, nodes.Const | nodes.TemplateData) and isinstance(
+                getattr(side, "value", ""), str
+            ):
+                yield f"{operator.operator} is only for numbers", "join texts by ~"
+                break
+
+
 class Checker:
     """Holds expressions against the names, filters and tests that one kind of file may use."""
 
@@ -83,6 +96,7 @@ class Checker:
             if isinstance(called.node, nodes.Getattr) and called.node.attr in _METHODS_OF_TABLES:
                 message = f"a table has no method {called.node.attr}(): its fields go before"
                 yield message, 'write ["name"] for a field, or use a filter'
+        yield from _refused_operators(tree)
         for filtered in filters_in(tree):
             if filtered.name in self._filters:
                 yield from self._check_arguments(filtered)

@@ -404,12 +404,19 @@ def test_hits_that_are_not_all_told_are_asked_for_in_halves(desk: Desk) -> None:
     assert desk.server.told() == ["POST /find"] * 3
 
 
-def test_read_in_one_request(desk: Desk) -> None:
-    results = desk.ask("read", answer=[{"id": "c2", "fields": {"f2": 5}}, {"id": "c0", "fields": {}}])
+@pytest.mark.parametrize("gone", [True, False])
+def test_read_in_one_request_and_what_that_does_not_show_alone(desk: Desk, gone: bool) -> None:
+    def answer(seen: Seen) -> Told:
+        if seen.path == "/read":
+            return 200, [{"id": "c2", "fields": {"f2": 5}}, {"id": "c0", "fields": {}}], {}
+        return (404, {}, {}) if gone else (200, {"id": "c1", "fields": {"f1": 4}}, {})
+
+    results = desk.ask("read", answer=answer)
     assert results[0] == {}
-    assert isinstance(results[1], Gone)
+    assert isinstance(results[1], Gone) if gone else results[1]["fields"] == {"f1": 4}
     assert results[2] == {"f2": 5}
     assert desk.server.log[0].json == {"ids": ["c0", "c1", "c2"], "fields": ["f0", "f1", "f2"]}
+    assert desk.server.told() == ["POST /read", "GET /read/c1"]
 
 
 # Linking

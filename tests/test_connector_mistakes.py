@@ -40,6 +40,7 @@ BROKEN: list[tuple[str, str, str, str, str, str]] = [
     ('method = "PATCH"', 'method = "FETCH"', "FETCH", "objects.call.update.method", "'PUT'", ""),
     ('rate = "5/s"', 'rate = "5/parsec"', "parsec", "limits.search.rate", "is no rate", "100/10s"),
     ('rate = "5/s"', 'rate = "5/0s"', "5/0s", "limits.search.rate", "is no rate", "100/10s"),
+    ('rate = "5/s"', 'rate = "5/999d"', "5/999d", "limits.search.rate", "is no rate", "100/10s"),
     ('rate = "5/s"', 'reset = "00:00 Mars/X"', "Mars", "limits.search.reset", "no known time zone", "Asia"),
     ("status = 409", "status = 4090", "4090", "outcomes.0.status", "is no HTTP status", "404"),
     (

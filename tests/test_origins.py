@@ -104,7 +104,7 @@ def test_a_value_that_is_the_whole_path_leads_to_no_other_place(server: Server, 
 def test_a_value_makes_no_second_header(server: Server, value: str) -> None:
     server.log.clear()
     made = connector("/things", "", "X-Key = '{{ secrets.hook }}'")
-    with pytest.raises(Permanent, match="the header X-Key cannot be sent"):
+    with pytest.raises(Permanent, match=r"^object thing: the header X-Key cannot be sent"):
         send(made, server.url, {}, hook=value)
     assert not server.log
 
@@ -119,8 +119,10 @@ def test_a_segment_that_leads_upwards_is_not_sent(server: Server, value: str) ->
         send(made, server.url, {"key": {"key": value}})
         assert server.log[0].path == f"/things/{value}/x"
         return
-    with pytest.raises(Permanent, match="which leads to another place"):
+    with pytest.raises(Permanent, match=r"^object thing: nothing was sent.*to another place") as caught:
         send(made, server.url, {"key": {"key": value}})
+    assert caught.value.says in str(caught.value)
+    assert caught.value.says
     assert not server.log
 
 

@@ -5,6 +5,8 @@ from math import isfinite
 from typing import Any
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST_RATE = 366 * 86400.0
+"""No account's limit is of more than a year; what waits longer leaves the calendar."""
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(ms|[smhd])", re.ASCII)
 
 
@@ -13,7 +15,10 @@ def parse_rate(text: str) -> tuple[int, float]:
     found = _RATE.fullmatch(text)
     if found is None or not int(found[1]) or not int(found[2] or 1):
         raise ValueError(f"{text!r} is no rate")
-    return int(found[1]), float(found[2] or 1) * _UNITS[found[3]]
+    seconds = float(found[2] or 1) * _UNITS[found[3]]
+    if seconds > _LONGEST_RATE:
+        raise ValueError(f"{text!r} is no rate: it is of more than a year")
+    return int(found[1]), seconds
 
 
 def told_number(value: Any, most: float) -> float | None:
