@@ -12,7 +12,7 @@ Which test runs when is said by its marks:
 """
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import structlog
 from bridge.log import mask
 from tests import examples
 from tests.canary import leaks
+from tests.door_steps import Served, SharedListener, served
 
 examples.register()
 
@@ -88,3 +89,17 @@ def example() -> dict[str, Any]:
     """The platform's documented record; each test has its own."""
     record: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "callback.json").read_text("utf-8"))
     return record
+
+
+@pytest.fixture(scope="module")
+def shared_listener() -> Iterator[SharedListener]:
+    """What the doors of a module's tests share: one loop, one listener."""
+    with SharedListener() as one:
+        yield one
+
+
+@pytest.fixture
+def door(shared_listener: SharedListener, ledger_path: Path) -> Iterator[Served]:
+    """A door over a ledger of its own."""
+    with served(shared_listener, ledger_path) as opened:
+        yield opened

@@ -138,7 +138,7 @@ class Listening:
         self.stop()
 
 
-class Street:
+class SharedListener:
     """One socket for many doors, one after the other: starting and stopping a server takes its time."""
 
     def __init__(self) -> None:
@@ -184,7 +184,7 @@ class Street:
 
 @contextmanager
 def served(
-    street: Street,
+    shared_listener: SharedListener,
     path: Path,
     sources: dict[str, SourceDoor] | None = None,
     *,
@@ -193,7 +193,7 @@ def served(
 ) -> Iterator[Served]:
     ledger = SqliteLedger(path, create=True)
     commits: list[int] = []
-    door = street.door = Door(
+    door = shared_listener.door = Door(
         ANYWHERE if sources is None else sources,
         ledger,
         max_body=max_body,
@@ -202,7 +202,7 @@ def served(
         filed=lambda: commits.append(1),
     )
     with httpx.Client(verify=TLS, timeout=10) as client:
-        yield Served(street.url, street.port, door, ledger, path, client, commits)
+        yield Served(shared_listener.url, shared_listener.port, door, ledger, path, client, commits)
     ledger.close()
 
 

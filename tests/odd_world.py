@@ -6,7 +6,6 @@ clock that only the test moves.
 
 import json
 import random
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -27,7 +26,7 @@ from bridge.sandbox.crm_state import Refusal
 from bridge.sandbox.plain import PlainState
 from bridge.tokens import Tokens
 from tests.delivery_world import DATA, ORIGIN, SCHEDULE, ZONE, body_of, destination_of
-from tests.servers.clock import Clock
+from tests.servers.clock import Clock, Waiting
 
 Answering = Callable[[httpx.Request], httpx.Response | None]
 """What answers in the CRM's place; None: the CRM itself."""
@@ -55,19 +54,6 @@ class _Network(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         return self._world.exchange(request)
-
-
-class _Rest(threading.Event):
-    """Waits by the world's clock, however often."""
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__()
-        self._clock = clock
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Time passes at once."""
-        self._clock.pass_by(timeout or 0.0)
-        return self.is_set()
 
 
 class OddWorld:
@@ -100,7 +86,7 @@ class OddWorld:
             {account.name: SharedAccount(tokens, self.budget)},
             clock=self.clock,
             chance=random.Random(1),  # noqa: S311 -- spreads retries, guards nothing
-            stop=_Rest(self.clock),
+            stop=Waiting(self.clock),
             network=lambda: _Network(self),
         )
 

@@ -1,7 +1,6 @@
 """What the listener does to senders that are slow, silent, or offer another protocol."""
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -9,7 +8,7 @@ import httpx
 import pytest
 
 from bridge.http_protocol import Waiting
-from tests.door_steps import BODY, PATH, Served, Street, served
+from tests.door_steps import BODY, PATH, Served, SharedListener
 from tests.running import EXAMPLE, DaemonProcess, write_config
 
 UPGRADED = (
@@ -18,18 +17,6 @@ UPGRADED = (
 )
 REQUEST = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (PATH.encode(), len(BODY), BODY)
 RECEIPTS = "SELECT count(*) FROM receipts"
-
-
-@pytest.fixture(scope="module")
-def street() -> Iterator[Street]:
-    with Street() as one:
-        yield one
-
-
-@pytest.fixture
-def door(street: Street, ledger_path: Path) -> Iterator[Served]:
-    with served(street, ledger_path) as opened:
-        yield opened
 
 
 def received(connection: socket.socket) -> bytes:
@@ -79,11 +66,11 @@ def test_the_daemons_listener_cuts_what_does_not_come_in_time(tmp_path: Path) ->
     ids=["nothing", "half a header", "half a body"],
 )
 def test_a_request_that_does_not_come_whole_is_cut(
-    street: Street, door: Served, beginning: bytes, waiting: Waiting
+    shared_listener: SharedListener, door: Served, beginning: bytes, waiting: Waiting
 ) -> None:
     with door.connected() as connection:
         connection.sendall(beginning)
-        street.sweep(11, waiting)
+        shared_listener.sweep(11, waiting)
         assert received(connection).startswith(b"HTTP/1.1 408 ")
     assert door.counted() == {("", 408): 1}
     assert door.post().content == b"SUCCESS"
@@ -118,11 +105,11 @@ def test_a_request_right_behind_another_is_read_wherever_it_is_cut(door: Served,
     assert door.rows(RECEIPTS) == [(2,)]
 
 
-def test_a_late_second_request_is_told_so(street: Street, door: Served) -> None:
+def test_a_late_second_request_is_told_so(shared_listener: SharedListener, door: Served) -> None:
     with door.connected() as connection:
         connection.sendall(REQUEST + REQUEST[:30])
         assert answers(connection, 1).count(b"HTTP/1.1 ") == 1
-        street.sweep(11, Waiting.REST)
+        shared_listener.sweep(11, Waiting.REST)
         assert received(connection).startswith(b"HTTP/1.1 408 ")
     assert door.rows(RECEIPTS) == [(1,)]
 

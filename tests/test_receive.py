@@ -18,23 +18,11 @@ import pytest
 from bridge.ledger.sqlite.filing import MOST_UNFILED, MOST_UNFILED_BYTES
 from bridge.receive import SourceDoor
 from bridge.unwrap_body import MOST_RECORDS
-from tests.door_steps import BODY, LIMIT, PATH, UUID, Served, Street, served
+from tests.door_steps import BODY, LIMIT, PATH, UUID, Served, SharedListener, served
 
 HUGE = b"x" * (LIMIT + 1)
 GZIP = {"content-encoding": "gzip"}
 ELSEWHERE = (ip_network("192.0.2.0/24"),)
-
-
-@pytest.fixture(scope="module")
-def street() -> Iterator[Street]:
-    with Street() as one:
-        yield one
-
-
-@pytest.fixture
-def door(street: Street, ledger_path: Path) -> Iterator[Served]:
-    with served(street, ledger_path) as opened:
-        yield opened
 
 
 # -- yes ---------------------------------------------------------------------------
@@ -52,27 +40,29 @@ def test_success_is_these_bytes_and_the_record_is_on_disk(door: Served) -> None:
 
 
 def test_the_documented_record_arrives_whole(
-    street: Street, ledger_path: Path, example: dict[str, Any]
+    shared_listener: SharedListener, ledger_path: Path, example: dict[str, Any]
 ) -> None:
     body = json.dumps(example, ensure_ascii=False).encode()
     assert len(body) > LIMIT
-    with served(street, ledger_path, max_body=2 * 2**20) as door:
+    with served(shared_listener, ledger_path, max_body=2 * 2**20) as door:
         assert door.post(body).content == b"SUCCESS"
         assert door.payloads() == [body]
 
 
-def test_a_source_may_answer_in_its_own_words(street: Street, ledger_path: Path) -> None:
+def test_a_source_may_answer_in_its_own_words(shared_listener: SharedListener, ledger_path: Path) -> None:
     own = SourceDoor("main", (b"right-token",), status=202, body='{"code":0,"说":"好"}'.encode())
-    with served(street, ledger_path, {"main": own}) as door:
+    with served(shared_listener, ledger_path, {"main": own}) as door:
         for body in (BODY, BODY, b'{"id": 1}'):
             answer = door.post(body)
             assert (answer.status_code, answer.content) == (202, '{"code":0,"说":"好"}'.encode())
         assert door.post(b"garbage").status_code == 400
 
 
-def test_the_acknowledgement_says_its_content_type(street: Street, ledger_path: Path) -> None:
+def test_the_acknowledgement_says_its_content_type(
+    shared_listener: SharedListener, ledger_path: Path
+) -> None:
     own = SourceDoor("main", (b"right-token",), body=b'{"code":0}', content_type=b"application/json")
-    with served(street, ledger_path, {"main": own}) as door:
+    with served(shared_listener, ledger_path, {"main": own}) as door:
         answer = door.post()
         assert (answer.headers["content-type"], answer.json()) == ("application/json", {"code": 0})
 
@@ -107,12 +97,12 @@ def test_names_of_two_calls_are_acknowledged_and_kept(door: Served) -> None:
     assert door.quarantined() == [("identity_conflict", 1, b'{"uuid": "a", "base_info": "b"}')]
 
 
-def test_each_source_has_its_own_door(street: Street, ledger_path: Path) -> None:
+def test_each_source_has_its_own_door(shared_listener: SharedListener, ledger_path: Path) -> None:
     sources = {
         "main": SourceDoor("main", (b"one", b"two")),
         "branch": SourceDoor("branch", ("三".encode(),)),
     }
-    with served(street, ledger_path, sources) as door:
+    with served(shared_listener, ledger_path, sources) as door:
         for path, status in {
             "/callback/main/one": 200,
             "/callback/main/two": 200,
@@ -196,9 +186,11 @@ def test_the_size_comes_fourth(door: Served) -> None:
 
 
 @pytest.fixture
-def refusing(street: Street, ledger_path: Path) -> Iterator[Served]:
+def refusing(shared_listener: SharedListener, ledger_path: Path) -> Iterator[Served]:
     """A door that nobody here may use; nothing of what it refuses is stored."""
-    with served(street, ledger_path, {"main": SourceDoor("main", (b"right-token",), ELSEWHERE)}) as door:
+    with served(
+        shared_listener, ledger_path, {"main": SourceDoor("main", (b"right-token",), ELSEWHERE)}
+    ) as door:
         yield door
         for table in ("receipts", "calls", "quarantine"):
             assert door.rows(f"SELECT count(*) FROM {table}") == [(0,)]  # noqa: S608 -- names of ours
@@ -254,20 +246,24 @@ def test_answers_are_counted_by_status(door: Served) -> None:
     ],
 )
 def test_a_trusted_proxy_tells_who_sends(
-    street: Street, ledger_path: Path, trusted: tuple[str, ...], forwarded: str | None, status: int
+    shared_listener: SharedListener,
+    ledger_path: Path,
+    trusted: tuple[str, ...],
+    forwarded: str | None,
+    status: int,
 ) -> None:
     allow = (*ELSEWHERE, ip_network("2001:db8::/32"))
     with served(
-        street, ledger_path, {"main": SourceDoor("main", (b"right-token",), allow)}, trusted=trusted
+        shared_listener, ledger_path, {"main": SourceDoor("main", (b"right-token",), allow)}, trusted=trusted
     ) as door:
         headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
         assert door.post(headers=headers).status_code == status
         assert len(door.payloads()) == (status == 200)
 
 
-def test_an_allowed_address_needs_no_proxy(street: Street, ledger_path: Path) -> None:
+def test_an_allowed_address_needs_no_proxy(shared_listener: SharedListener, ledger_path: Path) -> None:
     allow = (ip_network("127.0.0.0/8"),)
-    with served(street, ledger_path, {"main": SourceDoor("main", (b"right-token",), allow)}) as door:
+    with served(shared_listener, ledger_path, {"main": SourceDoor("main", (b"right-token",), allow)}) as door:
         assert door.post(headers={"x-forwarded-for": "192.0.2.7"}).status_code == 200
 
 
@@ -323,23 +319,23 @@ def test_a_closed_ledger_is_503(door: Served) -> None:
     assert door.post().status_code == 503
 
 
-def test_what_was_read_before_the_door_closed_is_filed(street: Street, door: Served) -> None:
+def test_what_was_read_before_the_door_closed_is_filed(shared_listener: SharedListener, door: Served) -> None:
     with ThreadPoolExecutor(1) as pool, held(door) as waiting:
         answer = pool.submit(door.post)
-        street.wait_until(lambda: waiting() == 1)
+        shared_listener.wait_until(lambda: waiting() == 1)
         door.door.close()
     assert answer.result(5).content == b"SUCCESS"
     assert door.payloads() == [BODY]
 
 
-def test_requests_that_come_together_share_commits(street: Street, door: Served) -> None:
+def test_requests_that_come_together_share_commits(shared_listener: SharedListener, door: Served) -> None:
     bodies = [f'{{"uuid": "call-{number}"}}'.encode() for number in range(40)]
     with ThreadPoolExecutor(40) as pool:
         with held(door) as waiting:
             first = pool.submit(door.post, bodies[0])
-            street.wait_until(lambda: waiting() == 1)
+            shared_listener.wait_until(lambda: waiting() == 1)
             others = [pool.submit(door.post, body) for body in bodies[1:]]
-            street.wait_until(lambda: waiting() == 40)
+            shared_listener.wait_until(lambda: waiting() == 40)
             assert door.payloads() == []
             assert not any(one.done() for one in others)
         assert {one.result(5).content for one in [first, *others]} == {b"SUCCESS"}
@@ -347,13 +343,13 @@ def test_requests_that_come_together_share_commits(street: Street, door: Served)
     assert len(door.commits) == 2
 
 
-def test_a_body_that_cannot_be_filed_fails_alone(street: Street, door: Served) -> None:
+def test_a_body_that_cannot_be_filed_fails_alone(shared_listener: SharedListener, door: Served) -> None:
     """Those that share its commit are acknowledged all the same."""
     bodies = [BODY, b"garbage", b'{"id": 1}', b'{"uuid": "other"}']
     with ThreadPoolExecutor(4) as pool:
         with held(door) as waiting:
             answers = [pool.submit(door.post, body) for body in bodies]
-            street.wait_until(lambda: waiting() == 4)
+            shared_listener.wait_until(lambda: waiting() == 4)
         assert [one.result(5).status_code for one in answers] == [200, 400, 200, 200]
     assert sorted(door.payloads()) == sorted([BODY, b'{"uuid": "other"}'])
 
@@ -543,8 +539,10 @@ def test_what_waits_in_quarantine_is_counted_until_it_does_not(door: Served) -> 
     assert counted() == (0, 0)
 
 
-def test_too_many_records_in_one_body_are_refused_whole(street: Street, ledger_path: Path) -> None:
-    with served(street, ledger_path, max_body=2 * 2**20) as door:
+def test_too_many_records_in_one_body_are_refused_whole(
+    shared_listener: SharedListener, ledger_path: Path
+) -> None:
+    with served(shared_listener, ledger_path, max_body=2 * 2**20) as door:
         many = ",".join(f'{{"uuid":"u-{number}"}}' for number in range(MOST_RECORDS + 1))
         assert door.post(f"[{many}]".encode()).status_code == 413
         assert (door.payloads(), door.quarantined()) == ([], [])

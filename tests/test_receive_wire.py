@@ -4,25 +4,19 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 
-from tests.door_steps import BODY, LIMIT, PATH, TLS, Street, answer, served
+from tests.door_steps import BODY, LIMIT, PATH, TLS, SharedListener, answer, served
 
 HEAD = f"POST {PATH} HTTP/1.1\r\nhost: x\r\n".encode()
 
 
-@pytest.fixture(scope="module")
-def street() -> Iterator[Street]:
-    with Street() as one:
-        yield one
-
-
-def test_an_upload_of_unknown_length_is_cut_at_the_limit(street: Street, ledger_path: Path) -> None:
-    with served(street, ledger_path) as door, door.connected() as connection:
+def test_an_upload_of_unknown_length_is_cut_at_the_limit(
+    shared_listener: SharedListener, ledger_path: Path
+) -> None:
+    with served(shared_listener, ledger_path) as door, door.connected() as connection:
         connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n")
         for _ in range(LIMIT // 1024 + 1):
             connection.sendall(b"400\r\n" + b" " * 1024 + b"\r\n")
@@ -32,8 +26,8 @@ def test_an_upload_of_unknown_length_is_cut_at_the_limit(street: Street, ledger_
         assert door.quarantined() == []
 
 
-def test_a_chunked_upload_is_read_whole(street: Street, ledger_path: Path) -> None:
-    with served(street, ledger_path) as door:
+def test_a_chunked_upload_is_read_whole(shared_listener: SharedListener, ledger_path: Path) -> None:
+    with served(shared_listener, ledger_path) as door:
         pieces = (BODY[index : index + 7] for index in range(0, len(BODY), 7))
         assert door.client.post(door.url + PATH, content=pieces).content == b"SUCCESS"
         assert door.payloads() == [BODY]
@@ -42,8 +36,8 @@ def test_a_chunked_upload_is_read_whole(street: Street, ledger_path: Path) -> No
 OTHER = BODY.replace(b"db57f262", b"ab57f262")
 
 
-def test_a_sender_that_leaves_is_not_filed(street: Street, ledger_path: Path) -> None:
-    with served(street, ledger_path) as door:
+def test_a_sender_that_leaves_is_not_filed(shared_listener: SharedListener, ledger_path: Path) -> None:
+    with served(shared_listener, ledger_path) as door:
         with door.connected() as connection:
             connection.sendall(HEAD + b"content-length: 1000\r\n\r\n" + BODY)
             connection.shutdown(socket.SHUT_WR)
@@ -52,8 +46,8 @@ def test_a_sender_that_leaves_is_not_filed(street: Street, ledger_path: Path) ->
         assert door.counted() == {("main", 200): 1}
 
 
-def test_one_connection_carries_many_callbacks(street: Street, ledger_path: Path) -> None:
-    with served(street, ledger_path) as door:
+def test_one_connection_carries_many_callbacks(shared_listener: SharedListener, ledger_path: Path) -> None:
+    with served(shared_listener, ledger_path) as door:
         paths = [PATH, "/callback/main/wrong", PATH, PATH]
         bodies = [BODY, BODY, b"garbage", BODY]
         found = [door.post(body, path).status_code for path, body in zip(paths, bodies, strict=True)]
@@ -65,8 +59,8 @@ SERVE = """
 import pathlib, sys
 from bridge import log
 log.configure("debug", "json")
-from tests.door_steps import Street, served
-with Street() as street, served(street, pathlib.Path(sys.argv[1])) as door:
+from tests.door_steps import SharedListener, served
+with SharedListener() as shared_listener, served(shared_listener, pathlib.Path(sys.argv[1])) as door:
     print(door.url, flush=True)
     sys.stdin.read()
 """

@@ -2,7 +2,6 @@
 
 import gc
 import json
-import threading
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
@@ -32,7 +31,7 @@ from bridge.sending import QUICK_TRIES
 from bridge.tokens import Tokens
 from bridge.upkeep import EVERY, LIVE_FOR
 from tests.delivery_world import DATA, LAG, ORIGIN, SCHEDULE, SECRET, ZONE, destination_of
-from tests.servers.clock import Clock
+from tests.servers.clock import Clock, Waiting
 
 pytestmark = pytest.mark.long
 
@@ -43,19 +42,6 @@ DOWN_AT, UP_AT = 9 * HOUR, 15 * HOUR
 OUTAGE = ("no answer", "503", "refused")
 LIMITS = f'\n[limits.default]\nrate = "{RATE}/{WITHIN:.0f}s"\nconcurrency = 4\n'
 A_REQUEST_TAKES = 0.05
-
-
-class Waiting(threading.Event):
-    """Waits by the day's clock."""
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__()
-        self._clock = clock
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Time passes at once."""
-        self._clock.pass_by(timeout or 0.0)
-        return self.is_set()
 
 
 class Crm(httpx.BaseTransport):

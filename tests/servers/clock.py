@@ -1,5 +1,6 @@
-"""A clock for the servers that tests move."""
+"""Clocks for the servers that tests move."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 
 
@@ -15,6 +16,19 @@ class Clock:
     def pass_by(self, seconds: float) -> None:
         """Later, without waiting."""
         self.now += timedelta(seconds=seconds)
+
+
+class Waiting(threading.Event):
+    """A stop event that waits by a clock: time passes at once."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether it is set, once that time has passed."""
+        self._clock.pass_by(timeout or 0.0)
+        return self.is_set()
 
 
 class JumpingClock(Clock):
