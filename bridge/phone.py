@@ -49,7 +49,12 @@ _SHORTEST_ABROAD = 10
 
 _RUN = re.compile(r"(?:[+(]{1,2} ?)?[0-9](?:[ .()-]{0,3}[0-9])*")
 # The digits of an area before a slash: 030/1234567 is one number, 26001234/26001235 are two.
-_AREA_SLASH = re.compile(r"(?<![0-9])([(]?0[0-9]{1,4}[)]?) ?/ ?(?=[0-9])")
+_AREA_SLASH = re.compile(
+    r"(?<![0-9])([(]?0[0-9]{1,4}[)]?|(?:\+|00)[0-9]{1,3}[ -]{0,2}(?:\(0\))?[ -]{0,2}[(]?[0-9]{1,5}[)]?)"
+    r" ?/ ?(?=[0-9])"
+)
+# The 1 behind Mexico's code was dialled for mobiles until 2019; messengers still write it.
+_OLD_MEXICAN = re.compile(r"521([2-9][0-9]{9})")
 # 13800138000.0 is a number that went through a program that knows decimals only.
 _ZERO_FRACTION = re.compile(r"(?<![0-9.])([0-9]{7,20})\.0{1,2}(?![0-9.])")
 _FRACTION = re.compile(r"[+-]?[0-9]{9,20}\.[0-9]{1,20}")
@@ -212,13 +217,18 @@ def _of_run(run: str, country: str) -> PhoneNumber | None:
     whole = _read(run, country)
     if len(groups) == 1 or (whole is not None and _is_sure(whole)):
         return whole
+    has_code = run.startswith("+")
     for start in range(min(len(groups), _MOST_GROUPS)):
+        # What follows a country's code is not read without it, unless it is a number in one piece.
+        if start and has_code and len(groups[start]) <= _SHORTEST_ABROAD:
+            continue
         alone = _read(groups[start], country)
         if alone is not None and _is_sure(alone):
             return alone
         if start == 0 and whole is not None:
             return whole
-        for end in range(min(len(groups), start + _MOST_GROUPS), start + 1, -1):
+        most = start + (1 if start and has_code else _MOST_GROUPS)
+        for end in range(min(len(groups), most), start + 1, -1):
             piece = _read(" ".join(groups[start:end]), country)
             if piece is not None and _is_sure(piece):
                 return piece
@@ -249,10 +259,11 @@ def _of_digits(text: str, digits: str, country: str) -> PhoneNumber | None:
     if plus:
         # +0086 and +086 are 86: no country's code begins with 0.
         digits = digits.lstrip("0")
+        digits = _without_mexican_1(digits)
     number = _parsed(plus + digits, country)
     if number is None or plus or _is_sure(number) or _is_home(number, digits, country):
-        return number or (None if plus else _abroad(digits))
-    return _abroad(digits) or number
+        return number or (None if plus else _abroad(digits, country))
+    return _abroad(digits, country) or number
 
 
 def _parsed(text: str, country: str) -> PhoneNumber | None:
@@ -268,7 +279,8 @@ def _parsed(text: str, country: str) -> PhoneNumber | None:
 def _is_home(number: PhoneNumber, digits: str, country: str) -> bool:
     """Whether a number that is not valid is at least of a form that is dialled at home."""
     if digits.startswith("0"):
-        return True
+        # 00 leads abroad wherever people write for foreigners, also where one dials 001 or 011.
+        return not digits.startswith("00")
     if number.country_code == 86:
         return _CN_BARE.fullmatch(digits) is not None
     if phonenumbers.ndd_prefix_for_region(country, True) == "0":
@@ -277,13 +289,21 @@ def _is_home(number: PhoneNumber, digits: str, country: str) -> bool:
     return any(phonenumbers.is_possible_number_for_type(number, kind) for kind in kinds)
 
 
-def _abroad(digits: str) -> PhoneNumber | None:
+def _abroad(digits: str, country: str) -> PhoneNumber | None:
     """The number with its own country's code in front, where that is valid."""
-    digits = digits.lstrip("0")
-    if len(digits) < _SHORTEST_ABROAD:
+    code = _without_mexican_1(digits.lstrip("0"))
+    if len(code) < _SHORTEST_ABROAD:
         return None
-    number = _parsed(f"+{digits}", "ZZ")
-    return number if number is not None and phonenumbers.is_valid_number(number) else None
+    number = _parsed(f"+{code}", "ZZ")
+    if number is None or not phonenumbers.is_valid_number(number):
+        return None
+    # One zero leads out of no country: 044 55 1234 5678 is no number of 44, the United Kingdom.
+    is_home = number.country_code == phonenumbers.country_code_for_region(country)
+    return number if is_home or not digits.startswith("0") or digits.startswith("00") else None
+
+
+def _without_mexican_1(digits: str) -> str:
+    return _OLD_MEXICAN.sub(r"52\1", digits) if len(digits) == 13 else digits
 
 
 def _is_sure(number: PhoneNumber) -> bool:

@@ -145,6 +145,31 @@ def test_the_first_number_counts_and_what_stands_around_it_does_not(value: objec
 
 
 @pytest.mark.parametrize(
+    ("country", "value", "e164"),
+    [
+        # A slash behind the area, behind a country's code too.
+        ("CN", "+49 30/1234567", "+49301234567"),
+        ("DE", "0049 (0)30 / 123 45 67", "+49301234567"),
+        ("AT", "+43 1 / 234 56 78", "+4312345678"),
+        # What stands behind a country's code is no number of another country's.
+        ("MX", "+52 1 55 1234 5678", "+525512345678"),
+        ("CN", "5215512345678", "+525512345678"),
+        ("CN", "+33 6 12 34 56 78 9", "+33612345678"),
+        ("MX", "+52 99 55 1234 56789", None),
+        ("CN", "+999 13800138000", "+8613800138000"),
+        # A zero is the trunk's, two lead abroad, in Hong Kong too, where one dials 001.
+        ("MX", "044 55 1234 5678", "+525512345678"),
+        ("GB", "044 7700 900123", None),
+        ("HK", "0086 138 0013 8000", "+8613800138000"),
+        ("SG", "0060 12-345 6789", "+60123456789"),
+        ("US", "0044 20 7946 0958", "+442079460958"),
+    ],
+)
+def test_a_countrys_code_holds_for_all_behind_it(country: str, value: str, e164: str | None) -> None:
+    assert to_e164(value, country) == e164
+
+
+@pytest.mark.parametrize(
     "value",
     [
         "13800138OOO",
