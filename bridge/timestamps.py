@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from math import isfinite
 from typing import Any
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 _LONGEST = 100
@@ -37,6 +38,7 @@ _CHINESE_CLOCK = re.compile(r"(\d{1,2}) ?[点时] ?(?:(\d{1,2})(?: ?分)?(?: ?(\
 _WEEKDAY = re.compile(r"[(]?(?:星期|周|礼拜)[一二三四五六日天][)]?")
 _DAYS = (
     re.compile(r"(?P<year>\d{4})([-/.])(?P<month>\d{1,2})\2(?P<day>\d{1,2})(?!\d)"),
+    re.compile(r"(?P<year>(?:19|20)\d{2})(?P<month>\d{2})(?P<day>\d{2})(?=[ T]\d)"),
     re.compile(
         r"(?:[a-z]{3,9},? )?(?P<day>\d{1,2})[ -](?P<month>[a-z]{3,9})[ -](?P<year>\d{4}),?", re.IGNORECASE
     ),
@@ -44,21 +46,30 @@ _DAYS = (
         r"(?:[a-z]{3,9},? )?(?P<month>[a-z]{3,9}) (?P<day>\d{1,2}),? (?P<year>\d{4}),?", re.IGNORECASE
     ),
 )
-# Mon Apr 14 11:00:00 2025, as C writes it.
-_YEAR_LAST = re.compile(r"([a-z]{3} [a-z]{3} \d{1,2}) (\d{2}:\d{2}:\d{2}) (\d{4})", re.IGNORECASE)
+# Mon Apr 14 11:00:00 2025, as C writes it, and Mon Apr 14 11:00:00 CST 2025, as Java does.
+_YEAR_LAST = re.compile(
+    r"([a-z]{3} [a-z]{3} \d{1,2}) (\d{2}:\d{2}:\d{2})( [A-Z]{2,5}| GMT[+-]\d{2}:\d{2})? (\d{4})",
+    re.IGNORECASE,
+)
+# The plus of a form that nobody decoded, and the one that a form has made a blank.
+_PLUS_FOR_BLANK = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2})\+(?=\d{1,2}:\d{2}:\d{2})")
+_BLANK_FOR_PLUS = re.compile(r"(?<=:\d{2}) (?=\d{2}:\d{2}$)|(?<=\.\d{3}) (?=\d{2}:\d{2}$)")
 _CLOCK = re.compile(
-    rf"(?:T| ?)(?P<before>{_HALF})? ?(?P<hour>\d{{1,2}}):(?P<minute>\d{{2}})"
-    rf"(?::(?P<second>\d{{2}})(?:[.,](?P<fraction>\d{{1,6}})\d{{0,6}})?)?(?: ?(?P<behind>{_HALF}))?",
+    rf"(?:T| ?)(?P<before>{_HALF})? ?(?P<hour>\d{{1,2}}):(?P<minute>\d{{2}}|\d(?=:\d))"
+    rf"(?::(?P<second>\d{{1,2}})(?:[.,:](?P<fraction>\d{{1,6}})\d{{0,6}})?)?(?: ?(?P<behind>{_HALF}))?",
     re.IGNORECASE,
 )
 # Behind an offset some programs name the zone as well.
 _OFFSET = re.compile(
     r" ?(?:(?P<utc>Z|UTC|GMT)|(?:UTC|GMT)?(?P<sign>[+-])(?P<hours>\d{1,2})(?::?(?P<minutes>\d{2}))?)"
-    r" ?(?:\[[\w/+-]{1,40}\]|[(][\w /+-]{1,40}[)]|[A-Z]{2,5})?| (?P<name>[A-Z]{2,5})",
+    r" ?(?:\[[\w/+-]{1,40}\]|[(][^()]{1,40}[)]|[A-Z]{2,5})?| (?P<name>[A-Z]{2,5})",
     re.ASCII,
 )
-_COMPACT = re.compile(r"((?:19|20)\d{2})(\d{2})(\d{2})(?:T?(\d{2})(\d{2})(?:(\d{2})(?:\.?(\d{3}))?)?(Z)?)?")
+_COMPACT = re.compile(
+    r"((?:19|20)\d{2})(\d{2})(\d{2})(?:[T ]?(\d{2})(\d{2})(?:(\d{2})(?:\.?(\d{3}))?)?(Z)?)?"
+)
 _NUMBER = re.compile(r"([+-]?\d{1,20})(?:\.(\d{1,12}))?")
+_SCIENTIFIC = re.compile(r"\d\.\d{5,16}[eE][+]?\d{1,2}")
 _DOTNET = re.compile(r"/Date\((-?\d{1,16})(?:[+-]\d{4})?\)/")
 _MONTHS = (
     *("january", "february", "march", "april", "may", "june"),
@@ -105,8 +116,10 @@ def _read(value: object, zone: ZoneInfo) -> datetime | None:
         return (value if value.tzinfo else value.replace(tzinfo=zone)).astimezone(UTC)
     if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
         return _of_number(value, zone)
-    if isinstance(value, Mapping) and isinstance(value.get("date"), str):
-        return _of_php(value, zone)
+    if isinstance(value, Mapping):
+        return _of_object(value, zone)
+    if isinstance(value, list):
+        return _of_parts(value, zone)
     raise UnreadableTimeError("no time that can be read for sure")
 
 
@@ -128,7 +141,7 @@ def _of_text(text: str, zone: ZoneInfo) -> datetime | None:
         return _of_epoch(int(number[1]), (number[2] or "")[:6].ljust(6, "0"))
     if milliseconds := _DOTNET.fullmatch(text):
         return _of_epoch(int(milliseconds[1]))
-    return _of_calendar(text, zone)
+    return _of_number(float(text), zone) if _SCIENTIFIC.fullmatch(text) else _of_calendar(text, zone)
 
 
 def _plain(text: str) -> str:
@@ -146,7 +159,8 @@ def _plain(text: str) -> str:
         text = _WEEKDAY.sub(" ", text)
         text = _CHINESE_DAY.sub(r"\1-\2-\3 ", text)
         text = _CHINESE_CLOCK.sub(lambda at: f" {at[1]}:{at[2] or 0:0>2}:{at[3] or 0:0>2}", text)
-    return " ".join(text.split())
+    text = _PLUS_FOR_BLANK.sub(r"\1 ", unquote(text) if "%" in text else text)
+    return _BLANK_FOR_PLUS.sub("+", " ".join(text.split()))
 
 
 def _of_compact(found: re.Match[str], zone: ZoneInfo) -> datetime | None:
@@ -157,7 +171,7 @@ def _of_compact(found: re.Match[str], zone: ZoneInfo) -> datetime | None:
 
 def _of_calendar(text: str, zone: ZoneInfo) -> datetime | None:
     if last := _YEAR_LAST.fullmatch(text):
-        text = f"{last[1]} {last[3]} {last[2]}"
+        text = f"{last[1]} {last[4]} {last[2]}{last[3] or ''}"
     day = next((found for each in _DAYS if (found := each.match(text))), None)
     if day is None:
         raise UnreadableTimeError("no time that can be read for sure")
@@ -235,6 +249,39 @@ def _of_epoch(number: int, fraction: str = "0") -> datetime | None:
             microseconds = number * 10**6 // unit + (int(fraction) if unit == 1 else 0)
             return _EPOCH + timedelta(microseconds=microseconds)
     raise UnreadableTimeError("no time that can be read for sure")
+
+
+def _of_object(value: Mapping[Any, Any], zone: ZoneInfo) -> datetime | None:
+    """A time as objects of PHP, Java, MongoDB and Protocol Buffers become JSON."""
+    if isinstance(value.get("date"), str):
+        return _of_php(value, zone)
+    for name in ("$date", "$numberLong", "seconds", "_seconds", "epochSecond"):
+        if name in value:
+            return _read(value[name], zone)
+    date, clock = value.get("date"), value.get("time")
+    if isinstance(date, Mapping) and isinstance(clock, Mapping):
+        return _of_java({**date, **clock}, zone)
+    if isinstance(clock, int):
+        # java.util.Date; its year is counted from 1900, its month from 0.
+        return _of_epoch(clock)
+    return _of_java(value, zone)
+
+
+def _of_java(value: Mapping[Any, Any], zone: ZoneInfo) -> datetime | None:
+    """A LocalDateTime by its getters or its fields."""
+    month, day = value.get("monthValue", value.get("month")), value.get("dayOfMonth", value.get("day"))
+    clock = [value.get(name, 0) for name in ("hour", "minute", "second", "nano")]
+    return _of_parts([value.get("year"), month, day, *clock], zone)
+
+
+def _of_parts(parts: list[Any], zone: ZoneInfo) -> datetime | None:
+    """A LocalDateTime as Jackson writes it: `[2025, 4, 14, 10, 20, 50, 123000000]`."""
+    if not 3 <= len(parts) <= 7 or any(type(part) is not int for part in parts):
+        raise UnreadableTimeError("no time that can be read for sure")
+    year, month, day, hour, minute, second, nano = [*parts, 0, 0, 0, 0][:7]
+    if min(hour, minute, second, nano) < 0 or nano >= 10**9:
+        raise UnreadableTimeError("no time that can be read for sure")
+    return _in_utc(_moment(year, month, day, [hour, minute, second], nano // 1000), zone)
 
 
 def _of_php(value: Mapping[Any, Any], zone: ZoneInfo) -> datetime | None:
