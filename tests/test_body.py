@@ -230,7 +230,7 @@ def test_commas_and_blanks_too_many_are_nothing(text: bytes) -> None:
     assert (record["a"], unreadable) == (1, ())
 
 
-def test_there_is_an_end_to_mending() -> None:
+def test_json_with_too_much_to_repair_is_refused() -> None:
     for text in (b'{"a": [' + b"," * 5_000 + b"]}", b'{"a": NaN, "b": ' + b"[" * 5_000 + b"]" * 5_000 + b"}"):
         with pytest.raises(NotAnObject):
             parse_object(text)

@@ -86,7 +86,7 @@ def flags_of(world: World, call_id: int) -> list[str | None]:
 @pytest.mark.parametrize(
     ("far", "via"), [*((far, Via.CALLBACK) for far in FAR), (FAR[0], Via.LIST), (FAR[2], Via.LIST)]
 )
-def test_a_call_of_the_future_pins_no_contact(world: World, far: object, via: Via) -> None:
+def test_a_call_dated_in_the_future_blocks_no_later_update(world: World, far: object, via: Via) -> None:
     tell(world, 1, "A", via, started_at=far)
     assert graded(world) == ("A", "A")
     assert flags_of(world, 1) == ["started_ahead"]

@@ -100,7 +100,7 @@ def test_counts_hold_whatever_comes(seed: int) -> None:
         ("a:b", "a:b"),
     ],
 )
-def test_what_limits_count_by(peer: str, key: str) -> None:
+def test_limits_count_ipv6_by_its_64_network(peer: str, key: str) -> None:
     assert limit_key(peer) == key
 
 

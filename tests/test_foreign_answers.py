@@ -96,7 +96,9 @@ def test_a_page_is_never_the_crms_word(objects: str) -> None:
         (500, "", {}, "transient"),
     ],
 )  # fmt: skip
-def test_whose_an_answer_is(status: int, body: Any, headers: Mapping[str, str], result: str) -> None:
+def test_answers_in_the_crms_place_are_told_from_its_own(
+    status: int, body: Any, headers: Mapping[str, str], result: str
+) -> None:
     assert judged(own(), status, body, headers).result == result
 
 

@@ -105,7 +105,7 @@ def test_a_pipeline_is_read_however_it_is_cut(served: Listening, echo: Echo, siz
     assert len(echo.seen) == 4
 
 
-def test_a_pipeline_whose_sender_has_said_all_is_answered_whole(served: Listening, echo: Echo) -> None:
+def test_pipelined_requests_are_all_answered_after_a_half_close(served: Listening, echo: Echo) -> None:
     with connected(served) as connection:
         connection.sendall(request(b"one") + request(b"two") + request(b"three"))
         connection.shutdown(socket.SHUT_WR)
@@ -171,7 +171,7 @@ def test_a_head_just_short_of_its_bound_is_read(served: Listening, echo: Echo) -
         (HEAD + b"Transfer-Encoding: gzip\r\nContent-Length: 3\r\n\r\n", 400),
     ],
 )
-def test_what_a_head_may_be(served: Listening, echo: Echo, head: bytes, status: int) -> None:
+def test_heads_are_accepted_or_refused(served: Listening, echo: Echo, head: bytes, status: int) -> None:
     with connected(served) as connection:
         connection.sendall(head)
         connection.shutdown(socket.SHUT_WR)
@@ -221,7 +221,7 @@ def test_trailers_and_chunk_extensions_have_a_bound(served: Listening, echo: Ech
     assert echo.seen == []
 
 
-def test_chunks_of_one_byte_are_no_attack(served: Listening, echo: Echo) -> None:
+def test_chunks_of_one_byte_are_read(served: Listening, echo: Echo) -> None:
     body = b"x" * 30_000
     with connected(served) as connection:
         chunks = b"".join(b"1\r\nx\r\n" for _ in body)

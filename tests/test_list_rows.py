@@ -131,7 +131,7 @@ def test_rows_too_large_for_one_answer_are_asked_for_a_few_at_a_time(tmp_path: P
         assert len(listed.asked) < 60
 
 
-def test_the_page_is_one_of_the_platform(tmp_path: Path) -> None:
+def test_the_odd_list_serves_whole_pages(tmp_path: Path) -> None:
     with odd_world(tmp_path / "ledger.db", made(8)) as (world, listed):
         (login,) = world.log_in()
         assert isinstance(login, OutcallList)

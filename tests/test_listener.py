@@ -83,7 +83,7 @@ def test_a_whole_request_keeps_its_connection_until_the_answer(door: Served) -> 
 
 @pytest.mark.parametrize("offer", [b"h2c", b"websocket"])
 @pytest.mark.parametrize("cut", [0, 30, -10], ids=["whole", "in the head", "in the body"])
-def test_the_offer_of_another_protocol_costs_no_body(door: Served, offer: bytes, cut: int) -> None:
+def test_an_upgrade_header_loses_no_body(door: Served, offer: bytes, cut: int) -> None:
     request = UPGRADED % (PATH.encode(), offer, len(BODY), BODY)
     with door.connected() as connection:
         for _ in range(2):
@@ -115,7 +115,7 @@ def test_a_late_second_request_is_told_so(shared_listener: SharedListener, door:
 
 
 @pytest.mark.parametrize(("kept", "answer"), [(0, b"SUCCESS"), (5, b"")], ids=["whole", "half"])
-def test_who_has_said_all_is_still_answered(door: Served, kept: int, answer: bytes) -> None:
+def test_a_half_closed_connection_is_still_answered(door: Served, kept: int, answer: bytes) -> None:
     with door.connected() as connection:
         connection.sendall(REQUEST[: len(REQUEST) - kept])
         connection.shutdown(socket.SHUT_WR)

@@ -104,7 +104,7 @@ def test_a_list_that_has_ended_is_whole_whatever_follows_it() -> None:
         (b"[5]", None),
     ],
 )
-def test_totals(total: bytes, read_as: int | None) -> None:
+def test_a_total_that_counts_nothing_is_no_total(total: bytes, read_as: int | None) -> None:
     answer = read(page(GOOD, b'],"total":' + total + b"}}"))
     assert (answer.total, list(answer.rows or ())) == (read_as, GOOD)
 
@@ -128,7 +128,7 @@ WRAPPED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", WRAPPED)
-def test_wrappings(name: str) -> None:
+def test_a_wrapped_page_holds_the_same_rows(name: str) -> None:
     answer = read(WRAPPED[name])
     assert [json.loads(row) for row in answer.rows or ()] == ROWS
     assert not answer.broken

@@ -139,7 +139,7 @@ def test_many_poisonous_records_among_good_ones(world: OddWorld) -> None:
     assert set(by_state) == {"parked", "delivered"}
 
 
-def test_strikes_outlive_a_restart(tmp_path: Path) -> None:
+def test_counted_faults_outlive_a_restart(tmp_path: Path) -> None:
     with closing(OddWorld(tmp_path, plain_connector())) as world:
         world.answer = poisonous(ANSWERS["500"])
         world.feed(0, POISON)
@@ -163,7 +163,7 @@ def fault(status: int = 500, together: int = 1, **more: Any) -> DeliveryError:
     return error
 
 
-def test_a_strike_counts_only_while_others_are_delivered() -> None:
+def test_a_fault_counts_only_while_others_are_delivered() -> None:
     successes = Successes()
     faults = None
     for _ in range(10):
@@ -224,7 +224,7 @@ def test_what_spoiled_a_batch_goes_with_few_and_then_alone() -> None:
     assert rooms == [100, 10, 1, 1]
 
 
-def test_strikes_are_kept_as_progress() -> None:
+def test_counted_faults_are_kept_as_progress() -> None:
     faults = FaultCount("c", 3, "p", count=2, seen=7, together=1, reason="why")
     kept = {FAULTS: faults.kept(), "contact": Progress("create")}
     json.dumps(dict(kept[FAULTS].captured))

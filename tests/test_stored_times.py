@@ -142,7 +142,7 @@ SCHEDULE = Schedule(timedelta(seconds=10), HOUR, timedelta(days=5))
 
 
 @pytest.mark.parametrize("attempt", range(1, 9))
-def test_a_clock_that_is_put_forward_ends_nobodys_patience(attempt: int) -> None:
+def test_a_clock_put_forward_gives_up_no_delivery(attempt: int) -> None:
     def again(attempt: int, owed_at: datetime) -> datetime | None:
         return next_attempt_at(
             SCHEDULE, owed_at=owed_at, attempt=attempt, retry_after=None, now=NOW, chance=0.5
@@ -277,7 +277,7 @@ def test_a_request_of_the_future_counts_from_when_it_is_met(ledger: SqliteLedger
     assert doubts.believed(lease) is lease
 
 
-def test_what_waits_in_doubt_counts_as_sent_now_where_a_daemon_starts(ledger: SqliteLedger) -> None:
+def test_what_is_in_doubt_at_a_start_counts_as_sent_now(ledger: SqliteLedger) -> None:
     sent = {"contact": Progress("create", sent_at=NOW + FAR)}
     for name, progress in (("doubt", sent), ("begun", {"contact": Progress("create", step=1)})):
         news(ledger, name)

@@ -267,7 +267,7 @@ def test_what_holds_no_record_says_why(body: str) -> None:
         read_records(body.encode())
 
 
-def test_layers_end() -> None:
+def test_a_body_wrapped_too_often_is_refused() -> None:
     text = A
     for _ in range(12):
         text = json.dumps(text)
