@@ -3,7 +3,6 @@
 A turn remembers which of its fields its encoding spoke of; `bridge.dialogue` compares by that.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -98,8 +97,9 @@ _CUSTOMER_PARTS = ("text", "recording", "score", "labels", "talk_info_sn", "time
 _MARKS: dict[Speaker, str] = {"robot": "#!", "customer": "#@"}
 
 _TOKEN = re.compile(r"[^\s#!@,;\"]+")
-# What programs write that take a list for a text.
-_NO_WORDS = frozenset({"Array", "[object Object]", "Object"})
+# What programs write that take a list, or nothing, for a text.
+_NO_WORD = r"(?:Array|\[object Object\]|Object|NaN|None|nil|undefined|null|NULL|\(null\))"
+_NO_WORDS = re.compile(rf"\s{{0,9}}{_NO_WORD}(?:\s{{0,9}},\s{{0,9}}{_NO_WORD}){{0,999}}\s{{0,9}}")
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\\/][^\s#]{1,500}|[A-Za-z0-9_.-]{1,99}[\\/][A-Za-z0-9_./\\-]{1,400}")
 _SOUNDS = (".wav", ".mp3", ".amr", ".pcm", ".gsm", ".ogg", ".opus", ".m4a", ".aac", ".wma")
 
@@ -287,8 +287,8 @@ def _number_in(value: str) -> Number:
 
 def _unparsed(speaker: Speaker, raw: Any, encoding: Encoding) -> Turn:
     """What cannot be told apart: whole in `raw`, and as words what a person may read of it."""
-    text = raw if isinstance(raw, str) else "" if isinstance(raw, dict | list) else json.dumps(raw)
-    text = "" if looks_like_json(text) or text.strip() in _NO_WORDS else _TOKEN.sub(_without_path, text)
+    text = raw if isinstance(raw, str) else ""
+    text = "" if looks_like_json(text) or _NO_WORDS.fullmatch(text) else _TOKEN.sub(_without_path, text)
     return Turn(speaker, text=text, raw=raw, flagged=True, encoding=encoding)
 
 

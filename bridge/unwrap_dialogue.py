@@ -21,6 +21,7 @@ _LOOKS_LIKE_JSON = re.compile(r'"?\s{0,9}(?:\[\s{0,9}[\[{"]|\{\s{0,9}\\?")')
 _ESCAPED_FOR_HTML = re.compile(r"[\[{]{0,9}&quot;")
 _ESCAPED_QUOTE = re.compile(r'"?[\[{]{0,9}\\"')
 _ESCAPE = re.compile(r'\\(["\\/])')
+_NOTHING: tuple[Any, ...] = (None, False, "", [], {})
 _BETWEEN_ITEMS = "[], \t\r\n"
 _PLACE = re.compile(r"[0-9]{1,9}")
 
@@ -60,14 +61,29 @@ def items_of(value: object, depth: int = 0) -> Iterator[Any]:
             value = [value[key] for key in sorted(value, key=int)]
         elif all(isinstance(item, dict | list) for item in value.values()):
             value = list(value.values())
+        elif (inner := _only_list_of_turns(value, depth)) is not None:
+            value = inner
     if isinstance(value, list) and depth < _MOST_WRAPPINGS:
         for item in value:
             if isinstance(item, dict) and not TURN_KEYS.isdisjoint(item):
                 yield item
-            else:
+            elif item not in _NOTHING:
                 yield from items_of(item, depth + 1)
     else:
         yield value
+
+
+def _only_list_of_turns(envelope: dict[Any, Any], depth: int) -> list[Any] | None:
+    """The turns in `{"total": 2, "list": […]}`: the only member in which there are some."""
+    if depth >= _MOST_WRAPPINGS:
+        return None
+    holders: list[list[Any]] = []
+    for item in envelope.values():
+        if isinstance(item, dict | list) or (isinstance(item, str) and looks_like_json(item)):
+            found = list(items_of(item, depth + 1))
+            if any(isinstance(turn, dict) and not TURN_KEYS.isdisjoint(turn) for turn in found):
+                holders.append(found)
+    return holders[0] if len(holders) == 1 else None
 
 
 def whole_items(text: str) -> tuple[list[dict[str, Any]], str]:

@@ -65,6 +65,12 @@ def test_a_list_as_an_object_is_the_dialogue() -> None:
         (f"##/v/a.wav#!开场#!您好#!q1#!#!#!#!design|x@@#@{WORDS}", "您好 有需求"),
         ("Array", ""),
         ("[object Object]", ""),
+        ("[object Object],[object Object]", ""),
+        ("Array, Array", ""),
+        ("NaN", ""),
+        (" undefined ", ""),
+        ("(null)", ""),
+        ("None of that", "None of that"),
         ("##listen@@#@", ""),
         ("##listen@@好的#@/r.wav", "好的"),
         ("##listen@@nomatch#@/r.wav#@_0#@#@x#@10:00:12", "nomatch"),
@@ -87,8 +93,25 @@ def test_a_list_as_an_object_is_the_dialogue() -> None:
 )
 def test_either_string_form_has_its_own_turns(value: str, texts: str) -> None:
     turns = parsed(value)
-    assert [turn.text for turn in turns if turn.text] == texts.split()
+    assert " ".join(turn.text for turn in turns if turn.text) == texts
     assert parsed(to_json(turns)) == turns
+
+
+@pytest.mark.parametrize("value", [True, 0, 12.5, [1, 2, True], [[7]]])
+def test_numbers_and_flags_are_nobodys_words(value: Any) -> None:
+    turns = parsed(value)
+    assert turns
+    assert {(turn.text, turn.flagged) for turn in turns} == {("", True)}
+    assert parsed(to_json(turns)) == turns
+
+
+def test_a_list_of_nothing_is_no_dialogue() -> None:
+    assert parsed([None, "", [], {}, False]) == ()
+
+
+def test_a_turns_clock_may_have_a_fraction() -> None:
+    (turn,) = parsed([{"is_answer": 1, "answer": "好", "talk_datetime": "10:19:21.500"}])
+    assert turn.time == datetime(2025, 4, 14, 2, 19, 21, tzinfo=UTC)
 
 
 def test_odd_values_of_the_samples() -> None:
@@ -106,6 +129,10 @@ def _twice(value: Any, times: int = 2) -> Any:
 @pytest.mark.parametrize(
     "wrapped",
     [
+        {"list": ARRAY, "total": len(ARRAY)},
+        {"code": 0, "data": ARRAY, "msg": "ok"},
+        {"code": 0, "data": {"list": json.dumps(ARRAY), "total": 2}},
+        [None, *ARRAY, "", [], None],
         {str(at): turn for at, turn in enumerate(ARRAY)},
         {str(at * 3 + 1): turn for at, turn in reversed(list(enumerate(ARRAY)))},
         json.dumps({str(at): turn for at, turn in enumerate(ARRAY)}),
