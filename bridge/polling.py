@@ -84,7 +84,10 @@ class JobPoller:
         crm_id = object_id(told) or progress.crm_id
         step = self._kind.steps_of(progress.way)[progress.step]
         if crm_id is None and (poll.id or step.id) is not None:
-            raise InDoubt(f"{what}: the job has ended, and its answer carries no id")
+            # It was done, so it is there, and has our key.
+            lost = InDoubt(f"{what}: the job has ended, and its answer carries no id")
+            yield from self._look_for_lost(lost)
+            return
         done = replace(
             progress,
             step=progress.step + 1,

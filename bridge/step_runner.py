@@ -7,12 +7,13 @@ from typing import Any
 
 from bridge.asking import Ask, Asking, Journal, Looking, Reply, Setting, parked
 from bridge.connector import ObjectType
-from bridge.connector.compiling import Values
+from bridge.connector.compiling import Values, dig
 from bridge.connector.steps import Step
-from bridge.errors import DeliveryError, InDoubt, Permanent, Transient
+from bridge.errors import DeliveryError, Duplicate, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError
-from bridge.key_matching import object_id
+from bridge.key_matching import has_key, key_shown, object_id
 from bridge.memory import Progress, Remembered, Sign
+from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
 from bridge.policies import Chosen, Present, maybe, unsure
 from bridge.polling import JobPoller
@@ -190,6 +191,8 @@ class StepRunner:
             self._journal.set(replace(before, way=way, step=number, sent_at=now, adding=adding), durable=True)
         try:
             reply = yield ask
+            if way == "create" and number == 0:
+                self._refuse_stranger(ask.of, reply, ask.what)
             return reply, self._id_of(ask.of, reply, before.crm_id)
         except InDoubt as error:
             self._doubt()
@@ -224,6 +227,28 @@ class StepRunner:
             # It was sent, and what came of it is unknown: `sent_at` stays.
             raise InDoubt(f"{self._what}: the answer carries no id at {step.id.text if step.id else '.'!r}")
         return before
+
+    def _refuse_stranger(self, step: Step, reply: Reply, what: str) -> None:
+        """An answer that shows the record with another key is about one that was there: a duplicate of it.
+
+        A CRM whose duplicate rule goes by the e-mail address may answer "created" with another person's
+        record. Where it shows only an id, nobody can tell.
+        """
+        place = step.id.text if step.id is not None else ""
+        if reply.id is not None:
+            record: Any = reply.answer.body
+        elif "{{" in place:
+            return
+        else:
+            record = dig(reply.answer.body, place.rpartition(".")[0] or ".")
+        key, told = dict(self._planned.key), self._id_of(step, reply, "")
+        if self._kind.find and isinstance(record, Mapping) and told and has_key(key, record) is False:
+            shown = mask_phones_in(key_shown(key, record))
+            raise Duplicate(
+                f"{what}: the CRM answers with a record of another key, {of_crm(told)} ({shown})",
+                cause=f"{what}: the answer shows a record of another key",
+                crm_id=told,
+            )
 
     def _names(self, chosen: Chosen) -> dict[str, Any]:
         fields = {**chosen.kept, **chosen.fields}

@@ -66,6 +66,37 @@ def test_a_duplicate_of_another_person_is_parked_and_both_are_named(world: OddWo
     assert row["cause"] == "object contact: the CRM takes it for a duplicate of a record with another key"
 
 
+def test_a_creation_that_shows_another_persons_record_is_a_duplicate_of_it(world: OddWorld) -> None:
+    there = seeded(world, phone=OTHER_E164, grade="C")
+    shows = {"id": there, "phone": OTHER_E164, "message": "created"}
+    world.answer = lambda request: httpx.Response(201, json=shows) if is_create(request) else None
+    world.feed(1, PHONE)
+    world.drain()
+    row = world.row(1)
+    assert (row["state"], row["cause"]) == (
+        "parked",
+        "object contact: the CRM takes it for a duplicate of a record with another key",
+    )
+    assert "answers with a record of another key" in row["reason"]
+    assert world.contents()["contacts"][0]["grade"] == "C", "nothing was written to it"
+    assert world.contents()["calls"] == []
+
+
+def test_a_creation_that_shows_our_record_with_another_key_is_found_by_ours(world: OddWorld) -> None:
+    def odd(request: httpx.Request) -> httpx.Response | None:
+        if not is_create(request):
+            return None
+        # It writes the key down, and shows its own short form of it.
+        return httpx.Response(201, json={**world.effect(request).json(), "phone": "0631"})
+
+    world.answer = odd
+    world.feed(1, PHONE)
+    world.drain()
+    assert world.row(1)["state"] == "delivered"
+    assert len(world.contents()["contacts"]) == 1
+    assert len(world.contents()["calls"]) == 1
+
+
 @pytest.mark.parametrize("told", ["c_77", None])
 def test_a_duplicate_that_nobody_finds_is_parked_after_a_few_looks(world: OddWorld, told: str | None) -> None:
     def knows_no_phone(request: httpx.Request) -> httpx.Response | None:
@@ -319,7 +350,7 @@ def test_a_crm_that_answers_at_random_is_asked_a_known_number_of_times(tmp_path:
     odd = (
         lambda: httpx.Response(404, json={"error": {"code": "not_found"}}),
         lambda: httpx.Response(409, json={"id": f"c_{chance.randrange(10**6)}"}),
-        lambda: httpx.Response(200, json={"id": f"c_{chance.randrange(10**6)}", "phone": E164, "items": []}),
+        lambda: httpx.Response(200, json={"id": f"c_{chance.randrange(10**6)}", "items": []}),
         lambda: httpx.Response(
             200, json={"id": "c_5", "items": [{"id": f"c_{chance.randrange(10**6)}", "phone": E164}]}
         ),

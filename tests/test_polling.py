@@ -226,6 +226,14 @@ def test_a_job_that_fails_parks_with_the_reason_of_the_crm_and_a_retry_submits_a
     assert desk.submitted == 1
 
 
+def test_a_job_that_has_ended_and_tells_no_id_is_looked_for_by_its_key(desk: Desk) -> None:
+    assert desk.bench.deliver(contact()) == "Pending"
+    desk.bench.clock.tick(20)
+    desk.crm.script = [("GET /jobs", (200, {"state": "done"}, {}))]
+    assert desk.until_done()[-1] == "delivered"
+    assert desk.server.told().count("POST /jobs") == 1
+
+
 def test_a_job_that_the_crm_forgot_is_looked_for_by_its_key(desk: Desk) -> None:
     assert desk.bench.deliver(contact()) == "Pending"
     desk.crm.forgets = True
