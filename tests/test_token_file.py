@@ -8,8 +8,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from tests.running import TOKEN, callbridge, environment
+from bridge.cli import cli
+from tests.running import TOKEN, environment
 
 
 @pytest.mark.long
@@ -51,6 +53,6 @@ def test_a_sandbox_platform_pushes_to_the_token_of_a_file(tmp_path: Path) -> Non
 
 
 def test_a_token_file_that_is_missing_is_a_usage_error(tmp_path: Path) -> None:
-    done = callbridge("simulate", "crm", "--token-file", "nowhere", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "nowhere" in done.stderr
+    done = CliRunner().invoke(cli, ["simulate", "crm", "--token-file", str(tmp_path / "nowhere")])
+    assert done.exit_code == 2
+    assert "nowhere" in done.output
