@@ -15,7 +15,7 @@ import pytest
 
 from bridge.errors import LedgerBusy, LedgerUnusable
 from bridge.ledger import Ledger, Window
-from bridge.ledger.sqlite import SqliteLedger, deliveries, reading, upkeep
+from bridge.ledger.sqlite import SqliteLedger, deliveries, reading, status, upkeep
 from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import stamp_of
@@ -275,7 +275,7 @@ def of_state(state: DeliveryState) -> Callable[[sqlite3.Connection], object]:
 
 
 def counted(connection: sqlite3.Connection) -> object:
-    return reading.counts(connection, NOW)
+    return status.counts(connection, NOW)
 
 
 WINDOW = Window(NOW, NOW + MINUTE)

@@ -24,6 +24,7 @@ from bridge.ledger.sqlite import (
     objects,
     reading,
     settling,
+    status,
     upkeep,
 )
 from bridge.ledger.sqlite.access import looks
@@ -257,7 +258,7 @@ class SqliteLedger(Operating, Covered):
     @looks
     def counts(self) -> Row:
         now = datetime.now(UTC)
-        return self._of_one_moment(lambda c: reading.counts(c, now) | {"lists": auditing.lists(c, now)})
+        return self._of_one_moment(lambda c: status.counts(c, now) | {"lists": auditing.lists(c, now)})
 
     @looks
     def balance(self, destination: str, sources: Sequence[str], window: Window) -> dict[str, int]:

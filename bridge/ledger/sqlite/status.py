@@ -1,0 +1,150 @@
+"""What `status` and the metrics tell: counts by state, what is owed and how fast, failures by cause."""
+
+import sqlite3
+from datetime import datetime, timedelta
+
+from bridge.ledger import Row
+from bridge.ledger.sqlite.reading import OPEN
+from bridge.ledger.sqlite.times import IS_AHEAD, micros, row_of, stamp_of
+from bridge.model import DeliveryState, Lane, stamp
+
+_FAILURES = f"""
+SELECT n.part AS destination, n.state, nullif(n.cause, '') AS cause, n.count, n.since_at, w.remedy,
+    (SELECT {{}} FROM deliveries d WHERE d.state = n.state AND d.{OPEN} AND d.destination = n.part
+     AND coalesce(d.cause, '') = n.cause {{}}) AS {{}}
+FROM counters n LEFT JOIN causes w ON w.destination = n.part AND w.cause = n.cause
+WHERE n.kind = 'deliveries' AND n.count > 0 AND {{}} ORDER BY n.count DESC LIMIT 20
+"""
+_PARKED = _FAILURES.format("id", "ORDER BY id LIMIT 1", "example", "n.state = 'parked'")
+_RETRYING = _FAILURES.format(
+    "due_at", "ORDER BY due_at LIMIT 1", "next_at", "n.state = 'due' AND n.cause <> ''"
+)
+# What was settled within this time tells how long the rest will take; so many attempts are enough to tell.
+PACE = timedelta(minutes=5)
+PACED = 20_000
+# So many calls are named as examples.
+EXAMPLES = 5
+# Longer than this is no forecast.
+MOST_SECONDS = 30 * 86400
+
+
+def counts(connection: sqlite3.Connection, now: datetime) -> Row:
+    """Everything `status` and the metrics tell, of one moment."""
+
+    def by(sql: str) -> dict[str, int]:
+        return {row[0]: row[1] for row in connection.execute(sql)}
+
+    counters = "SELECT {0}, sum(count) FROM counters WHERE kind = '{1}' AND count > 0 GROUP BY {0}"
+    deliveries: dict[str, dict[str, int]] = {}
+    for row in connection.execute("SELECT name FROM destinations ORDER BY name"):
+        deliveries[row[0]] = dict.fromkeys(DeliveryState, 0)
+    for row in connection.execute(counters.format("part, state", "deliveries")):
+        deliveries.setdefault(row[0], dict.fromkeys(DeliveryState, 0))[row[1]] = row[2]
+    oldest = connection.execute(
+        "SELECT min(at) FROM (SELECT min(owed_at) AS at FROM deliveries"
+        f" WHERE state IN ('due', 'leased') AND {OPEN}"
+        " UNION ALL SELECT min(received_at) FROM receipts WHERE verdict IS NULL)"
+    ).fetchone()[0]
+    return {
+        "owed": _owed(connection, now),
+        "attempts": _attempts(connection),
+        "taken": by(
+            "SELECT r.destination, sum(n.count) FROM routes r JOIN counters n ON n.kind = 'calls'"
+            " AND n.part = r.source GROUP BY 1"
+        ),
+        "calls": by(counters.format("part", "calls")),
+        "receipts": by(counters.format("state", "receipts")),
+        "quarantined": by("SELECT reason, count(*) FROM quarantine WHERE state = 'waiting' GROUP BY 1"),
+        "deliveries": deliveries,
+        "parked": [_with_call(connection, row_of(row)) for row in connection.execute(_PARKED)],
+        "altered": [_altered(row) for row in connection.execute(_ALTERED, (ALTERED_FOR // MICROSECOND,))],
+        "retrying": [row_of(row) for row in connection.execute(_RETRYING)],
+        "ahead": _ahead(connection),
+        "shared_sn": sum(by(counters.format("part", "shared_sn")).values()),
+        "oldest_owed_at": stamp_of(oldest),
+        "last_received_at": stamp_of(
+            connection.execute(
+                "SELECT max(received_at) FROM receipts WHERE id = (SELECT max(id) FROM receipts)"
+            ).fetchone()[0]
+        ),
+    }
+
+
+def _ahead(connection: sqlite3.Connection) -> Row:
+    """Calls whose time was not believed, with the newest few of them."""
+    ids = f"FROM calls WHERE {IS_AHEAD}"
+    keys = connection.execute(f"SELECT key {ids} ORDER BY id DESC LIMIT {EXAMPLES}").fetchall()
+    count = connection.execute(f"SELECT count(*) {ids}").fetchone()[0] if keys else 0
+    return {"count": count, "ids": [key for (key,) in keys]}
+
+
+ALTERED_FOR = timedelta(days=7)
+"""What has not been altered for so long, by the newest attempt, is mended."""
+MICROSECOND = timedelta(microseconds=1)
+_ALTERED = """
+SELECT part, state, cause, count, since_at FROM counters WHERE kind = 'altered'
+AND since_at >= coalesce((SELECT ended_at FROM attempts WHERE id = (SELECT max(id) FROM attempts)), 0) - ?
+ORDER BY since_at DESC, state LIMIT 50
+"""
+
+
+def _altered(row: sqlite3.Row) -> Row:
+    """A field that a CRM does not keep as it takes it."""
+    name, _, field = row["state"].partition(".")
+    return {
+        "destination": row["part"],
+        "object": name,
+        "field": field,
+        "kind": row["cause"],
+        "count": row["count"],
+        "last_at": stamp_of(row["since_at"]),
+    }
+
+
+def _with_call(connection: sqlite3.Connection, group: Row) -> Row:
+    """A group of failures with the key of its example's call."""
+    found = connection.execute(
+        "SELECT c.key FROM deliveries d JOIN calls c ON c.id = d.call_id WHERE d.id = ?", (group["example"],)
+    ).fetchone()
+    return group | {"example_call": found[0] if found else None}
+
+
+def _attempts(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """Attempts that have ended since the ledger was made, by destination and outcome."""
+    found: dict[str, dict[str, int]] = {}
+    for row in connection.execute("SELECT part, state, count FROM counters WHERE kind = 'attempts'"):
+        found.setdefault(row[0], {})[row[1]] = row[2]
+    return found
+
+
+def _owed(connection: sqlite3.Connection, now: datetime) -> dict[str, Row]:
+    """What each destination still owes, lane by lane, how fast that goes, and when it will be done."""
+    lanes: dict[str, dict[str, int]] = {}
+    for row in connection.execute(
+        "SELECT part, state, count FROM counters WHERE kind = 'owed' AND count > 0"
+    ):
+        lanes.setdefault(row[0], {})[Lane(int(row[1])).name.lower()] = row[2]
+    pace = _pace(connection, now) if lanes else {}
+    owed = {}
+    for destination, found in lanes.items():
+        count, rate = sum(found.values()), pace.get(destination, 0.0)
+        owed[destination] = {
+            "count": count,
+            "lanes": {lane.name.lower(): found.get(lane.name.lower(), 0) for lane in Lane},
+            "rate": round(rate, 2),
+            "done_at": stamp(now + timedelta(seconds=count / rate)) if rate > count / MOST_SECONDS else None,
+        }
+    return owed
+
+
+def _pace(connection: sqlite3.Connection, now: datetime) -> dict[str, float]:
+    """Deliveries that ended for good, a second, in the last minutes."""
+    rows = connection.execute(
+        "SELECT d.destination, count(*), min(a.ended_at) FROM"
+        " (SELECT delivery_id, ended_at, outcome FROM attempts ORDER BY id DESC LIMIT ?) a"
+        " CROSS JOIN deliveries d ON d.id = a.delivery_id"
+        " WHERE a.ended_at BETWEEN ? AND ? AND a.outcome <> 'due' GROUP BY 1",
+        (PACED, micros(now - PACE), micros(now)),
+    ).fetchall()
+    # Ten seconds at least, or the first few would promise too much.
+    return {name: count / max((micros(now) - first) / 1e6, 10.0) for name, count, first in rows}
