@@ -29,6 +29,15 @@ _HEAD_END = b"\r\n\r\n"
 _EMPTY_LINES = b"\r\n"
 
 
+_FOREIGN = (
+    (b"\x16\x03", "TLS at a port of plain HTTP: end TLS in a proxy in front, or use http://"),
+    (b"PROXY ", "the PROXY protocol, which is not spoken here: switch it off in the proxy in front"),
+    (b"\0\r\nQUIT\n", "the PROXY protocol, which is not spoken here: switch it off in the proxy in front"),
+    (b"PRI * HTTP/2", "HTTP/2 without TLS: set the proxy in front to HTTP/1.1"),
+)
+"""How other protocols begin that are set up by mistake, and what to do."""
+
+
 class Waiting(Enum):
     """What a connection is waited for."""
 
@@ -118,6 +127,9 @@ class LimitedProtocol(HttpToolsProtocol):
             # Empty lines between requests are no request, and end no silence.
             data = data.lstrip(_EMPTY_LINES)
             if not data:
+                return b""
+            if (foreign := _foreign(data)) is not None:
+                self.refuse(400, foreign)
                 return b""
             if self.waiting is not Waiting.REST:
                 self._wait_for(Waiting.REST)
@@ -320,3 +332,8 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self._unread_since is None:
             self._unread_since = now
         return 0.0 if self._unread_since is None else now - self._unread_since
+
+
+def _foreign(data: bytes) -> str | None:
+    """Why what begins like this will never be a request; else nobody hears of it before the timeout."""
+    return next((reason for start, reason in _FOREIGN if data.startswith(start)), None)

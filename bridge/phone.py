@@ -44,6 +44,7 @@ _LONGEST_TEXT = 200
 _MOST_DIGITS = 20
 _MOST_GROUPS = 6
 """So many rows of digits between spaces are tried one by one: at most 36 readings of 0.1 ms."""
+_SHORTEST_DOTTED = 8
 _SHORTEST_ABROAD = 10
 """With the country's code; local numbers of seven and eight digits would all be valid somewhere."""
 
@@ -361,9 +362,16 @@ _IN_TEXT = re.compile(
       | (?<![0-9A-Za-z])(?=[0-9]*[A-Fa-f]){_HEX}{{16,}}(?![0-9A-Za-z])                        # a hash
       | (?<![0-9A-Za-z])(?=[0-9]*[A-Fa-f])(?!{_HEX}*\d{{10}}){_HEX}{{7,15}}(?![0-9A-Za-z])    # a short hash
     )
-    | (?P<phone> \+? [(]? \d (?: [ \-()\u2010-\u2015\u00a0\u3000]{{0,2}} \d ){{6,}} )
+    | (?P<phone> \+? [(]? \d (?: [ \t\-()\u2010-\u2015\u00a0\u3000]{{0,2}} \d ){{6,}} )
+    # 06.12.34.56.78 and 138/0013/8000, and no date or address
+    | (?P<dotted> (?<![\w./])
+        (?:\+\d{{1,3}}[./ ])? [(]?\d{{1,4}}[)]? (?:[./]\d{{2,4}}){{2,5}} (?![\w]) )
     """,
     re.VERBOSE,
+)
+# Networks and dates.
+_NO_DOTTED_PHONE = re.compile(
+    r"\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2})?|\d{4}[./]\d\d?[./]\d\d?|\d\d?[./]\d\d?[./]\d{4}"
 )
 _OF_CRM = re.compile(r"crm_id=[\w.:-]{1,64}")
 _LONG_RUN = re.compile(r"\+?\d{7,}")
@@ -372,6 +380,10 @@ _LONG_RUN = re.compile(r"\+?\d{7,}")
 def _mask_match(match: re.Match[str]) -> str:
     if match["keep"] is not None:
         return match["keep"]
+    if match["dotted"] is not None:
+        dotted = match["dotted"]
+        short = sum(map(str.isdecimal, dotted)) < _SHORTEST_DOTTED
+        return dotted if short or _NO_DOTTED_PHONE.fullmatch(dotted) else mask_phone(dotted)
     phone = match["phone"]
     # Two numbers side by side match as one; each long run is then a number of its own.
     if _LONG_RUN.search(phone):

@@ -32,6 +32,8 @@ MOST_PER_CLIENT = 500
 # Bodies that are not whole yet take no more memory than so many of the largest size: 128 MiB at 2 MiB.
 MOST_BODIES = 64
 _CHINA = ZoneInfo("Asia/Shanghai")
+# What copying an address out of a chat or a document leaves at its ends.
+_AROUND = " \t\r\n\v\f\x85\xa0\u200b\u2060\u3000\ufeff"
 # What a request can be answered with before its source is known, and after.
 _STRANGERS = (400, 404, 405, 408, 431, 503)
 _STATUSES = (400, 403, 404, 413, 429, 503)
@@ -171,7 +173,7 @@ class Door:
 
         A person pasted the address somewhere: slashes too many and blanks around its parts are nothing.
         """
-        parts = [part for piece in scope["path"].split("/") if (part := piece.strip())]
+        parts = [part for piece in scope["path"].split("/") if (part := piece.strip(_AROUND))]
         if len(parts) != 3 or parts[0] != "callback":
             raise Refusal(404, "no such address")
         if scope["method"] != "POST":

@@ -326,3 +326,23 @@ def test_one_address_cannot_take_the_connections_of_all(served: Listening, echo:
         for one in taken:
             one.close()
     assert set(echo.refused) == {(503, "too many connections", "127.0.0.2")}
+
+
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        (b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03" + b"\0" * 200, "TLS"),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n" + HEAD + b"\r\n", "PROXY protocol"),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + b"\1" * 12 + HEAD + b"\r\n", "PROXY protocol"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
+    ],
+)
+def test_another_protocol_is_refused_at_once_and_named(
+    served: Listening, echo: Echo, start: bytes, told: str
+) -> None:
+    with connected(served) as connection:
+        connection.sendall(start)
+        assert answer(connection)[0] == 400
+    ((status, reason, _),) = echo.refused
+    assert (status, told in reason, ": " in reason) == (400, True, True)
+    assert not echo.seen

@@ -157,6 +157,8 @@ def test_source_and_token_come_second(refusing: Served, path: str) -> None:
         "//callback//main///right-token",
         PATH + "%20",
         PATH + "%20/",
+        PATH + "%E2%80%8B",
+        PATH + "%EF%BB%BF",
         PATH + "/%20",
         PATH + "%0A",
         PATH + "%C2%A0",
