@@ -12,13 +12,13 @@ from bridge.connector.steps import Poll, Step
 from bridge.errors import DeliveryError, Gone, InDoubt, Permanent
 from bridge.expression import ExpressionError, as_text
 from bridge.key_matching import has_key, key_shown, object_id
+from bridge.masking import LONGEST_MESSAGE
 from bridge.memory import Progress, Remembered
 from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
 from bridge.policies import Chosen, Present, checked, looks, to_check
 
 T = TypeVar("T")
-_LONGEST_SAID = 200
 _OF_STRANGERS = (
     "Its search does not go by this key: correct find in the connector, or give it a where, which decides in"
     " place of this check"
@@ -176,7 +176,7 @@ class Looking:
                 found[name] = how.fill({"value": found[name], "name": name})
             except ExpressionError as error:
                 message = f"{self._what}, field {name}: read_as cannot read what the CRM shows"
-                said = mask_phones_in(str(error))[:_LONGEST_SAID]
+                said = mask_phones_in(str(error))[:LONGEST_MESSAGE]
                 raise Permanent(f"{message}: {said}. Correct the connector", cause=message) from error
         return found
 
@@ -223,7 +223,7 @@ class Looking:
 
     def shown_key(self, found: Found) -> str:
         """What the CRM shows where the key should stand."""
-        return mask_phones_in(key_shown(self._names["key"], found.present))
+        return key_shown(self._names["key"], found.present)
 
     def _ours(self, find: Find, hits: list[Any]) -> list[Any]:
         """The hits that may have the key; a search that shows only others has not searched for it."""
@@ -232,7 +232,7 @@ class Looking:
         ours = [hit for verdict, hit in told if verdict] or [hit for verdict, hit in told if verdict is None]
         if hits and not ours:
             crm_id = as_text(find.id.of(hits[0], {"hit": hits[0]}))
-            shown = mask_phones_in(key_shown(key, self._fields_of(find, hits[0])))
+            shown = key_shown(key, self._fields_of(find, hits[0]))
             self._strangers = Permanent(
                 f"{self._what}, find: the CRM answers with records of other keys, such as {of_crm(crm_id)}"
                 f" ({shown}): nobody knows whether ours is there. {_OF_STRANGERS}",

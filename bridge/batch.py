@@ -12,6 +12,7 @@ from bridge.crm import Crm
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
 from bridge.key_matching import object_id
+from bridge.masking import LONGEST_MESSAGE
 
 Result = Reply | DeliveryError
 """What one item came to, as if it had been asked alone."""
@@ -180,8 +181,8 @@ class _Taken:
         try:
             if failure is not None:
                 self._crm.judge_item(ask.request, self._answer, failure, what)
-                told = json.dumps(failure, ensure_ascii=False)[:300]
-                return Permanent(self._crm.masked(f"{what}: refused: {told}"))
+                told = self._crm.masked(json.dumps(failure, ensure_ascii=False), LONGEST_MESSAGE)
+                return Permanent(f"{self._crm.masked(what)}: refused: {told}")
             if isinstance(ask.of, Find):
                 return Reply(self._answer, hits=_hits(results))
             if not results:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bridge.expression import as_text
+from bridge.masking import LONGEST_MESSAGE, LONGEST_READ
+from bridge.phone import mask_phones_in
 
 # Who writes a number without its country's code leaves out up to three digits, and who dials adds zeros.
 _LONGEST_CODE = 3
@@ -43,9 +45,10 @@ def has_key(key: Mapping[str, Any], fields: Mapping[str, Any], record: Any = Non
 
 
 def key_shown(key: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
-    """What a record shows in the fields of the key's names, for a message."""
+    """What a record shows in the fields of the key's names, for a message: phones masked, and then cut."""
     told = {name: ", ".join(_leaves(_named(name, fields))) for name in key}
-    return ", ".join(f"{name} {text}" for name, text in told.items() if text)[:200]
+    text = ", ".join(f"{name} {text}" for name, text in told.items() if text)
+    return mask_phones_in(text[:LONGEST_READ])[:LONGEST_MESSAGE]
 
 
 def _has_part(name: str, part: str, fields: Mapping[str, Any], shown: Any) -> bool | None:

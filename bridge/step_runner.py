@@ -13,7 +13,7 @@ from bridge.errors import DeliveryError, Duplicate, InDoubt, Permanent, Transien
 from bridge.expression import ExpressionError
 from bridge.key_matching import has_key, key_shown, object_id
 from bridge.memory import Progress, Remembered, Sign
-from bridge.phone import mask_phones_in, of_crm
+from bridge.phone import of_crm
 from bridge.plan import PlannedObject
 from bridge.policies import Chosen, Present, maybe, unsure
 from bridge.polling import JobPoller
@@ -243,7 +243,7 @@ class StepRunner:
             record = dig(reply.answer.body, place.rpartition(".")[0] or ".")
         key, told = dict(self._planned.key), self._id_of(step, reply, "")
         if self._kind.find and isinstance(record, Mapping) and told and has_key(key, record) is False:
-            shown = mask_phones_in(key_shown(key, record))
+            shown = key_shown(key, record)
             raise Duplicate(
                 f"{what}: the CRM answers with a record of another key, {of_crm(told)} ({shown})",
                 cause=f"{what}: the answer shows a record of another key",

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.key_matching import has_key
+from bridge.key_matching import has_key, key_shown
 from bridge.phone import mask_phones_in, of_crm
 from bridge.sending import MOST_QUESTIONS, QUICK_TRIES
 from tests.delivery_world import DATA
@@ -474,3 +475,9 @@ def test_a_record_that_is_refused_is_named_by_its_id(tmp_path: Path) -> None:
         reason = world.row(1)["reason"]
         assert "PATCH /contacts/crm_id=15000000001 answered 422" in reason
         assert "crm_id=15000000001 of +86158****0631 is archived" in reason
+
+
+@pytest.mark.parametrize("before", range(275, 300))
+def test_a_key_is_shown_with_its_phones_masked_before_it_is_cut(before: int) -> None:
+    text = key_shown({"name": "", "phone": ""}, {"name": "x" * before, "phone": PHONE})
+    assert not re.search(r"\d{5}", text)
