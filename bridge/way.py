@@ -347,8 +347,8 @@ class Way:
         if found is not None and found.id != gone:
             self._forget()
             return (yield from self._update(found.id, found.present))
-        if found is not None and self._planned.on_deleted == "recreate":
-            # Made again, it would be there twice.
+        if found is not None:
+            # Made again, it would be there twice; and nobody need have deleted it.
             raise self._contradicted(gone)
         self._park_deleted(gone)
         return (yield from (self._upsert() if self._kind.upsert else self._create()))
@@ -363,7 +363,7 @@ class Way:
                 self._what,
                 message,
                 "gone for the CRM, and found by its key",
-                "Look for it in the CRM, and at the rights of the CRM's user; then retry",
+                "Look for it in the CRM, its bin included, and at the rights of the CRM's user; then retry",
             )
         self._note_look(looks, since)
         return Transient(message, cause=cause, retry_after=self._kind.look_again_after)

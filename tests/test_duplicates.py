@@ -276,9 +276,10 @@ def test_what_is_no_id_is_none(tmp_path: Path, told: Any) -> None:
         assert world.contents()["calls"][0]["contact_id"] == contact["id"]
 
 
-def test_what_is_gone_and_found_is_not_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_deleted", ["park", "recreate"])
+def test_what_is_gone_and_found_is_not_made_again(tmp_path: Path, on_deleted: str) -> None:
     def recreated(text: str) -> str:
-        return text.replace('on_deleted = "park"', 'on_deleted = "recreate"')
+        return text.replace('on_deleted = "park"', f'on_deleted = "{on_deleted}"')
 
     with closing(OddWorld(tmp_path, plain_connector(), mapping=recreated)) as world:
         world.feed(1, PHONE)
