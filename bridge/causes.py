@@ -14,6 +14,7 @@ _NUMBERED = re.compile(r"[\w.+*:-]+")
 LONGEST_READ = 16 * 1024
 """What is generalised is cut to so many characters first: an answer may be of any length."""
 LONGEST = 200
+_FORBIDDEN = 403
 
 OF_THIS_CAUSE = "--cause …"
 """Stands in a remedy for the words that name all deliveries of its cause, which only the list knows."""
@@ -27,6 +28,10 @@ OF_DOUBT = (
     " It is not: callbridge deliveries retry ID, which sends it again"
 )
 OF_OURS = "Report the trace in the log (delivery.fault); after the upgrade retry"
+OF_A_RIGHT = (
+    "The CRM does not allow this to the destination's user: give that user the right to it,"
+    f" or correct the mapping, {AGAIN}"
+)
 OF_A_MAPPING = f"Correct the mapping, try it with `callbridge map test`, restart, {AGAIN}"
 UNREADABLE = "The stored record is damaged: restore it from a backup, or skip the delivery"
 OF_A_KEY = (
@@ -92,4 +97,6 @@ def remedy_of(error: DeliveryError) -> str:
         return _BLAMED[error.blame]
     if isinstance(error, Transient):
         return "Nothing to do yet: it is tried again by itself"
-    return f"Correct the record in the CRM or the mapping, {AGAIN}"
+    return (
+        OF_A_RIGHT if error.status == _FORBIDDEN else f"Correct the record in the CRM or the mapping, {AGAIN}"
+    )

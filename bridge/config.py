@@ -288,9 +288,8 @@ def _check_destination(
 ) -> Iterator[Problem]:
     for key in ("mapping", "connector"):
         value = destination.get(key)
-        if isinstance(value, str) and not is_file(path := written.base_dir / value):
-            remedy = "relative paths start at the configuration file's folder"
-            yield written.problem(("destinations", name, key), f"there is no file {path}", remedy)
+        if isinstance(value, str) and (wrong := _no_file(written.base_dir / value)):
+            yield written.problem(("destinations", name, key), *wrong)
     chosen = destination.get("sources")
     for index, source in enumerate(chosen if isinstance(chosen, list) else []):
         if isinstance(source, str) and isinstance(sources, dict) and source not in sources:
@@ -303,6 +302,18 @@ def _check_destination(
 def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = data.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def _no_file(path: Path) -> tuple[str, str] | None:
+    """What is wrong where a file should be, and the remedy; None: there is one."""
+    try:
+        if path.is_file():
+            return None
+    except PermissionError:
+        return f"{path} may not be read", "let the user this program runs as read it"
+    except OSError:
+        pass
+    return f"there is no file {path}", "relative paths start at the configuration file's folder"
 
 
 def is_file(path: Path) -> bool:

@@ -17,6 +17,9 @@ from bridge.values import Network
 _LOCAL_SUFFIXES = (".local", ".internal", ".lan", ".home.arpa", ".localhost", ".test")
 # The widest networks that one company's proxies can fill.
 _WIDEST = {4: 8, 6: 16}
+# The unit runs what is configured there, as a user of its own.
+_SYSTEM_WIDE = Path("/etc")
+_UNDER_SYSTEMD = 'url = "sqlite:////var/lib/callbridge/ledger.db"'
 IN_CLEAR = ("is http://: secrets and phone numbers cross the network in clear", "write https://")
 
 
@@ -83,17 +86,31 @@ def _ledger(config: Config) -> Iterator[Problem]:
     """Whether the user who runs `check` could be the daemon that keeps this ledger."""
     file = config.ledger.file(config.base_dir)
     key = ("ledger", "url")
-    there = file if file.exists() else file.parent
     try:
+        there = file if file.exists() else file.parent
         owner = there.stat().st_uid
+    except PermissionError:
+        message = f"user {user_name(os.geteuid())} may not look into {file.parent}"
+        yield config.written(
+            key, message, "check as the user whose folder it is: put `sudo -u USER` before the command"
+        )
+        return
     except OSError:
         message = f"there is no folder {file.parent}"
         yield config.written(key, message, f"make it: {_install(file.parent)}")
         return
+    name, me = user_name(owner), user_name(os.geteuid())
     if owner != os.geteuid():
-        name = user_name(owner)
+        if there == file.parent and not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+            message = f"{there} belongs to user {name}, and {me} may not make the ledger there"
+            yield config.written(key, message, f"name a file in a folder of {me}: {_UNDER_SYSTEMD}")
+            return
         message = f"{there} belongs to user {name}: what this user may read says nothing of that one"
-        yield config.written(key, message, f"check as that user: sudo -u {name} … check")
+        yield config.written(key, message, f"check as that user: put `sudo -u {name}` before the command")
+    elif owner == 0 and _SYSTEM_WIDE in config.path.resolve().parents:
+        message = f"{there} belongs to root, so only a daemon that runs as root could use it"
+        remedy = f"name a file in the folder of the service's user, and check as that user: {_UNDER_SYSTEMD}"
+        yield config.written(key, message, remedy)
     elif not os.access(file.parent, os.W_OK | os.X_OK):
         message = f"this user may not write into {file.parent}"
         yield config.written(key, message, f"chmod u+wx {file.parent}")

@@ -81,7 +81,7 @@ def probe(subject: Subject, clock: Callable[[], datetime]) -> Found:
     try:
         asking.everything()
     except DeliveryError as error:
-        remedy = "is base_url right, is the CRM up, and may this machine reach it?"
+        remedy = "" if error.says else "is base_url right, is the CRM up, and may this machine reach it?"
         asking.found.unreachable.append(asking.destination(("base_url",), str(error), remedy))
     except _Refused:
         pass

@@ -32,7 +32,8 @@ GUARDED = 20
 
 
 NOT_KNOWN = (
-    "the daemon knows no list of that source: it runs by an older configuration than the file's. Restart it"
+    "the daemon knows no list of that source: it runs by an older configuration than the file's."
+    " Restart it: systemctl restart callbridge"
 )
 
 
@@ -86,13 +87,13 @@ class Reconciler:
         except CallbridgeError as error:
             if self._stop.is_set():
                 return False
-            log.warning("reconcile.failed", source=self.rules.name, id=run["id"], error=str(error))
+            log.warning("reconcile.failed", source=_source_of(run) or None, id=run["id"], error=str(error))
             result, state = {"error": str(error)}, "failed"
         except Exception as error:
             # One row that trips us must not stop the daemon, now and at every start.
             log.exception("reconcile.fault", source=self.rules.name, id=run["id"])
             result, state = {"error": f"a fault in callbridge: {error!r}"}, "failed"
-        self._end(run["id"], state, result, covered_until)
+        self._end(run, state, result, covered_until)
         return True
 
     def _result(self, run: Row) -> tuple[Result, str, datetime | None]:
@@ -123,11 +124,11 @@ class Reconciler:
         if self.ledger.is_cancelled(run_id):
             raise Cancelled
 
-    def _end(self, run_id: int, state: str, result: Result, covered_until: datetime | None) -> None:
+    def _end(self, run: Row, state: str, result: Result, covered_until: datetime | None) -> None:
         """Somebody waits for the end, so it is written however long the ledger is busy."""
         while True:
             try:
-                self.ledger.end_walk(run_id, state, result, self.rules.name, covered_until, self.clock())
+                self.ledger.end_walk(run["id"], state, result, _source_of(run), covered_until, self.clock())
             except LedgerError as error:
                 log.warning("reconcile.ledger_busy", error=str(error))
                 if self._stop.wait(1.0):
@@ -380,6 +381,12 @@ def _state_of(listed: Listed) -> Hashable:
     return listed.digest
 
 
+def _source_of(run: Row) -> str:
+    """The source whose list a run is to walk; empty where it names none."""
+    source = run["args"].get("source") if isinstance(run["args"], dict) else None
+    return source if isinstance(source, str) else ""
+
+
 def refuse_walks(
     ledger: Ledger, stop: threading.Event, clock: Callable[[], datetime], *, every: float
 ) -> None:
@@ -387,8 +394,9 @@ def refuse_walks(
     while not stop.wait(every):
         try:
             while (run := ledger.take_walk("", (), clock())) is not None:
-                log.warning("reconcile.failed", source=None, id=run["id"], error=NOT_KNOWN)
-                ledger.end_walk(run["id"], "failed", {"error": NOT_KNOWN}, "", None, clock())
+                source = _source_of(run)
+                log.warning("reconcile.failed", source=source or None, id=run["id"], error=NOT_KNOWN)
+                ledger.end_walk(run["id"], "failed", {"error": NOT_KNOWN}, source, None, clock())
         except LedgerError as error:
             log.warning("reconcile.ledger_busy", error=str(error))
 

@@ -171,7 +171,11 @@ class Operator:
             log.exception("run.fault", kind=run["kind"], id=run["id"])
             result, state = {"error": f"a fault in callbridge: {error!r}"}, "failed"
         self._end(run["id"], state, result, now)
-        log.info("run.ended", state=state, kind=run["kind"], id=run["id"])
+        told = {"state": state, "kind": run["kind"], "id": run["id"]}
+        if state == "done":
+            log.info("run.ended", **told)
+        else:
+            log.warning("run.ended", **told, error=result["error"])
         return True
 
     def _result(self, run: Mapping[str, Any], now: datetime) -> Result:

@@ -77,6 +77,9 @@ def test_the_remedy_is_the_connectors_or_else_that_of_its_kind() -> None:
     ]
     assert len({remedy_of(kind) for kind in kinds}) == len(kinds)
     assert "secrets" in remedy_of(kinds[-1])
+    forbidden = Permanent("x")
+    forbidden.status = 403
+    assert "right" in remedy_of(forbidden)
 
 
 def test_a_budget_is_kept_by_the_clock_and_its_breaker_at_once(tmp_path: Path) -> None:

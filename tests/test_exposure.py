@@ -1,12 +1,14 @@
 """What `check` warns of: what other machines and other users of this one could read or pretend."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from bridge.config import load_config
 from bridge.exposure import exposures, in_clear
+from bridge.ledger.sqlite.connection import user_name
 from bridge.loading import find_problems
 from tests.running import TOKEN, callbridge, write_config
 
@@ -103,6 +105,30 @@ def test_a_check_as_another_user_than_the_ledgers_is_warned_of(config: Path) -> 
     os.chown(ledger, 4321, 4321)
     message = f"{ledger} belongs to user #4321: what this user may read says nothing of that one"
     assert warned(config) == [("ledger.url", message)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        # As `init` leaves it: root's, and readable.
+        (0o755, "{folder} belongs to user root, and {me} may not make the ledger there"),
+        (0o700, "user {me} may not look into {folder}"),
+    ],
+)
+def test_a_folder_where_this_user_cannot_make_the_ledger_is_warned_of(mode: int, message: str) -> None:
+    # pytest's own folders are closed to other users.
+    with tempfile.TemporaryDirectory(prefix="cb-") as name:
+        folder = Path(name)
+        loaded = load_config(write_config(folder, "https://crm.example.com"), {})
+        folder.chmod(mode)
+        os.seteuid(65534)
+        try:
+            me, found = user_name(65534), list(exposures(loaded))
+        finally:
+            os.seteuid(0)
+    told = message.format(folder=folder, me=me)
+    assert [one.message for one in found if one.key == "ledger.url"] == [told]
 
 
 def test_a_connector_without_tls_is_warned_of_where_it_names_the_address(config: Path) -> None:

@@ -166,6 +166,9 @@ def test_a_walk_of_a_list_that_the_daemon_does_not_know_ends_with_what_to_do(des
         stop.set()
         refusing.join()
     assert desk.ledger.run(run)["result"] == {"error": NOT_KNOWN}
+    # It is told under the name of the source that was asked for.
+    lists = desk.ledger.counts()["lists"]
+    assert {name: one["last"]["error"] for name, one in lists.items()} == {"main": NOT_KNOWN}
     assert moment(desk.ledger.run(run)["ended_at"]) > NOW
 
 

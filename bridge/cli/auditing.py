@@ -119,8 +119,9 @@ def _beside_the_platform(
 ) -> tuple[Row, str]:
     """The balance, and which sources' platforms could not be asked and why."""
     if source is None and not listed_sources(config):
+        tables = " and no ".join(f"[sources.{name}.api]" for name in config.sources)
         raise click.UsageError(
-            "no source has a list to ask: there is no [sources.….api]; --local leaves the platform out"
+            f"no source has a list to ask: there is no {tables}; --local leaves the platform out"
         )
     asked, now = chosen_sources(config, source), now_utc()
     ledger = open_ledger(ledger_path(config), min_free=config.ledger.min_free)

@@ -28,7 +28,7 @@ from bridge.ledger.sqlite import (
     upkeep,
 )
 from bridge.ledger.sqlite.access import looks
-from bridge.ledger.sqlite.connection import OwnerLock
+from bridge.ledger.sqlite.connection import OwnerLock, user_name
 from bridge.ledger.sqlite.covered import Covered
 from bridge.ledger.sqlite.operating import Operating
 from bridge.ledger.sqlite.times import moment_of
@@ -220,7 +220,7 @@ class SqliteLedger(Operating, Covered):
         try:
             upkeep.check_target(target, self._path)
         except OSError as error:
-            raise LedgerUnusable(f"cannot copy the ledger to {target}: {error}") from error
+            raise _not_copied(target, error) from error
         unfinished = upkeep.unfinished(target)
         try:
             unfinished.unlink(missing_ok=True)
@@ -233,7 +233,7 @@ class SqliteLedger(Operating, Covered):
             unfinished.replace(target)
             upkeep.keep_name(target)
         except (OSError, sqlite3.Error) as error:
-            raise LedgerUnusable(f"cannot copy the ledger to {target}: {error}") from error
+            raise _not_copied(target, error) from error
         finally:
             with suppress(OSError):
                 unfinished.unlink()
@@ -315,3 +315,17 @@ class SqliteLedger(Operating, Covered):
         except LedgerBusy:
             return False
         return True
+
+
+def _not_copied(target: Path, error: OSError | sqlite3.Error) -> LedgerUnusable:
+    """Why there is no copy, and where it could be made: the daemon writes it, by the daemon's rights."""
+    message = f"cannot copy the ledger to {target}: "
+    if isinstance(error, OSError) and not os.access(target.parent, os.W_OK | os.X_OK):
+        what = "there is no folder" if not target.parent.exists() else "it may not write in the folder"
+        user = user_name(os.geteuid())
+        message += (
+            f"callbridge runs as user {user}, and {what} {target.parent}: name a file in one of its own"
+        )
+    else:
+        message += str(error)
+    return LedgerUnusable(message)

@@ -62,7 +62,7 @@ _RESULTS = ("complete", "seen", "missing", "revised", "conflicting", "filled", "
 _LISTS = f"""
 SELECT v.source, v.covered_at, r.id, r.state, r.ended_at,
        {", ".join(f"json_extract(r.result, '$.{name}') AS {name}" for name in _RESULTS)}
-FROM coverage v LEFT JOIN runs r ON r.id = v.run_id ORDER BY v.source
+FROM coverage v LEFT JOIN runs r ON r.id = v.run_id WHERE v.source <> '' ORDER BY v.source
 """
 
 

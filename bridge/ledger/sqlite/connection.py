@@ -74,16 +74,28 @@ def check_owner(path: Path) -> None:
         LedgerUnusable: missing, or another user's.
     """
     if not path.exists():
-        raise LedgerUnusable(f"there is no ledger at {path}: `callbridge run` creates it")
+        raise LedgerUnusable(_absent(path))
     owner = path.stat().st_uid
     if owner != os.geteuid():
         raise LedgerUnusable(_of_another(path, owner, f"{path}*"))
 
 
+def _absent(path: Path) -> str:
+    """That there is no ledger; what is left beside its place shows that one was moved or deleted."""
+    for end in ("-wal", ".last"):
+        left = path.with_name(path.name + end)
+        if left.exists():
+            return (
+                f"there is no ledger at {path}, but {left} shows that there was one:"
+                f" put it back if it was moved, or restore a backup to {path}"
+            )
+    return f"there is no ledger at {path}: `callbridge run` creates it"
+
+
 def _of_another(path: Path, owner: int, files: object) -> str:
     """Whose a file is, and what to do; a daemon that runs as root is nobody's wish."""
     name, me = user_name(owner), user_name(os.geteuid())
-    remedy = f"run this as {name} (sudo -u {name} …)" if owner else f"sudo chown {me}: {files}"
+    remedy = f"put `sudo -u {name}` before the command" if owner else f"sudo chown {me}: {files}"
     return f"{path} belongs to user {name}: {remedy}"
 
 
@@ -149,15 +161,17 @@ def usable(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        why = _closed_file(path) or str(error)
+        why = _closed_file(path) or _damaged(path, error) or str(error)
         raise LedgerUnusable(f"cannot use the ledger at {path}: {why}") from error
     except OSError as error:
         user = user_name(os.geteuid())
-        raise LedgerUnusable(f"user {user} cannot use the ledger at {path}: {error.strerror}") from error
+        why = _closed_folder(path.parent) or str(error.strerror)
+        raise LedgerUnusable(f"user {user} cannot use the ledger at {path}: {why}") from error
 
 
 def _closed_file(path: Path) -> str:
     """Which of a ledger's files this user may not write, and what to do; SQLite names the ledger for all."""
+    closed: dict[Path, int] = {}
     for end in ("", "-wal", "-shm"):
         file = path.with_name(path.name + end)
         try:
@@ -165,12 +179,40 @@ def _closed_file(path: Path) -> str:
         except OSError:
             continue
         if found.st_uid != os.geteuid():
+            me = user_name(os.geteuid())
+            if end:
+                # The ledger itself is this user's.
+                return f"{file} belongs to user {user_name(found.st_uid)}: sudo chown {me}: {file}"
             return _of_another(file, found.st_uid, file)
         if found.st_mode & _OPEN != _OPEN:
-            return f"{file} has the mode {stat.S_IMODE(found.st_mode):04o}: chmod 600 {file}"
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        return f"user {user_name(os.geteuid())} may not write in the folder {path.parent}"
-    return ""
+            closed[file] = stat.S_IMODE(found.st_mode)
+    if closed:
+        modes = " and ".join(f"{file} has the mode {mode:04o}" for file, mode in closed.items())
+        return f"{modes}: chmod 600 {' '.join(map(str, closed))}"
+    return _closed_folder(path.parent)
+
+
+def _closed_folder(folder: Path) -> str:
+    """Why this user cannot make files in a folder, and what to do; empty: it can."""
+    me = user_name(os.geteuid())
+    if not folder.exists():
+        return f"there is no folder {folder}: sudo install -d -o {me} -m 0700 {folder}"
+    if os.access(folder, os.W_OK | os.X_OK):
+        return ""
+    if folder.stat().st_uid == os.geteuid():
+        return f"user {me} may not write in the folder {folder}: chmod u+wx {folder}"
+    owner = user_name(folder.stat().st_uid)
+    return (
+        f"user {me} may not write in the folder {folder}, which belongs to user {owner}:"
+        f" name a ledger in a folder of {me} in ledger.url, or sudo chown {me}: {folder}"
+    )
+
+
+def _damaged(path: Path, error: sqlite3.DatabaseError) -> str:
+    """What to do about a file that is no ledger any more; empty: it is something else."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return ""
+    return f"{error}: it is no ledger, or damaged; stop callbridge and restore a backup to {path}"
 
 
 def _refuse_orphans(path: Path) -> None:

@@ -286,7 +286,7 @@ def end_walk(
     covered_at = micros(covered_until)
     connection.execute("DELETE FROM run_windows WHERE run_id = ?", (run_id,))
     connection.execute(
-        "INSERT INTO coverage SELECT :1, :2, id FROM runs WHERE id = :3 AND kind = 'reconcile'"
+        "INSERT INTO coverage SELECT :1, :2, id FROM runs WHERE id = :3 AND kind = 'reconcile' AND :1 <> ''"
         " AND NOT (json_valid(args) AND coalesce(json_extract(args, '$.dry_run'), 0))"
         " ON CONFLICT (source) DO UPDATE SET run_id = :3,"
         # What a clock that stood wrong has covered of the future does not count.
