@@ -1,6 +1,7 @@
 """An answer that is not the CRM's own is the account's fault: never "absent", "deleted" or the record's."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -312,3 +313,9 @@ def test_a_page_in_place_of_a_token_is_the_accounts_fault(tmp_path: Path) -> Non
         assert world.row(1)["state"] == "due"
         assert world.budget.state()["breaker"]["open_until"] is not None, "the account is paused"
         assert len(world.contents()["contacts"]) == 0
+
+
+@pytest.mark.parametrize("before", [0, 90, 95, 99])
+def test_a_pages_title_shows_no_part_of_a_phone(before: int) -> None:
+    page = f"<html><title>{'x' * before} 15899770637</title></html>"
+    assert not re.search(r"\d{5}", judged(own(), 403, page, HTML).message)

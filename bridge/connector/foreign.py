@@ -11,6 +11,7 @@ from typing import Literal
 from bridge.connector.compiling import Answer, Pick
 from bridge.connector.schema import Speaks
 from bridge.masking import LONGEST_READ
+from bridge.phone import mask_phones_in
 
 __all__ = ["Expects", "Speaks", "expected_of", "why_foreign"]
 
@@ -83,7 +84,8 @@ def _title(text: str) -> str:
     start = lowered.find("<title")
     start = lowered.find(">", start) + 1 if start >= 0 else 0
     end = lowered.find("<", start) if start else 0
-    return " ".join(head[start:end].split())[:_LONGEST_TITLE].replace('"', "'")
+    title = " ".join(head[start:end].split())
+    return mask_phones_in(title)[:_LONGEST_TITLE].replace('"', "'")
 
 
 def expected_of(*picks: Pick | None) -> Expects:

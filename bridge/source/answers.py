@@ -9,6 +9,7 @@ import msgspec
 
 from bridge.body import NotAnObject, decode_body, encode_text, parse_json
 from bridge.lenient_json import BLANKS
+from bridge.masking import LONGEST_READ
 from bridge.record import parse_int
 from bridge.source.page_text import MOST_ROWS, PageText, read_page
 
@@ -152,4 +153,5 @@ def whole(value: Any) -> int | None:
 
 
 def _text(value: Any) -> str:
-    return value[:200] if isinstance(value, str) else ""
+    # Cut further once it is masked.
+    return value[:LONGEST_READ] if isinstance(value, str) else ""
