@@ -10,9 +10,9 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 # Some proxies name the sender's port beside its address.
 _HOST_AND_PORT = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::[0-9]{1,5})?")
-# Whoever holds an IPv6 network holds all addresses of a /64.
 _PORT_AT_END = re.compile(r":[0-9]{0,5}$")
-_ONE_SITE = 64
+# One IPv6 customer has a /64 at least, and can send from any address in it.
+_SITE_PREFIX = 64
 
 
 def parse_address(text: str) -> IpAddress | None:
@@ -52,7 +52,7 @@ def limit_key(peer: str) -> str:
         return peer
     address = parse_address(peer)
     if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((int(address) >> _ONE_SITE << _ONE_SITE, _ONE_SITE)))
+        return str(ipaddress.ip_network((int(address) >> _SITE_PREFIX << _SITE_PREFIX, _SITE_PREFIX)))
     return peer if address is None else str(address)
 
 

@@ -53,7 +53,7 @@ class AnswerLog:
         self._kinds: dict[tuple[str, int], _Kind] = {}
 
     def left(self, source: str) -> None:
-        """A sender was gone before its body's end, and nobody is there to be answered."""
+        """A sender closed its connection before its body had come; there is nobody to answer."""
         kind = self._kind(source, _LEFT)
         if kind is None:
             log.info("callback.left", source=source)

@@ -292,7 +292,7 @@ class SourceAudit:
         return f"the list shows {standing.listed} of the {ours} calls that the ledger has"
 
     def _doubtful(self, standing: Standing) -> str:
-        """What a person should know who reads "balanced": that the list lacks much."""
+        """The warning beside "balanced": the list lacks much of what the ledger has."""
         lacks, ours = len(standing.unlisted), standing.listed + len(standing.unlisted)
         if ours < GUARDED or lacks <= MUCH * ours:
             return ""

@@ -77,7 +77,7 @@ class Budget:
         self._restore(saved or {})
 
     def _of(self, name: str) -> _Class:
-        """A class of requests; one that nobody declared, as that of polls, has no limits yet."""
+        """A class of requests; one that the connector does not declare, such as `poll`, has no limits yet."""
         if name not in self._classes:
             self._classes[name] = _Class(LimitSection(), [])
         return self._classes[name]

@@ -20,7 +20,7 @@ OF_THIS_CAUSE = "--cause …"
 """Stands in a remedy for the words that name all deliveries of its cause, which only the list knows."""
 AGAIN = f"then: callbridge deliveries retry {OF_THIS_CAUSE}"
 NO_LONGER_THERE = "no longer in the CRM"
-"""What the cause of a delivery ends with whose object somebody deleted, or that an emptied CRM lost."""
+"""How the cause ends of a delivery whose object was deleted in the CRM, or lost when that was emptied."""
 IN_DOUBT = "in doubt: "
 """What the cause of a delivery begins with that is parked because nothing tells what became of a request."""
 OF_DOUBT = (

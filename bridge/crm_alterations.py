@@ -54,9 +54,9 @@ EXPLAINED: Mapping[str, str] = {
     "dropped": "the CRM keeps only some of the values: the others are no options there",
     "replaced": "the CRM puts another value in its place: a rule or formula of its own",
 }
-# What no person's edit looks like, even where the look comes later.
+# Kinds that no person's edit looks like, even where the look comes much later.
 _SURE = frozenset({Alteration.CHARACTERS, Alteration.SPACES, Alteration.MARKUP, Alteration.FORM})
-# In a read right behind the write only a whole other value may be somebody else's.
+# In a read right after the write only an entirely different value may be another person's edit.
 PLAUSIBLE = frozenset(Alteration) - {Alteration.REPLACED}
 
 TAG = re.compile(r"<[^<>]{0,1000}>")
@@ -103,7 +103,7 @@ def surely_altered(sent: Any, shown: Any) -> Alteration | None:
 
 
 def probably_altered(sent: Any, shown: Any) -> Alteration | None:
-    """The same of a default, which nobody edits by halves, and of the first look behind a write."""
+    """The same for a default, which a person replaces whole, and for the first look after a write."""
     found = alteration(sent, shown)
     return found if found in _SURE or found in (Alteration.CASE, Alteration.SHORTENED) else None
 

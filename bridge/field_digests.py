@@ -12,7 +12,7 @@ SIZE = 8
 """Bytes of a digest."""
 SHORT = 3
 """The size of a digest where many are kept and one decides alone: 1 in 16 million is taken for another."""
-# Stands for a value of which nobody knows any more what it was.
+# Stands for a value that is no longer known.
 FORGOTTEN = b"\xff" * SIZE
 NOTHING = bytes(SIZE)
 """Stands for an object that did not exist: nothing was there before."""

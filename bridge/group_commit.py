@@ -12,11 +12,11 @@ from bridge.model import Arrival, Filed
 
 log = structlog.get_logger("bridge.receive")
 
-# Beyond this many bodies that wait for one commit the sender is told to come again.
+# With so many bodies waiting for a commit, further ones are answered 503.
 MOST_WAITING = 10_000
 # The same for their size: a ledger that is locked must not fill the memory with what waits for it.
 MOST_WAITING_BYTES = 1 << 28
-# So many in one commit mean a burst.
+# Eight bodies or more in one commit are a burst.
 PRESSED = 8
 
 

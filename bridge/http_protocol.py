@@ -272,7 +272,7 @@ class LimitedProtocol(HttpToolsProtocol):
             table.answer(self)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Who has said all may still wait for answers: the connection ends behind the last one."""
+        """A client that has closed its side may wait for answers: the connection ends after the last."""
         self._half_closed = True
         return self._end_half_closed()
 

@@ -9,10 +9,10 @@ from bridge.window import Between
 APART = timedelta(seconds=3)
 """Windows overlap where they are asked for; with so much between them they have no row in common."""
 BARREN = 3
-"""So many answers in a row without a new row end a pass."""
+"""A pass ends after three answers in a row that show no new row."""
 
 FAR = 3
-"""Totals may count rows that are not shown, mostly deleted ones, but not so many times what is shown."""
+"""A total beyond three times the rows shown is not believed: deleted rows, which it may count, are fewer."""
 
 
 @dataclass(slots=True)

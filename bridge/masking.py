@@ -14,9 +14,9 @@ from bridge.phone import mask_phones_in
 
 HIDDEN = "***"
 LONGEST_READ = 64 * 1024
-"""So much of a text is looked at; what is behind that is never shown."""
+"""How many characters of a text are looked at; what follows them is never shown."""
 LONGEST_MESSAGE = 300
-"""So much is shown of what somebody else wrote: enough to name the field, not a page of HTML."""
+"""How many characters are shown of what another program wrote: enough to name the field."""
 # Of a secret that the other side cut itself, so much is still known by its beginning.
 _SHORTEST_BEGINNING = 12
 _SHORTEST_IN_BASE64 = 8

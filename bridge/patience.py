@@ -29,8 +29,8 @@ def next_attempt_at(
     `longest` is a bound beside the schedule's own.
     """
     doublings = min(attempt - 1, 30)
-    # A clock that is put forward by a year ends nobody's patience: it takes as many tries as lead to the
-    # longest wait, too.
+    # Giving up takes both the time and as many tries as lead to the longest wait: a system clock that is put
+    # forward by a year gives nothing up.
     if now - owed_at >= schedule.patience and schedule.first * 2**doublings >= schedule.longest:
         return None
     bound = schedule.longest if longest is None else min(longest, schedule.longest)

@@ -16,7 +16,7 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any, Literal
 
 LONGEST_SEARCHED = 256 * 1024
-"""So many characters of a text are searched: with a pattern of linear time that takes 2 ms."""
+"""How many characters of a text are searched: a pattern of linear time takes 2 ms for them."""
 LONGEST_SQUARE = 4 * 1024
 """The same for one that begins anew at each character, such as `[0-9]+ taken`: 8 million steps, 30 ms."""
 Growth = Literal["linear", "square", "worse"]

@@ -45,11 +45,11 @@ class FaultCount:
     revision: int
     process: str
     count: int = 0
-    """So many times alone, while others were delivered in between."""
+    """How often it failed alone, with other deliveries in between."""
     seen: int = 0
-    """How many others had been delivered by then."""
+    """How many deliveries the account had taken at the last of these."""
     together: int = 0
-    """So many times in one request with others."""
+    """How often it failed in one request with others."""
     reason: str = ""
     """Why it is to be parked: it only waits until no request of it can arrive any more."""
 
@@ -127,7 +127,7 @@ def _most(error: DeliveryError) -> int:
     if any(each.status for each in _chain(error)):
         return MOST_FAULTS
     sent = any(isinstance(each, InDoubt) or each.doubtful for each in _chain(error))
-    # Nobody could be reached: that was never this record.
+    # No connection was made, so this record cannot be the reason.
     return MOST_LOST_ANSWERS if sent else 0
 
 

@@ -22,7 +22,7 @@ from bridge.values import parse_duration
 SHORTEST_WAIT = 1.0
 LONGEST_WAIT = 3600.0
 LOOKED_FOR_EVERY = 30.0
-"""A job that nobody can ask for is looked for by its object, once in so many seconds."""
+"""A job that cannot be asked for is looked for by its object, once in 30 seconds."""
 
 
 class JobFailed(Permanent):

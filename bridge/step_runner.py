@@ -19,7 +19,7 @@ from bridge.policies import Chosen, Present, maybe, unsure
 from bridge.polling import JobPoller
 
 REREAD_FOR = timedelta(hours=6)
-"""So long a record whose creation told no id is looked for, and its line held, until a person is asked."""
+"""How long a record whose creation told no id is looked for, with its line held, before a person is asked."""
 
 
 class StepRunner:

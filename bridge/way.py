@@ -30,7 +30,7 @@ _LOOK = "look"
 _TAKEN = "taken"
 """The way of a create that was refused as a duplicate of what nobody finds; `step` counts the tries."""
 MOST_LOOKS = 3
-"""So many tries wait for the index to show a duplicate; the last one only counts after `index_lag`."""
+"""How many tries wait for the index to show a duplicate; the last one only counts after `index_lag`."""
 
 
 class Way:

@@ -287,7 +287,7 @@ def _check_limits(compiler: Compiler, section: ConnectorFile) -> None:
 
 
 def _check_origins(compiler: Compiler, section: ConnectorFile) -> None:
-    """Whoever writes a connector says where it sends what opens the CRM, for operators to see."""
+    """Warns of the other hosts to which a connector of the operator's own may send secrets."""
     for number, origin in enumerate(section.origins):
         if "{{" not in origin and not constant_origin(origin):
             compiler.problem(("origins", number), "is no address", "write it like https://login.example.com")

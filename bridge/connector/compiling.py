@@ -20,7 +20,7 @@ ANSWER: Names = {"status": None, "headers": None, "body": None, "text": None}
 _BROKEN = Template("none", constant=True)
 _MISSING = object()
 _PLACE = re.compile(r"-?\d{1,9}", re.ASCII)
-# Of a list of errors so many are looked at.
+# How many of a list's errors are looked at.
 _MOST_ITEMS = 100
 D = TypeVar("D")
 

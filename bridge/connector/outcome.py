@@ -43,7 +43,7 @@ _FOREIGN = (
 _BY_STATUS_ALONE = ("refresh", "unprocessed", "transient", "in_doubt")
 # A template that reads these was written with an eye on what is no JSON.
 _READS_TEXT = re.compile(r"\b(?:text|headers)\b")
-# Of the errors inside an error so many are named.
+# How many of the errors inside an error are named.
 _MOST_INNER = 10
 # A longer text is no id of anything, and would be kept with the call.
 _LONGEST_ID = 512

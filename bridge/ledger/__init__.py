@@ -136,9 +136,9 @@ class Ledger(ListLedger, Protocol):
         """End a lease with which nothing was done, as if it had not been taken; whether it is due again."""
 
     def key_claims(self, call_ids: Sequence[int], destinations: Sequence[str]) -> dict[int, list[Claim]]:
-        """Who came to these destinations, which are one account's, before a call and has its key as a name.
+        """Calls of other sources that have a call's key as a name and came to the same CRM account before it.
 
-        Calls of other sources, the first one first; calls that nobody came before are left out.
+        `destinations` are those of the account; the earliest comes first, calls without any are left out.
         """
 
     def recall(self, lease: Lease, account: str, planned: Sequence[PlannedObject]) -> dict[str, Remembered]:

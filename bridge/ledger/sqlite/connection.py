@@ -93,7 +93,7 @@ def _absent(path: Path) -> str:
 
 
 def _of_another(path: Path, owner: int, files: object) -> str:
-    """Whose a file is, and what to do; a daemon that runs as root is nobody's wish."""
+    """Whose file it is, and what to do: one of root's is handed over, so that no daemon need run as root."""
     name, me = user_name(owner), user_name(os.geteuid())
     remedy = f"put `sudo -u {name}` before the command" if owner else f"sudo chown {me}: {files}"
     return f"{path} belongs to user {name}: {remedy}"

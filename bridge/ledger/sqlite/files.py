@@ -166,7 +166,7 @@ class Witness:
 
 
 def note_loss(connection: sqlite3.Connection, told: Reached | None, now: datetime) -> None:
-    """Keep what is missing of what was told of a ledger, if anything is."""
+    """Note what the ledger lacks of what its witness tells, if it lacks anything."""
     here = Reached.by(connection, now)
     if told is None or (here.receipts >= told.receipts and here.quarantine >= told.quarantine):
         return

@@ -22,7 +22,7 @@ _RETRYING = _FAILURES.format(
 # What was settled within this time tells how long the rest will take; so many attempts are enough to tell.
 PACE = timedelta(minutes=5)
 PACED = 20_000
-# So many calls are named as examples.
+# How many calls are named as examples.
 EXAMPLES = 5
 # Longer than this is no forecast.
 MOST_SECONDS = 30 * 86400
