@@ -5,6 +5,7 @@ Every line carries a stable event name; prose is in its fields.
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ _Mask = Callable[[str], str]
 # Only what went wrong quotes others: a line about each call would pay for it with 0.2 ms.
 _QUOTING = frozenset({"warning", "warn", "error", "critical", "fatal", "exception"})
 _known: list[Masking] = []
+REPEATED_AFTER = 60.0
 
 
 def hide(secrets: Iterable[str]) -> None:
@@ -63,6 +65,34 @@ def drop_nothing(_logger: Any, _method: str, event: structlog.typing.EventDict) 
     return {name: value for name, value in event.items() if value is not None}
 
 
+class OncePerMinute:
+    """Drops repetitions: of a busy ledger the first line a minute is told, later ones as its next `more`.
+
+    A full disk makes eight such lines a second, which would fill what room is made on it.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._told: dict[str, float] = {}
+        self._dropped: dict[str, int] = {}
+
+    def __call__(
+        self, _logger: Any, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        name = event["event"]
+        if not name.endswith(".ledger_busy"):
+            return event
+        now = self._clock()
+        if name in self._told and now - self._told[name] < REPEATED_AFTER:
+            self._dropped[name] = self._dropped.get(name, 0) + 1
+            raise structlog.DropEvent
+        self._told[name] = now
+        more = self._dropped.pop(name, None)
+        if more is not None:
+            event["more"] = more
+        return event
+
+
 def configure(level: str, form: Literal["text", "json"]) -> None:
     """Set up the process's logs; libraries' warnings go the same way."""
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -75,7 +105,7 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
     ]
     renderer: structlog.typing.Processor = _json if form == "json" else _text
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[OncePerMinute(time.monotonic), *shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,

@@ -6,6 +6,9 @@ import sys
 from typing import Any
 
 import pytest
+import structlog
+
+from bridge.log import OncePerMinute
 
 SAYS = """
 import json, logging, sys, structlog
@@ -44,3 +47,21 @@ def test_phones_are_masked_wherever_they_stand(form: str) -> None:
     assert "***" in text
     assert "canary" not in text
     assert "0138" not in text
+
+
+def test_of_a_busy_ledger_one_line_a_minute_is_told() -> None:
+    clock = [0.0]
+    told = OncePerMinute(lambda: clock[0])
+    busy = {"event": "runs.ledger_busy", "error": "disk full"}
+    assert told(None, "warning", dict(busy)) == busy
+    for clock[0] in (0.25, 0.5, 59.0):
+        with pytest.raises(structlog.DropEvent):
+            told(None, "warning", dict(busy))
+        # Other events, and the same of another part, are not held up.
+        assert told(None, "info", {"event": "delivery.settled"}) == {"event": "delivery.settled"}
+    other = {"event": "delivery.ledger_busy", "error": "disk full"}
+    assert told(None, "warning", dict(other)) == other
+    clock[0] = 61.0
+    assert told(None, "warning", dict(busy)) == busy | {"more": 3}
+    clock[0] = 200.0
+    assert told(None, "warning", dict(busy)) == busy

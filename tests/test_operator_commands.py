@@ -13,9 +13,11 @@ from click.testing import CliRunner, Result
 
 from bridge.causes import AGAIN, NO_LONGER_THERE
 from bridge.cli import cli
+from bridge.cli.acting import follow
 from bridge.cli.output import left_aside
-from bridge.ledger import Ledger
-from bridge.ledger.sqlite import SqliteLedger
+from bridge.config import load_config
+from bridge.ledger import Ledger, Row
+from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.model import DeliveryState, Quarantined, Settlement, moment
 from bridge.reconcile import NOT_KNOWN, refuse_walks
 from tests.ledger_steps import ALWAYS, NOW, TO_CRM, leased, news, stray, uuid
@@ -183,3 +185,22 @@ def test_it_is_said_which_of_two_configurations_is_taken(tmp_path: Path) -> None
     here.unlink()
     here.symlink_to(installed)
     assert left_aside(here, installed) == ""
+
+
+def test_a_command_says_that_the_daemon_has_not_begun_its_work(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results: list[Row] = []
+    config, heard = load_config(desk.config, {}), ""
+    with OwnerLock(desk.config.parent / "ledger.db"):
+        waiting = threading.Thread(target=lambda: results.append(follow(config, "prune", {}, told_after=0.0)))
+        waiting.start()
+        until = datetime.now(UTC) + timedelta(seconds=30)
+        while "has not begun run 1 yet" not in (heard := heard + capsys.readouterr().err):
+            assert datetime.now(UTC) < until
+            waiting.join(0.01)
+        run = desk.ledger.take_run(NOW)
+        assert run is not None
+        desk.ledger.end_run(run["id"], "done", {"removed": {}}, NOW)
+        waiting.join()
+    assert (results, heard.count("not begun")) == ([{"removed": {}}], 1)

@@ -10,23 +10,30 @@ from typing import Any
 import click
 
 from bridge.assembly import new_operator
-from bridge.cli.output import config_option, json_option, ledger_path, read_config, show
+from bridge.cli.output import config_option, json_option, ledger_path, read_config, say, show
 from bridge.cli.owning import owning
 from bridge.config import Config
 from bridge.errors import CallbridgeError, LedgerLocked
 from bridge.ledger import Row, open_ledger
 
 FOLLOW_EVERY = 0.1
+NOT_BEGUN = (
+    "it is busy with another one, or cannot write (journalctl -u callbridge says why)."
+    " It does it once it can; Ctrl-C ends only this wait"
+)
+TOLD_AFTER = 15.0
+"""A daemon begins a run within a second, unless it is busy with another or cannot write."""
 NONE_WAITS = "none of these records waits: see `quarantine list`"
 ID = click.IntRange(1, 2**63 - 1)
 
 
-def follow(config: Config, kind: str, args: Mapping[str, Any]) -> Row:
+def follow(config: Config, kind: str, args: Mapping[str, Any], *, told_after: float = TOLD_AFTER) -> Row:
     """Ask for a run and follow it to its end; without a living daemon carry it out here."""
     path = ledger_path(config)
     ledger = open_ledger(path)
     try:
         run_id = ledger.request_run(kind, args, datetime.now(UTC))
+        until: float | None = time.monotonic() + told_after
         while (run := ledger.run(run_id))["state"] in ("requested", "running"):
             try:
                 # A daemon that starts waits for it: a part of this would be told as the whole.
@@ -35,6 +42,9 @@ def follow(config: Config, kind: str, args: Mapping[str, Any]) -> Row:
                     ledger.release_leases()
                     new_operator(config, ledger, threading.Event()).carry_out(datetime.now(UTC))
             except LedgerLocked:
+                if until is not None and time.monotonic() > until and run["state"] == "requested":
+                    until = None
+                    say(f"the daemon has not begun run {run_id} yet: {NOT_BEGUN}", err=True)
                 time.sleep(FOLLOW_EVERY)
     finally:
         ledger.close()
