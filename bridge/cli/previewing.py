@@ -142,7 +142,7 @@ def _read(
     """How to read a record, its call's key, the record, and why the ledger would not file it."""
     path = Path(word)
     if word != "-" and not path.exists():
-        if config is None:
+        if config is None or "/" in word or path.suffix == ".json":
             raise click.UsageError(f"there is no file {word} (a call of the ledger needs a configuration)")
         return _from_ledger(config, word)
     origin = Origin()
