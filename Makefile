@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# With it every worker would rewrite all tests again, and each command that a test starts would compile the package.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests wait for sockets and disks more than they compute.
 JOBS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 

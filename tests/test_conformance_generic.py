@@ -65,6 +65,7 @@ class TestEspocrm(Conformance):
     case = ESPOCRM
 
 
+@pytest.mark.long
 class TestFxiaoke(Conformance):
     case = FXIAOKE
 
@@ -392,6 +393,7 @@ def test_a_new_call_takes_few_requests_and_one_attempt(
         assert len(one.server.log()) == requests
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("case", "old", "new", "test"),
     [
@@ -414,6 +416,7 @@ def test_a_planted_mistake_is_seen(
         getattr(suite, f"test_{test}")(tmp_path / "run")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("case", "old", "new"),
     [(ESPOCRM, 'id = "id"', 'id = "data.id"'), (FXIAOKE, "reread = true\n", "")],

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from bridge.connector import shipped_connectors
 from tests.conformance import Conformance
 from tests.conformance_online import found_online
@@ -40,6 +42,7 @@ SALESFORCE = ConnectorCase(
 )
 
 
+@pytest.mark.long
 class TestConformance(Conformance):
     case: ClassVar[ConnectorCase] = SALESFORCE
 

@@ -40,6 +40,7 @@ ZOHO = ConnectorCase(
 )
 
 
+@pytest.mark.long
 class TestConformance(Conformance):
     case: ClassVar[ConnectorCase] = ZOHO
 

@@ -78,6 +78,7 @@ def test_the_example_call_reaches_the_crm_once_and_a_later_state_updates_it(
     assert crm[0].contents()["calls"][0]["grade"] == "A"
 
 
+@pytest.mark.long
 def test_the_masked_phone_of_a_refusal_reaches_no_log(
     daemon: DaemonProcess, crm: tuple[SandboxCrm, str], tmp_path: Path
 ) -> None:

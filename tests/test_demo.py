@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.running import callbridge
 
 
+@pytest.mark.long
 def test_once_balances(tmp_path: Path) -> None:
     finished = callbridge("demo", "--once", "--json", cwd=tmp_path)
     balance = json.loads(finished.stdout)

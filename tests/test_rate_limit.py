@@ -15,7 +15,7 @@ FULL = WORKERS / SERVICE
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.005, 0.02, 0.1])
-@pytest.mark.parametrize(("seconds", "worth"), [(40, 0.8), (120, 0.9)])
+@pytest.mark.parametrize(("seconds", "worth"), [(40, 0.8), pytest.param(120, 0.9, marks=pytest.mark.long)])
 def test_an_occasional_refusal_costs_what_it_asked_for_and_little_more(
     share: float, seconds: int, worth: float
 ) -> None:

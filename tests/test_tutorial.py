@@ -134,6 +134,7 @@ def send(daemon: DaemonProcess, **fields: Any) -> None:
     assert (answer.status_code, answer.text) == (200, "SUCCESS")
 
 
+@pytest.mark.long
 def test_the_tutorials_files_connect_a_crm_that_nobody_has_seen(tmp_path: Path, ostwind: Ostwind) -> None:
     path = written(tmp_path, ostwind.server.url)
     env = environment() | SECRETS
