@@ -11,7 +11,7 @@ from bridge.connector.steps import Poll, Step
 from bridge.crm import Crm
 from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.expression import ExpressionError, as_text
-from bridge.key_matching import object_id
+from bridge.key_matching import has_key, object_id
 from bridge.masking import LONGEST_MESSAGE
 
 Result = Reply | DeliveryError
@@ -95,7 +95,7 @@ def _taken_apart(
     crm: Crm, batch: Batch, asks: Sequence[Ask], items: Sequence[Any], answer: Answer, send: Send | None
 ) -> list[Result]:
     results = _listed(batch, answer)
-    if results is None or (batch.match is None and len(results) != len(items)):
+    if results is None or (batch.match is None and not _in_order(asks, results)):
         # It cannot be told apart: what may be asked again is asked by itself.
         if batch.request.idempotent:
             return _halved(crm, asks, send)
@@ -128,6 +128,20 @@ def _wants_more(told: Result) -> bool:
 
 class _NotShown(Gone):
     """Of a read: the answer says nothing of it."""
+
+
+def _in_order(asks: Sequence[Ask], results: Sequence[Any]) -> bool:
+    """Whether results may stand in the order of the asks: one for each, and none shows the key of another."""
+    if len(results) != len(asks):
+        return False
+    keys = [ask.names.get("key") or {} for ask in asks]
+    others = (
+        result
+        for key, result in zip(keys, results, strict=True)
+        if isinstance(result, Mapping) and has_key(key, result) is False
+    )
+    # A CRM that writes keys in a form of its own shows nobody's.
+    return not any(has_key(key, result) for result in others for key in keys)
 
 
 class _Pairs:

@@ -13,7 +13,7 @@ from bridge.errors import DeliveryError, Duplicate, InDoubt, Permanent, Transien
 from bridge.expression import ExpressionError
 from bridge.key_matching import has_key, key_shown, object_id
 from bridge.memory import Progress, Remembered, Sign
-from bridge.phone import of_crm
+from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
 from bridge.policies import Chosen, Present, maybe, unsure
 from bridge.polling import JobPoller
@@ -191,9 +191,8 @@ class StepRunner:
             self._journal.set(replace(before, way=way, step=number, sent_at=now, adding=adding), durable=True)
         try:
             reply = yield ask
-            if way == "create" and number == 0:
-                self._refuse_stranger(ask.of, reply, ask.what)
-            return reply, self._id_of(ask.of, reply, before.crm_id)
+            makes = way == "create" and number == 0
+            return reply, self._believed_id(ask, ask.of, reply, before.crm_id, makes=makes)
         except InDoubt as error:
             self._doubt()
             if self._journal.progress.sent_at is None or not self._kind.shows(way, number):
@@ -228,27 +227,45 @@ class StepRunner:
             raise InDoubt(f"{self._what}: the answer carries no id at {step.id.text if step.id else '.'!r}")
         return before
 
-    def _refuse_stranger(self, step: Step, reply: Reply, what: str) -> None:
-        """An answer that shows the record with another key is about one that was there: a duplicate of it.
+    def _believed_id(
+        self, ask: Ask, step: Step, reply: Reply, before: str | None, *, makes: bool
+    ) -> str | None:
+        """The id that an answer tells; not that of a record which it shows with another key."""
+        if self._is_strangers(step, reply):
+            if makes and self._kind.find:
+                raise self._duplicate_of(step, reply, ask.what)
+            if before is not None:
+                return before
+        return self._id_of(step, reply, before)
 
-        A CRM whose duplicate rule goes by the e-mail address may answer "created" with another person's
-        record. Where it shows only an id, nobody can tell.
-        """
-        place = step.id.text if step.id is not None else ""
+    def _record_in(self, step: Step, reply: Reply) -> Any:
+        """What an answer shows of the record: what stands around its id."""
         if reply.id is not None:
-            record: Any = reply.answer.body
-        elif "{{" in place:
-            return
-        else:
-            record = dig(reply.answer.body, place.rpartition(".")[0] or ".")
-        key, told = dict(self._planned.key), self._id_of(step, reply, "")
-        if self._kind.find and isinstance(record, Mapping) and told and has_key(key, record) is False:
-            shown = key_shown(key, record)
-            raise Duplicate(
-                f"{what}: the CRM answers with a record of another key, {of_crm(told)} ({shown})",
-                cause=f"{what}: the answer shows a record of another key",
-                crm_id=told,
-            )
+            return reply.answer.body
+        place = step.id.text if step.id is not None else ""
+        return None if not place or "{{" in place else dig(reply.answer.body, place.rpartition(".")[0] or ".")
+
+    def _is_strangers(self, step: Step, reply: Reply) -> bool:
+        """Whether an answer shows a record with another key; where it shows only an id, nobody can tell."""
+        record = self._record_in(step, reply)
+        return (
+            isinstance(record, Mapping)
+            and has_key(self._planned.key, record) is False
+            and bool(self._id_of(step, reply, ""))
+        )
+
+    def _duplicate_of(self, step: Step, reply: Reply, what: str) -> Duplicate:
+        """A CRM whose rule goes by the e-mail address may answer "created" with who was there already."""
+        crm_id, shown = (
+            self._id_of(step, reply, ""),
+            key_shown(self._planned.key, self._record_in(step, reply)),
+        )
+        return Duplicate(
+            f"{what}: the CRM answers with a record of another key, {of_crm(crm_id or '')}"
+            f" ({mask_phones_in(shown)})",
+            cause=f"{what}: the answer shows a record of another key",
+            crm_id=crm_id,
+        )
 
     def _names(self, chosen: Chosen) -> dict[str, Any]:
         fields = {**chosen.kept, **chosen.fields}

@@ -83,6 +83,51 @@ def test_a_creation_that_shows_another_persons_record_is_a_duplicate_of_it(world
     assert world.contents()["calls"] == []
 
 
+def test_a_change_that_shows_another_persons_record_leads_nowhere(tmp_path: Path) -> None:
+    told = plain_connector().replace(
+        'method = "PATCH"\npath = "/contacts/{{ id | path }}"',
+        'method = "PATCH"\npath = "/contacts/{{ id | path }}"\nid = "id"',
+    )
+    with closing(OddWorld(tmp_path, told)) as world:
+        ours, theirs = (seeded(world, phone=phone) for phone in (E164, OTHER_E164))
+
+        def odd(request: httpx.Request) -> httpx.Response | None:
+            if request.method != "PATCH":
+                return None
+            world.effect(request)
+            return httpx.Response(200, json={"id": theirs, "phone": OTHER_E164})
+
+        world.answer = odd
+        world.feed(1, PHONE)
+        world.drain()
+        assert world.row(1)["state"] == "delivered"
+        assert [call["contact_id"] for call in world.contents()["calls"]] == [ours]
+
+
+@pytest.mark.parametrize("shift", [1, -1])
+def test_results_that_show_the_keys_of_others_are_in_no_order(tmp_path: Path, shift: int) -> None:
+    with closing(OddWorld(tmp_path, plain_connector(batches=True))) as world:
+
+        def odd(request: httpx.Request) -> httpx.Response | None:
+            if not request.url.path.endswith("/batch"):
+                return None
+            results = world.effect(request).json()["results"]
+            return httpx.Response(200, json={"results": [*results[shift:], *results[:shift]]})
+
+        world.answer = odd
+        phones = {number: f"158997706{number:02}" for number in range(1, 7)}
+        for number, phone in phones.items():
+            world.feed(number, phone)
+        world.drain()
+        for number, phone in phones.items():
+            world.feed(number, phone, stamp=2, status="B")
+        world.drain()
+        assert {row["state"] for row in world.rows()} == {"delivered"}
+        contacts = {each["phone"]: each["id"] for each in world.contents()["contacts"]}
+        calls = {int(each["call_key"][:8], 16): each["contact_id"] for each in world.contents()["calls"]}
+        assert calls == {number: contacts[f"+86{phone}"] for number, phone in phones.items()}
+
+
 def test_a_creation_that_shows_our_record_with_another_key_is_found_by_ours(world: OddWorld) -> None:
     def odd(request: httpx.Request) -> httpx.Response | None:
         if not is_create(request):
