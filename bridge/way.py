@@ -9,13 +9,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from bridge.asking import Asking, Found, Journal, Looking, Setting, parked, refuse_doubt
+from bridge.asking import Asking, Found, Journal, Looking, Setting, refuse_doubt
 from bridge.causes import NO_LONGER_THERE
 from bridge.connector import ObjectType
 from bridge.connector.steps import Step, captured_by
-from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
+from bridge.duplicate_resolver import DuplicateResolver
+from bridge.errors import Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.memory import AGAIN, Progress, Remembered
-from bridge.phone import mask_phones_in, of_crm
 from bridge.plan import PlannedObject
 from bridge.policies import Chosen, Misfit, Present, for_existing, for_new, shown
 from bridge.polling import JobPoller
@@ -27,10 +27,6 @@ NOTHING_THERE = (
 )
 _LOOK = "look"
 """The way of a look-up that found nothing, and that counts only once the index has caught up."""
-_TAKEN = "taken"
-"""The way of a create that was refused as a duplicate of what nobody finds; `step` counts the tries."""
-MOST_LOOKS = 3
-"""How many tries wait for the index to show a duplicate; the last one only counts after `index_lag`."""
 
 
 class Way:
@@ -72,7 +68,7 @@ class Way:
         self._looked_for_another = False
         self._gone: set[str] = set()
         """What the CRM said is not there, within this try."""
-        self._taken = progress if progress.way == _TAKEN else None
+        self._duplicates = DuplicateResolver(setting, kind, planned, self._looking, self._journal, self._gone)
 
     @property
     def _progress(self) -> Progress:
@@ -248,59 +244,10 @@ class Way:
             if self._progress.step > 0:
                 raise
             self._set(Progress(appended=self._progress.appended))
-            found = yield from self._duplicate_of(error)
+            found = yield from self._duplicates.find(error)
             if found is None:
-                raise self._not_seen(error) from error
+                raise self._duplicates.not_seen(error) from error
             return (yield from self._update(found.id, found.present))
-
-    def _duplicate_of(self, error: Duplicate) -> Asking[Found | None]:
-        """What the CRM has in its place: what is found by the key, or has it; an id alone proves nothing.
-
-        It may be about a namesake, about who has the same e-mail address, or about what a person deleted.
-        """
-        named = error.crm_id
-        shown, deleted = None, named is not None and named in self._gone
-        if named is not None and not deleted and self._kind.read is not None and self._kind.read.by_id:
-            shown = yield from self._looking.read(named)
-            deleted = shown is None
-        if shown is not None and self._looking.has_key(shown):
-            return shown
-        found = yield from self._looking.find()
-        if found is not None and found.id not in self._gone:
-            return found
-        if deleted:
-            raise parked(
-                self._what,
-                f"{error}. The CRM keeps the id of a deleted record, {of_crm(named or '')}",
-                "the CRM keeps the id of a deleted record",
-                "Restore the record in the CRM, or purge it from its bin; then retry",
-            ) from error
-        if shown is not None and self._looking.has_key(shown) is False:
-            raise parked(
-                self._what,
-                f"{error}. The CRM takes it for a duplicate of {of_crm(shown.id)}, which has another key"
-                f" ({self._looking.shown_key(shown)}; ours is {mask_phones_in(self._planned.key_text)})",
-                "the CRM takes it for a duplicate of a record with another key",
-                "Let the CRM's duplicate rule compare this key alone, or merge the two there; then retry",
-            ) from error
-        return None
-
-    def _not_seen(self, error: Duplicate) -> DeliveryError:
-        """A duplicate of what nobody finds: the index may lag, but not for ever."""
-        looks, since = self._looks()
-        if self._is_last_look(looks, since):
-            named = f" of {of_crm(error.crm_id)}" if error.crm_id else ""
-            return parked(
-                self._what,
-                f"{error}. It is a duplicate{named}, says the CRM, and nothing is found by its key after"
-                f" {looks} looks: the CRM keeps the id of a deleted record, or means one with another key",
-                "a duplicate of what is not found by its key",
-                "Look for it in the CRM, its bin included: restore it, correct its key, or correct the"
-                " connector's find; then retry",
-            )
-        self._note_look(looks, since)
-        message = f"{error}. It is not found by its key yet"
-        return Transient(message, cause=error.cause, retry_after=self._kind.look_again_after)
 
     def _update(self, crm_id: str, present: Present | None) -> Asking[tuple[str, Chosen]]:
         self._keep_to(crm_id)
@@ -349,37 +296,9 @@ class Way:
             return (yield from self._update(found.id, found.present))
         if found is not None:
             # Made again, it would be there twice; and nobody need have deleted it.
-            raise self._contradicted(gone)
+            raise self._duplicates.contradicted(gone)
         self._park_deleted(gone)
         return (yield from (self._upsert() if self._kind.upsert else self._create()))
-
-    def _contradicted(self, gone: str) -> DeliveryError:
-        """The CRM says that a record is gone and finds it by its key: its index may lag behind a deletion."""
-        message = f"{self._what}: the CRM says that {of_crm(gone)} is gone, and finds it by its key"
-        cause = f"{self._what}: gone for the CRM, and found by its key"
-        looks, since = self._looks()
-        if self._is_last_look(looks, since):
-            return parked(
-                self._what,
-                message,
-                "gone for the CRM, and found by its key",
-                "Look for it in the CRM, its bin included, and at the rights of the CRM's user; then retry",
-            )
-        self._note_look(looks, since)
-        return Transient(message, cause=cause, retry_after=self._kind.look_again_after)
-
-    def _looks(self) -> tuple[int, datetime]:
-        """How many tries have waited for the index, this one counted, and since when."""
-        if self._taken is None:
-            return 1, self._setting.clock()
-        return self._taken.step + 1, datetime.fromisoformat(self._taken.captured["since"])
-
-    def _is_last_look(self, looks: int, since: datetime) -> bool:
-        return looks > MOST_LOOKS and self._setting.clock() >= since + self._kind.index_lag
-
-    def _note_look(self, looks: int, since: datetime) -> None:
-        appended = self._progress.appended
-        self._set(Progress(_TAKEN, step=looks, captured={"since": since.isoformat()}, appended=appended))
 
     def _park_deleted(self, gone: str) -> None:
         """Unless the mapping says that what is no longer there is to be made again."""
