@@ -81,7 +81,8 @@ def probe(subject: Subject, clock: Callable[[], datetime]) -> Found:
     try:
         asking.everything()
     except DeliveryError as error:
-        remedy = "" if error.says else "is base_url right, is the CRM up, and may this machine reach it?"
+        remedy = error.says or "is base_url right, is the CRM up, and may this machine reach it?"
+        remedy = "" if remedy in str(error) else remedy
         asking.found.unreachable.append(asking.destination(("base_url",), str(error), remedy))
     except _Refused:
         pass
