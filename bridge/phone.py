@@ -56,6 +56,11 @@ _AREA_SLASH = re.compile(
 )
 # The 1 behind Mexico's code was dialled for mobiles until 2019; messengers still write it.
 _OLD_MEXICAN = re.compile(r"521([2-9][0-9]{9})")
+# A day and its clock are no number, and not the beginning of one.
+_MOMENT = re.compile(
+    r"(?<![0-9+-])(?:(?:19|20)[0-9]{2}|0000)([-/.])(?:1[0-2]|0?[0-9])\1(?:3[01]|[12][0-9]|0?[0-9])"
+    r"(?:[ T]{0,2}[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?)?(?![0-9-])"
+)
 # 13800138000.0 is a number that went through a program that knows decimals only.
 _ZERO_FRACTION = re.compile(r"(?<![0-9.])([0-9]{7,20})\.0{1,2}(?![0-9.])")
 _FRACTION = re.compile(r"[+-]?[0-9]{9,20}\.[0-9]{1,20}")
@@ -173,7 +178,7 @@ def _readable(text: str) -> str:
         text = "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text)
     if _THOUSANDS.fullmatch(text):
         return text.replace(",", "")
-    return _AREA_SLASH.sub(r"\1 ", _ZERO_FRACTION.sub(r"\1", text))
+    return _AREA_SLASH.sub(r"\1 ", _ZERO_FRACTION.sub(r"\1", _MOMENT.sub(";", text)))
 
 
 def _around(text: str, run: re.Match[str]) -> _Around:
@@ -274,7 +279,7 @@ def _parsed(text: str, country: str) -> PhoneNumber | None:
         return None
     if phonenumbers.is_possible_number_with_reason(number) != ValidationResult.IS_POSSIBLE:
         return None
-    return None if _is_local_only(number, text) else number
+    return None if _is_local_only(number, text) or not number.national_number else number
 
 
 def _is_home(number: PhoneNumber, digits: str, country: str) -> bool:

@@ -98,7 +98,7 @@ _MARKS: dict[Speaker, str] = {"robot": "#!", "customer": "#@"}
 
 _TOKEN = re.compile(r"[^\s#!@,;\"]+")
 # What programs write that take a list, or nothing, for a text.
-_NO_WORD = r"(?:Array|\[object Object\]|Object|NaN|None|nil|undefined|null|NULL|\(null\))"
+_NO_WORD = r"(?:Array|-?Infinity|\[object Object\]|Object|NaN|None|nil|undefined|null|NULL|\(null\))"
 _NO_WORDS = re.compile(rf"\s{{0,9}}{_NO_WORD}(?:\s{{0,9}},\s{{0,9}}{_NO_WORD}){{0,999}}\s{{0,9}}")
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\\/][^\s#]{1,500}|[A-Za-z0-9_.-]{1,99}[\\/][A-Za-z0-9_./\\-]{1,400}")
 _SOUNDS = (".wav", ".mp3", ".amr", ".pcm", ".gsm", ".ogg", ".opus", ".m4a", ".aac", ".wma")
