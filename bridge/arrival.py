@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from bridge.body import is_utf8, read_object
-from bridge.identity import IdentityConflict, names_of, storable
+from bridge.identity import NO_NAMES, IdentityConflict, names_of, storable
 from bridge.lenient_json import MAX_DEPTH
 from bridge.model import Arrival, Quarantined, Via, stamp
 from bridge.timestamps import parse_time
@@ -137,7 +137,10 @@ def sn_of(value: Any) -> str | None:
     """An `sn` as calls are found by it."""
     if value is None or isinstance(value, bool | list | dict):
         return None
-    return storable(str(value).strip()[:_LONGEST_SN]) or None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = storable(str(value).strip()[:_LONGEST_SN])
+    return None if text.lower() in NO_NAMES else text or None
 
 
 def _local(moment: datetime | None, zone: ZoneInfo) -> str:

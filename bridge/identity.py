@@ -6,6 +6,11 @@ from typing import Any
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _LONGEST_NAME = 200
+_NIL = "00000000-0000-0000-0000-000000000000"
+# What programs write for no name: calls that share it are not one call.
+NO_NAMES = frozenset(
+    {_NIL, "null", "(null)", "undefined", "none", "nil", "nan", "n/a", "-", "--", "无", "空"}
+)
 
 
 class IdentityConflict(ValueError):
@@ -29,8 +34,8 @@ def names_of(uuid: Any, base_info: Any) -> tuple[str, ...]:
     own = _text(uuid)
     unique = _text(base_info)
     if found := _UUID.match(unique):
-        carried = found.group()
-        if is_uuid(own) and own != carried:
+        carried = found.group() if found.group() != _NIL else ""
+        if is_uuid(own) and carried and own != carried:
             raise IdentityConflict(f"uuid is {own}, base_info starts with {carried}")
         unique = carried
     # Of a name in which a character was broken nobody knows which it was.
@@ -45,7 +50,10 @@ def storable(text: str) -> str:
 def _text(value: Any) -> str:
     if value is None or isinstance(value, bool | list | dict):
         return ""
+    if isinstance(value, float) and value.is_integer():
+        # Some encoders write every number as a decimal.
+        value = int(value)
     text = storable(str(value).strip().lower())
     if len(text) > _LONGEST_NAME:
         text = f"{text[:_LONGEST_NAME]}#{blake2b(text.encode(), digest_size=8).hexdigest()}"
-    return text
+    return "" if text in NO_NAMES else text

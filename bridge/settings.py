@@ -128,7 +128,9 @@ class ApiNames(Section):
     api_key_expire: str = Field(
         default="api_key_expire", min_length=1, description="When the session ends, in the login's answer."
     )
-    code: str = Field(default="code", min_length=1, description="What is 0 in a good answer.")
+    code: str = Field(
+        default="code", min_length=1, description="What is 0 or 200 in a good answer, or a word of success."
+    )
     message: str = Field(default="msg", min_length=1, description="The reason in a bad answer.")
     data: str = Field(default="data", min_length=1, description="What a good answer holds.")
     list: str = Field(default="list", min_length=1, description="The rows of a page, inside the data.")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bridge.identity import IdentityConflict, is_uuid, names_of
 
 ONE = "db57f262-18d6-11f0-88c8-2f2b0aba51d7"
+NIL = "00000000-0000-0000-0000-000000000000"
 TWO = "00000000-18d6-11f0-88c8-2f2b0aba51d7"
 
 
@@ -35,6 +36,17 @@ TWO = "00000000-18d6-11f0-88c8-2f2b0aba51d7"
         (17, "17", ("17",)),
         (0, None, ("0",)),
         (2**70, None, (str(2**70),)),
+        # A decimal of a number is the number.
+        (17.0, None, ("17",)),
+        (1e19, "10000000000000000000", (str(10**19),)),
+        # What stands for no name is none: calls that share it are not one call.
+        (NIL, None, ()),
+        (NIL.upper(), f"{NIL}out", ()),
+        (NIL, f"{ONE}out", (ONE,)),
+        (ONE, f"{NIL}out", (ONE,)),
+        ("null", "undefined", ()),
+        (" NULL ", "N/A", ()),
+        ("none-17", "-", ("none-17",)),
         # No names at all.
         (None, None, ()),
         ("", "  ", ()),

@@ -341,7 +341,7 @@ def test_success_is_told_in_several_ways(code: Any) -> None:
 def test_rows_under_another_name_are_no_empty_list() -> None:
     data = {"current_page": 1, "data": [{"a": 1}], "total": 1}
     source, _ = answering({"code": 0, "data": data})
-    with pytest.raises(SourceUnreachable, match=r"holds current_page, data, total: set api\.names\.list"):
+    with pytest.raises(SourceUnreachable, match=r"holds current_page, data, total: set names\.list"):
         source.page(NOW - HOUR, NOW, 0, 10)
     source.close()
 
@@ -349,7 +349,7 @@ def test_rows_under_another_name_are_no_empty_list() -> None:
 def test_an_answer_with_other_names_says_which_it_has() -> None:
     source, _ = answering({"Code": 0, "Data": {"List": []}})
     with pytest.raises(
-        SourceUnreachable, match=r"its answer holds Code, Data, and api\.names\.data is 'data'"
+        SourceUnreachable, match=r"its answer holds Code, Data, and names\.data of this login is 'data'"
     ):
         source.page(NOW - HOUR, NOW, 0, 10)
     source.close()
@@ -386,6 +386,7 @@ def test_no_key_of_any_session_is_shown() -> None:
 def test_a_total_of_nothing_needs_no_new_session() -> None:
     for listed in (
         {"code": 0, "data": [], "total": 0},
+        {"code": 0, "data": [], "total": 25},
         {"code": 0, "data": {"current_page": 1, "total": 0}},
         {"code": 0, "data": {"total": 7}},
     ):

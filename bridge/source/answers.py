@@ -113,7 +113,9 @@ class Reader:
         parts = {name: _value(text) for name, text in page.data.items()}
         rows = page.rows
         total = whole(parts.get(names.total, told.get(names.total)))
-        if rows is None and (total == 0 or (names.total in parts and len(parts) == 1)):
+        if rows is None and (
+            total == 0 or (page.empty and total is not None) or (names.total in parts and len(parts) == 1)
+        ):
             rows = []
         members = (*page.members, names.data) if page.has_data else tuple(page.members)
         code, message = code_of(told.get(names.code)), _text(told.get(names.message))

@@ -236,14 +236,14 @@ class OutcallList:
             members = ", ".join(sorted(answer.members))[:200] or "nothing"
             return (
                 f"answers without data, also to a new session: its answer holds {members},"
-                f" and api.names.data is {self._api.names.data!r}"
+                f" and names.data of this login is {self._api.names.data!r}"
             )
         if answer.refused or not answer.data or self._api.names.api_key in answer.data:
             return "answers without data, also to a new session"
         named = ", ".join(sorted(answer.data))[:200]
         return (
             f"has no {self._api.names.list!r} in its data, which holds {named}:"
-            " set api.names.list to what holds the rows"
+            " set names.list of this login to what holds the rows"
         )
 
     def _current(self) -> _Session:
