@@ -330,7 +330,9 @@ class Crm:
         text = text[:LONGEST_READ]
         for each in ids:
             if each in text and mask_phones_in(each) != each:
-                text = re.sub(rf"(?<!\w){re.escape(each)}(?!\w)", of_crm(each), text)
+                # An id may hold a backslash, which `re.sub` would read as a group.
+                named = of_crm(each).replace("\\", r"\\")
+                text = re.sub(rf"(?<!\w){re.escape(each)}(?!\w)", named, text)
         return self.masked(text, LONGEST_MESSAGE)
 
     def _cause(self, meaning: Meaning, shown: str) -> str:

@@ -527,3 +527,22 @@ def test_a_record_that_is_refused_is_named_by_its_id(tmp_path: Path) -> None:
 def test_a_key_is_shown_with_its_phones_masked_before_it_is_cut(before: int) -> None:
     text = key_shown({"name": "", "phone": ""}, {"name": "x" * before, "phone": PHONE})
     assert not re.search(r"\d{5}", text)
+
+
+def test_an_id_with_a_backslash_parks_like_any_other(tmp_path: Path) -> None:
+    crm_id = "15000000001\\g"
+    with closing(OddWorld(tmp_path, plain_connector())) as world:
+        found = {"id": crm_id, "phone": E164}
+
+        def answer(request: httpx.Request) -> httpx.Response | None:
+            if is_search(request):
+                return httpx.Response(200, json={"items": [found]})
+            if request.method == "GET":
+                return httpx.Response(200, json=found)
+            return httpx.Response(422, json={"error": {"code": "locked", "message": f"{crm_id} is archived"}})
+
+        world.answer = answer
+        world.feed(1, PHONE)
+        world.drain()
+        assert world.row(1)["state"] == "parked"
+        assert "is archived" in world.row(1)["reason"]
