@@ -20,7 +20,18 @@ from bridge.ledger import Ledger, Row
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.model import DeliveryState, Quarantined, Settlement, moment
 from bridge.reconcile import NOT_KNOWN, refuse_walks
-from tests.ledger_steps import ALWAYS, NOW, TO_CRM, leased, news, stray, uuid
+from tests.ledger_steps import (
+    ALWAYS,
+    NOW,
+    TO_CRM,
+    arrival,
+    call_of,
+    judge_all,
+    leased,
+    news,
+    stray,
+    uuid,
+)
 from tests.running import environment, write_config
 
 LONG = "object contact: too_long grade"
@@ -71,6 +82,18 @@ def test_the_beginning_of_an_id_is_enough_where_it_is_unique(desk: Desk) -> None
     several = desk.ask("calls", "show", "abcd")
     assert several.exit_code == 2
     assert "several calls match abcd" in several.stderr
+
+
+def test_a_call_that_two_sources_have_is_shown_by_its_source(desk: Desk) -> None:
+    for source in ("main", "east"):
+        call_of(desk.ledger, arrival(uuid(7), source=source))
+        judge_all(desk.ledger, NOW, TO_CRM)
+    refused = desk.ask("calls", "show", uuid(7))
+    assert refused.exit_code == 2
+    assert "takes --source east or --source main" in refused.stderr
+    for source in ("main", "east"):
+        assert said(desk.ask("calls", "show", uuid(7), "--source", source, "--json"))["source"] == source
+    assert "no call of source west" in desk.ask("calls", "show", uuid(7), "--source", "west").stderr
 
 
 def test_a_whole_name_is_not_taken_for_the_beginning_of_another(desk: Desk) -> None:

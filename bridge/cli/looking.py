@@ -28,6 +28,9 @@ from bridge.phone import to_e164
 from bridge.reconcilers import listed_sources
 from bridge.stored_times import bounded
 
+# Of one customer, or of one key: more need not be told apart.
+MOST_ALIKE = 100
+
 
 @click.command()
 @config_option
@@ -208,23 +211,31 @@ def _spellings(config: Config, words: tuple[str, ...]) -> list[str]:
 
 @click.command("show")
 @click.argument("word")
+@click.option("--source", help="Of this source, where several have sent the call.")
 @config_option
 @json_option
-def calls_show(word: str, config_path: Path | None, as_json: bool) -> None:
+def calls_show(word: str, source: str | None, config_path: Path | None, as_json: bool) -> None:
     """One call's whole history, by uuid (its beginning is enough), phone or sn."""
     config = read_config(config_path)
     ledger = open_to_look(config)
-    call = find_call(config, ledger, word)
+    call = find_call(config, ledger, word, source)
     show(call, as_json, _call_lines(call))
     ledger.close()
 
 
-def find_call(config: Config, ledger: Ledger, word: str) -> Row:
-    """The one call of this uuid, phone or sn."""
-    found = ledger.list_calls(_spellings(config, (word,)), 2)
+def find_call(config: Config, ledger: Ledger, word: str, source: str | None = None) -> Row:
+    """The one call of this uuid, phone or sn; `source` tells apart what several sources have sent."""
+    calls = ledger.list_calls(_spellings(config, (word,)), MOST_ALIKE)
+    found = [call for call in calls if source in (None, call["source"])]
     if not found:
-        raise click.UsageError(f"no call is named {word}, and none has this phone or sn")
+        of = "" if source is None else f" of source {source}"
+        raise click.UsageError(f"no call{of} is named {word}, and none has this phone or sn")
     if len(found) > 1:
+        if len({call["key"] for call in found}) == 1:
+            names = " or ".join(f"--source {call['source']}" for call in found)
+            raise click.UsageError(
+                f"several sources have the call {word}: `callbridge calls show` takes {names}"
+            )
         raise click.UsageError(
             f"several calls match {word}: see `callbridge calls list {word}`, or give more of it"
         )
