@@ -57,6 +57,9 @@ class Settlements:
         faults: FaultCount | None = None
         if journey.fault is not None:
             settlement = self.of_our_fault(lease, journey.fault)
+            # Where it has to wait before it is parked, it is not tried again meanwhile: it would loop.
+            process = self._successes[lease.destination].process
+            faults = FaultCount(settlement.cause, lease.revision, process, reason=settlement.reason)
         elif journey.error is not None:
             settlement = self._of_error(lease, journey.error, in_doubt=memory.in_doubt)
             settlement, faults = self._of_record(lease, journey, settlement)
@@ -83,14 +86,17 @@ class Settlements:
         )
 
     def of_poison_record(self, lease: Lease, account: str) -> Settlement | None:
-        """One whose record is to blame, and that has waited until no request of it can arrive any more."""
+        """One that is to be parked, and has waited until no request of it can arrive any more.
+
+        Its record is to blame, or callbridge itself, where no fault of the CRM was counted.
+        """
         faults = faults_of(lease.progress, lease.revision)
         if faults is None or not faults.reason:
             return None
-        _, cause = park_reason(faults, "")
+        cause, remedy = (park_reason(faults, "")[1], REMEDY) if faults.count else (faults.cause, OF_OURS)
         progress = without_faults(lease.progress)
         return Settlement(
-            DeliveryState.PARKED, faults.reason, cause, account=account, progress=progress, remedy=REMEDY
+            DeliveryState.PARKED, faults.reason, cause, account=account, progress=progress, remedy=remedy
         )
 
     def _of_record(
@@ -163,10 +169,16 @@ def without_secrets(settlement: Settlement, masked: Callable[[str], str]) -> Set
     """What is kept of an attempt may quote what a CRM stored or answered, and so our own token."""
     if not settlement.reason and not settlement.cause:
         return settlement
+    progress = settlement.progress
+    if FAULTS in progress:
+        kept = progress[FAULTS].captured
+        told = {name: masked(kept[name]) for name in ("reason", "cause") if kept.get(name)}
+        progress = {**progress, FAULTS: replace(progress[FAULTS], captured={**kept, **told})}
     return replace(
         settlement,
         reason=settlement.reason and masked(settlement.reason),
         cause=settlement.cause and masked(settlement.cause),
+        progress=progress,
     )
 
 

@@ -78,6 +78,24 @@ def test_a_record_that_alone_draws_it_is_parked(world: OddWorld, name: str) -> N
     assert asked < 16 + 25, "a few tries, not hundreds"
 
 
+def test_a_fault_of_ours_behind_a_request_parks_without_sending_it_again(world: OddWorld) -> None:
+    secret = world.destination.account.secrets["token"]
+
+    def trip(request: httpx.Request) -> httpx.Response | None:
+        if request.method == "POST" and not request.url.path.endswith("search"):
+            raise RuntimeError(f"planted, after Bearer {secret} was sent")
+        return None
+
+    world.answer = trip
+    world.feed(1, POISON)
+    world.drain()
+    row = world.row(1)
+    assert (row["state"], row["cause"]) == ("parked", "a fault in callbridge")
+    assert "planted" in row["reason"]
+    assert secret not in row["reason"]
+    assert len([path for method, path in world.requests if method == "POST" and "search" not in path]) == 1
+
+
 def test_while_the_account_is_down_nothing_is_parked(world: OddWorld) -> None:
     world.answer = lambda _request: httpx.Response(500)
     for number in range(8):
