@@ -16,6 +16,8 @@ FAULTS = ""
 MOST_FAULTS = 3
 # A lost answer tells less than one that came: networks lose some of any record.
 MOST_LOST_ANSWERS = 6
+# Where more than one in so many is delivered only after a fault, it is the account that is ill, by halves.
+WELL = 4
 # After its first fault together with others a delivery goes with a tenth of them, then alone.
 SMALLER = 10
 _LONGEST_REASON = 1000
@@ -31,10 +33,13 @@ class Successes:
     def __init__(self) -> None:
         self.process = uuid.uuid4().hex
         self.count = 0
+        self.recovered = 0
+        """How many of these had drawn a fault before."""
 
-    def note(self) -> None:
-        """One more was delivered."""
+    def note(self, *, recovered: bool = False) -> None:
+        """One more was delivered; `recovered`: after faults."""
         self.count += 1
+        self.recovered += recovered
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +55,20 @@ class FaultCount:
     """How many deliveries the account had taken at the last of these."""
     together: int = 0
     """How often it failed in one request with others."""
+    recovered: int = 0
+    """How many of these had drawn a fault before."""
     reason: str = ""
     """Why it is to be parked: it only waits until no request of it can arrive any more."""
 
     def since(self, successes: Successes) -> bool:
         """Whether others were delivered since the last one counted."""
         return successes.count > (self.seen if self.process == successes.process else 0)
+
+    def tells(self, successes: Successes) -> bool:
+        """Whether the account was well since then: it took others, and few of them after a fault."""
+        same = self.process == successes.process
+        taken = successes.count - (self.seen if same else 0)
+        return taken > 0 and taken >= WELL * (successes.recovered - (self.recovered if same else 0))
 
     def kept(self) -> Progress:
         """As the ledger keeps it."""
@@ -65,6 +78,7 @@ class FaultCount:
             "process": self.process,
             "seen": self.seen,
             "together": self.together,
+            "recovered": self.recovered,
             "reason": self.reason,
         }
         return Progress("faults", step=self.count, captured=told)
@@ -89,16 +103,19 @@ def count_fault(
     """The count after an attempt failed; a failure that says nothing of the record changes nothing."""
     if not _most(error):
         return before
-    fresh = FaultCount(cause, revision, successes.process, seen=successes.count)
     together = 0 if before is None else before.together
     if _together(error) > 1:
         count, seen = (0, successes.count) if before is None else (before.count, before.seen)
-        return FaultCount(cause, revision, successes.process, count, seen, together + 1)
-    if before is None or before.cause != cause or before.count == 0:
-        return FaultCount(cause, revision, successes.process, 1, successes.count, together)
-    if not before.since(successes):
-        return before
-    return FaultCount(cause, revision, fresh.process, before.count + 1, fresh.seen, together)
+        return FaultCount(cause, revision, successes.process, count, seen, together + 1, successes.recovered)
+    count = 1
+    if before is not None and before.cause == cause and before.count > 0:
+        if not before.since(successes):
+            return before
+        # An account that fails now and then at any record proves nothing of this one.
+        count = before.count + before.tells(successes)
+    return FaultCount(
+        cause, revision, successes.process, count, successes.count, together, successes.recovered
+    )
 
 
 def is_to_blame(faults: FaultCount | None, error: DeliveryError) -> bool:

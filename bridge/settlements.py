@@ -66,7 +66,7 @@ class Settlements:
         else:
             settlement = Settlement(DeliveryState.DELIVERED)
             if journey.questions:
-                self._successes[lease.destination].note()
+                self._successes[lease.destination].note(recovered=journey.faults is not None)
         if settlement.state is DeliveryState.PARKED and not isinstance(journey.error, InDoubt):
             settlement = self._not_yet(lease, memory, settlement)
         for done in effect.done:

@@ -1,6 +1,7 @@
 """One poisonous record does not pause an account for ever: what only it suffers is its own fault."""
 
 import json
+import random
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -198,6 +199,38 @@ def test_a_fault_counts_only_while_others_are_delivered() -> None:
     again = count_fault(faults, fault(), "another", 1, successes)
     assert again is not None
     assert again.count == 1, "another fault begins anew"
+
+
+def test_a_fault_proves_nothing_while_others_are_delivered_only_after_faults() -> None:
+    successes = Successes()
+    faults = count_fault(None, fault(), "c", 1, successes)
+    for recovered, expected in ((True, 1), (False, 2), (True, 2)):
+        for _ in range(3):
+            successes.note()
+        successes.note(recovered=recovered)
+        successes.note(recovered=recovered)
+        faults = count_fault(faults, fault(), "c", 1, successes)
+        assert faults is not None
+        assert faults.count == expected
+
+
+@pytest.mark.long
+def test_an_account_that_fails_at_every_second_request_parks_nothing(world: OddWorld) -> None:
+    chance = random.Random(3)  # noqa: S311 -- a test's dice
+
+    def ill(_request: httpx.Request) -> httpx.Response | None:
+        world.clock.pass_by(0.05)
+        return httpx.Response(500, json={"error": {"code": "ill"}}) if chance.random() < 0.5 else None
+
+    world.answer = ill
+    for number in range(1, 61):
+        world.feed(number, f"158{number:08}")
+        world.deliver(4)
+        world.clock.pass_by(1)
+    assert not [row for row in world.rows() if row["state"] == "parked"]
+    world.answer = lambda _request: None
+    world.drain()
+    assert {row["state"] for row in world.rows()} == {"delivered"}
 
 
 def test_after_a_restart_what_was_delivered_since_counts() -> None:
