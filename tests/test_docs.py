@@ -211,6 +211,23 @@ def test_every_log_event_is_documented_and_no_other() -> None:
     assert set(rows(table)) == events
 
 
+def test_every_level_and_field_of_an_event_is_documented() -> None:
+    documented = rows(METRICS_AND_LOGS)
+    logged = [
+        (call.args[0].value, call.func.attr, call.keywords)
+        for file in (ROOT / "bridge").rglob("*.py")
+        for call in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.args
+        if isinstance(call.args[0], ast.Constant) and call.args[0].value in documented
+    ]
+    assert len(logged) > 30
+    for event, method, keywords in logged:
+        level, fields, _ = documented[event]
+        assert {"exception": "error"}.get(method, method) in level, event
+        names = {"exception" if one.arg == "exc_info" else one.arg for one in keywords} - {None}
+        assert names <= set(re.findall(r"`(\w+)`", fields)), event
+
+
 def test_every_filter_is_documented_and_no_other() -> None:
     table = MAPPING.split("\n## Filters\n", 1)[1].split("\n## ", 1)[0]
     listed = [line for line in table.splitlines() if line.startswith("| `")]
