@@ -165,8 +165,9 @@ def usable(path: Path) -> Iterator[None]:
         raise LedgerUnusable(f"cannot use the ledger at {path}: {why}") from error
     except OSError as error:
         user = user_name(os.geteuid())
-        why = _closed_folder(path.parent) or str(error.strerror)
-        raise LedgerUnusable(f"user {user} cannot use the ledger at {path}: {why}") from error
+        if why := _closed_folder(path.parent):
+            raise LedgerUnusable(f"cannot use the ledger at {path}: {why}") from error
+        raise LedgerUnusable(f"user {user} cannot use the ledger at {path}: {error.strerror}") from error
 
 
 def _closed_file(path: Path) -> str:
@@ -204,7 +205,7 @@ def _closed_folder(folder: Path) -> str:
     owner = user_name(folder.stat().st_uid)
     return (
         f"user {me} may not write in the folder {folder}, which belongs to user {owner}:"
-        f" name a ledger in a folder of {me} in ledger.url, or sudo chown {me}: {folder}"
+        f" let ledger.url name a file in a folder of {me}"
     )
 
 
