@@ -18,7 +18,7 @@ from bridge.sandbox.platform import ACCESS_SECRET
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.source import Page, Source
 from bridge.source.answers import Reader, Unreadable
-from bridge.source.outcall import FILTERS, LONGEST_WAIT, TRIES, TRIES_AT_NO, OutcallList
+from bridge.source.outcall import FILTERS, LONGEST_WAIT, TRIES, TRIES_AT_NO, TRIES_WHILE_BROKEN, OutcallList
 from bridge.source.pace import Pace
 from tests.source_contract import Platform, SourceContract
 from tests.source_steps import (
@@ -380,6 +380,22 @@ def test_no_key_of_any_session_is_shown() -> None:
         source.page(NOW - HOUR, NOW, 0, 10)
     assert keys
     assert "a-session-key" not in str(caught.value)
+    source.close()
+
+
+@pytest.mark.parametrize("nested", [[[{"a": 1}, {"a": 2}]], [[{"a": 1}], [{"a": 2}]]])
+@pytest.mark.parametrize("odd", [{}, {"x": "\ud83d"}])
+def test_lists_within_the_list_are_rows(nested: Any, odd: Any) -> None:
+    text = json.dumps({"code": 0, "data": {"list": nested, "total": 2}, **odd})
+    answer = Reader(NAMES).read(text.encode())
+    assert [json.loads(row) for row in answer.rows or ()] == [{"a": 1}, {"a": 2}]
+
+
+def test_an_answer_without_data_does_not_log_in_for_ever() -> None:
+    source, asked = answering({"Code": 0})
+    with pytest.raises(SourceUnreachable, match="without data"):
+        source.page(NOW - HOUR, NOW, 0, 10)
+    assert asked.count("/api/login") <= 2 * TRIES_WHILE_BROKEN
     source.close()
 
 

@@ -103,6 +103,8 @@ class Reader:
         raw = bytes(read.data.total)
         total = whole(msgspec.json.decode(raw)) if raw else None
         rows = [bytes(row) for row in read.data.rows[:MOST_ROWS]]
+        if rows and all(row.startswith(b"[") for row in rows):
+            rows = _flat(rows)
         broken = f"it has more than {MOST_ROWS} rows" if len(read.data.rows) > MOST_ROWS else ""
         return Answer(code_of(read.code), _text(read.message), {}, rows, total, broken=broken)
 
@@ -117,9 +119,19 @@ class Reader:
             total == 0 or (page.empty and total is not None) or (names.total in parts and len(parts) == 1)
         ):
             rows = []
+        if rows and all(row.startswith(b"[") for row in rows):
+            rows = _flat(rows)
         members = (*page.members, names.data) if page.has_data else tuple(page.members)
         code, message = code_of(told.get(names.code)), _text(told.get(names.message))
         return Answer(code, message, parts, rows, total, page.empty and rows is None, members, page.broken)
+
+
+def _flat(rows: list[bytes]) -> list[bytes]:
+    """The rows of lists within the list."""
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
+        inner = [bytes(row) for each in rows for row in msgspec.json.decode(each, type=list[msgspec.Raw])]
+        return inner if len(inner) <= MOST_ROWS else rows
+    return rows
 
 
 def code_of(value: Any) -> int | str | None:

@@ -228,7 +228,8 @@ class OutcallList:
 
     def _refusal(self, answer: Answer, what: str) -> _Short:
         if not answer.refused:
-            return _Short(self._told(f"{what}: {answer.message}" if answer.message else what))
+            # The same each time is no passing fault, and every try logs in anew.
+            return _Broken(self._told(f"{what}: {answer.message}" if answer.message else what))
         return _No(self._told(f"{what}: code {answer.code} {answer.message}".rstrip()))
 
     def _lack(self, answer: Answer) -> str:
