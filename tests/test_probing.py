@@ -521,7 +521,16 @@ def test_an_unreachable_crm_is_exit_3(tmp_path: Path) -> None:
     result = Desk(tmp_path, url).check("--online")
     assert result.exit_code == 3, result.output
     assert "Connection refused" in result.output
+    assert result.output.count("is base_url right") == 1
     assert "destinations.own.base_url: destination own: " in result.output
+
+
+def test_a_crm_that_speaks_no_tls_is_told_with_its_own_remedy(tmp_path: Path) -> None:
+    with LocalServer(SandboxCrm().app) as server:
+        result = Desk(tmp_path, server.url.replace("http:", "https:")).check("--online")
+    assert result.exit_code == 3, result.output
+    assert result.output.count("speaks no TLS") == 1
+    assert "is base_url right" not in result.output
 
 
 def test_nothing_is_asked_while_something_is_wrong_offline(desk: Desk, crm: OwnCrm) -> None:
