@@ -4,7 +4,6 @@ A pool that many workers share is ten times slower and leaks its slots on cancel
 so nothing is shared and nothing is cancelled.
 """
 
-import json
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,13 +15,13 @@ from urllib.parse import unquote
 
 import httpx
 
-from bridge.body import is_deep
 from bridge.causes import generalised
 from bridge.connection_errors import connection_remedy
 from bridge.connector import Connector
 from bridge.connector.addresses import OtherOrigin, check_address
+from bridge.connector.answer_text import read_answer
 from bridge.connector.auth import TokenRequest
-from bridge.connector.compiling import Answer, Headers, Values
+from bridge.connector.compiling import Answer, Values
 from bridge.connector.outcome import Meaning
 from bridge.connector.request import Rendered, Request, flat
 from bridge.errors import Blame, DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
@@ -43,7 +42,6 @@ _OF_HEADERS = "Check the destination's secrets, and what the connector puts ther
 # Which of several items it was groups nothing.
 _PLACES = re.compile(r"\[\d+\]")
 _CODE = re.compile(r"(?=(?:\D*\d){0,7}\D*$)[\w.:-]{1,40}", re.ASCII)
-_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 # Reading one takes longer than sending it; most requests go to the same few places.
@@ -353,29 +351,6 @@ def _ids_in(names: Values) -> list[str]:
     key, to = names.get("key") or {}, names.get("to") or {}
     given = [(names.get("id"), key), (to.get("id"), to.get("key") or {})]
     return [as_text(each) for each, mine in given if each and each not in mine.values()]
-
-
-def read_answer(status: int, headers: Mapping[str, str], raw: bytes, charset: str | None) -> Answer:
-    """What was answered, as far as it can be read."""
-    text = raw.decode(charset or "utf-8", "replace").removeprefix("\ufeff")
-    try:
-        # NaN and Infinity are Python's JSON, and would go out again as such.
-        body = json.loads(text, parse_constant=lambda _name: None) if text.strip() else None
-        # Whoever walks it does so recursively.
-        body = None if is_deep(text, body) else body
-        # Half of a pair is no character: no database and no log would take it.
-        body = _whole_characters(body) if _HALF_CHARACTER.search(text) else body
-    except (ValueError, RecursionError):
-        body = None
-    return Answer(status, Headers(headers), text, body)
-
-
-def _whole_characters(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_whole_characters(name): _whole_characters(each) for name, each in value.items()}
-    return [_whole_characters(each) for each in value] if isinstance(value, list) else value
 
 
 def _texts_in(value: Any) -> Iterator[str]:

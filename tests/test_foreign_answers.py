@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from bridge.connector import Connector, shipped_connectors
+from bridge.connector.answer_text import read_answer
 from bridge.connector.foreign import Expects
 from bridge.connector.outcome import Meaning
 from bridge.connector.request import Find, Link, Read, Request
 from bridge.connector.steps import Step
-from bridge.crm import read_answer
 from bridge.tomlfile import load_toml
 from tests.connector_steps import NOW, connector_of
 from tests.delivery_world import DATA

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from bridge.connector import Connector, shipped_connectors
+from bridge.connector.answer_text import read_answer
 from bridge.connector.compiling import dig
 from bridge.connector.outcome import Meaning
-from bridge.crm import read_answer
 from bridge.tomlfile import load_toml
 from tests.connector_steps import NOW, connector_of
 

@@ -10,7 +10,7 @@ from contextlib import closing
 import httpx
 import pytest
 
-from bridge.crm import read_answer
+from bridge.connector.answer_text import read_answer
 from bridge.deadline import Deadline
 from bridge.errors import InDoubt, Transient
 from bridge.stream import Allowance
