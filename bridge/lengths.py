@@ -95,7 +95,8 @@ def _extends(char: str) -> bool:
     """Whether a code point only changes the one before it."""
     return (
         unicodedata.category(char) in ("Mn", "Me", "Mc")
-        or char in "\u200c\u200d"
+        # The vowels AM of Thai and Lao are letters to Unicode, and belong to the consonant before them.
+        or char in "\u200c\u200d\u0e33\u0eb3"
         or "\U0001f3fb" <= char <= "\U0001f3ff"
         or "\U000e0020" <= char <= "\U000e007f"
     )

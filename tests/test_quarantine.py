@@ -38,6 +38,11 @@ UNIDENTIFIED = {"phone": "15899770637"}
 GARBAGE = b"garbage \x1b[31m"
 
 
+def counts(document: dict[str, Any]) -> dict[str, int]:
+    """What `quarantine retry` counts, without the reasons of what waits on."""
+    return {name: value for name, value in document.items() if name != "reasons"}
+
+
 @dataclass(frozen=True)
 class Desk:
     """An operator's place: a configuration, and what stands in the ledger's file."""
@@ -99,7 +104,7 @@ def test_the_way_out_beside_a_daemon(tmp_path: Path, crm: tuple[SandboxCrm, str]
         assert all(uuid(number) in shown["detail"] for number in (1, 2))
 
         # By the calls of now nothing has changed: all wait on.
-        assert desk.says("retry", "--all") == {"released": 0, "waiting": 3}
+        assert counts(desk.says("retry", "--all")) == {"released": 0, "waiting": 3}
         assert set(desk.states.values()) == {("waiting", 1)}
         assert desk.asks("drop", garbage) == {"dropped": 1}
         assert json.loads(desk.runs("drop", garbage, "--json").stdout) == {"dropped": 0}
@@ -163,14 +168,14 @@ def test_the_way_out_without_a_daemon(tmp_path: Path, crm: tuple[SandboxCrm, str
         for entry, source, reason in desk.rows("SELECT id, source, reason FROM quarantine")
     }
     assert len(by) == 5
-    assert desk.says("retry", "--all") == {"released": 2, "waiting": 3}
+    assert counts(desk.says("retry", "--all")) == {"released": 2, "waiting": 3}
     waiting = set(desk.rows("SELECT source, reason FROM quarantine WHERE state = 'waiting'"))
     assert waiting == {("main", "unidentified"), ("main", "not_an_object"), ("branch", "ambiguous")}
     assert len(desk.rows("SELECT 1 FROM quarantine WHERE state = 'released'")) == 2
     # Acknowledged anew, they wait for the daemon's verdict.
     assert (desk.receipts(uuid(1)), desk.receipts(uuid(3))) == (["new", None], ["quarantined", None])
     assert desk.says("drop", by["main", "unidentified"], by["main", "not_an_object"]) == {"dropped": 2}
-    assert desk.says("retry", "--all") == {"released": 0, "waiting": 1}
+    assert counts(desk.says("retry", "--all")) == {"released": 0, "waiting": 1}
     assert desk.receipts(uuid(3)) == ["quarantined", None]
 
     daemon = DaemonProcess(config)
