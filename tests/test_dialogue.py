@@ -316,6 +316,15 @@ def test_laying_over_says_what_the_incoming_says_and_settles(
     assert lay_over(result, incoming) == result
 
 
+def is_value_of_a_program(text: str) -> bool:
+    """Whether a text is what a program wrote for a value, and no words: `null`, `Infinity`, `Array`."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return text.strip() in ("Array", "None", "undefined")
+    return True
+
+
 @given(
     st.text("#!@a:1;", max_size=60)
     | st.text("#!@l", max_size=30).map("##listen@@{}".format)
@@ -327,4 +336,4 @@ def test_no_string_crashes_or_loses_words(value: str) -> None:
     # Marks without a letter or a digit say nothing.
     if "#" not in value and any(char.isalnum() for char in value):
         words = [turn.text.split() for turn in turns]
-        assert words == [value.split()] or value.strip()[0] in "[{n"
+        assert words == [value.split()] or value.strip()[0] in "[{" or is_value_of_a_program(value)
