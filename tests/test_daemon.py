@@ -99,6 +99,7 @@ def test_the_masked_phone_of_a_refusal_reaches_no_log(
     wait_until(lambda: crm[0].contents()["calls"] != [], "delivered after the retry")
 
 
+@pytest.mark.long
 def test_no_success_while_another_process_holds_the_write_lock(daemon: DaemonProcess) -> None:
     other = sqlite3.connect(daemon.ledger, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -5,6 +5,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
+import pytest
 
 from bridge.listener import MOST_PER_ADDRESS
 from bridge.receive import MOST_BODIES, MOST_PER_CLIENT
@@ -53,6 +54,7 @@ def test_bodies_that_are_not_whole_have_room_for_so_many(ledger_path: Path) -> N
         shared_listener.wait_until(lambda: door.door._held == 0)
 
 
+@pytest.mark.long
 def test_one_sender_behind_a_proxy_cannot_take_the_requests_of_all(ledger_path: Path) -> None:
     """Its connections are the proxy's: its requests are counted."""
     with (

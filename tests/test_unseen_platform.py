@@ -116,7 +116,14 @@ def site(folder: Path, platform: Unseen, time_format: str) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("inclusive", [True, False], ids=["inclusive", "exclusive"])
-@pytest.mark.parametrize("time_format", ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
+@pytest.mark.parametrize(
+    "time_format",
+    [
+        pytest.param("%Y-%m-%d", marks=pytest.mark.long),
+        pytest.param("%Y-%m-%d %H:%M", marks=pytest.mark.long),
+        "%Y-%m-%d %H:%M:%S",
+    ],
+)
 def test_it_is_reconciled_and_audited(tmp_path: Path, time_format: str, *, inclusive: bool) -> None:
     # At midnight there, too, and at the very first second of the time that is looked at.
     moments = [NOW - timedelta(minutes=21 * number) for number in range(1, 100)]
