@@ -6,6 +6,8 @@ from typing import Any
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _LONGEST_NAME = 200
+# A long name as the ledger keeps it, by which it is asked for again.
+_SHORTENED = re.compile(r"[^\0]{200}#[0-9a-f]{16}", re.DOTALL)
 _NIL = "00000000-0000-0000-0000-000000000000"
 # What programs write for no name: calls that share it are not one call.
 NO_NAMES = frozenset(
@@ -54,6 +56,6 @@ def _text(value: Any) -> str:
         # Some encoders write every number as a decimal.
         value = int(value)
     text = storable(str(value).strip().lower())
-    if len(text) > _LONGEST_NAME:
+    if len(text) > _LONGEST_NAME and not _SHORTENED.fullmatch(text):
         text = f"{text[:_LONGEST_NAME]}#{blake2b(text.encode(), digest_size=8).hexdigest()}"
     return "" if text in NO_NAMES else text

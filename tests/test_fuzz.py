@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from bridge.identity import NO_NAMES
 from bridge.ledger.sqlite.payloads import Payloads
 from tests.mutation import Mutant, Mutations
 from tests.running import TOKEN, DaemonProcess, wait_until
@@ -211,7 +212,10 @@ class Found:
 def name_of(record: dict[str, Any]) -> str | None:
     """A name by DESIGN's rule: the uuid, else the UUID that `base_info` starts with, else it whole."""
     own, info = (
-        str(value).strip().lower() if isinstance(value := record.get(field), str | int | float) else ""
+        text
+        if isinstance(value := record.get(field), str | int | float)
+        and (text := str(value).strip().lower()) not in NO_NAMES
+        else ""
         for field in ("uuid", "base_info")
     )
     found = UUID.match(info)
