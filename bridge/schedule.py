@@ -74,9 +74,9 @@ class Scheduler:
         self._scheduler = scheduler
 
     def stop(self) -> None:
-        """Ask for nothing more."""
+        """Ask for nothing more; what is being asked for is written before the ledger is closed."""
         if self._scheduler is not None:
-            self._scheduler.shutdown(wait=False)
+            self._scheduler.shutdown(wait=True)
             self._scheduler = None
 
     def put_right(self, now: datetime) -> None:
