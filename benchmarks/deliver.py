@@ -31,12 +31,12 @@ from benchmarks.crm import serving
 from benchmarks.footprint import process_of
 from benchmarks.load import burst
 from benchmarks.texts import spaced, varied_records
-from bridge.arrival import arrival_of
-from bridge.connector import shipped_connectors
-from bridge.gathering import HANDS
-from bridge.judge import Judge, SourceRules
+from bridge.crm.connector import shipped_connectors
+from bridge.delivery.batch_gate import HANDS
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.model import Via
+from bridge.model.calls import Via
+from bridge.record.arrival import arrival_of
 from tests.running import ROOT, DaemonProcess, wait_until, write_config
 
 ZONE = ZoneInfo("Asia/Shanghai")

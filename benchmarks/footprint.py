@@ -30,13 +30,13 @@ from zoneinfo import ZoneInfo
 
 from benchmarks.load import burst
 from benchmarks.texts import Record, compact, escaped, spaced, varied_bodies, varied_records
-from bridge.arrival import arrival_of
-from bridge.field_digests import SHORT
-from bridge.judge import Judge, SourceRules
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger, deliveries, settling
 from bridge.ledger.sqlite.connection import connect
-from bridge.memory import Done, Mark, Remembered
-from bridge.model import DeliveryState, Lease, Settlement, Via
+from bridge.model.calls import DeliveryState, Lease, Settlement, Via
+from bridge.model.crm_state import Done, Mark, Remembered
+from bridge.model.field_digests import SHORT
+from bridge.record.arrival import arrival_of
 from tests.running import DaemonProcess, environment, write_config
 
 BYTES_A_CALL = 3000

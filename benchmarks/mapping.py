@@ -20,11 +20,11 @@ from zoneinfo import ZoneInfo
 import jinja2
 
 from benchmarks.texts import Record, varied_records
-from bridge.call import Call
-from bridge.expression import Fields
-from bridge.filters import FILTERS
+from bridge.lib.expression import Fields
 from bridge.mapping import load_mapping
-from bridge.plan import Plan
+from bridge.mapping.filters import FILTERS
+from bridge.model.plan import Plan
+from bridge.record.call import Call
 
 ZONE = ZoneInfo("Asia/Shanghai")
 COUNT = 1500

@@ -27,10 +27,10 @@ import orjson
 
 from benchmarks.listing import BASE, Catalogue
 from bridge.ledger.sqlite.connection import connect
-from bridge.log import configure
-from bridge.model import DIGEST_SIZE, stamp
+from bridge.lib.log import configure
+from bridge.model.calls import DIGEST_SIZE, stamp
 from bridge.source import Page
-from bridge.source.answers import Reader
+from bridge.source.outcall.answers import Reader
 from tests.reconcile_steps import RULES, World, new_world
 from tests.running import environment, write_config
 from tests.source_steps import NAMES, NOW

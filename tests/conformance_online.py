@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bridge.connector import Connector
-from bridge.crm import Crm
-from bridge.errors import Problem
+from bridge.check.crm import Subject, probe
+from bridge.crm.client import Crm
+from bridge.crm.connector import Connector
+from bridge.crm.tokens import Tokens
+from bridge.lib.errors import Problem
+from bridge.lib.toml_file import KeyPath, load_toml
 from bridge.mapping import load_mapping, planned_cases
-from bridge.probing import Subject, probe
-from bridge.tokens import Tokens
-from bridge.tomlfile import KeyPath, load_toml
 from tests.conformance_steps import ConnectorCase, account_of
 from tests.servers.base import VendorServer
 from tests.servers.clock import Clock

@@ -16,19 +16,19 @@ from zoneinfo import ZoneInfo
 
 from structlog.testing import capture_logs
 
-from bridge.arrival import arrival_of
-from bridge.budget import Budget
-from bridge.connector import Connector, shipped_connectors
-from bridge.deliver import Destination, Origin, Schedule, SharedAccount, Worker
-from bridge.judge import Judge, SourceRules
+from bridge.config.problems import Pair, load_pair
+from bridge.crm.connector import Connector, shipped_connectors
+from bridge.crm.rendering import Account
+from bridge.crm.tokens import Tokens
+from bridge.delivery.budget import Budget
+from bridge.delivery.locks import Lines
+from bridge.delivery.worker import Destination, Origin, Schedule, SharedAccount, Worker
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Note
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.lines import Lines
-from bridge.loading import Pair, load_pair
-from bridge.model import Via
-from bridge.rendering import Account
-from bridge.tokens import Tokens
-from bridge.tomlfile import load_toml
+from bridge.lib.toml_file import load_toml
+from bridge.model.calls import Via
+from bridge.record.arrival import arrival_of
 from tests.servers.base import VendorServer
 from tests.servers.clock import Clock
 from tests.servers.wire import Logged

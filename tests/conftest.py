@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import structlog
 
-from bridge.log import mask
+from bridge.lib.log import mask
 from tests import examples
 from tests.canary import leaks
 from tests.door_steps import Served, SharedListener, served

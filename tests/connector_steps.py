@@ -14,21 +14,21 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
-from bridge.arrival import arrival_of
-from bridge.asking import Memory
-from bridge.connector import Connector
-from bridge.crm import Crm
-from bridge.effect import Effect, ask_alone
-from bridge.errors import DeliveryError, Transient
-from bridge.judge import Judge, SourceRules
+from bridge.crm.client import Crm
+from bridge.crm.connector import Connector
+from bridge.crm.rendering import Account
+from bridge.crm.tokens import Tokens
+from bridge.delivery.lookup import Memory
+from bridge.delivery.plan_sync import Effect, ask_alone
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Note
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.memory import Progress, Remembered
-from bridge.model import DeliveryState, Lease, Settlement, Via
-from bridge.plan import Plan, PlannedField, PlannedObject
-from bridge.rendering import Account
-from bridge.tokens import Tokens
-from bridge.tomlfile import TomlFile
+from bridge.lib.errors import DeliveryError, Transient
+from bridge.lib.toml_file import TomlFile
+from bridge.model.calls import DeliveryState, Lease, Settlement, Via
+from bridge.model.crm_state import Progress, Remembered
+from bridge.model.plan import Plan, PlannedField, PlannedObject
+from bridge.record.arrival import arrival_of
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 ZONE = ZoneInfo("Asia/Shanghai")

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bridge.budget import Budget
-from bridge.connector.schema import LimitSection
-from bridge.model import Lane
-from bridge.rate_limit import LearnedRate
+from bridge.crm.connector.schema import LimitSection
+from bridge.delivery.budget import Budget
+from bridge.delivery.rate_limit import LearnedRate
+from bridge.model.calls import Lane
 
 START = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 SERVICE = 0.015

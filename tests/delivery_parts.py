@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from bridge.budget import Budget
-from bridge.deliver import Worker
-from bridge.errors import LedgerBusy
+from bridge.delivery.budget import Budget
+from bridge.delivery.locks import Lines
+from bridge.delivery.worker import Worker
 from bridge.ledger import Note, Settled
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.lines import Lines
-from bridge.memory import Done
-from bridge.model import Arrival, Filed, Lease, Settlement
+from bridge.lib.errors import LedgerBusy
+from bridge.model.calls import Arrival, Filed, Lease, Settlement
+from bridge.model.crm_state import Done
 from tests.servers.clock import Clock
 
 MOST_WAITS = 2000

@@ -19,23 +19,23 @@ from zoneinfo import ZoneInfo
 
 import httpx
 
-from bridge.arrival import arrival_of
-from bridge.call import Call
-from bridge.deliver import Destination, Origin, Schedule, SharedAccount, event_of
-from bridge.errors import LedgerError
-from bridge.judge import Judge, SourceRules
+from bridge.config.problems import load_pair
+from bridge.crm.rendering import Account
+from bridge.crm.tokens import Tokens
+from bridge.delivery.locks import Line
+from bridge.delivery.replay import Target, replay
+from bridge.delivery.worker import Destination, Origin, Schedule, SharedAccount, event_of
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
-from bridge.lines import Line
-from bridge.loading import load_pair
-from bridge.memory import Done
-from bridge.model import Lease, Settlement, Via
-from bridge.plan import Plan, PlannedObject, Write
-from bridge.rendering import Account
-from bridge.replay import Target, replay
+from bridge.lib.errors import LedgerError
+from bridge.lib.stored_times import bounded
+from bridge.model.calls import Lease, Settlement, Via
+from bridge.model.crm_state import Done
+from bridge.model.plan import Plan, PlannedObject, Write
+from bridge.record.arrival import arrival_of
+from bridge.record.call import Call
 from bridge.sandbox.crm_state import Refusal
 from bridge.sandbox.plain import PlainState, TokenDesk
-from bridge.stored_times import bounded
-from bridge.tokens import Tokens
 from tests.delivery_parts import Crash, Fuse, Parts, Said, Sleep, Trouble, Walker, check_contact
 from tests.servers.clock import Clock, JumpingClock
 

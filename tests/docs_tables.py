@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from bridge.connector import request_schema, schema
-from bridge.connector.request_schema import RequestSection
-from bridge.schemas import reference
+from bridge.config.json_schemas import reference
+from bridge.crm.connector import request_schema, schema
+from bridge.crm.connector.request_schema import RequestSection
 
 CONNECTORS = Path(__file__).parent.parent / "docs" / "connectors.md"
 MARKED = re.compile(r"<!-- keys: (\w+) -->\n.*?<!-- end -->\n", re.DOTALL)

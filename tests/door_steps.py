@@ -16,12 +16,12 @@ from typing import Any, Self
 import httpx
 import uvloop
 
-from bridge.http_protocol import Waiting
+from bridge.intake.http_protocol import Waiting
+from bridge.intake.http_server import Listener
+from bridge.intake.receive import Door, Receive, Scope, Send, SourceDoor
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.listener import Listener
-from bridge.receive import Door, Receive, Scope, Send, SourceDoor
-from bridge.values import Address
+from bridge.lib.values import Address
 
 # Loading the trusted roots takes longer than a test; nothing here is encrypted.
 TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

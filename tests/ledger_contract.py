@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from bridge.field_digests import digest_of, short_of, with_altered
 from bridge.ledger import Ledger, Window
-from bridge.memory import Done, Mark, Remembered
-from bridge.model import Columns, DeliveryState, Lane, Quarantined, Settlement, moment, stamp
+from bridge.model.calls import Columns, DeliveryState, Lane, Quarantined, Settlement, moment, stamp
+from bridge.model.crm_state import Done, Mark, Remembered
+from bridge.model.field_digests import digest_of, short_of, with_altered
 from tests.ledger_contract_identity import IdentityContract
 from tests.ledger_contract_intake import BOTH, IntakeContract
 from tests.ledger_contract_operating import OperatingContract

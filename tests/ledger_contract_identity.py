@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.arrival import arrival_of
-from bridge.identity import is_uuid
 from bridge.ledger import Ledger
-from bridge.model import Arrival, Columns, DeliveryState, Filed, Quarantined, Settlement, Via, stamp
+from bridge.model.calls import Arrival, Columns, DeliveryState, Filed, Quarantined, Settlement, Via, stamp
+from bridge.record.arrival import arrival_of
+from bridge.record.identity import is_uuid
 from tests.examples import examples
 from tests.ledger_steps import (
     ALWAYS,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import LedgerBusy
 from bridge.ledger import Ledger
-from bridge.model import DeliveryState, Filed, Known, Quarantined, Settlement, Verdict, Via
+from bridge.lib.errors import LedgerBusy
+from bridge.model.calls import DeliveryState, Filed, Known, Quarantined, Settlement, Verdict, Via
 from tests.ledger_steps import (
     ALWAYS,
     MINUTE,

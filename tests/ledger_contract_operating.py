@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bridge.call_order import event_text
 from bridge.ledger import Ledger, Note, Window
-from bridge.memory import AGAIN, Done, Mark, Progress, Remembered
-from bridge.model import DeliveryState, Lane, Settlement, stamp
-from bridge.plan import PlannedObject
+from bridge.model.call_order import event_text
+from bridge.model.calls import DeliveryState, Lane, Settlement, stamp
+from bridge.model.crm_state import AGAIN, Done, Mark, Progress, Remembered
+from bridge.model.plan import PlannedObject
 from tests.ledger_steps import MINUTE, NOW, SOURCES, arrival, balance, delivery, judge_all, leased, news
 
 DELIVERED = Settlement(DeliveryState.DELIVERED)

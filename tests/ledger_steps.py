@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from bridge.ledger import Destinations, Ledger, Window
-from bridge.model import (
+from bridge.model.calls import (
     Arrival,
     Columns,
     Filed,

@@ -19,7 +19,7 @@ from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET
 from bridge.sandbox.platform_list import ListLogin, PlatformList
 from bridge.sandbox.records import PLATFORM_ZONE, Record
 from bridge.source import Source
-from bridge.source.outcall import ListApi, OutcallList
+from bridge.source.outcall.client import ListApi, OutcallList
 from tests.odd_wire import gzip_bomb
 from tests.reconcile_steps import World, new_world
 from tests.source_steps import CHANCE, NAMES

@@ -15,16 +15,16 @@ from urllib.parse import unquote
 
 import httpx
 
-from bridge.arrival import arrival_of
-from bridge.budget import Budget
-from bridge.deliver import SharedAccount, Worker
-from bridge.judge import Judge, SourceRules
+from bridge.crm.tokens import Tokens
+from bridge.delivery.budget import Budget
+from bridge.delivery.locks import Lines
+from bridge.delivery.worker import SharedAccount, Worker
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.lines import Lines
-from bridge.model import Via
+from bridge.model.calls import Via
+from bridge.record.arrival import arrival_of
 from bridge.sandbox.crm_state import Refusal
 from bridge.sandbox.plain import PlainState
-from bridge.tokens import Tokens
 from tests.delivery_world import DATA, ORIGIN, SCHEDULE, ZONE, body_of, destination_of
 from tests.servers.clock import Clock, Waiting
 

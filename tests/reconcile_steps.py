@@ -11,21 +11,21 @@ from typing import Any
 
 import msgspec
 
-from bridge.arrival import arrival_of
-from bridge.audit import AuditRules, SourceAudit, balances, whole_balance
-from bridge.horizon import ReconcileRules
-from bridge.judge import Judge, SourceRules
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Row
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.listed import AUDIT
-from bridge.model import Via
-from bridge.reconcile import Reconciler
-from bridge.record import BOOKKEEPING, FIELDS, canonical
+from bridge.model.calls import Via
+from bridge.model.listing import AUDIT
+from bridge.reconcile.audit import AuditRules, SourceAudit, balances, whole_balance
+from bridge.reconcile.counts import Result
+from bridge.reconcile.coverage import ReconcileRules
+from bridge.reconcile.run import Reconciler
+from bridge.reconcile.window import Between
+from bridge.record.arrival import arrival_of
+from bridge.record.platform_record import BOOKKEEPING, FIELDS, canonical
 from bridge.sandbox.platform_list import PlatformList
 from bridge.sandbox.records import PLATFORM_ZONE, Record, later_edit
 from bridge.source import Page, Source
-from bridge.tally import Result
-from bridge.window import Between
 from tests.source_steps import NOW, Clock, made
 from tests.walk_steps import Shelf, shelf
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from bridge.errors import SourceRefused, SourceUnreachable
-from bridge.identity import names_of
+from bridge.lib.errors import SourceRefused, SourceUnreachable
+from bridge.record.identity import names_of
 from bridge.source import Source
 
 SECOND = timedelta(seconds=1)

@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 
+from bridge.config.schema import ApiNames
 from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET, SandboxPlatform
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.records import PLATFORM_ZONE, Record, generate
 from bridge.sandbox.server import LocalServer
-from bridge.settings import ApiNames
-from bridge.source.answers import Names
-from bridge.source.outcall import ListApi, OutcallList
+from bridge.source.outcall.answers import Names
+from bridge.source.outcall.client import ListApi, OutcallList
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.plan import PlannedField, Write
+from bridge.model.plan import PlannedField, Write
 from tests.connector_steps import Bench, Reply, SearchCrm, Seen, Server, planned, serving
 from tests.test_effect import COMMON, CREATE, FIND, READ, UPDATE
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import structlog
 
-from bridge.answer_log import EVERY, AnswerLog
+from bridge.intake.answer_log import EVERY, AnswerLog
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.audit import GUARDED, source_balances
-from bridge.model import stamp
+from bridge.model.calls import stamp
+from bridge.reconcile.audit import GUARDED, source_balances
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.source import Page
 from tests.reconcile_steps import HOUR, RULES, World, calls, edited_later, new_world

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from bridge.crm import Crm
-from bridge.errors import DeliveryError
+from bridge.crm.client import Crm
+from bridge.lib.errors import DeliveryError
 from tests.connector_steps import (
     NOW,
     Seen,

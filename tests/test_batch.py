@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from bridge.asking import Ask, Reply
-from bridge.batch import ask_together
-from bridge.connector.request import Find, Link, Read
-from bridge.connector.steps import Step
-from bridge.crm import Crm
-from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
-from bridge.phone import mask_phone
+from bridge.crm.client import Crm
+from bridge.crm.connector.request import Find, Link, Read
+from bridge.crm.connector.steps import Step
+from bridge.delivery.batch import ask_together
+from bridge.delivery.lookup import Ask, Reply
+from bridge.lib.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
+from bridge.lib.phone import mask_phone
 from tests.connector_steps import HANG_UP, Seen, Server, connector_of, crm_of, serving
 from tests.connector_steps import Reply as Told
 

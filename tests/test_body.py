@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.body import (
+from bridge.lib.lenient_json import MAX_DEPTH
+from bridge.record.json_body import (
     NotAnObject,
     declared_charset,
     decode_body,
@@ -20,8 +21,7 @@ from bridge.body import (
     parse_object,
     read_object,
 )
-from bridge.lenient_json import MAX_DEPTH
-from bridge.unwrap_body import TooMany, read_record, read_records
+from bridge.record.unwrap_body import TooMany, read_record, read_records
 
 RECORD = {"name": "张三", "phone": "+8615899770637", "mark": "50% a+b & c=d;"}
 JSON = json.dumps(RECORD, ensure_ascii=False)

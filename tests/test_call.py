@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.call import CALL_FIELDS, Call, transcript
-from bridge.record import FIELDS
+from bridge.record.call import CALL_FIELDS, Call, transcript
+from bridge.record.platform_record import FIELDS
 
 ZONE = ZoneInfo("Asia/Shanghai")
 EXAMPLE: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "callback.json").read_text("utf-8"))

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.arrival import arrival_of
-from bridge.call_order import AHEAD, event_parts, event_text, event_time
-from bridge.model import Quarantined, Via
-from bridge.runs import Operator
+from bridge.daemon.operator_jobs import Operator
+from bridge.model.call_order import AHEAD, event_parts, event_text, event_time
+from bridge.model.calls import Quarantined, Via
+from bridge.record.arrival import arrival_of
 from tests.delivery_world import PHONES, ZONE, World, body_of
 
 SEEN = datetime(2026, 11, 22, 8, tzinfo=UTC)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.accounts import KEEP_EVERY, Keeper
-from bridge.budget import Budget
-from bridge.causes import LONGEST, LONGEST_READ, cause_of, generalised, remedy_of
-from bridge.errors import DeliveryError, Gone, InDoubt, Permanent, Transient
+from bridge.delivery.account_store import KEEP_EVERY, Keeper
+from bridge.delivery.budget import Budget
 from bridge.ledger import open_ledger
+from bridge.lib.errors import DeliveryError, Gone, InDoubt, Permanent, Transient
+from bridge.model.failures import LONGEST, LONGEST_READ, cause_of, generalised, remedy_of
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 

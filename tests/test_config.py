@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from bridge.config import Config, load_config, resolve_secrets
-from bridge.errors import ConfigError, Problem
-from bridge.settings import SourceSettings
-from bridge.tomlfile import load_toml
-from bridge.values import Address, parse_duration, parse_size, show_duration
+from bridge.config.load import Config, load_config, resolve_secrets
+from bridge.config.schema import SourceSettings
+from bridge.lib.errors import ConfigError, Problem
+from bridge.lib.toml_file import load_toml
+from bridge.lib.values import Address, parse_duration, parse_size, show_duration
 
 TOP = Path(__file__).parent.parent
 CANARY = "canary-9f3b71d2-secret"

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.connector import Connector, shipped_connectors
-from bridge.connector.compiling import Answer
-from bridge.tomlfile import load_toml
+from bridge.crm.connector import Connector, shipped_connectors
+from bridge.crm.connector.compiling import Answer
+from bridge.lib.toml_file import load_toml
 from tests.conformance import Conformance
 from tests.conformance_online import found_online
 from tests.conformance_steps import (

@@ -13,13 +13,13 @@ import httpx
 import pytest
 import trustme
 
-from bridge.causes import remedy_of
-from bridge.connection_errors import connection_remedy
-from bridge.deadline import Deadline
-from bridge.errors import SourceUnreachable, Transient
-from bridge.source.outcall import ListApi, OutcallList
-from bridge.stream import Connector
-from bridge.wire import _tls
+from bridge.lib.errors import SourceUnreachable, Transient
+from bridge.lib.http.connection_errors import connection_remedy
+from bridge.lib.http.deadline import Deadline
+from bridge.lib.http.socket import Connector
+from bridge.lib.http.transport import _tls
+from bridge.model.failures import remedy_of
+from bridge.source.outcall.client import ListApi, OutcallList
 from tests.source_steps import CHANCE, NAMES, NOW
 from tests.test_crm import CREATE, fault
 from tests.test_stream import served

@@ -6,8 +6,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from bridge.addresses import client_address, limit_key
-from bridge.connections import ConnectionTable
+from bridge.intake.connections import ConnectionTable
+from bridge.lib.addresses import client_address, limit_key
 
 MOST, EACH = 20, 8
 

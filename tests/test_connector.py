@@ -7,12 +7,12 @@ from urllib.parse import unquote
 
 import pytest
 
-from bridge.connector import Connector, load_connector, shipped_connectors
-from bridge.connector.request import Request
-from bridge.errors import ConfigError, Problem
+from bridge.crm.connector import Connector, load_connector, shipped_connectors
+from bridge.crm.connector.request import Request
+from bridge.crm.rendering import common_names
+from bridge.lib.errors import ConfigError, Problem
+from bridge.lib.toml_file import TomlFile, load_toml
 from bridge.mapping import load_mapping
-from bridge.rendering import common_names
-from bridge.tomlfile import TomlFile, load_toml
 from tests.connector_steps import NOW, crm_of
 
 SECRET = "canary-5a81c0de"

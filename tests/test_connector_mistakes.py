@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.connector import Connector
-from bridge.errors import ConfigError, Problem
-from bridge.tomlfile import TomlFile
+from bridge.crm.connector import Connector
+from bridge.lib.errors import ConfigError, Problem
+from bridge.lib.toml_file import TomlFile
 from tests.test_connector import GOOD, connector_of
 
 

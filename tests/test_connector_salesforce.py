@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from bridge.connector import shipped_connectors
+from bridge.crm.connector import shipped_connectors
 from tests.conformance import Conformance
 from tests.conformance_online import found_online
 from tests.conformance_steps import OTHER_PHONE, ConnectorCase, bench_of, phone_of, uuid_of

@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bridge.addresses import is_own_name
-from bridge.answer_log import AnswerLog
-from bridge.console import admin_app
+from bridge.admin.metrics import admin_app
+from bridge.intake.answer_log import AnswerLog
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.lib.addresses import is_own_name
 from tests.door_steps import TLS, Listening
 
 HOSTS = ("calls.example.com",)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import DeliveryError, InDoubt, Permanent, Transient
-from bridge.wire import CRM_LIMITS
+from bridge.lib.errors import DeliveryError, InDoubt, Permanent, Transient
+from bridge.lib.http.transport import CRM_LIMITS
 from tests.connector_steps import Server, connector_of, crm_of, serving
 
 SECRET = 'canary-5a81 c0"de'

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.crm_alterations import EXPLAINED, WORDS, Alteration, alteration, misfit
-from bridge.field_digests import (
+from bridge.delivery.write_policy import Misfit, checked, for_existing, for_new, to_check, unsure
+from bridge.model.crm_alterations import EXPLAINED, WORDS, Alteration, alteration, misfit
+from bridge.model.crm_state import Mark, Remembered
+from bridge.model.field_digests import (
     alteration_of,
     digest_of,
     holds,
@@ -17,9 +19,7 @@ from bridge.field_digests import (
     with_altered,
     with_possible,
 )
-from bridge.memory import Mark, Remembered
-from bridge.plan import PlannedField, PlannedObject, Write
-from bridge.policies import Misfit, checked, for_existing, for_new, to_check, unsure
+from bridge.model.plan import PlannedField, PlannedObject, Write
 
 A = Alteration
 # What was sent, what the CRM shows, and what it made of it.

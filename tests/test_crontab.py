@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bridge.crontab import parse, to_trigger
+from bridge.lib.crontab import parse, to_trigger
 from tests.examples import examples
 
 # 2026-11-22 is a Sunday.

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from bridge.cli import cli
-from bridge.demo import Demo
 from bridge.sandbox.crm import SandboxCrm
+from bridge.sandbox.demo import Demo
 from bridge.sandbox.server import LocalServer
 from tests.running import (
     EXAMPLE,

@@ -21,21 +21,21 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from bridge.arrival import arrival_of
-from bridge.budget import LONGEST_PAUSE, Budget
-from bridge.connector import Connector, shipped_connectors
-from bridge.connector.schema import LimitSection
-from bridge.deliver import Destination, Origin, Schedule, SharedAccount, Worker
-from bridge.judge import Judge, SourceRules
+from bridge.crm.connector import Connector, shipped_connectors
+from bridge.crm.connector.schema import LimitSection
+from bridge.crm.rendering import Account
+from bridge.crm.tokens import Tokens
+from bridge.delivery.budget import LONGEST_PAUSE, Budget
+from bridge.delivery.locks import Lines
+from bridge.delivery.worker import Destination, Origin, Schedule, SharedAccount, Worker
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.lines import Lines
+from bridge.lib.toml_file import load_toml
 from bridge.mapping import load_mapping
-from bridge.model import Lane, Via
-from bridge.rendering import Account
+from bridge.model.calls import Lane, Via
+from bridge.record.arrival import arrival_of
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
-from bridge.tokens import Tokens
-from bridge.tomlfile import load_toml
 
 TOP = Path(__file__).parent.parent
 EXAMPLE: dict[str, Any] = json.loads((TOP / "tests/data/callback.json").read_text("utf-8"))
@@ -396,7 +396,7 @@ DELIVER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from bridge.log import configure
+from bridge.lib.log import configure
 from test_deliver import SECRET, Bench
 configure("debug", "json")
 bench = Bench(Path(sys.argv[2]), sys.argv[3])

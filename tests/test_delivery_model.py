@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 from structlog.testing import capture_logs
 
-from bridge.model import Via
+from bridge.model.calls import Via
 from tests.delivery_parts import Parts, Trouble
 from tests.delivery_world import PHONES, World, body_of
 from tests.examples import search_seed

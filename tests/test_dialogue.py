@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bridge.dialogue import Turn, lay_over, parse_dialogue, same_dialogue, to_json
+from bridge.record.dialogue_merge import Turn, lay_over, parse_dialogue, same_dialogue, to_json
 
 ZONE = ZoneInfo("Asia/Shanghai")
 START = datetime(2025, 4, 14, 10, 19, 21, tzinfo=ZONE)

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bridge.call import transcript
-from bridge.dialogue import Turn, same_dialogue, to_json
+from bridge.record.call import transcript
+from bridge.record.dialogue_merge import Turn, same_dialogue, to_json
 from tests.test_dialogue import ARRAY, as_string, parsed
 from tests.test_odd_values import call, odd
 

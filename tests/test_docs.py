@@ -13,26 +13,26 @@ import click
 import pytest
 from pydantic import BaseModel
 
-from bridge.call import CALL_FIELDS
+from bridge.admin.metrics import LedgerMetrics
 from bridge.cli import cli
-from bridge.config import Config
-from bridge.connector import Connector
-from bridge.connector.compiling import Answer
-from bridge.connector.language import FILTERS as CONNECTOR_FILTERS
-from bridge.connector.outcome import Classifier, Errors
-from bridge.connector.request_schema import Result
-from bridge.console import LedgerMetrics
-from bridge.errors import ConfigError
-from bridge.expression import Language
-from bridge.filters import FILTERS, reference
+from bridge.config.load import Config
+from bridge.config.problems import Findings, find_problems
+from bridge.config.schema import RetentionSettings
+from bridge.crm.connector import Connector
+from bridge.crm.connector.compiling import Answer
+from bridge.crm.connector.language import FILTERS as CONNECTOR_FILTERS
+from bridge.crm.connector.outcome import Classifier, Errors
+from bridge.crm.connector.request_schema import Result
 from bridge.ledger import open_ledger
 from bridge.ledger.sqlite.upkeep import DATA_CLASSES
-from bridge.loading import Findings, find_problems
+from bridge.lib.errors import ConfigError
+from bridge.lib.expression import Language
+from bridge.lib.toml_file import TomlFile
 from bridge.mapping import LANGUAGE, MappingFile, load_mapping, run_tests
-from bridge.model import Quarantined, Verdict
-from bridge.record import BOOKKEEPING
-from bridge.settings import RetentionSettings
-from bridge.tomlfile import TomlFile
+from bridge.mapping.filters import FILTERS, reference
+from bridge.model.calls import Quarantined, Verdict
+from bridge.record.call import CALL_FIELDS
+from bridge.record.platform_record import BOOKKEEPING
 from tests.docs_tables import MARKED, filled, sections
 
 ROOT = Path(__file__).parent.parent
@@ -342,8 +342,8 @@ def test_modules_in_the_readme_are_those_there_are() -> None:
     first_cells = re.findall(r"^\| (.*?) \| ", table, re.MULTILINE)
     listed = set(re.findall(r"`([a-z_]+/?)`", " ".join(first_cells)))
     there = {file.stem for file in (ROOT / "bridge").glob("*.py") if not file.stem.startswith("__")}
-    there |= {f"{folder.name}/" for folder in (ROOT / "bridge").iterdir() if folder.is_dir()}
-    assert listed - {"bridge/"} == there - {"__pycache__/"}
+    there |= {f"{folder.name}/" for folder in (ROOT / "bridge").iterdir() if (folder / "__init__.py").exists()}
+    assert listed - {"bridge/"} == there
 
 
 # Connectors

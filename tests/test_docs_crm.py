@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.connector import Connector, shipped_connectors
-from bridge.tomlfile import load_toml
+from bridge.crm.connector import Connector, shipped_connectors
+from bridge.lib.toml_file import load_toml
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs/crm").glob("*.md"))
@@ -18,7 +18,7 @@ def test_a_page_names_every_secret_and_setting(name: str) -> None:
     text = (ROOT / f"docs/crm/{name}.md").read_text("utf-8")
     section = Connector(load_toml(shipped_connectors()[name])).file
     assert [one for one in (*section.secrets, *section.settings) if one not in text] == []
-    assert f"bridge/connectors/{name}.toml" in text
+    assert f"bridge/crm/connectors/{name}.toml" in text
     assert f"mappings/{name}.toml" in text
 
 

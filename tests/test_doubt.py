@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.model import Lease, Settlement
+from bridge.model.calls import Lease, Settlement
 from tests.delivery_parts import Parts, Trouble
 from tests.delivery_world import DATA, LAG, PHONES, World, body_of
 

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.key_matching import has_key, key_shown
-from bridge.phone import mask_phones_in, of_crm
-from bridge.sending import MOST_QUESTIONS, QUICK_TRIES
+from bridge.crm.key_matching import has_key, key_shown
+from bridge.delivery.executor import MOST_QUESTIONS, QUICK_TRIES
+from bridge.lib.phone import mask_phones_in, of_crm
 from tests.delivery_world import DATA
 from tests.odd_world import OddWorld, plain_connector
 

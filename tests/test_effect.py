@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.plan import Write
+from bridge.model.plan import Write
 from tests.connector_steps import HANG_UP, Bench, Crash, SearchCrm, Server, planned, serving
 
 COMMON = """\

@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 import bridge
-from bridge import escape_invisible
 from bridge.cli import cli
-from bridge.errors import CallbridgeError
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.model import DeliveryState, Settlement
+from bridge.lib import escape_invisible
+from bridge.lib.errors import CallbridgeError
+from bridge.model.calls import DeliveryState, Settlement
 from tests.ledger_steps import NOW, arrival, call_of, leased, news
 from tests.running import environment, write_config
 

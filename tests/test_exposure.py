@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config import load_config
-from bridge.exposure import exposures, in_clear
+from bridge.config.exposure import exposures, in_clear
+from bridge.config.load import load_config
+from bridge.config.problems import find_problems
 from bridge.ledger.sqlite.connection import user_name
-from bridge.loading import find_problems
 from tests.running import TOKEN, callbridge, write_config
 
 CLEAR = "is http://: secrets and phone numbers cross the network in clear"
@@ -132,7 +132,7 @@ def test_a_folder_where_this_user_cannot_make_the_ledger_is_warned_of(mode: int,
 
 
 def test_a_connector_without_tls_is_warned_of_where_it_names_the_address(config: Path) -> None:
-    connector = (Path(__file__).parents[1] / "bridge/connectors/sandbox.toml").read_text("utf-8")
+    connector = (Path(__file__).parents[1] / "bridge/crm/connectors/sandbox.toml").read_text("utf-8")
     (config.parent / "own.toml").write_text(
         'base_url = "http://crm.example.com"\n' + connector.replace("base_url =", "# base_url ="), "utf-8"
     )
@@ -143,7 +143,7 @@ def test_a_connector_without_tls_is_warned_of_where_it_names_the_address(config:
 
 
 def test_other_hosts_that_a_connector_of_ones_own_sends_to_are_warned_of(config: Path) -> None:
-    connector = (Path(__file__).parents[1] / "bridge/connectors/sandbox.toml").read_text("utf-8")
+    connector = (Path(__file__).parents[1] / "bridge/crm/connectors/sandbox.toml").read_text("utf-8")
     own = config.parent / "own.toml"
     own.write_text('origins = ["https://login.example.com"]\n' + connector, "utf-8")
     change(config, 'mapping = "', 'connector = "own.toml"\nmapping = "')

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge import expression_checks
-from bridge.expression import ExpressionError, Fields, Language, as_text
-from bridge.filters import FILTERS
+from bridge.lib import expression_checks
+from bridge.lib.expression import ExpressionError, Fields, Language, as_text
+from bridge.mapping.filters import FILTERS
 
 CALL = Fields({"phone": "15899770637", "name": None, "talk_seconds": 88, "tags": ("a", "b")})
 LANGUAGE = Language({"call": frozenset({"phone", "name", "talk_seconds", "tags"}), "record": None}, FILTERS)
@@ -351,7 +351,7 @@ def test_an_expression_changes_nothing() -> None:
 
 COSTLY = """
 import resource, sys
-from bridge.expression import ExpressionError, Fields, Language
+from bridge.lib.expression import ExpressionError, Fields, Language
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
 language = Language({"record": None}, {})

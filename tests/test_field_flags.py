@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bridge.arrival import arrivals_of
-from bridge.judge import Judge, SourceRules
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.model import Via
+from bridge.model.calls import Via
+from bridge.record.arrival import arrivals_of
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)

@@ -14,13 +14,13 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.audit import local_balance, whole_balance
-from bridge.errors import LedgerBusy, LedgerLocked, LedgerUnusable
 from bridge.ledger import Window
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.ledger.sqlite.connection import check_owner, usable, user_name
 from bridge.ledger.sqlite.times import micros
-from bridge.model import Quarantined
+from bridge.lib.errors import LedgerBusy, LedgerLocked, LedgerUnusable
+from bridge.model.calls import Quarantined
+from bridge.reconcile.audit import local_balance, whole_balance
 from tests.ledger_steps import NOW, TO_CRM, arrival, news, stray, uuid
 from tests.running import DaemonProcess, callbridge, wait_until, write_config
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.expression import ExpressionError, Fields, Language
-from bridge.filters import ARGUMENTS as CONSTANTS
-from bridge.filters import FILTERS, reference
-from bridge.lengths import ELLIPSIS
+from bridge.lib.expression import ExpressionError, Fields, Language
+from bridge.lib.lengths import ELLIPSIS
+from bridge.mapping.filters import ARGUMENTS as CONSTANTS
+from bridge.mapping.filters import FILTERS, reference
 
 LANGUAGE = Language({"record": None}, FILTERS, arguments=CONSTANTS)
 TIME = datetime(2025, 4, 14, 18, 19, 21, 500_000, tzinfo=UTC)

@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.connector import Connector, shipped_connectors
-from bridge.connector.answer_text import read_answer
-from bridge.connector.foreign import Expects
-from bridge.connector.outcome import Meaning
-from bridge.connector.request import Find, Link, Read, Request
-from bridge.connector.steps import Step
-from bridge.tomlfile import load_toml
+from bridge.crm.connector import Connector, shipped_connectors
+from bridge.crm.connector.answer_text import read_answer
+from bridge.crm.connector.foreign import Expects
+from bridge.crm.connector.outcome import Meaning
+from bridge.crm.connector.request import Find, Link, Read, Request
+from bridge.crm.connector.steps import Step
+from bridge.lib.toml_file import load_toml
 from tests.connector_steps import NOW, connector_of
 from tests.delivery_world import DATA
 from tests.odd_world import odd_world, plain_connector

@@ -18,8 +18,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from bridge.identity import NO_NAMES
 from bridge.ledger.sqlite.payloads import Payloads
+from bridge.record.identity import NO_NAMES
 from tests.mutation import Mutant, Mutations
 from tests.running import TOKEN, DaemonProcess, wait_until
 

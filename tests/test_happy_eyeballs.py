@@ -9,8 +9,8 @@ from typing import Any
 import httpcore
 import pytest
 
-from bridge.happy_eyeballs import MOST_ADDRESSES, STAGGER, connect
-from bridge.stream import Connector
+from bridge.lib.http.happy_eyeballs import MOST_ADDRESSES, STAGGER, connect
+from bridge.lib.http.socket import Connector
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bridge.http_protocol import LONGEST_HEAD, MOST_HEADERS, Waiting
-from bridge.listener import FIRST_SILENCE, KEEP_ALIVE, LONGEST_STALL
+from bridge.intake.http_protocol import LONGEST_HEAD, MOST_HEADERS, Waiting
+from bridge.intake.http_server import FIRST_SILENCE, KEEP_ALIVE, LONGEST_STALL
 from tests.door_steps import Listening, answer
 
 HEAD = b"POST /a HTTP/1.1\r\nHost: x\r\n"

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from bridge.connector import Connector, shipped_connectors
-from bridge.connector.answer_text import read_answer
-from bridge.connector.compiling import dig
-from bridge.connector.outcome import Meaning
-from bridge.tomlfile import load_toml
+from bridge.crm.connector import Connector, shipped_connectors
+from bridge.crm.connector.answer_text import read_answer
+from bridge.crm.connector.compiling import dig
+from bridge.crm.connector.outcome import Meaning
+from bridge.lib.toml_file import load_toml
 from tests.connector_steps import NOW, connector_of
 
 LOCKED = (

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from bridge.config import load_config
-from bridge.key_claims import CallIdentity, Claim, Conflict, claims_applied, same_call
+from bridge.config.load import load_config
+from bridge.config.problems import find_problems
 from bridge.ledger import Window
-from bridge.loading import find_problems
-from bridge.plan import Plan, PlannedObject, Skip
+from bridge.model.key_claims import CallIdentity, Claim, Conflict, claims_applied, same_call
+from bridge.model.plan import Plan, PlannedObject, Skip
 from tests.delivery_world import PHONES, World, body_of
 from tests.running import TOKEN, environment, write_config
 

@@ -13,13 +13,23 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.errors import LedgerBusy, LedgerUnusable
 from bridge.ledger import Ledger, Window
 from bridge.ledger.sqlite import SqliteLedger, deliveries, reading, status, upkeep
 from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import stamp_of
-from bridge.model import Arrival, Columns, DeliveryState, Lane, Quarantined, Settlement, Verdict, Via, stamp
+from bridge.lib.errors import LedgerBusy, LedgerUnusable
+from bridge.model.calls import (
+    Arrival,
+    Columns,
+    DeliveryState,
+    Lane,
+    Quarantined,
+    Settlement,
+    Verdict,
+    Via,
+    stamp,
+)
 from tests.ledger_steps import (
     MINUTE,
     NOW,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.model import DeliveryState, Lane, Lease, Settlement, Verdict, Via
+from bridge.model.calls import DeliveryState, Lane, Lease, Settlement, Verdict, Via
 from tests.examples import searching
 from tests.ledger_steps import MINUTE, NOW, SOURCES, TO_CRM, arrival, balance, judgment, uuid
 from tests.test_ledger_looks import assert_counted

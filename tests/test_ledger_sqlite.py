@@ -21,15 +21,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from bridge.call_order import event_text
-from bridge.errors import LedgerBusy, LedgerLocked, LedgerUnusable
 from bridge.ledger import Ledger, open_ledger
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.ledger.sqlite.folding import fold
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
-from bridge.memory import Done, Mark, Remembered
-from bridge.model import DeliveryState, Quarantined, Settlement, Verdict, moment, stamp
-from bridge.plan import PlannedObject
+from bridge.lib.errors import LedgerBusy, LedgerLocked, LedgerUnusable
+from bridge.model.call_order import event_text
+from bridge.model.calls import DeliveryState, Quarantined, Settlement, Verdict, moment, stamp
+from bridge.model.crm_state import Done, Mark, Remembered
+from bridge.model.plan import PlannedObject
 from tests.ledger_contract import LedgerContract
 from tests.ledger_steps import (
     NOW,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.lengths import ELLIPSIS, LengthUnit, cut_at, length_of, shortened
+from bridge.lib.lengths import ELLIPSIS, LengthUnit, cut_at, length_of, shortened
 
 UNITS: list[LengthUnit] = ["characters", "utf16", "bytes"]
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"

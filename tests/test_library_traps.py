@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.budget import Budget
-from bridge.connector.compiling import Answer
-from bridge.connector.request import Request
-from bridge.crm import Crm
-from bridge.errors import DeliveryError, Transient
-from bridge.sending import QUICK_TRIES, Sender
+from bridge.crm.client import Crm
+from bridge.crm.connector.compiling import Answer
+from bridge.crm.connector.request import Request
+from bridge.delivery.budget import Budget
+from bridge.delivery.executor import QUICK_TRIES, Sender
+from bridge.lib.errors import DeliveryError, Transient
 from tests.connector_steps import Clock, connector_of, crm_of
 
 TOP = Path(__file__).parent.parent
@@ -175,7 +175,7 @@ def test_a_stop_ends_the_tries() -> None:
 LOGGED = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from bridge.log import configure
+from bridge.lib.log import configure
 configure("debug", "text")
 import logging
 logging.getLogger("ours").warning("the log is there")

@@ -241,7 +241,7 @@ import importlib, os, pathlib, pkgutil, pwd, sys, bridge, bridge.cli
 for module in pkgutil.walk_packages(bridge.__path__, "bridge."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-bridge.config.load_config(pathlib.Path(sys.argv[-1]), os.environ)
+bridge.config.load.load_config(pathlib.Path(sys.argv[-1]), os.environ)
 user = pwd.getpwnam("nobody")
 os.setgroups([]); os.setgid(user.pw_gid); os.setuid(user.pw_uid)
 bridge.cli.main()

@@ -16,10 +16,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import bridge
-from bridge import jinja_subset
-from bridge.connector.language import FILTERS as CONNECTOR_FILTERS
-from bridge.expression import ExpressionError, Fields, Language, as_text
-from bridge.filters import FILTERS as MAPPING_FILTERS
+from bridge.crm.connector.language import FILTERS as CONNECTOR_FILTERS
+from bridge.lib import jinja_subset
+from bridge.lib.expression import ExpressionError, Fields, Language, as_text
+from bridge.mapping.filters import FILTERS as MAPPING_FILTERS
 from tests.hostile import grows_too_fast, texts_for
 
 _METHODS = ("search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer")

@@ -1,7 +1,7 @@
 """Lines and hands: who may have what at once, whatever the order in which threads get there."""
 
-from bridge.gathering import HANDS, Gathering
-from bridge.lines import Lines
+from bridge.delivery.batch_gate import HANDS, Gathering
+from bridge.delivery.locks import Lines
 
 CONTACT, CALL = ("a", "contact", "+861"), ("a", "call", "k")
 

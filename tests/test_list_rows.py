@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.sandbox.records import Record
-from bridge.source.outcall import OutcallList
+from bridge.source.outcall.client import OutcallList
 from tests.odd_list import OddList, odd_world
 from tests.reconcile_steps import HOUR
 from tests.source_steps import NOW, made

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from bridge.http_protocol import Waiting
+from bridge.intake.http_protocol import Waiting
 from tests.door_steps import BODY, PATH, Served, SharedListener
 from tests.running import EXAMPLE, DaemonProcess, write_config
 

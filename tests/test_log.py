@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import structlog
 
-from bridge.log import OncePerMinute
+from bridge.lib.log import OncePerMinute
 
 SAYS = """
 import json, logging, sys, structlog
-from bridge.log import configure, hide
+from bridge.lib.log import configure, hide
 configure("info", sys.argv[1])
 said = json.loads(sys.argv[2])
 structlog.get_logger("x").info("delivery.settled", **said)

@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bridge.cli import cli
-from bridge.crm_alterations import Alteration
-from bridge.field_digests import digest_of, with_altered
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.memory import Done, Mark, Remembered
-from bridge.model import DeliveryState, Settlement
+from bridge.model.calls import DeliveryState, Settlement
+from bridge.model.crm_alterations import Alteration
+from bridge.model.crm_state import Done, Mark, Remembered
+from bridge.model.field_digests import digest_of, with_altered
 from tests.ledger_steps import NOW, leased, news
 from tests.running import environment, write_config
 

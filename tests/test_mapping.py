@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.call import Call
-from bridge.errors import ConfigError
+from bridge.lib.errors import ConfigError
 from bridge.mapping import CompiledMapping, MappingFault, json_value, load_mapping
-from bridge.plan import Plan, PlannedField, PlannedObject, Skip
+from bridge.model.plan import Plan, PlannedField, PlannedObject, Skip
+from bridge.record.call import Call
 from tests.examples import examples
 
 TOP = Path(__file__).parent.parent

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.errors import ConfigError
+from bridge.lib.errors import ConfigError
 from bridge.mapping import MappingFault, MappingFile
-from bridge.plan import Plan, PlannedField, Skip, Write
+from bridge.model.plan import Plan, PlannedField, Skip, Write
 from tests.examples import examples
 from tests.test_mapping import KEY, fault, field, field_of, mapping_of, outcome, planned
 

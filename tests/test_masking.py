@@ -11,9 +11,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from bridge.errors import SourceRefused
-from bridge.masking import HIDDEN, LONGEST_MESSAGE, LONGEST_READ, Masking
-from bridge.source.outcall import OutcallList
+from bridge.lib.errors import SourceRefused
+from bridge.lib.masking import HIDDEN, LONGEST_MESSAGE, LONGEST_READ, Masking
+from bridge.source.outcall.client import OutcallList
 from tests.source_steps import CHANCE, NOW, served_platform
 
 TOKEN = "Kq7/zR+mX2vT9=pLw4sYh8Jd3BnF6gUc"

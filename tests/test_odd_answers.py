@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.sending import MOST_QUESTIONS, QUICK_TRIES
+from bridge.delivery.executor import MOST_QUESTIONS, QUICK_TRIES
 from tests.odd_answers import ODD, Odd
 from tests.odd_world import OddWorld, plain_connector
 

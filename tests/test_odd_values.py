@@ -9,17 +9,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bridge.arrival import arrival_of
-from bridge.call import Call
-from bridge.judge import Judge, SourceRules
+from bridge.config.problems import load_pair
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.lengths import LengthUnit, length_of
-from bridge.loading import load_pair
-from bridge.model import Verdict, Via
-from bridge.plan import Plan
+from bridge.lib.lengths import LengthUnit, length_of
+from bridge.model.calls import Verdict, Via
+from bridge.model.plan import Plan
+from bridge.record.arrival import arrival_of
+from bridge.record.call import Call
+from bridge.record.verdict import first, read_incoming, rule
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
-from bridge.verdict import first, read_incoming, rule
 from tests.test_deliver import SECRET, Bench
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -145,7 +145,7 @@ def _fields(plan: Plan) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("unit", "kept"), [("characters", 249), ("utf16", 124), ("bytes", 60)])
 def test_a_subject_of_emoji_is_as_long_as_the_crm_counts(tmp_path: Path, unit: LengthUnit, kept: int) -> None:
-    connector = (TOP / "bridge/connectors/salesforce.toml").read_text("utf-8")
+    connector = (TOP / "bridge/crm/connectors/salesforce.toml").read_text("utf-8")
     assert 'length_unit = "utf16"' in connector
     (tmp_path / "crm.toml").write_text(connector.replace('"utf16"', f'"{unit}"'), "utf-8")
     plan = _plan(TOP / "mappings/salesforce.toml", tmp_path / "crm.toml", odd("emoji_subject"))
@@ -156,7 +156,7 @@ def test_a_subject_of_emoji_is_as_long_as_the_crm_counts(tmp_path: Path, unit: L
 
 def test_control_characters_stay_in_the_ledger() -> None:
     record = odd("nul_name")
-    plan = _plan(TOP / "mappings/sandbox.toml", TOP / "bridge/connectors/sandbox.toml", record)
+    plan = _plan(TOP / "mappings/sandbox.toml", TOP / "bridge/crm/connectors/sandbox.toml", record)
     assert _fields(plan)["name"] == "王小明"
     assert call(record).record["name"] == "王\0小\7明"
 

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from bridge.causes import AGAIN, NO_LONGER_THERE
 from bridge.cli import cli
 from bridge.cli.acting import follow
 from bridge.cli.output import left_aside
-from bridge.config import load_config
+from bridge.config.load import load_config
 from bridge.ledger import Ledger, Row
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
-from bridge.model import DeliveryState, Quarantined, Settlement, moment
-from bridge.reconcile import NOT_KNOWN, refuse_walks
+from bridge.model.calls import DeliveryState, Quarantined, Settlement, moment
+from bridge.model.failures import AGAIN, NO_LONGER_THERE
+from bridge.reconcile.run import NOT_KNOWN, refuse_walks
 from tests.ledger_steps import (
     ALWAYS,
     NOW,

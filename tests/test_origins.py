@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.connector import Connector
-from bridge.connector.addresses import OtherOrigin, check_address, constant_origin, origin_of
-from bridge.errors import ConfigError, Permanent, Transient
-from bridge.expression import ExpressionError
+from bridge.crm.connector import Connector
+from bridge.crm.connector.addresses import OtherOrigin, check_address, constant_origin, origin_of
+from bridge.lib.errors import ConfigError, Permanent, Transient
+from bridge.lib.expression import ExpressionError
 from tests.connector_steps import Server, connector_of, crm_of, serving
 
 SECRET = "s3cr3t-of-the-crm"

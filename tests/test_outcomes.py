@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from bridge.connector import Connector
-from bridge.connector.answer_text import read_answer
-from bridge.connector.compiling import Answer, Headers
-from bridge.connector.outcome import Meaning, http_date, next_time, retry_after
-from bridge.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
-from bridge.masking import LONGEST_READ
+from bridge.crm.connector import Connector
+from bridge.crm.connector.answer_text import read_answer
+from bridge.crm.connector.compiling import Answer, Headers
+from bridge.crm.connector.outcome import Meaning, http_date, next_time, retry_after
+from bridge.lib.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
+from bridge.lib.masking import LONGEST_READ
 from tests.connector_steps import NOW, Server, connector_of, crm_of, serving
 
 THING = '[objects.thing]\nkey = ["key"]\ncreate = { path = "/things", idempotent = false }\n'

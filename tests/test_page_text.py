@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.source.answers import Answer, Reader, Unreadable
-from bridge.source.page_text import MOST_ROWS, read_page
+from bridge.source.outcall.answers import Answer, Reader, Unreadable
+from bridge.source.outcall.page_text import MOST_ROWS, read_page
 from tests.source_steps import NAMES
 
 ROWS = [{"id": number, "uuid": f"u{number}", "name": "张三", "talk_info": [{"id": 1}]} for number in range(5)]

@@ -6,8 +6,8 @@ from importlib import resources
 
 import pytest
 
-from bridge import patterns
-from bridge.patterns import LONGEST_SEARCHED, LONGEST_SQUARE, PatternError, growth, search
+from bridge.lib import patterns
+from bridge.lib.patterns import LONGEST_SEARCHED, LONGEST_SQUARE, PatternError, growth, search
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_only_so_much_of_a_text_is_searched() -> None:
 
 def test_every_pattern_of_the_shipped_connectors_is_linear() -> None:
     found = []
-    for file in (resources.files("bridge") / "connectors").iterdir():
+    for file in (resources.files("bridge.crm") / "connectors").iterdir():
         if file.name.endswith(".toml"):
             text = file.read_text(encoding="utf-8")
             found += _matches(tomllib.loads(text))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.phone import mask_phone, mask_phones_in, phone_kind, to_e164
+from bridge.lib.phone import mask_phone, mask_phones_in, phone_kind, to_e164
 
 mobiles = st.from_regex(r"1[3-9][0-9]{9}", fullmatch=True)
 

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from bridge.budget import Budget
+from bridge.delivery.budget import Budget
 from bridge.ledger import Note, Settled
-from bridge.memory import Mark, Remembered
-from bridge.model import Lease, Settlement
+from bridge.model.calls import Lease, Settlement
+from bridge.model.crm_state import Mark, Remembered
 from tests.delivery_parts import Parts, WatchedLedger
 from tests.test_delivery_model import SEED, run
 

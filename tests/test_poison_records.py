@@ -10,10 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.budget import FAULTS_IN_A_ROW
-from bridge.errors import DeliveryError, InDoubt, Transient
-from bridge.memory import Progress
-from bridge.poison_records import (
+from bridge.delivery.budget import FAULTS_IN_A_ROW
+from bridge.delivery.poison_records import (
     FAULTS,
     MOST_FAULTS,
     MOST_LOST_ANSWERS,
@@ -24,6 +22,8 @@ from bridge.poison_records import (
     is_to_blame,
     room_for,
 )
+from bridge.lib.errors import DeliveryError, InDoubt, Transient
+from bridge.model.crm_state import Progress
 from tests.odd_world import OddWorld, plain_connector
 
 POISON = "15899770600"

@@ -8,10 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.field_digests import digest_of
-from bridge.memory import Mark, Remembered
-from bridge.plan import PlannedField, PlannedObject, Write
-from bridge.policies import (
+from bridge.delivery.write_policy import (
     Chosen,
     Misfit,
     advanced,
@@ -21,6 +18,9 @@ from bridge.policies import (
     settled,
     unsure,
 )
+from bridge.model.crm_state import Mark, Remembered
+from bridge.model.field_digests import digest_of
+from bridge.model.plan import PlannedField, PlannedObject, Write
 
 
 def contact(shared: Any = True, **fields: Any) -> PlannedObject:

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.field_digests import SHORT, digest_of, sent_last, short_of
+from bridge.delivery.write_policy import Chosen, for_existing, for_new, unsure
 from bridge.ledger.sqlite.memories import SHORTS, names_in, pack_memory, unpack_memory
-from bridge.memory import Mark, Remembered
-from bridge.plan import PlannedField, PlannedObject, Write
-from bridge.policies import Chosen, for_existing, for_new, unsure
+from bridge.model.crm_state import Mark, Remembered
+from bridge.model.field_digests import SHORT, digest_of, sent_last, short_of
+from bridge.model.plan import PlannedField, PlannedObject, Write
 
 # Of one call, at its time; a later revision of it says something else.
 EVENT, OTHER = "001 call-a", "002 call-b"

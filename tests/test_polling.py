@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from bridge.budget import Budget
-from bridge.connector import Connector
-from bridge.doubt_clock import DoubtClock
-from bridge.errors import ConfigError, Pending
-from bridge.masking import Masking
-from bridge.model import DeliveryState, Lane, Settlement
-from bridge.patience import Schedule
-from bridge.plan import Plan
-from bridge.poison_records import Successes
-from bridge.preview import _Rehearsal, _Scene
-from bridge.rendering import Account
-from bridge.settlements import Settlements, without_secrets
-from bridge.unsent import Writer
+from bridge.check.preview import _Rehearsal, _Scene
+from bridge.check.redact import Writer
+from bridge.crm.connector import Connector
+from bridge.crm.rendering import Account
+from bridge.delivery.budget import Budget
+from bridge.delivery.doubt_clock import DoubtClock
+from bridge.delivery.outcome import Settlements, without_secrets
+from bridge.delivery.poison_records import Successes
+from bridge.delivery.retry import Schedule
+from bridge.lib.errors import ConfigError, Pending
+from bridge.lib.masking import Masking
+from bridge.model.calls import DeliveryState, Lane, Settlement
+from bridge.model.plan import Plan
 from tests.connector_steps import (
     HANG_UP,
     NOW,

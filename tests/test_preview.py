@@ -17,25 +17,25 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bridge.arrival import arrival_of
-from bridge.call import Call
+from bridge.check.preview import Preview, preview
 from bridge.cli import cli
-from bridge.connector import Connector
-from bridge.crm import Crm
-from bridge.effect import Effect, ask_alone
-from bridge.errors import ConfigError
-from bridge.judge import Judge, SourceRules
+from bridge.crm.client import Crm
+from bridge.crm.connector import Connector
+from bridge.crm.rendering import Account
+from bridge.crm.tokens import Tokens
+from bridge.delivery.plan_sync import Effect, ask_alone
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.lib.errors import ConfigError
+from bridge.lib.toml_file import load_toml
 from bridge.mapping import load_mapping
-from bridge.memory import Progress, Remembered
-from bridge.model import Via
-from bridge.plan import Plan, PlannedObject
-from bridge.preview import Preview, preview
-from bridge.rendering import Account
+from bridge.model.calls import Via
+from bridge.model.crm_state import Progress, Remembered
+from bridge.model.plan import Plan, PlannedObject
+from bridge.record.arrival import arrival_of
+from bridge.record.call import Call
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
-from bridge.tokens import Tokens
-from bridge.tomlfile import load_toml
 from tests.recorder import Recorder, Sent
 from tests.running import EXAMPLE, ROOT, DaemonProcess, environment, wait_until, write_config
 

@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from bridge.check.crm import Found
+from bridge.check.online import ask_online
 from bridge.cli import cli
-from bridge.config import load_config, resolve_secrets
+from bridge.config.load import load_config, resolve_secrets
+from bridge.config.problems import load_pair
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.connection import OwnerLock
-from bridge.loading import load_pair
-from bridge.online import ask_online
-from bridge.probing import Found
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.recorder import Recorder

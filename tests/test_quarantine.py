@@ -14,11 +14,11 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from bridge.arrival import arrival_of, garbage
 from bridge.cli import cli
-from bridge.judge import Judge, SourceRules
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.model import Quarantined, Via
+from bridge.model.calls import Quarantined, Via
+from bridge.record.arrival import arrival_of, garbage
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.ledger_steps import TO_CRM, call_of, stray, uuid

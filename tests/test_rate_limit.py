@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from bridge.budget import Budget
-from bridge.model import Lane
-from bridge.rate_limit import FORGOTTEN_AFTER, LearnedRate, Window
+from bridge.delivery.budget import Budget
+from bridge.delivery.rate_limit import FORGOTTEN_AFTER, LearnedRate, Window
+from bridge.model.calls import Lane
 from tests.crm_limits import SERVICE, START, Desk, Limiter, bucket, by_chance, fixed, sliding
 
 WORKERS = 4

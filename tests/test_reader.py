@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from bridge.connector import Connector
+from bridge.crm.connector import Connector
+from bridge.lib.toml_file import load_toml
 from bridge.mapping import load_mapping
-from bridge.tomlfile import load_toml
 
 FOLDER = Path(__file__).parent / "data" / "reader"
 

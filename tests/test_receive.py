@@ -15,9 +15,9 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from bridge.intake.receive import SourceDoor
 from bridge.ledger.sqlite.filing import MOST_UNFILED, MOST_UNFILED_BYTES
-from bridge.receive import SourceDoor
-from bridge.unwrap_body import MOST_RECORDS
+from bridge.record.unwrap_body import MOST_RECORDS
 from tests.door_steps import BODY, LIMIT, PATH, UUID, Served, SharedListener, served
 
 HUGE = b"x" * (LIMIT + 1)

@@ -57,7 +57,7 @@ def test_one_connection_carries_many_callbacks(shared_listener: SharedListener, 
 
 SERVE = """
 import pathlib, sys
-from bridge import log
+from bridge.lib import log
 log.configure("debug", "json")
 from tests.door_steps import SharedListener, served
 with SharedListener() as shared_listener, served(shared_listener, pathlib.Path(sys.argv[1])) as door:

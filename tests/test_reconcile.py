@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bridge.errors import SourceRefused
-from bridge.horizon import plan_run
 from bridge.ledger import Window
-from bridge.model import stamp
-from bridge.reconcile import GUARDED, NOT_KNOWN, Interrupted
+from bridge.lib.errors import SourceRefused
+from bridge.model.calls import stamp
+from bridge.reconcile.coverage import plan_run
+from bridge.reconcile.run import GUARDED, NOT_KNOWN, Interrupted
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.records import Record
 from bridge.source import Page

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bridge.model import stamp
+from bridge.model.calls import stamp
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.records import Record
 from bridge.source import Page
-from bridge.source.outcall import OutcallList
+from bridge.source.outcall.client import OutcallList
 from tests.reconcile_steps import HOUR, NOTHING, World, calls, edited_later, new_world
 from tests.source_steps import NOW, log_in, served_platform
 

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-from bridge.crontab import parse, to_trigger
-from bridge.model import stamp
+from bridge.daemon.scheduler import DEEP, SHORT, WEEKLY, Scheduler, Timetable
+from bridge.lib.crontab import parse, to_trigger
+from bridge.model.calls import stamp
 from bridge.sandbox.records import PLATFORM_ZONE
-from bridge.schedule import DEEP, SHORT, WEEKLY, Scheduler, Timetable
 from tests.reconcile_steps import HOUR, RULES, World, new_world
 from tests.source_steps import NOW, ServedPlatform, log_in, served_platform
 from tests.walk_steps import row

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.body import parse_object
-from bridge.record import BOOKKEEPING, FIELDS, Kind, canonical, digest, parse_int
-from bridge.timestamps import parse_time
+from bridge.lib.timestamps import parse_time
+from bridge.record.json_body import parse_object
+from bridge.record.platform_record import BOOKKEEPING, FIELDS, Kind, canonical, digest, parse_int
 
 ZONE = ZoneInfo("Asia/Shanghai")
 EXAMPLE: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "callback.json").read_text("utf-8"))

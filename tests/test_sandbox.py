@@ -22,7 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from bridge.errors import CallbridgeError
+from bridge.lib.errors import CallbridgeError
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.platform import Push, SandboxPlatform
 from bridge.sandbox.records import PLATFORM_ZONE, Record, generate, later_edit

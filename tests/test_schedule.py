@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bridge.crontab import parse
+from bridge.daemon.scheduler import DEEP, SHORT, WEEKLY, Scheduler, Timetable
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.listed import RECONCILE
-from bridge.schedule import DEEP, SHORT, WEEKLY, Scheduler, Timetable
+from bridge.lib.crontab import parse
+from bridge.model.listing import RECONCILE
 from tests.running import wait_until
 from tests.source_steps import Clock
 

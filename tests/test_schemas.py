@@ -15,23 +15,23 @@ from jsonschema import Draft7Validator
 from pydantic import BaseModel, ValidationError
 
 from bridge.cli import cli
-from bridge.config import Config
-from bridge.connector.schema import ConnectorFile
+from bridge.config.json_schemas import KINDS, schema_of
+from bridge.config.load import Config
+from bridge.config.starters import write_all
+from bridge.crm.connector.schema import ConnectorFile
 from bridge.mapping import MappingFile, load_mapping, run_tests
-from bridge.schemas import KINDS, schema_of
-from bridge.starters import write_all
 from tests.running import callbridge
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = {
     "config": ROOT / "docs/config.schema.json",
-    "connector": ROOT / "bridge/connectors/connector.schema.json",
+    "connector": ROOT / "bridge/crm/connectors/connector.schema.json",
     "mapping": ROOT / "mappings/mapping.schema.json",
 }
 MODELS: dict[str, type[BaseModel]] = {"config": Config, "connector": ConnectorFile, "mapping": MappingFile}
 EXAMPLES = {
     ROOT / "config.example.toml": "config",
-    **dict.fromkeys(sorted((ROOT / "bridge/connectors").glob("*.toml")), "connector"),
+    **dict.fromkeys(sorted((ROOT / "bridge/crm/connectors").glob("*.toml")), "connector"),
     **dict.fromkeys(sorted((ROOT / "mappings").glob("*.toml")), "mapping"),
 }
 STARTERS = sorted(file.name for file in (ROOT / "mappings").glob("*.toml"))
@@ -140,7 +140,7 @@ def test_the_wheel_carries_the_schemas() -> None:
     assert inside["docs/config.schema.json"] == "bridge/starters/docs/config.schema.json"
     assert inside["mappings"] == "bridge/starters/mappings"
     assert inside["tests/data/callback.json"] == "bridge/starters/tests/data/callback.json"
-    assert wheel["packages"] == ["bridge"], "with bridge/connectors"
+    assert wheel["packages"] == ["bridge"], "with bridge/crm/connectors"
 
 
 CONNECTOR = """

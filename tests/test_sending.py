@@ -8,12 +8,12 @@ from contextlib import closing
 
 import pytest
 
-from bridge.budget import FAULTS_IN_A_ROW, Budget
-from bridge.connector.request import Request
-from bridge.connector.schema import LimitSection
-from bridge.errors import DeliveryError, Permanent, Transient, Unsent
-from bridge.model import Lane
-from bridge.sending import Sender
+from bridge.crm.connector.request import Request
+from bridge.crm.connector.schema import LimitSection
+from bridge.delivery.budget import FAULTS_IN_A_ROW, Budget
+from bridge.delivery.executor import Sender
+from bridge.lib.errors import DeliveryError, Permanent, Transient, Unsent
+from bridge.model.calls import Lane
 from tests.connector_steps import Clock, Reply, Seen, Server, connector_of, crm_of, serving
 
 CONNECTOR = """

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bridge.listener import MOST_PER_ADDRESS
-from bridge.receive import MOST_BODIES, MOST_PER_CLIENT
+from bridge.intake.http_server import MOST_PER_ADDRESS
+from bridge.intake.receive import MOST_BODIES, MOST_PER_CLIENT
 from tests.door_steps import ANYWHERE, BODY, LIMIT, PATH, TLS, SharedListener, served
 
 SLOW_HEAD = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n{{".encode()

@@ -17,19 +17,19 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.accounts import Keeper
-from bridge.arrival import arrival_of
-from bridge.budget import LONGEST_PAUSE, Budget
-from bridge.deliver import SharedAccount, Worker
-from bridge.judge import Judge, SourceRules
+from bridge.crm.tokens import Tokens
+from bridge.daemon.maintenance import EVERY, LIVE_FOR
+from bridge.delivery.account_store import Keeper
+from bridge.delivery.budget import LONGEST_PAUSE, Budget
+from bridge.delivery.executor import QUICK_TRIES
+from bridge.delivery.locks import Lines
+from bridge.delivery.worker import SharedAccount, Worker
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.lines import Lines
-from bridge.model import Via
+from bridge.model.calls import Via
+from bridge.record.arrival import arrival_of
 from bridge.sandbox.plain import PlainState, TokenDesk
-from bridge.sending import QUICK_TRIES
-from bridge.tokens import Tokens
-from bridge.upkeep import EVERY, LIVE_FOR
 from tests.delivery_world import DATA, LAG, ORIGIN, SCHEDULE, SECRET, ZONE, destination_of
 from tests.servers.clock import Clock, Waiting
 

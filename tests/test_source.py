@@ -13,13 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.errors import SourceRefused, SourceUnreachable
+from bridge.lib.errors import SourceRefused, SourceUnreachable
 from bridge.sandbox.platform import ACCESS_SECRET
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.source import Page, Source
-from bridge.source.answers import Reader, Unreadable
-from bridge.source.outcall import FILTERS, LONGEST_WAIT, TRIES, TRIES_AT_NO, TRIES_WHILE_BROKEN, OutcallList
-from bridge.source.pace import Pace
+from bridge.source.outcall.answers import Reader, Unreadable
+from bridge.source.outcall.client import (
+    FILTERS,
+    LONGEST_WAIT,
+    TRIES,
+    TRIES_AT_NO,
+    TRIES_WHILE_BROKEN,
+    OutcallList,
+)
+from bridge.source.outcall.pace import Pace
 from tests.source_contract import Platform, SourceContract
 from tests.source_steps import (
     CHANCE,

@@ -11,19 +11,19 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bridge.budget import LONGEST_PAUSE, Budget
 from bridge.cli.looking import accounts_now
-from bridge.connector.schema import LimitSection
-from bridge.doubt_clock import DoubtClock
-from bridge.horizon import OVERLAP, ReconcileRules, plan_run
+from bridge.crm.connector.schema import LimitSection
+from bridge.daemon.maintenance import Upkeep
+from bridge.daemon.operator_jobs import Operator
+from bridge.delivery.budget import LONGEST_PAUSE, Budget
+from bridge.delivery.doubt_clock import DoubtClock
+from bridge.delivery.rate_limit import Window
+from bridge.delivery.retry import Schedule, next_attempt_at
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.memory import Progress
-from bridge.model import DeliveryState, Lane, Settlement, stamp
-from bridge.patience import Schedule, next_attempt_at
-from bridge.rate_limit import Window
-from bridge.runs import Operator
-from bridge.stored_times import LONGEST_WAIT, SteadyClock, bounded, past
-from bridge.upkeep import Upkeep
+from bridge.lib.stored_times import LONGEST_WAIT, SteadyClock, bounded, past
+from bridge.model.calls import DeliveryState, Lane, Settlement, stamp
+from bridge.model.crm_state import Progress
+from bridge.reconcile.coverage import OVERLAP, ReconcileRules, plan_run
 from tests.delivery_parts import Trouble
 from tests.delivery_world import PHONES, World, body_of
 from tests.ledger_steps import NOW, SOURCES, TO_CRM, arrival, judge_all, leased, news

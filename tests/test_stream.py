@@ -12,10 +12,10 @@ import httpx
 import pytest
 import trustme
 
-from bridge.causes import remedy_of
-from bridge.deadline import Deadline
-from bridge.errors import Transient
-from bridge.stream import Connector
+from bridge.lib.errors import Transient
+from bridge.lib.http.deadline import Deadline
+from bridge.lib.http.socket import Connector
+from bridge.model.failures import remedy_of
 from tests.test_crm import CREATE, fault
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.timestamps import UnreadableTimeError, parse_time, read_time
+from bridge.lib.timestamps import UnreadableTimeError, parse_time, read_time
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 NEW_YORK = ZoneInfo("America/New_York")

@@ -14,10 +14,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from bridge.crm import Crm
-from bridge.errors import DeliveryError, Permanent, Transient
+from bridge.crm.client import Crm
+from bridge.crm.tokens import Tokens, TokenStore
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.tokens import Tokens, TokenStore
+from bridge.lib.errors import DeliveryError, Permanent, Transient
 from tests.connector_steps import (
     Clock,
     NoStore,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.errors import ConfigError
-from bridge.tomlfile import KeyPath, TomlFile, load_toml
+from bridge.lib.errors import ConfigError
+from bridge.lib.toml_file import KeyPath, TomlFile, load_toml
 
 SAMPLE = '''# a comment with [brackets] = "and quotes
 top = 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.cli.output import ExitCode
-from bridge.daemon import STOP_WITHIN
+from bridge.daemon.app import STOP_WITHIN
 
 UNIT = Path(__file__).parent.parent / "deploy/callbridge.service"
 HIGHEST_EXPOSURE = 3.0

@@ -15,13 +15,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bridge.audit import whole_balance
-from bridge.config import load_config
+from bridge.config.load import load_config
+from bridge.daemon.reconcile_wiring import reconciler_here
 from bridge.ledger import open_ledger
-from bridge.reconcilers import reconciler_here
+from bridge.reconcile.audit import whole_balance
 from bridge.sandbox.records import PLATFORM_ZONE
 from bridge.sandbox.server import LocalServer
-from bridge.source.edges import edges, tick
+from bridge.source.outcall.edges import edges, tick
 from tests.reconcile_steps import HOUR
 from tests.running import environment, write_config
 from tests.source_steps import NOW, Clock

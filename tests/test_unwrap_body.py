@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bridge.arrival import arrivals_of
-from bridge.body import NotAnObject, parse_object
-from bridge.model import Via
-from bridge.turns import parse_dialogue
-from bridge.unwrap_body import MOST_RECORDS, TooMany, read_record, read_records
+from bridge.model.calls import Via
+from bridge.record.arrival import arrivals_of
+from bridge.record.dialogue import parse_dialogue
+from bridge.record.json_body import NotAnObject, parse_object
+from bridge.record.unwrap_body import MOST_RECORDS, TooMany, read_record, read_records
 
 ONE = {"uuid": "7b1d3f60-0000-4000-8000-000000000001", "phone": "13800138000", "name": "张三"}
 TWO = {"uuid": "7b1d3f60-0000-4000-8000-000000000002", "phone": "13900139000", "name": "李四"}

@@ -19,16 +19,16 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from bridge.arrival import arrival_of
-from bridge.judge import Judge, SourceRules
+from bridge.daemon.maintenance import Upkeep
+from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.connection import JOURNAL_SIZE_LIMIT
 from bridge.ledger.sqlite.times import micros
 from bridge.ledger.sqlite.upkeep import DATA_CLASSES, PRUNED_AT_ONCE, space
-from bridge.model import DeliveryState, Quarantined, Settlement, Verdict, Via
+from bridge.model.calls import DeliveryState, Quarantined, Settlement, Verdict, Via
+from bridge.record.arrival import arrival_of
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
-from bridge.upkeep import Upkeep
 from tests.ledger_steps import (
     MINUTE,
     NOW,

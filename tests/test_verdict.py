@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bridge.model import Verdict, Via
-from bridge.verdict import read_incoming, rule
+from bridge.model.calls import Verdict, Via
+from bridge.record.verdict import read_incoming, rule
 from tests.verdict_steps import (
     CALLBACK,
     DUPLICATE,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.model import Known, Via
-from bridge.record import canonical
+from bridge.model.calls import Known, Via
+from bridge.record.platform_record import canonical
 from tests.verdict_steps import (
     CALLBACK,
     DUPLICATE,

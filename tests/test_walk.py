@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bridge.reconcile.paging import LONGEST, MOST_PASSES, Walk
+from bridge.reconcile.window import Between, Walked, gaps
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.platform_list import PlatformList
 from bridge.source import Page
-from bridge.walk import LONGEST, MOST_PASSES, Walk
-from bridge.window import Between, Walked, gaps
 from tests.examples import examples
 from tests.source_steps import NOW
 from tests.walk_steps import SECOND, Notes, Shelf, row, shelf, spread, walk_all

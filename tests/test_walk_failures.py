@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from bridge.errors import SourceError, SourceRefused, SourceUnreachable
+from bridge.lib.errors import SourceError, SourceRefused, SourceUnreachable
+from bridge.reconcile.paging import MOST_FAILURES, MOST_PAGES, Walk
+from bridge.reconcile.window import Between, Walked
 from bridge.sandbox.records import PLATFORM_ZONE, Record
 from bridge.source import Page, PageTooLarge
-from bridge.walk import MOST_FAILURES, MOST_PAGES, Walk
-from bridge.window import Between, Walked
 from tests.source_steps import NOW
 from tests.walk_steps import SECOND, Notes, Shelf, row, shelf, spread
 

@@ -10,12 +10,12 @@ from contextlib import closing
 import httpx
 import pytest
 
-from bridge.connector.answer_text import read_answer
-from bridge.deadline import Deadline
-from bridge.errors import InDoubt, Transient
-from bridge.stream import Allowance
-from bridge.unzip import TooLarge, Undecodable, decoder_of
-from bridge.wire import CRM_LIMITS, AnswerLimits, Wire, _By
+from bridge.crm.connector.answer_text import read_answer
+from bridge.lib.errors import InDoubt, Transient
+from bridge.lib.http.deadline import Deadline
+from bridge.lib.http.decompress import TooLarge, Undecodable, decoder_of
+from bridge.lib.http.socket import Allowance
+from bridge.lib.http.transport import CRM_LIMITS, AnswerLimits, Wire, _By
 from tests.odd_wire import GOOD, NO_JSON, READABLE, UNREADABLE, odd_server, says, whole
 from tests.test_crm import CREATE, FIND, fault
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import LedgerBusy
 from bridge.ledger.sqlite.writer import Together, Writer
+from bridge.lib.errors import LedgerBusy
 
 
 @pytest.fixture

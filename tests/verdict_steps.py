@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bridge.model import Known, Verdict, Via, digests
-from bridge.record import canonical
-from bridge.verdict import Ruling, read_incoming, rule
+from bridge.model.calls import Known, Verdict, Via, digests
+from bridge.record.platform_record import canonical
+from bridge.record.verdict import Ruling, read_incoming, rule
 
 ZONE = ZoneInfo("Asia/Shanghai")
 RECEIVED = datetime(2025, 4, 14, 3, 0, tzinfo=UTC)

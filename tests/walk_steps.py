@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 
-from bridge.model import stamp
+from bridge.model.calls import stamp
+from bridge.reconcile.paging import Shown, Walk
+from bridge.reconcile.window import Between, Walked
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.platform_list import ListLogin, PlatformList
 from bridge.sandbox.records import PLATFORM_ZONE, Record
 from bridge.source import Page
-from bridge.source.answers import whole
-from bridge.walk import Shown, Walk
-from bridge.window import Between, Walked
+from bridge.source.outcall.answers import whole
 from tests.source_steps import NOW
 
 SECOND = timedelta(seconds=1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bridge import __version__, escape_invisible
+from bridge import __version__
 from bridge.cli.acting import backup, prune, quarantine_drop, quarantine_retry
 from bridge.cli.auditing import audit
 from bridge.cli.delivering import deliveries_list, deliveries_park, deliveries_retry, deliveries_skip, replay
@@ -23,8 +23,9 @@ from bridge.cli.previewing import map_preview
 from bridge.cli.reconciling import reconcile
 from bridge.cli.running import check, demo, init, run, simulate_crm, simulate_platform
 from bridge.cli.schema import schema
-from bridge.errors import CallbridgeError, ConfigError
-from bridge.log import configure
+from bridge.lib import escape_invisible
+from bridge.lib.errors import CallbridgeError, ConfigError
+from bridge.lib.log import configure
 
 
 class _Cli(click.Group):

@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from bridge.assembly import new_operator
 from bridge.cli.output import config_option, json_option, ledger_path, read_config, say, show
 from bridge.cli.owning import owning
-from bridge.config import Config
-from bridge.errors import CallbridgeError, LedgerLocked
+from bridge.config.load import Config
+from bridge.daemon.wiring import new_operator
 from bridge.ledger import Row, open_ledger
+from bridge.lib.errors import CallbridgeError, LedgerLocked
 
 FOLLOW_EVERY = 0.1
 NOT_BEGUN = (

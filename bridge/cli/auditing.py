@@ -8,14 +8,6 @@ from typing import Any
 
 import click
 
-from bridge.audit import (
-    COUNTS,
-    local_balance,
-    local_counts,
-    open_losses,
-    source_balances,
-    whole_balance,
-)
 from bridge.cli.output import (
     ExitCode,
     config_option,
@@ -35,12 +27,20 @@ from bridge.cli.reconciling import (
     now_utc,
 )
 from bridge.cli.times import When, WhenText, refuse_reversed
-from bridge.config import Config
-from bridge.errors import CallbridgeError
+from bridge.config.load import Config
+from bridge.daemon.reconcile_wiring import listed_sources
 from bridge.ledger import Ledger, Row, Window, open_ledger
-from bridge.listed import AUDIT
-from bridge.model import moment, stamp
-from bridge.reconcilers import listed_sources
+from bridge.lib.errors import CallbridgeError
+from bridge.model.calls import moment, stamp
+from bridge.model.listing import AUDIT
+from bridge.reconcile.audit import (
+    COUNTS,
+    local_balance,
+    local_counts,
+    open_losses,
+    source_balances,
+    whole_balance,
+)
 
 SHOWN = 20
 """So many ids under a heading are read by people; `--json` has all."""

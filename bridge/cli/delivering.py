@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from bridge.causes import IN_DOUBT, OF_THIS_CAUSE
 from bridge.cli.acting import ID, follow
 from bridge.cli.output import (
     LIMIT,
@@ -23,12 +22,13 @@ from bridge.cli.output import (
     table,
 )
 from bridge.cli.times import When, refuse_reversed
-from bridge.config import Config
-from bridge.errors import CallbridgeError
+from bridge.config.load import Config
+from bridge.daemon.operator_jobs import in_doubt_of
+from bridge.delivery.replay import VERDICTS
 from bridge.ledger import Row
-from bridge.model import DeliveryState, stamp
-from bridge.replay import VERDICTS
-from bridge.runs import in_doubt_of
+from bridge.lib.errors import CallbridgeError
+from bridge.model.calls import DeliveryState, stamp
+from bridge.model.failures import IN_DOUBT, OF_THIS_CAUSE
 
 NOT_HELD = "none of these deliveries is parked or waits: see `deliveries list`"
 

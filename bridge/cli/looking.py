@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from bridge.budget import LONGEST_PAUSE
 from bridge.cli.auditing import loss_line
 from bridge.cli.delivering import cause_lines, with_command
 from bridge.cli.output import (
@@ -20,13 +19,14 @@ from bridge.cli.output import (
     show,
     table,
 )
-from bridge.config import Config
-from bridge.crm_alterations import EXPLAINED
+from bridge.config.load import Config
+from bridge.daemon.reconcile_wiring import listed_sources
+from bridge.delivery.budget import LONGEST_PAUSE
 from bridge.ledger import Ledger, Row
-from bridge.model import DeliveryState, moment, stamp
-from bridge.phone import to_e164
-from bridge.reconcilers import listed_sources
-from bridge.stored_times import bounded
+from bridge.lib.phone import to_e164
+from bridge.lib.stored_times import bounded
+from bridge.model.calls import DeliveryState, moment, stamp
+from bridge.model.crm_alterations import EXPLAINED
 
 # Of one customer, or of one key: more need not be told apart.
 MOST_ALIKE = 100

@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 import click
 
 from bridge.cli.output import ExitCode, config_option, json_option, read_config, say, show
-from bridge.config import DEFAULT_PATHS, Config
-from bridge.errors import ConfigError, Problem
+from bridge.config.load import DEFAULT_PATHS, Config
+from bridge.config.schema import SourceSettings
+from bridge.lib.errors import ConfigError, Problem
 from bridge.mapping import CaseResult, CompiledMapping, load_mapping, run_tests
-from bridge.settings import SourceSettings
 
 
 @click.group("map")

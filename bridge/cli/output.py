@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
-from bridge import escape_invisible
-from bridge.config import DEFAULT_PATHS, Config, load_config
+from bridge.config.load import DEFAULT_PATHS, Config, load_config
 from bridge.ledger import Ledger, open_ledger
+from bridge.lib import escape_invisible
 
 LIMIT = click.IntRange(1, 2**63 - 1)
 """How many rows to show: more than none, and no more than SQLite counts."""

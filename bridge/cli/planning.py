@@ -6,19 +6,19 @@ from typing import Any
 
 import click
 
-from bridge.assembly import account_of, origins_of, target_of
 from bridge.cli.delivering import compared_lines, window_args
 from bridge.cli.output import config_option, json_option, open_to_look, read_config, show
 from bridge.cli.times import When
-from bridge.config import Config
-from bridge.errors import ConfigError
+from bridge.config.load import Config
+from bridge.config.problems import load_pair
+from bridge.daemon.wiring import account_of, origins_of, target_of
+from bridge.delivery.replay import Summary, Target, compared
 from bridge.ledger import Ledger, Swept, Window
-from bridge.loading import load_pair
+from bridge.lib.errors import ConfigError
 from bridge.mapping import Survey
-from bridge.model import moment
-from bridge.plan import Plan, Skip
-from bridge.planning import Origin, call_of
-from bridge.replay import Summary, Target, compared
+from bridge.mapping.planning import Origin, call_of
+from bridge.model.calls import moment
+from bridge.model.plan import Plan, Skip
 
 
 @click.command("plan")

@@ -11,23 +11,23 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import click
 
-from bridge import escape_invisible
-from bridge.assembly import account_of
-from bridge.body import NotAnObject, parse_object
-from bridge.call import Call
+from bridge.check.preview import WRITTEN, Asked, ObjectPreview, Preview, key_of, preview
+from bridge.check.redact import Shown
 from bridge.cli.looking import find_call
 from bridge.cli.mapping import Origin, config_if_any, origin_of
 from bridge.cli.output import ExitCode, config_option, json_option, open_to_look, show
-from bridge.config import Config
-from bridge.connector import Connector
-from bridge.errors import ConfigError, did_you_mean
-from bridge.loading import load_pair, unmet
+from bridge.config.load import Config
+from bridge.config.problems import load_pair, unmet
+from bridge.crm.connector import Connector
+from bridge.crm.rendering import Account
+from bridge.daemon.wiring import account_of
+from bridge.lib import escape_invisible
+from bridge.lib.errors import ConfigError, did_you_mean
+from bridge.lib.values import SettingError, known_country
 from bridge.mapping import CompiledMapping
-from bridge.preview import WRITTEN, Asked, ObjectPreview, Preview, key_of, preview
-from bridge.rendering import Account
-from bridge.unsent import Shown
-from bridge.unwrap_body import read_record
-from bridge.values import SettingError, known_country
+from bridge.record.call import Call
+from bridge.record.json_body import NotAnObject, parse_object
+from bridge.record.unwrap_body import read_record
 
 
 def _zone(_ctx: click.Context, _param: click.Parameter, value: str | None) -> ZoneInfo | None:

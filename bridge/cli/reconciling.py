@@ -27,12 +27,12 @@ from bridge.cli.output import (
 )
 from bridge.cli.owning import owning
 from bridge.cli.times import When, WhenText, refuse_reversed
-from bridge.config import Config
-from bridge.errors import CallbridgeError, LedgerLocked
+from bridge.config.load import Config
+from bridge.daemon.reconcile_wiring import listed_sources, reconciler_here
 from bridge.ledger import Ledger, Row, open_ledger
-from bridge.listed import RECONCILE, RUNNING
-from bridge.model import moment, stamp
-from bridge.reconcilers import listed_sources, reconciler_here
+from bridge.lib.errors import CallbridgeError, LedgerLocked
+from bridge.model.calls import moment, stamp
+from bridge.model.listing import RECONCILE, RUNNING
 
 FOLLOW_EVERY = 0.1
 BEGINS_WITHIN = 15.0

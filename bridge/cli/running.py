@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from bridge import starters
+from bridge.check.crm import Found
+from bridge.check.online import ask_online, ask_platforms
 from bridge.cli.output import (
     ExitCode,
     config_option,
@@ -21,12 +22,11 @@ from bridge.cli.output import (
     say_json,
     show,
 )
-from bridge.config import Config, resolve_secrets
-from bridge.errors import ConfigError, Problem
-from bridge.loading import find_problems
-from bridge.log import configure
-from bridge.online import ask_online, ask_platforms
-from bridge.probing import Found
+from bridge.config import starters
+from bridge.config.load import Config, resolve_secrets
+from bridge.config.problems import find_problems
+from bridge.lib.errors import ConfigError, Problem
+from bridge.lib.log import configure
 
 PORT = click.IntRange(0, 65535)
 SHARE = click.FloatRange(0.0, 1.0)
@@ -39,7 +39,7 @@ TOKEN_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 def run(config_path: Path | None, as_json: bool) -> None:
     """The daemon: takes callbacks, delivers calls, until SIGTERM (with --json its log is JSON)."""
     # Loaded here, because looking at the ledger needs no web server.
-    from bridge.daemon import Daemon, on_signals  # noqa: PLC0415
+    from bridge.daemon.app import Daemon, on_signals  # noqa: PLC0415
     from bridge.ledger import open_ledger  # noqa: PLC0415
     from bridge.ledger.sqlite.connection import OwnerLock, check_owner, usable  # noqa: PLC0415
 
@@ -153,7 +153,7 @@ def init(directory: Path, config_path: Path | None, as_json: bool) -> None:
 def demo(once: bool, spoil: bool, count: int, config_path: Path | None, as_json: bool) -> None:
     """Platform, CRM and daemon on one screen, with nothing to set up."""
     from bridge.cli.auditing import balance_lines  # noqa: PLC0415 -- a demo's start is not in a hurry
-    from bridge.demo import Demo, watch  # noqa: PLC0415
+    from bridge.sandbox.demo import Demo, watch  # noqa: PLC0415
 
     del config_path  # accepted everywhere; the demo brings its own
     if as_json and not once:

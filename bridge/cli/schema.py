@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from bridge.cli.output import config_option, json_option, say_json
-from bridge.schemas import KINDS, schema_of
+from bridge.config.json_schemas import KINDS, schema_of
 
 
 @click.command()

@@ -12,11 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bridge.key_claims import Claim
 from bridge.ledger.listing import ListLedger
-from bridge.memory import Done, Progress, Remembered
-from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement
-from bridge.plan import PlannedObject
+from bridge.model.calls import Arrival, Filed, Judgment, Lease, Pending, Settlement
+from bridge.model.crm_state import Done, Progress, Remembered
+from bridge.model.key_claims import Claim
+from bridge.model.plan import PlannedObject
 
 if TYPE_CHECKING:
     from bridge.ledger.sqlite.connection import OwnerLock

@@ -5,8 +5,8 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, Protocol
 
-from bridge.listed import Coverage, Fill, Place, Seen, Standing, Unlisted
-from bridge.model import Arrival, Filed, Known
+from bridge.model.calls import Arrival, Filed, Known
+from bridge.model.listing import Coverage, Fill, Place, Seen, Standing, Unlisted
 
 Row = dict[str, Any]
 

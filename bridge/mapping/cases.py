@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bridge.body import NotAnObject, parse_object
-from bridge.call import Call
-from bridge.identity import IdentityConflict, names_of
 from bridge.mapping.compiler import CompiledMapping
 from bridge.mapping.schema import CaseSection
 from bridge.mapping.values import MappingFault, json_value
-from bridge.plan import Plan, PlannedObject, Skip
-from bridge.unwrap_body import read_record
+from bridge.model.plan import Plan, PlannedObject, Skip
+from bridge.record.call import Call
+from bridge.record.identity import IdentityConflict, names_of
+from bridge.record.json_body import NotAnObject, parse_object
+from bridge.record.unwrap_body import read_record
 
 ABSENT = {"absent": True}
 CLEARED = {"null": True}

@@ -7,13 +7,13 @@ mistake of shape in one place does not hide the others.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bridge.errors import Problem, did_you_mean
-from bridge.expression import ExpressionError, Language, Template
+from bridge.lib.errors import Problem, did_you_mean
+from bridge.lib.expression import ExpressionError, Language, Template
+from bridge.lib.phone import phone_kind
+from bridge.lib.toml_file import KeyPath, TomlFile
+from bridge.lib.validation import marked
 from bridge.mapping.schema import CaseSection, Form, MappingFile, TrialSection
-from bridge.phone import phone_kind
-from bridge.plan import Write
-from bridge.tomlfile import KeyPath, TomlFile
-from bridge.validation import marked
+from bridge.model.plan import Write
 
 NOT_IN_TRIAL = "not in the trial"
 NO_OBJECT = "no object: the call has no key for any"

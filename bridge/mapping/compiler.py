@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bridge.call import CALL_FIELDS, Call
-from bridge.errors import ConfigError, Problem
-from bridge.expression import ExpressionError, Fields, Language, Template
-from bridge.filters import ARGUMENTS, FILTERS
-from bridge.lengths import LengthUnit
+from bridge.lib.errors import ConfigError, Problem
+from bridge.lib.expression import ExpressionError, Fields, Language, Template
+from bridge.lib.lengths import LengthUnit
+from bridge.lib.phone import to_e164
+from bridge.lib.toml_file import KeyPath, TomlFile, load_toml
+from bridge.lib.validation import check, in_order
 from bridge.mapping.checks import NO_OBJECT, NOT_IN_TRIAL, check_contents, read_templates, without
 from bridge.mapping.fields import NOT_TRUE, Failed, Field, Place, Values, plan_fields
+from bridge.mapping.filters import ARGUMENTS, FILTERS
 from bridge.mapping.schema import FieldSection, MappingFile, ObjectSection, TrialSection
 from bridge.mapping.values import MappingFault
-from bridge.phone import to_e164
-from bridge.plan import Plan, PlannedObject, Skip
-from bridge.tomlfile import KeyPath, TomlFile, load_toml
-from bridge.validation import check, in_order
+from bridge.model.plan import Plan, PlannedObject, Skip
+from bridge.record.call import CALL_FIELDS, Call
 
 LANGUAGE = Language(
     {"call": frozenset(CALL_FIELDS) - {"record"}, "record": None}, FILTERS, plain=[Call], arguments=ARGUMENTS

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from types import GeneratorType
 from typing import Any, Self
 
-from bridge.expression import as_text
-from bridge.lengths import LengthUnit, shortened
+from bridge.lib.expression import as_text
+from bridge.lib.lengths import LengthUnit, shortened
 from bridge.mapping.schema import FieldSection
 from bridge.mapping.values import MappingFault, is_clean, json_value
-from bridge.plan import PlannedField, Write
+from bridge.model.plan import PlannedField, Write
 
 Values = Sequence[Any]
 Read = Callable[[Values], Any]

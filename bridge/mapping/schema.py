@@ -15,8 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from bridge.plan import Write
-from bridge.values import SettingError
+from bridge.lib.values import SettingError
+from bridge.model.plan import Write
 
 
 class Form(Enum):

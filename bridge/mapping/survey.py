@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bridge.call import Call
-from bridge.expression import as_text
+from bridge.lib.expression import as_text
 from bridge.mapping.compiler import CompiledMapping
 from bridge.mapping.fields import Failed
-from bridge.plan import Plan
+from bridge.model.plan import Plan
+from bridge.record.call import Call
 
 # So many different codes of a field are told; a field with more is no enumeration.
 MOST_CODES = 20

@@ -6,7 +6,7 @@ from datetime import date, datetime, time
 from math import isfinite
 from typing import Any
 
-from bridge.expression import iso_utc
+from bridge.lib.expression import iso_utc
 
 
 class MappingFault(Exception):

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bridge.errors import CallbridgeError
+from bridge.lib.errors import CallbridgeError
 from bridge.sandbox.plan import Job, endless, paced, plan_batch
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.platform_list import ListLogin, LoginKind, PlatformList

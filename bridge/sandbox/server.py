@@ -12,7 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bridge.errors import CallbridgeError
+from bridge.lib.errors import CallbridgeError
 
 HANG_UP = "callbridge.hang_up"
 """ASGI extension of this server: a function that drops the connection without another byte."""

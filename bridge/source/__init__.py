@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from bridge.errors import SourceUnreachable
+from bridge.lib.errors import SourceUnreachable
 
 
 @dataclass(frozen=True, slots=True)

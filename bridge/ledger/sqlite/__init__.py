@@ -11,8 +11,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import LedgerBusy, LedgerUnusable
-from bridge.key_claims import Claim
 from bridge.ledger import Destinations, Held, Note, Row, Settled, Wanted, Window
 from bridge.ledger.sqlite import (
     acting,
@@ -34,9 +32,11 @@ from bridge.ledger.sqlite.operating import Operating
 from bridge.ledger.sqlite.times import moment_of
 from bridge.ledger.sqlite.training import train
 from bridge.ledger.sqlite.writer import Together
-from bridge.memory import Remembered
-from bridge.model import Arrival, Filed, Judgment, Lease, Pending, Settlement
-from bridge.plan import PlannedObject
+from bridge.lib.errors import LedgerBusy, LedgerUnusable
+from bridge.model.calls import Arrival, Filed, Judgment, Lease, Pending, Settlement
+from bridge.model.crm_state import Remembered
+from bridge.model.key_claims import Claim
+from bridge.model.plan import PlannedObject
 
 SPACE_EVERY = 1.0
 

@@ -8,11 +8,11 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from bridge.errors import LedgerBusy, LedgerUnusable
 from bridge.ledger.sqlite import connection as opening
 from bridge.ledger.sqlite.files import Guard, OpenFiles, Witness, note_loss
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.writer import Writer
+from bridge.lib.errors import LedgerBusy, LedgerUnusable
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from bridge.causes import IN_DOUBT
 from bridge.ledger import Row
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.objects import is_in_doubt, said_absent
 from bridge.ledger.sqlite.times import micros
-from bridge.model import Lane
+from bridge.model.calls import Lane
+from bridge.model.failures import IN_DOUBT
 
 BY_A_PERSON = "parked by a person"
 _PARKED_IN_DOUBT = f"coalesce(cause, '') LIKE '{IN_DOUBT}%'"

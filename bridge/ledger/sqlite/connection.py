@@ -16,9 +16,9 @@ from typing import Self
 
 from sqlite_utils import Database, Migrations
 
-from bridge.errors import LedgerLocked, LedgerUnusable
 from bridge.ledger.sqlite.files import FileLock
 from bridge.ledger.sqlite.payloads import ship_first
+from bridge.lib.errors import LedgerLocked, LedgerUnusable
 
 # How long a commit waits for another process that writes, before callbacks are answered 503.
 BUSY_TIMEOUT_MS = 3000

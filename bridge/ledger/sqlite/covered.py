@@ -6,12 +6,12 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 
-from bridge.errors import LedgerBusy
 from bridge.ledger import Row
 from bridge.ledger.sqlite import auditing, covering, deliveries
 from bridge.ledger.sqlite.access import Access, looks
-from bridge.listed import Coverage, Fill, Place, Seen, Standing, Unlisted
-from bridge.model import Arrival, Filed, Known
+from bridge.lib.errors import LedgerBusy
+from bridge.model.calls import Arrival, Filed, Known
+from bridge.model.listing import Coverage, Fill, Place, Seen, Standing, Unlisted
 
 
 class Covered(Access):

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from bridge.identity import is_uuid
 from bridge.ledger import Row
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.deliveries import marks, run_row
@@ -17,9 +16,10 @@ from bridge.ledger.sqlite.judging import known_of, state_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.reading import CREATED
 from bridge.ledger.sqlite.times import micros, moment_of
-from bridge.listed import WALKS, Coverage, Fill, Place, Seen, Unlisted
-from bridge.model import Arrival, Filed, Known, Quarantined
-from bridge.record import parse_int
+from bridge.model.calls import Arrival, Filed, Known, Quarantined
+from bridge.model.listing import WALKS, Coverage, Fill, Place, Seen, Unlisted
+from bridge.record.identity import is_uuid
+from bridge.record.platform_record import parse_int
 
 DIGEST_BYTES = 16
 

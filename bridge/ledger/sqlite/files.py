@@ -13,8 +13,8 @@ from typing import Final
 
 import structlog
 
-from bridge.errors import LedgerLocked
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
+from bridge.lib.errors import LedgerLocked
 
 log = structlog.get_logger("bridge.ledger")
 

@@ -12,11 +12,11 @@ from hashlib import blake2b
 import msgspec
 import structlog
 
-from bridge.identity import is_uuid
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros
-from bridge.model import LONGEST_GARBAGE, Arrival, Filed, Quarantined
+from bridge.model.calls import LONGEST_GARBAGE, Arrival, Filed, Quarantined
+from bridge.record.identity import is_uuid
 
 log = structlog.get_logger("bridge.ledger")
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import msgspec
 
-from bridge.body import dump_object, parse_object
 from bridge.ledger import Destinations
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.filing import quarantine
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of
-from bridge.model import (
+from bridge.model.calls import (
     Arrival,
     DeliveryState,
     Judgment,
@@ -26,6 +25,7 @@ from bridge.model import (
     Via,
     digests,
 )
+from bridge.record.json_body import dump_object, parse_object
 
 # A merged state says in its first bytes which dictionary it needs.
 _CODEC_BYTES = 4

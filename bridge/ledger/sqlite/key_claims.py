@@ -5,9 +5,9 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from bridge.key_claims import CallIdentity, Claim
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.times import moment_of
+from bridge.model.key_claims import CallIdentity, Claim
 
 # A delivery's number tells who came first, and never changes: rows are neither removed nor made anew. Each
 # step is one look into an index; a ledger of one source is done after the second.

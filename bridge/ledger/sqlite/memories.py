@@ -11,11 +11,11 @@ from typing import TypeVar
 
 import msgspec
 
-from bridge.call_order import AHEAD, event_parts, event_text, event_time
-from bridge.field_digests import SHORT
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.times import moment_of
-from bridge.memory import Mark, Remembered
+from bridge.model.call_order import AHEAD, event_parts, event_text, event_time
+from bridge.model.crm_state import Mark, Remembered
+from bridge.model.field_digests import SHORT
 
 T = TypeVar("T")
 

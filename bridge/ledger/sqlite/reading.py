@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from bridge.crm_alterations import WORDS
-from bridge.field_digests import alteration_of
 from bridge.ledger import Row, Window
 from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.judging import state_of
@@ -15,7 +13,9 @@ from bridge.ledger.sqlite.memories import names_of, unpack_memory
 from bridge.ledger.sqlite.objects import is_in_doubt
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of, row_of
-from bridge.model import DeliveryState
+from bridge.model.calls import DeliveryState
+from bridge.model.crm_alterations import WORDS
+from bridge.model.field_digests import alteration_of
 
 # A call whose creation is not known counts from when it was first seen.
 CREATED = "coalesce(c.created_at, c.first_seen_at)"

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from bridge.causes import NO_LONGER_THERE
 from bridge.ledger import Swept, Told, Window
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.judging import state_of
@@ -16,8 +15,9 @@ from bridge.ledger.sqlite.objects import packed_progress, progress_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.reading import CREATED, within
 from bridge.ledger.sqlite.times import micros
-from bridge.memory import AGAIN, Progress
-from bridge.model import Lane
+from bridge.model.calls import Lane
+from bridge.model.crm_state import AGAIN, Progress
+from bridge.model.failures import NO_LONGER_THERE
 
 # INDEXED BY, because a walk in any other order would sort all calls for each page.
 _PAGE = f"""

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-from bridge.errors import LedgerError
+from bridge.lib.errors import LedgerError
 
 LEVEL = 3
 

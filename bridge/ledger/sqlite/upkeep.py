@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bridge.errors import LedgerBusy, LedgerUnusable
 from bridge.ledger import Row
 from bridge.ledger.sqlite import checking, copying
 from bridge.ledger.sqlite.deliveries import marks
@@ -17,7 +16,8 @@ from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.folding import fold
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, row_of
-from bridge.model import Arrival
+from bridge.lib.errors import LedgerBusy, LedgerUnusable
+from bridge.model.calls import Arrival
 
 # A step of a long job takes the writer for a few milliseconds, then callbacks have their turn.
 PRUNED_AT_ONCE = 500

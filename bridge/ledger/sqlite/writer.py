@@ -12,8 +12,8 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from bridge.errors import LedgerBusy, LedgerError
 from bridge.ledger.sqlite.files import Guard
+from bridge.lib.errors import LedgerBusy, LedgerError
 
 T = TypeVar("T")
 A = TypeVar("A")

@@ -1,0 +1,104 @@
+"""`check --online`: every destination's CRM is asked, by the tokens that the ledger keeps; and every list."""
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from bridge.check.crm import Found, LedgerTokens, Subject, probe
+from bridge.config.load import Config, Secrets
+from bridge.crm.client import Crm
+from bridge.crm.connector import Connector
+from bridge.crm.tokens import Tokens
+from bridge.daemon.wiring import load_destinations, log_in_to
+from bridge.delivery.worker import Destination
+from bridge.ledger.sqlite.connection import OwnerLock
+from bridge.lib.errors import LedgerError, Problem, SourceRefused, SourceUnreachable
+from bridge.lib.toml_file import KeyPath
+from bridge.mapping import planned_cases
+from bridge.model.plan import Plan
+
+ASKED_FOR = timedelta(hours=1)
+
+
+def ask_online(
+    config: Config, secrets: Secrets, wanted: str | None, clock: Callable[[], datetime]
+) -> dict[str, Found]:
+    """Ask the CRM of every destination, or of one; nothing is written there."""
+    destinations = load_destinations(config, secrets)
+    path = config.ledger.file(config.base_dir)
+    found: dict[str, Found] = {}
+    with ExitStack() as held:
+        borrowed = ""
+        if any(_rotates(each.connector) for each in destinations.values()):
+            borrowed = _why_borrowed(path, held)
+        for name, each in destinations.items():
+            if wanted in (None, name):
+                why = borrowed if _rotates(each.connector) else ""
+                found[name] = _ask_one(config, each, LedgerTokens(path), why, clock)
+    return found
+
+
+def ask_platforms(config: Config, secrets: Secrets, clock: Callable[[], datetime]) -> dict[str, Found]:
+    """Log in to every source's list, with all its logins, and ask each for a page of one row."""
+    found: dict[str, Found] = {}
+    for name, settings in config.sources.items():
+        if not settings.api:
+            continue
+        found[name] = Found()
+        now = clock().replace(microsecond=0)
+        for login in log_in_to(config, name, secrets.api[name], clock, threading.Event())():
+            with closing(login):
+                try:
+                    login.page(now - ASKED_FOR, now, 0, 1)
+                except SourceUnreachable as error:
+                    found[name].unreachable.append(_of_source(config, name, str(error)))
+                except SourceRefused as error:
+                    found[name].problems.append(_of_source(config, name, str(error)))
+    return found
+
+
+def _of_source(config: Config, source: str, message: str) -> Problem:
+    return config.written(("sources", source, "api"), f"source {source}: {message}")
+
+
+def _rotates(connector: Connector) -> bool:
+    """Whether each exchange ends the refresh token that it was made with."""
+    return any("refresh_token" in token.outputs for token in connector.auth.tokens)
+
+
+def _why_borrowed(path: Path, held: ExitStack) -> str:
+    """Why a refresh token that changes may not be used here; empty where it may, until `held` ends."""
+    why = "its refresh token changes with each use, and"
+    if not path.exists():
+        return f"{why} there is no ledger to keep it: start the daemon once"
+    try:
+        held.enter_context(OwnerLock(path, guest=True))
+    except LedgerError as error:
+        return f"{why} it is the daemon's to renew ({error})"
+    return ""
+
+
+def _ask_one(
+    config: Config,
+    each: Destination,
+    store: LedgerTokens,
+    borrowed: str,
+    clock: Callable[[], datetime],
+) -> Found:
+    account, connector, path = each.account, each.connector, ("destinations", each.name)
+    tokens = Tokens(account.name, connector.auth.tokens, account.secrets, store, clock, borrowed=borrowed)
+    source = next(iter(config.sources_of(each.name)), None)
+    plans: list[tuple[str, Plan]] = []
+    if source is not None:
+        how = config.sources[source]
+        plans += planned_cases(
+            each.mapping, how.timezone, how.country, recording_url=how.recording_url, source=source
+        )
+
+    def problem(key: KeyPath, message: str, remedy: str) -> Problem:
+        return config.written((*path, *key), f"destination {each.name}: {message}", remedy)
+
+    with closing(Crm(connector, account, tokens, clock)) as crm:
+        return probe(Subject(each.name, each.mapping, crm, plans, problem), clock)

@@ -1,0 +1,369 @@
+"""The whole configuration: a TOML file under environment overrides, with every problem told at once."""
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bridge.config.overrides import lay_overrides
+from bridge.config.schema import (
+    AdminSettings,
+    DeliverySettings,
+    DestinationSettings,
+    LedgerSettings,
+    LogSettings,
+    RetentionSettings,
+    ServerSettings,
+    SourceSettings,
+)
+from bridge.lib.errors import ConfigError, Problem, did_you_mean
+from bridge.lib.toml_file import ENVIRONMENT, KeyPath, Written, load_toml
+from bridge.lib.validation import kind_at, one_of, told
+from bridge.lib.values import Address, Secret, SettingError
+
+DEFAULT_PATHS = (Path("config.toml"), Path("/etc/callbridge/config.toml"))
+# 22 characters of base64 hold the 128 bits that nobody guesses.
+SHORTEST_TOKEN = 22
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_PATH_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise SettingError("is no good name", "use a-z, 0-9, - and _, starting with a letter or digit")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class Config(BaseSettings):
+    """Everything the operator decides."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    server: ServerSettings = Field(default=ServerSettings(), description="The public listener.")
+    admin: AdminSettings = Field(default=AdminSettings(), description="The operators' listener.")
+    ledger: LedgerSettings = Field(default=LedgerSettings(), description="The database.")
+    sources: dict[Name, SourceSettings] = Field(default={}, description="Accounts on the call platform.")
+    destinations: dict[Name, DestinationSettings] = Field(default={}, description="CRM accounts.")
+    delivery: DeliverySettings = Field(default=DeliverySettings(), description="How calls are delivered.")
+    retention: RetentionSettings = Field(default=RetentionSettings(), description="How long data is kept.")
+    log: LogSettings = Field(default=LogSettings(), description="What is told on stderr.")
+
+    _written: Written = PrivateAttr()
+
+    def __repr_name__(self) -> str:
+        return "Config"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing is read from the side: `load_config` hands over file and environment."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @property
+    def path(self) -> Path:
+        return self._written.file.path
+
+    @property
+    def draft(self) -> Written:
+        """What the operator wrote, with where."""
+        return self._written
+
+    @property
+    def base_dir(self) -> Path:
+        """What relative paths are relative to."""
+        return self._written.base_dir
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What works, but should not stay so."""
+        remedy = 'move it out: { env = "NAME" }, { file = "/path" } or { credential = "name" }'
+        plain = [path for path, secret in secrets_of(self) if secret.kind == "plain"]
+        told = [self.written(path, "is a secret in clear", remedy) for path in plain]
+        return tuple(one for one in told if one.file != ENVIRONMENT)
+
+    def absolute(self, path: Path) -> Path:
+        return self.base_dir / path
+
+    def sources_of(self, destination: str) -> tuple[str, ...]:
+        """The sources whose calls a destination takes."""
+        chosen = self.destinations[destination].sources
+        return tuple(self.sources) if chosen is None else chosen
+
+    def written(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
+        """A problem with a value, with the place the operator wrote it at."""
+        return self._written.problem(path, message, remedy)
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The values of all secrets, and what is doubtful about them."""
+
+    admin_token: str | None = field(repr=False)
+    metrics_token: str | None = field(repr=False)
+    callback_tokens: Mapping[str, tuple[str, ...]] = field(repr=False)
+    api: Mapping[str, tuple[str, ...]] = field(repr=False)
+    destinations: Mapping[str, Mapping[str, str]] = field(repr=False)
+    warnings: tuple[Problem, ...] = ()
+    short_tokens: tuple[Problem, ...] = ()
+    """Callback tokens that could be guessed: `check` refuses them, a daemon in service goes on with them."""
+
+    def values(self) -> Iterator[str]:
+        """All of them, for what must not show one."""
+        yield from filter(None, (self.admin_token, self.metrics_token))
+        for group in (*self.callback_tokens.values(), *self.api.values()):
+            yield from group
+        for secrets in self.destinations.values():
+            yield from secrets.values()
+
+
+def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
+    """Read the configuration, or raise one ConfigError with all its problems; secrets are not read."""
+    written, problems = read_draft(path, environ)
+    data = written.data
+
+    class Layers(PydanticBaseSettingsSource):
+        """File under environment, laid over each other already.
+
+        pydantic-settings merges tables key by key, which would leave a secret's `file` beside the
+        `env` that overrides it, and its own environment source stops at the first mistake.
+        """
+
+        def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+            del field
+            return data.get(field_name), field_name, False
+
+        def __call__(self) -> dict[str, Any]:
+            return data
+
+    class Loaded(Config):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *_others: PydanticBaseSettingsSource, **_more: object
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (Layers(settings_cls),)
+
+        def model_post_init(self, context: Any, /) -> None:
+            super().model_post_init(context)
+            self._written = written
+
+    try:
+        config = Loaded()
+    except ValidationError as error:
+        problems += [
+            told(written, one, Config) for one in error.errors(include_url=False, include_input=False)
+        ]
+    problems += _crosschecks(written)
+    if problems:
+        raise ConfigError(_in_order(problems))
+    return config
+
+
+def read_draft(path: Path | None, environ: Mapping[str, str]) -> tuple[Written, list[Problem]]:
+    """What the operator wrote, in file and environment, and what is wrong with the environment."""
+    file = load_toml(path or _search())
+    problems: list[Problem] = []
+    data = copy.deepcopy(file.data)
+    return Written(file, data, lay_overrides(data, environ, Config, problems)), problems
+
+
+def unreadable_secrets(written: Written, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """The secrets of a draft that cannot be read, whatever else is wrong with it."""
+    for path, value in _values(written.data):
+        try:
+            Secret.parse(value).resolve(environ, written.base_dir)
+        except SettingError:
+            # No secret at all: told with the other mistakes of shape.
+            continue
+        except ConfigError as error:
+            for one in error.problems:
+                yield written.problem(path, one.message, one.remedy)
+
+
+def _values(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """What stands where a secret is expected."""
+    if isinstance(value, list):
+        for place, inside in enumerate(value):
+            yield from _values(inside, (*path, place))
+    elif path and one_of(kind_at(Config, path)) is Secret:
+        yield path, value
+    elif isinstance(value, dict):
+        for name, inside in value.items():
+            yield from _values(inside, (*path, name))
+
+
+def resolve_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
+    """Read all secrets, or raise one ConfigError with everything that is missing."""
+    problems: list[Problem] = []
+    values: dict[KeyPath, str] = {}
+    for path, secret in secrets_of(config):
+        try:
+            values[path] = secret.resolve(environ, config.base_dir)
+        except ConfigError as error:
+            problems += [config.written(path, one.message, one.remedy) for one in error.problems]
+    for path, value in values.items():
+        if _is_callback_token(path) and not _PATH_SEGMENT.fullmatch(value):
+            remedy = "use letters, digits, - and _"
+            problems.append(config.written(path, "holds what cannot stand in a URL's path", remedy))
+    if problems:
+        raise ConfigError(_in_order(problems))
+
+    def of(*path: str) -> dict[KeyPath, str]:
+        return {key[len(path) :]: value for key, value in values.items() if key[: len(path)] == path}
+
+    return Secrets(
+        admin_token=values.get(("admin", "token")),
+        metrics_token=values.get(("admin", "metrics_token")),
+        callback_tokens={
+            name: tuple(of("sources", name, "callback_token").values()) for name in config.sources
+        },
+        api={name: tuple(of("sources", name, "api").values()) for name in config.sources},
+        destinations={
+            name: {str(key[0]): value for key, value in of("destinations", name, "secrets").items()}
+            for name in config.destinations
+        },
+        warnings=tuple(_weak_tokens(config, values)),
+        short_tokens=tuple(
+            config.written(path, *_TOO_SHORT)
+            for path, value in values.items()
+            if _is_callback_token(path) and len(value) < SHORTEST_TOKEN
+        ),
+    )
+
+
+def _search() -> Path:
+    for path in DEFAULT_PATHS:
+        try:
+            found = path.exists()
+        except OSError:
+            # There, but not for this user: reading it says so.
+            found = True
+        if found:
+            return path
+    where = " nor ".join(map(str, DEFAULT_PATHS))
+    remedy = "run `callbridge init`, or name a file with --config"
+    raise ConfigError([Problem(str(DEFAULT_PATHS[0]), "", f"there is neither {where}", remedy)])
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    return sorted(dict.fromkeys(problems), key=lambda one: (one.file == ENVIRONMENT, one.line or 0))
+
+
+def _crosschecks(written: Written) -> Iterator[Problem]:
+    """What sections must agree on; asked of the raw data, so that other mistakes hide nothing."""
+    sources = written.data.get("sources", {})
+    if sources == {}:
+        yield written.problem(("sources",), "at least one source is needed", "add a table [sources.NAME]")
+    destinations = _table(written.data, "destinations")
+    for name in destinations:
+        yield from _check_destination(written, name, _table(destinations, name), sources)
+    server, admin = _listener(written.data, "server"), _listener(written.data, "admin")
+    if admin and not admin.loopback and "token" not in _table(written.data, "admin"):
+        remedy = "set admin.token, or listen on 127.0.0.1"
+        yield written.problem(("admin", "listen"), "is open to other machines without admin.token", remedy)
+    if admin and server and admin.port == server.port != 0:
+        listen = "admin" if "listen" in _table(written.data, "admin") else "server"
+        remedy = "give each listener its own port"
+        yield written.problem((listen, "listen"), "server and admin listen on the same port", remedy)
+
+
+def _check_destination(
+    written: Written, name: str, destination: dict[str, Any], sources: Any
+) -> Iterator[Problem]:
+    for key in ("mapping", "connector"):
+        value = destination.get(key)
+        if isinstance(value, str) and (wrong := _no_file(written.base_dir / value)):
+            yield written.problem(("destinations", name, key), *wrong)
+    chosen = destination.get("sources")
+    for index, source in enumerate(chosen if isinstance(chosen, list) else []):
+        if isinstance(source, str) and isinstance(sources, dict) and source not in sources:
+            path_of_source = ("destinations", name, "sources", index)
+            yield written.problem(
+                path_of_source, f'there is no source "{source}"', did_you_mean(source, sources)
+            )
+
+
+def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _no_file(path: Path) -> tuple[str, str] | None:
+    """What is wrong where a file should be, and the remedy; None: there is one."""
+    try:
+        if path.is_file():
+            return None
+    except PermissionError:
+        return f"{path} may not be read", "let the user this program runs as read it"
+    except OSError:
+        pass
+    return f"there is no file {path}", "relative paths start at the configuration file's folder"
+
+
+def is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _listener(data: Mapping[str, Any], section: str) -> Address | None:
+    default: Address = (ServerSettings() if section == "server" else AdminSettings()).listen
+    try:
+        return Address.parse(_table(data, section).get("listen", default))
+    except SettingError:
+        return None
+
+
+def secrets_of(config: Config) -> Iterator[tuple[KeyPath, Secret]]:
+    """Every secret that a configuration names, with its place."""
+    if config.admin.token:
+        yield ("admin", "token"), config.admin.token
+    if config.admin.metrics_token:
+        yield ("admin", "metrics_token"), config.admin.metrics_token
+    for name, source in config.sources.items():
+        for index, token in enumerate(source.callback_token):
+            yield ("sources", name, "callback_token", index), token
+        for index, login in enumerate(source.api):
+            yield ("sources", name, "api", index, "access_secret"), login.access_secret
+    for name, destination in config.destinations.items():
+        for key, secret in destination.secrets.items():
+            yield ("destinations", name, "secrets", key), secret
+
+
+_MAKE_ONE = "make one with: openssl rand -hex 24"
+_TOO_SHORT = (f"is shorter than {SHORTEST_TOKEN} characters", _MAKE_ONE)
+
+
+def _is_callback_token(path: KeyPath) -> bool:
+    return path[2:3] == ("callback_token",)
+
+
+def _weak_tokens(config: Config, values: Mapping[KeyPath, str]) -> Iterator[Problem]:
+    first: dict[str, KeyPath] = {}
+    for path, value in values.items():
+        if path[0] != "admin" and not _is_callback_token(path):
+            continue
+        if path[0] == "admin" and len(value) < SHORTEST_TOKEN:
+            yield config.written(path, *_TOO_SHORT)
+        if value in first:
+            yield config.written(
+                path, f"is the same secret as {config.written(first[value], '').key}", _MAKE_ONE
+            )
+        first.setdefault(value, path)

@@ -1,0 +1,303 @@
+"""The daemon on one screen: build the parts, start them, wait, stop them in reverse."""
+
+import asyncio
+import atexit
+import gc
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+import uvloop
+
+from bridge import __version__
+from bridge.admin.metrics import admin_app
+from bridge.config.load import Config, Secrets
+from bridge.daemon import maintenance as upkeep
+from bridge.daemon import operator_jobs as runs
+from bridge.daemon import scheduler as schedule
+from bridge.daemon import systemd
+from bridge.daemon import wiring as assembly
+from bridge.daemon.maintenance import Upkeep
+from bridge.daemon.reconcile_wiring import daemon_reconcilers, timetables
+from bridge.daemon.scheduler import Scheduler
+from bridge.delivery import account_store as accounts
+from bridge.delivery import worker as deliver
+from bridge.delivery.account_store import Keeper
+from bridge.delivery.locks import Lines
+from bridge.intake import judge
+from bridge.intake.http_server import Listener
+from bridge.intake.judge import Judge
+from bridge.intake.receive import Door
+from bridge.ledger import Ledger
+from bridge.lib.errors import CallbridgeError
+from bridge.lib.log import hide
+from bridge.lib.stored_times import SteadyClock
+from bridge.reconcile import run as reconcile
+
+log = structlog.get_logger("bridge.daemon")
+
+# systemd's TimeoutStopSec is longer: what is under way ends before the process is killed.
+STOP_WITHIN = 20.0
+RUNS_EVERY = 0.25
+OPEN_FILES = 65_536
+# The writer gives up the interpreter's lock at every statement; at Python's 5 ms it would wait
+# for the door each time to win it back, and a commit would take that many times as long.
+SWITCH_INTERVAL = 0.0005
+# Records are large trees of plain values, without cycles: looking through them for any takes a tenth of
+# the processor's time at Python's own 700.
+COLLECT_AFTER = 5_000
+
+
+def now_utc() -> datetime:
+    """The daemon's clock."""
+    return datetime.now(UTC)
+
+
+class Daemon:
+    """All parts of one running callbridge, joined here and nowhere else."""
+
+    def __init__(
+        self, config: Config, secrets: Secrets, ledger: Ledger, clock: Callable[[], datetime] = now_utc
+    ) -> None:
+        hide(secrets.values())
+        self._config = config
+        self._ledger = ledger
+        self._clock = clock
+        # One for all workers, or what one of them has sent would be of another age for the next.
+        self._steady = SteadyClock(clock)
+        self._stop = threading.Event()
+        self._arrived = threading.Event()
+        self._owed = threading.Condition()
+        self._failed = ""
+        self._hurried = False
+        destinations = assembly.load_destinations(config, secrets)
+        ledger.start_destinations(assembly.destinations_by_source(config), clock())
+        rules = assembly.source_rules(config, destinations)
+        self._judge = Judge(ledger, rules, destinations_since=ledger.skipped_before())
+        self._reconcilers = daemon_reconcilers(
+            config, secrets.api, rules, ledger, clock, self._stop, self._arrived.set
+        )
+        self._scheduler = Scheduler(timetables(config), ledger, clock)
+        count = config.delivery.workers if destinations else 0
+        self._lines = Lines()
+        self._operator = assembly.new_operator(config, ledger, self._stop, destinations, self._lines)
+        shared = assembly.shared_accounts(destinations, ledger, clock)
+        self._keeper = Keeper(ledger, {name: each.budget for name, each in shared.items()})
+        self._upkeep = Upkeep(ledger, list(destinations))
+        self._workers = [
+            assembly.new_worker(
+                config, destinations, ledger, self._lines, shared, clock, self._stop, self._steady
+            )
+            for _ in range(count)
+        ]
+        self._door = Door(
+            assembly.source_doors(config, secrets),
+            ledger,
+            max_body=config.server.max_body,
+            trusted_proxies=config.server.trusted_proxies,
+            clock=clock,
+            filed=self._arrived.set,
+        )
+        # Bound here, so that a port in use stops the start, and port 0 is known before serving.
+        self._public, self._admin = self._listeners(secrets.metrics_token)
+        self.url, self.admin_url = self._public.url, self._admin.url
+
+    def _listeners(self, metrics_token: str | None) -> tuple[Listener, Listener]:
+        """Where callbacks arrive, and where health and metrics are."""
+        config = self._config
+        admin = admin_app(
+            self._ledger,
+            accepting=lambda: not self._door.closed,
+            answers=lambda: self._door.answers,
+            hosts=config.admin.hosts,
+            metrics_token=metrics_token,
+            trusted_proxies=config.admin.trusted_proxies,
+        )
+        timeout = config.server.body_timeout.total_seconds()
+        return (
+            Listener(
+                self._door,
+                config.server.listen,
+                request_timeout=timeout,
+                trusted_proxies=config.server.trusted_proxies,
+                refused=self._door.count_refused,
+            ),
+            Listener(
+                admin,
+                config.admin.listen,
+                request_timeout=timeout,
+                trusted_proxies=config.admin.trusted_proxies,
+            ),
+        )
+
+    def run(self, until: Callable[[Callable[[], None], Callable[[], None]], None]) -> None:
+        """Serve; `until(stop, hurry)` is told how to end it, from any thread or signal."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        gc.freeze()
+        gc.set_threshold(COLLECT_AFTER, 10, 10)
+        # Connections at the door share this with the ledger and the CRMs.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, OPEN_FILES)), hard))
+        uvloop.run(self._run(until))
+
+    async def _run(self, until: Callable[[Callable[[], None], Callable[[], None]], None]) -> None:
+        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+        released = self._ledger.release_leases(self._steady())
+        for delivery_id, lines in self._ledger.in_doubt().items():
+            self._lines.take(delivery_id, lines, 0)
+            self._lines.wait(delivery_id, self._clock())
+        threads = self._start_threads(partial(_set_from_anywhere, loop, stopping))
+        self._scheduler.start()
+        serving = [asyncio.create_task(listener.serve()) for listener in (self._public, self._admin)]
+        try:
+            await asyncio.gather(self._public.started.wait(), self._admin.started.wait())
+            until(partial(_set_from_anywhere, loop, stopping), self._hurry)
+            systemd.notify("READY=1")
+            log.info(
+                "daemon.ready",
+                callbacks=self.url,
+                admin=self.admin_url,
+                version=__version__,
+                config=str(self._config.path.absolute()),
+                sources=",".join(self._config.sources),
+                destinations=",".join(self._config.destinations),
+                leases_released=released,
+            )
+            await _until_set(stopping, self._sign_of_life)
+        finally:
+            systemd.notify("STOPPING=1")
+            log.info("daemon.stopping")
+            self._door.close()
+            self._scheduler.stop()
+            for listener in (self._public, self._admin):
+                listener.stop()
+            await asyncio.gather(*serving)
+            self._stop.set()
+            with self._owed:
+                self._owed.notify_all()
+            self._arrived.set()
+            await asyncio.to_thread(self._join, threads)
+            log.info("daemon.stopped")
+        if self._failed:
+            raise CallbridgeError(f"{self._failed} failed; its trace is in the log")
+
+    def _join(self, threads: list[threading.Thread]) -> None:
+        """Let what is under way end; what does not end in time is due again at the next start."""
+        deadline = time.monotonic() + STOP_WITHIN
+        while threads := [thread for thread in threads if thread.is_alive()]:
+            if self._hurried or time.monotonic() > deadline:
+                log.warning("daemon.stopped_late", under_way=len(threads))
+                return
+            threads[0].join(0.1)
+
+    def _start_threads(self, give_up: Callable[[], None]) -> list[threading.Thread]:
+        parts = {
+            "judge": partial(
+                judge.work,
+                self._judge,
+                self._arrived,
+                self._wake_workers,
+                self._stop,
+                self._clock,
+                pressed=lambda: self._door.pressed,
+            ),
+            "runs": partial(
+                runs.work, self._operator, self._wake_workers, self._stop, self._clock, every=RUNS_EVERY
+            ),
+            "schedule": partial(schedule.work, self._scheduler, self._stop, self._clock),
+            "upkeep": partial(upkeep.work, self._upkeep, self._stop, self._clock),
+            "accounts": partial(accounts.work, self._keeper, self._stop, self._clock),
+        } | {
+            f"deliver-{number}": partial(
+                deliver.work,
+                worker,
+                self._owed,
+                self._stop,
+                self._clock,
+                pressed=lambda: self._door.pressed,
+            )
+            for number, worker in enumerate(self._workers)
+        }
+        parts |= {
+            f"reconcile-{source}": partial(reconcile.work, reconciler, self._stop, every=RUNS_EVERY)
+            for source, reconciler in self._reconcilers.items()
+        }
+        if not self._reconcilers:
+            parts["reconcile"] = partial(
+                reconcile.refuse_walks, self._ledger, self._stop, self._clock, every=RUNS_EVERY
+            )
+        threads = [
+            threading.Thread(target=self._guarded, args=(name, part, give_up), name=name, daemon=True)
+            for name, part in parts.items()
+        ]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _guarded(self, name: str, part: Callable[[], None], give_up: Callable[[], None]) -> None:
+        """A part that dies takes the daemon with it: half a daemon would look alive."""
+        try:
+            part()
+        except Exception:
+            log.exception("daemon.part_failed", part=name)
+            self._failed = name
+            give_up()
+
+    def _wake_workers(self) -> None:
+        with self._owed:
+            self._owed.notify_all()
+
+    def _hurry(self) -> None:
+        """A second signal: do not wait for what is under way; it is due again at the next start."""
+        self._hurried = True
+        self._stop.set()
+        for listener in (self._public, self._admin):
+            listener.hurry()
+
+    def _sign_of_life(self) -> None:
+        # A full disk is no reason to be restarted; a writer that does not answer is.
+        self._ledger.writable()
+        systemd.notify("WATCHDOG=1")
+
+
+def _set_from_anywhere(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(event.set)
+
+
+async def _until_set(stopping: asyncio.Event, sign_of_life: Callable[[], None]) -> None:
+    """Wait for the end, with systemd's watchdog tied to a ledger that can be written."""
+    interval = systemd.watchdog_interval()
+    while not stopping.is_set():
+        try:
+            await asyncio.wait_for(stopping.wait(), interval)
+        except TimeoutError:
+            await asyncio.to_thread(sign_of_life)
+
+
+def on_signals(stop: Callable[[], None], hurry: Callable[[], None]) -> None:
+    """SIGTERM and SIGINT stop the daemon; a second one hurries it, down to the process's last moment.
+
+    The loop's own handlers would end with the loop, and from there on a signal would kill the process.
+    """
+    loop, told = asyncio.get_running_loop(), threading.Event()
+
+    def handle() -> None:
+        (hurry if told.is_set() else stop)()
+        told.set()
+
+    def pass_on(*_: object) -> None:
+        # Without a loop there is nothing left to stop or to hurry.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(handle)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+        # Handlers end with the interpreter, shortly before the process; only ignoring outlives it.
+        atexit.register(signal.signal, number, signal.SIG_IGN)

@@ -1,0 +1,77 @@
+"""Upkeep: what the daemon does for its ledger without being asked."""
+
+import ctypes
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from bridge.ledger import Ledger
+from bridge.lib.errors import LedgerError
+from bridge.lib.stored_times import past
+
+log = structlog.get_logger("bridge.upkeep")
+
+EVERY = 30.0
+# A call that is owed for longer is no live one: those of now go before it.
+LIVE_FOR = timedelta(minutes=10)
+PRUNE_EVERY = timedelta(days=1)
+# Said long before callbacks are refused, and when another process keeps the log from ending.
+WARN_FREE = 10
+WARN_WAL = 1 << 30
+
+
+class Upkeep:
+    """Watches space and lanes, makes dictionaries, asks for the daily `prune`, gives memory back."""
+
+    def __init__(self, ledger: Ledger, destinations: Sequence[str] = ()) -> None:
+        self._ledger = ledger
+        self._destinations = destinations
+        # Of glibc, which keeps what was freed, scattered over a heap for each thread; others have none.
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        self._warned: frozenset[str] = frozenset()
+
+    def look_after(self, now: datetime) -> None:
+        """One step."""
+        self._watch_space()
+        self._give_back()
+        if self._ledger.demote(self._destinations, now - LIVE_FOR):
+            log.info("delivery.demoted")
+        if self._ledger.retrain(now):
+            log.info("ledger.dictionary_made")
+            self._give_back()
+        last = past(self._ledger.last_run("prune"), now)
+        if last is None or now - last >= PRUNE_EVERY:
+            self._ledger.request_run("prune", {}, now)
+
+    def _give_back(self) -> None:
+        """Memory that is free goes back to the system."""
+        if self._trim is not None:
+            self._trim(0)
+
+    def _watch_space(self) -> None:
+        """Say once when space gets short, and once when it is there again."""
+        space = self._ledger.space()
+        short = frozenset(
+            name
+            for name, is_short in (
+                ("ledger.disk_low", space["free_bytes"] < WARN_FREE * space["floor_bytes"]),
+                ("ledger.wal_large", space["wal_bytes"] > WARN_WAL),
+            )
+            if is_short
+        )
+        for name in short - self._warned:
+            log.warning(name, **space)
+        if self._warned - short:
+            log.info("ledger.space_again", **space)
+        self._warned = short
+
+
+def work(upkeep: Upkeep, stop: threading.Event, clock: Callable[[], datetime]) -> None:
+    """Look after the ledger until told to stop."""
+    while not stop.wait(EVERY):
+        try:
+            upkeep.look_after(clock())
+        except LedgerError as error:
+            log.warning("upkeep.ledger_busy", error=str(error))

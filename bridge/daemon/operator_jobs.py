@@ -1,0 +1,229 @@
+"""Work that an operator asks for: a command adds one row, the daemon carries it out."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from bridge.delivery.replay import Target, replay
+from bridge.ledger import Ledger, Window
+from bridge.lib.errors import CallbridgeError, LedgerError
+from bridge.mapping.planning import Origin
+from bridge.model.calls import Via, moment, stamp
+from bridge.model.failures import IN_DOUBT
+from bridge.record.arrival import arrivals_of
+from bridge.record.json_body import NotAnObject
+from bridge.record.unwrap_body import TooMany
+
+log = structlog.get_logger("bridge.runs")
+
+Result = Mapping[str, Any]
+PRUNE_STEP = timedelta(days=3)
+"""The daily prune believes the clock so far beyond the one before it."""
+SHOWN_REASONS = 20
+"""Of so many quarantined records that wait on it is told why."""
+
+
+def in_doubt_of(ledger: Ledger, destination: str) -> int:
+    """How many deliveries are parked in doubt; of a destination, where that is named."""
+    return sum(
+        group["count"]
+        for group in ledger.counts()["parked"]
+        if (group["cause"] or "").startswith(IN_DOUBT) and destination in ("", group["destination"])
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """What carrying out an operator's work needs of the configuration."""
+
+    ledger: Ledger
+    zones: Mapping[str, ZoneInfo]
+    retention: Mapping[str, timedelta | None]
+    """How long each class of data is kept; None: for ever."""
+    stop: threading.Event
+    origins: Mapping[str, Origin]
+    targets: Callable[[], Mapping[str, Target]]
+    """The destinations, with the mappings that deliveries go by now."""
+    free: Callable[[int], None]
+    """Gives back the lines of a delivery that holds them because it is in doubt."""
+
+    def retry(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`deliveries retry`: parked deliveries become due; of all, those in doubt are left as they are."""
+        cause, destination = args.get("cause", ""), args.get("destination", "")
+        retried = self.ledger.retry(args["ids"], now, cause=cause, destination=destination)
+        left = 0 if args["ids"] or cause else in_doubt_of(self.ledger, destination)
+        return {"retried": retried, "in_doubt": left}
+
+    def park(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`deliveries park`: what is due waits for a person."""
+        return self._hold(args, now, "parked", skip=False)
+
+    def skip(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`deliveries skip`: these are not delivered, whatever comes."""
+        return self._hold(args, now, "skipped", skip=True)
+
+    def _hold(self, args: Mapping[str, Any], now: datetime, done: str, *, skip: bool) -> Result:
+        held = self.ledger.hold(args["ids"], args.get("reason", ""), now, skip=skip)
+        for delivery_id in held["now"]:
+            self.free(delivery_id)
+        return {done: len(held["now"]), "later": len(held["later"])}
+
+    def replay(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`replay`: deliver again what differs from what was last sent."""
+        window = Window(*(None if args.get(end) is None else moment(args[end]) for end in ("since", "until")))
+        found = {}
+        for name, target in self.targets().items():
+            if args.get("destination", name) != name:
+                continue
+            sources = [one for one in target.sources if args.get("source", one) == one]
+            found[name] = replay(
+                self.ledger,
+                replace(target, sources=sources),
+                self.origins,
+                window,
+                now,
+                force=bool(args.get("force")),
+                dry_run=bool(args.get("dry_run")),
+                go_on=lambda: not self.stop.is_set(),
+            )
+        return {"due": sum(each["due"] for each in found.values()), "destinations": found}
+
+    def quarantine_retry(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`quarantine retry`: file records again, by the rules and the calls of today."""
+        del now
+        # In the order of arrival, which decides at equal stamps.
+        waiting = sorted(entry["id"] for entry in self.ledger.list_quarantine("waiting", -1))
+        ids = [entry for entry in waiting if not args["ids"] or entry in args["ids"]]
+        left = [entry for entry in ids if not self._refile(entry)]
+        return {
+            "released": len(ids) - len(left),
+            "waiting": len(left),
+            "reasons": [self._why_waiting(entry) for entry in left[:SHOWN_REASONS]],
+        }
+
+    def _why_waiting(self, entry: int) -> Result:
+        found = self.ledger.show_quarantine(entry) or {}
+        told = {"id": entry, "reason": found.get("reason", ""), "detail": found.get("detail") or ""}
+        if found.get("source") not in self.zones:
+            told["detail"] = f"there is no source {found.get('source')} in the daemon's configuration"
+        return told
+
+    def _refile(self, entry: int) -> bool:
+        found = self.ledger.show_quarantine(entry)
+        if found is None or found["state"] != "waiting" or found["source"] not in self.zones:
+            return False
+        source, via, at = found["source"], Via(found["via"]), moment(found["received_at"])
+        try:
+            arrivals = arrivals_of(source, via, found["body"], at, self.zones[source])
+        except (NotAnObject, TooMany):
+            return False
+        return self.ledger.refile(entry, arrivals)
+
+    def quarantine_drop(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`quarantine drop`: a person says that these are worth nothing."""
+        del now
+        return {"dropped": self.ledger.drop(args["ids"])}
+
+    def prune(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`prune`: remove what is older than its class is kept."""
+        del args
+        removed = {}
+        as_of = self._as_of(now)
+        for name, kept in self.retention.items():
+            if kept is not None and not self.stop.is_set():
+                # As long a pause as the step took: half of the writer's time stays free.
+                removed[name] = self.ledger.prune(name, as_of - kept, self._pause)
+        return {"removed": removed, "as_of": stamp(as_of)}
+
+    def _as_of(self, now: datetime) -> datetime:
+        """Now, but not further behind the last prune than clocks go between two: one that stands wrong by a
+        year must not cost what is young, for what is removed does not come back."""
+        last = self.ledger.last_prune()
+        return now if last is None else min(now, last + PRUNE_STEP)
+
+    def _pause(self, seconds: float) -> bool:
+        """Let others write for as long; whether to go on."""
+        return not self.stop.wait(seconds)
+
+    def backup(self, args: Mapping[str, Any], now: datetime) -> Result:
+        """`backup`: a consistent copy while all goes on."""
+        del now
+        copied = self.ledger.backup(Path(args["file"]), lambda: not self.stop.is_set())
+        return {"file": args["file"], **copied}
+
+    def carry_out(self, now: datetime) -> bool:
+        """One step: take the oldest requested run to its end; whether there was one."""
+        run = self.ledger.take_run(now)
+        if run is None:
+            return False
+        try:
+            result, state = self._result(run, now), "done"
+        except CallbridgeError as error:
+            result, state = {"error": str(error)}, "failed"
+        except Exception as error:
+            # One row that trips us must not stop the daemon, now and at every start.
+            log.exception("run.fault", kind=run["kind"], id=run["id"])
+            result, state = {"error": f"a fault in callbridge: {error!r}"}, "failed"
+        self._end(run["id"], state, result, now)
+        told = {"state": state, "kind": run["kind"], "id": run["id"]}
+        if state == "done":
+            log.info("run.ended", **told)
+        else:
+            log.warning("run.ended", **told, error=result["error"])
+        return True
+
+    def _result(self, run: Mapping[str, Any], now: datetime) -> Result:
+        """Rows are also written by hand, and by programs of tomorrow."""
+        kind, args = run["kind"], run["args"]
+        if kind not in KINDS:
+            raise CallbridgeError(f'there is no such kind of run: "{kind}"')
+        if not isinstance(args, dict):
+            raise CallbridgeError("its args are no JSON object")
+        return KINDS[kind](self, args, now)
+
+    def _end(self, run_id: int, state: str, result: Result, now: datetime) -> None:
+        """Somebody waits for the end, so it is written however long the ledger is busy."""
+        while True:
+            try:
+                self.ledger.end_run(run_id, state, result, now)
+            except LedgerError as error:
+                log.warning("runs.ledger_busy", error=str(error))
+                if self.stop.wait(1.0):
+                    raise
+            else:
+                return
+
+
+KINDS: dict[str, Callable[[Operator, Mapping[str, Any], datetime], Result]] = {
+    "retry": Operator.retry,
+    "park": Operator.park,
+    "skip": Operator.skip,
+    "replay": Operator.replay,
+    "quarantine_retry": Operator.quarantine_retry,
+    "quarantine_drop": Operator.quarantine_drop,
+    "prune": Operator.prune,
+    "backup": Operator.backup,
+}
+
+
+def work(
+    operator: Operator,
+    done: Callable[[], None],
+    stop: threading.Event,
+    clock: Callable[[], datetime],
+    *,
+    every: float,
+) -> None:
+    """Look for requested runs until told to stop."""
+    while not stop.wait(every):
+        try:
+            while operator.carry_out(clock()):
+                done()
+        except LedgerError as error:
+            log.warning("runs.ledger_busy", error=str(error))

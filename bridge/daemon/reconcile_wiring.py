@@ -1,0 +1,193 @@
+"""From the configuration to those who walk lists: in the daemon, or in a command where none lives."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from bridge.config.load import Config
+from bridge.config.problems import load_pair
+from bridge.daemon.scheduler import DEEP, SHORT, WEEKLY, Timetable
+from bridge.daemon.wiring import destinations_by_source, log_in_to, rules_that_read
+from bridge.intake.judge import Judge, SourceRules
+from bridge.ledger import Ledger, Row
+from bridge.lib.errors import ConfigError, Problem
+from bridge.reconcile.audit import AuditRules, SourceAudit
+from bridge.reconcile.counts import Result
+from bridge.reconcile.coverage import ReconcileRules
+from bridge.reconcile.run import Reconciler
+from bridge.source import Source
+
+# A page is compared with what is known; what is known must have its verdicts first.
+VERDICTS_WITHIN = 10.0
+ASKED_EVERY = 0.02
+
+
+def listed_sources(config: Config) -> tuple[str, ...]:
+    """The sources whose list can be asked."""
+    return tuple(name for name, source in config.sources.items() if source.api)
+
+
+def api_secrets(config: Config, source: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The secrets of a source's logins, and no others: commands run in shells that have no others.
+
+    Raises:
+        ConfigError: one of them is missing.
+    """
+    key, file = f"sources.{source}.api.access_secret", str(config.path)
+    return tuple(
+        login.access_secret.resolve(environ, config.base_dir, key=key, file=file)
+        for login in config.sources[source].api
+    )
+
+
+def rules_without_secrets(config: Config) -> dict[str, SourceRules]:
+    """What the judge is told of each source, from the mappings alone.
+
+    Raises:
+        ConfigError: a mapping is wrong.
+    """
+    reads: dict[str, frozenset[str]] = {}
+    problems: list[Problem] = []
+    for name, settings in config.destinations.items():
+        own = None if settings.connector is None else config.absolute(settings.connector)
+        pair = load_pair(config.absolute(settings.mapping), own)
+        problems += pair.problems
+        if pair.mapping is not None:
+            reads[name] = pair.mapping.reads
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return rules_that_read(config, reads)
+
+
+def reconcile_rules(config: Config, source: str, rules: SourceRules) -> ReconcileRules:
+    """What a source's reconciler is told."""
+    settings = config.sources[source]
+    reconcile = settings.reconcile
+    return ReconcileRules(
+        name=source,
+        zone=settings.timezone,
+        reads=rules.reads,
+        settle=reconcile.settle,
+        lookbacks={
+            SHORT: reconcile.lookback,
+            DEEP: reconcile.deep_lookback,
+            WEEKLY: reconcile.weekly_lookback,
+        },
+        start_at=settings.start,
+        page_size=_page_size(config, source),
+    )
+
+
+def _page_size(config: Config, source: str) -> int:
+    return max((login.page_size for login in config.sources[source].api), default=1000)
+
+
+def timetables(config: Config) -> dict[str, Timetable]:
+    """When each source that has a list is reconciled."""
+    return {
+        source: Timetable(
+            source,
+            config.sources[source].timezone,
+            {
+                SHORT: config.sources[source].reconcile.schedule,
+                DEEP: config.sources[source].reconcile.deep_schedule,
+                WEEKLY: config.sources[source].reconcile.weekly_schedule,
+            },
+        )
+        for source in listed_sources(config)
+    }
+
+
+def wait_for_verdicts(ledger: Ledger, sources: Sequence[str], stop: threading.Event) -> None:
+    """Until the judge, who has a thread of his own, is done with all that has arrived by now."""
+    newest, until = ledger.newest_receipt(), time.monotonic() + VERDICTS_WITHIN
+    while (waiting := ledger.waiting(1, sources)) and waiting[0].receipt_id <= newest:
+        if stop.wait(ASKED_EVERY) or time.monotonic() > until:
+            return
+
+
+def judge_here(ledger: Ledger, rules: Mapping[str, SourceRules], clock: Callable[[], datetime]) -> None:
+    """The verdicts on all that waits, where no daemon lives that would give them."""
+    judge = Judge(ledger, rules, destinations_since=ledger.skipped_before())
+    while judge.judge_waiting(clock()):
+        pass
+
+
+def auditor(
+    config: Config, source: str, ledger: Ledger, clock: Callable[[], datetime]
+) -> Callable[[Row, Sequence[Source], Callable[[], None]], Result]:
+    """What carries out the audits of a source."""
+    settings, page_size = config.sources[source], _page_size(config, source)
+    rules = AuditRules(
+        source=source,
+        zone=settings.timezone,
+        settle=settings.reconcile.settle,
+        lookback=settings.reconcile.lookback,
+        start_at=settings.start,
+        page_size=page_size,
+        destinations=destinations_by_source(config)[source],
+    )
+
+    def audit(run: Row, sources: Sequence[Source], go_on: Callable[[], None]) -> Result:
+        return SourceAudit(rules, ledger, run, clock, go_on).carry_out(sources)
+
+    return audit
+
+
+def daemon_reconcilers(
+    config: Config,
+    secrets: Mapping[str, Sequence[str]],
+    rules: Mapping[str, SourceRules],
+    ledger: Ledger,
+    clock: Callable[[], datetime],
+    stop: threading.Event,
+    arrived: Callable[[], None],
+) -> dict[str, Reconciler]:
+    """One for each source that has a list; each is carried out by a thread of its own."""
+    sources = listed_sources(config)
+
+    def catch_up() -> None:
+        arrived()
+        wait_for_verdicts(ledger, tuple(config.sources), stop)
+
+    return {
+        source: Reconciler(
+            reconcile_rules(config, source, rules[source]),
+            ledger,
+            log_in_to(config, source, secrets[source], clock, stop),
+            sources=sources,
+            clock=clock,
+            stop=stop,
+            catch_up=catch_up,
+            filed=arrived,
+            audit=auditor(config, source, ledger, clock),
+        )
+        for source in sources
+    }
+
+
+def reconciler_here(
+    config: Config,
+    source: str,
+    environ: Mapping[str, str],
+    ledger: Ledger,
+    clock: Callable[[], datetime],
+    stop: threading.Event,
+) -> Reconciler:
+    """For a command that does the work itself, because no daemon lives; it gives the verdicts as well.
+
+    Raises:
+        ConfigError: a secret of the source's logins is missing, or a mapping is wrong.
+    """
+    secrets, rules = api_secrets(config, source, environ), rules_without_secrets(config)
+    return Reconciler(
+        reconcile_rules(config, source, rules[source]),
+        ledger,
+        log_in_to(config, source, secrets, clock, stop),
+        sources=listed_sources(config),
+        clock=clock,
+        stop=stop,
+        catch_up=lambda: judge_here(ledger, rules, clock),
+        audit=auditor(config, source, ledger, clock),
+    )

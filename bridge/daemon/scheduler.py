@@ -1,0 +1,128 @@
+"""Schedule: asks for reconciliations when it is their time; threads of their own carry them out.
+
+APScheduler keeps the times; a job of it does no more than add a row, so that nothing of its executors,
+its overlaps or its shutdown matters. Its memory is empty after a start, so what was missed meanwhile is
+told from the runs in the ledger.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from bridge.ledger import Ledger
+from bridge.lib.crontab import Crontab, to_trigger
+from bridge.lib.errors import LedgerError
+from bridge.lib.stored_times import past
+from bridge.model.listing import RECONCILE
+
+if TYPE_CHECKING:
+    from apscheduler.schedulers.background import BackgroundScheduler
+
+log = structlog.get_logger("bridge.schedule")
+
+# How often, in seconds, the times are compared with the clock.
+PUT_RIGHT_EVERY = 30.0
+SHORT, DEEP, WEEKLY = "short", "deep", "weekly"
+WIDTH = {SHORT: 0, DEEP: 1, WEEKLY: 2}
+"""A wider look sees all that a narrower one would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """When one source is reconciled, in its own zone."""
+
+    source: str
+    zone: ZoneInfo
+    times: Mapping[str, Crontab]
+    """By trigger: `short`, `deep`, `weekly`."""
+
+
+class Scheduler:
+    """Asks for the runs of all sources."""
+
+    def __init__(
+        self, timetables: Mapping[str, Timetable], ledger: Ledger, clock: Callable[[], datetime]
+    ) -> None:
+        self._timetables = timetables
+        self._ledger = ledger
+        self._clock = clock
+        self._scheduler: BackgroundScheduler | None = None
+
+    def start(self) -> None:
+        """Begin to keep the times; the first runs are asked for at once."""
+        if not self._timetables:
+            return
+        # It costs 95 ms to load, which only a daemon that reconciles should pay.
+        from apscheduler.schedulers.background import BackgroundScheduler  # noqa: PLC0415
+
+        scheduler = BackgroundScheduler(
+            timezone=UTC,
+            # Late is better than never, and once is enough.
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+        for timetable in self._timetables.values():
+            for trigger, crontab in timetable.times.items():
+                times = to_trigger(crontab, timetable.zone)
+                scheduler.add_job(self.ask, times, args=(timetable.source, trigger))
+            self.ask(timetable.source, self.first(timetable))
+        scheduler.start()
+        self._scheduler = scheduler
+
+    def stop(self) -> None:
+        """Ask for nothing more; what is being asked for is written before the ledger is closed."""
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=True)
+            self._scheduler = None
+
+    def put_right(self, now: datetime) -> None:
+        """A clock that was put back leaves no look waiting for the day that it had told."""
+        for job in self._scheduler.get_jobs() if self._scheduler is not None else ():
+            due = job.trigger.get_next_fire_time(None, now)
+            if due is not None and job.next_run_time > due:
+                log.warning("schedule.put_right", next=f"{job.next_run_time:%Y-%m-%d %H:%M}")
+                job.modify(next_run_time=due)
+
+    def first(self, timetable: Timetable) -> str:
+        """The widest look that was missed while no daemon lived; a short one is due at every start."""
+        now, missed = self._clock(), SHORT
+        for trigger in (DEEP, WEEKLY):
+            last = past(self._ledger.last_walk(timetable.source, trigger), now)
+            if last is not None and trigger in timetable.times:
+                fired = to_trigger(timetable.times[trigger], timetable.zone).get_next_fire_time(None, last)
+                if fired is not None and last < fired <= now:
+                    missed = trigger
+        return missed
+
+    def ask(self, source: str, trigger: str) -> None:
+        """Ask for a run, unless one that sees as much waits already."""
+        try:
+            waiting = [run for run in self._ledger.open_walks(source) if run["state"] == "requested"]
+            if any(_covers(run, trigger) for run in waiting):
+                log.info("schedule.skipped", source=source, trigger=trigger)
+                return
+            self._ledger.request_run(RECONCILE, {"source": source, "trigger": trigger}, self._clock())
+        except LedgerError as error:
+            log.warning("schedule.ledger_busy", source=source, trigger=trigger, error=str(error))
+
+
+def _covers(run: Mapping[str, object], trigger: str) -> bool:
+    args = run["args"]
+    other = args.get("trigger") if isinstance(args, dict) and run["kind"] == RECONCILE else None
+    return other in WIDTH and WIDTH[other] >= WIDTH[trigger]
+
+
+def work(
+    scheduler: Scheduler,
+    stop: threading.Event,
+    clock: Callable[[], datetime],
+    *,
+    every: float = PUT_RIGHT_EVERY,
+) -> None:
+    """Look after the times until told to stop."""
+    while not stop.wait(every):
+        scheduler.put_right(clock())

@@ -1,0 +1,257 @@
+"""From the configuration to what each stage is handed: its own section, and nothing else."""
+
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from bridge.config.load import Config, Secrets
+from bridge.config.problems import account_name, load_pair, unmet
+from bridge.config.schema import ApiSettings
+from bridge.crm.connector import Connector
+from bridge.crm.rendering import Account
+from bridge.crm.tokens import Tokens
+from bridge.daemon.operator_jobs import Operator
+from bridge.delivery.budget import Budget
+from bridge.delivery.locks import Lines
+from bridge.delivery.replay import Target
+from bridge.delivery.worker import Destination, Origin, Schedule, SharedAccount, Worker
+from bridge.intake.judge import SourceRules
+from bridge.intake.receive import SourceDoor
+from bridge.ledger import Ledger
+from bridge.lib.errors import ConfigError, Problem
+from bridge.mapping import CompiledMapping
+from bridge.source import Source
+from bridge.source.outcall.answers import Names
+from bridge.source.outcall.client import ListApi, OutcallList
+
+# How many seconds a call that can go with others waits for them: longer than a burst takes to arrive,
+# shorter than anybody notices.
+GATHER = 0.1
+
+
+def load_destinations(config: Config, secrets: Secrets) -> dict[str, Destination]:
+    """Compile every destination's mapping and connector.
+
+    Raises:
+        ConfigError: all problems of all files.
+    """
+    problems: list[Problem] = []
+    found: dict[str, Destination] = {}
+    for name, settings in config.destinations.items():
+        own = None if settings.connector is None else config.absolute(settings.connector)
+        pair = load_pair(config.absolute(settings.mapping), own)
+        problems += pair.problems
+        if pair.connector is None:
+            continue
+        problems += unmet(config.draft, name, pair.connector)
+        if pair.mapping is not None:
+            account = account_of(config, name, pair.connector, secrets.destinations[name])
+            found[name] = Destination(name, pair.mapping, pair.connector, account)
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return found
+
+
+def account_of(config: Config, destination: str, connector: Connector, secrets: Mapping[str, str]) -> Account:
+    """A destination's CRM account; without secrets where nothing is sent."""
+    settings = config.destinations[destination]
+    base_url = settings.base_url or connector.file.base_url
+    return Account(
+        name=account_name(settings, connector),
+        base_url=base_url,
+        secrets=secrets,
+        settings={
+            name: settings.settings.get(name, written.default or "")
+            for name, written in connector.file.settings.items()
+        },
+        timeout=settings.timeout.total_seconds(),
+    )
+
+
+def destinations_by_source(config: Config) -> dict[str, tuple[str, ...]]:
+    """Which destinations the calls of each source go to."""
+    return {
+        source: tuple(name for name in config.destinations if source in config.sources_of(name))
+        for source in config.sources
+    }
+
+
+def source_rules(config: Config, destinations: Mapping[str, Destination]) -> dict[str, SourceRules]:
+    """What the judge is told of each source."""
+    return rules_that_read(config, {name: each.mapping.reads for name, each in destinations.items()})
+
+
+def rules_that_read(config: Config, reads: Mapping[str, frozenset[str]]) -> dict[str, SourceRules]:
+    """What the judge is told of each source, where the destinations' mappings read these fields."""
+    taken = destinations_by_source(config)
+    return {
+        source: SourceRules(
+            zone=settings.timezone,
+            country=settings.country,
+            destinations=taken[source],
+            reads=frozenset[str]().union(*(reads[name] for name in taken[source])),
+            start_at=settings.start,
+        )
+        for source, settings in config.sources.items()
+    }
+
+
+def source_doors(config: Config, secrets: Secrets) -> dict[str, SourceDoor]:
+    """What the public listener is told of each source."""
+    return {
+        source: SourceDoor(
+            name=source,
+            tokens=tuple(token.encode() for token in secrets.callback_tokens[source]),
+            zone=settings.timezone,
+            allow=settings.allow,
+            status=settings.ack.status,
+            body=settings.ack.body.encode(),
+            content_type=settings.ack.content_type.encode(),
+        )
+        for source, settings in config.sources.items()
+    }
+
+
+def load_targets(config: Config) -> dict[str, Target]:
+    """The destinations as far as comparing goes, without their secrets.
+
+    Raises:
+        ConfigError: all problems of all files.
+    """
+    problems: list[Problem] = []
+    found: dict[str, Target] = {}
+    for name, settings in config.destinations.items():
+        own = None if settings.connector is None else config.absolute(settings.connector)
+        pair = load_pair(config.absolute(settings.mapping), own)
+        problems += pair.problems
+        if pair.connector is not None and pair.mapping is not None:
+            account = account_of(config, name, pair.connector, {})
+            found[name] = target_of(config, name, pair.mapping, pair.connector, account)
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return _with_those_of_its_account(found)
+
+
+def target_of(
+    config: Config, name: str, mapping: CompiledMapping, connector: Connector, account: Account
+) -> Target:
+    """One destination with this mapping."""
+    return Target(name, mapping, connector.objects, account.name, tuple(config.sources_of(name)))
+
+
+def _with_those_of_its_account(targets: Mapping[str, Target]) -> dict[str, Target]:
+    return {
+        name: replace(
+            target, together=[other for other, one in targets.items() if one.account == target.account]
+        )
+        for name, target in targets.items()
+    }
+
+
+def origins_of(config: Config) -> dict[str, Origin]:
+    """How to read the calls of each source."""
+    return {
+        source: Origin(settings.timezone, settings.country, settings.recording_url)
+        for source, settings in config.sources.items()
+    }
+
+
+def new_operator(
+    config: Config,
+    ledger: Ledger,
+    stop: threading.Event,
+    destinations: Mapping[str, Destination] | None = None,
+    lines: Lines | None = None,
+) -> Operator:
+    """What carries out an operator's work; without a daemon's destinations they are loaded when needed."""
+    zones = {source: settings.timezone for source, settings in config.sources.items()}
+    retention = {name: getattr(config.retention, name) for name in type(config.retention).model_fields}
+
+    def targets() -> Mapping[str, Target]:
+        if destinations is None:
+            return load_targets(config)
+        return _with_those_of_its_account(
+            {
+                name: target_of(config, name, each.mapping, each.connector, each.account)
+                for name, each in destinations.items()
+            }
+        )
+
+    free = lines.release if lines is not None else lambda _: None
+    return Operator(ledger, zones, retention, stop, origins_of(config), targets, free)
+
+
+def shared_accounts(
+    destinations: Mapping[str, Destination], ledger: Ledger, clock: Callable[[], datetime]
+) -> dict[str, SharedAccount]:
+    """What all workers share of every CRM account: its tokens and its budget."""
+    saved = ledger.load_budgets()
+    return {
+        each.account.name: SharedAccount(
+            Tokens(each.account.name, each.connector.auth.tokens, each.account.secrets, ledger, clock),
+            Budget(each.connector.file.limits, clock, saved.get(each.account.name)),
+        )
+        for each in destinations.values()
+    }
+
+
+def new_worker(
+    config: Config,
+    destinations: Mapping[str, Destination],
+    ledger: Ledger,
+    lines: Lines,
+    accounts: Mapping[str, SharedAccount],
+    clock: Callable[[], datetime],
+    stop: threading.Event,
+    steady: Callable[[], datetime],
+) -> Worker:
+    """One delivery worker."""
+    delivery = config.delivery
+    return Worker(
+        ledger,
+        destinations,
+        origins_of(config),
+        Schedule(delivery.first_retry, delivery.longest_retry, delivery.retry_for),
+        lines,
+        accounts,
+        clock=clock,
+        chance=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
+        stop=stop,
+        steady=steady,
+        gather=GATHER,
+        overlaps=True,
+    )
+
+
+def log_in_to(
+    config: Config,
+    source: str,
+    secrets: Sequence[str],
+    clock: Callable[[], datetime],
+    stop: threading.Event,
+) -> Callable[[], Sequence[Source]]:
+    """Every login of a source, each with a session of its own; they belong to the run that asks for them."""
+    settings = config.sources[source]
+
+    def api(login: ApiSettings, secret: str) -> ListApi:
+        return ListApi(
+            base_url=login.base_url,
+            access_id=login.access_id,
+            access_secret=secret,
+            zone=settings.timezone,
+            names=Names(**login.names.model_dump()),
+            login=login.login,
+            login_path=login.login_path,
+            list_path=login.list_path,
+            first_page=login.first_page,
+            time_format=login.time_format,
+            filters=login.filters,
+            timeout=login.timeout.total_seconds(),
+            requests_per_second=login.requests_per_second,
+        )
+
+    apis = [api(login, secret) for login, secret in zip(settings.api, secrets, strict=True)]
+    chance = random.Random()  # noqa: S311 -- spreads retries, guards nothing
+    return lambda: [OutcallList(one, clock=clock, chance=chance, stop=stop) for one in apis]

@@ -1,0 +1,62 @@
+"""What CRM accounts allow, as it was learned: kept in the ledger, for the next start and for `status`."""
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from bridge.delivery.budget import Budget
+from bridge.ledger import Ledger
+from bridge.lib.errors import LedgerError
+
+log = structlog.get_logger("bridge.accounts")
+
+LOOK_EVERY = 0.5
+KEEP_EVERY = timedelta(seconds=10)
+
+
+class Keeper:
+    """Keeps the budgets of all accounts: every so often, and a breaker as soon as it opens or closes."""
+
+    def __init__(self, ledger: Ledger, budgets: Mapping[str, Budget]) -> None:
+        self._ledger = ledger
+        self._budgets = budgets
+        self._kept: dict[str, Mapping[str, Any]] = {}
+        self._kept_at: dict[str, datetime] = {}
+
+    def keep(self, now: datetime) -> int:
+        """One step: write what is to be written; how many accounts that were."""
+        written = 0
+        for name, budget in self._budgets.items():
+            state, before = budget.state(), self._kept.get(name)
+            if state == before:
+                continue
+            same_breaker = before is not None and state["breaker"] == before["breaker"]
+            if same_breaker and now - self._kept_at[name] < KEEP_EVERY:
+                continue
+            self._ledger.save_budget(name, state, now)
+            self._say(name, state["breaker"], (before or {}).get("breaker"))
+            self._kept[name], self._kept_at[name] = state, now
+            written += 1
+        return written
+
+    @staticmethod
+    def _say(name: str, breaker: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+        was_open = before is not None and before["open_until"] is not None
+        if breaker["open_until"] is not None:
+            log.warning("account.paused", account=name, until=breaker["open_until"], why=breaker["why"])
+        elif was_open:
+            log.info("account.well", account=name)
+
+
+def work(keeper: Keeper, stop: threading.Event, clock: Callable[[], datetime]) -> None:
+    """Keep budgets until told to stop, and once more at the end."""
+    ended = False
+    while not ended:
+        ended = stop.wait(LOOK_EVERY)
+        try:
+            keeper.keep(clock())
+        except LedgerError as error:
+            log.warning("account.ledger_busy", error=str(error))

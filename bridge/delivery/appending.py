@@ -1,0 +1,132 @@
+"""What is added to what a CRM holds: the text or list that comes of it, and how it is known again."""
+
+import re
+import unicodedata
+from struct import Struct
+from typing import Any
+
+from bridge.lib.expression import as_text
+from bridge.model.crm_alterations import TAG, unescaped
+from bridge.model.crm_state import Sign
+from bridge.model.field_digests import SIZE, digest_of, is_empty
+from bridge.model.plan import PlannedField
+
+# What some CRMs keep as `?`, or as an entity, or in a paragraph of its own, or not at all.
+_FLEETING = re.compile("[?\ufffd&<>\U00010000-\U0010ffff]")
+# What no CRM changes of a text, whatever it does to case, spaces, marks, markup and emoji.
+_NO_WORD = re.compile("[\\W_\U00010000-\U0010ffff]+")
+# A CRM that escapes what it is sent escapes what it had escaped before once more.
+_MOST_ESCAPES = 5
+# A shorter text stands by chance in others.
+_FEWEST_LETTERS = 8
+_LETTERS = Struct(">QII")
+_PRIME, _BASE = 2**61 - 1, 1_000_003
+
+
+def with_added(each: PlannedField, held: Any) -> Any:
+    """What a field holds once a value is behind what it holds now."""
+    if isinstance(each.value, list):
+        had = list(held) if isinstance(held, list) else []
+        return [*had, *(item for item in each.value if item not in had)]
+    return as_text(each.value) if is_empty(held) else f"{as_text(held)}{each.separator}{as_text(each.value)}"
+
+
+def sign_of(each: PlannedField, held: Any) -> Sign:
+    """What a value is known by that is added to what a field holds."""
+    if isinstance(each.value, list):
+        return -1, len(each.value), b"".join(map(digest_of, each.value))
+    text = _lasting(as_text(each.value), each.separator).strip()
+    sign = (0, len(text), digest_of(text))
+    return (_times(sign, each.separator, held), len(text), sign[2] + _letters_sign(as_text(each.value), held))
+
+
+def unplaced(sign: Sign) -> Sign:
+    """The same of a value of which nobody knows what stood there before: once is enough."""
+    return sign if sign[0] < 0 else (0, sign[1], sign[2][:SIZE])
+
+
+def stands(sign: Sign, separator: str, held: Any) -> bool:
+    """Whether a value was added already: it stands there once more than before."""
+    before, _, digest = sign
+    if before < 0:
+        there = set(map(digest_of, held)) if isinstance(held, list) else set()
+        return all(digest[at : at + SIZE] in there for at in range(0, len(digest), SIZE))
+    if _times((before, sign[1], digest[:SIZE]), separator, held) > before:
+        return True
+    return _more_letters(digest[SIZE:], held)
+
+
+def _letters(text: str) -> str:
+    """A text without all that a CRM may change of it: its letters and digits, one behind the other."""
+    for _ in range(_MOST_ESCAPES):
+        bare = unescaped(TAG.sub("", text))
+        if bare == text:
+            break
+        text = bare
+    return _NO_WORD.sub("", unicodedata.normalize("NFKC", text).casefold())
+
+
+def _letters_sign(value: str, held: Any) -> bytes:
+    """What a text is known by where a CRM changed it; nothing of a short one."""
+    ours = _letters(value)
+    if len(ours) < _FEWEST_LETTERS:
+        return b""
+    return _LETTERS.pack(_rolled(ours), len(ours), _letters(as_text(held)).count(ours))
+
+
+def _more_letters(sign: bytes, held: Any) -> bool:
+    """Whether a text stands there once more than before, as a CRM may have changed it.
+
+    Separators are gone by then, so each place may be its beginning: a hash that rolls finds it in one pass.
+    """
+    if len(sign) != _LETTERS.size:
+        return False
+    wanted, size, before = map(int, _LETTERS.unpack(sign))
+    text = _letters(as_text(held))
+    out, times, start, rolled = pow(_BASE, size - 1, _PRIME), 0, 0, _rolled(text[:size])
+    while start + size <= len(text):
+        if rolled == wanted:
+            times, start = times + 1, start + size
+            rolled = _rolled(text[start : start + size])
+            continue
+        start += 1
+        if start + size <= len(text):
+            rolled = ((rolled - ord(text[start - 1]) * out) * _BASE + ord(text[start + size - 1])) % _PRIME
+    return times > before
+
+
+def _rolled(text: str) -> int:
+    rolled = 0
+    for char in text:
+        rolled = (rolled * _BASE + ord(char)) % _PRIME
+    return rolled
+
+
+def _times(sign: Sign, separator: str, held: Any) -> int:
+    """How often a text stands in another one, between separators."""
+    _, size, digest = sign
+    text, around = _lasting(as_text(held), separator).strip(), _lines(separator)
+    starts, place = [0], text.find(around)
+    while place >= 0:
+        starts.append(place)
+        place = text.find(around, place + 1)
+    times = 0
+    for number, start in enumerate(starts):
+        begin = start + len(around) if number else 0
+        end = begin + size
+        ends_there = end == len(text) or (end < len(text) and text.startswith(around, end))
+        times += ends_there and digest_of(text[begin:end]) == digest
+    return times
+
+
+def _lines(text: str) -> str:
+    # CRMs change the ends of lines.
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _lasting(text: str, separator: str) -> str:
+    """A text as far as every CRM keeps it: some escape markup, some make `?` of emoji."""
+    text = _lines(text)
+    if not _FLEETING.search(text) or _FLEETING.search(separator):
+        return text
+    return _FLEETING.sub("", TAG.sub("", unescaped(text)))

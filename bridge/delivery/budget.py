@@ -1,0 +1,305 @@
+"""What one CRM account allows: rates, requests at once, a day's quota, and a breaker for when it is down.
+
+One budget is shared by all workers and destinations of an account. Declared rates are kept as
+sliding windows, as CRMs count them; what a CRM takes beside them is learned from its refusals.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from bridge.crm.connector.limits import parse_rate, told_number
+from bridge.crm.connector.outcome import LONGEST_WAIT, next_time
+from bridge.crm.connector.schema import LimitSection
+from bridge.delivery.rate_limit import Backoff, LearnedRate, Window
+from bridge.lib.stored_times import bounded
+from bridge.model.calls import Lane
+
+# How long a request waits for its right before its delivery gives way, in seconds.
+PATIENCE = 2.0
+# So many faults of the account in a row open its breaker; the waits double up to the longest.
+FAULTS_IN_A_ROW = 5
+FIRST_PAUSE = timedelta(seconds=5)
+LONGEST_PAUSE = timedelta(minutes=5)
+
+
+@dataclass(slots=True)
+class _Class:
+    """The requests of one entry of `[limits]`."""
+
+    section: LimitSection
+    windows: list[Window]
+    learned: LearnedRate = field(default_factory=LearnedRate)
+    backoff: Backoff = field(default_factory=Backoff)
+    under_way: int = 0
+    spent: int = 0
+    requests: int = 0
+    """All that were ever sent."""
+    day_ends_at: datetime | None = None
+    paused_until: datetime | None = None
+
+    def rates_wait(self, at: float) -> float:
+        """Seconds until its rates have room for one more."""
+        return max([self.learned.wait(at), *(window.wait(at) for window in self.windows)])
+
+    def rate(self, at: float) -> float | None:
+        """The learned rate in requests a second, as people read it."""
+        rate = self.learned.rate(at)
+        return None if rate is None else float(f"{rate:.3g}")
+
+
+class Budget:
+    """The budget of one account; every method may be called from any worker."""
+
+    def __init__(
+        self,
+        limits: Mapping[str, LimitSection],
+        clock: Callable[[], datetime],
+        saved: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        sections = {"default": LimitSection(), **limits}
+        self._classes = {
+            name: _Class(section, [Window(*parse_rate(rate)) for rate in section.rate])
+            for name, section in sections.items()
+        }
+        self._waiting: dict[Lane, int] = dict.fromkeys(Lane, 0)
+        self._faults = 0
+        self._pause = FIRST_PAUSE
+        self._open_until: datetime | None = None
+        self._probing = False
+        self.why = ""
+        """Why the breaker is open."""
+        self._restore(saved or {})
+
+    def _of(self, name: str) -> _Class:
+        """A class of requests; one that the connector does not declare, such as `poll`, has no limits yet."""
+        if name not in self._classes:
+            self._classes[name] = _Class(LimitSection(), [])
+        return self._classes[name]
+
+    # -- the breaker ------------------------------------------------------------------
+    def closed_for(self, now: datetime) -> float:
+        """Seconds for which nothing of this account should be begun; 0: go on, or probe."""
+        with self._lock:
+            self._forget_future(now)
+            until = self._open_until
+            if until is None:
+                return max(
+                    max(self._left(each.paused_until, now), self._full_for(each, now))
+                    for each in self._classes.values()
+                )
+            left = (until - now).total_seconds()
+            return max(left, 1.0) if self._probing else max(left, 0.0)
+
+    @property
+    def probing(self) -> bool:
+        """Whether one delivery is out to see if the account is well again."""
+        with self._lock:
+            return self._probing
+
+    def probe(self) -> bool:
+        """Whether this delivery may go: all may while the breaker is closed, one while it is not."""
+        with self._lock:
+            self._forget_future(self._clock())
+            if self._open_until is None:
+                return True
+            if self._probing or self._clock() < self._open_until:
+                return False
+            self._probing = True
+            return True
+
+    def probed(self) -> None:
+        """The delivery that was to find out is over; if it asked nothing, another one is let out."""
+        with self._lock:
+            self._probing = False
+
+    def well(self) -> None:
+        """The account has answered: the breaker closes."""
+        with self._lock:
+            self._faults, self._pause = 0, FIRST_PAUSE
+            self._open_until, self._probing, self.why = None, False, ""
+
+    def fault(self, why: str, *, at_once: bool = False) -> None:
+        """The account could not be reached, or is ill; `at_once` for refused credentials."""
+        with self._lock:
+            self._faults += 1
+            probed, self._probing = self._probing, False
+            if not (probed or at_once or self._faults >= FAULTS_IN_A_ROW):
+                return
+            self._forget_future(self._clock())
+            if self._open_until is not None and self._clock() < self._open_until:
+                return
+            self._open_until = self._clock() + self._pause
+            self._pause = min(self._pause * 2, LONGEST_PAUSE)
+            self.why = why
+
+    # -- rates --------------------------------------------------------------------------
+    def take(self, name: str, lane: Lane) -> float:
+        """Take the right to send one request.
+
+        0: taken, and `done` must follow. Else the seconds after which it is worth asking again.
+        """
+        with self._lock:
+            each = self._of(name)
+            wait = self._wait(each, lane)
+            if wait <= 0:
+                self._note_sent(each)
+            return max(wait, 0.0)
+
+    @contextmanager
+    def queueing(self, lane: Lane) -> Iterator[None]:
+        """While a request waits for its right: lanes behind it stand back."""
+        with self._lock:
+            self._waiting[lane] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting[lane] -= 1
+
+    def done(self, name: str, headers: Mapping[str, str] | None = None) -> None:
+        """A request has ended; `headers` of its answer may tell what is left."""
+        with self._lock:
+            each = self._of(name)
+            each.under_way -= 1
+            if headers is not None:
+                self._read_headers(each, headers)
+
+    def accepted(self, name: str) -> None:
+        """The CRM answered a request with anything but "too many"."""
+        with self._lock:
+            each = self._of(name)
+            each.learned.accepted(self._clock().timestamp())
+            each.backoff.reset()
+
+    def refused(self, name: str, wait: float | None, *, quota: bool = False) -> None:
+        """The CRM said: too many. `wait` in seconds, where it told."""
+        with self._lock:
+            each, now = self._of(name), self._clock()
+            self._forget_future(now)
+            # Others that were under way are refused along with the first: they tell nothing new.
+            first = self._left(each.paused_until, now) <= 0
+            if wait is None:
+                wait = each.backoff.next() if first else 0.0
+            if first and not quota:
+                each.learned.refused(now.timestamp(), wait)
+            until = now + timedelta(seconds=wait)
+            each.paused_until = max(until, each.paused_until or until)
+
+    @staticmethod
+    def _full_for(each: _Class, now: datetime) -> float:
+        """Seconds for which it has no room, where that is longer than a request would wait for it."""
+        wait = each.rates_wait(now.timestamp())
+        return wait if wait > PATIENCE else 0.0
+
+    def _forget_future(self, now: datetime) -> None:
+        """What lies further ahead than it can have been set, a clock that stood wrong has set: it is over."""
+        if self._open_until is not None:
+            self._open_until = bounded(self._open_until, now, LONGEST_PAUSE) or now
+        for each in self._classes.values():
+            each.paused_until = bounded(each.paused_until, now)
+            each.day_ends_at = bounded(each.day_ends_at, now)
+
+    def _wait(self, each: _Class, lane: Lane) -> float:
+        now = self._clock()
+        self._forget_future(now)
+        if any(self._waiting[before] for before in Lane if before < lane):
+            return 0.01
+        wait = self._left(each.paused_until, now)
+        section = each.section
+        if section.concurrency is not None and each.under_way >= section.concurrency:
+            wait = max(wait, 0.01)
+        if section.daily is not None:
+            if each.day_ends_at is None or now >= each.day_ends_at:
+                each.spent, each.day_ends_at = 0, next_time(section.reset, now)
+            if each.spent >= section.daily:
+                each.paused_until = each.day_ends_at
+                wait = max(wait, (each.day_ends_at - now).total_seconds())
+        return max(wait, each.rates_wait(now.timestamp()))
+
+    def _note_sent(self, each: _Class) -> None:
+        at = self._clock().timestamp()
+        each.under_way += 1
+        each.spent += 1
+        each.requests += 1
+        each.learned.sent(at)
+        for window in each.windows:
+            window.note(at)
+
+    def _read_headers(self, each: _Class, headers: Mapping[str, str]) -> None:
+        section = each.section
+        if section.remaining is None:
+            return
+        left, after = (
+            told_number(headers.get((name or "").lower()), LONGEST_WAIT)
+            for name in (section.remaining, section.reset_after)
+        )
+        if left is not None and left <= 0:
+            until = self._clock() + timedelta(seconds=after if after is not None else 1.0)
+            each.paused_until = max(until, each.paused_until or until)
+
+    @staticmethod
+    def _left(until: datetime | None, now: datetime) -> float:
+        return 0.0 if until is None else max(0.0, (until - now).total_seconds())
+
+    # -- over restarts --------------------------------------------------------------------
+    def state(self) -> dict[str, Any]:
+        """What is worth keeping over a restart, and telling an operator."""
+        with self._lock:
+            at = self._clock().timestamp()
+            return {
+                "breaker": {
+                    "open_until": _text(self._open_until),
+                    "why": self.why,
+                    "pause": self._pause.total_seconds(),
+                },
+                "classes": {
+                    name: {
+                        "rates": list(each.section.rate),
+                        "learned": each.learned.kept(),
+                        "learned_rate": each.rate(at),
+                        # What the release before this one reads in its place.
+                        "factor": 1.0,
+                        "spent": each.spent,
+                        "daily": each.section.daily,
+                        "day_ends_at": _text(each.day_ends_at),
+                        "paused_until": _text(each.paused_until),
+                        "requests": each.requests,
+                        "went": [window.kept(at) for window in each.windows],
+                    }
+                    for name, each in self._classes.items()
+                },
+            }
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        for name, kept in saved.get("classes", {}).items():
+            each = self._classes.get(name)
+            if each is None:
+                continue
+            at = self._clock().timestamp()
+            each.learned.restore(kept.get("learned"), at)
+            each.spent = int(kept.get("spent", 0))
+            each.requests = int(kept.get("requests", 0))
+            each.day_ends_at = _moment(kept.get("day_ends_at"))
+            if kept.get("rates") == list(each.section.rate):
+                for window, went in zip(each.windows, kept.get("went", ()), strict=False):
+                    window.restore(went, at)
+            each.paused_until = _moment(kept.get("paused_until"))
+        breaker = saved.get("breaker", {})
+        self._open_until, self.why = _moment(breaker.get("open_until")), str(breaker.get("why", ""))
+        if self._open_until is not None:
+            self._pause = timedelta(seconds=float(breaker.get("pause", self._pause.total_seconds())))
+        self._forget_future(self._clock())
+
+
+def _text(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,98 @@
+"""Files what arrives; what comes while a commit is under way shares the next one."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+import structlog
+
+from bridge.ledger import Ledger
+from bridge.lib.errors import LedgerError
+from bridge.model.calls import Arrival, Filed
+
+log = structlog.get_logger("bridge.receive")
+
+# With so many bodies waiting for a commit, further ones are answered 503.
+MOST_WAITING = 10_000
+# The same for their size: a ledger that is locked must not fill the memory with what waits for it.
+MOST_WAITING_BYTES = 1 << 28
+# Eight bodies or more in one commit are a burst.
+PRESSED = 8
+
+
+class NotFiled(Exception):
+    """Nothing of the body is on disk, or not all of it: the sender has to come again."""
+
+
+class GroupCommit:
+    """Hands bodies to the ledger, all that wait in one commit."""
+
+    def __init__(self, ledger: Ledger, filed: Callable[[], None]) -> None:
+        self._ledger = ledger
+        self._filed = filed
+        self._waiting: list[tuple[Sequence[Arrival], asyncio.Future[Sequence[Filed]]]] = []
+        self._bytes = 0
+        """Of those that wait."""
+        self._committing = False
+        self._last = 0
+        self.closed = False
+
+    @property
+    def pressed(self) -> bool:
+        """Whether a commit of many is under way."""
+        return self._committing and self._last >= PRESSED
+
+    async def file(self, arrivals: Sequence[Arrival]) -> Sequence[Filed]:
+        """Return once all records of a body are on disk and may be acknowledged.
+
+        Raises:
+            NotFiled: they are not; the message says why.
+        """
+        if self.closed:
+            raise NotFiled("shutting down")
+        if len(self._waiting) >= MOST_WAITING or self._bytes >= MOST_WAITING_BYTES:
+            raise NotFiled("too many callbacks wait for the ledger")
+        self._bytes += sum(len(arrival.payload) for arrival in arrivals)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Sequence[Filed]] = loop.create_future()
+        self._waiting.append((arrivals, done))
+        if not self._committing:
+            self._commit(loop)
+        try:
+            return await done
+        except LedgerError as error:
+            raise NotFiled(str(error)) from error
+        except Exception as error:
+            # Whatever it is, nothing was committed; the platform shall come again.
+            log.exception("callback.fault", source=arrivals[0].source)
+            raise NotFiled("a fault in callbridge, see its log") from error
+
+    def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch, self._waiting, self._bytes = self._waiting, [], 0
+        self._committing, self._last = True, len(batch)
+        committed = self._ledger.submit([arrival for arrivals, _ in batch for arrival in arrivals])
+        committed.add_done_callback(lambda future: loop.call_soon_threadsafe(self._end, loop, batch, future))
+
+    def _end(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: list[tuple[Sequence[Arrival], asyncio.Future[Sequence[Filed]]]],
+        committed: Future[list[Filed]],
+    ) -> None:
+        self._committing = False
+        if self._waiting:
+            self._commit(loop)
+        error = committed.exception()
+        results = [] if error else committed.result()
+        place = 0
+        for arrivals, done in batch:
+            filed = results[place : place + len(arrivals)]
+            place += len(arrivals)
+            if done.cancelled():
+                continue
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(filed)
+        if error is None:
+            self._filed()

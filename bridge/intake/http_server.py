@@ -1,0 +1,137 @@
+"""One HTTP listener of the daemon: its socket, its deadlines, its limits.
+
+uvicorn waits for ever for a request that has begun. Here a request that is not whole in
+time is cut off, whichever part of it is late, and so are connections beyond a number.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from bridge.intake.connections import ConnectionTable
+from bridge.intake.http_protocol import LimitedProtocol, Limits, Waiting
+from bridge.lib.addresses import Network
+from bridge.lib.errors import CallbridgeError
+from bridge.lib.values import Address
+
+MOST_CONNECTIONS = 2_000
+# Of one address, so that it takes four to fill the listener, and the oldest silent one then makes room.
+MOST_PER_ADDRESS = 500
+# All senders behind a proxy come from its address.
+MOST_PER_PROXY = 1_500
+# A connection may be silent this long before its first request, and this long behind an answer, in seconds.
+FIRST_SILENCE, KEEP_ALIVE = 8.0, 5.0
+# What was written and is not read for so long is given up, in seconds.
+LONGEST_STALL = 30.0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's own handlers would raise the signal again once it has served."""
+
+    begun: asyncio.Event
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.begun.set()
+
+
+class Listener:
+    """Serves one ASGI application on a socket that is bound at once; signals are not its affair."""
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        listen: Address,
+        *,
+        request_timeout: float,
+        trusted_proxies: Sequence[Network] = (),
+        refused: Callable[[int, str, str], None] = lambda _status, _reason, _address: None,
+    ) -> None:
+        """Bind; `refused` is told the status, reason and address of what the application never saw.
+
+        Raises:
+            CallbridgeError: the address is taken or not ours.
+        """
+        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+        # Named, because asyncio switches Nagle's delay off only for sockets that say they are TCP.
+        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((listen.host, listen.port))
+        except OSError as error:
+            raise CallbridgeError(f"cannot listen on {listen}: {error.strerror}") from error
+        self._socket.listen(2048)
+        self.url = f"http://{Address(listen.host, self._socket.getsockname()[1])}"
+        self.started = asyncio.Event()
+        self._request_timeout = request_timeout
+        self.connections: ConnectionTable[LimitedProtocol] = ConnectionTable(MOST_CONNECTIONS)
+        limits = Limits(self.connections, MOST_PER_ADDRESS, MOST_PER_PROXY, trusted_proxies, refused)
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http=type("_Protocol", (LimitedProtocol,), {"limits": limits}),
+                log_config=None,
+                # The callback's path holds its token.
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=10,
+            )
+        )
+
+    async def serve(self) -> None:
+        """Serve until stopped; answers under way are finished."""
+        self._server.begun = self.started
+        sweeping = asyncio.create_task(self._sweep())
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            sweeping.cancel()
+
+    async def _sweep(self) -> None:
+        """One timer for all connections costs a request nothing."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(self._request_timeout / 4, 1.0))
+            self.sweep(loop.time())
+
+    def open(self) -> list[LimitedProtocol]:
+        """The connections that there are."""
+        return [one for one in self._server.server_state.connections if isinstance(one, LimitedProtocol)]
+
+    def sweep(self, now: float) -> None:
+        """End what has been silent, or late, or unread, for too long."""
+        for connection in self.open():
+            waited = now - connection.since
+            if connection.stalls(now) > LONGEST_STALL:
+                connection.transport.abort()
+            elif connection.transport.is_closing() or connection.waiting is Waiting.ANSWER:
+                continue
+            elif connection.waiting is Waiting.REST or not connection.answered_any:
+                if waited > self._patience(connection.waiting):
+                    connection.cut()
+            elif waited > KEEP_ALIVE:
+                connection.hang_up()
+
+    def _patience(self, what: Waiting) -> float:
+        if what is Waiting.REST:
+            return self._request_timeout
+        return min(self._request_timeout, FIRST_SILENCE)
+
+    def stop(self) -> None:
+        """Take no more connections."""
+        self._server.should_exit = True
+
+    def hurry(self) -> None:
+        """Close what is open."""
+        self._server.force_exit = True

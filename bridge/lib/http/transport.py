@@ -1,0 +1,247 @@
+"""One HTTP exchange after the other, over a connection of one's own.
+
+It is httpx's transport without httpx's client: that one would follow what an account's proxy or a cookie
+says from one call to the next, and it takes two fifths of a request's processor time.
+"""
+
+import codecs
+import re
+import ssl
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from ipaddress import ip_address
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
+
+import httpcore
+import httpx
+
+from bridge.lib.http.deadline import Deadline
+from bridge.lib.http.decompress import TooLarge, Undecodable, decoder_of
+from bridge.lib.http.socket import Allowance, Connector, CountedBackend
+
+_TOO_SLOW = "the answer came too slowly"
+_LONGEST_HEAD = 256 * 1024
+"""Bytes that may come before an answer's body, 1xx answers included. h11 bounds one head to 100 KiB."""
+_MOST_PIECES = 50_000
+"""Chunks of one body: each costs about 8 microseconds, however small it is."""
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "User-Agent": "callbridge"}
+# A connection that was idle for longer may just be closed by the CRM: a request that is
+# lost so is in doubt, for nothing tells it from one whose answer was lost.
+_LIMITS: Any = {"max_connections": 1, "max_keepalive_connections": 1, "keepalive_expiry": 1.0}
+
+
+_CHARSETS = re.compile(
+    r"utf-(?:8|16|32)(?:-sig|-[lb]e)?|gb(?:k|2312|18030)|big5(?:hkscs)?|ascii|hz|euc_\w+|shift_jis\w*"
+    r"|iso8859-\d+|cp\d+|koi8-\w|latin-1|tis-620",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came back, its body undone of its transfer's compression."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    charset: str | None
+    """The codec that it names for its text, if that is one of texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLimits:
+    """How much of an answer is taken."""
+
+    size: int
+    """Bytes of the body, unzipped."""
+    values: int
+    """JSON values. `{},` is 3 bytes on the wire and 72 in memory, so the size alone bounds little."""
+    marks: tuple[bytes, ...] = (b",", b"{", b"[")
+    """What values are counted by: none but the first is without one of these before it."""
+
+    @property
+    def shown(self) -> str:
+        """The size, for people."""
+        return f"{self.size // 2**20} MiB"
+
+
+CRM_LIMITS = AnswerLimits(size=8 * 2**20, values=300_000)
+"""The longest answers of CRMs are descriptions of their fields: 1 to 3 MiB."""
+LIST_LIMITS = AnswerLimits(size=32 * 2**20, values=2_000_000, marks=(b",",))
+"""A page of 1,000 records is about 15 MiB and 500,000 commas, which take 9 ms to count. Rows are read one by
+one, never the whole page, so that its brackets need no counting."""
+
+
+class UnacceptableAnswer(httpx.DecodingError):
+    """An answer that is too large, or packed as nobody asked for; the message says which."""
+
+    def __init__(self, message: str, *, too_large: bool = False) -> None:
+        super().__init__(message)
+        self.too_large = too_large
+
+
+class Wire:
+    """Sends requests one at a time, each within a deadline for the whole of it."""
+
+    def __init__(
+        self,
+        timeout: float,
+        transport: httpx.BaseTransport | None = None,
+        limits: AnswerLimits = CRM_LIMITS,
+    ) -> None:
+        """`timeout` in seconds; `transport` carries the requests in place of the network."""
+        self._deadline = Deadline(timeout)
+        self._limits = limits
+        self._allowance = Allowance()
+        self._timeouts = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
+        self._transport = transport
+        self._by_proxy: dict[str | None, httpx.BaseTransport] = {}
+
+    def close(self) -> None:
+        """Close the connections."""
+        for transport in (self._transport, *self._by_proxy.values()):
+            if transport is not None:
+                transport.close()
+
+    def send(
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], content: bytes | None
+    ) -> Received:
+        """One exchange.
+
+        Raises:
+            httpx.HTTPError: there is no answer.
+        """
+        named = {name.lower() for name in headers}
+        defaults = {name: value for name, value in _HEADERS.items() if name.lower() not in named}
+        request = httpx.Request(
+            method,
+            url,
+            headers={**defaults, **headers},
+            content=content,
+            extensions={"timeout": self._timeouts},
+        )
+        self._allowance.left = _LONGEST_HEAD
+        try:
+            with (
+                self._deadline.exchange(),
+                closing(self._carrier(url).handle_request(request)) as response,
+            ):
+                # Twice the limit: what chunks of a few bytes cost on top of their content.
+                self._allowance.left = _LONGEST_HEAD + 2 * self._limits.size
+                body = _read(response, self._limits)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise
+        except httpx.TransportError as error:
+            if self._deadline.expired:
+                raise httpx.ReadTimeout(_TOO_SLOW) from error
+            raise
+        if self._deadline.expired:
+            # A body whose end is the connection's was cut off, and looks whole.
+            raise httpx.ReadTimeout(_TOO_SLOW)
+        return Received(response.status_code, response.headers, body, _codec(response.charset_encoding))
+
+    def _carrier(self, url: httpx.URL) -> httpx.BaseTransport:
+        if self._transport is not None:
+            return self._transport
+        if url.scheme not in ("http", "https") or not url.host:
+            raise httpx.UnsupportedProtocol(f"the address {url.scheme}://{url.host} is none of HTTP")
+        proxy = _proxy_for(url.scheme, url.host)
+        if proxy not in self._by_proxy:
+            self._by_proxy[proxy] = (
+                _Direct(self._deadline, self._allowance)
+                if proxy is None
+                else _By(proxy, self._deadline, self._allowance)
+            )
+        return self._by_proxy[proxy]
+
+
+class _Direct(httpx.HTTPTransport):
+    """httpx's transport over connections of our own."""
+
+    def __init__(self, deadline: Deadline, allowance: Allowance) -> None:
+        super().__init__(verify=_tls())
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=_tls(), network_backend=Connector(deadline.connected, allowance), **_LIMITS
+        )
+
+
+class _By(httpx.HTTPTransport):
+    """httpx's transport through a proxy, over its own connections: it knows what TLS within TLS needs."""
+
+    def __init__(self, proxy: str, deadline: Deadline, allowance: Allowance) -> None:
+        super().__init__(verify=_tls(), limits=httpx.Limits(**_LIMITS), proxy=proxy)
+        self._pool._network_backend = CountedBackend(allowance)  # noqa: SLF001 -- httpx has no way to give one
+        self._deadline = deadline
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """See `httpx.BaseTransport`."""
+        request.extensions["trace"] = self._deadline.traced
+        return super().handle_request(request)
+
+
+def _read(response: httpx.Response, limits: AnswerLimits) -> bytes:
+    """The body, undone of its compression while it comes."""
+    pieces: list[bytes] = []
+    try:
+        decoder = decoder_of(response.headers.get("content-encoding", ""), limits.size)
+        # Not `iter_bytes`, which unpacks whatever the answer claims, as often as it claims it.
+        for count, piece in enumerate(_stream(response)):
+            if count >= _MOST_PIECES:
+                raise UnacceptableAnswer(f"the answer comes in more than {_MOST_PIECES} pieces")
+            pieces.append(decoder.feed(piece))
+        decoder.finish()
+        if sum(piece.count(mark) for piece in pieces for mark in limits.marks) > limits.values:
+            raise UnacceptableAnswer(
+                f"the answer holds more than {limits.values} JSON values", too_large=True
+            )
+        return b"".join(pieces)
+    except TooLarge:
+        raise UnacceptableAnswer(f"the answer is longer than {limits.shown}", too_large=True) from None
+    except Undecodable as error:
+        raise UnacceptableAnswer(f"the answer cannot be unpacked: {error}") from None
+    finally:
+        # An error is kept while it is tried again, and its traceback would hold them.
+        pieces.clear()
+
+
+def _stream(response: httpx.Response) -> Iterable[bytes]:
+    stream = response.stream
+    assert isinstance(stream, httpx.SyncByteStream)  # noqa: S101 -- as a synchronous transport gives it
+    return stream
+
+
+@lru_cache(maxsize=64)
+def _codec(named: str | None) -> str | None:
+    """Some of Python's codecs are none of texts, and punycode takes the square of their length."""
+    try:
+        name = codecs.lookup(named or "").name
+    except (LookupError, ValueError):
+        return None
+    return name if _CHARSETS.fullmatch(name) else None
+
+
+@cache
+def _proxy_for(scheme: str, host: str) -> str | None:
+    """The environment's proxy: that is for the world outside, not for this machine."""
+    if is_loopback(host) or proxy_bypass(host):
+        return None
+    proxies = getproxies()
+    found = proxies.get(scheme) or proxies.get("all")
+    return found if found is None or "://" in found else f"http://{found}"
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Whom TLS trusts, read once for all workers: it is more than a megabyte."""
+    return httpx.create_ssl_context()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

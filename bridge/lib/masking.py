@@ -1,0 +1,85 @@
+"""The one place where secrets and phone numbers are taken out of what people read, before it is cut.
+
+A text that is cut first may end within a secret, which nothing then knows by its whole.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterable
+from functools import lru_cache
+from html import escape
+from urllib.parse import quote, quote_plus
+
+from bridge.lib.phone import mask_phones_in
+
+HIDDEN = "***"
+LONGEST_READ = 64 * 1024
+"""How many characters of a text are looked at; what follows them is never shown."""
+LONGEST_MESSAGE = 300
+"""How many characters are shown of what another program wrote: enough to name the field."""
+# Of a secret that the other side cut itself, so much is still known by its beginning.
+_SHORTEST_BEGINNING = 12
+_SHORTEST_IN_BASE64 = 8
+
+
+class Masking:
+    """Hides some secrets, however they are spelt, and phone numbers."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        spelt = {each for secret in secrets if secret for each in _spellings(secret)}
+        self._spelt = sorted(spelt, key=len, reverse=True)
+
+    def masked(self, text: str, longest: int | None = None) -> str:
+        """A text without secrets and whole phone numbers, and then no longer than `longest`."""
+        return mask_phones_in(self.without_secrets(text))[:longest]
+
+    def without_secrets(self, text: str) -> str:
+        """A text without secrets, as far as it is read."""
+        shown = text[:LONGEST_READ]
+        for secret in self._spelt:
+            shown = shown.replace(secret, HIDDEN)
+        for secret in self._spelt:
+            shown = _without_beginning(shown, secret)
+        if len(text) > LONGEST_READ and self._spelt:
+            # What is read may end within a secret.
+            shown = shown[: max(0, len(shown) - len(self._spelt[0]))]
+        return shown
+
+
+def _without_beginning(text: str, secret: str) -> str:
+    """A text without the first half, or more, of a secret."""
+    least = max(_SHORTEST_BEGINNING, len(secret) // 2)
+    if len(secret) <= least or secret[:least] not in text:
+        return text
+    pieces, start = [], 0
+    while (place := text.find(secret[:least], start)) >= 0:
+        end = place + least
+        while end < len(text) and end - place < len(secret) and text[end] == secret[end - place]:
+            end += 1
+        pieces += [text[start:place], HIDDEN]
+        start = end
+    return "".join([*pieces, text[start:]])
+
+
+@lru_cache(maxsize=256)
+def _spellings(secret: str) -> frozenset[str]:
+    """How a secret may stand in an answer that quotes it."""
+    spelt = {secret, secret.strip(), quote(secret, safe=""), quote_plus(secret), escape(secret)}
+    spelt |= {quote(secret, safe="").lower()} if len(secret) >= _SHORTEST_IN_BASE64 else set()
+    for _ in range(2):
+        # In JSON, and in JSON that stands in JSON.
+        spelt |= {json.dumps(each, ensure_ascii=ascii_)[1:-1] for each in spelt for ascii_ in (True, False)}
+    if len(secret) >= _SHORTEST_IN_BASE64:
+        spelt |= set(_in_base64(secret)) | {secret.encode("utf-8", "replace").hex()}
+    return frozenset(spelt - {""})
+
+
+def _in_base64(secret: str) -> Iterable[str]:
+    """What a secret is in Base64, alone or behind something else, such as `user:`: without what is shared."""
+    raw = secret.encode("utf-8", "replace")
+    for before in range(3):
+        whole = b64encode(b"\0" * before + raw).decode("ascii").rstrip("=")
+        first = (before * 8 + 5) // 6
+        last = (before + len(raw)) * 8 // 6
+        yield whole[first:last]
+        yield whole[first:last].replace("+", "-").replace("/", "_")

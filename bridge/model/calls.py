@@ -1,0 +1,232 @@
+"""The product's nouns, frozen, with no behaviour that reaches out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import IntEnum, StrEnum
+from typing import Any
+
+import msgspec
+
+from bridge.model.crm_state import Done, Progress
+
+JSON = Any
+"""JSON as it came: checked where it is read, never passed on untyped."""
+
+
+class Via(StrEnum):
+    """How a record arrived."""
+
+    CALLBACK = "callback"
+    LIST = "list"
+
+
+class Verdict(StrEnum):
+    """What one arrival of a record meant."""
+
+    NEW = "new"
+    REVISION = "revision"
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    QUARANTINED = "quarantined"
+
+
+class DeliveryState(StrEnum):
+    """Where one call stands on its way to one destination."""
+
+    DUE = "due"
+    LEASED = "leased"
+    DELIVERED = "delivered"
+    SKIPPED = "skipped"
+    PARKED = "parked"
+
+
+class Quarantined(StrEnum):
+    """Why an arrival could not be filed under a call."""
+
+    NOT_AN_OBJECT = "not_an_object"
+    UNIDENTIFIED = "unidentified"
+    IDENTITY_CONFLICT = "identity_conflict"
+    AMBIGUOUS = "ambiguous"
+    UNREADABLE = "unreadable"
+
+
+class Lane(IntEnum):
+    """Who is delivered first: a live call never waits for what else is owed."""
+
+    LIVE = 0
+    RETRY = 1
+    BACKFILL = 2
+
+
+def stamp(moment: datetime) -> str:
+    """A moment as text: UTC, milliseconds, sortable."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment(text: str) -> datetime:
+    """The inverse of `stamp`."""
+    return datetime.fromisoformat(text)
+
+
+DIGEST_SIZE = 16
+LONGEST_GARBAGE = 65_536
+"""So many bytes of a body that is no record are kept."""
+
+
+def digests(joined: bytes) -> frozenset[bytes]:
+    """The digests of a revision, which are kept one behind the other."""
+    return frozenset(joined[place : place + DIGEST_SIZE] for place in range(0, len(joined), DIGEST_SIZE))
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """One record at the door, read only as far as the door needs.
+
+    `names` are the call's names, lower case, the first one first. A record without a name
+    is filed by `sn` and time (`stamp` texts; `local_time` is the time as the platform
+    wrote it, for the name of a new call). `trouble` says why it cannot be filed at all.
+    """
+
+    source: str
+    via: Via
+    received_at: datetime
+    payload: bytes
+    names: tuple[str, ...] = ()
+    trouble: Quarantined | None = None
+    detail: str = ""
+    sn: str | None = None
+    started_at: str | None = None
+    created_at: str | None = None
+    local_time: str = ""
+
+
+class Filed(msgspec.Struct, frozen=True):
+    """What the ledger did with an arrival: filed under a call, or quarantined."""
+
+    call_id: int | None
+    key: str = ""
+    trouble: Quarantined | None = None
+    kept: bool = True
+    """False: quarantine is full, and nothing of the record is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A call's known state.
+
+    `values` hold the platform's fields as they came; `stamps` tell, field by field,
+    the `updated_at` (epoch seconds) of the newest record that carried the field.
+    """
+
+    values: Mapping[str, Any]
+    stamps: Mapping[str, int | None]
+    stamp: int | None
+    via: Via
+    revision: int
+    history: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A receipt that waits for its verdict, with what is known of its call."""
+
+    receipt_id: int
+    call_id: int
+    key: str
+    source: str
+    via: Via
+    received_at: datetime
+    first_seen_at: datetime
+    payload: bytes
+    known: Known | None
+    repeats: bool = False
+    """The record is byte for byte the known state: nothing of it needs reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What operators filter calls by, as plain columns."""
+
+    sn: str | None = None
+    phone: str | None = None
+    name: str | None = None
+    grade: str | None = None
+    created_at: str | None = None
+    started_at: str | None = None
+    talk_seconds: int | None = None
+    from_type: int | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """The verdict on one receipt and what it makes of its call.
+
+    `known` is the state after it. `unchanged`: its values are as stored, only stamps may
+    have moved. `kept`: the receipt's own payload *is* that state, so that it is stored
+    once. `flags` name what was odd about the record.
+    """
+
+    receipt_id: int
+    call_id: int
+    source: str
+    verdict: Verdict
+    known: Known
+    unchanged: bool
+    kept: bool
+    digest: bytes
+    columns: Columns
+    stamp: int | None
+    called_at: str | None = None
+    """The call's event time: by it deliveries are in order."""
+    flags: tuple[str, ...] = ()
+    repeats: bool = False
+    """See `Pending.repeats`: the verdict is all there is to write."""
+    previous_digest: bytes = b""
+    """Of the first record's state, told once it is first compared."""
+    skip: Mapping[str, str] = field(default_factory=dict)
+    """Destinations that leave this call out from the start, with the rule's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One delivery, in one worker's hands."""
+
+    delivery_id: int
+    call_id: int
+    key: str
+    source: str
+    destination: str
+    revision: int
+    attempt: int
+    owed_at: datetime
+    first_seen_at: datetime
+    """When the call's first record came."""
+    values: Mapping[str, Any]
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    """How far an earlier attempt came, object by object."""
+    previous: tuple[tuple[str, str], ...] = ()
+    """Type and key of the objects that it has fed so far."""
+    lane: Lane = Lane.LIVE
+    held: bool = False
+    """A person parked or skipped it while it was in doubt: that is waited out, and nothing is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an attempt ended, and when the delivery is due again, if it is."""
+
+    state: DeliveryState
+    reason: str = ""
+    cause: str = ""
+    due_at: datetime | None = None
+    account: str = ""
+    done: tuple[Done, ...] = ()
+    """The objects that the CRM now holds for the call."""
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    lines: tuple[tuple[str, str, str], ...] = ()
+    """What the delivery goes on to hold, because a request of it is in doubt."""
+    remedy: str = ""
+    """What to do about the cause."""
+    unsent: bool = False
+    """It gave way to the account's limits, which is no attempt: it stays in its lane, and no wait grows."""

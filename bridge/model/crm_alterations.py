@@ -1,0 +1,273 @@
+"""What a CRM shows of what it was sent: the same, what it made of it on writing, or a shape of its own."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from html import unescape
+from typing import Any
+
+from bridge.lib.expression import as_text
+from bridge.model.field_digests import is_empty
+from bridge.model.plan import PlannedField, Write
+
+
+class Alteration(StrEnum):
+    """What a CRM does to a value on writing; the letter is what the ledger keeps of it."""
+
+    SHORTENED = "s"
+    CHARACTERS = "c"
+    SPACES = "w"
+    CASE = "l"
+    MARKUP = "m"
+    NUMBER = "n"
+    EMPTIED = "e"
+    DROPPED = "d"
+    REPLACED = "r"
+    FORM = "f"
+    """The same value in another shape: nothing that anybody need be told."""
+
+
+WORDS: Mapping[str, str] = {
+    Alteration.SHORTENED: "shortened",
+    Alteration.CHARACTERS: "characters",
+    Alteration.SPACES: "spaces",
+    Alteration.CASE: "case",
+    Alteration.MARKUP: "markup",
+    Alteration.NUMBER: "number",
+    Alteration.EMPTIED: "emptied",
+    Alteration.DROPPED: "dropped",
+    Alteration.REPLACED: "replaced",
+}
+"""The kinds of alteration that people are told, by their letters."""
+EXPLAINED: Mapping[str, str] = {
+    "shortened": "the CRM keeps fewer characters than it accepts: give the field a limit in the mapping",
+    "characters": "the CRM does not keep some characters (emoji, rare ideographs): use the filter bmp",
+    "spaces": "the CRM changes spaces or line ends",
+    "case": "the CRM changes upper and lower case",
+    "markup": "the CRM escapes or removes markup: use the filter html, or none, as its field wants",
+    "number": "the CRM rounds the number, or writes it in a form of its own",
+    "emptied": "the CRM accepts the value and keeps nothing: an unknown option, a date in another form, or a"
+    " field that our user may not edit",
+    "dropped": "the CRM keeps only some of the values: the others are no options there",
+    "replaced": "the CRM puts another value in its place: a rule or formula of its own",
+}
+# Kinds that no person's edit looks like, even where the look comes much later.
+_SURE = frozenset({Alteration.CHARACTERS, Alteration.SPACES, Alteration.MARKUP, Alteration.FORM})
+# In a read right after the write only an entirely different value may be another person's edit.
+PLAUSIBLE = frozenset(Alteration) - {Alteration.REPLACED}
+
+TAG = re.compile(r"<[^<>]{0,1000}>")
+_SPLIT = re.compile(r"[;,|\n]")
+_PHONE = re.compile(r"[+\d()\s./-]{7,40}")
+_DECIMAL = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d{1,4})?(?<=\d)", re.ASCII)
+_LONGEST_DECIMAL = 1000
+_FLAGS = {"true": {"1", "yes", "y", "t", "on"}, "false": {"0", "no", "n", "f", "off"}}
+_LONGEST = 100_000
+_SHORTEST_NUMBER = 7
+_LONGEST_NUMBER = 40
+# Milliseconds and seconds since 1970, as a time of this century is written.
+_MILLISECONDS, _SECONDS, _LAST_SECOND = 10**11, 10**9, 10**11
+
+
+def same(shown: Any, sent: Any) -> bool:
+    """Whether a value is the same, whatever its type: `80`, `80.0` and `"80"`."""
+    if shown == sent:
+        return True
+    if is_empty(shown) or is_empty(sent):
+        return is_empty(shown) and is_empty(sent)
+    return as_text(shown) == as_text(sent)
+
+
+def alteration(sent: Any, shown: Any) -> Alteration | None:
+    """What the CRM made of a value that it took; None: it shows it as it was sent."""
+    if same(shown, sent):
+        return None
+    if is_empty(shown):
+        return Alteration.FORM if sent in (False, 0) else Alteration.EMPTIED
+    if is_empty(sent):
+        return Alteration.REPLACED
+    if isinstance(sent, list | tuple):
+        return _of_list(sent, shown)
+    if isinstance(shown, Mapping | list):
+        return Alteration.FORM
+    return _of_text(as_text(sent), as_text(shown))
+
+
+def surely_altered(sent: Any, shown: Any) -> Alteration | None:
+    """The same where others had time to write there: only what no person's edit looks like."""
+    found = alteration(sent, shown)
+    return found if found in _SURE else None
+
+
+def probably_altered(sent: Any, shown: Any) -> Alteration | None:
+    """The same for a default, which a person replaces whole, and for the first look after a write."""
+    found = alteration(sent, shown)
+    return found if found in _SURE or found in (Alteration.CASE, Alteration.SHORTENED) else None
+
+
+def _of_list(sent: list[Any] | tuple[Any, ...], shown: Any) -> Alteration:
+    ours = {as_text(item) for item in sent}
+    listed = shown if isinstance(shown, list) else _SPLIT.split(as_text(shown))
+    theirs = {as_text(item).strip() for item in listed}
+    if any(isinstance(item, Mapping) for item in listed) or ours == theirs:
+        return Alteration.FORM
+    return Alteration.DROPPED if theirs < ours else Alteration.REPLACED
+
+
+def _of_text(sent: str, shown: str) -> Alteration:
+    # A text of such a length is compared as far as that: only its kind is told by it.
+    sent, shown = sent[:_LONGEST], shown[:_LONGEST]
+    if shown in _FLAGS.get(sent.lower(), ()) or _instant(sent) == _instant(shown) is not None:
+        return Alteration.FORM
+    number = _of_number(sent, shown)
+    if number is not None:
+        return number
+    for kind, made in ((Alteration.SPACES, _squeezed), (Alteration.CASE, str.casefold)):
+        sent, shown = made(sent), made(shown)
+        if sent == shown:
+            return kind
+    if _bare(sent) == _bare(shown):
+        return Alteration.MARKUP
+    if _replaced_characters(sent, shown):
+        return Alteration.CHARACTERS
+    start = shown.rstrip("….").rstrip()
+    return Alteration.SHORTENED if start and _bare(sent).startswith(_bare(start)) else Alteration.REPLACED
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _bare(text: str) -> str:
+    """A text without markup and entities."""
+    return _squeezed(unescaped(TAG.sub(" ", text)))
+
+
+def unescaped(text: str) -> str:
+    """A text with its entities as characters; as it is where one of them is none."""
+    try:
+        return unescape(text)
+    except ValueError:
+        # A number of more digits than Python reads.
+        return text
+
+
+def _of_number(sent: str, shown: str) -> Alteration | None:
+    """A number that was rounded, or a phone number in another form."""
+    ours, theirs = _number(sent), _number(shown)
+    if ours is not None and theirs is not None and "+" not in sent + shown:
+        if ours == theirs:
+            return Alteration.FORM
+        return Alteration.NUMBER if abs(ours - theirs) < max(1.0, abs(ours) * 1e-6) else None
+    if _PHONE.fullmatch(sent) and _PHONE.fullmatch(shown):
+        digits = sorted((re.sub(r"\D", "", sent), re.sub(r"\D", "", shown)), key=len)
+        if len(digits[0]) >= _SHORTEST_NUMBER and digits[1].endswith(digits[0].lstrip("0")):
+            return Alteration.NUMBER
+    return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text.replace(",", "")) if len(text) <= _LONGEST_NUMBER else None
+    except ValueError:
+        return None
+
+
+def _instant(text: str) -> datetime | None:
+    """The moment that a text names, as far as its seconds."""
+    if text.isdecimal():
+        number = int(text[:16])
+        seconds = number // 1000 if number > _MILLISECONDS else number
+        return datetime.fromtimestamp(seconds, UTC) if _SECONDS < seconds < _LAST_SECOND else None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).replace(microsecond=0)
+
+
+def _replaced_characters(sent: str, shown: str) -> bool:
+    """Whether a text came back with some characters as `?`, or without those that take four bytes."""
+    if unicodedata.normalize("NFKC", sent) == unicodedata.normalize("NFKC", shown):
+        return True
+    marks = "?\ufffd"
+    more = any(shown.count(mark) > sent.count(mark) for mark in marks)
+    rest = shown.translate(dict.fromkeys(map(ord, marks)))
+    place = 0
+    for char in sent:
+        if place < len(rest) and char == rest[place]:
+            place += 1
+        elif char not in marks and not (char > "\uffff" or (more and not char.isascii()) or char < " "):
+            return False
+    return place == len(rest)
+
+
+# -- shapes that no policy can compare or add to ---------------------------------------------------
+
+
+def misfit(each: PlannedField, held: Any) -> str:
+    """What is wrong with what a CRM shows for a field that is compared or added to; empty: nothing."""
+    if is_empty(held) or isinstance(each.value, Mapping):
+        return ""
+    of_list = isinstance(each.value, list)
+    asks_only = each.write in _ONLY_EMPTY
+    found = ""
+    if isinstance(held, Mapping):
+        found = "a table"
+    elif isinstance(held, list):
+        if _has_tables(held) and not (of_list and _has_tables(each.value)):
+            found = "a list of tables"
+        elif not of_list and not asks_only:
+            found = _LIST
+    elif of_list:
+        found = "" if asks_only else _NO_LIST
+    elif isinstance(held, bool) and not (_is_flag(each.value) or (asks_only and held)):
+        found = "true or false"
+    elif each.write is Write.GREATEST and _ordered(each.value, held) is None:
+        found = "a text that is no number" if _decimal(held) is None else "a number"
+    return found
+
+
+def is_greater(value: Any, held: Any) -> bool:
+    """Whether a value is greater than what a CRM shows: by number, by moment, else by text."""
+    if is_empty(value) or is_empty(held):
+        return not is_empty(value)
+    pair = _ordered(value, held)
+    return pair is not None and pair[0] > pair[1]
+
+
+def _ordered(value: Any, held: Any) -> tuple[Any, Any] | None:
+    """Both in a form in which the greater one is told; None: one is a number and the other is none."""
+    for form in (_decimal, lambda each: _instant(as_text(each))):
+        mine, theirs = form(value), form(held)
+        if mine is not None and theirs is not None:
+            return mine, theirs
+    if (_decimal(value) is None) is (_decimal(held) is None):
+        return as_text(value), as_text(held)
+    return None
+
+
+def _decimal(value: Any) -> Decimal | None:
+    """A number however it is written, without a float's rounding; commas may stand between thousands."""
+    text = as_text(int(value) if isinstance(value, bool) else value).strip()
+    if len(text) > _LONGEST_DECIMAL or not _DECIMAL.fullmatch(text):
+        return None
+    return Decimal(text.replace(",", ""))
+
+
+def _has_tables(items: list[Any]) -> bool:
+    return any(isinstance(item, Mapping | list) for item in items)
+
+
+_LIST, _NO_LIST = "a list", "one value, and no list,"
+SOMETHING = frozenset({_LIST, _NO_LIST})
+"""Shapes that say for certain that something is there."""
+# These only ask whether something is there.
+_ONLY_EMPTY = frozenset({Write.IF_EMPTY, Write.WHILE_DEFAULT})
+
+
+def _is_flag(value: Any) -> bool:
+    return value in (None, True, False) or as_text(value).lower() in {"true", "false", "0", "1"}

@@ -1,0 +1,89 @@
+"""A plan: what a CRM should hold for one call, before anything is asked or sent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from bridge.lib.expression import as_text
+
+OnDeleted = Literal["park", "recreate"]
+
+
+class Write(StrEnum):
+    """When a field is written."""
+
+    ALWAYS = "always"
+    """Whenever it differs from what was sent; of several calls the newest wins."""
+    CREATE = "create"
+    """Only with a new object."""
+    IF_EMPTY = "if_empty"
+    """Only while the CRM holds nothing there."""
+    UNLESS_EDITED = "unless_edited"
+    """Only while the CRM still holds what was last sent."""
+    APPEND = "append"
+    """Behind what the CRM holds, each call once."""
+    GREATEST = "greatest"
+    """Only where it is greater than what the CRM holds."""
+    WHILE_DEFAULT = "while_default"
+    """Only while the CRM holds nothing there, or still the mapping's own default."""
+
+
+LOOKING = frozenset(Write) - {Write.ALWAYS, Write.CREATE}
+"""What looks at the CRM's present state before it writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedField:
+    """One field's value as JSON can carry it, and when it is written; None clears the field."""
+
+    value: Any
+    write: Write = Write.ALWAYS
+    separator: str = "\n"
+    """What `append` puts between the CRM's text and the value."""
+    default: Any = None
+    """Of `while_default`: the mapping's own default."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedObject:
+    """One object that the CRM should hold for a call; `links` are link name → object name."""
+
+    name: str
+    type: str
+    key: Mapping[str, Any]
+    fields: Mapping[str, PlannedField]
+    links: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Fields that are left out, each with the reason."""
+    on_deleted: OnDeleted = "park"
+    shared: bool = True
+    """Whether other calls feed it too: its key does not use `call.key`."""
+    by_source: bool = False
+    """Whether its key uses `call.source`, so that two sources never mean the same object."""
+
+    @property
+    def key_text(self) -> str:
+        """The rendered key, as the ledger keeps it: the same however a mapping orders its parts."""
+        parts = [as_text(part) for _, part in sorted(self.key.items())]
+        if len(parts) == 1:
+            return parts[0]
+        return " ".join(part.replace("\\", r"\\").replace(" ", r"\ ") for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a call becomes, in the order in which it is sent."""
+
+    objects: tuple[PlannedObject, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Objects that are left out, each with the reason."""
+    shadow: bool = False
+    """Planned and recorded, never sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A named rule keeps the call out of the CRM."""
+
+    rule: str

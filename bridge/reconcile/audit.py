@@ -1,0 +1,337 @@
+"""The balance: does every call stand under exactly one heading, here, at the platform and at the CRMs?"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from bridge.ledger import Ledger, Row, Window
+from bridge.model.calls import Arrival, moment, stamp
+from bridge.model.listing import Place, Standing
+from bridge.reconcile.diff import Listed, explain, read_row, stray_key
+from bridge.reconcile.paging import Shown, Walk
+from bridge.reconcile.window import Between, Walked
+from bridge.record.arrival import read_head
+from bridge.record.identity import IdentityConflict, names_of
+from bridge.record.json_body import NotAnObject
+from bridge.source import Source
+
+log = structlog.get_logger("bridge.audit")
+
+Balance = dict[str, Any]
+COUNTS = ("platform", "ledger", "quarantined", "erased", "platform_only", "ledger_only")
+MOST_IDS = 100_000
+"""So many ids of a heading are shown with what explains them; all are counted."""
+MOST_REASONS = 1000
+GUARDED = 20
+"""With so many calls here, a list that shows less than half of them proves nothing."""
+MUCH = 0.05
+"""With a greater share that the list does not show, the balance is told with a warning."""
+EXPLAINED_AT_ONCE = 500
+ARRIVES_WITHIN = timedelta(hours=6)
+"""A record comes at most so long after its call was created, as far as a lost one can be told."""
+CAME = "it came while the list was walked"
+WAITS = "it waits in quarantine: callbridge quarantine list"
+DROPPED = "a person dropped it from quarantine"
+LACKING = "it never came here: callbridge reconcile files it"
+
+
+# -- the ledger's own side ---------------------------------------------------------------
+def local_balance(
+    ledger: Ledger, sources: Sequence[str], destinations: Mapping[str, Sequence[str]], window: Window
+) -> Balance:
+    """The ledger's own side of the balance; the platform is left out.
+
+    `destinations` are name → the sources whose calls it takes.
+    """
+    by_destination = {name: ledger.balance(name, taken, window) for name, taken in destinations.items()}
+    losses = open_losses(ledger, sources, window)
+    return {
+        "since": _shown(window.since),
+        "until": _shown(window.until),
+        "sources": {source: local_counts(ledger, source, window) for source in sources},
+        "destinations": by_destination,
+        "losses": losses,
+        "balanced": not losses and all(map(balances, by_destination.values())),
+    }
+
+
+def open_losses(ledger: Ledger, sources: Sequence[str], window: Window) -> list[Row]:
+    """What the ledger once had of these sources and of this time, and no list has filled since."""
+    found = []
+    for loss in ledger.losses():
+        concerned = [source for source in loss["open"] if source in sources]
+        began = None if loss["since_at"] is None else moment(loss["since_at"]) - ARRIVES_WITHIN
+        before = window.since is not None and moment(loss["until_at"]) < window.since
+        behind = window.until is not None and began is not None and began >= window.until
+        if concerned and not before and not behind:
+            found.append(loss | {"open": concerned})
+    return found
+
+
+def local_counts(ledger: Ledger, source: str, window: Window) -> Balance:
+    """What a source counts whose platform is not asked."""
+    counted = ledger.source_counts(source, window)
+    return {"platform": None, **counted, "platform_only": None, "ledger_only": None, "ids": {}}
+
+
+def balances(counts: Mapping[str, int]) -> bool:
+    """`ledger = delivered + skipped + parked + under_way`."""
+    settled = counts["delivered"] + counts["skipped"] + counts["parked"] + counts["under_way"]
+    return counts["ledger"] == settled
+
+
+def source_balances(counts: Mapping[str, Any]) -> bool:
+    """`platform + ledger_only = ledger + quarantined + platform_only`, nothing only there, all of it seen."""
+    if counts["platform"] is None:
+        return True
+    theirs = counts["platform"] + counts["ledger_only"]
+    ours = counts["ledger"] + counts["quarantined"] + counts["platform_only"]
+    return bool(theirs == ours and counts["platform_only"] == 0 and counts.get("complete", True))
+
+
+def _shown(moment: datetime | None) -> str | None:
+    return None if moment is None else stamp(moment)
+
+
+def whole_balance(
+    audited: Mapping[str, Balance],
+    left_out: Mapping[str, Balance],
+    since: str | None,
+    losses: Sequence[Row] = (),
+) -> Balance:
+    """The balance of all sources: those whose platforms were asked, and those that have none to ask.
+
+    Each has counted its own calls at the destinations, so that all its counts are of one moment.
+    `losses` are those of the sources that have no platform to ask.
+    """
+    destinations: dict[str, Counter[str]] = {}
+    sources: dict[str, Balance] = {}
+    for name, found in {**audited, **left_out}.items():
+        sources[name] = {key: value for key, value in found.items() if key != "destinations"}
+        for destination, counts in found["destinations"].items():
+            destinations.setdefault(destination, Counter()).update(counts)
+    by_destination = {name: dict(counts) for name, counts in destinations.items()}
+    balanced = all(map(source_balances, sources.values())) and all(map(balances, by_destination.values()))
+    balanced = balanced and not losses
+    return {
+        "since": min((one["since"] for one in audited.values()), default=since),
+        "until": max((one["until"] for one in audited.values()), default=None),
+        "sources": sources,
+        "destinations": by_destination,
+        "losses": list(losses),
+        "balanced": balanced,
+    }
+
+
+# -- beside the platform's list ------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class AuditRules:
+    """How the calls of one source are audited."""
+
+    source: str
+    zone: ZoneInfo
+    settle: timedelta
+    lookback: timedelta
+    start_at: datetime | None
+    page_size: int
+    destinations: tuple[str, ...]
+
+
+def audited_window(
+    rules: AuditRules, args: Mapping[str, Any], first: datetime | None, now: datetime
+) -> Between:
+    """From the first call of the ledger until now less `settle`, unless it was asked otherwise."""
+    # A ledger without calls has no first one: then as far as a first reconciliation would look.
+    start = first or rules.start_at or now - rules.lookback
+    since = moment(args["since"]) if args.get("since") else start
+    until = moment(args["until"]) if args.get("until") else now - rules.settle
+    since, until = since.replace(microsecond=0), until.replace(microsecond=0)
+    return Between(since, max(since, until))
+
+
+class SourceAudit:
+    """One audit of one source: it walks the list, and files nothing."""
+
+    def __init__(
+        self,
+        rules: AuditRules,
+        ledger: Ledger,
+        run: Row,
+        clock: Callable[[], datetime],
+        go_on: Callable[[], None],
+    ) -> None:
+        self._rules = rules
+        self._ledger = ledger
+        self._run_id: int = run["id"]
+        self._clock = clock
+        self._go_on = go_on
+        self._began_at = clock()
+        self._window = audited_window(rules, run["args"], ledger.first_call_at(rules.source), self._began_at)
+        self._known: set[int] = set()
+        self._unknown: dict[str, Arrival] = {}
+        """Rows of calls that the ledger does not have: without their records, which may be many."""
+        self._users: set[str] = set()
+
+    def carry_out(self, sources: Sequence[Source]) -> Balance:
+        """Walk the whole window, then count both sides at once."""
+        walked, reasons = Walked(), list[str]()
+        for window, each in Walk(sources, self._rules.page_size, self).windows([self._window]):
+            walked += each
+            reasons += [each.reason] if each.reason else []
+            self._ledger.note_run(self._run_id, self._progress(window))
+        rules, window = self._rules, self._window
+        standing = self._ledger.standing(
+            rules.source,
+            (window.since, window.until),
+            self._known,
+            list(self._unknown.values()),
+            rules.destinations,
+        )
+        if short := self._short(standing):
+            reasons.append(short)
+        found = self._counted(standing) | {
+            "unlisted": walked.unlisted,
+            "complete": not reasons,
+            "reasons": reasons[:MOST_REASONS],
+            "destinations": standing.destinations,
+        }
+        if warning := self._doubtful(standing):
+            found["warnings"] = [warning]
+        counts = {name: found[name] for name in COUNTS}
+        log.info("audit.ended", source=rules.source, id=self._run_id, complete=found["complete"], **counts)
+        return found
+
+    def _progress(self, window: Between) -> Row:
+        whole = self._window
+        seen = len(self._known) + len(self._unknown)
+        times = {"since": stamp(whole.since), "until": stamp(whole.until), "at": stamp(window.until)}
+        return times | {"seen": seen, "missing": len(self._unknown)}
+
+    # -- what the walk wants of us -----------------------------------------------------
+    def ask(self) -> None:
+        """A page is about to be asked for; raises where the walk shall not go on."""
+        self._go_on()
+
+    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Shown]:
+        """Note which calls the rows of a page are; what they say of them is reconciliation's affair."""
+        now, rules = self._clock(), self._rules
+        listed = [read_row(rules.source, row, now, rules.zone) for row in rows]
+        since, until = stamp(window.since), stamp(window.until)
+        inside = [one for one in listed if _inside(one.arrival, since, until)]
+        self._users.update(one.user for one in inside if one.user is not None)
+        places = self._ledger.places(rules.source, [one.arrival for one in inside])
+        for one, place in zip(inside, places, strict=True):
+            self._note(one, place)
+        return [Shown(one.key, one.arrival.created_at) for one in listed]
+
+    def _note(self, listed: Listed, place: Place) -> None:
+        if place.call_id is not None:
+            self._known.add(place.call_id)
+            return
+        arrival, key = listed.arrival, listed.key
+        if place.trouble is not None:
+            key = stray_key(arrival.payload, edited=False)
+        self._unknown.setdefault(key, _without_record(arrival))
+
+    # -- the end -------------------------------------------------------------------------
+    def _counted(self, standing: Standing) -> Balance:
+        """Every listed call, and every call of the ledger, under its headings."""
+        keys = list(self._unknown)
+        left = [keys[place] for place in standing.unknown]
+        kept = _kept(standing.strays)
+        waiting = [key for key in left if kept.get(key) == "waiting"]
+        lacking = [key for key in left if kept.get(key) != "waiting"]
+        missed, users = self._explained(standing.unlisted)
+        strangers = sorted(users - self._users)
+        if strangers:
+            log.warning("reconcile.users_unlisted", source=self._rules.source, users=", ".join(strangers))
+        whole = self._window
+        return {
+            "since": stamp(whole.since),
+            "until": stamp(whole.until),
+            "platform": len(self._known) + len(standing.known - self._known) + len(left),
+            "ledger": standing.ledger,
+            "quarantined": len(waiting),
+            "erased": 0,
+            "platform_only": len(lacking),
+            "ledger_only": len(standing.unlisted),
+            "ids": {
+                "platform_only": lacking[:MOST_IDS],
+                "ledger_only": list(missed),
+                "quarantined": waiting[:MOST_IDS],
+            },
+            "ledger_only_because": dict(_grouped(missed.values()).most_common()),
+            "explanations": missed
+            | dict.fromkeys(waiting[:MOST_IDS], WAITS)
+            | {key: DROPPED if key in kept else LACKING for key in lacking[:MOST_IDS]},
+            "users_unlisted": strangers,
+        }
+
+    def _explained(self, call_ids: Sequence[int]) -> tuple[dict[str, str], set[str]]:
+        """Why the list does not show these calls, by their keys; and whose they are."""
+        found: dict[str, str] = {}
+        users: set[str] = set()
+        for start in range(0, min(len(call_ids), MOST_IDS), EXPLAINED_AT_ONCE):
+            for call in self._ledger.unlisted(call_ids[start : start + EXPLAINED_AT_ONCE]):
+                came = call.first_seen_at > self._began_at
+                found[call.key] = CAME if came else explain(call, self._users)
+                users.update([call.user] if call.user else [])
+        return found, users
+
+    def _short(self, standing: Standing) -> str:
+        """Why the list proves nothing; empty where it may be believed."""
+        ours = standing.listed + len(standing.unlisted)
+        if ours < GUARDED or 2 * standing.listed >= ours:
+            return ""
+        return f"the list shows {standing.listed} of the {ours} calls that the ledger has"
+
+    def _doubtful(self, standing: Standing) -> str:
+        """The warning beside "balanced": the list lacks much of what the ledger has."""
+        lacks, ours = len(standing.unlisted), standing.listed + len(standing.unlisted)
+        if ours < GUARDED or lacks <= MUCH * ours:
+            return ""
+        return f"the list shows {standing.listed} of the {ours} calls here ({standing.listed / ours:.0%})"
+
+
+def _inside(arrival: Arrival, since: str, until: str) -> bool:
+    return arrival.created_at is None or since <= arrival.created_at < until
+
+
+def _grouped(explanations: Iterable[str]) -> Counter[str]:
+    """How many calls each kind of explanation holds for."""
+    return Counter(text.partition(":")[0].partition(",")[0] for text in explanations)
+
+
+def _kept(strays: Sequence[tuple[str, bytes]]) -> dict[str, str]:
+    """What quarantine holds, by all that its records may be told apart by, and their states."""
+    kept: dict[str, str] = {}
+    for state, body in strays:
+        keys = {stray_key(body, edited=False)}
+        with suppress(NotAnObject, IdentityConflict):
+            head = read_head(body)
+            keys.update(names_of(head.uuid, head.base_info))
+        for key in keys:
+            # The same call may have been dropped once and wait again.
+            kept[key] = state if kept.get(key) != "waiting" else "waiting"
+    return kept
+
+
+def _without_record(arrival: Arrival) -> Arrival:
+    return Arrival(
+        arrival.source,
+        arrival.via,
+        arrival.received_at,
+        b"",
+        arrival.names,
+        arrival.trouble,
+        sn=arrival.sn,
+        started_at=arrival.started_at,
+        created_at=arrival.created_at,
+        local_time=arrival.local_time,
+    )

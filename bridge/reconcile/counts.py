@@ -1,0 +1,124 @@
+"""What a reconciliation counts: of one window, and of all windows of a run."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.reconcile.diff import Listed, Outcome, outcome_of
+
+SHOWN_IDS = 1000
+"""So many ids of each heading are kept in a run's result; all are counted."""
+
+Result = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is known of one listed row so far."""
+
+    digest: bytes = b""
+    edited_at: str | None = None
+    created_at: str | None = None
+    outcome: Outcome | None = None
+    call_id: int | None = None
+    filled: bool = False
+    detail: str = ""
+
+
+class WindowTally:
+    """What was seen of one window, and of those behind it."""
+
+    def __init__(self, entries: Mapping[str, Entry] | None = None) -> None:
+        self.entries: dict[str, Entry] = dict(entries or {})
+        self.users: set[str] = set()
+
+    def fresh(self, listed: Listed) -> bool:
+        """Whether this row has not been looked at as it is now; another spelling of it is not looked at."""
+        entry = self.entries.setdefault(listed.key, Entry())
+        same = entry.digest == listed.digest or (
+            entry.outcome is not None and entry.edited_at == listed.edited_at is not None
+        )
+        entry.digest, entry.edited_at = listed.digest, listed.edited_at
+        entry.created_at = listed.arrival.created_at
+        return not same
+
+    def note(self, listed: Listed, outcome: Outcome, detail: str = "") -> None:
+        """What has been found out about a row."""
+        entry = self.entries[listed.key]
+        entry.outcome = outcome_of(entry.outcome, outcome)
+        if outcome is Outcome.CONFLICTING:
+            entry.detail = detail
+
+    def until(self, end: str) -> "tuple[WindowTally, WindowTally]":
+        """The window that ends there, and what was seen of later ones: it counts when they end."""
+        later = {
+            key: entry for key, entry in self.entries.items() if entry.created_at and entry.created_at >= end
+        }
+        ended = WindowTally({key: entry for key, entry in self.entries.items() if key not in later})
+        ended.users = self.users
+        return ended, WindowTally(later)
+
+    def calls(self, *, filled: bool = False) -> set[int]:
+        """The listed calls that the ledger has now, or only those that it has since."""
+        found = self.entries.values()
+        return {
+            entry.call_id for entry in found if entry.call_id is not None and (entry.filled or not filled)
+        }
+
+    def result(self) -> Result:
+        """Counts under each heading, and the keys under each but the plainest."""
+        counted = Counter(entry.outcome for entry in self.entries.values())
+        ids: dict[str, list[str]] = {one.value: [] for one in Outcome if one is not Outcome.MATCHED}
+        for key, entry in self.entries.items():
+            if entry.outcome and entry.outcome.value in ids and len(ids[entry.outcome.value]) < SHOWN_IDS:
+                ids[entry.outcome.value].append(key)
+        return {
+            "seen": counted.total() - counted[None],
+            **{outcome.value: counted[outcome] for outcome in Outcome},
+            "filled": sum(entry.filled for entry in self.entries.values()),
+            "ids": ids,
+            "explanations": {key: self.entries[key].detail for key in ids[Outcome.CONFLICTING]},
+        }
+
+
+COUNTS = ("seen", *(one.value for one in Outcome), "filled", "unlisted", "ours_only")
+
+
+class RunTally:
+    """What all windows of a run have come to."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
+        self.complete = True
+        self.reasons: list[str] = []
+        self.users: set[str] = set()
+        self.ours_users: set[str] = set()
+        self._ids: dict[str, list[str]] = {}
+        self._explanations: dict[str, str] = {}
+
+    def add(self, window: Mapping[str, Any]) -> None:
+        for name in COUNTS:
+            self.counts[name] += window[name]
+        self.complete = self.complete and window["complete"]
+        self.reasons = _some(self.reasons, window["reasons"])
+        self.users.update(window["users"])
+        self.ours_users.update(window["ours_users"])
+        for name, keys in window["ids"].items():
+            self._ids[name] = _some(self._ids.get(name, []), keys)
+        for key, why in window["explanations"].items():
+            if len(self._explanations) < 2 * SHOWN_IDS:
+                self._explanations[key] = why
+
+    def shown(self) -> Result:
+        return {
+            **self.counts,
+            "complete": self.complete,
+            "reasons": self.reasons,
+            "ids": self._ids,
+            "explanations": self._explanations,
+        }
+
+
+def _some(known: Collection[str], more: Collection[str]) -> list[str]:
+    return [*known, *more][:SHOWN_IDS]

@@ -1,0 +1,72 @@
+"""From when until when a reconciliation looks, and how far its source is covered afterwards."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from bridge.ledger import Row
+from bridge.lib.stored_times import past
+from bridge.model.calls import moment, stamp
+from bridge.reconcile.window import Between
+
+OVERLAP = timedelta(minutes=30)
+"""Every run looks at so much again that was covered already."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileRules:
+    """How one source is reconciled."""
+
+    name: str
+    zone: ZoneInfo
+    reads: frozenset[str]
+    settle: timedelta
+    lookbacks: Mapping[str, timedelta]
+    """How far back a run looks, by what triggered it; `short` for all others."""
+    start_at: datetime | None
+    page_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run has decided to look at, and whether a complete walk moves the coverage, up to when."""
+
+    whole: Between
+    cover_until: datetime | None
+
+
+def plan_run(args: Mapping[str, Any], rules: ReconcileRules, covered: datetime | None, now: datetime) -> Plan:
+    """From min(now - lookback, covered - 30 min) until now - settle, unless it was asked otherwise."""
+    lookback = rules.lookbacks.get(args.get("trigger") or "short", rules.lookbacks["short"])
+    settled = now - rules.settle
+    if covered is not None and past(covered, now) is None:
+        # A clock that stood wrong covered the future: how far it was before that, nobody knows.
+        lookback = max(lookback, *rules.lookbacks.values())
+        covered = now - lookback
+    base = covered or rules.start_at or now - lookback
+    since = _second(moment(args["since"]) if args.get("since") else min(now - lookback, base - OVERLAP))
+    until = _second(moment(args["until"]) if args.get("until") else settled)
+    covers = since <= base and not args.get("dry_run")
+    return Plan(Between(since, until), min(until, _second(settled)) if covers else None)
+
+
+def _second(at: datetime) -> datetime:
+    return at.replace(microsecond=0)
+
+
+def decision_of(plan: Plan) -> dict[str, Any]:
+    """A plan as a run keeps it, so that it is the same after an interruption."""
+    cover_until = None if plan.cover_until is None else stamp(plan.cover_until)
+    return {
+        "since": stamp(plan.whole.since),
+        "until": stamp(plan.whole.until),
+        "cover_until": cover_until,
+    }
+
+
+def progress_of(run: Row) -> dict[str, Any]:
+    """What a run has noted of itself."""
+    found = run.get("progress")
+    return dict(found) if isinstance(found, dict) else {}

@@ -1,0 +1,192 @@
+"""The list beside the ledger: pure comparison, which asks nobody and changes nothing."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from bridge.model.calls import DIGEST_SIZE, LONGEST_GARBAGE, Arrival, Known, Verdict, Via
+from bridge.model.listing import Place, Unlisted
+from bridge.record.arrival import Head, arrival_by, garbage, read_fields
+from bridge.record.identity import storable
+from bridge.record.json_body import NotAnObject, parse_object, read_json_text
+from bridge.record.unwrap_body import TooMany, read_record
+from bridge.record.verdict import read_incoming, rule
+
+
+class Outcome(StrEnum):
+    """What a listed call is beside the ledger."""
+
+    MATCHED = "matched"
+    MISSING = "missing"
+    REVISED = "revised"
+    STALE = "stale"
+    CONFLICTING = "conflicting"
+    DEFERRED = "deferred"
+    """It has changed here since the list was asked: the next run compares it."""
+
+
+_RANK = {
+    outcome: rank
+    for rank, outcome in enumerate(
+        (
+            Outcome.DEFERRED,
+            Outcome.MATCHED,
+            Outcome.STALE,
+            Outcome.REVISED,
+            Outcome.MISSING,
+            Outcome.CONFLICTING,
+        )
+    )
+}
+
+
+def outcome_of(before: Outcome | None, now: Outcome) -> Outcome:
+    """What counts of a call that was seen twice: what was found out about it, not that it is mended now."""
+    return now if before is None or _RANK[now] > _RANK[before] else before
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One row of the list, read only as far as filing needs."""
+
+    arrival: Arrival
+    key: str
+    """What rows are told apart by: one call has one, however its fields are spelt this time."""
+    digest: bytes
+    user: str | None
+    edited_at: str | None
+    """Its `updated_at`, as it is written."""
+
+
+class _RowHead(Head):
+    user_sn: Any = None
+    updated_at: Any = None
+
+
+_LARGE, _MOST_VALUES = 2**20, 300_000
+"""A row may be as large as a page; its values would take 30 times as much memory as its text."""
+_DECODER = msgspec.json.Decoder(_RowHead)
+_IDENTIFYING = ("uuid", "base_info", "sn", "started_at", "created_at")
+
+
+def read_row(source: str, row: bytes, now: datetime, zone: ZoneInfo) -> Listed:
+    """A row as the door would take it."""
+    digest = blake2b(row, digest_size=DIGEST_SIZE).digest()
+    try:
+        text, head = _read(row)
+        arrival = arrival_by(head, source, Via.LIST, text, now, zone)
+    except NotAnObject as error:
+        return Listed(garbage(source, Via.LIST, row, str(error), now), _garbage_key(row), digest, None, None)
+    if arrival.names:
+        key = arrival.names[0]
+    elif arrival.trouble is None and arrival.sn and arrival.local_time:
+        key = f"{arrival.sn}@{arrival.local_time}"
+    else:
+        key = stray_key(arrival.payload)
+    user, edited_at = head.user_sn, head.updated_at
+    edited_at = edited_at if isinstance(edited_at, str) and edited_at else None
+    return Listed(arrival, key, digest, str(user) if user else None, edited_at)
+
+
+def _read(row: bytes) -> tuple[bytes, _RowHead]:
+    """The record of a row, and its head; a row that names no call may be a wrapping of one that does."""
+    head, trouble = None, ""
+    if _is_swollen(row):
+        raise NotAnObject(f"it holds more than {_MOST_VALUES} values")
+    try:
+        text = read_json_text(row)
+        head = read_fields(text, _DECODER)
+        if head.uuid or head.base_info or head.sn:
+            return text, head
+    except NotAnObject as error:
+        trouble = str(error)
+    try:
+        unwrapped = read_record(row)
+        return unwrapped, read_fields(unwrapped, _DECODER)
+    except (NotAnObject, TooMany) as error:
+        if head is None:
+            raise NotAnObject(trouble or str(error)) from None
+    return text, head
+
+
+def _is_swollen(row: bytes) -> bool:
+    """Whether reading a row would take far more memory than its text."""
+    return len(row) > _LARGE and sum(map(row.count, (b",", b"{", b"["))) > _MOST_VALUES
+
+
+def _garbage_key(body: bytes) -> str:
+    """What a body without a record is told apart by: as much of it as quarantine keeps."""
+    return blake2b(body[:LONGEST_GARBAGE], digest_size=DIGEST_SIZE).hexdigest()
+
+
+def stray_key(body: bytes, *, edited: bool = True) -> str:
+    """What a record that belongs to no call is told apart by, with or without its last edit."""
+    try:
+        record = {} if _is_swollen(body) else parse_object(body)
+    except NotAnObject:
+        record = {}
+    if not record:
+        return _garbage_key(body)
+    values = (record.get(name) for name in (*_IDENTIFYING, "updated_at")[: None if edited else -1])
+    texts = ("" if value is None else str(value).strip().lower() for value in values)
+    return storable(" | ".join(texts))
+
+
+def at_sight(listed: Listed, place: Place, asked_at: int) -> Outcome | None:
+    """What can be said of a row without reading what it means; None where it must be read."""
+    if place.trouble is not None:
+        return Outcome.CONFLICTING
+    if place.call_id is None:
+        return Outcome.MISSING
+    if place.newest > asked_at or not place.judged:
+        return Outcome.DEFERRED
+    if place.digest == listed.digest:
+        return Outcome.STALE if place.stale else Outcome.MATCHED
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A row beside the known state of its call. `adds`: the row says something to keep, news or not."""
+
+    outcome: Outcome
+    adds: bool
+
+
+def by_meaning(listed: Listed, known: Known, reads: frozenset[str], zone: ZoneInfo) -> Compared:
+    """Whether a row is news of its call: what the judge will say of it."""
+    arrival = listed.arrival
+    record = parse_object(arrival.payload)
+    if record == known.values and all(stamp == known.stamp for stamp in known.stamps.values()):
+        return Compared(Outcome.MATCHED, adds=False)
+    incoming = read_incoming(record, Via.LIST, zone, arrival.received_at)
+    ruling = rule(known, incoming, reads, zone)
+    if ruling.verdict is Verdict.REVISION:
+        return Compared(Outcome.REVISED, adds=True)
+    state = ruling.known
+    adds = state.values != known.values or state.stamp != known.stamp or state.stamps != known.stamps
+    stale = ruling.verdict is Verdict.STALE
+    return Compared(Outcome.STALE if stale else Outcome.MATCHED, adds=adds)
+
+
+def explain(call: Unlisted, listed_users: Collection[str]) -> str:
+    """Why the list may not show a call that the ledger has."""
+    if call.deleted:
+        return "deleted there"
+    if call.successor is not None:
+        return f"redialled: its sn now belongs to call {call.successor}"
+    if call.user is not None and listed_users and call.user not in listed_users:
+        return f"belongs to user {call.user}, whom no login's list shows"
+    if call.created_at is None:
+        return "when it was created is not known here: it counts from its arrival, and is listed elsewhere"
+    return "not listed"
+
+
+COUNTED = tuple(Outcome)
+Counts = Mapping[str, int]

@@ -1,0 +1,339 @@
+"""The turns of a call's dialogue, which the platform writes in three encodings.
+
+A turn remembers which of its fields its encoding spoke of; `bridge.dialogue` compares by that.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Literal, cast, get_args
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec.structs import replace
+
+from bridge.record.dialogue_string import Segment, segments
+from bridge.record.turn_clock import TIME_OF_DAY, CallClock
+from bridge.record.unwrap_dialogue import TURN_KEYS, items_of, looks_like_json, unwrapped, whole_items
+
+Speaker = Literal["robot", "customer"]
+Encoding = Literal["array", "json", "string"]
+Number = int | float | str | None
+
+
+class Turn(msgspec.Struct, frozen=True, gc=False):
+    """What one side said at a time; `carried` names the fields its encoding spoke of."""
+
+    speaker: Speaker
+    text: str = ""
+    title: str | None = None
+    time: datetime | None = None
+    time_of_day: str | None = None
+    labels: tuple[str, ...] = ()
+    score: Number = None
+    recording: str | None = None
+    process_code: str | None = None
+    similarity: Number = None
+    talk_info_sn: str | None = None
+    context_sn: str | None = None
+    trigger_word: str | None = None
+    match_type: Number = None
+    jump_type: str | None = None
+    agent_name: str | None = None
+    extra: Mapping[str, Any] = {}
+    raw: Any = None
+    flagged: bool = False
+    encoding: Encoding = "array"
+    carried: frozenset[str] = frozenset()
+
+    @property
+    def is_unparsed(self) -> bool:
+        """Whether `text` is only the raw form, because nothing in it could be told apart."""
+        return self.flagged and not self.carried
+
+
+_SHARED_KEYS = {
+    "title": "title",
+    "labels": "labelling",
+    "score": "score",
+    "process_code": "process_code",
+    "similarity": "similarity",
+    "talk_info_sn": "talk_info_sn",
+    "context_sn": "context_sn",
+    "time_of_day": "talk_datetime",
+    "trigger_word": "trigger_word",
+    "match_type": "match_type",
+    "jump_type": "trigger_jump_type",
+    "agent_name": "agent_name",
+}
+KEYS: dict[Speaker, dict[str, str]] = {
+    "robot": {"text": "caption", "recording": "vocfile"} | _SHARED_KEYS,
+    "customer": {"text": "answer", "recording": "fenduanluyin"} | _SHARED_KEYS,
+}
+# In a customer's turn these hold the word `listen` where a robot's says what it plays.
+_LISTEN_KEYS = ("vocfile", "caption", "title")
+_NAMES = {
+    speaker: {key: name for name, key in keys.items() if speaker == "robot" or key not in _LISTEN_KEYS}
+    for speaker, keys in KEYS.items()
+}
+_OURS = "_callbridge"
+_NUMBERS = frozenset({"score", "similarity", "match_type"})
+_READ_APART = _NUMBERS | {"labels", "text"}
+_IF_EMPTY: Mapping[str, Any] = {"labels": (), "text": ""}
+
+_ROBOT_PARTS = (
+    "recording",
+    "title",
+    "text",
+    "process_code",
+    "similarity",
+    "talk_info_sn",
+    "labels",
+    "context_sn",
+    "time_of_day",
+)
+_CUSTOMER_PARTS = ("text", "recording", "score", "labels", "talk_info_sn", "time_of_day")
+_MARKS: dict[Speaker, str] = {"robot": "#!", "customer": "#@"}
+
+_TOKEN = re.compile(r"[^\s#!@,;\"]+")
+# What programs write that take a list, or nothing, for a text.
+_NO_WORD = r"(?:Array|-?Infinity|\[object Object\]|Object|NaN|None|nil|undefined|null|NULL|\(null\))"
+_NO_WORDS = re.compile(rf"\s{{0,9}}{_NO_WORD}(?:\s{{0,9}},\s{{0,9}}{_NO_WORD}){{0,999}}\s{{0,9}}")
+_PATH = re.compile(r"(?:[A-Za-z]:)?[\\/][^\s#]{1,500}|[A-Za-z0-9_.-]{1,99}[\\/][A-Za-z0-9_./\\-]{1,400}")
+_SOUNDS = (".wav", ".mp3", ".amr", ".pcm", ".gsm", ".ogg", ".opus", ".m4a", ".aac", ".wma")
+
+# Some samples of the platform's show a score of 0 as `_0`.
+_DECIMAL = re.compile(r"_?([+-]?\d{1,15}(?:\.\d{1,15})?)", re.ASCII)
+_SEPARATORS = re.compile("[;；]")
+
+
+def parse_dialogue(
+    value: object, call_start: datetime | None, call_end: datetime | None, zone: ZoneInfo
+) -> tuple[Turn, ...]:
+    """The turns of `talk_info` in any of its encodings; `[]`, `""`, null and false are no turns."""
+    if isinstance(value, tuple) and all(isinstance(turn, Turn) for turn in value):
+        return value
+    value, from_text = unwrapped(value)
+    if value is None or value is False or value in ("", [], {}, ()):
+        return ()
+    clock = CallClock(call_start, call_end, zone)
+    encoding: Encoding = "json" if from_text else "array"
+    if not isinstance(value, str):
+        return tuple(_from_object(item, encoding, clock) for item in items_of(value))
+    if not looks_like_json(value):
+        return tuple(_from_segment(segment, clock) for segment in segments(value))
+    items, rest = whole_items(value)
+    turns = [_from_object(item, "json", clock) for item in items]
+    return (*turns, _unparsed("customer", rest, "json")) if rest else tuple(turns)
+
+
+def to_json(turns: Iterable[Turn]) -> list[dict[str, Any]]:
+    """The dialogue as the array encoding plus one key of ours; `parse_dialogue` reads it back whole."""
+    return [_to_object(turn) for turn in turns]
+
+
+def meaning(turn: Turn) -> dict[str, Any]:
+    """The part of a turn that both the array and the full string encoding carry, for digests."""
+    parts = _ROBOT_PARTS if turn.speaker == "robot" else _CUSTOMER_PARTS
+    said = {name: compared(turn, name) for name in parts if name not in ("context_sn", "similarity")}
+    said["speaker"] = turn.speaker
+    if turn.is_unparsed:
+        said["raw"] = turn.raw
+    return {name: value for name, value in said.items() if value not in (None, "", ())}
+
+
+def split_labels(value: object) -> tuple[str, ...]:
+    """The entries between `;` or `；`, trimmed, without empty ones; an entry may hold colons."""
+    if isinstance(value, list | tuple):
+        return tuple(label for item in value for label in split_labels(item))
+    if value is None or value == "" or isinstance(value, bool | dict):
+        return ()
+    return tuple(label for part in _SEPARATORS.split(str(value)) if (label := part.strip()))
+
+
+def _from_object(item: object, encoding: Encoding, clock: CallClock) -> Turn:
+    if not isinstance(item, dict) or TURN_KEYS.isdisjoint(item):
+        return _unparsed("robot", item, encoding)
+    ours = item.get(_OURS)
+    if isinstance(ours, dict) and "unparsed" in ours:
+        said_by: Speaker = "customer" if ours["unparsed"] == "customer" else "robot"
+        return _unparsed(said_by, ours.get("raw"), _encoding(ours, encoding))
+    speaker = _speaker(item)
+    values, extra = _told_apart(item, _NAMES[speaker])
+    if speaker == "customer":
+        for key in _LISTEN_KEYS:
+            if extra.get(key) in ("listen", "", None):
+                extra.pop(key, None)
+    extra.pop("is_answer", None)
+    extra.pop(_OURS, None)
+    moment = clock.moment(values.get("time_of_day"))
+    carried = frozenset(values)
+    turn = Turn(speaker, time=moment, extra=extra, encoding=encoding, carried=carried, **values)
+    return _restored(turn, ours) if isinstance(ours, dict) else turn
+
+
+def _told_apart(item: Mapping[str, Any], names: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a turn that are known by name, and all else."""
+    values: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for key, value in item.items():
+        name = names.get(key)
+        if name is None:
+            extra[key] = value
+        elif value.__class__ is str:
+            # Nearly all of them, and most are empty.
+            if not value:
+                values[name] = _IF_EMPTY.get(name)
+            else:
+                values[name] = _field_value(name, value) if name in _READ_APART else value
+        elif _is_plain(name, value):
+            values[name] = _field_value(name, value)
+        else:
+            extra[key] = value
+    return values, extra
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    if isinstance(value, list) and name == "labels":
+        return all(isinstance(label, str) for label in value)
+    return not isinstance(value, bool | dict | list)
+
+
+def _speaker(item: Mapping[str, Any]) -> Speaker:
+    answers = item.get("is_answer")
+    if answers in (0, 1, "0", "1"):
+        return "customer" if int(answers) else "robot"
+    return "customer" if item.get("vocfile") == "listen" or item.get("answer") else "robot"
+
+
+def _restored(turn: Turn, ours: Mapping[str, Any]) -> Turn:
+    return replace(
+        turn,
+        time=turn.time or _stored_time(ours.get("time")),
+        encoding=_encoding(ours, turn.encoding),
+        flagged=ours.get("flagged") is True,
+        raw=ours.get("raw"),
+    )
+
+
+def _stored_time(stamp: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(str(stamp))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
+
+
+def _encoding(ours: Mapping[str, Any], default: Encoding) -> Encoding:
+    found = ours.get("encoding")
+    return cast("Encoding", found) if found in get_args(Encoding) else default
+
+
+def _to_object(turn: Turn) -> dict[str, Any]:
+    ours: dict[str, Any] = {"encoding": turn.encoding}
+    if turn.time is not None:
+        ours["time"] = turn.time.isoformat()
+    if turn.raw is not None:
+        ours["raw"] = turn.raw
+    if turn.is_unparsed:
+        return {_OURS: ours | {"unparsed": turn.speaker}}
+    if turn.flagged:
+        ours["flagged"] = True
+    keys = KEYS[turn.speaker]
+    item: dict[str, Any] = {"is_answer": int(turn.speaker == "customer")}
+    if turn.speaker == "customer":
+        item |= dict.fromkeys(_LISTEN_KEYS, "listen")
+    item |= dict(turn.extra)
+    for name in sorted(turn.carried):
+        value = getattr(turn, name)
+        item[keys[name]] = ";".join(value) if name == "labels" else value
+    item[_OURS] = ours
+    return item
+
+
+def _field_value(name: str, value: Any) -> Any:
+    if value == "":
+        return _IF_EMPTY.get(name)
+    if name == "labels":
+        return split_labels(value)
+    if name in _NUMBERS:
+        return _number(value)
+    if name == "text":
+        text = "" if value is None else str(value)
+        return "" if is_sound_file(text.strip()) else text
+    return None if value is None or value == "" else str(value)
+
+
+def _number(value: Any) -> Number:
+    if isinstance(value, str):
+        return _number_in(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return cast("Number", value)
+
+
+@lru_cache(maxsize=1024)
+def _number_in(value: str) -> Number:
+    """What a text says: of scores and similarities there are few."""
+    found = _DECIMAL.fullmatch(value.strip())
+    if not found:
+        return value if value.strip() else None
+    if "." not in found[1]:
+        return int(found[1])
+    number = float(found[1])
+    return int(number) if number.is_integer() else number
+
+
+def _unparsed(speaker: Speaker, raw: Any, encoding: Encoding) -> Turn:
+    """What cannot be told apart: whole in `raw`, and as words what a person may read of it."""
+    text = raw if isinstance(raw, str) else ""
+    text = "" if looks_like_json(text) or _NO_WORDS.fullmatch(text) else _TOKEN.sub(_without_path, text)
+    return Turn(speaker, text=text, raw=raw, flagged=True, encoding=encoding)
+
+
+def _without_path(token: re.Match[str]) -> str:
+    text = token[0]
+    if text.lower().startswith(("http://", "https://")):
+        return text
+    if text.lower().endswith(_SOUNDS) or (text[0] == "/" and text.count("/") > 1):
+        return re.split(r"[A-Za-z]:[\\/]|[\\/]", text, maxsplit=1)[0] if "/" in text or "\\" in text else text
+    return text
+
+
+def is_sound_file(text: str) -> bool:
+    """Whether a text is where the platform keeps a sound, which nobody said."""
+    return text.lower().endswith(_SOUNDS) and _PATH.fullmatch(text) is not None
+
+
+def _from_segment(segment: Segment, clock: CallClock) -> Turn:
+    speaker, whole = segment.speaker, f"{segment.text}##{segment.more}" if segment.more else segment.text
+    names = _ROBOT_PARTS if speaker == "robot" else _CUSTOMER_PARTS
+    parts = segment.text.split(_MARKS[speaker])
+    if speaker == "customer" and len(parts) % 2 and not parts[0].strip():
+        # Behind a robot's part the customer's begins with a mark of its own; its parts are 2, 4 or 6.
+        del parts[0]
+    if len(parts) > len(names) or not segment.marked:
+        return _unparsed(speaker, whole, "string")
+    values = {name: _field_value(name, part) for name, part in zip(names, parts, strict=False)}
+    odd = len(parts) != len(names) if speaker == "robot" else len(parts) not in (2, 4, 6)
+    if segment.more:
+        values["text"] = _field_value("text", f"{values.get('text', '')}##{segment.more}")
+    return Turn(
+        speaker,
+        time=clock.moment(values.get("time_of_day")),
+        raw=whole if odd else None,
+        flagged=odd,
+        encoding="string",
+        carried=frozenset(values),
+        **values,
+    )
+
+
+def compared(turn: Turn, name: str) -> Any:
+    """A field as it counts for equality: a clock with or without its day or its leading zero is one."""
+    value = getattr(turn, name)
+    if name == "time_of_day" and value is not None:
+        found = TIME_OF_DAY.fullmatch(value.strip())
+        return f"{int(found[2]):02}:{found[3]}:{found[4] or '00'}" if found else value
+    return value.strip() if isinstance(value, str) else value

@@ -1,0 +1,239 @@
+"""Is it news? What one record means to what is known of its call.
+
+Pure functions of the known state, the incoming record and the names that loaded mappings
+read. The known state is, field by field, the value of the newest record (by `updated_at`)
+that carried the field.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from bridge.lib.timestamps import UnreadableTimeError, read_time
+from bridge.model.call_order import AHEAD
+from bridge.model.calls import Known, Verdict, Via, digests
+from bridge.record.dialogue_merge import Turn, lay_over, same_dialogue, to_json
+from bridge.record.platform_record import BOOKKEEPING, FIELDS, canonical, digest
+
+DIALOGUE = "talk_info"
+STAMP = "updated_at"
+UNDATABLE = "unreadable:updated_at"
+
+_SAYS_IF_FULL = frozenset({DIALOGUE, "uuid", "base_info"})
+_EVENTS = ("created_at", "started_at", "connected_at", "disconnected_at")
+_NEWS = frozenset(FIELDS) - BOOKKEEPING.keys()
+"""The fields whose change is news even if no mapping reads them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A record as it arrived, and what it means."""
+
+    values: Mapping[str, Any]
+    meaning: Mapping[str, Any]
+    stamp: int | None
+    via: Via
+    flags: tuple[str, ...] = ()
+
+    @property
+    def undatable(self) -> bool:
+        """Whether there is a stamp that nobody can read."""
+        return UNDATABLE in self.flags
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A verdict and the state after it; see `bridge.model.Judgment` for `unchanged` and `kept`."""
+
+    verdict: Verdict
+    known: Known
+    unchanged: bool
+    kept: bool
+    digest: bytes = b""
+    previous_digest: bytes = b""
+
+
+def read_incoming(record: Mapping[str, Any], via: Via, zone: ZoneInfo, received_at: datetime) -> Incoming:
+    """What a record says; a stamp more than a day ahead counts as missing and is flagged."""
+    meaning = canonical(record, zone)
+    stamp, flags = read_stamps(record, zone, received_at)
+    return Incoming(record, meaning, stamp, via, flags + dialogue_flags(meaning.get(DIALOGUE)))
+
+
+def dialogue_flags(turns: Sequence[Turn] | None) -> tuple[str, ...]:
+    """What is odd about a dialogue: parts of it are kept raw."""
+    return (f"unreadable:{DIALOGUE}",) if any(turn.flagged for turn in turns or ()) else ()
+
+
+def read_stamps(
+    record: Mapping[str, Any], zone: ZoneInfo, received_at: datetime
+) -> tuple[int | None, tuple[str, ...]]:
+    """A record's `updated_at` in epoch seconds, and what is odd about it and its other times."""
+    moments: dict[str, datetime | None] = {}
+    flags: list[str] = []
+    for name in (STAMP, *_EVENTS):
+        try:
+            moments[name] = read_time(record.get(name), zone)
+        except UnreadableTimeError:
+            flags.append(f"unreadable:{name}")
+    stamp = moments.get(STAMP)
+    if stamp is not None and stamp - received_at > AHEAD:
+        return None, ("stamp_ahead", *flags)
+    return (None if stamp is None else int(stamp.timestamp())), tuple(flags)
+
+
+def rule(known: Known | None, incoming: Incoming, reads: frozenset[str], zone: ZoneInfo) -> Ruling:
+    """The verdict on a record, and the known state after it."""
+    if known is None:
+        return first(incoming)
+    return _Comparison(known, incoming, _NEWS | reads, zone).ruling()
+
+
+def _earlier(one: int | None, other: int | None) -> bool:
+    """Whether a stamp is known to come before another; a missing one is before any."""
+    return other is not None and (one is None or one < other)
+
+
+def first(incoming: Incoming) -> Ruling:
+    """A call's first record is what is known of it; its digest is taken when a second one comes."""
+    stamps = dict.fromkeys(_carried(incoming), incoming.stamp)
+    state = Known(incoming.values, stamps, incoming.stamp, incoming.via, revision=1)
+    return Ruling(Verdict.NEW, state, unchanged=False, kept=True)
+
+
+def _carried(incoming: Incoming) -> list[str]:
+    """The fields that a record speaks of; an empty dialogue or name says nothing about a known one."""
+    return [name for name in incoming.values if name not in _SAYS_IF_FULL or incoming.meaning.get(name)]
+
+
+def _newsworthy(meaning: Mapping[str, Any], news: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in meaning.items() if name in news}
+
+
+class _Comparison:
+    """One record beside what is known of its call."""
+
+    def __init__(self, known: Known, incoming: Incoming, news: frozenset[str], zone: ZoneInfo) -> None:
+        self._known = known
+        self._incoming = incoming
+        self._news = news
+        self._zone = zone
+        self._meaning = canonical(known.values, zone)
+        self._carried = _carried(incoming)
+        self._history, self._first_digest = known.history, b""
+        if known.revision == 1:
+            self._first_digest = digest(_newsworthy(self._meaning, news))
+            self._history |= {self._first_digest}
+        self._different = {name for name in self._carried if not self._same(name)}
+
+    def _same(self, name: str) -> bool:
+        ours, theirs = self._meaning.get(name), self._incoming.meaning.get(name)
+        if name == DIALOGUE and ours and theirs:
+            return same_dialogue(ours, theirs)
+        return bool(ours == theirs)
+
+    def _is_news(self, names: set[str]) -> bool:
+        return not self._news.isdisjoint(names)
+
+    def ruling(self) -> Ruling:
+        ours, theirs = self._known.stamp, self._incoming.stamp
+        if _earlier(ours, theirs):
+            return self._newer()
+        if ours is not None and theirs is not None and theirs < ours:
+            return self._older()
+        if ours is not None and self._incoming.undatable and self._incoming.via is Via.CALLBACK:
+            # It may be older, and what is newer for sure stays. The list shows what is so now.
+            return self._older()
+        return self._undated()
+
+    def _newer(self) -> Ruling:
+        if self._is_news(self._different):
+            return self._revised(set(self._carried), via=self._incoming.via)
+        return self._repeated(set(self._carried), via=self._incoming.via)
+
+    def _older(self) -> Ruling:
+        filled = self._unsaid_since(self._incoming.stamp)
+        if self._is_news(self._different & filled):
+            return self._revised(filled, via=self._known.via)
+        verdict = Verdict.STALE if self._is_news(self._different) else Verdict.DUPLICATE
+        # Whatever is equal was said again at that time, which a still older record must not undo.
+        ruling = self._repeated(filled, via=self._known.via)
+        return replace(ruling, verdict=verdict)
+
+    def _undated(self) -> Ruling:
+        """Equal or missing stamps: the list's last word holds, and callbacks never flap it."""
+        listed = self._incoming.via is Via.LIST
+        if not self._is_news(self._different):
+            holds = self._known.via is Via.LIST and not listed
+            taken = self._unsaid_since(self._incoming.stamp) if holds else set(self._carried)
+            return self._repeated(taken, via=Via.LIST if listed else self._known.via)
+        if listed:
+            return self._revised(set(self._carried), via=Via.LIST)
+        if self._known.via is Via.LIST:
+            filled = self._unsaid_since(self._incoming.stamp)
+            if self._is_news(self._different & filled):
+                return self._revised(filled, via=Via.LIST)
+            return self._stale()
+        revised = self._revised(set(self._carried), via=self._incoming.via)
+        return self._stale() if digests(revised.digest) & self._history else revised
+
+    def _unsaid_since(self, stamp: int | None) -> set[str]:
+        """The carried fields that no newer record has spoken of."""
+        known = dict(self._known.stamps)
+        if not self._meaning.get(DIALOGUE):
+            known.pop(DIALOGUE, None)
+        return {name for name in self._carried if name not in known or _earlier(known[name], stamp)}
+
+    def _stale(self) -> Ruling:
+        return Ruling(Verdict.STALE, self._known, unchanged=True, kept=False)
+
+    def _stamped(self, taken: set[str]) -> tuple[int | None, dict[str, int | None]]:
+        known = self._known
+        stamp = self._incoming.stamp
+        if stamp is None and not self._incoming.undatable:
+            stamp = known.stamp
+        newest = max((one for one in (known.stamp, stamp) if one is not None), default=None)
+        return newest, {**known.stamps, **dict.fromkeys(taken, stamp)}
+
+    def _repeated(self, taken: set[str], via: Via) -> Ruling:
+        """No news: the stamps move, and what is no news is kept all the same."""
+        noted = (self._different & taken) - self._news - {STAMP}
+        values = {**self._known.values, **{name: self._incoming.values[name] for name in noted}}
+        equal = taken - self._different
+        if DIALOGUE in equal:
+            values[DIALOGUE] = self._dialogue(values)
+        newest, stamps = self._stamped(equal | noted | (taken & {STAMP}))
+        state = replace(self._known, values=values, stamps=stamps, stamp=newest, via=via)
+        unchanged = values == self._known.values and via is self._known.via
+        return Ruling(Verdict.DUPLICATE, state, unchanged=unchanged, kept=False)
+
+    def _revised(self, taken: set[str], via: Via) -> Ruling:
+        """News: the taken fields are laid over the known ones."""
+        values = {**self._known.values, **{name: self._incoming.values[name] for name in taken}}
+        if DIALOGUE in taken:
+            values[DIALOGUE] = self._dialogue(self._known.values)
+        newest, stamps = self._stamped(taken)
+        meaning = {**self._meaning, **{name: self._incoming.meaning[name] for name in taken}}
+        if DIALOGUE in taken:
+            meaning[DIALOGUE] = lay_over(self._meaning.get(DIALOGUE) or (), meaning[DIALOGUE] or ())
+        # What the record itself said counts beside the state that it made: said again after
+        # others have added to the state, it is still nothing new.
+        said = digest(_newsworthy(meaning, self._news))
+        said += digest(_newsworthy(self._incoming.meaning, self._news))
+        history = self._history | digests(said)
+        state = Known(values, stamps, newest, via, self._known.revision + 1, history)
+        kept = values == self._incoming.values
+        return Ruling(Verdict.REVISION, state, False, kept, said, self._first_digest)
+
+    def _dialogue(self, values: Mapping[str, Any]) -> Any:
+        """The dialogue in the richer of its tellings, as it came where one of them is all there is."""
+        ours = self._meaning.get(DIALOGUE) or ()
+        theirs = self._incoming.meaning.get(DIALOGUE) or ()
+        merged = lay_over(ours, theirs)
+        if merged == ours:
+            return values.get(DIALOGUE)
+        if merged == theirs:
+            return self._incoming.values[DIALOGUE]
+        return to_json(merged)

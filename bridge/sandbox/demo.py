@@ -1,0 +1,207 @@
+"""The demo: a sandbox platform, a sandbox CRM and the daemon between them, on loopback."""
+
+import secrets
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from bridge.config import starters
+from bridge.config.load import Config, load_config, resolve_secrets
+from bridge.daemon.app import Daemon
+from bridge.ledger import Ledger, Row, Window, open_ledger
+from bridge.lib.errors import CallbridgeError
+from bridge.lib.phone import mask_phone
+from bridge.model.listing import AUDIT, RECONCILE, RUNNING
+from bridge.reconcile.audit import local_balance, whole_balance
+from bridge.sandbox.crm import SandboxCrm
+from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET, SandboxPlatform
+from bridge.sandbox.server import LocalServer
+
+SETTLE_WITHIN = 90.0
+SHOWN_OF = timedelta(days=1)
+UNHEARD = 0.02
+"""The share of a batch that the platform never pushes, for reconciliation to find."""
+_VOICE_TEST = 3
+
+_CONFIG = """
+[server]
+listen = "127.0.0.1:0"
+[admin]
+listen = "127.0.0.1:0"
+[ledger]
+url = "sqlite:///ledger.db"
+[sources.main]
+callback_token = {{ env = "TOKEN" }}
+[sources.main.api]
+base_url = "{platform}"
+access_id = "{access_id}"
+access_secret = {{ env = "PLATFORM_SECRET" }}
+[sources.main.reconcile]
+settle = "0s"
+[destinations.crm]
+mapping = "sandbox.toml"
+base_url = "{crm}"
+secrets = {{ token = {{ env = "TOKEN" }} }}
+[delivery]
+first_retry = "1s"
+"""
+
+
+class Demo:
+    """All three, started and stopped together; nothing is left on the machine."""
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="callbridge-demo-")
+        self.crm = SandboxCrm()
+        self._crm_server = LocalServer(self.crm.app).start()
+        self.platform = SandboxPlatform(retry_delay=0.2)
+        self._platform_server = LocalServer(self.platform.app).start()
+        self.config = self._write_config(Path(self._folder.name))
+        token = secrets.token_urlsafe(24)
+        self.ledger: Ledger = open_ledger(self.config.ledger.file(self.config.base_dir), create=True)
+        environ = {"TOKEN": token, "PLATFORM_SECRET": ACCESS_SECRET}
+        self.daemon = Daemon(self.config, resolve_secrets(self.config, environ), self.ledger)
+        self.platform.callback_url = f"{self.daemon.url}/callback/main/{token}"
+        self._stop: Callable[[], None] = lambda: None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self.daemon.run, args=(self._take_stop,), daemon=True)
+        self._thread.start()
+        if not self._ready.wait(SETTLE_WITHIN):
+            raise CallbridgeError("the demo's daemon did not start")
+        return self
+
+    def _take_stop(self, stop: Callable[[], None], _hurry: Callable[[], None]) -> None:
+        self._stop = stop
+        self._ready.set()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.platform.stop()
+        self._stop()
+        self._thread.join(SETTLE_WITHIN)
+        self.ledger.close()
+        self._platform_server.stop()
+        self._crm_server.stop()
+        self._folder.cleanup()
+
+    def _write_config(self, folder: Path) -> Config:
+        mapping = starters.shipped("mappings/sandbox.toml")
+        (folder / "sandbox.toml").write_text(mapping, "utf-8")
+        urls = {"crm": self._crm_server.url, "platform": self._platform_server.url}
+        (folder / "config.toml").write_text(_CONFIG.format(access_id=ACCESS_ID, **urls), "utf-8")
+        return load_config(folder / "config.toml", {})
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Where one may look."""
+        return {
+            "platform": self._platform_server.url,
+            "crm": self._crm_server.url,
+            "daemon": self.daemon.admin_url,
+        }
+
+    def once(self, count: int, *, spoil: bool = False) -> dict[str, Any]:
+        """Push a batch with all the platform's habits, reconcile, let it settle, count on all three sides.
+
+        `spoil` deletes one call in the settled CRM, to show what an imbalance looks like.
+        """
+        self.crm.add_fault(status=429, retry_after=1, path="/contacts")
+        self.crm.add_fault(status=503, path="/calls")
+        self.platform.push_batch(count, lost=UNHEARD)
+        self._run(RECONCILE)
+        self._settle()
+        if spoil:
+            key = self.crm.contents()["calls"][0]["call_key"]
+            url = f"{self._crm_server.url}/calls/{key}"
+            httpx.delete(url, headers={"Authorization": "Bearer demo"}).raise_for_status()
+        return self._balance()
+
+    def _settle(self) -> None:
+        self._until(
+            lambda: not self.local_balance()["destinations"]["crm"]["under_way"], "calls did not settle"
+        )
+
+    def _run(self, kind: str) -> Row:
+        """What the daemon finds in the run that it is asked for."""
+        run_id = self.ledger.request_run(kind, {"source": "main"}, datetime.now(UTC))
+        self._until(lambda: self.ledger.run(run_id)["state"] not in RUNNING, f"{kind} did not end")
+        run = self.ledger.run(run_id)
+        if run["state"] != "done":
+            raise CallbridgeError(f"the demo's {kind}: {run['result'].get('error')}")
+        result: Row = run["result"]
+        return result
+
+    @staticmethod
+    def _until(reached: Callable[[], bool], otherwise: str) -> None:
+        deadline = time.monotonic() + SETTLE_WITHIN
+        while not reached():
+            if time.monotonic() > deadline:
+                raise CallbridgeError(f"the demo's {otherwise}")
+            time.sleep(0.1)
+
+    def local_balance(self) -> dict[str, Any]:
+        """The ledger's side of the balance."""
+        return local_balance(self.ledger, ["main"], {"crm": ["main"]}, Window())
+
+    def _balance(self) -> dict[str, Any]:
+        """The audit's balance, and beside it what the CRM itself holds."""
+        balance = whole_balance({"main": self._run(AUDIT)}, {}, None)
+        records, now = self.platform.records()["records"], datetime.now(UTC)
+        wanted = {entry["uuid"] for entry in records if _belongs_in_crm(entry["record"])}
+        held = Counter(call["call_key"] for call in self.crm.contents()["calls"])
+        findings = [
+            *(f"call {key} is missing in the CRM" for key in sorted(wanted - held.keys())),
+            *(f"call {key} should not be in the CRM" for key in sorted(held.keys() - wanted)),
+            *(f"call {key} is in the CRM {times} times" for key, times in held.items() if times > 1),
+        ]
+        counted = {"calls": held.total(), "contacts": len(self.crm.contents()["contacts"])}
+        return balance | {
+            "crm": counted | {"missing": len(wanted - held.keys())},
+            "pushes": len(self.platform.pushes()),
+            "reconciled": self.ledger.coverage("main", now - SHOWN_OF, now).gaps,
+            "findings": findings,
+            "balanced": balance["balanced"] and not findings,
+        }
+
+
+def _belongs_in_crm(record: Mapping[str, Any]) -> bool:
+    """What the starting mapping's rules say, told from the platform's record alone."""
+    return int(record["call_from_type"] or 0) != _VOICE_TEST and not int(record["is_deleted"] or 0)
+
+
+def watch(running: Demo, say: Callable[[str], None]) -> None:
+    """Push a call a second and show each as it appears in the CRM, until Ctrl-C."""
+    for name, url in running.addresses.items():
+        say(f"{name}: {url}")
+    say("Calls as they appear in the CRM (Ctrl-C ends):")
+    stop = threading.Event()
+    pushing = threading.Thread(target=running.platform.run, args=(stop,), kwargs={"rate": 2.0}, daemon=True)
+    pushing.start()
+    seen: set[str] = set()
+    try:
+        while pushing.is_alive():
+            _show_new(running, seen, say)
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        say("stopping")
+    finally:
+        stop.set()
+
+
+def _show_new(running: Demo, seen: set[str], say: Callable[[str], None]) -> None:
+    for call in running.crm.contents()["calls"]:
+        if call["call_key"] in seen:
+            continue
+        seen.add(call["call_key"])
+        phone = mask_phone(call["phone"]) if call.get("phone") else "no number"
+        said = (call.get("transcript") or "not answered").splitlines()[-1][:48]
+        say(f"  {call['call_key'][:8]}  {phone:<16} grade {call.get('grade') or '-'}  {said}")

@@ -1,0 +1,171 @@
+"""What the platform answers, as far as it can be read: rows stay JSON, because most are known already."""
+
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from bridge.lib.lenient_json import BLANKS
+from bridge.lib.masking import LONGEST_READ
+from bridge.record.json_body import NotAnObject, decode_body, encode_text, parse_json
+from bridge.record.platform_record import parse_int
+from bridge.source.outcall.page_text import MOST_ROWS, PageText, read_page
+
+YES = (0, 200, None)
+"""Codes of success; some deployments tell none."""
+_WORDS_OF_SUCCESS = frozenset({"success", "ok", "true", "succeed", "successful"})
+_MOST_COUNTED = 10**12
+"""A total that is higher counts nothing."""
+
+
+class Unreadable(ValueError):
+    """An answer that is no JSON object, and what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How a deployment spells what is asked and answered."""
+
+    page_index: str
+    page_size: str
+    start: str
+    end: str
+    user_sn: str
+    api_key: str
+    api_key_expire: str
+    code: str
+    message: str
+    data: str
+    list: str
+    total: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer's parts; `rows` are None where there is no data at all."""
+
+    code: int | str | None
+    """As it is told; 0 where a word says yes."""
+    message: str
+    data: Mapping[str, Any]
+    rows: Sequence[bytes] | None
+    total: int | None
+    vacant: bool = False
+    """There is data, with nothing in it: a session that is over, or a window without calls."""
+    members: Collection[str] = ()
+    """What the answer has, where it was no plain page."""
+    broken: str = ""
+    """Why rows may be missing that the page should hold."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the code says no; a word that nobody knows says nothing beside rows."""
+        return self.code not in YES and (isinstance(self.code, int) or not self.rows)
+
+
+class Reader:
+    """Reads answers, a tenth as expensive as reading all that is in them."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        rows = msgspec.defstruct(
+            "Rows",
+            [("rows", list[msgspec.Raw]), ("total", msgspec.Raw, msgspec.Raw())],
+            rename={"rows": names.list, "total": names.total},
+        )
+        answer = msgspec.defstruct(
+            "Listed",
+            [("data", rows), ("code", Any, None), ("message", Any, None)],
+            rename={"data": names.data, "code": names.code, "message": names.message},
+        )
+        self._decoder = msgspec.json.Decoder(answer)
+
+    def read(self, content: bytes, charset: str = "") -> Answer:
+        """An answer's parts; `charset` is what it declares, as `declared_charset` reads it.
+
+        Raises:
+            Unreadable: no JSON object.
+        """
+        if charset:
+            content = _in_utf8(content, charset)
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
+            return self._quickly(content)
+        page = read_page(content if charset else _in_utf8(content), self._names.data, self._names.list)
+        if page is None:
+            raise Unreadable(f"{content[:40]!r}")
+        return self._carefully(page)
+
+    def _quickly(self, content: bytes) -> Answer:
+        """A page as nearly all are."""
+        read: Any = self._decoder.decode(content)
+        raw = bytes(read.data.total)
+        total = whole(msgspec.json.decode(raw)) if raw else None
+        rows = [bytes(row) for row in read.data.rows[:MOST_ROWS]]
+        if rows and all(row.startswith(b"[") for row in rows):
+            rows = _flat(rows)
+        broken = f"it has more than {MOST_ROWS} rows" if len(read.data.rows) > MOST_ROWS else ""
+        return Answer(code_of(read.code), _text(read.message), {}, rows, total, broken=broken)
+
+    def _carefully(self, page: PageText) -> Answer:
+        """What is no page, or what msgspec refuses: half surrogates, NaN, lists written as objects."""
+        names = self._names
+        told = {name: _value(text) for name, text in page.members.items()}
+        parts = {name: _value(text) for name, text in page.data.items()}
+        rows = page.rows
+        total = whole(parts.get(names.total, told.get(names.total)))
+        if rows is None and (
+            total == 0 or (page.empty and total is not None) or (names.total in parts and len(parts) == 1)
+        ):
+            rows = []
+        if rows and all(row.startswith(b"[") for row in rows):
+            rows = _flat(rows)
+        members = (*page.members, names.data) if page.has_data else tuple(page.members)
+        code, message = code_of(told.get(names.code)), _text(told.get(names.message))
+        return Answer(code, message, parts, rows, total, page.empty and rows is None, members, page.broken)
+
+
+def _flat(rows: list[bytes]) -> list[bytes]:
+    """The rows of lists within the list."""
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
+        inner = [bytes(row) for each in rows for row in msgspec.json.decode(each, type=list[msgspec.Raw])]
+        return inner if len(inner) <= MOST_ROWS else rows
+    return rows
+
+
+def code_of(value: Any) -> int | str | None:
+    """The code of an answer, however it is spelt."""
+    if value is True or (isinstance(value, str) and value.strip().lower() in _WORDS_OF_SUCCESS):
+        return 0
+    number = None if isinstance(value, bool) else parse_int(value)
+    if number is not None:
+        return number
+    return None if value in (None, "", [], {}) else str(value)[:40]
+
+
+def _in_utf8(content: bytes, charset: str = "") -> bytes:
+    """A text whose JSON can be found by its bytes: a second byte of GB18030 may look like a bracket."""
+    text = decode_body(content, charset)
+    if text == content.decode("utf-8", "replace").strip(BLANKS):
+        # A row whose characters are broken is read as the door reads it, and its bytes are kept.
+        return content.removeprefix(b"\xef\xbb\xbf")
+    return encode_text(text)
+
+
+def _value(text: bytes) -> Any:
+    try:
+        return parse_json(text)
+    except NotAnObject:
+        return None
+
+
+def whole(value: Any) -> int | None:
+    """A count, however it is spelt."""
+    number = parse_int(value)
+    return number if number is not None and 0 <= number <= _MOST_COUNTED else None
+
+
+def _text(value: Any) -> str:
+    # Cut further once it is masked.
+    return value[:LONGEST_READ] if isinstance(value, str) else ""
