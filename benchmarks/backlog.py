@@ -24,7 +24,7 @@ from benchmarks.deliver import DELAY, REQUESTS_A_CALL, WORKERS, owe
 from benchmarks.footprint import process_of, status_megabytes
 from benchmarks.load import steady
 from benchmarks.texts import spaced, varied_records
-from tests.running import DaemonProcess, callbridge_json, wait_until, write_config
+from tests.fixtures.daemon_process import DaemonProcess, callbridge_json, wait_until, write_config
 
 EVEN, LIVE, FORECAST, GROWN = 0.5, 50.0, 0.2, 1.2
 WINDOW = 10.0

@@ -37,7 +37,7 @@ from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
-from tests.running import ROOT, DaemonProcess, wait_until, write_config
+from tests.fixtures.daemon_process import ROOT, DaemonProcess, wait_until, write_config
 
 ZONE = ZoneInfo("Asia/Shanghai")
 DELAY = 0.02

@@ -37,7 +37,7 @@ from bridge.model.calls import DeliveryState, Lease, Settlement, Via
 from bridge.model.crm_state import Done, Mark, Remembered
 from bridge.model.field_digests import SHORT
 from bridge.record.arrival import arrival_of
-from tests.running import DaemonProcess, environment, write_config
+from tests.fixtures.daemon_process import DaemonProcess, environment, write_config
 
 BYTES_A_CALL = 3000
 START_WITHIN = 1.5

@@ -25,7 +25,7 @@ from benchmarks.footprint import Feeder, multiply
 from benchmarks.load import Outcome, burst
 from benchmarks.texts import spaced, varied_records
 from bridge.ledger.sqlite.times import micros
-from tests.running import DaemonProcess, environment, wait_until, write_config
+from tests.fixtures.daemon_process import DaemonProcess, environment, wait_until, write_config
 
 RATE = 200
 CONCURRENCY = 16

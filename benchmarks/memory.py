@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.footprint import RESIDENT, process_of, sandbox_crm, status_megabytes
 from benchmarks.load import steady
 from benchmarks.texts import varied_bodies
-from tests.running import DaemonProcess, write_config
+from tests.fixtures.daemon_process import DaemonProcess, write_config
 
 EVERY = 1.0
 

@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.load import Outcome, bodies, burst
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
-from tests.running import DaemonProcess, write_config
+from tests.fixtures.daemon_process import DaemonProcess, write_config
 
 COUNT = 6000
 CONCURRENCIES = (1, 16, 64, 256)

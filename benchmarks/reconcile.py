@@ -31,9 +31,9 @@ from bridge.lib.log import configure
 from bridge.model.calls import DIGEST_SIZE, stamp
 from bridge.source import Page
 from bridge.source.outcall.answers import Reader
-from tests.reconcile_steps import RULES, World, new_world
-from tests.running import environment, write_config
-from tests.source_steps import NAMES, NOW
+from tests.fixtures.daemon_process import environment, write_config
+from tests.fixtures.reconciliation import RULES, World, new_world
+from tests.fixtures.served_platform import NAMES, NOW
 
 SHARE = 0.5
 RESIDENT = 300.0

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.load import bodies
-from tests.running import DaemonProcess, write_config
+from tests.fixtures.daemon_process import DaemonProcess, write_config
 
 COUNT = 2000
 CONNECTIONS = 4

@@ -8,7 +8,7 @@ Which test runs when is said by its marks:
 - `slow`: soaks that take minutes (`make slow`, by hand).
 - `hypothesis`, which Hypothesis sets itself: tests of drawn examples. `make test` draws few, always the same;
   `make long` runs them again with many new ones and prints the seed: `make long SEED=<it>` repeats them.
-  A test says how many with `tests.examples.examples(fixed, searched)`.
+  A test says how many with `tests.fixtures.examples.examples(fixed, searched)`.
 """
 
 import json
@@ -20,9 +20,9 @@ import pytest
 import structlog
 
 from bridge.lib.log import mask
-from tests import examples
-from tests.canary import leaks
-from tests.door_steps import Served, SharedListener, served
+from tests.fixtures import examples
+from tests.fixtures.canary import leaks
+from tests.fixtures.door import Served, SharedListener, served
 
 examples.register()
 
@@ -36,16 +36,17 @@ structlog.configure(
     ]
 )
 
-for steps in (
-    "conformance",
-    "conformance_steps",
-    "ledger_contract",
-    "ledger_contract_identity",
-    "ledger_contract_intake",
-    "ledger_steps",
-    "verdict_steps",
+for asserting in (
+    "crm.conformance.steps",
+    "crm.conformance.suite",
+    "fixtures.ledger_calls",
+    "fixtures.verdicts",
+    "ledger.contract.calls",
+    "ledger.contract.identity",
+    "ledger.contract.intake",
+    "ledger.contract.operators",
 ):
-    pytest.register_assert_rewrite(f"tests.{steps}")
+    pytest.register_assert_rewrite(f"tests.{asserting}")
 
 
 @pytest.hookimpl(tryfirst=True)

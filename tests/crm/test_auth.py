@@ -1,0 +1,163 @@
+"""Authentication of every kind, judged by what a server sees."""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from urllib.parse import parse_qsl
+
+import pytest
+
+from bridge.crm.client import Crm
+from bridge.lib.errors import DeliveryError
+from tests.fixtures.small_crm import (
+    NOW,
+    Seen,
+    Server,
+    connector_of,
+    crm_of,
+    serving,
+)
+
+THING = """
+[objects.thing]
+key = ["key"]
+create = { path = "/things", json = "{{ fields }}" }
+"""
+NAMES = {"key": {"key": "a"}, "fields": {"name": "客户", "n": 1}}
+SECRETS = {"token": "s3cret-token", "client_id": "cid-12345", "client_secret": "csecret-12345"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving() as one:
+        yield one
+
+
+def text_of(auth: str, secrets: tuple[str, ...] = ("token",), more: str = "") -> str:
+    return f'name = "own"\nsecrets = {json.dumps(list(secrets))}\n{more}\n{auth}\n{THING}'
+
+
+def ask(crm: Crm) -> None:
+    crm.ask(crm.connector.objects["thing"].create[0].request, NAMES, "object thing, create")
+
+
+def sent(server: Server, text: str, secrets: Mapping[str, str] = SECRETS) -> Seen:
+    server.log.clear()
+    server.answer = lambda _seen: (200, {}, {})
+    with closing(crm_of(connector_of(text), server.url, secrets)) as crm:
+        ask(crm)
+    (seen,) = server.log
+    return seen
+
+
+def created(server: Server, body: str, names: Mapping[str, object], auth: str = "") -> Seen:
+    """What arrives of a create with such a body."""
+    text = text_of(auth).replace('json = "{{ fields }}"', body)
+    server.log.clear()
+    server.answer = lambda _seen: (200, {}, {})
+    with closing(crm_of(connector_of(text), server.url, SECRETS)) as crm:
+        crm.ask(crm.connector.objects["thing"].create[0].request, names, "object thing, create")
+    (seen,) = server.log
+    return seen
+
+
+# Bodies
+
+
+def test_a_form_may_be_one_expression(server: Server) -> None:
+    names = {"key": {"key": "a"}, "fields": {"name": "客户 &=", "none": None, "tags": ["x", "y"], "on": True}}
+    seen = created(server, 'form = "{{ key | merge(fields) }}"', names)
+    assert seen.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert parse_qsl(seen.raw.decode()) == [
+        ("key", "a"), ("name", "客户 &="), ("tags", "x"), ("tags", "y"), ("on", "true"),
+    ]  # fmt: skip
+
+
+def test_what_authenticates_goes_into_a_form_of_one_expression(server: Server) -> None:
+    seen = created(server, 'form = "{{ fields }}"', NAMES, '[auth]\nbody = { token = "{{ secrets.token }}" }')
+    assert seen.form == {"token": "s3cret-token", "name": "客户", "n": "1"}
+
+
+@pytest.mark.parametrize("fields", ["text", None, ["a"], 3])
+def test_a_form_that_comes_out_as_no_table_is_a_fault_that_says_so(server: Server, fields: object) -> None:
+    with pytest.raises(DeliveryError, match="form is no table"):
+        created(server, 'form = "{{ fields }}"', {**NAMES, "fields": fields})
+    assert server.log == []
+
+
+def test_a_table_inside_a_form_is_json(server: Server) -> None:
+    seen = created(server, 'form = "{{ fields }}"', {**NAMES, "fields": {"a": {"b": [1, None]}}})
+    assert seen.form == {"a": '{"b":[1,null]}'}
+
+
+@pytest.mark.parametrize(
+    ("how", "signed"), [("", "b=1&c=0"), ("(empty=true)", "a=&b=1&c=0"), ("(',', ':', true)", "a:,b:1,c:0")]
+)
+def test_a_signature_of_pairs_leaves_empty_ones_out_or_not(server: Server, how: str, signed: str) -> None:
+    header = "{{ (request.body | joined_pairs" + how + " ~ secrets.token) | digest('md5') }}"
+    fields = {"c": 0, "b": 1, "a": "", "none": None}
+    seen = created(
+        server,
+        'form = "{{ fields }}"',
+        {**NAMES, "fields": fields},
+        f'[auth]\nheaders = {{ X-Sign = "{header}" }}',
+    )
+    expected = hashlib.md5(f"{signed}s3cret-token".encode(), usedforsecurity=False).hexdigest()
+    assert seen.headers["x-sign"] == expected
+
+
+# What every request carries
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "Zoho-oauthtoken ", "Token token=", ""])
+def test_a_header(server: Server, scheme: str) -> None:
+    text = text_of(f'[auth]\nheaders = {{ X-Auth = "{scheme}{{{{ secrets.token }}}}" }}')
+    assert sent(server, text).headers["x-auth"] == f"{scheme}{SECRETS['token']}"
+
+
+def test_a_query(server: Server) -> None:
+    seen = sent(server, text_of('[auth]\nquery = { access_token = "{{ secrets.token }}" }'))
+    assert seen.query == {"access_token": SECRETS["token"]}
+
+
+def test_a_secret_in_the_path(server: Server) -> None:
+    seen = sent(server, text_of("", more='root = "{{ base_url }}/rest/{{ secrets.token }}"'))
+    assert seen.path == "/rest/s3cret-token/things"
+
+
+def test_basic(server: Server) -> None:
+    header = "Basic {{ (secrets.token ~ ':x') | base64 }}"
+    seen = sent(server, text_of(f'[auth]\nheaders = {{ Authorization = "{header}" }}'))
+    assert base64.b64decode(seen.headers["authorization"][6:]) == b"s3cret-token:x"
+
+
+def test_credentials_in_the_body(server: Server) -> None:
+    seen = sent(server, text_of('[auth]\nbody = { token = "{{ secrets.token }}", corp = "c" }'))
+    assert seen.json == {"token": "s3cret-token", "corp": "c", "name": "客户", "n": 1}
+
+
+def test_a_digest_over_time_and_secret(server: Server) -> None:
+    header = "{{ (now.epoch ~ secrets.token) | digest('md5') }}"
+    seen = sent(server, text_of(f'[auth]\nheaders = {{ X-Sign = "{header}" }}'))
+    expected = hashlib.md5(f"{int(NOW.timestamp())}s3cret-token".encode(), usedforsecurity=False)
+    assert seen.headers["x-sign"] == expected.hexdigest()
+
+
+def test_an_hmac_over_the_very_bytes_that_are_sent(server: Server) -> None:
+    header = "{{ (request.method ~ ' ' ~ request.path ~ request.text) | hmac(secrets.token, form='base64') }}"
+    seen = sent(
+        server,
+        text_of(f'[auth]\nbody = {{ at = "{{{{ now.epoch }}}}" }}\nheaders = {{ X-Sign = "{header}" }}'),
+    )
+    assert b'"at":' in seen.raw
+    signed = hmac.new(b"s3cret-token", b"POST /things" + seen.raw, "sha256").digest()
+    assert base64.b64decode(seen.headers["x-sign"]) == signed
+
+
+def test_a_requests_own_header_goes_before(server: Server) -> None:
+    text = text_of('[auth]\nheaders = { X-Kind = "{{ secrets.token }}" }')
+    seen = sent(server, text.replace('"/things",', '"/things", headers = { x-kind = "own" },'))
+    assert seen.headers["x-kind"] == "own"

@@ -1,0 +1,167 @@
+"""Connector files: what is sent, how mistakes are named, what is never shown."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from bridge.crm.connector import Connector, load_connector, shipped_connectors
+from bridge.crm.connector.request import Request
+from bridge.crm.rendering import common_names
+from bridge.lib.errors import ConfigError, Problem
+from bridge.lib.toml_file import TomlFile, load_toml
+from bridge.mapping import load_mapping
+from tests.fixtures.small_crm import NOW, crm_of
+
+SECRET = "canary-5a81c0de"
+FIELDS = {"grade": "A", "tags": ["有需求"], "score": 80, "none": None}
+
+GOOD = """\
+name = "own"
+secrets = ["token"]
+
+[auth]
+headers = { Authorization = "Bearer {{ secrets.token }}" }
+
+[limits.search]
+rate = "5/s"
+
+[objects.call]
+key = ["call_key", "part"]
+
+[[objects.call.find]]
+path = "/calls"
+query = { q = "{{ key.call_key }}" }
+hits = "items"
+limit = "search"
+
+[[objects.call.create]]
+name = "first"
+path = "/calls/{{ key.call_key | path }}/{{ key.part }}"
+id = "data.id"
+capture = { etag = "data.etag" }
+
+[objects.call.create.json]
+properties = "{{ fields }}"
+from = "callbridge"
+list = [1, true, "{{ key.call_key }}", { deep = "<{{ key.part }}>" }]
+
+[[objects.call.create]]
+name = "second"
+method = "PUT"
+path = "/calls/{{ id }}/close"
+when = "{{ captured.etag }}"
+headers = { If-Match = "{{ captured.etag }}" }
+
+[objects.call.update]
+method = "PATCH"
+path = "/calls/{{ id | path }}"
+json = "{{ fields }}"
+
+[objects.call.link.contact]
+method = "PUT"
+path = "/links"
+json = { id = "{{ to.id }}", phone = "{{ to.key.phone }}" }
+
+[[outcomes]]
+status = 409
+then = "duplicate"
+"""
+
+
+def connector_of(*changes: tuple[str, str]) -> Connector:
+    text = GOOD
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return Connector(TomlFile(Path("own.toml"), text))
+
+
+def test_every_shipped_connector_loads_under_its_files_name() -> None:
+    names = shipped_connectors()
+    assert "sandbox" in names
+    assert [Connector(load_toml(path)).name for path in names.values()] == list(names)
+
+
+def test_what_is_safe_to_repeat() -> None:
+    call = connector_of().objects["call"]
+    assert [step.request.idempotent for step in (*call.create, *call.update)] == [False, False, True]
+    assert call.find[0].request.idempotent
+
+
+def test_an_unknown_connector_is_named_where_the_mapping_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "crm.toml"
+    text = '# mine\nconnector = "sandbx"\n[objects.call]\nkey = { call_key = "{{ call.key }}" }\n'
+    path.write_text(text, "utf-8")
+    mapping = load_mapping(path)
+
+    def problem_at(message: str, remedy: str) -> Problem:
+        return mapping.problem(("connector",), message, remedy)
+
+    with pytest.raises(ConfigError) as caught:
+        load_connector(mapping.file.connector, problem_at)
+    expected = Problem(
+        str(path), "connector", 'there is no connector "sandbx"', 'did you mean "sandbox"?', line=2
+    )
+    assert caught.value.problems == (expected,)
+    assert load_connector("sandbox", problem_at).name == "sandbox"
+
+
+# What is sent
+
+
+def rendered(request: Request, **names: Any) -> Any:
+    account = crm_of(connector_of(), "http://127.0.0.1:9", {"token": SECRET})._account
+    common = common_names(account, {}, NOW, uuid.uuid4)
+    return request.render({**common, **names})
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("+8615899770637", "%2B8615899770637"),
+        ("a/b?c#d&e=f", "a%2Fb%3Fc%23d%26e%3Df"),
+        ("100%", "100%25"),
+        ("客户 1", "%E5%AE%A2%E6%88%B7%201"),
+        ("sn@2025-04-14 10:19:13", "sn%402025-04-14%2010%3A19%3A13"),
+        ("a\r\nX: y", "a%0D%0AX%3A%20y"),
+        ("{{ 7*7 }}", "%7B%7B%207%2A7%20%7D%7D"),
+        (2**63, str(2**63)),
+    ],
+)
+def test_a_key_cannot_change_the_shape_of_a_path(key: object, path: str) -> None:
+    create = connector_of().objects["call"].create[0].request
+    found = rendered(create, key={"call_key": key, "part": "x"}, fields={})
+    assert found.path == f"/calls/{path}/x"
+    assert unquote(found.path) == f"/calls/{key}/x"
+
+
+def test_a_body_keeps_types_and_constants_and_a_field_that_is_to_be_cleared() -> None:
+    create = connector_of().objects["call"].create[0].request
+    found = rendered(create, key={"call_key": "k/1", "part": None}, fields=FIELDS)
+    assert found.body == {
+        "properties": FIELDS,
+        "from": "callbridge",
+        "list": [1, True, "k/1", {"deep": "<>"}],
+    }
+
+
+def test_a_key_whose_own_value_is_null_is_left_out() -> None:
+    change = ('from = "callbridge"', 'from = "{{ key.part }}"\nfull = { a = "{{ key.part }}", b = 1 }')
+    create = connector_of(change).objects["call"].create[0].request
+    found = rendered(create, key={"call_key": "k", "part": None}, fields={})
+    assert "from" not in found.body
+    assert found.body["full"] == {"b": 1}
+
+
+# What is never shown
+
+
+def test_no_text_of_a_connector_shows_a_secret() -> None:
+    connector = connector_of()
+    crm = crm_of(connector, "http://127.0.0.1:9", {"token": SECRET})
+    crm.close()
+    for shown in (connector, crm, crm._account):
+        assert SECRET not in f"{shown!r} {shown}"

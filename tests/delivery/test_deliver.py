@@ -1,0 +1,451 @@
+"""Delivering: a real ledger, a real CRM behind a socket, and everything that a CRM can do wrong."""
+
+import json
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from bridge.crm.connector import Connector, shipped_connectors
+from bridge.crm.connector.schema import LimitSection
+from bridge.crm.rendering import Account
+from bridge.crm.tokens import Tokens
+from bridge.delivery.budget import LONGEST_PAUSE, Budget
+from bridge.delivery.locks import Lines
+from bridge.delivery.worker import Destination, Origin, Schedule, SharedAccount, Worker
+from bridge.intake.judge import Judge, SourceRules
+from bridge.ledger.sqlite import SqliteLedger
+from bridge.lib.toml_file import load_toml
+from bridge.mapping import load_mapping
+from bridge.model.calls import Lane, Via
+from bridge.record.arrival import arrival_of
+from bridge.sandbox.crm import SandboxCrm
+from bridge.sandbox.server import LocalServer
+
+TOP = Path(__file__).parents[2]
+EXAMPLE: dict[str, Any] = json.loads((TOP / "tests/data/callback.json").read_text("utf-8"))
+KEY = "db57f262-18d6-11f0-88c8-2f2b0aba51d7"
+PHONE = "15899770637"
+CONTACT, CALL = f"/contacts/+86{PHONE}", f"/calls/{KEY}"
+ALL_SENT = [(CONTACT, 201), (CALL, 201), (f"{CALL}/contact", 200)]
+SECRET = "canary-5a81c0de"
+ZONE = ZoneInfo("Asia/Shanghai")
+NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+SCHEDULE = Schedule(timedelta(seconds=10), timedelta(minutes=5), timedelta(hours=1))
+
+
+class Bench:
+    """One source, one destination, one worker; `quick` waits inside an attempt, as a running daemon does."""
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        *,
+        quick: bool = False,
+        mapping: Path = TOP / "mappings/sandbox.toml",
+        chance: random.Random | None = None,
+        rate: str | None = None,
+    ) -> None:
+        self.url = url
+        self.path = folder / "ledger.db"
+        self.ledger = SqliteLedger(self.path, create=True)
+        self.now = NOW
+        # What is waited for in earnest must pass on this clock too.
+        self._passes = time.monotonic if quick else lambda: 0.0
+        self._began = self._passes()
+        self.stop = threading.Event()
+        if not quick:
+            self.stop.set()
+        self.meanwhile: Callable[[], object] | None = None
+        """Runs once, before the next attempt is settled."""
+        connector = Connector(load_toml(shipped_connectors()["sandbox"]))
+        account = Account("sandbox", url, {"token": SECRET}, {}, 5.0)
+        destination = Destination("crm", load_mapping(mapping), connector, account)
+        tokens = Tokens(account.name, (), account.secrets, self.ledger, self._clock)
+        limits = connector.file.limits if rate is None else {"default": LimitSection(rate=(rate,))}
+        rules = SourceRules(ZONE, "CN", ("crm",), destination.mapping.reads)
+        self._judge = Judge(self.ledger, {"main": rules}, destinations_since={})
+        self.worker = Worker(
+            self.ledger,
+            {"crm": destination},
+            {"main": Origin(ZONE, "CN", "")},
+            SCHEDULE,
+            Lines(),
+            {account.name: SharedAccount(tokens, Budget(limits, self._clock))},
+            clock=self._clock,
+            chance=chance or random.Random(7),  # noqa: S311 -- spreads retries, guards nothing
+            stop=self.stop,
+        )
+
+    def _clock(self) -> datetime:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return self.now + timedelta(seconds=self._passes() - self._began)
+
+    def feed(self, **changes: Any) -> None:
+        body = json.dumps(EXAMPLE | changes).encode()
+        self.ledger.record([arrival_of("main", Via.CALLBACK, body, self.now, ZONE)])
+        assert self._judge.judge_waiting(self.now) == 1
+
+    def deliver(self, after: timedelta = timedelta(0)) -> dict[str, Any]:
+        """Deliver once, `after` a time; the delivery as it then stands."""
+        self.now += after
+        assert self.worker.deliver_one(self.now)
+        return self.delivery()
+
+    def delivery(self) -> dict[str, Any]:
+        return dict(self.call["deliveries"][0])
+
+    @property
+    def call(self) -> dict[str, Any]:
+        return self.ledger.show_call(1)
+
+    def wait(self) -> float:
+        return (datetime.fromisoformat(self.delivery()["due_at"]) - self.now).total_seconds()
+
+    def close(self) -> None:
+        self.worker.close()
+        self.ledger.close()
+
+
+Benches = Callable[..., Bench]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Benches]:
+    """Benches that owe one call to a CRM: an app that is served meanwhile, or an address."""
+    with ExitStack() as stack:
+
+        def make(crm: ASGIApp | str, record: dict[str, Any] | None = None, **options: Any) -> Bench:
+            url = crm if isinstance(crm, str) else stack.enter_context(LocalServer(crm)).url
+            made = stack.enter_context(closing(Bench(tmp_path, url, **options)))
+            made.feed(**record or {})
+            return made
+
+        yield make
+
+
+def always(answer: Callable[[Request], Response]) -> ASGIApp:
+    """A CRM that answers everything alike."""
+    return Starlette(routes=[Route("/{path:path}", answer, methods=["PUT"])])
+
+
+def statuses(crm: SandboxCrm) -> list[tuple[str, int | None]]:
+    return [(entry["path"], entry["status"]) for entry in crm.log()]
+
+
+def hides(text: str) -> bool:
+    return PHONE not in text and SECRET not in text
+
+
+# What goes well
+
+
+def test_a_call_is_delivered_once_with_its_contact(bench: Benches) -> None:
+    crm = SandboxCrm(SECRET)
+    one = bench(crm.app)
+    delivery = one.deliver()
+    assert (delivery["state"], delivery["delivered"], delivery["reason"]) == ("delivered", 1, None)
+    assert statuses(crm) == ALL_SENT
+    (contact,), (call,) = crm.contents()["contacts"], crm.contents()["calls"]
+    assert (contact["phone"], contact["interest"]) == (f"+86{PHONE}", "warm")
+    assert (call["call_key"], call["contact_id"], call["score"]) == (KEY, contact["id"], 80)
+    assert len(call["transcript"].split("\n")) == 17
+    assert [(row["object"], row["crm_id"]) for row in one.call["crm_objects"]] == [
+        ("call", call["id"]),
+        ("contact", contact["id"]),
+    ]
+    assert [row["outcome"] for row in one.call["attempts"]] == ["delivered"]
+    assert not one.worker.deliver_one(NOW + timedelta(days=30))
+
+
+def test_a_rule_that_is_false_skips_by_its_name(bench: Benches) -> None:
+    crm = SandboxCrm()
+    one = bench(crm.app, {"call_from_type": 3})
+    delivery = one.deliver()
+    assert (delivery["state"], delivery["reason"]) == ("skipped", "no voice tests")
+    assert crm.log() == []
+
+
+def test_a_revision_while_leased_is_delivered_after_it(bench: Benches) -> None:
+    crm = SandboxCrm()
+    one = bench(crm.app)
+    one.meanwhile = lambda: one.feed(status_manual="A", updated_at="2025-04-14 11:00:00")
+    delivery = one.deliver()
+    assert (delivery["state"], delivery["wanted"], delivery["delivered"]) == ("due", 2, 1)
+    assert crm.contents()["calls"][0]["grade"] == "B"
+    delivery = one.deliver()
+    assert (delivery["state"], delivery["wanted"], delivery["delivered"]) == ("delivered", 2, 2)
+    (contact,), (call,) = crm.contents()["contacts"], crm.contents()["calls"]
+    assert (contact["grade"], contact["interest"], call["grade"]) == ("A", "hot", "A")
+    assert statuses(crm) == [*ALL_SENT, ("/contacts/c_1", 200), ("/calls/k_1", 200)], "a link stays"
+
+
+# Faults that pass
+
+
+def test_a_short_retry_after_is_waited_for_within_the_attempt(bench: Benches) -> None:
+    crm = SandboxCrm()
+    crm.add_fault(status=429, retry_after=1, path="/calls/")
+    one = bench(crm.app, quick=True)
+    delivery = one.deliver()
+    assert (delivery["state"], delivery["tries"]) == ("delivered", 1)
+    assert statuses(crm) == [ALL_SENT[0], (CALL, 429), *ALL_SENT[1:]]
+    refused, repeated = (datetime.fromisoformat(entry["time"]) for entry in crm.log()[1:3])
+    assert 1.0 <= (repeated - refused).total_seconds() < 1.5
+
+
+def test_a_shutdown_ends_the_wait(bench: Benches) -> None:
+    made: list[Bench] = []
+
+    def refuse(_request: Request) -> Response:
+        made[0].stop.set()
+        return PlainTextResponse("slow down", 429, {"Retry-After": "2"})
+
+    made.append(bench(always(refuse), quick=True))
+    before = time.monotonic()
+    assert made[0].deliver()["state"] == "due"
+    assert time.monotonic() - before < 1.5
+
+
+@pytest.mark.parametrize("status", [429, 503, 500])
+def test_a_long_retry_after_goes_to_the_ledgers_schedule(bench: Benches, status: int) -> None:
+    crm = SandboxCrm()
+    crm.add_fault(status=status, retry_after=90)
+    one = bench(crm.app, quick=True)
+    delivery = one.deliver()
+    assert (delivery["state"], len(crm.log())) == ("due", 1)
+    assert one.wait() == pytest.approx(90, abs=1)
+    assert delivery["reason"].startswith("destination crm, object contact, upsert: PUT /contacts/")
+    assert f"answered {status}" in delivery["cause"]
+    assert not one.worker.deliver_one(NOW + timedelta(seconds=89))
+    assert one.deliver(after=timedelta(seconds=91))["state"] == "delivered"
+    assert [row["outcome"] for row in one.call["attempts"]] == ["due", "delivered"]
+
+
+@pytest.mark.parametrize("asked", ["inf", "1e30", "nan", "99999999999999999999", "soon", "-5"])
+def test_a_nonsensical_retry_after_parks_nothing(bench: Benches, asked: str) -> None:
+    answer = PlainTextResponse("slow down", 429, {"Retry-After": asked})
+    one = bench(always(lambda _request: answer))
+    assert one.deliver()["state"] == "due"
+    assert 9 <= one.wait() <= 35 * 86400
+
+
+@pytest.mark.parametrize(
+    ("status", "effect"), [(503, False), (500, False), (408, False), (500, True), (None, True)]
+)
+def test_what_passes_at_once_is_repeated_and_makes_one_object(
+    bench: Benches, status: int | None, effect: bool
+) -> None:
+    crm = SandboxCrm()
+    lost = status is None
+    crm.add_fault(path=CONTACT, status=status, after_effect=effect and not lost, lost_answer=lost)
+    one = bench(crm.app, quick=True)
+    assert one.deliver()["state"] == "delivered"
+    assert statuses(crm) == [(CONTACT, status), (CONTACT, 200 if effect else 201), *ALL_SENT[1:]]
+    assert [len(crm.contents()[kind]) for kind in ("contacts", "calls")] == [1, 1]
+
+
+def test_waits_grow_until_patience_runs_out(bench: Benches) -> None:
+    crm = SandboxCrm()
+    crm.add_fault(status=500, times=-1)
+    one = bench(crm.app)
+    for number, expected in enumerate([10, 20, 40, 80, 160, 300, 300], start=1):
+        delivery = one.deliver()
+        assert (delivery["state"], delivery["tries"]) == ("due", number)
+        assert 0.9 * expected <= one.wait() <= 1.1 * expected
+        # The breaker may hold the account back for longer than this one delivery waits.
+        one.now = datetime.fromisoformat(delivery["due_at"]) + LONGEST_PAUSE
+    delivery = one.deliver(after=SCHEDULE.patience)
+    assert delivery["state"] == "parked"
+    assert delivery["reason"].startswith("given up after 1:00:00: destination crm, object contact, upsert: ")
+    assert not one.worker.deliver_one(NOW + timedelta(days=9))
+    crm.clear_faults()
+    assert one.ledger.retry([], one.now) == 1
+    assert one.deliver(after=LONGEST_PAUSE)["state"] == "delivered"
+
+
+def test_a_crm_that_is_down_is_tried_again(bench: Benches) -> None:
+    down = LocalServer(SandboxCrm().app)
+    down.stop()
+    one = bench(down.url)
+    delivery = one.deliver()
+    assert (delivery["state"], delivery["cause"]) == ("due", "the CRM cannot be reached")
+    assert "destination crm, object contact, upsert: PUT" in delivery["reason"]
+    assert hides(delivery["reason"])
+    assert 9 <= one.wait() <= 11
+    with LocalServer(SandboxCrm().app, port=down.port):
+        assert one.deliver(after=timedelta(seconds=11))["state"] == "delivered"
+
+
+# Faults that need a person
+
+
+@pytest.mark.parametrize("phone", [PHONE, "+49151123456789"])
+def test_a_refusal_names_object_and_field_and_masks_the_phone(bench: Benches, phone: str) -> None:
+    crm = SandboxCrm()
+    one = bench(crm.app, {"status": "A" * 40, "phone": phone})
+    delivery = one.deliver()
+    assert (delivery["state"], len(crm.log())) == ("parked", 1)
+    assert delivery["reason"].startswith("destination crm, object contact, upsert: PUT /contacts/")
+    assert "answered 422" in delivery["reason"]
+    assert "(field grade)" in delivery["reason"]
+    assert delivery["cause"] == "object contact, upsert: answered 422 too_long grade"
+    assert f"****{phone[-4:]}" in delivery["reason"]
+    assert phone.strip("+") not in delivery["reason"]
+
+
+def test_what_was_sent_before_a_refusal_is_remembered(bench: Benches) -> None:
+    crm = SandboxCrm()
+    crm.add_fault(status=422, path="/calls/")
+    one = bench(crm.app)
+    assert one.deliver()["state"] == "parked"
+    assert [row["object"] for row in one.call["crm_objects"]] == ["contact"]
+    one.ledger.retry([], one.now)
+    assert one.deliver()["state"] == "delivered"
+    assert len(crm.contents()["contacts"]) == 1
+
+
+def test_a_wrong_secret_pauses_the_account_and_says_where_to_look(bench: Benches) -> None:
+    crm = SandboxCrm("another token")
+    one = bench(crm.app)
+    delivery = one.deliver()
+    assert (delivery["state"], len(crm.log())) == ("due", 1)
+    assert "answered 401" in delivery["reason"]
+    assert "Check the destination's secrets" in delivery["reason"]
+    assert hides(delivery["reason"])
+    other = KEY.replace("db57", "db58")
+    one.feed(uuid=other, base_info=other)
+    assert not one.worker.deliver_one(one.now), "another call would only be refused as well"
+    assert len(crm.log()) == 1
+
+
+def test_a_useless_answer_is_parked(bench: Benches) -> None:
+    one = bench(always(lambda _request: JSONResponse({"ok": True})))
+    delivery = one.deliver()
+    assert delivery["state"] == "parked"
+    assert "object contact: the answer carries no id at 'id'" in delivery["reason"]
+
+
+def test_a_call_that_cannot_be_mapped_is_parked_with_place_and_masked_phone(
+    bench: Benches, tmp_path: Path
+) -> None:
+    text = (TOP / "mappings/sandbox.toml").read_text("utf-8")
+    path = tmp_path / "own.toml"
+    path.write_text(
+        text.replace('name = "{{ call.name }}"', 'name = { value = "{{ call.phone }}", map = {} }')
+    )
+    crm = SandboxCrm()
+    one = bench(crm.app, mapping=path)
+    delivery = one.deliver()
+    assert (delivery["state"], crm.log()) == ("parked", [])
+    assert delivery["reason"].startswith("mapping: objects.contact.fields.name in own.toml: ")
+    assert "****0637" in delivery["reason"]
+    assert hides(delivery["reason"] + delivery["cause"])
+
+
+# Faults of ours
+
+
+class Jammed(random.Random):
+    """Chance that fails, as nothing in a CRM can make the worker fail."""
+
+    def random(self) -> float:
+        raise RuntimeError(f"no chance for {PHONE}")
+
+
+def test_a_fault_of_ours_parks_its_row_and_no_other(bench: Benches) -> None:
+    crm = SandboxCrm()
+    crm.add_fault(status=500)
+    one = bench(crm.app, chance=Jammed())
+    delivery = one.deliver()
+    assert (delivery["state"], delivery["cause"]) == ("parked", "a fault in callbridge")
+    assert "no chance for 158****0637" in delivery["reason"]
+    other = KEY.replace("db57", "db58")
+    one.feed(uuid=other, base_info=other)
+    assert one.deliver()["state"] == "parked"
+    assert [row["state"] for row in one.ledger.show_call(2)["deliveries"]] == ["delivered"]
+
+
+def test_a_state_that_cannot_be_read_parks_its_row(bench: Benches) -> None:
+    one = bench(SandboxCrm().app)
+    with closing(sqlite3.connect(one.path, isolation_level=None)) as connection:
+        connection.execute("UPDATE payloads SET body = x'00'")
+    one.worker.deliver_one(NOW)
+    assert [row["state"] for row in one.ledger.list_deliveries(None, None, 9)] == ["parked"]
+
+
+DELIVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from bridge.lib.log import configure
+from test_deliver import SECRET, Bench
+configure("debug", "json")
+bench = Bench(Path(sys.argv[2]), sys.argv[3])
+bench.deliver()
+bench.close()
+"""
+
+
+def test_logs_show_neither_secrets_nor_full_phones(bench: Benches, tmp_path: Path) -> None:
+    def refuse(request: Request) -> Response:
+        message = f"{PHONE} {request.headers['authorization']}"
+        return JSONResponse({"error": {"message": message}}, 403)
+
+    one = bench(always(refuse))
+    command = [sys.executable, "-c", DELIVER, str(TOP / "tests"), str(tmp_path), one.url]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    assert ended.stdout == ""
+    assert "delivery.parked" in ended.stderr
+    assert KEY in ended.stderr
+    assert "****0637" in ended.stderr
+    assert hides(ended.stderr)
+
+
+def test_a_shadow_is_planned_and_not_sent(bench: Benches, tmp_path: Path) -> None:
+    text = (TOP / "mappings/sandbox.toml").read_text("utf-8")
+    path = tmp_path / "own.toml"
+    path.write_text(f"shadow = true\n{text}", "utf-8")
+    crm = SandboxCrm()
+    delivery = bench(crm.app, mapping=path).deliver()
+    assert (delivery["state"], delivery["reason"]) == ("skipped", "shadow: nothing is sent")
+    assert crm.log() == []
+
+
+def test_what_gives_way_to_our_own_limits_has_not_failed(bench: Benches) -> None:
+    crm = SandboxCrm()
+    other = {"uuid": "aa57f262-18d6-11f0-88c8-2f2b0aba51d7", "base_info": "", "phone": "15899770638"}
+    one = bench(crm.app, rate="4/60s")
+    assert one.deliver()["state"] == "delivered"
+    one.feed(**other)
+    assert one.worker.deliver_one(one.now)
+    second = one.ledger.show_call(2)
+    (delivery,) = second["deliveries"]
+    assert (delivery["state"], delivery["lane"], delivery["tries"]) == ("due", Lane.LIVE, 0)
+    assert "waits 60 s for the CRM's limits" in delivery["reason"]
+    assert second["attempts"] == [], "no attempt was made"
+    assert not one.worker.deliver_one(one.now + timedelta(seconds=50)), "nothing is begun without room for it"
+    one.now += timedelta(seconds=60)
+    assert one.worker.deliver_one(one.now)
+    second = one.ledger.show_call(2)
+    assert second["deliveries"][0]["state"] == "delivered"
+    assert [attempt["outcome"] for attempt in second["attempts"]] == ["delivered"]
+    assert len(crm.log()) == 6, "what was sent before is not sent again"

@@ -1,0 +1,350 @@
+"""What is in doubt: whose lines it holds, how long, and how a person ends it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.model.calls import Lease, Settlement
+from tests.delivery.simulated_parts import Parts, Trouble
+from tests.delivery.simulated_world import DATA, LAG, PHONES, World, body_of
+
+CONTACT = ("crm account", "contact", f"+86{PHONES[0]}")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with closing(World(tmp_path)) as made:
+        yield made
+
+
+def arrive(world: World, number: int, stamp: int, phone: str, grade: str = "A") -> None:
+    world.record(body_of(number, stamp, phone, status=grade, mark="x", talktimes=1, source=f"task {number}"))
+    world.judge()
+
+
+def row_of(world: World, number: int) -> dict[str, Any]:
+    return next(row for row in world.deliveries() if row["key"].startswith(f"{number:08x}"))
+
+
+def in_doubt(world: World, number: int, phone: str = PHONES[0], kind: str = "cut") -> None:
+    """A call whose contact was sent, and nobody knows whether it arrived."""
+    arrive(world, number, 1, phone)
+    world.troubles.append(Trouble(kind, on="write"))
+    world.go_on(0)
+    assert row_of(world, number)["id"] in world.ledger.in_doubt()
+
+
+def hold(world: World, number: int, *, skip: bool) -> dict[str, list[int]]:
+    held = world.ledger.hold([row_of(world, number)["id"]], "", world.clock(), skip=skip)
+    for delivery_id in held["now"]:
+        world.lines.release(delivery_id)
+    return held
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("restart", [True, False])
+def test_what_a_person_takes_while_it_is_in_doubt_holds_its_lines_until_that_is_over(
+    world: World, skip: bool, restart: bool
+) -> None:
+    in_doubt(world, 0)
+    held = row_of(world, 0)
+    assert hold(world, 0, skip=skip) == {"now": [], "later": [held["id"]]}
+    if restart:
+        world.restart()
+    assert world.lines.held()[CONTACT] == held["id"]
+    sent = world.sent
+    world.drain()
+    assert world.sent == sent, "nothing more is asked for it"
+    assert row_of(world, 0)["state"] == ("skipped" if skip else "parked")
+    assert row_of(world, 0)["reason"].endswith("by a person")
+    assert CONTACT not in world.lines.held()
+
+
+def test_a_call_that_is_in_doubt_is_shown_to_scripts_too(world: World) -> None:
+    in_doubt(world, 0)
+    (call,) = world.ledger.list_calls([row_of(world, 0)["key"]], 2)
+    shown = world.ledger.show_call(call["id"])
+    assert json.loads(json.dumps(shown))["deliveries"][0]["in_doubt"] is True
+    world.drain()
+    assert world.ledger.show_call(call["id"])["deliveries"][0]["in_doubt"] is False
+
+
+def test_another_call_makes_no_second_contact_while_a_skipped_one_may_still_arrive(world: World) -> None:
+    in_doubt(world, 0, kind="lost")
+    hold(world, 0, skip=True)
+    arrive(world, 1, 2, PHONES[0])
+    world.go_on(1)
+    world.drain()
+    assert len(world.crm.contents()["contacts"]) == 1
+    assert (row_of(world, 0)["state"], row_of(world, 1)["state"]) == ("skipped", "delivered")
+    world.check()
+
+
+def test_what_a_dead_worker_wrote_into_a_field_that_was_never_sent_before_is_no_persons(world: World) -> None:
+    world.changed_mapping = True
+    world.restart()
+    arrive(world, 0, 1, PHONES[0])
+    world.drain()
+    world.changed_mapping = False
+    world.restart()
+    world.record(body_of(0, 2, PHONES[0], status="A", mark="y", talktimes=1, source="task 0"))
+    world.judge()
+    while world.crm.contents()["contacts"][0].get("remark") != "y":
+        world.go_on(0, requests=1)
+    world.restart()
+    # Its next attempt is refused, and a newer call comes first.
+    world.troubles.append(Trouble("429", on="write"))
+    arrive(world, 2, 3, PHONES[0])
+    world.drain()
+    assert world.crm.contents()["contacts"][0]["remark"] == "x"
+    world.check_quiet()
+
+
+def test_a_skip_of_what_gets_into_doubt_meanwhile_holds_its_lines_and_gives_them_back(world: World) -> None:
+    arrive(world, 0, 1, PHONES[0])
+    world.troubles.append(Trouble("lost", on="write"))
+    world.go_on(0, requests=2)
+    assert world.under_way
+    assert hold(world, 0, skip=True)["later"]
+    world.go_on(0)
+    assert (row_of(world, 0)["state"], world.lines.held()[CONTACT]) == ("due", row_of(world, 0)["id"])
+    world.drain()
+    assert (row_of(world, 0)["state"], CONTACT in world.lines.held()) == ("skipped", False)
+
+
+def test_a_retry_takes_back_what_a_person_said_while_it_was_in_doubt(world: World) -> None:
+    in_doubt(world, 0, kind="lost")
+    hold(world, 0, skip=True)
+    assert world.ledger.retry([], world.clock(), cause=row_of(world, 0)["cause"]) == 0, "by name only"
+    assert world.ledger.retry([row_of(world, 0)["id"]], world.clock()) == 1
+    world.drain()
+    assert row_of(world, 0)["state"] == "delivered"
+    world.check_quiet()
+
+
+@pytest.mark.parametrize("kind", ["cut", "lost"])
+def test_two_calls_in_doubt_that_exchange_their_phones_do_not_wait_for_each_other_for_ever(
+    world: World, kind: str
+) -> None:
+    in_doubt(world, 0, PHONES[0], kind)
+    in_doubt(world, 1, PHONES[1], kind)
+    arrive(world, 0, 2, PHONES[1])
+    arrive(world, 1, 2, PHONES[0])
+    world.drain()
+    assert [row["state"] for row in world.deliveries()] == ["delivered", "delivered"]
+    world.check_quiet()
+
+
+class Breaking(World):
+    """Its mapping gets broken."""
+
+    broken = False
+
+    def _mapping(self) -> str:
+        old, new = 'grade = "{{ call.grade }}"', 'grade = { value = "{{ call.grade }}", map = {} }'
+        return super()._mapping().replace(old, new if self.broken else old, 1)
+
+    def _settled(self, lease: Lease, settlement: Settlement) -> None:
+        """Nothing is said by what is not mapped."""
+
+
+def test_of_a_contact_that_is_made_again_nothing_is_known_from_the_one_before(tmp_path: Path) -> None:
+    with closing(World(tmp_path, batches=False, on_deleted="recreate")) as world:
+        arrive(world, 1, 1, PHONES[1])
+        world.drain()
+        world.delete(f"+86{PHONES[1]}")
+        # Under a mapping that writes another grade it is made again, and nobody hears of it.
+        world.changed_mapping = True
+        world.restart()
+        world.record(body_of(1, 2, PHONES[1], status="A", mark="x", talktimes=2, source="task 1"))
+        world.judge()
+        while not any(one["phone"] == f"+86{PHONES[1]}" for one in world.crm.contents()["contacts"]):
+            world.go_on(0, requests=1)
+        world.changed_mapping = False
+        world.restart()
+        world.drain()
+        (contact,) = world.crm.contents()["contacts"]
+        assert contact["grade"] == "A"
+        world.check_quiet()
+
+
+@pytest.mark.parametrize("busy", range(1, 7))
+def test_two_calls_whose_attempts_a_busy_ledger_ended_may_exchange_their_phones(
+    tmp_path: Path, busy: int
+) -> None:
+    with closing(World(tmp_path, batches=True)) as world:
+        for number in range(4):
+            arrive(world, number, 1, PHONES[number % 2])
+        world.fuse.busy = busy
+        world.attempt(lambda: world.go_on(0, requests=1))
+        for number, phone in ((0, PHONES[1]), (3, PHONES[0])):
+            changed = body_of(number, 2, phone, status="A", mark="x", talktimes=1, source=f"task {number}")
+            world.attempt(lambda body=changed: world.record(body))  # type: ignore[misc]
+        world.drain()
+        world.check_quiet()
+
+
+def test_what_can_no_longer_be_mapped_holds_its_lines_until_its_request_can_be_seen(tmp_path: Path) -> None:
+    with closing(Breaking(tmp_path)) as world:
+        in_doubt(world, 0)
+        world.broken = True
+        world.restart()
+        world.go_on(0)
+        row = row_of(world, 0)
+        assert (row["state"], world.lines.held().get(CONTACT)) == ("due", row["id"])
+        world.clock.pass_by(LAG.total_seconds())
+        world.drain()
+        assert row_of(world, 0)["state"] == "parked"
+        assert not world.lines.held()
+
+
+def test_what_is_refused_holds_its_lines_while_another_request_of_it_may_arrive(world: World) -> None:
+    arrive(world, 0, 1, PHONES[0])
+    world.troubles.append(Trouble("lost", after=1, on="write"))
+    world.go_on(0)
+    row = row_of(world, 0)
+    assert row["id"] in world.ledger.in_doubt()
+    assert len(world.crm.contents()["calls"]) == 1, "the call was made, and nobody knows"
+    arrive(world, 0, 2, PHONES[0], "B")
+    world.troubles.append(Trouble("422", on="write"))
+    world.go_on(0)
+    row = row_of(world, 0)
+    assert (row["state"], world.lines.held().get(CONTACT)) == ("due", row["id"])
+    world.troubles.append(Trouble("422", on="write"))
+    world.clock.pass_by(LAG.total_seconds())
+    world.go_on(0)
+    row = row_of(world, 0)
+    assert (row["state"], world.lines.held()) == ("parked", {})
+
+
+def test_after_a_replay_by_force_no_call_makes_a_contact_again_that_the_index_does_not_show_yet(
+    world: World,
+) -> None:
+    arrive(world, 0, 1, PHONES[0])
+    world.clock.pass_by(60)
+    world.go_on(0)
+    arrive(world, 1, 2, PHONES[0])
+    world.replay(force=True)
+    world.drain()
+    assert len(world.crm.contents()["contacts"]) == 1
+    world.check_quiet()
+
+
+@pytest.mark.parametrize("kind", ["lost", "cut"])
+def test_a_text_stands_once_in_a_contact_that_a_call_leaves_and_comes_back_to(
+    world: World, kind: str
+) -> None:
+    in_doubt(world, 0, kind=kind)
+    arrive(world, 0, 2, PHONES[1], "B")
+    world.drain()
+    arrive(world, 0, 3, PHONES[0], "C")
+    world.restart()
+    world.drain()
+    for phone, text in ((PHONES[0], "A" if kind == "lost" else "C"), (PHONES[1], "B")):
+        one = world.contact_of(f"+86{phone}")
+        assert one is not None
+        assert [line.split(" ")[1] for line in one["notes"].split("\n")] == [text]
+    world.check_quiet()
+
+
+# Where nothing can look
+
+CALL = """[objects.call.find]
+path = "/calls"
+query = { call_key = "{{ key.call_key }}" }
+hits = "items"
+index_lag = "300ms"
+
+[objects.call.create]
+path = "/calls"
+json = "{{ key | merge(fields) }}"
+id = "id"
+
+[objects.call.update]
+method = "PATCH"
+path = "/calls/{{ id | path }}"
+json = "{{ fields }}"
+"""
+CREATE_ONLY = CALL[CALL.index("[objects.call.create]") : CALL.index("[objects.call.update]")]
+NOT_IDEMPOTENT = 'json = "{{ fields }}"\nidempotent = false\n\n[objects.call.read]'
+UNSEEN = {
+    "create": (CALL, CREATE_ONLY, 1),
+    "update": ('json = "{{ fields }}"\n\n[objects.call.read]', NOT_IDEMPOTENT, 1),
+    "link": ("idempotent = true", "", 2),
+}
+
+
+@pytest.fixture(params=["create", "update", "link"])
+def parked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """A call whose step is parked in doubt, with nothing that tells whether it arrived."""
+    what = request.param
+    old, new, after = UNSEEN[what]
+    assert old in (DATA / "connector.toml").read_text("utf-8")
+    with closing(World(tmp_path, parts=Parts(connector=lambda text: text.replace(old, new)))) as made:
+        arrive(made, 0, 1, PHONES[0])
+        if what == "update":
+            made.drain()
+            arrive(made, 0, 2, PHONES[0], "B")
+        made.troubles.append(Trouble("cut", after=after, on="write"))
+        made.go_on(0)
+        yield made
+
+
+def asked(world: World) -> list[str]:
+    found = [f"{method} {path}" for method, path, _ in world.requests if path != "/token"]
+    world.requests.clear()
+    return found
+
+
+def test_without_a_persons_word_nothing_is_sent_again(parked: World) -> None:
+    last = asked(parked)[-1]
+    row = row_of(parked, 0)
+    assert (row["state"], parked.lines.held()) == ("parked", {})
+    assert row["cause"].startswith("in doubt: ")
+    assert "retry sends it again, skip lets it be" in row["reason"]
+    (group,) = parked.ledger.counts()["parked"]
+    assert "callbridge deliveries retry ID, which sends it again" in group["remedy"]
+    assert parked.ledger.retry([], parked.clock()) == 0, "all does not mean it"
+    assert parked.ledger.retry([], parked.clock(), cause="answered") == 0, "nor do words of its cause"
+    assert parked.ledger.retriable() == []
+    arrive(parked, 0, 9, PHONES[0], "C")
+    parked.drain()
+    assert row_of(parked, 0)["state"] == "parked"
+    assert last not in asked(parked), "nor does a revision"
+
+
+@pytest.mark.parametrize("by", ["id", "cause"])
+@pytest.mark.parametrize("crash", [False, True])
+def test_who_retries_it_says_that_it_is_not_there(parked: World, by: str, crash: bool) -> None:
+    last, row = asked(parked)[-1], row_of(parked, 0)
+    ids, cause = ([row["id"]], "") if by == "id" else ([], row["cause"])
+    assert parked.ledger.retriable(ids, cause)[0]["count"] == 1
+    assert row_of(parked, 0) == row, "which changes nothing yet"
+    assert parked.ledger.retry(ids, parked.clock(), cause=cause) == 1
+    if crash:
+        parked.restart()
+    parked.drain()
+    assert row_of(parked, 0)["state"] == "delivered"
+    assert asked(parked).count(last) == 1
+    parked.check_quiet()
+
+
+def test_a_word_holds_for_one_sending(parked: World) -> None:
+    last, row = asked(parked)[-1], row_of(parked, 0)
+    parked.ledger.retry([row["id"]], parked.clock())
+    parked.troubles.append(Trouble("lost", on="write"))
+    parked.go_on(0)
+    assert (row_of(parked, 0)["state"], asked(parked).count(last)) == ("parked", 1)
+    parked.ledger.hold([row["id"]], "it is there", parked.clock(), skip=True)
+    arrive(parked, 0, 9, PHONES[0], "C")
+    parked.drain()
+    assert (row_of(parked, 0)["state"], asked(parked)) == ("skipped", [])
+    parked.ledger.retry([row["id"]], parked.clock())
+    parked.drain()
+    assert (row_of(parked, 0)["state"], last in asked(parked)) == ("parked", False), (
+        "skipped meant: it is there"
+    )

@@ -1,0 +1,409 @@
+"""Once in effect: objects and links in a CRM that refuses, lags, forgets to answer; restarts between."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.model.plan import Write
+from tests.fixtures.small_crm import HANG_UP, Bench, Crash, SearchCrm, Server, planned, serving
+
+COMMON = """\
+name = "own"
+[objects.contact]
+key = ["key"]
+"""
+FIND = """
+[[objects.contact.find]]
+path = "/contacts"
+query = { key = "{{ key.key }}" }
+hits = "items"
+fields = "fields"
+index_lag = "LAG"
+"""
+READ = """
+[objects.contact.read]
+path = "/contacts/{{ id | path }}"
+fields = "data"
+"""
+CREATE = """
+[objects.contact.create]
+path = "/contacts"
+json = "{{ fields | merge(key) }}"
+id = "data.id"
+"""
+UPDATE = """
+[objects.contact.update]
+method = "PATCH"
+path = "/contacts/{{ id | path }}"
+json = "{{ fields | merge(links) }}"
+"""
+CALL = """
+[objects.call]
+key = ["key"]
+[objects.call.find]
+path = "/calls"
+query = { key = "{{ key.key }}" }
+hits = "items"
+[objects.call.create]
+path = "/calls"
+json = "{{ fields | merge(key) }}"
+id = "data.id"
+[objects.call.update]
+method = "PATCH"
+path = "/calls/{{ id }}"
+json = "{{ fields }}"
+[objects.call.link.contact]
+path = "/links"
+json = { id = "{{ id }}", to = "{{ to.id }}" }
+idempotent = true
+"""
+ALL = COMMON + FIND.replace("LAG", "30s") + READ + CREATE + UPDATE + CALL
+SEARCH, POST = "GET /contacts", "POST /contacts"
+Made = tuple[Bench, SearchCrm]
+Makes = Callable[..., Made]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving() as one:
+        yield one
+
+
+@pytest.fixture
+def make(tmp_path: Path, server: Server) -> Iterator[Makes]:
+    made: list[Bench] = []
+
+    def bench(text: str = ALL, lag: float = 30) -> Made:
+        server.log.clear()
+        made.append(Bench(tmp_path / "ledger.db", text, server))
+        return made[0], SearchCrm(server, made[0].clock, lag)
+
+    yield bench
+    for one in made:
+        one.close()
+
+
+def contact(key: str = "a", /, **fields: Any) -> Any:
+    return planned("contact", {"key": key}, fields)
+
+
+# Find, create, update
+
+
+def test_a_new_object_is_looked_up_and_created_and_then_unchanged(make: Makes) -> None:
+    bench, crm = make()
+    assert bench.deliver(contact(grade="A")) == "delivered"
+    assert bench.server.told() == [SEARCH, POST]
+    assert crm.held() == [{"key": "a", "grade": "A"}]
+    bench.restart()
+    assert bench.deliver(contact(grade="A")) == "delivered"
+    assert bench.server.told() == []
+
+
+def test_what_a_person_made_is_found_and_updated(make: Makes) -> None:
+    bench, crm = make()
+    crm.make(key="a", grade="C", city="Bern")
+    assert bench.deliver(contact(grade="A")) == "delivered"
+    assert bench.server.told() == [SEARCH, "PATCH /contacts/1"]
+    assert crm.held() == [{"key": "a", "grade": "A", "city": "Bern"}]
+
+
+def test_only_what_changed_is_sent_and_our_memory_goes_before_a_search(make: Makes) -> None:
+    bench, _ = make()
+    bench.deliver(contact(grade="A", city="Bern"))
+    bench.server.told()
+    bench.deliver(contact(grade="B", city="Bern"), event="6", call="c2")
+    assert [(seen.method, seen.json) for seen in bench.server.log] == [("PATCH", {"grade": "B"})]
+
+
+def test_an_older_call_overwrites_nothing_and_still_fills_what_nobody_said(make: Makes) -> None:
+    bench, crm = make()
+    bench.deliver(contact(grade="A"), event="5")
+    bench.deliver(contact(grade="B", city="Bern"), event="4", call="c2")
+    assert crm.held() == [{"key": "a", "grade": "A", "city": "Bern"}]
+
+
+def test_equal_values_advance_only_what_was_said(make: Makes) -> None:
+    bench, crm = make()
+    bench.deliver(contact(grade="A", city="Bern"), event="1", call="c1")
+    bench.deliver(contact(grade="B"), event="5", call="c2")
+    bench.deliver(contact(grade="B"), event="9", call="c3")
+    bench.deliver(contact(grade="C", city="Chur"), event="7", call="c4")
+    assert crm.held() == [{"key": "a", "grade": "B", "city": "Chur"}]
+
+
+def test_a_key_that_changed_is_another_object(make: Makes) -> None:
+    bench, crm = make()
+    bench.deliver(contact(grade="A"))
+    bench.deliver(contact("b", grade="A"))
+    assert [held["key"] for held in crm.held()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("answer", [{"data": []}, [], 7, "x", {"items": "x"}, {"items": 5}])
+def test_a_search_that_does_not_tell_creates_nothing(make: Makes, answer: object) -> None:
+    bench, crm = make()
+    crm.next("GET", (200, answer, {}))
+    assert bench.deliver(contact()) == "Permanent"
+    assert "carries no list at 'items'" in str(bench.error)
+    assert crm.held() == []
+
+
+@pytest.mark.parametrize("answer", [(204, None), (200, {"items": None}), (200, {"items": {}}), (404, {})])
+def test_ways_to_say_that_there_is_none(make: Makes, answer: tuple[int, object]) -> None:
+    bench, crm = make()
+    crm.next("GET", (*answer, {}))
+    assert bench.deliver(contact()) == "delivered"
+    assert len(crm.held()) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [("", "Permanent"), ('several = "first"', "1"), ('several = "oldest"\nby = "fields.at"', "2"),
+     ('several = "newest"\nby = "fields.at"', "3"), ("where = '{{ hit.fields.at == 5 }}'", "1")],
+)  # fmt: skip
+def test_several_hits(make: Makes, more: str, expected: str) -> None:
+    bench, crm = make(ALL.replace('hits = "items"\nfields', f'hits = "items"\n{more}\nfields', 1))
+    for at in (5, 3, 9):
+        crm.make(key="a", at=at)
+    outcome = bench.deliver(contact(grade="A"))
+    chosen = [crm_id for crm_id, held in crm.objects.items() if "grade" in held]
+    assert (chosen or [outcome]) == [expected]
+
+
+def test_a_condition_that_cannot_be_decided_makes_no_second_object(make: Makes) -> None:
+    where = "where = '{{ hit.fields.at > 3 }}'"
+    bench, crm = make(ALL.replace('hits = "items"\nfields', f'hits = "items"\n{where}\nfields', 1))
+    crm.make(key="a", at="x")
+    assert bench.deliver(contact()) == "Permanent"
+    assert len(crm.held()) == 1
+
+
+# What is in doubt
+
+
+@pytest.mark.parametrize("processed", [True, False])
+def test_a_create_without_an_answer_is_looked_up_once_the_index_has_caught_up(
+    make: Makes, processed: bool
+) -> None:
+    bench, crm = make()
+    crm.next("POST", "lost" if processed else (502, None, {}))
+    assert bench.deliver(contact(grade="A")) == "Transient"
+    assert (bench.wait, bench.in_doubt) == (30, True)
+    bench.restart()
+    bench.clock.tick(29)
+    bench.server.told()
+    assert bench.deliver(contact(grade="A")) == "Transient"
+    assert (bench.wait, bench.server.told()) == (1, [])
+    bench.clock.tick(1)
+    assert bench.deliver(contact(grade="A")) == "delivered"
+    assert crm.held() == [{"key": "a", "grade": "A"}]
+    assert not bench.in_doubt
+
+
+def test_a_create_that_waited_for_its_turn_was_sent_after_that(make: Makes) -> None:
+    bench, crm = make()
+    bench.slow = 60
+    crm.next("POST", "lost")
+    assert bench.deliver(contact(grade="A")) == "Transient"
+    bench.slow = 0
+    assert bench.deliver(contact(grade="B")) == "Transient", (
+        "a revision came, and the index has not caught up"
+    )
+    assert bench.wait == 30
+    bench.clock.tick(30)
+    assert bench.deliver(contact(grade="B")) == "delivered"
+    assert crm.held() == [{"key": "a", "grade": "B"}]
+
+
+def test_a_crash_with_a_create_on_the_wire_makes_no_second_one(make: Makes) -> None:
+    bench, crm = make()
+    bench.crash_after = 1
+    with pytest.raises(Crash):
+        bench.deliver(contact(grade="A"))
+    bench.restart()
+    assert bench.deliver(contact(grade="A")) == "Transient"
+    bench.clock.tick(30)
+    assert bench.deliver(contact(grade="A")) == "delivered"
+    assert len(crm.held()) == 1
+
+
+def test_a_refused_create_leaves_nothing_behind_and_looks_again(make: Makes) -> None:
+    bench, crm = make()
+    crm.next("POST", (429, None, {"Retry-After": "7"}))
+    assert bench.deliver(contact(grade="A"), call="c1") == "Transient"
+    assert (bench.wait, bench.left) == (7, {})
+    bench.deliver(contact(grade="A"), call="c2")
+    assert bench.deliver(contact(grade="A"), call="c1") == "delivered"
+    assert len(crm.held()) == 1
+
+
+def test_without_a_find_what_is_in_doubt_waits_for_a_person(make: Makes) -> None:
+    bench, crm = make(COMMON + CREATE)
+    crm.next("POST", "lost")
+    assert bench.deliver(contact()) == "InDoubt"
+    bench.restart()
+    assert bench.deliver(contact()) == "InDoubt"
+    assert len(crm.held()) == 1
+
+
+@pytest.mark.parametrize("told", ["", "data.id"])
+def test_a_duplicate_is_updated(make: Makes, told: str) -> None:
+    rule = '\n[[objects.contact.create.outcomes]]\nstatus = 409\nthen = "duplicate"\n'
+    rule += f'id = "{told}"\n' if told else ""
+    bench, crm = make(COMMON + FIND.replace("LAG", "5s") + CREATE + rule + UPDATE)
+    crm.next("GET", (200, {"items": []}, {}))
+    crm.next("POST", (409, {"data": {"id": 1}}, {}))
+    crm.make(key="a", grade="C")
+    assert bench.deliver(contact(grade="A")) == "delivered"
+    assert crm.held() == [{"key": "a", "grade": "A"}]
+    assert bench.server.told() == [SEARCH, POST, SEARCH, "PATCH /contacts/1"]
+
+
+def test_a_create_whose_answer_has_no_id_is_read_again_and_never_repeated(make: Makes) -> None:
+    text = ALL.replace('id = "data.id"', "reread = true", 1)
+    bench, crm = make(text)
+    assert bench.deliver(contact()) == "Transient"
+    assert bench.in_doubt
+    bench.clock.tick(10**4)
+    crm.next("GET", (200, {"items": []}, {}))
+    assert bench.deliver(contact()) == "Transient"
+    bench.restart()
+    assert bench.deliver(contact()) == "delivered"
+    assert len(crm.held()) == 1
+
+
+@pytest.mark.parametrize("answer", [(201, {}), (204, None), (200, [1]), (201, {"data": {"id": ""}})])
+def test_a_create_that_tells_no_id_is_in_doubt(make: Makes, answer: tuple[int, object]) -> None:
+    bench, crm = make()
+    crm.next("POST", (*answer, {}))
+    assert bench.deliver(contact()) == "Transient"
+    assert "carries no id at 'data.id'" in str(bench.error)
+    assert bench.in_doubt
+
+
+def test_an_update_that_must_not_be_repeated_waits_for_a_person(make: Makes) -> None:
+    bench, crm = make(ALL.replace('merge(links) }}"\n', 'merge(links) }}"\nidempotent = false\n', 1))
+    crm.make(key="a")
+    crm.next("PATCH", "lost")
+    assert bench.deliver(contact(grade="A")) == "InDoubt"
+    bench.restart()
+    bench.server.told()
+    assert bench.deliver(contact(grade="A")) == "InDoubt"
+    assert bench.server.told() == []
+
+
+# Policies that look
+
+
+def test_an_appended_text_whose_answer_was_lost_is_not_appended_twice(make: Makes) -> None:
+    bench, crm = make()
+    crm.make(key="a", notes="one")
+    crm.next("PATCH", "lost")
+    note = contact(notes=("two", Write.APPEND))
+    assert bench.deliver(note) == "Transient"
+    bench.restart()
+    assert bench.deliver(note) == "delivered"
+    assert bench.deliver(note) == "delivered"
+    assert bench.deliver(contact(notes=("three", Write.APPEND)), call="c2") == "delivered"
+    assert crm.held()[0]["notes"] == "one\ntwo\nthree"
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_text_that_changes_while_its_first_sending_is_in_doubt_is_appended_once(
+    make: Makes, arrived: bool, there: bool
+) -> None:
+    bench, crm = make()
+    if there:
+        crm.make(key="a", notes="one")
+    crm.next("PATCH" if there else "POST", "lost" if arrived else HANG_UP)
+    assert bench.deliver(contact(notes=("two", Write.APPEND))) == "Transient"
+    bench.restart()
+    bench.clock.tick(30)
+    for _ in range(2):
+        assert bench.deliver(contact(notes=("two, revised", Write.APPEND))) == "delivered"
+    assert crm.held()[0]["notes"] == ("one\n" if there else "") + ("two" if arrived else "two, revised")
+
+
+def test_what_is_made_again_and_in_doubt_holds_an_appended_text_once(make: Makes) -> None:
+    bench, crm = make()
+    texts = [{"notes": (text, Write.APPEND), "grade": text} for text in ("one", "two", "three")]
+    one, two, three = (planned("contact", {"key": "a"}, each, on_deleted="recreate") for each in texts)
+    assert bench.deliver(one) == "delivered"
+    crm.objects.clear()
+    crm.next("POST", "lost")
+    assert bench.deliver(two) == "Transient"
+    bench.clock.tick(30)
+    assert bench.deliver(three) == "delivered"
+    assert crm.held()[0]["notes"] == "two"
+
+
+def test_two_calls_that_append_the_same_text_both_do_also_in_doubt(make: Makes) -> None:
+    bench, crm = make()
+    crm.make(key="a", notes="no answer")
+    crm.next("PATCH", HANG_UP)
+    note = contact(notes=("no answer", Write.APPEND))
+    assert bench.deliver(note) == "Transient"
+    assert bench.deliver(note) == "delivered"
+    assert crm.held()[0]["notes"] == "no answer\nno answer"
+
+
+def test_a_text_that_changes_between_the_steps_of_an_update_is_appended_once(make: Makes) -> None:
+    steps = """
+[[objects.contact.update]]
+name = "write"
+method = "PATCH"
+path = "/contacts/{{ id | path }}"
+json = "{{ fields }}"
+[[objects.contact.update]]
+name = "touch"
+method = "PATCH"
+path = "/contacts/{{ id | path }}"
+json = { touched = true }
+"""
+    bench, crm = make(COMMON + FIND.replace("LAG", "30s") + READ + CREATE + steps)
+    crm.make(key="a", notes="one")
+    crm.next("PATCH", "pass")
+    crm.next("PATCH", (429, None, {}))
+    assert bench.deliver(contact(notes=("two", Write.APPEND))) == "Transient"
+    bench.restart()
+    assert bench.deliver(contact(notes=("two, revised", Write.APPEND))) == "delivered"
+    assert crm.held()[0]["notes"] == "one\ntwo"
+
+
+def test_a_created_object_whose_answer_was_lost_holds_an_appended_text_once(make: Makes) -> None:
+    bench, crm = make()
+    crm.next("POST", "lost")
+    note = contact(notes=("two", Write.APPEND))
+    bench.deliver(note)
+    bench.clock.tick(30)
+    assert bench.deliver(note) == "delivered"
+    assert crm.held()[0]["notes"] == "two"
+
+
+def test_each_policy_against_what_a_person_wrote(make: Makes) -> None:
+    bench, crm = make()
+    crm.make(key="a", empty="", kept="mine", best=5, edited="mine", made="mine")
+    fields = {
+        "empty": ("new", Write.IF_EMPTY),
+        "kept": ("new", Write.IF_EMPTY),
+        "best": (7, Write.GREATEST),
+        "edited": ("new", Write.UNLESS_EDITED),
+        "made": ("new", Write.CREATE),
+        "always": "new",
+    }
+    assert bench.deliver(contact(**fields)) == "delivered"
+    held = {"empty": "new", "kept": "mine", "best": 7, "edited": "mine", "made": "mine", "always": "new"}
+    assert crm.held() == [{"key": "a", **held}]
+
+
+@pytest.mark.parametrize("answer", [{}, {"data": None}, {"data": 5}])
+def test_a_read_without_fields_writes_over_nothing(make: Makes, answer: object) -> None:
+    bench, crm = make()
+    bench.deliver(contact(city=("Bern", Write.IF_EMPTY)))
+    crm.objects["1"]["city"] = "Chur"
+    crm.next("GET /contacts/1", (200, answer, {}))
+    assert bench.deliver(contact(city=("Genf", Write.IF_EMPTY)), call="c2") == "Permanent"
+    assert crm.held()[0]["city"] == "Chur"

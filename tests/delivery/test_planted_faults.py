@@ -1,0 +1,165 @@
+"""The model test sees what it is there for: each of the planted faults makes it red."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from bridge.delivery.budget import Budget
+from bridge.ledger import Note, Settled
+from bridge.model.calls import Lease, Settlement
+from bridge.model.crm_state import Mark, Remembered
+from tests.delivery.simulated_parts import Parts, WatchedLedger
+from tests.delivery.test_delivery_model import SEED, run
+
+pytestmark = pytest.mark.long
+
+EXAMPLES = 600
+
+
+def connector(old: str, new: str) -> Callable[[str], str]:
+    """What is wrong in the connector."""
+
+    def change(text: str) -> str:
+        return text.replace(old, new)
+
+    return change
+
+
+def refused_502(text: str) -> str:
+    """A gateway's answer is taken for the CRM's own no."""
+    return text + '\n[[outcomes]]\nstatus = 502\nthen = "unprocessed"\n'
+
+
+class Timeless(WatchedLedger):
+    """Forgets when the call was that wrote a field."""
+
+    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+        return super().settle_soon([(lease, timeless(each), at) for lease, each, at in settled], now)
+
+
+def timeless(settlement: Settlement) -> Settlement:
+    """The same, with no event beside any field."""
+    done = tuple(replace(each, remembered=without_events(each.remembered)) for each in settlement.done)
+    return replace(settlement, done=done)
+
+
+def without_events(left: Remembered) -> Remembered:
+    """As if the field had been written before all calls."""
+    marks = {name: Mark("", mark.digest) for name, mark in left.marks.items()}
+    return Remembered(left.crm_id, left.digest, left.links, marks)
+
+
+class Impatient(WatchedLedger):
+    """Takes a lease from a worker that has had it for half a minute."""
+
+    def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
+        old = int((now - timedelta(seconds=30)).timestamp() * 1_000_000)
+        self._write().run(
+            lambda connection: connection.execute(
+                "UPDATE deliveries SET state = 'due', due_at = changed_at"
+                " WHERE state = 'leased' AND changed_at < ?",
+                (old,),
+            )
+        )
+        return super().lease(destinations, sources, now)
+
+
+class Tardy(WatchedLedger):
+    """Writes an intent down when all is over."""
+
+    late: tuple[Note, ...] = ()
+
+    def note(self, notes: Sequence[Note]) -> None:
+        self.late = (*self.late, *notes)
+
+    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+        late, self.late = self.late, ()
+        super().note(late)
+        return super().settle_soon(settled, now)
+
+
+class Deaf(WatchedLedger):
+    """Does not hear of a revision that comes while a call is delivered."""
+
+    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+        written = super().settle_soon(settled, now)
+        ids = [lease.delivery_id for lease, settlement, _ in settled if settlement.state == "delivered"]
+        self._write().run(
+            lambda connection: connection.executemany(
+                "UPDATE deliveries SET state = 'delivered', due_at = NULL, delivered = wanted WHERE id = ?",
+                [(each,) for each in ids],
+            )
+        )
+        return written
+
+
+class Forgetful(WatchedLedger):
+    """Does not say which objects a call fed before its key changed."""
+
+    def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
+        lease = super().lease(destinations, sources, now)
+        return None if lease is None else replace(lease, previous=())
+
+    def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
+        leases = super().lease_more(destination, sources, now, limit)
+        return [replace(lease, previous=()) for lease in leases]
+
+
+class Hasty(Budget):
+    """Does not wait as long as it was asked to."""
+
+    def refused(self, name: str, wait: float | None, *, quota: bool = False) -> None:
+        del wait
+        super().refused(name, None, quota=quota)
+
+
+class Freeing(WatchedLedger):
+    """Lets go of what is in doubt as soon as a person skips it."""
+
+    def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> dict[str, list[int]]:
+        held = super().hold(ids, reason, now, skip=skip)
+        doubtful = [each for each in self.in_doubt() if each in held["later"]]
+        gone = "UPDATE deliveries SET state = 'skipped', due_at = NULL WHERE id = ? AND state = 'due'"
+        self._write().run(lambda connection: connection.executemany(gone, [(each,) for each in doubtful]))
+        return {"now": [*held["now"], *doubtful], "later": []}
+
+
+UNSKIP = "UPDATE deliveries SET person = NULL WHERE state = 'skipped'"
+
+
+class Unskipping(WatchedLedger):
+    """A revision undoes what a person said."""
+
+    def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> dict[str, list[int]]:
+        held = super().hold(ids, reason, now, skip=skip)
+        self._write().run(lambda connection: connection.execute(UNSKIP))
+        return held
+
+
+FAULTS = {
+    "a look-up is trusted before index_lag": Parts(connector=connector('index_lag = "300ms"', "")),
+    "the event time is not stored": Parts(ledger=Timeless),
+    "a lease is returned by the wall clock": Parts(ledger=Impatient),
+    "an intent is committed after sending": Parts(ledger=Tardy),
+    "a revision during delivery is lost": Parts(ledger=Deaf),
+    "a key that changes takes one line": Parts(ledger=Forgetful),
+    "Retry-After is dropped": Parts(budget=Hasty),
+    "502 is read as refused": Parts(connector=refused_502),
+    "the results of a batch are shifted by one": Parts(
+        connector=connector('results = "results"', 'results = "{{ body.results[1:] + body.results[:1] }}"')
+    ),
+    "a sticky skip is undone by a revision": Parts(ledger=Unskipping),
+    "what is skipped in doubt frees its lines": Parts(ledger=Freeing),
+}
+QUICK = ("502 is read as refused", "a sticky skip is undone by a revision")
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(each, marks=() if each in QUICK else pytest.mark.slow) for each in FAULTS]
+)
+def test_it_is_seen(fault: str) -> None:
+    with pytest.raises(AssertionError):
+        run(EXAMPLES, SEED, FAULTS[fault], shrink=False)

@@ -1,0 +1,354 @@
+"""What every ledger promises to those who operate it: failures, persons' words, replays, accounts."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.ledger import Ledger, Note, Window
+from bridge.model.call_order import event_text
+from bridge.model.calls import DeliveryState, Lane, Settlement, stamp
+from bridge.model.crm_state import AGAIN, Done, Mark, Progress, Remembered
+from bridge.model.plan import PlannedObject
+from tests.fixtures.ledger_calls import (
+    MINUTE,
+    NOW,
+    SOURCES,
+    arrival,
+    balance,
+    delivery,
+    judge_all,
+    leased,
+    news,
+)
+
+DELIVERED = Settlement(DeliveryState.DELIVERED)
+LONG = "object contact: answered 422 too_long grade"
+
+
+def parked(cause: str, remedy: str = "") -> Settlement:
+    return Settlement(DeliveryState.PARKED, f"why {cause}", cause, remedy=remedy)
+
+
+def id_of(ledger: Ledger, call_id: int) -> int:
+    found: int = delivery(ledger, call_id)["id"]
+    return found
+
+
+def planned(name: str, key: str, *, shared: bool = True) -> PlannedObject:
+    return PlannedObject(name, name, {"k": key}, {}, shared=shared)
+
+
+class OperatingContract:
+    """Causes, retry, park, skip, demote, sweep, replay, budgets."""
+
+    # -- whose key it is, and what is known of the ledger itself ------------------------
+    def test_who_came_first_under_a_key_is_told_to_those_behind(self, ledger: Ledger) -> None:
+        routes = {"main": ("crm",), "branch": ("crm", "other")}
+        for source in ("main", "branch"):
+            ledger.record([arrival("a", source=source), arrival(f"only {source}", source=source)])
+            judge_all(ledger, NOW, routes)
+        ids = {(row["source"], row["key"]): row["id"] for row in ledger.list_calls([], 9)}
+        found = ledger.key_claims(list(ids.values()), ["crm"])
+        assert list(found) == [ids["branch", "a"]]
+        (claim,) = found[ids["branch", "a"]]
+        assert (claim.call.source, claim.holder.source, claim.holder.key) == ("branch", "main", "a")
+        assert claim.holder.created_at == NOW
+        # At another account nobody came before it.
+        assert ledger.key_claims([ids["branch", "a"]], ["other"]) == {}
+
+    def test_a_prune_tells_as_of_when_it_was(self, ledger: Ledger) -> None:
+        assert ledger.last_prune() is None
+        for result, right in (({}, NOW), ({"as_of": stamp(NOW - MINUTE)}, NOW - MINUTE)):
+            run = ledger.request_run("prune", {}, NOW)
+            ledger.take_run(NOW)
+            ledger.end_run(run, "done", result, NOW)
+            assert ledger.last_prune() == right
+        assert ledger.losses() == []
+
+    # -- failures by cause -----------------------------------------------------------
+    def test_failures_are_grouped_by_cause_with_a_remedy_and_since_when(self, ledger: Ledger) -> None:
+        for number, at in enumerate((NOW, NOW + MINUTE)):
+            news(ledger, f"a{number}", NOW)
+            ledger.settle(leased(ledger), parked(LONG, "shorten it"), at, at)
+        news(ledger, "b", NOW)
+        again = Settlement(DeliveryState.DUE, "why", "down", NOW + 9 * MINUTE, remedy="wait")
+        ledger.settle(leased(ledger), again, NOW, NOW)
+        (group,) = ledger.counts()["parked"]
+        assert (group["destination"], group["cause"], group["count"]) == ("crm", LONG, 2)
+        assert (group["remedy"], group["since_at"], group["example_call"]) == ("shorten it", stamp(NOW), "a0")
+        (group,) = ledger.counts()["retrying"]
+        assert (group["cause"], group["remedy"], group["next_at"]) == (
+            "down",
+            "wait",
+            stamp(NOW + 9 * MINUTE),
+        )
+        assert [row["key"] for row in ledger.list_deliveries(None, None, 9, "TOO_LONG")] == ["a1", "a0"]
+        assert ledger.list_deliveries(None, None, 9, "nothing") == []
+
+    def test_since_when_starts_anew_once_there_was_none_left(self, ledger: Ledger) -> None:
+        call_id = news(ledger, "a", NOW)
+        ledger.settle(leased(ledger), parked(LONG), NOW, NOW)
+        assert ledger.retry([id_of(ledger, call_id)], NOW) == 1
+        assert ledger.counts()["parked"] == []
+        later = NOW + timedelta(hours=1)
+        ledger.settle(leased(ledger), parked(LONG), later, later)
+        assert ledger.counts()["parked"][0]["since_at"] == stamp(later)
+
+    def test_retry_by_cause_takes_what_failed_so_and_nothing_else(self, ledger: Ledger) -> None:
+        causes = {"a": LONG, "b": "another cause", "c": LONG}
+        for key, cause in causes.items():
+            news(ledger, key)
+            ledger.settle(leased(ledger), parked(cause), NOW, NOW)
+        news(ledger, "waits")
+        waits = Settlement(DeliveryState.DUE, "why", LONG, NOW + timedelta(days=1))
+        ledger.settle(leased(ledger), waits, NOW, NOW)
+        assert ledger.retriable(cause="too_long", destination="elsewhere") == []
+        groups = {(one["state"], one["cause"]): one["count"] for one in ledger.retriable(cause="too_long")}
+        assert groups == {("parked", LONG): 2, ("due", LONG): 1}
+        assert ledger.retry([], NOW, cause="too_long", destination="crm") == 3
+        assert ledger.retry([], NOW, cause="too_long") == 0
+        assert {leased(ledger).key for _ in range(3)} == {"a", "c", "waits"}
+        assert balance(ledger) == {"ledger": 4, "parked": 1, "under_way": 3}
+
+    def test_more_than_one_commit_takes_are_all_tried_again(self, ledger: Ledger) -> None:
+        for number in range(1100):
+            news(ledger, f"call {number}")
+        leases = [leased(ledger), *ledger.lease_more("crm", SOURCES, NOW, 2000)]
+        ledger.settle_all([(lease, parked(LONG), NOW) for lease in leases], NOW)
+        assert ledger.counts()["attempts"] == {"crm": {"parked": 1100}}
+        assert ledger.retry([], NOW) == 1100
+        assert ledger.counts()["owed"]["crm"]["lanes"] == {"live": 0, "retry": 1100, "backfill": 0}
+
+    # -- what a person says ----------------------------------------------------------
+    def test_a_persons_skip_holds_against_revisions_until_retry(self, ledger: Ledger) -> None:
+        call_id = news(ledger, "a")
+        found = id_of(ledger, call_id)
+        assert ledger.hold([found, 99], "no customer", NOW, skip=True) == {"now": [found], "later": []}
+        news(ledger, "a", NOW + MINUTE, name="李")
+        row = delivery(ledger, call_id)
+        assert (row["state"], row["wanted"], row["due_at"]) == ("skipped", 2, None)
+        assert row["reason"] == "skipped by a person: no customer"
+        assert ledger.lease(["crm"], SOURCES, NOW + MINUTE) is None
+        assert ledger.hold([found], "", NOW, skip=True) == {"now": [], "later": []}
+        assert ledger.retry([], NOW) == 0
+        assert ledger.retry([found], NOW) == 1
+        assert leased(ledger, NOW + MINUTE).revision == 2
+        news(ledger, "a", NOW + 2 * MINUTE, name="王")
+        ledger.settle(leased_again(ledger, found), DELIVERED, NOW, NOW)
+
+    def test_what_was_delivered_can_be_skipped_from_then_on(self, ledger: Ledger) -> None:
+        call_id = news(ledger, "a")
+        ledger.settle(leased(ledger), DELIVERED, NOW, NOW)
+        ledger.hold([id_of(ledger, call_id)], "", NOW, skip=True)
+        news(ledger, "a", NOW + MINUTE, name="李")
+        assert balance(ledger) == {"ledger": 1, "skipped": 1}
+        assert delivery(ledger, call_id)["delivered"] == 1
+
+    def test_a_revision_takes_up_what_a_person_parked(self, ledger: Ledger) -> None:
+        call_id = news(ledger, "a")
+        found = id_of(ledger, call_id)
+        assert ledger.hold([found], "ask", NOW, skip=False) == {"now": [found], "later": []}
+        row = delivery(ledger, call_id)
+        assert (row["state"], row["reason"]) == ("parked", "parked by a person: ask")
+        assert ledger.counts()["parked"][0]["cause"] == "parked by a person"
+        assert ledger.lease(["crm"], SOURCES, NOW) is None
+        news(ledger, "a", NOW + MINUTE, name="李")
+        assert leased(ledger, NOW + MINUTE).revision == 2
+
+    def test_there_is_nothing_to_park_of_what_is_delivered(self, ledger: Ledger) -> None:
+        call_id = news(ledger, "a")
+        ledger.settle(leased(ledger), DELIVERED, NOW, NOW)
+        assert ledger.hold([id_of(ledger, call_id)], "", NOW, skip=False) == {"now": [], "later": []}
+
+    @pytest.mark.parametrize("skip", [True, False], ids=["skip", "park"])
+    @pytest.mark.parametrize("end", ["failed", "given back", "died"])
+    def test_on_its_way_it_takes_effect_when_that_ends(self, ledger: Ledger, skip: bool, end: str) -> None:
+        call_id = news(ledger, "a")
+        lease = leased(ledger)
+        held = ledger.hold([lease.delivery_id], "no", NOW, skip=skip)
+        assert held == {"now": [], "later": [lease.delivery_id]}
+        assert delivery(ledger, call_id)["state"] == "leased"
+        if end == "failed":
+            again = Settlement(DeliveryState.DUE, "HTTP 503", "HTTP 503", NOW + MINUTE)
+            ledger.settle(lease, again, NOW, NOW)
+        elif end == "given back":
+            ledger.give_back(lease, NOW)
+        else:
+            ledger.release_leases()
+        row = delivery(ledger, call_id)
+        word = "skipped" if skip else "parked"
+        assert (row["state"], row["due_at"], row["reason"]) == (word, None, f"{word} by a person: no")
+        assert ledger.lease(["crm"], SOURCES, NOW + timedelta(days=1)) is None
+        news(ledger, "a", NOW + MINUTE, name="李")
+        assert balance(ledger) == {"ledger": 1, "skipped" if skip else "under_way": 1}
+
+    @pytest.mark.parametrize("skip", [True, False], ids=["skip", "park"])
+    @pytest.mark.parametrize("end", ["waits", "failed", "given back", "died"])
+    def test_what_is_in_doubt_stays_due_and_is_a_persons_once_that_is_over(
+        self, ledger: Ledger, skip: bool, end: str
+    ) -> None:
+        call_id = news(ledger, "a")
+        lines = (("hub", "contact", "x"),)
+        doubt = {"contact": Progress("create", sent_at=NOW)}
+        waits = Settlement(
+            DeliveryState.DUE, "lost", "lost", NOW + MINUTE, account="hub", progress=doubt, lines=lines
+        )
+        lease = leased(ledger)
+        ledger.note([Note(lease, "hub", doubt, lines)])
+        if end == "waits":
+            ledger.settle(lease, waits, NOW, NOW)
+        held = ledger.hold([lease.delivery_id], "no", NOW, skip=skip)
+        assert held == {"now": [], "later": [lease.delivery_id]}
+        if end == "failed":
+            ledger.settle(lease, waits, NOW, NOW)
+        elif end == "given back":
+            assert ledger.give_back(lease, NOW + MINUTE)
+        elif end == "died":
+            ledger.release_leases()
+        word = "skipped" if skip else "parked"
+        row = delivery(ledger, call_id)
+        assert (row["state"], row["reason"]) == ("due", f"{word} by a person: no")
+        assert ledger.in_doubt() == {lease.delivery_id: list(lines)}
+        assert balance(ledger) == {"ledger": 1, "under_way": 1}
+        again = leased(ledger, NOW + MINUTE)
+        assert again.held
+        ledger.settle(again, Settlement(DeliveryState.DUE, due_at=NOW), NOW, NOW)
+        row = delivery(ledger, call_id)
+        assert (row["state"], row["due_at"], row["reason"]) == (word, None, f"{word} by a person: no")
+
+    def test_what_is_delivered_after_all_is_delivered(self, ledger: Ledger) -> None:
+        call_id = news(ledger, "a")
+        lease = leased(ledger)
+        ledger.hold([lease.delivery_id], "no", NOW, skip=False)
+        ledger.settle(lease, DELIVERED, NOW, NOW)
+        assert delivery(ledger, call_id)["state"] == "delivered"
+        news(ledger, "a", NOW + MINUTE, name="李")
+        assert leased(ledger, NOW + MINUTE).revision == 2
+
+    # -- lanes, and how long it will take ---------------------------------------------
+    def test_what_is_owed_for_long_leaves_the_live_lane(self, ledger: Ledger) -> None:
+        news(ledger, "old", NOW)
+        news(ledger, "new", NOW + 20 * MINUTE)
+        assert ledger.demote(["crm", "other"], NOW + 10 * MINUTE) == 1
+        assert ledger.demote(["crm"], NOW + 10 * MINUTE) == 0
+        owed = ledger.counts()["owed"]["crm"]
+        assert (owed["count"], owed["lanes"]) == (2, {"live": 1, "retry": 1, "backfill": 0})
+        assert (owed["rate"], owed["done_at"]) == (0.0, None)
+        order = [leased(ledger, NOW + 20 * MINUTE) for _ in range(2)]
+        assert [(lease.key, lease.lane) for lease in order] == [("new", Lane.LIVE), ("old", Lane.RETRY)]
+
+    # -- walking, and delivering again --------------------------------------------------
+    def test_a_walk_goes_through_a_window_once_in_pages(self, ledger: Ledger) -> None:
+        for minutes in (4, 0, 2, 1, 3):
+            news(ledger, f"call {minutes}", NOW + minutes * MINUTE, n=minutes)
+        window = Window(NOW + MINUTE, NOW + 4 * MINUTE)
+        first = ledger.sweep("crm", "main", window, None, 2)
+        rest = ledger.sweep("crm", "main", window, first[-1].place, 2)
+        assert [one.key for one in (*first, *rest)] == ["call 1", "call 2", "call 3"]
+        assert (first[0].values, first[0].state, first[0].told) == ({"uuid": "call 1", "n": 1}, "due", {})
+        (one,) = ledger.sweep("nowhere", "main", Window(NOW, NOW + MINUTE), None, 9)
+        assert (one.key, one.delivery_id, one.state) == ("call 0", None, None)
+        assert ledger.sweep("crm", "branch", Window(), None, 9) == []
+
+    def test_a_walk_tells_what_was_told(self, ledger: Ledger) -> None:
+        left_by(ledger, "a", {"contact": ("+86139", True, b"1"), "call": ("a", False, b"2")})
+        left_by(ledger, "b", {"contact": ("+86139", True, b"3")})
+        first, second = ledger.sweep("crm", "main", Window(), None, 9)
+        assert {name: (told.key, told.digest) for name, told in first.told.items()} == {
+            "contact": ("+86139", b"1"),
+            "call": ("a", b"2"),
+        }
+        assert second.told["contact"].digest == b"3"
+
+    def test_a_replay_makes_due_what_is_settled_in_the_last_lane(self, ledger: Ledger) -> None:
+        ids = {}
+        for key, settlement in {
+            "done": DELIVERED,
+            "left": Settlement(DeliveryState.SKIPPED, "answered"),
+            "bad": parked(LONG),
+            "person": DELIVERED,
+        }.items():
+            ids[key] = id_of(ledger, news(ledger, key))
+            ledger.settle(leased(ledger), settlement, NOW, NOW)
+        ledger.hold([ids["person"]], "", NOW, skip=True)
+        assert ledger.replay(list(ids.values()), "hub", NOW + MINUTE, forget=False) == 2
+        again = [leased(ledger, NOW + MINUTE) for _ in range(2)]
+        assert {lease.key for lease in again} == {"done", "left"}
+        assert {lease.lane for lease in again} == {Lane.BACKFILL}
+        assert ledger.replay(list(ids.values()), "hub", NOW, forget=False) == 0
+        assert balance(ledger) == {"ledger": 4, "skipped": 1, "parked": 1, "under_way": 2}
+
+    def test_forgetting_leaves_only_who_wrote_which_field(self, ledger: Ledger) -> None:
+        found = left_by(ledger, "a", {"contact": ("+86139", True, b"1"), "call": ("a", False, b"2")})
+        ledger.replay([found], "hub", NOW, forget=True)
+        lease = leased(ledger)
+        added = {"note": (0, 4, b"told")}
+        assert dict(lease.progress) == {"contact": Progress(AGAIN, adding=added), "call": Progress(AGAIN)}
+        assert set(lease.previous) == {("contact", "+86139"), ("call", "a")}
+        plan = [planned("contact", "+86139"), planned("call", "a", shared=False)]
+        known = ledger.recall(lease, "hub", plan)
+        assert known["contact"] == Remembered("", marks={"name": Mark(event_text(NOW, "a"), b"")})
+        assert known["call"].crm_id == ""
+
+    def test_many_are_recalled_as_each_alone(self, ledger: Ledger) -> None:
+        first = left_by(ledger, "a", {"contact": ("+86139", True, b"1"), "call": ("a", False, b"2")})
+        second = left_by(ledger, "b", {"call": ("b", False, b"3")})
+        wanted = [
+            (first, "a", [planned("contact", "+86139"), planned("call", "a", shared=False)]),
+            (second, "b", [planned("contact", "+86139"), planned("call", "b", shared=False)]),
+            (second, "b", [planned("contact", "another"), planned("call", "another", shared=False)]),
+            (77, "c", []),
+        ]
+        found = [
+            {name: each.digest for name, each in known.items()} for known in ledger.recall_all("hub", wanted)
+        ]
+        assert found == [{"contact": b"1", "call": b"2"}, {"contact": b"1", "call": b"3"}, {}, {}]
+        assert ledger.recall_all("elsewhere", wanted[:1])[0].keys() == {"call"}
+
+    # -- accounts -----------------------------------------------------------------------
+    def test_budgets_are_kept(self, ledger: Ledger, tmp_path: Path) -> None:
+        assert ledger.load_budgets() == {}
+        saved: Mapping[str, Any] = {"breaker": {"open_until": None}, "classes": {"default": {"factor": 0.5}}}
+        ledger.save_budget("hub", {"old": 1}, NOW)
+        ledger.save_token("hub", {"token": "t"})
+        ledger.save_budget("hub", saved, NOW + MINUTE)
+        again = self.reopened(ledger, tmp_path)
+        assert again.load_budgets() == {"hub": {**saved, "at": stamp(NOW + MINUTE)}}
+        assert again.load_token("hub") == {"token": "t"}
+        again.close()
+
+    def reopened(self, ledger: Ledger, folder: Path) -> Ledger:
+        """The same ledger after a restart."""
+        raise NotImplementedError
+
+
+def leased_again(ledger: Ledger, delivery_id: int) -> Any:
+    """The lease that is out, as it would be settled."""
+    ledger.release_leases()
+    lease = leased(ledger, NOW + 2 * MINUTE)
+    assert lease.delivery_id == delivery_id
+    return lease
+
+
+def left_by(ledger: Ledger, key: str, objects: Mapping[str, tuple[str, bool, bytes]]) -> int:
+    """A call that was delivered, and left these objects: name → key, shared, digest."""
+    news(ledger, key)
+    lease = leased(ledger)
+    done = tuple(
+        Done(
+            name,
+            name,
+            of,
+            Remembered(f"id {of}", told, {}, {"name": Mark(event_text(NOW, "a"), told)}),
+            shared,
+        )
+        for name, (of, shared, told) in objects.items()
+    )
+    progress = {"contact": Progress(appended={"note": (0, 4, b"told")})}
+    ledger.settle(
+        lease, Settlement(DeliveryState.DELIVERED, account="hub", done=done, progress=progress), NOW, NOW
+    )
+    return lease.delivery_id

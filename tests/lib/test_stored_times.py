@@ -1,0 +1,308 @@
+"""A clock that stood wrong by 400 days and was put right: nothing that it set holds anything up."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from bridge.cli.looking import accounts_now
+from bridge.crm.connector.schema import LimitSection
+from bridge.daemon.maintenance import Upkeep
+from bridge.daemon.operator_jobs import Operator
+from bridge.delivery.budget import LONGEST_PAUSE, Budget
+from bridge.delivery.doubt_clock import DoubtClock
+from bridge.delivery.rate_limit import Window
+from bridge.delivery.retry import Schedule, next_attempt_at
+from bridge.ledger.sqlite import SqliteLedger
+from bridge.lib.stored_times import LONGEST_WAIT, SteadyClock, bounded, past
+from bridge.model.calls import DeliveryState, Lane, Settlement, stamp
+from bridge.model.crm_state import Progress
+from bridge.reconcile.coverage import OVERLAP, ReconcileRules, plan_run
+from tests.delivery.simulated_parts import Trouble
+from tests.delivery.simulated_world import PHONES, World, body_of
+from tests.fixtures.ledger_calls import NOW, SOURCES, TO_CRM, arrival, judge_all, leased, news
+from tests.servers.clock import Clock
+
+FAR = timedelta(days=400)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def ledger(ledger_path: Path) -> Iterator[SqliteLedger]:
+    with closing(SqliteLedger(ledger_path, create=True)) as made:
+        yield made
+
+
+def test_what_lies_further_ahead_than_anything_waits_is_over() -> None:
+    assert bounded(None, NOW) is None
+    for at in (NOW - FAR, NOW, NOW + LONGEST_WAIT):
+        assert bounded(at, NOW) == at
+    assert bounded(NOW + LONGEST_WAIT + timedelta(microseconds=1), NOW) is None
+    assert bounded(datetime.max.replace(tzinfo=UTC), NOW) is None
+    assert [past(at, NOW) for at in (None, NOW - FAR, NOW, NOW + HOUR)] == [None, NOW - FAR, NOW, None]
+
+
+# -- accounts ------------------------------------------------------------------------------
+LIMITS = {"default": LimitSection(rate=("5/10s",), daily=10, reset="00:00 UTC")}
+
+
+def paused(clock: Clock) -> Budget:
+    """An account whose breaker is open, whose class is paused, and whose quota and rate are used up."""
+    budget = Budget(LIMITS, clock)
+    for _ in range(5):
+        budget.take("default", Lane.LIVE)
+        budget.done("default")
+    budget.refused("default", 3600.0)
+    budget.fault("401", at_once=True)
+    assert budget.closed_for(clock.now) > 0
+    return budget
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_an_account_that_was_paused_by_a_wrong_clock_goes_on(restarted: bool) -> None:
+    clock = Clock()
+    clock.now += FAR
+    budget = paused(clock)
+    saved = json.loads(json.dumps(budget.state()))
+    clock.now -= FAR
+    if restarted:
+        budget = Budget(LIMITS, clock, saved)
+    assert budget.closed_for(clock.now) == 0
+    assert budget.probe()
+    budget.well()
+    assert budget.take("default", Lane.LIVE) == 0
+    shown = budget.state()
+    limit = datetime.fromisoformat(shown["classes"]["default"]["day_ends_at"])
+    assert limit <= clock.now + timedelta(days=1)
+    assert shown["breaker"]["open_until"] is None
+
+
+def test_a_pause_that_was_set_rightly_is_kept() -> None:
+    clock = Clock()
+    budget = paused(clock)
+    again = Budget(LIMITS, clock, json.loads(json.dumps(budget.state())))
+    assert 0 < again.closed_for(clock.now) <= LONGEST_PAUSE.total_seconds()
+    assert again.take("default", Lane.LIVE) > 3000
+    # Behind by 400 days: what was to wait for an hour waits no longer than for that.
+    clock.now -= FAR
+    assert again.closed_for(clock.now) == 0
+
+
+def test_a_window_forgets_what_went_in_the_future() -> None:
+    window = Window(2, 10.0)
+    for at in (1e6, 1e6 + 1):
+        window.note(at)
+    assert window.wait(1e6 + 2) > 0
+    assert window.wait(100.0) == 0
+    window.note(100.0)
+    assert window.wait(100.0) == 0
+
+
+def test_status_tells_no_pause_of_the_future() -> None:
+    clock = Clock()
+    clock.now += FAR
+    saved = {"own": {**paused(clock).state(), "at": stamp(clock.now)}}
+    (told,) = accounts_now(saved, clock.now)
+    assert told["paused"]["until"] > stamp(clock.now)
+    assert told["limits"][0]["paused_until"] is not None
+    clock.now -= FAR
+    (told,) = accounts_now(saved, clock.now)
+    assert told["paused"]["until"] == stamp(clock.now)
+    assert told["limits"][0]["paused_until"] is None
+
+
+# -- deliveries ----------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("due", "now", "taken"),
+    [
+        (NOW + FAR + HOUR, NOW + HOUR, True),
+        (NOW + FAR + HOUR, NOW - FAR, True),
+        (NOW + HOUR, NOW, False),
+        (NOW + HOUR, NOW - FAR, True),
+        (NOW + LONGEST_WAIT, NOW, False),
+        (NOW + HOUR, NOW + FAR, True),
+    ],
+)
+def test_a_delivery_waits_no_longer_than_anything_can(
+    ledger: SqliteLedger, due: datetime, now: datetime, taken: bool
+) -> None:
+    news(ledger, "a")
+    waits = Settlement(DeliveryState.DUE, "busy", "busy", due)
+    ledger.settle(leased(ledger), waits, NOW, NOW)
+    assert (ledger.lease(["crm"], SOURCES, now) is not None) is taken
+
+
+SCHEDULE = Schedule(timedelta(seconds=10), HOUR, timedelta(days=5))
+
+
+@pytest.mark.parametrize("attempt", range(1, 9))
+def test_a_clock_put_forward_gives_up_no_delivery(attempt: int) -> None:
+    def again(attempt: int, owed_at: datetime) -> datetime | None:
+        return next_attempt_at(
+            SCHEDULE, owed_at=owed_at, attempt=attempt, retry_after=None, now=NOW, chance=0.5
+        )
+
+    assert again(attempt, NOW - FAR) is not None
+    assert again(10, NOW - FAR) is None
+    assert again(10, NOW + FAR) is not None
+
+
+# -- upkeep --------------------------------------------------------------------------------
+def operator(ledger: SqliteLedger) -> Operator:
+    kept = {"duplicates": timedelta(days=30)}
+    return Operator(ledger, {}, kept, _Never(), {}, dict, print)  # type: ignore[arg-type]
+
+
+class _Never:
+    def is_set(self) -> bool:
+        return False
+
+    def wait(self, _seconds: float) -> bool:
+        return False
+
+
+def prune(ledger: SqliteLedger, now: datetime) -> Any:
+    ledger.request_run("prune", {}, now)
+    assert operator(ledger).carry_out(now)
+    run = ledger.run(ledger._reader.execute("SELECT max(id) FROM runs").fetchone()[0])
+    return run["result"]["removed"]["duplicates"]
+
+
+def test_a_clock_that_is_ahead_costs_nothing_that_is_young(ledger: SqliteLedger) -> None:
+    for name in ("a", "b"):
+        for _ in range(3):
+            ledger.record([arrival(name, at=NOW)])
+        judge_all(ledger)
+    ledger._write().run(lambda c: c.execute("UPDATE receipts SET verdict = 'duplicate' WHERE id > 2"))
+    assert prune(ledger, NOW) == 0
+    # An hour of it, and a person who prunes again and again.
+    for _ in range(5):
+        assert prune(ledger, NOW + FAR) == 0
+    assert prune(ledger, NOW + HOUR) == 0
+    # Right again, it goes on as it should.
+    for day in range(1, 40):
+        now = NOW + timedelta(days=day)
+        removed = prune(ledger, now)
+        assert (removed > 0) is (day == 31)
+
+
+def test_the_daily_prune_comes_though_the_last_one_was_in_the_future(ledger: SqliteLedger) -> None:
+    ledger.request_run("prune", {}, NOW + FAR)
+    ledger.take_run(NOW + FAR)
+    Upkeep(ledger).look_after(NOW)
+    run = ledger.take_run(NOW)
+    assert run is not None
+    assert run["kind"] == "prune"
+
+
+# -- the list -----------------------------------------------------------------------------
+RULES = ReconcileRules(
+    "main",
+    ZoneInfo("Asia/Shanghai"),
+    frozenset(),
+    timedelta(minutes=10),
+    {"short": 3 * HOUR, "deep": 72 * HOUR, "weekly": timedelta(days=35)},
+    None,
+    1000,
+)
+
+
+def test_what_a_wrong_clock_has_covered_is_walked_again() -> None:
+    plan = plan_run({}, RULES, NOW + FAR, NOW)
+    assert plan.whole.since == NOW - timedelta(days=35) - OVERLAP
+    assert plan.cover_until == plan.whole.until == NOW - timedelta(minutes=10)
+    assert plan_run({}, RULES, NOW - HOUR, NOW).whole.since == NOW - 3 * HOUR
+
+
+def test_coverage_of_the_future_gives_way_to_that_of_now(ledger: SqliteLedger) -> None:
+    ledger.start_destinations(TO_CRM, NOW)
+
+    def walk(until: datetime | None, now: datetime) -> datetime | None:
+        run = ledger.request_run("reconcile", {"source": "main"}, now)
+        ledger.end_walk(run, "done", {}, "main", until, now)
+        return ledger.coverage("main", NOW, NOW).covered_until
+
+    assert walk(NOW, NOW + HOUR) == NOW
+    assert walk(NOW + FAR, NOW + FAR + HOUR) == NOW + FAR
+    assert walk(None, NOW + HOUR) is None
+    assert walk(NOW + FAR, NOW + FAR + HOUR) == NOW + FAR
+    assert walk(NOW + HOUR, NOW + 2 * HOUR) == NOW + HOUR
+    assert walk(NOW, NOW + 2 * HOUR) == NOW + HOUR
+
+
+# -- what is in doubt -----------------------------------------------------------------------
+def test_a_steady_clock_goes_evenly_whatever_the_systems_is_put_to() -> None:
+    told, passed = [NOW], [5.0]
+    steady = SteadyClock(lambda: told[0], lambda: passed[0])
+    told[0], passed[0] = NOW + FAR, 6.5
+    assert steady() == NOW + timedelta(seconds=1.5)
+
+
+LAG = timedelta(seconds=30)
+
+
+@pytest.mark.parametrize("jump", [-FAR, timedelta(0), FAR])
+def test_what_was_sent_is_shown_after_the_lag_whatever_the_clock_is_put_to(jump: timedelta) -> None:
+    clock, time = Clock(), Clock()
+    doubts = DoubtClock({"crm": LAG}, clock, time)
+    sent_at = time.now
+    clock.now += jump
+    assert doubts.shown_at("crm", None) is None
+    assert doubts.shown_at("crm", sent_at) == clock.now + LAG
+    time.pass_by(29.0)
+    assert doubts.shown_at("crm", sent_at) == clock.now + timedelta(seconds=1)
+    time.pass_by(1.0)
+    assert doubts.shown_at("crm", sent_at) is None
+
+
+def test_a_request_of_the_future_counts_from_when_it_is_met(ledger: SqliteLedger) -> None:
+    time = Clock()
+    doubts = DoubtClock({"crm": LAG}, time, time)
+    news(ledger, "a", time.now)
+    progress = {"contact": Progress("create", sent_at=time.now + FAR), "call": Progress("create")}
+    lease = replace(leased(ledger, time.now), progress=progress)
+    met = time.now
+    for _ in range(3):
+        believed = doubts.believed(lease).progress
+        assert (believed["contact"].sent_at, believed["call"].sent_at) == (met, None)
+        time.pass_by(LAG.total_seconds())
+    assert doubts.shown_at("crm", believed["contact"].sent_at) is None
+    lease = replace(lease, progress={"contact": Progress("create", sent_at=met)})
+    assert doubts.believed(lease) is lease
+
+
+def test_what_is_in_doubt_at_a_start_counts_as_sent_now(ledger: SqliteLedger) -> None:
+    sent = {"contact": Progress("create", sent_at=NOW + FAR)}
+    for name, progress in (("doubt", sent), ("begun", {"contact": Progress("create", step=1)})):
+        news(ledger, name)
+        lines = (("hub", "contact", name),)
+        waits = Settlement(DeliveryState.DUE, "lost", "lost", NOW + HOUR, progress=progress, lines=lines)
+        ledger.settle(leased(ledger), waits, NOW, NOW)
+    ledger.release_leases(NOW + 2 * HOUR)
+    found = [ledger.lease(["crm"], SOURCES, NOW + 3 * HOUR) for _ in range(2)]
+    told = {each.key: each.progress["contact"].sent_at for each in found if each is not None}
+    assert told == {"doubt": NOW + 2 * HOUR, "begun": None}
+
+
+def test_a_clock_put_forward_makes_no_second_object(tmp_path: Path) -> None:
+    """The answer is lost, the index lags, and meanwhile a year passes by our clock."""
+    for jump in (FAR, -FAR):
+        folder = tmp_path / str(jump.days)
+        folder.mkdir()
+        with closing(World(folder)) as world:
+            world.troubles.append(Trouble("lost", 0, "write"))
+            world.record(body_of(1, 1, PHONES[0], status="A", mark="x", talktimes=1, source="t"))
+            world.judge()
+            for _ in range(6):
+                world.go_on(0, 1)
+                world.jump(jump)
+                world.check()
+            world.drain()
+            world.check_quiet()
+            assert [row["state"] for row in world.deliveries()] == ["delivered"]

@@ -1,0 +1,229 @@
+"""The balance: every call under exactly one heading, here, at the platform and at the CRM."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bridge.model.calls import stamp
+from bridge.reconcile.audit import GUARDED, source_balances
+from bridge.sandbox.platform_faults import Disturbances
+from bridge.source import Page
+from tests.fixtures.listed_rows import row, spread
+from tests.fixtures.reconciliation import HOUR, RULES, World, calls, edited_later, new_world
+from tests.fixtures.served_platform import NOW
+
+SINCE = stamp(NOW - 4 * HOUR)
+
+
+@pytest.fixture
+def world(ledger_path: Path) -> Iterator[World]:
+    with new_world(ledger_path) as world:
+        yield world
+
+
+def counted(balance: dict[str, Any]) -> dict[str, int]:
+    names = ("platform", "ledger", "quarantined", "erased", "platform_only", "ledger_only")
+    return {name: balance[name] for name in names if balance[name]}
+
+
+def test_what_is_only_there_unbalances_until_it_is_filed(world: World) -> None:
+    records = calls(30)
+    world.push(*records[:20])
+    world.list_now(*records)
+    before = world.receipts()
+    found = world.audit(since=SINCE)
+    assert counted(found) == {"platform": 30, "ledger": 20, "platform_only": 10}
+    assert not found["balanced"]
+    assert sorted(found["ids"]["platform_only"]) == sorted(one["uuid"] for one in records[20:])
+    assert all("reconcile" in found["explanations"][key] for key in found["ids"]["platform_only"])
+    assert world.receipts() == before
+    assert world.covered() is None
+    world.reconcile()
+    found = world.audit(since=SINCE)
+    assert counted(found) == {"platform": 30, "ledger": 30}
+    assert found["balanced"]
+
+
+def test_it_goes_from_the_first_call_until_now_less_settle(world: World) -> None:
+    world.rules = replace(RULES, settle=HOUR)
+    inside, young = row(1, NOW - 5 * HOUR), row(2, NOW - HOUR / 2)
+    before = row(3, NOW - 9 * HOUR)
+    world.push(inside, young)
+    world.list_now(inside, young, before)
+    found = world.audit()
+    assert (found["since"], found["until"]) == (stamp(NOW - 5 * HOUR), stamp(NOW - HOUR))
+    assert counted(found) == {"platform": 1, "ledger": 1}
+    assert found["balanced"]
+    assert counted(world.audit(until=stamp(NOW)))["platform"] == 2
+    assert counted(world.audit(since=stamp(NOW - HOUR))) == {}
+
+
+def test_a_ledger_without_calls_is_audited_as_far_as_a_first_run_would_look(world: World) -> None:
+    world.list_now(row(1, NOW - HOUR), row(2, NOW - 9 * HOUR))
+    found = world.audit()
+    assert counted(found) == {"platform": 1, "platform_only": 1}
+    assert found["since"] == stamp(NOW - 3 * HOUR)
+
+
+def test_what_only_the_ledger_has_is_explained(world: World) -> None:
+    records = calls(30)
+    gone, redialled, deleted, timeless = records[:4]
+    world.push(
+        redialled,
+        *records[4:],
+        gone,
+        deleted | {"is_deleted": "1"},
+        timeless | {"created_at": "", "is_deleted": 0},
+    )
+    world.list_now(*records[4:])
+    again = calls(1, seed=9)[0] | {"sn": redialled["sn"]}
+    world.push(again)
+    world.list_now(again)
+    found = world.audit(since=SINCE, until=stamp(NOW + HOUR))
+    assert found["balanced"]
+    assert counted(found) == {"platform": 27, "ledger": 31, "ledger_only": 4}
+    assert found["explanations"].pop(timeless["uuid"]).startswith("when it was created is not known here")
+    assert found["explanations"] == {
+        gone["uuid"]: "not listed",
+        redialled["uuid"]: f"redialled: its sn now belongs to call {again['uuid']}",
+        deleted["uuid"]: "deleted there",
+    }
+
+
+def test_a_call_whose_creation_only_the_list_knows_counts_where_it_is_listed(world: World) -> None:
+    first, timeless = row(1, NOW - 3 * HOUR), row(2, NOW - 2 * HOUR)
+    world.push(first, timeless | {"created_at": None})
+    world.list_now(first, timeless)
+    found = world.audit(until=stamp(NOW - HOUR))
+    assert counted(found) == {"platform": 2, "ledger": 2}
+    assert found["balanced"]
+
+
+def list_strangely(world: World, **records: dict[str, Any]) -> None:
+    """Rows that have no UUID to be kept by."""
+    for key, record in records.items():
+        world.platform._rows.by_uuid[key] = record
+        world.platform._rows.order.append((record["created_at"], key))
+    world.platform._rows.order.sort()
+
+
+def test_listed_calls_that_wait_in_quarantine_are_counted_as_that(world: World) -> None:
+    first, second, third = calls(3)
+    world.push(first, second)
+    nobody = third | {"uuid": "", "base_info": None, "sn": ""}
+    world.list_now(first, second)
+    list_strangely(
+        world, both=third | {"uuid": first["uuid"], "base_info": second["uuid"] + "out"}, nobody=nobody
+    )
+    assert counted(world.audit(since=SINCE)) == {"platform": 4, "ledger": 2, "platform_only": 2}
+    world.reconcile()
+    # Edited there since: it is the same call that waits here.
+    world.platform._rows.by_uuid["nobody"] = edited_later(nobody)
+    found = world.audit(since=SINCE)
+    assert counted(found) == {"platform": 4, "ledger": 2, "quarantined": 2}
+    assert found["balanced"]
+    (dropped,) = [
+        one["id"] for one in world.ledger.list_quarantine("waiting", 9) if one["reason"] == "unidentified"
+    ]
+    world.ledger.drop([dropped])
+    found = world.audit(since=SINCE)
+    assert counted(found) == {"platform": 4, "ledger": 2, "quarantined": 1, "platform_only": 1}
+    assert "dropped" in found["explanations"][found["ids"]["platform_only"][0]]
+
+
+def test_callbacks_that_come_meanwhile_unbalance_nothing(world: World) -> None:
+    listed, unlisted, known = row(1, NOW - 2 * HOUR), row(2, NOW - 2 * HOUR), row(3, NOW - 3 * HOUR)
+    world.push(known)
+    world.clock.now = NOW + HOUR
+    world.list_now(known, listed)
+
+    def push_once(page: Page) -> None:
+        if any(listed["uuid"].encode() in one for one in page.rows):
+            world.clock.now += HOUR / 3600
+            world.push(listed, unlisted)
+
+    world.meanwhile = push_once
+    found = world.audit()
+    assert counted(found) == {"platform": 2, "ledger": 3, "ledger_only": 1}
+    assert found["balanced"]
+    assert "while the list was walked" in found["explanations"][unlisted["uuid"]]
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        Disturbances(rows_move=0.4, page_cap=30, order="newest"),
+        Disturbances(unlisted=0.1, total="text", empty_pages=0.1),
+        Disturbances(dialogue_as_text=0.5, types_as_text=0.5, unknown_fields=0.5, end="inclusive"),
+        Disturbances(total="absent", start="exclusive", end="exclusive", order="newest"),
+    ],
+    ids=["moves", "totals", "spelling", "ends"],
+)
+def test_a_hostile_list_balances_once_it_is_reconciled(world: World, faults: Disturbances) -> None:
+    records = calls(120)
+    world.push(*records[:100])
+    world.list_now(*records)
+    world.platform.disturbances = faults
+    world.reconcile(since=SINCE)
+    # What moves by itself is for the next reconciliation.
+    world.platform.disturbances = msgspec.structs.replace(faults, rows_move=0.0)
+    late = {uuid for uuid in world.platform.records() if not world.ledger.list_calls([uuid], 1)}
+    found = world.audit(since=SINCE, until=stamp(NOW))
+    assert set(found["ids"]["platform_only"]) == late
+    assert found["balanced"] is not bool(late)
+
+
+def test_a_list_that_will_not_hold_still_proves_nothing(world: World) -> None:
+    records = spread(200, HOUR / 4)
+    world.push(*records)
+    world.list_now(*records)
+    world.platform.disturbances = Disturbances(short_pages=1.0, order="any", total_moves=1.0)
+    found = world.audit(since=SINCE)
+    assert not found["complete"]
+    assert not found["balanced"]
+    assert "passes" in found["reasons"][0]
+
+
+def test_a_list_that_is_suddenly_short_proves_nothing(world: World) -> None:
+    records = calls(2 * GUARDED)
+    world.push(*records)
+    world.list_now(*records[: GUARDED - 1])
+    found = world.audit(until=stamp(NOW))
+    assert (found["platform_only"], found["balanced"]) == (0, False)
+    assert f"{GUARDED - 1} of the {2 * GUARDED}" in found["reasons"][0]
+
+
+@pytest.mark.parametrize(("left", "share"), [(4, ""), (5, "94%"), (2 * GUARDED, "50%")])
+def test_a_list_that_lacks_much_is_warned_of_though_it_balances(world: World, left: int, share: str) -> None:
+    records = calls(4 * GUARDED)
+    world.push(*records)
+    world.list_now(*records[left:])
+    found = world.audit(until=stamp(NOW))
+    assert found["balanced"]
+    assert sum(found["ledger_only_because"].values()) == left
+    told = f"the list shows {4 * GUARDED - left} of the {4 * GUARDED} calls here ({share})"
+    assert found.get("warnings", []) == ([told] if share else [])
+
+
+def test_users_whom_no_login_lists_are_named(ledger_path: Path) -> None:
+    ours, theirs = spread(10, HOUR), spread(5, HOUR, seed=3, user="branch", start=100)
+    with new_world(ledger_path, [*ours, *theirs]) as world:
+        world.push(*ours, *theirs)
+        found = world.audit()
+        assert found["users_unlisted"] == ["SYSUSER|branch"]
+        assert found["balanced"]
+        world.users = ("demo", "branch")
+        assert counted(world.audit()) == {"platform": 15, "ledger": 15}
+
+
+def test_the_equation_itself_is_judged() -> None:
+    counts = {"platform": 3, "ledger": 3, "quarantined": 0, "platform_only": 0, "ledger_only": 0}
+    assert source_balances(counts)
+    assert not source_balances(counts | {"ledger": 4})
+    assert not source_balances(counts | {"platform": 4, "platform_only": 1})
+    assert not source_balances(counts | {"complete": False})
+    assert source_balances(counts | {"platform": None})
