@@ -397,7 +397,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from bridge.lib.log import configure
-from test_deliver import SECRET, Bench
+from tests.delivery.test_deliver import SECRET, Bench
 configure("debug", "json")
 bench = Bench(Path(sys.argv[2]), sys.argv[3])
 bench.deliver()
@@ -411,7 +411,7 @@ def test_logs_show_neither_secrets_nor_full_phones(bench: Benches, tmp_path: Pat
         return JSONResponse({"error": {"message": message}}, 403)
 
     one = bench(always(refuse))
-    command = [sys.executable, "-c", DELIVER, str(TOP / "tests"), str(tmp_path), one.url]
+    command = [sys.executable, "-c", DELIVER, str(TOP), str(tmp_path), one.url]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     assert ended.stdout == ""
     assert "delivery.parked" in ended.stderr
