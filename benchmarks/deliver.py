@@ -38,6 +38,7 @@ from bridge.ledger.sqlite import SqliteLedger
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
 from tests.fixtures.daemon_process import ROOT, DaemonProcess, wait_until, write_config
+from tests.fixtures.ledger_calls import filed_all
 
 ZONE = ZoneInfo("Asia/Shanghai")
 DELAY = 0.02
@@ -60,7 +61,7 @@ def owe(folder: Path, calls: int, calls_a_contact: int) -> None:
     )
     while batch := list(itertools.islice(records, 500)):
         now = datetime.now(UTC)
-        ledger.record([arrival_of("main", Via.CALLBACK, spaced(record), now, ZONE) for record in batch])
+        filed_all(ledger, [arrival_of("main", Via.CALLBACK, spaced(record), now, ZONE) for record in batch])
         while judge.judge_waiting(now):
             pass
     ledger.close()

@@ -38,6 +38,7 @@ from bridge.model.crm_state import Done, Mark, Remembered
 from bridge.model.field_digests import SHORT
 from bridge.record.arrival import arrival_of
 from tests.fixtures.daemon_process import DaemonProcess, environment, write_config
+from tests.fixtures.ledger_calls import filed_all
 
 BYTES_A_CALL = 3000
 START_WITHIN = 1.5
@@ -83,7 +84,7 @@ class Feeder:
         while batch := list(itertools.islice(rest, BATCH)):
             now = datetime.now(UTC)
             arrivals = [arrival_of("main", Via.CALLBACK, spaced(record), now, ZONE) for record in batch]
-            self.ledger.record(arrivals)
+            filed_all(self.ledger, arrivals)
             while self._judge.judge_waiting(now):
                 pass
             self._deliver({str(record["uuid"]): str(record["phone"]) for record in batch})

@@ -106,7 +106,7 @@ def _page(
         for swept, plan, _ in planned
         if isinstance(plan, Plan)
     ]
-    known = iter(ledger.recall_all(target.account, wanted)) if wanted else iter(())
+    known = iter(ledger.recall(target.account, wanted)) if wanted else iter(())
     found = []
     for swept, plan, fault in planned:
         if look is not None:

@@ -258,9 +258,7 @@ class Worker:
         account = destination.account.name
         wanted = [(job.lease.delivery_id, job.lease.key, job.plan.objects) for job in jobs if job.plan]
         try:
-            found = self._patiently(
-                [job.lease for job in jobs], lambda: self._ledger.recall_all(account, wanted)
-            )
+            found = self._patiently([job.lease for job in jobs], lambda: self._ledger.recall(account, wanted))
         except Exception as error:
             if isinstance(error, LedgerError):
                 raise
@@ -331,7 +329,7 @@ class Worker:
             written.result()
         except LedgerError:
             leases = [lease for lease, _, _ in settled]
-            self._patiently(leases, lambda: self._ledger.settle_all(settled, self._clock()))
+            self._patiently(leases, lambda: self._ledger.settle(settled, self._clock()))
         for lease, settlement, _ in settled:
             # It may have been leased again meanwhile.
             if self._held.get(lease.delivery_id) is lease:

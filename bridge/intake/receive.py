@@ -82,11 +82,6 @@ class SourceDoor:
     zone: ZoneInfo = _CHINA
 
 
-def receive(batch: Sequence[Arrival], ledger: Ledger) -> list[Filed]:
-    """One step: file a batch in one commit."""
-    return ledger.record(batch)
-
-
 class Door:
     """The ASGI application of the public listener."""
 

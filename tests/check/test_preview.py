@@ -37,6 +37,7 @@ from bridge.record.call import Call
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.fixtures.daemon_process import EXAMPLE, ROOT, DaemonProcess, environment, wait_until, write_config
+from tests.fixtures.ledger_calls import filed_all
 from tests.fixtures.request_recorder import Recorder, Sent
 
 SANDBOX = ROOT / "mappings/sandbox.toml"
@@ -475,7 +476,7 @@ def test_every_starting_mapping_tells_of_each_field_what_becomes_of_it(mapping: 
 def test_a_call_of_the_ledger_is_named_by_uuid_phone_or_sn(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")
     with closing(SqliteLedger(tmp_path / "ledger.db", create=True)) as ledger:
-        ledger.record([arrival_of("main", Via.CALLBACK, json.dumps(RECORD).encode(), NOW, ZONE)])
+        filed_all(ledger, [arrival_of("main", Via.CALLBACK, json.dumps(RECORD).encode(), NOW, ZONE)])
         Judge(
             ledger, {"main": SourceRules(ZONE, "CN", ("crm",), frozenset())}, destinations_since={}
         ).judge_waiting(NOW)

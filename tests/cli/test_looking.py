@@ -13,7 +13,7 @@ from bridge.model.crm_alterations import Alteration
 from bridge.model.crm_state import Done, Mark, Remembered
 from bridge.model.field_digests import digest_of, with_altered
 from tests.fixtures.daemon_process import environment, write_config
-from tests.fixtures.ledger_calls import NOW, leased, news
+from tests.fixtures.ledger_calls import NOW, leased, news, settle
 
 BRANCH = '[sources.branch]\ncallback_token = { env = "TOKEN" }\ntimezone = "America/New_York"'
 
@@ -56,7 +56,7 @@ def test_what_a_crm_made_of_a_value_is_told_with_what_helps(tmp_path: Path) -> N
     mark = Mark("1 a", with_altered(digest_of("a long text"), "a long", Alteration.SHORTENED))
     left = Remembered("7", b"told", {}, {"lastName": mark})
     done = Done("contact", "contact", "+86", left, altered={"lastName": "shortened"})
-    ledger.settle(leased(ledger), Settlement(DeliveryState.DELIVERED, account="hub", done=(done,)), NOW, NOW)
+    settle(ledger, leased(ledger), Settlement(DeliveryState.DELIVERED, account="hub", done=(done,)), NOW, NOW)
     key = ledger.show_call(call_id)["key"]
     ledger.close()
 

@@ -27,9 +27,11 @@ from tests.fixtures.ledger_calls import (
     TO_CRM,
     arrival,
     call_of,
+    filed_all,
     judge_all,
     leased,
     news,
+    settle,
     stray,
     uuid,
 )
@@ -52,7 +54,7 @@ class Desk:
         news(self.ledger, key)
         remedy = f"Mend it, {AGAIN}"
         settlement = Settlement(DeliveryState.PARKED, reason, cause, remedy=remedy)
-        self.ledger.settle(leased(self.ledger), settlement, NOW, NOW)
+        settle(self.ledger, leased(self.ledger), settlement, NOW, NOW)
 
 
 def said(result: Result) -> Any:
@@ -144,8 +146,8 @@ def test_a_remedy_names_the_whole_command(desk: Desk, command: tuple[str, ...]) 
 
 
 def test_a_record_that_waits_on_in_quarantine_tells_why(desk: Desk) -> None:
-    desk.ledger.record([stray(Quarantined.UNIDENTIFIED, b'{"phone": ""}')])
-    desk.ledger.record([stray(Quarantined.UNIDENTIFIED, b'{"name": ""}', source="gone")])
+    filed_all(desk.ledger, [stray(Quarantined.UNIDENTIFIED, b'{"phone": ""}')])
+    filed_all(desk.ledger, [stray(Quarantined.UNIDENTIFIED, b'{"name": ""}', source="gone")])
     found = said(desk.ask("quarantine", "retry", "--all", "--json"))
     assert (found["released"], found["waiting"]) == (0, 2)
     assert found["reasons"] == [

@@ -22,7 +22,7 @@ from bridge.record.arrival import arrival_of, garbage
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.fixtures.daemon_process import DaemonProcess, callbridge, wait_until, write_config
-from tests.fixtures.ledger_calls import TO_CRM, call_of, stray, uuid
+from tests.fixtures.ledger_calls import TO_CRM, call_of, filed_all, stray, uuid
 
 pytestmark = pytest.mark.long
 
@@ -145,16 +145,16 @@ def prepared(folder: Path) -> Desk:
     judge = Judge(ledger, dict.fromkeys(("main", "branch"), rules), destinations_since={})
     try:
         ledger.start_destinations(TO_CRM, now)
-        ledger.record([said(record) for record in (FIRST, SECOND, AMBIGUOUS, UNIDENTIFIED)])
-        ledger.record([stray(Quarantined.NOT_AN_OBJECT, GARBAGE, at=now)])
+        filed_all(ledger, [said(record) for record in (FIRST, SECOND, AMBIGUOUS, UNIDENTIFIED)])
+        filed_all(ledger, [stray(Quarantined.NOT_AN_OBJECT, GARBAGE, at=now)])
         # Of a source that has left the configuration.
         branch = [FIRST | {"uuid": uuid(11)}, FIRST | {"uuid": uuid(12)}, AMBIGUOUS]
-        ledger.record([said(record, "branch") for record in branch])
+        filed_all(ledger, [said(record, "branch") for record in branch])
         assert judge.judge_waiting(now) == 4
         # A program of yesterday could not read this one.
         call_of(ledger, said({"uuid": uuid(3), "name": "王"}))
         ledger.set_aside(ledger.waiting(1)[0], "the record cannot be read: why", TO_CRM, now)
-        ledger.record([said(LEARNT)])
+        filed_all(ledger, [said(LEARNT)])
         assert judge.judge_waiting(now) == 1
     finally:
         ledger.close()
@@ -225,7 +225,7 @@ def test_a_body_of_several_records_that_waited_is_taken_apart(tmp_path: Path) ->
     body = json.dumps([FIRST, UNIDENTIFIED, 7, SECOND]).encode()
     with closing(SqliteLedger(tmp_path / "ledger.db", create=True)) as ledger:
         now = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
-        ledger.record([garbage("main", Via.CALLBACK, body, "the body is not a JSON object", now)])
+        filed_all(ledger, [garbage("main", Via.CALLBACK, body, "the body is not a JSON object", now)])
     desk = Desk(tmp_path)
     assert desk.says("retry", "--all")["released"] == 1
     assert [key for (key,) in desk.rows("SELECT key FROM calls ORDER BY id")] == [uuid(1), uuid(2)]

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from bridge.cli import cli
+from bridge.ledger.sqlite import SqliteLedger
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.demo import Demo
 from bridge.sandbox.server import LocalServer
@@ -167,6 +168,8 @@ def test_sigterm_ends_what_is_under_way_and_exits_with_0(
 
 def test_the_daemons_own_connection_is_durable() -> None:
     with Demo() as running:
-        pragmas = running.ledger.pragmas()
-    assert pragmas["synchronous"] == 2
-    assert pragmas["journal_mode"] == "wal"
+        assert isinstance(running.ledger, SqliteLedger)
+        pragmas = ("PRAGMA synchronous", "PRAGMA journal_mode")
+        writer = running.ledger._write()
+        found = [writer.run(lambda c, sql=sql: c.execute(sql).fetchone()[0]) for sql in pragmas]  # type: ignore[misc]
+    assert found == [2, "wal"]

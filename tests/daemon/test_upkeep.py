@@ -42,10 +42,13 @@ from tests.fixtures.ledger_calls import (
     NOW,
     TO_CRM,
     arrival,
+    call_keys,
+    filed_all,
     judge_all,
     judgment,
     leased,
     news,
+    settle,
     stray,
     uuid,
 )
@@ -78,7 +81,7 @@ def everything(path: Path) -> dict[str, set[tuple[Any, ...]]]:
 def again(ledger: SqliteLedger, verdict: Verdict, at: datetime, **fields: Any) -> None:
     """One more record of call `a`, with a verdict of our own."""
     body = json.dumps({"uuid": "a", **fields}).encode()
-    ledger.record([arrival("a", payload=body, at=at)])
+    filed_all(ledger, [arrival("a", payload=body, at=at)])
     ledger.judge([judgment(ledger.waiting(1)[0], verdict)], TO_CRM, at)
 
 
@@ -89,10 +92,10 @@ def aged(ledger: SqliteLedger) -> None:
         again(ledger, Verdict.REVISION, at + MINUTE, name=f"after {at}")  # history
         again(ledger, Verdict.DUPLICATE, at + MINUTE)  # duplicates
         again(ledger, Verdict.STALE, at + MINUTE, name="x")  # history, duplicates
-        ledger.settle(leased(ledger, at + MINUTE), Settlement(DeliveryState.DELIVERED), at, at)  # attempts
-        ledger.record([stray(Quarantined.NOT_AN_OBJECT, f"garbage {at}".encode(), at=at)])
-        ledger.record([stray(Quarantined.UNIDENTIFIED, f"waits {at}".encode(), at=at)])
-        ledger.record([stray(Quarantined.UNIDENTIFIED, f"dropped {at}".encode(), at=at)])
+        settle(ledger, leased(ledger, at + MINUTE), Settlement(DeliveryState.DELIVERED), at, at)  # attempts
+        filed_all(ledger, [stray(Quarantined.NOT_AN_OBJECT, f"garbage {at}".encode(), at=at)])
+        filed_all(ledger, [stray(Quarantined.UNIDENTIFIED, f"waits {at}".encode(), at=at)])
+        filed_all(ledger, [stray(Quarantined.UNIDENTIFIED, f"dropped {at}".encode(), at=at)])
         ledger.drop([max(row["id"] for row in ledger.list_quarantine("waiting", 100))])
         ledger.request_run("retry", {"ids": []}, at)
         taken = ledger.take_run(at)
@@ -142,7 +145,7 @@ def test_what_is_pruned_still_decides_what_is_news(ledger: SqliteLedger) -> None
 
     def verdict(name: str, hour: int, at: datetime = OLD) -> str:
         record = {"uuid": uuid(1), "name": name, "updated_at": f"2026-08-01 {hour}:00:00"}
-        ledger.record([arrival_of("main", Via.CALLBACK, json.dumps(record).encode(), at, ZONE)])
+        filed_all(ledger, [arrival_of("main", Via.CALLBACK, json.dumps(record).encode(), at, ZONE)])
         assert judge.judge_waiting(at) == 1
         return str(ledger.show_call(1)["receipts"][-1]["verdict"])
 
@@ -155,16 +158,16 @@ def test_what_is_pruned_still_decides_what_is_news(ledger: SqliteLedger) -> None
     later = [verdict("王", 11, NOW), verdict("李", 11, NOW), verdict("张", 10, NOW)]
     assert later == ["duplicate", "stale", "stale"]
     assert verdict("赵", 12, NOW) == "revision"
-    assert ledger.keys("main") == [uuid(1)]
+    assert call_keys(ledger, "main") == [uuid(1)]
 
 
 def test_free_pages_go_back_to_the_disk(ledger: SqliteLedger, ledger_path: Path) -> None:
-    ledger.record([arrival("a", at=OLD)])
+    filed_all(ledger, [arrival("a", at=OLD)])
     judge_all(ledger, OLD)
     count = 2 * PRUNED_AT_ONCE + 100
     for _ in range(count // 100):
         bodies = [json.dumps({"x": os.urandom(2000).hex()}).encode() for _ in range(100)]
-        ledger.record([arrival("a", payload=body, at=OLD) for body in bodies])
+        filed_all(ledger, [arrival("a", payload=body, at=OLD) for body in bodies])
         stale = [judgment(pending, Verdict.STALE) for pending in ledger.waiting(100)]
         ledger.judge(stale, TO_CRM, OLD)
     before = rows(ledger_path, "PRAGMA page_count")[0][0]
@@ -180,10 +183,10 @@ def test_free_pages_go_back_to_the_disk(ledger: SqliteLedger, ledger_path: Path)
 def test_a_body_that_keeps_coming_hides_no_old_ones(ledger: SqliteLedger, ledger_path: Path) -> None:
     """An entry's last arrival moves: the first young one does not mean that all behind it are young."""
     count = PRUNED_AT_ONCE + 50
-    ledger.record(
-        [stray(Quarantined.NOT_AN_OBJECT, b"garbage %d" % number, at=OLD) for number in range(count)]
+    filed_all(
+        ledger, [stray(Quarantined.NOT_AN_OBJECT, b"garbage %d" % number, at=OLD) for number in range(count)]
     )
-    ledger.record([stray(Quarantined.NOT_AN_OBJECT, b"garbage 0", at=NOW)])
+    filed_all(ledger, [stray(Quarantined.NOT_AN_OBJECT, b"garbage 0", at=NOW)])
     assert ledger.prune("quarantine", BEFORE, lambda _: True) == count - 2
     assert rows(ledger_path, "SELECT id, arrivals FROM quarantine") == [(1, 2), (count, 1)]
 
@@ -258,7 +261,7 @@ def test_a_backup_while_callbacks_come(tmp_path: Path) -> None:
     status = callbridge("status", "-c", str(elsewhere / "config.toml"), "--json", cwd=tmp_path)
     assert json.loads(status.stdout)["calls"] == {"main": told["calls"]}
     with closing(SqliteLedger(elsewhere / "ledger.db")) as ledger:
-        assert ledger.record([arrival(before[0])])[0].key == before[0]
+        assert filed_all(ledger, [arrival(before[0])])[0].key == before[0]
         assert ledger.counts()["calls"] == {"main": told["calls"]}
 
 
@@ -294,7 +297,7 @@ def test_a_dictionary_of_its_own_makes_records_smaller(
     path, count = tmp_path / "ledger.db", 1000
 
     def file(ledger: SqliteLedger, numbers: range) -> None:
-        ledger.record([arrival(uuid(number), payload=talk(number)) for number in numbers])
+        filed_all(ledger, [arrival(uuid(number), payload=talk(number)) for number in numbers])
         ledger.judge([judgment(pending) for pending in ledger.waiting(count)], TO_CRM, NOW)
 
     with closing(SqliteLedger(path, create=True)) as ledger:
@@ -407,7 +410,7 @@ def test_low_disk_is_said_long_before(small_disk: Path, capsys: pytest.CaptureFi
         upkeep.look_after(NOW)
         upkeep.look_after(NOW)
         assert "".join(capsys.readouterr()).count("ledger.disk_low") == 1
-        assert ledger.record([arrival("a")])[0].key == "a"
+        assert filed_all(ledger, [arrival("a")])[0].key == "a"
         filler.unlink()
         upkeep.look_after(NOW + timedelta(hours=23))
         assert "ledger.space_again" in "".join(capsys.readouterr())
@@ -423,7 +426,7 @@ def test_the_log_is_cut_back_after_a_long_reader(ledger: SqliteLedger, ledger_pa
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM calls").fetchone()
         while ledger.space()["wal_bytes"] <= JOURNAL_SIZE_LIMIT + 2**20:
-            ledger.record([stray(Quarantined.UNIDENTIFIED, os.urandom(4 * 2**20)) for _ in range(4)])
+            filed_all(ledger, [stray(Quarantined.UNIDENTIFIED, os.urandom(4 * 2**20)) for _ in range(4)])
         assert ledger.writable()
         assert ledger.space()["wal_bytes"] > JOURNAL_SIZE_LIMIT
         reader.execute("ROLLBACK")

@@ -65,9 +65,10 @@ class WatchedLedger(SqliteLedger):
     def _hand(self) -> set[int]:
         return self.in_hand.setdefault(threading.get_ident(), set())
 
-    def record(self, arrivals: Sequence[Arrival]) -> list[Filed]:
+    def submit(self, arrivals: Sequence[Arrival]) -> Future[list[Filed]]:
         self.fuse.write()
-        filed = super().record(arrivals)
+        filed = super().submit(arrivals)
+        filed.result(10)
         self.fuse.tick()
         return filed
 

@@ -37,6 +37,7 @@ from bridge.record.call import Call
 from bridge.sandbox.crm_state import Refusal
 from bridge.sandbox.plain import PlainState, TokenDesk
 from tests.delivery.simulated_parts import Crash, Fuse, Parts, Said, Sleep, Trouble, Walker, check_contact
+from tests.fixtures.ledger_calls import call_keys, filed_all
 from tests.servers.clock import Clock, JumpingClock
 
 DATA = Path(__file__).parents[1] / "data" / "plain"
@@ -227,7 +228,7 @@ class World:
     def record(self, body: Mapping[str, Any], via: Via = Via.CALLBACK, source: str = "main") -> None:
         """The platform tells of a call, and is answered."""
         payload = json.dumps(body).encode()
-        self.ledger.record([arrival_of(source, via, payload, self.clock(), ZONE)])
+        filed_all(self.ledger, [arrival_of(source, via, payload, self.clock(), ZONE)])
         self.acknowledged.add(body["uuid"].lower())
 
     def judge(self) -> int:
@@ -487,7 +488,7 @@ class World:
     def check(self) -> None:
         """What must hold at every moment."""
         assert not self.violations, self.violations
-        keys = [key for source in self.sources for key in self.ledger.keys(source)]
+        keys = [key for source in self.sources for key in call_keys(self.ledger, source)]
         assert self.acknowledged <= set(keys)
         contents = self.crm.contents()
         for kind, key in (("contacts", "phone"), ("calls", "call_key")):

@@ -36,6 +36,7 @@ from bridge.model.calls import Lane, Via
 from bridge.record.arrival import arrival_of
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
+from tests.fixtures.ledger_calls import filed_all
 
 TOP = Path(__file__).parents[2]
 EXAMPLE: dict[str, Any] = json.loads((TOP / "tests/data/callback.json").read_text("utf-8"))
@@ -101,7 +102,7 @@ class Bench:
 
     def feed(self, **changes: Any) -> None:
         body = json.dumps(EXAMPLE | changes).encode()
-        self.ledger.record([arrival_of("main", Via.CALLBACK, body, self.now, ZONE)])
+        filed_all(self.ledger, [arrival_of("main", Via.CALLBACK, body, self.now, ZONE)])
         assert self._judge.judge_waiting(self.now) == 1
 
     def deliver(self, after: timedelta = timedelta(0)) -> dict[str, Any]:

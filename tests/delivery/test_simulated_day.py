@@ -31,6 +31,7 @@ from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
 from bridge.sandbox.plain import PlainState, TokenDesk
 from tests.delivery.simulated_world import DATA, LAG, ORIGIN, SCHEDULE, SECRET, ZONE, destination_of
+from tests.fixtures.ledger_calls import filed_all
 from tests.servers.clock import Clock, Waiting
 
 pytestmark = pytest.mark.long
@@ -161,7 +162,7 @@ class Day:
             at, body = self.coming.pop(0)
             self.arrived.setdefault(body["uuid"], at)
             payload = json.dumps(body).encode()
-            self.ledger.record([arrival_of("main", Via.CALLBACK, payload, self.clock(), ZONE)])
+            filed_all(self.ledger, [arrival_of("main", Via.CALLBACK, payload, self.clock(), ZONE)])
         self.judge.judge_waiting(self.clock())
 
     def counts(self) -> dict[str, int]:

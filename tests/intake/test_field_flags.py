@@ -12,6 +12,7 @@ from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.model.calls import Via
 from bridge.record.arrival import arrivals_of
+from tests.fixtures.ledger_calls import filed_all
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -27,7 +28,7 @@ class Intake:
 
     def take(self, body: bytes, charset: str = "") -> dict[str, Any]:
         """File a body; the call that its first record belongs to, as `calls show --json` has it."""
-        filed = self._ledger.record(arrivals_of("main", Via.CALLBACK, body, NOW, ZONE, charset))
+        filed = filed_all(self._ledger, arrivals_of("main", Via.CALLBACK, body, NOW, ZONE, charset))
         self._judge.judge_waiting(NOW)
         call_id = filed[0].call_id
         assert call_id is not None

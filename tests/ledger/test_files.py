@@ -22,7 +22,7 @@ from bridge.lib.errors import LedgerBusy, LedgerLocked, LedgerUnusable
 from bridge.model.calls import Quarantined
 from bridge.reconcile.audit import local_balance, whole_balance
 from tests.fixtures.daemon_process import DaemonProcess, callbridge, wait_until, write_config
-from tests.fixtures.ledger_calls import NOW, TO_CRM, arrival, news, stray, uuid
+from tests.fixtures.ledger_calls import NOW, TO_CRM, arrival, call_keys, filed_all, news, stray, uuid
 
 FILES = ("", "-wal", "-shm", ".lock")
 
@@ -69,7 +69,7 @@ def test_nothing_is_acknowledged_once_a_file_is_not_the_one_that_was_opened(
     with capture_logs() as logs:
         for name in ("b", "c"):
             with pytest.raises(LedgerBusy, match="callbridge had it open") as refused:
-                ledger.record([arrival(name)])
+                filed_all(ledger, [arrival(name)])
             assert str(path) in str(refused.value)
         assert not ledger.writable()
     (said,) = [one for one in logs if one["event"] == "ledger.moved"]
@@ -79,8 +79,8 @@ def test_nothing_is_acknowledged_once_a_file_is_not_the_one_that_was_opened(
         # Put back, all is well again, and nothing that was refused has been lost with it.
         beside(path, ".moved").rename(path)
         assert ledger.writable()
-        assert ledger.record([arrival("d")])[0].key == "d"
-        assert "a" in ledger.keys("main")
+        assert filed_all(ledger, [arrival("d")])[0].key == "d"
+        assert "a" in call_keys(ledger, "main")
 
 
 @pytest.mark.parametrize("end", ["-wal", "-shm"])
@@ -91,13 +91,13 @@ def test_what_a_lost_log_held_is_in_the_ledger_after_a_restart(ledger_path: Path
             news(ledger, name)
         beside(ledger_path, end).unlink()
         with pytest.raises(LedgerBusy, match="restart callbridge"):
-            ledger.record([arrival("c")])
+            filed_all(ledger, [arrival("c")])
         ledger.close()
     with OwnerLock(ledger_path) as owner, closing(SqliteLedger(ledger_path, owner=owner)) as again:
-        assert {"a", "b"} <= set(again.keys("main"))
+        assert {"a", "b"} <= set(call_keys(again, "main"))
         assert again.losses() == []
         assert local_balance(again, ["main"], {"crm": ["main"]}, Window())["balanced"]
-        assert again.record([arrival("d")])[0].key == "d"
+        assert filed_all(again, [arrival("d")])[0].key == "d"
 
 
 def test_who_stops_after_a_move_leaves_the_new_ledgers_log_alone(ledger_path: Path) -> None:
@@ -245,10 +245,10 @@ def test_a_ledger_that_lost_its_log_is_not_balanced_until_its_list_was_walked(
     news(ledger, "a")
     checkpoint(ledger_path)
     news(ledger, "b", NOW + timedelta(hours=1))
-    ledger.record([arrival("c", at=NOW + timedelta(hours=2))])
+    filed_all(ledger, [arrival("c", at=NOW + timedelta(hours=2))])
     lock, lost = opened(without_log(ledger_path, tmp_path / "lost"))
     try:
-        assert lost.keys("main") == ["a"]
+        assert call_keys(lost, "main") == ["a"]
         (loss,) = lost.losses()
         assert (loss["receipts"], loss["quarantine"], loss["open"]) == (2, 0, ["main"])
         audited = local_balance(lost, ["main"], {"crm": ["main"]}, Window())
@@ -281,7 +281,7 @@ def test_a_quarantined_record_that_was_lost_is_missed_too(
 ) -> None:
     ledger.start_destinations(TO_CRM, NOW)
     checkpoint(ledger_path)
-    ledger.record([stray(Quarantined.UNIDENTIFIED, b"{}", at=NOW)])
+    filed_all(ledger, [stray(Quarantined.UNIDENTIFIED, b"{}", at=NOW)])
     lock, lost = opened(without_log(ledger_path, tmp_path / "lost"))
     (loss,) = lost.losses()
     lost.close()
@@ -295,7 +295,7 @@ def test_pruning_everything_accuses_nobody(ledger_path: Path) -> None:
         closing(SqliteLedger(ledger_path, create=True, owner=owner)) as ledger,
     ):
         news(ledger, "a")
-        ledger.record([arrival("a")])
+        filed_all(ledger, [arrival("a")])
         ledger.set_aside(ledger.waiting(1)[0], "odd", TO_CRM, NOW)
         ledger.drop([1])
         for name in ("duplicates", "quarantine"):
@@ -312,7 +312,7 @@ def test_a_witness_that_cannot_be_read_accuses_nobody(ledger_path: Path, said: b
     beside(ledger_path, ".last").write_bytes(said)
     lock, ledger = opened(ledger_path)
     assert ledger.losses() == []
-    ledger.record([arrival("a")])
+    filed_all(ledger, [arrival("a")])
     ledger.close()
     lock.release()
     assert beside(ledger_path, ".last").read_bytes().split()[:2] == [b"%020d" % 1, b"%020d" % 0]

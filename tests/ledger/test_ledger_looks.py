@@ -36,9 +36,11 @@ from tests.fixtures.ledger_calls import (
     SOURCES,
     TO_CRM,
     arrival,
+    filed_all,
     judgment,
     leased,
     news,
+    settle,
     stray,
     uuid,
 )
@@ -103,12 +105,13 @@ class Steps:
         arrivals = [arrival(uuid(number), source=source, at=self.at) for number in numbers]
         # Some tell their sn at once, some later.
         sn = [self.rng.choice((None, "1", "2", "3", str(number))) for number in numbers]
-        self.ledger.record(
-            [msgspec.structs.replace(one, sn=told) for one, told in zip(arrivals, sn, strict=True)]
+        filed_all(
+            self.ledger,
+            [msgspec.structs.replace(one, sn=told) for one, told in zip(arrivals, sn, strict=True)],
         )
 
     def stray(self) -> None:
-        self.ledger.record([stray(Quarantined.AMBIGUOUS, self.rng.randbytes(4), at=self.at)])
+        filed_all(self.ledger, [stray(Quarantined.AMBIGUOUS, self.rng.randbytes(4), at=self.at)])
 
     def judge(self) -> None:
         verdicts = (Verdict.REVISION, Verdict.DUPLICATE, Verdict.STALE)
@@ -132,7 +135,7 @@ class Steps:
             state = self.rng.choice([one for one in DeliveryState if one is not DeliveryState.LEASED])
             due_at = self.at if state is DeliveryState.DUE else None
             cause = self.rng.choice(("", "HTTP 400", "HTTP 503"))
-            self.ledger.settle(lease, Settlement(state, "why", cause, due_at), self.at, self.at)
+            settle(self.ledger, lease, Settlement(state, "why", cause, due_at), self.at, self.at)
 
     def take(self) -> None:
         self.ledger.lease(("crm",), SOURCES, self.at)
@@ -219,7 +222,7 @@ def test_counters_of_a_ledger_without_them(ledger_path: Path) -> None:
     with closing(SqliteLedger(ledger_path, create=True)) as ledger:
         ledger.start_destinations(TO_CRM, NOW)
         news(ledger, "a")
-        ledger.record([arrival("b"), arrival("b", source="branch")])
+        filed_all(ledger, [arrival("b"), arrival("b", source="branch")])
         before = ledger.counts()
     with closing(sqlite3.connect(ledger_path)) as older, older:
         named = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE '%counted'"
@@ -229,13 +232,13 @@ def test_counters_of_a_ledger_without_them(ledger_path: Path) -> None:
         older.execute("DELETE FROM _sqlite_migrations WHERE name = '0002_counters'")
     with closing(SqliteLedger(ledger_path)) as ledger:
         assert ledger.counts() == before
-        ledger.record([arrival("c")])
+        filed_all(ledger, [arrival("c")])
         assert_counted(ledger, ledger_path)
 
 
 def test_the_newest_calls_of_all_sources(ledger: SqliteLedger) -> None:
     for minutes, (name, source) in enumerate([("a", "main"), ("b", "branch"), ("c", "main"), ("d", "north")]):
-        ledger.record([arrival(name, source=source, at=NOW + minutes * MINUTE)])
+        filed_all(ledger, [arrival(name, source=source, at=NOW + minutes * MINUTE)])
     assert [row["key"] for row in ledger.list_calls([], 3)] == ["d", "c", "b"]
     assert [row["key"] for row in ledger.list_calls(["a", "b"], 9)] == ["b", "a"]
     assert ledger.first_call_at() == NOW
@@ -302,12 +305,12 @@ LOOKS: dict[str, Callable[[sqlite3.Connection], object]] = {
 
 @pytest.mark.parametrize("name", LOOKS)
 def test_no_look_reads_a_whole_table(ledger: SqliteLedger, ledger_path: Path, name: str) -> None:
-    ledger.record([arrival("a", at=NOW), stray(Quarantined.AMBIGUOUS, b"x")])
+    filed_all(ledger, [arrival("a", at=NOW), stray(Quarantined.AMBIGUOUS, b"x")])
     assert whole_tables(ledger_path, LOOKS[name]) == []
 
 
 def test_a_call_is_found_by_the_end_of_its_sn(ledger: SqliteLedger, ledger_path: Path) -> None:
-    ledger.record([arrival("a", at=NOW)])
+    filed_all(ledger, [arrival("a", at=NOW)])
     nameless = Arrival("main", Via.CALLBACK, NOW, b"{}", sn="account|4216aedb", started_at=stamp(NOW))
 
     def file(connection: sqlite3.Connection) -> None:
@@ -320,13 +323,13 @@ def test_a_call_is_found_by_the_end_of_its_sn(ledger: SqliteLedger, ledger_path:
 
 
 def test_calls_are_listed_without_sorting_them_all(ledger: SqliteLedger, ledger_path: Path) -> None:
-    ledger.record([arrival("a", at=NOW)])
+    filed_all(ledger, [arrival("a", at=NOW)])
     newest = plans(ledger_path, LOOKS["calls list"]) + plans(ledger_path, LOOKS["quarantine list"])
     assert [line for line in newest if "ORDER BY" in line] == []
 
 
 def test_a_balance_of_few_calls_reads_few(ledger: SqliteLedger, ledger_path: Path) -> None:
-    ledger.record([arrival("a", at=NOW - MINUTE), arrival("b", at=NOW)])
+    filed_all(ledger, [arrival("a", at=NOW - MINUTE), arrival("b", at=NOW)])
 
     def look(window: Window) -> Callable[[sqlite3.Connection], object]:
         return lambda c: reading.balance(c, "crm", ["main"], window)
@@ -343,7 +346,7 @@ def test_a_balance_of_few_calls_reads_few(ledger: SqliteLedger, ledger_path: Pat
 # -- copies ---------------------------------------------------------------------------
 def fill(ledger: SqliteLedger, calls: Sequence[int]) -> None:
     rng = random.Random(len(calls))  # noqa: S311 -- sample data
-    ledger.record([arrival(uuid(one), payload=rng.randbytes(6000)) for one in calls])
+    filed_all(ledger, [arrival(uuid(one), payload=rng.randbytes(6000)) for one in calls])
 
 
 def test_what_is_committed_while_a_copy_is_made_is_wholly_in_it_or_not_at_all(
@@ -353,7 +356,7 @@ def test_what_is_committed_while_a_copy_is_made_is_wholly_in_it_or_not_at_all(
     written = iter(range(600, 10_000))
 
     def while_calls_come() -> bool:
-        ledger.record([arrival(uuid(next(written)))])
+        filed_all(ledger, [arrival(uuid(next(written)))])
         return True
 
     target = tmp_path / "copy.db"
@@ -374,7 +377,7 @@ def test_a_copy_holds_all_that_the_ledger_holds_but_tokens_and_open_work(
 ) -> None:
     for name in ("a", "b", "c"):
         news(ledger, name)
-    ledger.settle(leased(ledger), Settlement(DeliveryState.DELIVERED, account="hub"), NOW, NOW)
+    settle(ledger, leased(ledger), Settlement(DeliveryState.DELIVERED, account="hub"), NOW, NOW)
     # The row moves with each token, and leaves the one before in its page's free space.
     for number in range(40):
         ledger.save_token("hub", {"outputs": {"access_token": f"SECRET-{number}-" + "x" * (number * 700)}})
@@ -460,7 +463,7 @@ def test_a_copy_replaces_nothing_but_a_copy(ledger: SqliteLedger, ledger_path: P
                 ledger.backup(target, lambda: True)
     assert (note.read_text(), other.read_text()) == ("keep me", "keep me too")
     # Nobody has closed the ledger's own file, which would have ended its locks.
-    assert ledger.record([arrival("b")])[0].key == "b"
+    assert filed_all(ledger, [arrival("b")])[0].key == "b"
 
 
 def test_a_copy_that_shall_not_go_on_leaves_nothing(

@@ -12,7 +12,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.model.calls import DeliveryState, Lane, Lease, Settlement, Verdict, Via
 from tests.fixtures.examples import searching
-from tests.fixtures.ledger_calls import MINUTE, NOW, SOURCES, TO_CRM, arrival, balance, judgment, uuid
+from tests.fixtures.ledger_calls import (
+    MINUTE,
+    NOW,
+    SOURCES,
+    TO_CRM,
+    arrival,
+    balance,
+    filed_all,
+    judgment,
+    settle,
+    uuid,
+)
 from tests.ledger.test_ledger_looks import assert_counted
 
 UNSETTLED = (DeliveryState.DUE, DeliveryState.LEASED)
@@ -61,7 +72,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(numbers=st.lists(st.integers(0, 3), min_size=1, max_size=3), via=st.sampled_from(Via))
     def record(self, numbers: list[int], via: Via) -> None:
         keys = [uuid(number) for number in numbers]
-        filed = self.ledger.record([arrival(key, via=via, at=NOW + self.minute * MINUTE) for key in keys])
+        filed = filed_all(self.ledger, [arrival(key, via=via, at=NOW + self.minute * MINUTE) for key in keys])
         assert [one.key for one in filed] == keys
         for key in keys:
             self.calls.setdefault(key, Call()).waits += 1
@@ -125,7 +136,7 @@ class LedgerMachine(RuleBasedStateMachine):
         settlement = Settlement(state, "why", due_at=later if state is DeliveryState.DUE else None)
         for _ in range(2):
             # The second time nobody holds the lease any more.
-            self.ledger.settle(lease, settlement, now, now)
+            settle(self.ledger, lease, settlement, now, now)
         call = self.calls[lease.key]
         call.attempts += 1
         if state is DeliveryState.DELIVERED:

@@ -37,11 +37,14 @@ from tests.fixtures.ledger_calls import (
     TO_CRM,
     arrival,
     balance,
+    call_keys,
     call_of,
     filed,
+    filed_all,
     judgment,
     leased,
     news,
+    settle,
     stray,
     uuid,
 )
@@ -73,9 +76,19 @@ def impatient(ledger: SqliteLedger) -> None:
     ledger._write().run(lambda c: c.execute("PRAGMA busy_timeout = 20"))
 
 
+def durability(ledger: SqliteLedger) -> dict[str, Any]:
+    """How the connection that writes was opened."""
+    names = ("synchronous", "journal_mode", "foreign_keys", "auto_vacuum", "page_size")
+
+    def look(connection: sqlite3.Connection) -> dict[str, Any]:
+        return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
+
+    return ledger._write().run(look)
+
+
 # -- the file ----------------------------------------------------------------------
 def test_the_writing_connection_is_durable(ledger: SqliteLedger, ledger_path: Path) -> None:
-    found = ledger.pragmas()
+    found = durability(ledger)
     assert (found["synchronous"], found["journal_mode"], found["foreign_keys"]) == (2, "wal", 1)
     assert (found["auto_vacuum"], found["page_size"]) == (2, 16384)
     assert ledger_path.stat().st_mode & 0o777 == 0o600
@@ -84,7 +97,7 @@ def test_the_writing_connection_is_durable(ledger: SqliteLedger, ledger_path: Pa
 def test_what_was_recorded_is_in_the_file_when_the_call_returns(
     ledger: SqliteLedger, ledger_path: Path
 ) -> None:
-    ledger.record([arrival(uuid(1), "base-1", payload=b'{"uuid":"x"}')])
+    filed_all(ledger, [arrival(uuid(1), "base-1", payload=b'{"uuid":"x"}')])
     assert rows(ledger_path, "SELECT source, key, revision FROM calls") == [("main", uuid(1), 0)]
     assert rows(ledger_path, "SELECT name FROM call_names ORDER BY 1") == [(uuid(1),), ("base-1",)]
     assert rows(ledger_path, "SELECT codec, length(body) > 0 FROM payloads") == [(1, 1)]
@@ -138,11 +151,11 @@ def opened(path: Path) -> list[str]:
 def test_a_ledger_opened_for_looking_writes_nothing(ledger: SqliteLedger, ledger_path: Path) -> None:
     news(ledger, "a")
     reader = open_ledger(ledger_path, read_only=True)
-    assert reader.keys("main") == ["a"]
+    assert call_keys(reader, "main") == ["a"]
     with pytest.raises(LedgerUnusable):
-        reader.record([arrival("b")])
+        filed_all(reader, [arrival("b")])
     reader.close()
-    assert ledger.keys("main") == ["a"]
+    assert call_keys(ledger, "main") == ["a"]
 
 
 def test_sqlite_utils_reads_the_tables(ledger: SqliteLedger, ledger_path: Path) -> None:
@@ -208,14 +221,14 @@ def test_a_locked_file_is_busy_and_nothing_is_written(ledger: SqliteLedger, ledg
     with closing(sqlite3.connect(ledger_path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerBusy):
-            ledger.record([arrival("b"), arrival("c")])
+            filed_all(ledger, [arrival("b"), arrival("c")])
         with pytest.raises(LedgerBusy):
             ledger.retry([], NOW)
         with pytest.raises(LedgerBusy):
             ledger.lease(["crm"], SOURCES, NOW)
         assert not ledger.writable()
         # Looking goes on.
-        assert ledger.keys("main") == ["a", "due"]
+        assert call_keys(ledger, "main") == ["a", "due"]
         other.execute("ROLLBACK")
     assert rows(ledger_path, "SELECT * FROM deliveries") == before
     assert rows(ledger_path, "SELECT count(*) FROM receipts") == [(2,)]
@@ -232,10 +245,10 @@ def test_a_full_disk_is_busy_and_nothing_is_written(ledger: SqliteLedger, ledger
     ledger._write().run(pages)
     small, large = arrival("a"), arrival("b", payload=b'{"x":"' + os.urandom(100_000).hex().encode() + b'"}')
     with pytest.raises(LedgerBusy):
-        ledger.record([small, large])
+        filed_all(ledger, [small, large])
     assert rows(ledger_path, "SELECT count(*) FROM calls") == [(0,)]
     ledger._write().run(lambda c: c.execute("PRAGMA max_page_count = 1000000"))
-    assert [one.key for one in ledger.record([small, large])] == ["a", "b"]
+    assert [one.key for one in filed_all(ledger, [small, large])] == ["a", "b"]
 
 
 class Held:
@@ -330,15 +343,15 @@ def test_quarantine_counts_arrivals_of_one_body(ledger: SqliteLedger, ledger_pat
     trouble = Quarantined.UNIDENTIFIED
     for minutes in range(3):
         at = NOW.replace(minute=minutes)
-        ledger.record([stray(trouble, b'{"a":1}', at=at)])
+        filed_all(ledger, [stray(trouble, b'{"a":1}', at=at)])
     found = rows(ledger_path, "SELECT reason, detail, arrivals, received_at, last_at FROM quarantine")
     last = micros(NOW.replace(minute=2))
     assert found == [("unidentified", f"because {trouble}", 3, micros(NOW), last)]
 
 
 def test_the_conflict_names_both_calls(ledger: SqliteLedger, ledger_path: Path) -> None:
-    ledger.record([arrival(uuid(1), "base-1"), arrival("base-2"), arrival("base-1", "base-2")])
-    ledger.record([arrival(uuid(2), "base-1")])
+    filed_all(ledger, [arrival(uuid(1), "base-1"), arrival("base-2"), arrival("base-1", "base-2")])
+    filed_all(ledger, [arrival(uuid(2), "base-1")])
     details = [row[0] for row in rows(ledger_path, "SELECT detail FROM quarantine ORDER BY id")]
     assert all(name in details[0] for name in ("base-1", "base-2"))
     assert uuid(1) in details[1]
@@ -364,7 +377,7 @@ def test_an_object_named_like_its_type_with_the_calls_key_is_kept_without_both(
         Done("call", "call", uuid(1), Remembered("8", b"told"), shared=False),
     )
     call_id = news(ledger, uuid(1))
-    ledger.settle(leased(ledger), Settlement(DeliveryState.DELIVERED, done=(contact, call)), NOW, NOW)
+    settle(ledger, leased(ledger), Settlement(DeliveryState.DELIVERED, done=(contact, call)), NOW, NOW)
     found = rows(ledger_path, "SELECT object, type, key, crm_id FROM delivery_objects ORDER BY 1")
     assert found == [("call", None, None, "8"), ("person", "contact", "+8615899770637", "7")]
     shown = ledger.show_call(call_id)["crm_objects"]
@@ -389,7 +402,9 @@ def test_fields_are_kept_as_numbers_and_told_by_name(ledger: SqliteLedger, ledge
     for name in ("a", "b"):
         news(ledger, name)
         done = (Done("deal", "deal", "7", left),)
-        ledger.settle(leased(ledger), Settlement(DeliveryState.DELIVERED, account="hub", done=done), NOW, NOW)
+        settle(
+            ledger, leased(ledger), Settlement(DeliveryState.DELIVERED, account="hub", done=done), NOW, NOW
+        )
     assert rows(ledger_path, "SELECT name FROM field_names ORDER BY name") == [
         ("area",),
         ("contact",),
@@ -399,7 +414,8 @@ def test_fields_are_kept_as_numbers_and_told_by_name(ledger: SqliteLedger, ledge
     ((memory,),) = rows(ledger_path, "SELECT memory FROM crm_objects")
     assert b"grade" not in memory
     news(ledger, "c")
-    assert ledger.recall(leased(ledger), "hub", plan) == {"deal": left}
+    lease = leased(ledger)
+    assert ledger.recall("hub", [(lease.delivery_id, lease.key, plan)]) == [{"deal": left}]
 
 
 def test_the_shipped_dictionary_is_the_example_in_three_spellings(example: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from bridge.lib import escape_invisible
 from bridge.lib.errors import CallbridgeError
 from bridge.model.calls import DeliveryState, Settlement
 from tests.fixtures.daemon_process import environment, write_config
-from tests.fixtures.ledger_calls import NOW, arrival, call_of, leased, news
+from tests.fixtures.ledger_calls import NOW, arrival, call_of, leased, news, settle
 
 HOSTILE = "a\x1b]0;x\x07\x1b[2J\rb\nlevel=error\x85\x9b31m\u202e\u2066\u200b\u200d\ufeff\ud800\u00ad"
 
@@ -98,7 +98,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stored = HOSTILE.replace("\ud800", "")
     news(ledger, stored, sn=stored, name=stored, base_info=stored, dialogue=stored)
     parked = Settlement(DeliveryState.PARKED, reason=stored, cause=stored, remedy=stored, account=stored)
-    ledger.settle(leased(ledger), parked, NOW, NOW)
+    settle(ledger, leased(ledger), parked, NOW, NOW)
     call_of(ledger, arrival("", payload=json.dumps({"name": stored}).encode()))
     ledger.close()
     return written

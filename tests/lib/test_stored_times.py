@@ -26,7 +26,17 @@ from bridge.model.crm_state import Progress
 from bridge.reconcile.coverage import OVERLAP, ReconcileRules, plan_run
 from tests.delivery.simulated_parts import Trouble
 from tests.delivery.simulated_world import PHONES, World, body_of
-from tests.fixtures.ledger_calls import NOW, SOURCES, TO_CRM, arrival, judge_all, leased, news
+from tests.fixtures.ledger_calls import (
+    NOW,
+    SOURCES,
+    TO_CRM,
+    arrival,
+    filed_all,
+    judge_all,
+    leased,
+    news,
+    settle,
+)
 from tests.servers.clock import Clock
 
 FAR = timedelta(days=400)
@@ -134,7 +144,7 @@ def test_a_delivery_waits_no_longer_than_anything_can(
 ) -> None:
     news(ledger, "a")
     waits = Settlement(DeliveryState.DUE, "busy", "busy", due)
-    ledger.settle(leased(ledger), waits, NOW, NOW)
+    settle(ledger, leased(ledger), waits, NOW, NOW)
     assert (ledger.lease(["crm"], SOURCES, now) is not None) is taken
 
 
@@ -177,7 +187,7 @@ def prune(ledger: SqliteLedger, now: datetime) -> Any:
 def test_a_clock_that_is_ahead_costs_nothing_that_is_young(ledger: SqliteLedger) -> None:
     for name in ("a", "b"):
         for _ in range(3):
-            ledger.record([arrival(name, at=NOW)])
+            filed_all(ledger, [arrival(name, at=NOW)])
         judge_all(ledger)
     ledger._write().run(lambda c: c.execute("UPDATE receipts SET verdict = 'duplicate' WHERE id > 2"))
     assert prune(ledger, NOW) == 0
@@ -283,7 +293,7 @@ def test_what_is_in_doubt_at_a_start_counts_as_sent_now(ledger: SqliteLedger) ->
         news(ledger, name)
         lines = (("hub", "contact", name),)
         waits = Settlement(DeliveryState.DUE, "lost", "lost", NOW + HOUR, progress=progress, lines=lines)
-        ledger.settle(leased(ledger), waits, NOW, NOW)
+        settle(ledger, leased(ledger), waits, NOW, NOW)
     ledger.release_leases(NOW + 2 * HOUR)
     found = [ledger.lease(["crm"], SOURCES, NOW + 3 * HOUR) for _ in range(2)]
     told = {each.key: each.progress["contact"].sent_at for each in found if each is not None}

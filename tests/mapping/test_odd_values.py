@@ -21,6 +21,7 @@ from bridge.record.verdict import first, read_incoming, rule
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.delivery.test_deliver import SECRET, Bench
+from tests.fixtures.ledger_calls import filed_all
 
 ZONE = ZoneInfo("Asia/Shanghai")
 TOP = Path(__file__).parents[2]
@@ -94,7 +95,7 @@ def test_what_cannot_be_read_shows_in_the_history_of_the_call(tmp_path: Path) ->
     judge = Judge(ledger, {"main": SourceRules(ZONE, "CN")}, destinations_since={})
     for record in records:
         body = json.dumps(record).encode()
-        (filed,) = ledger.record([arrival_of("main", Via.CALLBACK, body, received, ZONE)])
+        (filed,) = filed_all(ledger, [arrival_of("main", Via.CALLBACK, body, received, ZONE)])
         assert judge.judge_waiting(received) == 1
     assert filed.call_id is not None
     history = ledger.show_call(filed.call_id)
@@ -123,7 +124,7 @@ def test_a_dialogue_that_cannot_be_read_whole_is_flagged_from_the_first(
     received = datetime(2025, 4, 14, 3, 5, tzinfo=UTC)
     ledger = SqliteLedger(tmp_path / "ledger.db", create=True)
     body = json.dumps(odd("talk_info_string", talk_info=talk_info)).encode()
-    (filed,) = ledger.record([arrival_of("main", Via.CALLBACK, body, received, ZONE)])
+    (filed,) = filed_all(ledger, [arrival_of("main", Via.CALLBACK, body, received, ZONE)])
     Judge(ledger, {"main": SourceRules(ZONE, "CN")}, destinations_since={}).judge_waiting(received)
     assert filed.call_id is not None
     (receipt,) = ledger.show_call(filed.call_id)["receipts"]

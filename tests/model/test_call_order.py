@@ -16,6 +16,7 @@ from bridge.model.call_order import AHEAD, event_parts, event_text, event_time
 from bridge.model.calls import Quarantined, Via
 from bridge.record.arrival import arrival_of
 from tests.delivery.simulated_world import PHONES, ZONE, World, body_of
+from tests.fixtures.ledger_calls import filed_all
 
 SEEN = datetime(2026, 11, 22, 8, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -124,7 +125,7 @@ def test_a_released_record_of_the_future_counts_by_when_it_came(world: World) ->
     body = body_of(1, 1, PHONES[0], status="A", mark="A", talktimes=1) | {"started_at": FAR[0]}
     arrival = arrival_of("main", Via.CALLBACK, json.dumps(body).encode(), world.clock(), ZONE)
     waiting = msgspec.structs.replace(arrival, trouble=Quarantined.UNIDENTIFIED, detail="for now")
-    world.ledger.record([waiting])
+    filed_all(world.ledger, [waiting])
     tell(world, 2, "B")
     world.clock.pass_by(3600)
     operator = Operator(world.ledger, {"main": ZONE}, {}, None, {}, dict, print)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.records import Record
 from bridge.source import Page
 from bridge.source.outcall.client import OutcallList
+from tests.fixtures.ledger_calls import call_keys
 from tests.fixtures.reconciliation import HOUR, NOTHING, World, calls, edited_later, new_world
 from tests.fixtures.served_platform import NOW, log_in, served_platform
 
@@ -199,7 +200,7 @@ def law(told: list[str], faults: Disturbances, seed: int) -> None:
         assert result["deferred"] <= counts["late"]
         # Whatever else is for the next run: what was listed all the time is here.
         own = {one["uuid"] for fate, records in lives.of.items() if fate != "nobody's" for one in records}
-        assert own <= set(world.ledger.keys("main"))
+        assert own <= set(call_keys(world.ledger, "main"))
         lives.catch_up()
         agree_and_balance(world, still=not faults.rows_move)
 
@@ -226,7 +227,7 @@ def agree_and_balance(world: World, *, still: bool) -> None:
     world.assert_agrees(listed)
     found = world.audit(since=SINCE, until=stamp(NOW))
     assert (found["platform_only"], found["quarantined"]) == (0, strays)
-    assert set(found["ids"]["ledger_only"]) == set(world.ledger.keys("main")) - listed
+    assert set(found["ids"]["ledger_only"]) == set(call_keys(world.ledger, "main")) - listed
     assert found["balanced"] is found["complete"]
 
 

@@ -33,10 +33,9 @@ from bridge.ledger.sqlite.times import moment_of
 from bridge.ledger.sqlite.training import train
 from bridge.ledger.sqlite.writer import Together
 from bridge.lib.errors import LedgerBusy, LedgerUnusable
-from bridge.model.calls import Arrival, Filed, Judgment, Lease, Pending, Settlement
+from bridge.model.calls import Arrival, Filed, Judgment, Lease, Pending
 from bridge.model.crm_state import Remembered
 from bridge.model.key_claims import Claim
-from bridge.model.plan import PlannedObject
 
 SPACE_EVERY = 1.0
 
@@ -66,9 +65,6 @@ class SqliteLedger(Operating, Covered):
         filed = self._write().submit(lambda c: filing.file_arrivals(c, self._payloads, arrivals))
         filed.add_done_callback(self._look_again)
         return filed
-
-    def record(self, arrivals: Sequence[Arrival]) -> list[Filed]:
-        return self.submit(arrivals).result()
 
     @looks
     def waiting(self, limit: int, sources: Sequence[str] | None = None) -> list[Pending]:
@@ -138,14 +134,11 @@ class SqliteLedger(Operating, Covered):
         reason = f"the stored record cannot be read: {error}"
         self._write().run(lambda c: deliveries.park(c, row["id"], reason, now))
 
-    def settle_all(self, settled: Sequence[Settled], now: datetime) -> None:
+    def settle(self, settled: Sequence[Settled], now: datetime) -> None:
         self.settle_soon(settled, now).result()
 
     def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
         return self._settling.submit((settled, now))
-
-    def settle(self, lease: Lease, settlement: Settlement, started_at: datetime, now: datetime) -> None:
-        self.settle_all([(lease, settlement, started_at)], now)
 
     def give_back(self, lease: Lease, due_at: datetime) -> bool:
         return self._write().run(lambda c: deliveries.give_back(c, lease, due_at))
@@ -155,12 +148,8 @@ class SqliteLedger(Operating, Covered):
         return key_claims.claims(self._reader, call_ids, destinations)
 
     @looks
-    def recall(self, lease: Lease, account: str, planned: Sequence[PlannedObject]) -> dict[str, Remembered]:
-        return objects.recall_all(self._reader, account, [(lease.delivery_id, lease.key, planned)])[0]
-
-    @looks
-    def recall_all(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, Remembered]]:
-        return objects.recall_all(self._reader, account, wanted)
+    def recall(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, Remembered]]:
+        return objects.recall(self._reader, account, wanted)
 
     def note(self, notes: Sequence[Note]) -> None:
         def write(connection: sqlite3.Connection) -> None:
@@ -273,10 +262,6 @@ class SqliteLedger(Operating, Covered):
         return reading.losses(self._reader)
 
     @looks
-    def keys(self, source: str) -> list[str]:
-        return [row[0] for row in self._reader.execute("SELECT key FROM calls WHERE source = ?", (source,))]
-
-    @looks
     def first_call_at(self, source: str | None = None) -> datetime | None:
         return reading.first_call_at(self._reader, source)
 
@@ -297,14 +282,6 @@ class SqliteLedger(Operating, Covered):
             causes = acting.matching_causes(self._reader, cause)
             named = causes, acting.by_reason(cause, causes)
         return reading.list_deliveries(self._reader, state, destination, limit, named)
-
-    def pragmas(self) -> Row:
-        def look(connection: sqlite3.Connection) -> Row:
-            names = ("synchronous", "journal_mode", "foreign_keys", "auto_vacuum", "page_size")
-            return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
-
-        # A PRAGMA inside a transaction reads the same; the writer's connection is what matters.
-        return self._write().run(look)
 
     def writable(self) -> bool:
         """Whether a commit would succeed now."""

@@ -32,7 +32,7 @@ def account_id(connection: sqlite3.Connection, name: str) -> int:
     return made
 
 
-def recall_all(
+def recall(
     connection: sqlite3.Connection, account: str, wanted: Sequence[Wanted]
 ) -> list[dict[str, Remembered]]:
     """The objects of each plan as they were last left, by the mapping's names."""

@@ -29,6 +29,7 @@ from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.toml_file import load_toml
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
+from tests.fixtures.ledger_calls import filed_all
 from tests.servers.base import VendorServer
 from tests.servers.clock import Clock
 from tests.servers.wire import Logged
@@ -188,7 +189,7 @@ class Bench:
             **changes,
         }
         body = json.dumps(record).encode()
-        self.ledger.record([arrival_of("main", Via.CALLBACK, body, self.clock(), ZONE)])
+        filed_all(self.ledger, [arrival_of("main", Via.CALLBACK, body, self.clock(), ZONE)])
         assert self._judge.judge_waiting(self.clock()) == 1
 
     def attempt(self) -> None:

@@ -21,10 +21,12 @@ from tests.fixtures.ledger_calls import (
     arrival,
     balance,
     delivery,
+    filed_all,
     judge_all,
     judgment,
     leased,
     news,
+    settle,
     stray,
     uuid,
 )
@@ -85,7 +87,7 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         assert leased(ledger, NOW, ["elsewhere", "crm"]).destination == "crm"
 
     def test_no_two_workers_hold_one_delivery(self, ledger: Ledger) -> None:
-        ledger.record([arrival(uuid(number)) for number in range(120)])
+        filed_all(ledger, [arrival(uuid(number)) for number in range(120)])
         ledger.judge([judgment(pending) for pending in ledger.waiting(200)], TO_CRM, NOW)
         start, taken = threading.Barrier(6), list[int]()
 
@@ -94,7 +96,7 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
             while (lease := ledger.lease(["crm"], SOURCES, NOW)) is not None:
                 taken.append(lease.delivery_id)
                 if lease.delivery_id % 2:
-                    ledger.settle(lease, DELIVERED, NOW, NOW)
+                    settle(ledger, lease, DELIVERED, NOW, NOW)
 
         threads = [threading.Thread(target=work) for _ in range(6)]
         for thread in threads:
@@ -131,7 +133,7 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         self, ledger: Ledger, settlement: Settlement, row: dict[str, Any], counted: str
     ) -> None:
         call_id = news(ledger, "a")
-        ledger.settle(leased(ledger), settlement, NOW, NOW + MINUTE)
+        settle(ledger, leased(ledger), settlement, NOW, NOW + MINUTE)
         found = delivery(ledger, call_id)
         assert {name: found[name] for name in row} == row
         assert found["changed_at"] == stamp(NOW + MINUTE)
@@ -144,7 +146,7 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
     def test_a_retry_waits_for_its_time_and_counts_on(self, ledger: Ledger) -> None:
         news(ledger, "a")
         again = Settlement(DeliveryState.DUE, "HTTP 503", due_at=NOW + 5 * MINUTE)
-        ledger.settle(leased(ledger), again, NOW, NOW)
+        settle(ledger, leased(ledger), again, NOW, NOW)
         assert ledger.lease(["crm"], SOURCES, NOW + 4 * MINUTE) is None
         lease = leased(ledger, NOW + 5 * MINUTE)
         assert (lease.attempt, lease.revision, lease.owed_at) == (2, 1, NOW)
@@ -153,7 +155,7 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         call_id = news(ledger, "a")
         for _ in range(2):
             given = Settlement(DeliveryState.DUE, "no room", "no room", NOW + MINUTE, unsent=True)
-            ledger.settle(leased(ledger, NOW + MINUTE), given, NOW, NOW)
+            settle(ledger, leased(ledger, NOW + MINUTE), given, NOW, NOW)
         lease = leased(ledger, NOW + MINUTE)
         assert (lease.attempt, lease.lane) == (1, Lane.LIVE)
         assert ledger.show_call(call_id)["attempts"] == []
@@ -162,19 +164,19 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
     def test_a_lease_is_settled_once(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         lease = leased(ledger)
-        ledger.settle(lease, DELIVERED, NOW, NOW)
-        ledger.settle(lease, Settlement(DeliveryState.PARKED, "late"), NOW, NOW)
+        settle(ledger, lease, DELIVERED, NOW, NOW)
+        settle(ledger, lease, Settlement(DeliveryState.PARKED, "late"), NOW, NOW)
         assert delivery(ledger, call_id)["state"] == "delivered"
         assert len(ledger.show_call(call_id)["attempts"]) == 1
 
     def test_the_crm_objects_are_those_sent_last(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         sent = Settlement(DeliveryState.DUE, "half", due_at=NOW, done=(CONTACT,))
-        ledger.settle(leased(ledger), sent, NOW, NOW)
+        settle(ledger, leased(ledger), sent, NOW, NOW)
         merged = Done("contact", "contacts", CONTACT.key, Remembered("52", b"told"), shared=False)
         call = Done("call", "calls", "a", Remembered("9", b"told"), shared=False)
         done = Settlement(DeliveryState.DELIVERED, done=(merged, call))
-        ledger.settle(leased(ledger), done, NOW, NOW)
+        settle(ledger, leased(ledger), done, NOW, NOW)
         assert ledger.show_call(call_id)["crm_objects"] == [
             {
                 "destination": "crm",
@@ -208,7 +210,7 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
             for name in ("a", "b"):
                 ids.append(news(ledger, f"{name}{number}"))
                 settled = Settlement(DeliveryState.DELIVERED, account="hub", done=(done,))
-                ledger.settle(leased(ledger), settled, NOW, NOW + number * MINUTE)
+                settle(ledger, leased(ledger), settled, NOW, NOW + number * MINUTE)
         told = ledger.counts()["altered"]
         assert [(one["object"], one["field"], one["kind"], one["count"]) for one in told] == [
             ("contact", "note", "characters", 2),
@@ -218,10 +220,10 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         # What has not happened for a week is mended.
         later = NOW + 7 * DAY
         news(ledger, "c")
-        ledger.settle(leased(ledger), DELIVERED, later, later)
+        settle(ledger, leased(ledger), DELIVERED, later, later)
         assert [one["field"] for one in ledger.counts()["altered"]] == ["note", "name"]
         news(ledger, "d")
-        ledger.settle(leased(ledger), DELIVERED, later + MINUTE / 2, later + MINUTE / 2)
+        settle(ledger, leased(ledger), DELIVERED, later + MINUTE / 2, later + MINUTE / 2)
         assert [one["field"] for one in ledger.counts()["altered"]] == ["note"]
         assert all(one["last_at"] for one in told)
         shown = [ledger.show_call(each)["crm_objects"][0]["altered"] for each in ids]
@@ -234,7 +236,7 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         news(ledger, "a", NOW + MINUTE, name="李")
         assert (delivery(ledger, call_id)["state"], delivery(ledger, call_id)["wanted"]) == ("leased", 2)
         assert ledger.lease(["crm"], SOURCES, NOW + MINUTE) is None
-        ledger.settle(lease, Settlement(state, "why", "cause"), NOW, NOW + 2 * MINUTE)
+        settle(ledger, lease, Settlement(state, "why", "cause"), NOW, NOW + 2 * MINUTE)
         row = delivery(ledger, call_id)
         assert (row["state"], row["reason"], row["cause"]) == ("due", None, None)
         assert row["delivered"] == (1 if state is DeliveryState.DELIVERED else None)
@@ -248,7 +250,7 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         self, ledger: Ledger, state: DeliveryState
     ) -> None:
         call_id = news(ledger, "a")
-        ledger.settle(leased(ledger), Settlement(state, "why", "cause"), NOW, NOW)
+        settle(ledger, leased(ledger), Settlement(state, "why", "cause"), NOW, NOW)
         news(ledger, "a", NOW + MINUTE, name="李")
         row = delivery(ledger, call_id)
         assert (row["state"], row["wanted"], row["tries"], row["reason"]) == ("due", 2, 0, None)
@@ -258,7 +260,7 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
     def test_the_leases_of_a_dead_daemon_are_due_again(self, ledger: Ledger, tmp_path: Path) -> None:
         for name in ("a", "b", "c"):
             news(ledger, name)
-        ledger.settle(leased(ledger), DELIVERED, NOW, NOW)
+        settle(ledger, leased(ledger), DELIVERED, NOW, NOW)
         held = {leased(ledger).key, leased(ledger).key}
         again = self.reopened(ledger, tmp_path)
         assert again.lease(["crm"], SOURCES, NOW + MINUTE) is None
@@ -281,7 +283,7 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         calls = {}
         for name, settlement in settled.items():
             calls[name] = news(ledger, name)
-            ledger.settle(leased(ledger), settlement, NOW, NOW)
+            settle(ledger, leased(ledger), settlement, NOW, NOW)
         calls["held"] = news(ledger, "held")
         leased(ledger)
         ids = {name: delivery(ledger, call_id)["id"] for name, call_id in calls.items()}
@@ -349,7 +351,7 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
     def test_the_balance_counts_calls_by_creation(self, ledger: Ledger) -> None:
         for hours in range(4):
             news(ledger, f"call-{hours}", NOW + timedelta(hours=hours))
-        ledger.record([arrival("elsewhere", source="branch")])
+        filed_all(ledger, [arrival("elsewhere", source="branch")])
         one, three = NOW + timedelta(hours=1), NOW + timedelta(hours=3)
         assert balance(ledger, window=Window(one, three)) == {"ledger": 2, "under_way": 2}
         assert balance(ledger, window=Window(three)) == {"ledger": 1, "under_way": 1}
@@ -363,7 +365,7 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
 
     def test_calls_are_found_by_name_phone_and_sn(self, ledger: Ledger) -> None:
         for number in range(3):
-            ledger.record([arrival(uuid(number), f"base-{number}", at=NOW + number * MINUTE)])
+            filed_all(ledger, [arrival(uuid(number), f"base-{number}", at=NOW + number * MINUTE)])
             (pending,) = ledger.waiting(1)
             created_at = stamp(datetime(2025, 4, 14 - number, tzinfo=UTC))
             columns = Columns(sn=f"sn-{number % 2}", phone=f"+861589977063{number}", created_at=created_at)
@@ -386,7 +388,7 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
     def test_deliveries_are_listed_those_changed_last_first(self, ledger: Ledger) -> None:
         for minutes, name in enumerate(("a", "b", "c")):
             news(ledger, name, NOW + minutes * MINUTE, BOTH if name == "b" else TO_CRM)
-        ledger.settle(leased(ledger), Settlement(DeliveryState.PARKED, "why"), NOW, NOW + 9 * MINUTE)
+        settle(ledger, leased(ledger), Settlement(DeliveryState.PARKED, "why"), NOW, NOW + 9 * MINUTE)
 
         def found(state: str | None = None, to: str | None = None, limit: int = 9) -> list[tuple[str, str]]:
             return [(row["key"], row["destination"]) for row in ledger.list_deliveries(state, to, limit)]
@@ -401,8 +403,8 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         ledger.start_destinations(BOTH, NOW)
         news(ledger, "a", NOW)
         news(ledger, "b", NOW + MINUTE)
-        ledger.settle(leased(ledger), Settlement(DeliveryState.PARKED, "why", "HTTP 400"), NOW, NOW)
-        ledger.record([stray(Quarantined.NOT_AN_OBJECT, b"x"), arrival("c", at=NOW + 5 * MINUTE)])
+        settle(ledger, leased(ledger), Settlement(DeliveryState.PARKED, "why", "HTTP 400"), NOW, NOW)
+        filed_all(ledger, [stray(Quarantined.NOT_AN_OBJECT, b"x"), arrival("c", at=NOW + 5 * MINUTE)])
         found = ledger.counts()
         assert found["calls"] == {"main": 3}
         assert found["receipts"] == {"new": 2, "waiting": 1}

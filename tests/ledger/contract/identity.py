@@ -27,8 +27,10 @@ from tests.fixtures.ledger_calls import (
     call_of,
     delivery,
     filed,
+    filed_all,
     judgment,
     leased,
+    settle,
     uuid,
 )
 
@@ -259,7 +261,7 @@ class IdentityContract:
         judge_waiting(ledger)
         lease = leased(ledger)
         assert lease.key == f"s1@{ONE}"
-        ledger.settle(lease, Settlement(DeliveryState.DELIVERED), NOW, NOW)
+        settle(ledger, lease, Settlement(DeliveryState.DELIVERED), NOW, NOW)
         assert call_of(ledger, said(NAMED, at=NOW + MINUTE)) == call_id
         judge_waiting(ledger)
         again = leased(ledger)
@@ -277,7 +279,7 @@ class IdentityContract:
 
     def test_it_is_used_within_one_batch(self, ledger: Ledger) -> None:
         batch = [{"uuid": uuid(1)}, {"uuid": uuid(1), "sn": "s1", "started_at": ONE}, NAMELESS]
-        found = ledger.record([said(record) for record in batch])
+        found = filed_all(ledger, [said(record) for record in batch])
         assert [one.key for one in found] == [uuid(1)] * 3
 
     def test_what_is_known_already_is_not_changed_by_filing(self, ledger: Ledger) -> None:
@@ -334,7 +336,7 @@ class IdentityContract:
             {"base_info": "b-3", "uuid": uuid(1)},
             {"sn": "s9", "started_at": TWO},
         ]
-        found = ledger.record([said(record) for record in batch])
+        found = filed_all(ledger, [said(record) for record in batch])
         conflict = Quarantined.IDENTITY_CONFLICT
         keys = [
             uuid(9),
@@ -365,7 +367,7 @@ class IdentityContract:
             ledger = self.new_ledger(Path(folder))
             found: list[Filed] = []
             for size in (*sizes, len(arrivals)):
-                found += ledger.record(arrivals[len(found) :][:size])
+                found += filed_all(ledger, arrivals[len(found) :][:size])
             calls, counts = told(ledger), ledger.counts()
             kept = [(row["reason"], row["arrivals"]) for row in ledger.list_quarantine(None, 100)]
             ledger.close()

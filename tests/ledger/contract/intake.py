@@ -18,13 +18,16 @@ from tests.fixtures.ledger_calls import (
     TO_CRM,
     arrival,
     balance,
+    call_keys,
     call_of,
     delivery,
     filed,
+    filed_all,
     judge_all,
     judgment,
     leased,
     news,
+    settle,
     stray,
     uuid,
 )
@@ -40,7 +43,7 @@ class IntakeContract:
         found = filed(ledger, arrival(uuid(1), "base-1"))
         assert found.call_id is not None
         assert (found.key, found.trouble) == (uuid(1), None)
-        assert ledger.keys("main") == [uuid(1)]
+        assert call_keys(ledger, "main") == [uuid(1)]
         shown = ledger.show_call(found.call_id)
         assert set(shown["names"]) == {uuid(1), "base-1"}
         assert [row["verdict"] for row in shown["receipts"]] == [None]
@@ -60,7 +63,7 @@ class IntakeContract:
 
     def test_one_batch_sees_what_it_has_filed_itself(self, ledger: Ledger) -> None:
         batch = [arrival(uuid(1)), arrival(uuid(2)), arrival(uuid(1), "base-1"), arrival("base-1")]
-        found = ledger.record(batch)
+        found = filed_all(ledger, batch)
         assert [one.key for one in found] == [uuid(1), uuid(2), uuid(1), uuid(1)]
         assert len({one.call_id for one in found}) == 2
 
@@ -69,7 +72,7 @@ class IntakeContract:
         theirs = filed(ledger, arrival(uuid(1), source="branch"))
         assert ours.call_id != theirs.call_id
         assert ledger.counts()["calls"] == {"main": 1, "branch": 1}
-        assert ledger.keys("branch") == [uuid(1)]
+        assert call_keys(ledger, "branch") == [uuid(1)]
 
     def test_names_of_two_calls_are_a_conflict(self, ledger: Ledger) -> None:
         one = call_of(ledger, arrival("base-1"))
@@ -92,12 +95,12 @@ class IntakeContract:
         assert filed(ledger, arrival(uuid(2))).key == uuid(2)
 
     def test_a_uuid_learnt_second_keeps_a_third_out(self, ledger: Ledger) -> None:
-        ledger.record([arrival("base-1"), arrival(uuid(1), "base-1")])
+        filed_all(ledger, [arrival("base-1"), arrival(uuid(1), "base-1")])
         assert filed(ledger, arrival(uuid(2), "base-1")).trouble is Quarantined.IDENTITY_CONFLICT
 
     @pytest.mark.parametrize("trouble", [one for one in Quarantined if one != Quarantined.UNREADABLE])
     def test_a_body_that_cannot_be_filed_is_kept_once(self, ledger: Ledger, trouble: Quarantined) -> None:
-        found = ledger.record([stray(trouble, b"one"), stray(trouble, b"one"), stray(trouble, b"two")])
+        found = filed_all(ledger, [stray(trouble, b"one"), stray(trouble, b"one"), stray(trouble, b"two")])
         assert found == [Filed(None, trouble=trouble)] * 3
         assert filed(ledger, stray(trouble, b"one")).trouble is trouble
         assert ledger.counts()["quarantined"] == {trouble: 2}
@@ -108,7 +111,7 @@ class IntakeContract:
 
     def test_the_same_body_is_kept_for_each_source(self, ledger: Ledger) -> None:
         trouble = Quarantined.UNIDENTIFIED
-        ledger.record([stray(trouble, b"{}"), stray(trouble, b"{}", source="branch")])
+        filed_all(ledger, [stray(trouble, b"{}"), stray(trouble, b"{}", source="branch")])
         assert ledger.counts()["quarantined"] == {"unidentified": 2}
 
     def test_submitted_work_keeps_its_order(self, ledger: Ledger) -> None:
@@ -124,14 +127,14 @@ class IntakeContract:
         ledger.close()
         assert [future.result(0)[0].key for future in submitted] == [uuid(number) for number in range(20)]
         with pytest.raises(LedgerBusy):
-            ledger.record([arrival(uuid(99))])
+            filed_all(ledger, [arrival(uuid(99))])
         assert not ledger.writable()
 
     # -- waiting -------------------------------------------------------------------
     def test_receipts_wait_with_all_that_arrived(self, ledger: Ledger) -> None:
         bodies = [b'{"uuid": "a",  "name": "\xe5\xbc\xa0"}', b'{"uuid":"a"}']
-        ledger.record([arrival("a", payload=bodies[0])])
-        ledger.record([arrival("a", payload=bodies[1], via=Via.LIST, at=NOW + MINUTE)])
+        filed_all(ledger, [arrival("a", payload=bodies[0])])
+        filed_all(ledger, [arrival("a", payload=bodies[1], via=Via.LIST, at=NOW + MINUTE)])
         first, second = ledger.waiting(10)
         assert (first.payload, first.via, first.received_at) == (bodies[0], Via.CALLBACK, NOW)
         assert (second.payload, second.via, second.received_at) == (bodies[1], Via.LIST, NOW + MINUTE)
@@ -146,7 +149,7 @@ class IntakeContract:
         ]
         history: frozenset[bytes] = frozenset()
         for revision, values in enumerate(records, 1):
-            ledger.record([arrival("a", payload=json.dumps(values).encode())])
+            filed_all(ledger, [arrival("a", payload=json.dumps(values).encode())])
             pending = ledger.waiting(1)[0]
             found = judgment(pending)
             history |= {found.digest} if found.digest else set()
@@ -156,19 +159,19 @@ class IntakeContract:
             state = Known(values, stamps, newest, Via.LIST, revision, history)
             ledger.judge([replace(found, known=state, kept=revision == 1)], TO_CRM, NOW)
 
-            ledger.record([arrival("a")])
+            filed_all(ledger, [arrival("a")])
             probe = ledger.waiting(1)[0]
             assert probe.known == state
             ledger.judge([judgment(probe, Verdict.STALE)], TO_CRM, NOW)
 
     def test_the_stamp_of_a_field_that_was_said_to_be_empty_is_kept(self, ledger: Ledger) -> None:
         """A newer record said `name` is empty: an older one must not fill it, after a restart either."""
-        ledger.record([arrival("a")])
+        filed_all(ledger, [arrival("a")])
         (pending,) = ledger.waiting(1)
         at = 1_744_597_250
         state = Known({"uuid": "a"}, {"uuid": at, "name": at}, at, Via.CALLBACK, 1)
         ledger.judge([replace(judgment(pending), known=state, kept=False)], TO_CRM, NOW)
-        ledger.record([arrival("a")])
+        filed_all(ledger, [arrival("a")])
         known = ledger.waiting(1)[0].known
         assert known is not None
         assert known.stamps.get("name", "forgotten") == at
@@ -197,8 +200,8 @@ class IntakeContract:
     @pytest.mark.parametrize("verdict", [Verdict.DUPLICATE, Verdict.STALE])
     def test_what_is_no_news_is_written_and_owes_nothing(self, ledger: Ledger, verdict: Verdict) -> None:
         call_id = news(ledger, "a", name="张")
-        ledger.settle(leased(ledger), Settlement(DeliveryState.DELIVERED), NOW, NOW)
-        ledger.record([arrival("a", payload=b'{"uuid":"a","name":"x"}')])
+        settle(ledger, leased(ledger), Settlement(DeliveryState.DELIVERED), NOW, NOW)
+        filed_all(ledger, [arrival("a", payload=b'{"uuid":"a","name":"x"}')])
         (pending,) = ledger.waiting(10)
         found = replace(judgment(pending, verdict), flags=("stamp_ahead", "odd"))
         ledger.judge([found], TO_CRM, NOW + MINUTE)
@@ -212,13 +215,13 @@ class IntakeContract:
 
     def test_a_newer_stamp_is_kept_of_a_record_that_says_the_same(self, ledger: Ledger) -> None:
         news(ledger, "a", name="张")
-        ledger.record([arrival("a")])
+        filed_all(ledger, [arrival("a")])
         (pending,) = ledger.waiting(10)
         before = pending.known
         assert before is not None
         state = Known(before.values, {"uuid": 1_800_000_000}, 1_800_000_000, before.via, 1, before.history)
         ledger.judge([replace(judgment(pending, Verdict.DUPLICATE), known=state)], TO_CRM, NOW)
-        ledger.record([arrival("a")])
+        filed_all(ledger, [arrival("a")])
         known = ledger.waiting(10)[0].known
         assert known is not None
         assert (known.stamp, known.stamps["uuid"]) == (1_800_000_000, 1_800_000_000)
@@ -260,8 +263,8 @@ class IntakeContract:
 
     def test_a_later_record_set_aside_waits_in_quarantine(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
-        ledger.settle(leased(ledger), Settlement(DeliveryState.DELIVERED), NOW, NOW)
-        ledger.record([arrival("a")])
+        settle(ledger, leased(ledger), Settlement(DeliveryState.DELIVERED), NOW, NOW)
+        filed_all(ledger, [arrival("a")])
         assert balance(ledger) == {"ledger": 1, "under_way": 1}
         (pending,) = ledger.waiting(10)
         ledger.set_aside(pending, "why", TO_CRM, NOW)
@@ -275,23 +278,23 @@ class IntakeContract:
         """The request is out: what became of it is written, and nobody else sends beside it."""
         call_id = news(ledger, "a")
         lease = leased(ledger)
-        ledger.record([arrival("a")])
+        filed_all(ledger, [arrival("a")])
         (pending,) = ledger.waiting(10)
         ledger.set_aside(pending, "why", TO_CRM, NOW)
         ledger.retry([], NOW)
         assert ledger.lease(["crm"], SOURCES, NOW + MINUTE) is None, "leased to two workers at once"
-        ledger.settle(lease, Settlement(DeliveryState.DELIVERED), NOW, NOW + MINUTE)
+        settle(ledger, lease, Settlement(DeliveryState.DELIVERED), NOW, NOW + MINUTE)
         assert delivery(ledger, call_id)["delivered"] == 1
         assert len(ledger.show_call(call_id)["attempts"]) == 1
 
     def test_a_record_that_comes_again_to_the_byte_is_told_apart(self, ledger: Ledger) -> None:
         first, again = arrival("a", payload=b'{"uuid":"a"}'), arrival("a", payload=b'{"uuid":"a"}')
         other = arrival("a", payload=b'{"uuid":"a","x":1}')
-        ledger.record([first])
+        filed_all(ledger, [first])
         (pending,) = ledger.waiting(10)
         assert not pending.repeats
         ledger.judge([judgment(pending)], TO_CRM, NOW)
-        ledger.record([again, other, arrival("a", payload=b'{"uuid":"a"}', via=Via.LIST)])
+        filed_all(ledger, [again, other, arrival("a", payload=b'{"uuid":"a"}', via=Via.LIST)])
         same, changed, listed = ledger.waiting(10)
         assert (same.repeats, changed.repeats, listed.repeats) == (True, False, False)
         assert (changed.known is not None, listed.known is not None) == (True, True)
@@ -303,11 +306,11 @@ class IntakeContract:
     def test_waiting_receipts_count_as_under_way(self, ledger: Ledger) -> None:
         for state in (DeliveryState.DELIVERED, DeliveryState.SKIPPED, DeliveryState.PARKED):
             news(ledger, state)
-            ledger.settle(leased(ledger), Settlement(state, "why"), NOW, NOW)
+            settle(ledger, leased(ledger), Settlement(state, "why"), NOW, NOW)
         assert balance(ledger) == {"ledger": 3, "delivered": 1, "skipped": 1, "parked": 1}
-        ledger.record([arrival(state, at=NOW + timedelta(hours=1)) for state in ("delivered", "skipped")])
+        filed_all(ledger, [arrival(state, at=NOW + timedelta(hours=1)) for state in ("delivered", "skipped")])
         assert balance(ledger) == {"ledger": 3, "parked": 1, "under_way": 2}
-        ledger.record([arrival("parked"), arrival("unheard")])
+        filed_all(ledger, [arrival("parked"), arrival("unheard")])
         assert balance(ledger) == {"ledger": 4, "under_way": 4}
         judge_all(ledger)
         assert balance(ledger) == {"ledger": 4, "under_way": 4}

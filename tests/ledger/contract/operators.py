@@ -19,9 +19,11 @@ from tests.fixtures.ledger_calls import (
     arrival,
     balance,
     delivery,
+    filed_all,
     judge_all,
     leased,
     news,
+    settle,
 )
 
 DELIVERED = Settlement(DeliveryState.DELIVERED)
@@ -48,7 +50,7 @@ class OperatingContract:
     def test_who_came_first_under_a_key_is_told_to_those_behind(self, ledger: Ledger) -> None:
         routes = {"main": ("crm",), "branch": ("crm", "other")}
         for source in ("main", "branch"):
-            ledger.record([arrival("a", source=source), arrival(f"only {source}", source=source)])
+            filed_all(ledger, [arrival("a", source=source), arrival(f"only {source}", source=source)])
             judge_all(ledger, NOW, routes)
         ids = {(row["source"], row["key"]): row["id"] for row in ledger.list_calls([], 9)}
         found = ledger.key_claims(list(ids.values()), ["crm"])
@@ -72,10 +74,10 @@ class OperatingContract:
     def test_failures_are_grouped_by_cause_with_a_remedy_and_since_when(self, ledger: Ledger) -> None:
         for number, at in enumerate((NOW, NOW + MINUTE)):
             news(ledger, f"a{number}", NOW)
-            ledger.settle(leased(ledger), parked(LONG, "shorten it"), at, at)
+            settle(ledger, leased(ledger), parked(LONG, "shorten it"), at, at)
         news(ledger, "b", NOW)
         again = Settlement(DeliveryState.DUE, "why", "down", NOW + 9 * MINUTE, remedy="wait")
-        ledger.settle(leased(ledger), again, NOW, NOW)
+        settle(ledger, leased(ledger), again, NOW, NOW)
         (group,) = ledger.counts()["parked"]
         assert (group["destination"], group["cause"], group["count"]) == ("crm", LONG, 2)
         assert (group["remedy"], group["since_at"], group["example_call"]) == ("shorten it", stamp(NOW), "a0")
@@ -90,21 +92,21 @@ class OperatingContract:
 
     def test_since_when_starts_anew_once_there_was_none_left(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a", NOW)
-        ledger.settle(leased(ledger), parked(LONG), NOW, NOW)
+        settle(ledger, leased(ledger), parked(LONG), NOW, NOW)
         assert ledger.retry([id_of(ledger, call_id)], NOW) == 1
         assert ledger.counts()["parked"] == []
         later = NOW + timedelta(hours=1)
-        ledger.settle(leased(ledger), parked(LONG), later, later)
+        settle(ledger, leased(ledger), parked(LONG), later, later)
         assert ledger.counts()["parked"][0]["since_at"] == stamp(later)
 
     def test_retry_by_cause_takes_what_failed_so_and_nothing_else(self, ledger: Ledger) -> None:
         causes = {"a": LONG, "b": "another cause", "c": LONG}
         for key, cause in causes.items():
             news(ledger, key)
-            ledger.settle(leased(ledger), parked(cause), NOW, NOW)
+            settle(ledger, leased(ledger), parked(cause), NOW, NOW)
         news(ledger, "waits")
         waits = Settlement(DeliveryState.DUE, "why", LONG, NOW + timedelta(days=1))
-        ledger.settle(leased(ledger), waits, NOW, NOW)
+        settle(ledger, leased(ledger), waits, NOW, NOW)
         assert ledger.retriable(cause="too_long", destination="elsewhere") == []
         groups = {(one["state"], one["cause"]): one["count"] for one in ledger.retriable(cause="too_long")}
         assert groups == {("parked", LONG): 2, ("due", LONG): 1}
@@ -117,7 +119,7 @@ class OperatingContract:
         for number in range(1100):
             news(ledger, f"call {number}")
         leases = [leased(ledger), *ledger.lease_more("crm", SOURCES, NOW, 2000)]
-        ledger.settle_all([(lease, parked(LONG), NOW) for lease in leases], NOW)
+        ledger.settle([(lease, parked(LONG), NOW) for lease in leases], NOW)
         assert ledger.counts()["attempts"] == {"crm": {"parked": 1100}}
         assert ledger.retry([], NOW) == 1100
         assert ledger.counts()["owed"]["crm"]["lanes"] == {"live": 0, "retry": 1100, "backfill": 0}
@@ -137,11 +139,11 @@ class OperatingContract:
         assert ledger.retry([found], NOW) == 1
         assert leased(ledger, NOW + MINUTE).revision == 2
         news(ledger, "a", NOW + 2 * MINUTE, name="王")
-        ledger.settle(leased_again(ledger, found), DELIVERED, NOW, NOW)
+        settle(ledger, leased_again(ledger, found), DELIVERED, NOW, NOW)
 
     def test_what_was_delivered_can_be_skipped_from_then_on(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
-        ledger.settle(leased(ledger), DELIVERED, NOW, NOW)
+        settle(ledger, leased(ledger), DELIVERED, NOW, NOW)
         ledger.hold([id_of(ledger, call_id)], "", NOW, skip=True)
         news(ledger, "a", NOW + MINUTE, name="李")
         assert balance(ledger) == {"ledger": 1, "skipped": 1}
@@ -160,7 +162,7 @@ class OperatingContract:
 
     def test_there_is_nothing_to_park_of_what_is_delivered(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
-        ledger.settle(leased(ledger), DELIVERED, NOW, NOW)
+        settle(ledger, leased(ledger), DELIVERED, NOW, NOW)
         assert ledger.hold([id_of(ledger, call_id)], "", NOW, skip=False) == {"now": [], "later": []}
 
     @pytest.mark.parametrize("skip", [True, False], ids=["skip", "park"])
@@ -173,7 +175,7 @@ class OperatingContract:
         assert delivery(ledger, call_id)["state"] == "leased"
         if end == "failed":
             again = Settlement(DeliveryState.DUE, "HTTP 503", "HTTP 503", NOW + MINUTE)
-            ledger.settle(lease, again, NOW, NOW)
+            settle(ledger, lease, again, NOW, NOW)
         elif end == "given back":
             ledger.give_back(lease, NOW)
         else:
@@ -199,11 +201,11 @@ class OperatingContract:
         lease = leased(ledger)
         ledger.note([Note(lease, "hub", doubt, lines)])
         if end == "waits":
-            ledger.settle(lease, waits, NOW, NOW)
+            settle(ledger, lease, waits, NOW, NOW)
         held = ledger.hold([lease.delivery_id], "no", NOW, skip=skip)
         assert held == {"now": [], "later": [lease.delivery_id]}
         if end == "failed":
-            ledger.settle(lease, waits, NOW, NOW)
+            settle(ledger, lease, waits, NOW, NOW)
         elif end == "given back":
             assert ledger.give_back(lease, NOW + MINUTE)
         elif end == "died":
@@ -215,7 +217,7 @@ class OperatingContract:
         assert balance(ledger) == {"ledger": 1, "under_way": 1}
         again = leased(ledger, NOW + MINUTE)
         assert again.held
-        ledger.settle(again, Settlement(DeliveryState.DUE, due_at=NOW), NOW, NOW)
+        settle(ledger, again, Settlement(DeliveryState.DUE, due_at=NOW), NOW, NOW)
         row = delivery(ledger, call_id)
         assert (row["state"], row["due_at"], row["reason"]) == (word, None, f"{word} by a person: no")
 
@@ -223,7 +225,7 @@ class OperatingContract:
         call_id = news(ledger, "a")
         lease = leased(ledger)
         ledger.hold([lease.delivery_id], "no", NOW, skip=False)
-        ledger.settle(lease, DELIVERED, NOW, NOW)
+        settle(ledger, lease, DELIVERED, NOW, NOW)
         assert delivery(ledger, call_id)["state"] == "delivered"
         news(ledger, "a", NOW + MINUTE, name="李")
         assert leased(ledger, NOW + MINUTE).revision == 2
@@ -272,7 +274,7 @@ class OperatingContract:
             "person": DELIVERED,
         }.items():
             ids[key] = id_of(ledger, news(ledger, key))
-            ledger.settle(leased(ledger), settlement, NOW, NOW)
+            settle(ledger, leased(ledger), settlement, NOW, NOW)
         ledger.hold([ids["person"]], "", NOW, skip=True)
         assert ledger.replay(list(ids.values()), "hub", NOW + MINUTE, forget=False) == 2
         again = [leased(ledger, NOW + MINUTE) for _ in range(2)]
@@ -289,7 +291,7 @@ class OperatingContract:
         assert dict(lease.progress) == {"contact": Progress(AGAIN, adding=added), "call": Progress(AGAIN)}
         assert set(lease.previous) == {("contact", "+86139"), ("call", "a")}
         plan = [planned("contact", "+86139"), planned("call", "a", shared=False)]
-        known = ledger.recall(lease, "hub", plan)
+        (known,) = ledger.recall("hub", [(lease.delivery_id, lease.key, plan)])
         assert known["contact"] == Remembered("", marks={"name": Mark(event_text(NOW, "a"), b"")})
         assert known["call"].crm_id == ""
 
@@ -303,10 +305,10 @@ class OperatingContract:
             (77, "c", []),
         ]
         found = [
-            {name: each.digest for name, each in known.items()} for known in ledger.recall_all("hub", wanted)
+            {name: each.digest for name, each in known.items()} for known in ledger.recall("hub", wanted)
         ]
         assert found == [{"contact": b"1", "call": b"2"}, {"contact": b"1", "call": b"3"}, {}, {}]
-        assert ledger.recall_all("elsewhere", wanted[:1])[0].keys() == {"call"}
+        assert ledger.recall("elsewhere", wanted[:1])[0].keys() == {"call"}
 
     # -- accounts -----------------------------------------------------------------------
     def test_budgets_are_kept(self, ledger: Ledger, tmp_path: Path) -> None:
@@ -348,7 +350,11 @@ def left_by(ledger: Ledger, key: str, objects: Mapping[str, tuple[str, bool, byt
         for name, (of, shared, told) in objects.items()
     )
     progress = {"contact": Progress(appended={"note": (0, 4, b"told")})}
-    ledger.settle(
-        lease, Settlement(DeliveryState.DELIVERED, account="hub", done=done, progress=progress), NOW, NOW
+    settle(
+        ledger,
+        lease,
+        Settlement(DeliveryState.DELIVERED, account="hub", done=done, progress=progress),
+        NOW,
+        NOW,
     )
     return lease.delivery_id

@@ -1,4 +1,4 @@
-"""What every ledger promises to those who walk a platform's list."""
+"""What a walk through the platform's list asks of a ledger."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -8,11 +8,9 @@ from typing import Any, Protocol
 from bridge.model.calls import Arrival, Filed, Known
 from bridge.model.listing import Coverage, Fill, Place, Seen, Standing, Unlisted
 
-Row = dict[str, Any]
 
-
-class ListLedger(Protocol):
-    """The part of a ledger that stands beside the platform's list."""
+class ReconciliationLedger(Protocol):
+    """Compares listed rows with the ledger, files what is missing, and keeps how far the list was walked."""
 
     def newest_receipt(self) -> int:
         """A mark: what arrives from now on has a greater number."""
@@ -24,7 +22,7 @@ class ListLedger(Protocol):
         """What is known of these calls; those without a verdict yet are left out."""
 
     def fill(self, source: str, fills: Sequence[Fill], asked_at: int) -> list[Filed | None]:
-        """`record` for listed rows, which are remembered; None where the call has changed since the mark."""
+        """File and remember listed rows in one commit; None where the call has changed since the mark."""
 
     def remember_listed(self, seen: Sequence[Seen]) -> None:
         """Remember rows that said nothing new."""
@@ -48,7 +46,6 @@ class ListLedger(Protocol):
     ) -> Standing:
         """How the calls of a window stand beside a list that showed `known` calls, and rows `unknown`."""
 
-    # -- how far, and the runs that go there --------------------------------------
     def coverage(self, source: str, since: datetime, until: datetime) -> Coverage:
         """How far the list was walked, and of the calls created in a window how many only it has told."""
 
@@ -63,32 +60,3 @@ class ListLedger(Protocol):
 
     def finished_windows(self, run_id: int) -> list[tuple[datetime, datetime, Mapping[str, Any]]]:
         """The windows that a walk has finished, with their results, the oldest first."""
-
-    def take_walk(self, source: str, sources: Sequence[str], now: datetime) -> Row | None:
-        """The oldest requested walk of this source, or of none of `sources`; now it is running."""
-
-    def end_walk(
-        self,
-        run_id: int,
-        state: str,
-        result: Mapping[str, Any],
-        source: str,
-        covered_until: datetime | None,
-        now: datetime,
-    ) -> None:
-        """Write what came of a walk; `covered_until` moves the source's coverage, forward only."""
-
-    def open_walks(self, source: str) -> list[Row]:
-        """Walks of a source that are asked for or under way, the oldest first."""
-
-    def last_walk(self, source: str, trigger: str) -> datetime | None:
-        """When a reconciliation by this trigger was last asked for."""
-
-    def note_run(self, run_id: int, progress: Mapping[str, Any]) -> None:
-        """What a run decided when it began, and how far it is; `run()` shows it as `progress`, in JSON."""
-
-    def cancel_run(self, run_id: int, now: datetime) -> None:
-        """A run that has not begun ends as `cancelled`; one that is under way is told to."""
-
-    def is_cancelled(self, run_id: int) -> bool:
-        """Whether a run under way shall end."""

@@ -1,0 +1,79 @@
+"""What delivery workers ask of a ledger: leases, their ends, and what CRM objects were last told."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from bridge.ledger.intake import Destinations
+from bridge.model.calls import Lease, Settlement
+from bridge.model.crm_state import Done, Progress, Remembered
+from bridge.model.key_claims import Claim
+from bridge.model.plan import PlannedObject
+
+Held = tuple[str, str, str]
+"""A line: account, type and key of a CRM object."""
+Wanted = tuple[int, str, Sequence[PlannedObject]]
+"""A delivery's id, its call's key, and what it plans."""
+Settled = tuple[Lease, Settlement, datetime]
+"""A lease, how it ended, and when it was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """How far a leased delivery is, and the lines that it holds."""
+
+    lease: Lease
+    account: str
+    progress: Mapping[str, Progress]
+    lines: Sequence[Held]
+    objects: Sequence[Done] = ()
+    """What is known of objects that were settled, or to which something is sent now."""
+
+
+class DeliveryLedger(Protocol):
+    """Leases deliveries that are due, and keeps how each attempt ended."""
+
+    def start_destinations(self, destinations: Destinations, now: datetime) -> None:
+        """Register destinations; calls older than a later one are skipped for it."""
+
+    def skipped_before(self) -> dict[str, datetime]:
+        """For destinations added to a ledger that had calls: their first start."""
+
+    def release_leases(self, now: datetime | None = None) -> int:
+        """Make the leases of a dead daemon due again. Only for the ledger's one owner.
+
+        With `now`, what they had on the wire counts as sent now: it may arrive though its sender is dead.
+        So does all that is in doubt: nobody knows what the clock told when it was sent.
+        """
+
+    def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
+        """Take the first of these that is due: by lane, then by the call's own time."""
+
+    def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
+        """Take up to `limit` more of one destination, in the same order."""
+
+    def settle(self, settled: Sequence[Settled], now: datetime) -> None:
+        """End attempts in one commit. A revision that came meanwhile makes its delivery due again."""
+
+    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+        """`settle`, not waited for: the future ends after the commit, which the next `lease` shares."""
+
+    def give_back(self, lease: Lease, due_at: datetime) -> bool:
+        """End a lease with which nothing was done, as if it had not been taken; whether it is due again."""
+
+    def key_claims(self, call_ids: Sequence[int], destinations: Sequence[str]) -> dict[int, list[Claim]]:
+        """Calls of other sources that have a call's key as a name and came to the same CRM account before it.
+
+        `destinations` are those of the account; the earliest comes first, calls without any are left out.
+        """
+
+    def recall(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, Remembered]]:
+        """What each plan's objects were last told, by the mapping's names; in the order of `wanted`."""
+
+    def note(self, notes: Sequence[Note]) -> None:
+        """How far deliveries are, before they send what must not be sent twice; one commit."""
+
+    def in_doubt(self) -> dict[int, list[Held]]:
+        """Deliveries with a request of which nothing is known, each with the lines it holds."""
