@@ -164,7 +164,8 @@ def test_digest_tells_fields_and_values_apart_but_not_absent_from_none() -> None
 
 def test_digest_is_the_same_in_another_process() -> None:
     program = (
-        "import json,sys; from zoneinfo import ZoneInfo; from bridge.record.platform_record import canonical, digest;"
+        "import json,sys; from zoneinfo import ZoneInfo;"
+        "from bridge.record.platform_record import canonical, digest;"
         "print(digest(canonical(json.load(sys.stdin), ZoneInfo('Asia/Shanghai'))).hex())"
     )
     root = Path(__file__).parents[2]
