@@ -32,7 +32,7 @@ from benchmarks.footprint import process_of
 from benchmarks.load import burst
 from benchmarks.texts import spaced, varied_records
 from bridge.crm.connector import shipped_connectors
-from bridge.delivery.batch_gate import HANDS
+from bridge.delivery.batch_gate import WORKERS_AT_ONCE
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.model.calls import Via
@@ -150,7 +150,7 @@ def batches(folder: Path, calls: int) -> bool:
         delivered, seconds, busy = deliver(folder, url, connector, mapping)
         asked = httpx.get(f"{url}/_log", timeout=60).json()
     alone: dict[int, float] = {}
-    for clients in (1, HANDS, WORKERS):
+    for clients in (1, WORKERS_AT_ONCE, WORKERS):
         with serving("batches", DELAY) as url:
             alone[clients] = bare(url, asked, clients)
     kinds = Counter(one[1].split("?")[0].removeprefix("/crm/") for one in asked)

@@ -27,10 +27,10 @@ from bridge.daemon import wiring as assembly
 from bridge.daemon.maintenance import Upkeep
 from bridge.daemon.reconcile_wiring import daemon_reconcilers, timetables
 from bridge.daemon.scheduler import Scheduler
-from bridge.delivery import account_store as accounts
+from bridge.delivery import budget_store
 from bridge.delivery import worker as deliver
-from bridge.delivery.account_store import Keeper
-from bridge.delivery.locks import Lines
+from bridge.delivery.budget_store import BudgetStore
+from bridge.delivery.locks import KeyLocks
 from bridge.intake import judge
 from bridge.intake.http_server import Listener
 from bridge.intake.judge import Judge
@@ -86,14 +86,14 @@ class Daemon:
         )
         self._scheduler = Scheduler(timetables(config), ledger, clock)
         count = config.delivery.workers if destinations else 0
-        self._lines = Lines()
-        self._operator = assembly.new_operator(config, ledger, self._stop, destinations, self._lines)
+        self._locks = KeyLocks()
+        self._operator = assembly.new_operator(config, ledger, self._stop, destinations, self._locks)
         shared = assembly.shared_accounts(destinations, ledger, clock)
-        self._keeper = Keeper(ledger, {name: each.budget for name, each in shared.items()})
+        self._budget_store = BudgetStore(ledger, {name: each.budget for name, each in shared.items()})
         self._upkeep = Upkeep(ledger, list(destinations))
         self._workers = [
             assembly.new_worker(
-                config, destinations, ledger, self._lines, shared, clock, self._stop, self._steady
+                config, destinations, ledger, self._locks, shared, clock, self._stop, self._steady
             )
             for _ in range(count)
         ]
@@ -151,8 +151,8 @@ class Daemon:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         released = self._ledger.release_leases(self._steady())
         for delivery_id, lines in self._ledger.in_doubt().items():
-            self._lines.take(delivery_id, lines, 0)
-            self._lines.wait(delivery_id, self._clock())
+            self._locks.acquire(delivery_id, lines, 0)
+            self._locks.hold_until(delivery_id, self._clock())
         threads = self._start_threads(partial(_set_from_anywhere, loop, stopping))
         self._scheduler.start()
         serving = [asyncio.create_task(listener.serve()) for listener in (self._public, self._admin)]
@@ -213,7 +213,7 @@ class Daemon:
             ),
             "schedule": partial(schedule.work, self._scheduler, self._stop, self._clock),
             "upkeep": partial(upkeep.work, self._upkeep, self._stop, self._clock),
-            "accounts": partial(accounts.work, self._keeper, self._stop, self._clock),
+            "accounts": partial(budget_store.work, self._budget_store, self._stop, self._clock),
         } | {
             f"deliver-{number}": partial(
                 deliver.work,

@@ -14,9 +14,9 @@ from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.daemon.operator_jobs import Operator
 from bridge.delivery.budget import Budget
-from bridge.delivery.locks import Lines
+from bridge.delivery.locks import KeyLocks
 from bridge.delivery.replay import Target
-from bridge.delivery.worker import Destination, Origin, Schedule, SharedAccount, Worker
+from bridge.delivery.worker import Destination, Origin, RetryPolicy, SharedAccount, Worker
 from bridge.intake.judge import SourceRules
 from bridge.intake.receive import SourceDoor
 from bridge.ledger import Ledger
@@ -163,7 +163,7 @@ def new_operator(
     ledger: Ledger,
     stop: threading.Event,
     destinations: Mapping[str, Destination] | None = None,
-    lines: Lines | None = None,
+    locks: KeyLocks | None = None,
 ) -> Operator:
     """What carries out an operator's work; without a daemon's destinations they are loaded when needed."""
     zones = {source: settings.timezone for source, settings in config.sources.items()}
@@ -179,7 +179,7 @@ def new_operator(
             }
         )
 
-    free = lines.release if lines is not None else lambda _: None
+    free = locks.release if locks is not None else lambda _: None
     return Operator(ledger, zones, retention, stop, origins_of(config), targets, free)
 
 
@@ -201,7 +201,7 @@ def new_worker(
     config: Config,
     destinations: Mapping[str, Destination],
     ledger: Ledger,
-    lines: Lines,
+    locks: KeyLocks,
     accounts: Mapping[str, SharedAccount],
     clock: Callable[[], datetime],
     stop: threading.Event,
@@ -213,11 +213,11 @@ def new_worker(
         ledger,
         destinations,
         origins_of(config),
-        Schedule(delivery.first_retry, delivery.longest_retry, delivery.retry_for),
-        lines,
+        RetryPolicy(delivery.first_retry, delivery.longest_retry, delivery.retry_for),
+        locks,
         accounts,
         clock=clock,
-        chance=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
+        rng=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
         stop=stop,
         steady=steady,
         gather=GATHER,

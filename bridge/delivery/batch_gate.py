@@ -1,39 +1,39 @@
-"""How the workers of one CRM account share out what goes together: so that batches are full."""
+"""How many workers of one CRM account assemble batches at the same time, so that batches are full."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# More hands would tear the batches apart: each would hold lines that the others' deliveries want.
-HANDS = 4
+# With more, batches get small: each worker holds the locks of objects that the others' deliveries want.
+WORKERS_AT_ONCE = 4
 
 
-class Gathering:
-    """Who gathers for one account, and who waits a moment for more to come."""
+class BatchGate:
+    """Lets a few workers of one account assemble batches, and one of them wait for more calls to come."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._busy = 0
+        self._assembling = 0
         self._waiting = False
 
     def begin(self) -> bool:
-        """Whether another worker may take a batch: not while what is due goes with what one has that waits.
+        """Whether the caller may assemble a batch; if so, `end` must follow.
 
-        It may until it says `end`.
+        While a worker waits for its batch to fill, nobody else takes what is due: it belongs there.
         """
         with self._lock:
-            may = self._busy < HANDS and not self._waiting
-            self._busy += may
+            may = self._assembling < WORKERS_AT_ONCE and not self._waiting
+            self._assembling += may
             return may
 
     def end(self) -> None:
-        """A worker has no batch any more, or found none."""
+        """The caller has sent its batch, or found nothing to send."""
         with self._lock:
-            self._busy -= 1
+            self._assembling -= 1
 
     @contextmanager
     def waiting(self) -> Iterator[bool]:
-        """While a worker waits for more; whether it may: one is enough."""
+        """Wait for more calls within this context, if it yields True: one worker at a time does."""
         with self._lock:
             may, self._waiting = not self._waiting, True
         try:

@@ -14,7 +14,7 @@ from typing import Any
 from bridge.crm.connector.limits import parse_rate, told_number
 from bridge.crm.connector.outcome import LONGEST_WAIT, next_time
 from bridge.crm.connector.schema import LimitSection
-from bridge.delivery.rate_limit import Backoff, LearnedRate, Window
+from bridge.delivery.rate_limit import Backoff, LearnedRate, SlidingWindow
 from bridge.lib.stored_times import bounded
 from bridge.model.calls import Lane
 
@@ -31,7 +31,7 @@ class _Class:
     """The requests of one entry of `[limits]`."""
 
     section: LimitSection
-    windows: list[Window]
+    windows: list[SlidingWindow]
     learned: LearnedRate = field(default_factory=LearnedRate)
     backoff: Backoff = field(default_factory=Backoff)
     under_way: int = 0
@@ -64,7 +64,7 @@ class Budget:
         self._lock = threading.Lock()
         sections = {"default": LimitSection(), **limits}
         self._classes = {
-            name: _Class(section, [Window(*parse_rate(rate)) for rate in section.rate])
+            name: _Class(section, [SlidingWindow(*parse_rate(rate)) for rate in section.rate])
             for name, section in sections.items()
         }
         self._waiting: dict[Lane, int] = dict.fromkeys(Lane, 0)

@@ -41,7 +41,7 @@ _OF_CIRCLES = (
 
 
 @dataclass(slots=True, eq=False)
-class Journey:
+class Attempt:
     """One effect on its way: what it asks for now, and how it ended."""
 
     asking: Asking[None]
@@ -85,15 +85,15 @@ class Journey:
 
 
 @dataclass(slots=True)
-class Sender:
-    """Sends what journeys ask for; a worker has one for each destination.
+class Executor:
+    """Sends what attempts ask for; a worker has one for each destination.
 
     `before` is called before anything is sent: what must be durable by then is written there.
     """
 
     crm: Crm
     budget: Budget
-    chance: random.Random
+    rng: random.Random
     stop: threading.Event
     successes: Successes = field(default_factory=Successes)
     before: Callable[[], None] = field(default=lambda: None)
@@ -106,11 +106,11 @@ class Sender:
     def __post_init__(self) -> None:
         self.crm.turn = self._turn
 
-    def drive(self, journeys: Sequence[Journey]) -> None:
-        """Take all journeys to their ends; requests of one kind go together where they can."""
-        for journey in journeys:
-            journey.begin()
-        while waiting := [journey for journey in journeys if journey.wanted is not None]:
+    def drive(self, attempts: Sequence[Attempt]) -> None:
+        """Take all attempts to their ends; requests of one kind go together where they can."""
+        for attempt in attempts:
+            attempt.begin()
+        while waiting := [attempt for attempt in attempts if attempt.wanted is not None]:
             self.before()
             for group in _ready(_groups(waiting)):
                 try:
@@ -119,15 +119,15 @@ class Sender:
                     # A token that cannot be kept: nobody's fault, and it passes.
                     raise
                 except Exception as fault:  # noqa: BLE001 -- ours: it ends this group and no other
-                    for journey in group:
-                        journey.wanted, journey.fault = None, fault
+                    for attempt in group:
+                        attempt.wanted, attempt.fault = None, fault
                     continue
-                for journey, result in zip(group, results, strict=True):
-                    journey.go_on(result)
+                for attempt, result in zip(group, results, strict=True):
+                    attempt.go_on(result)
 
-    def _ask(self, group: Sequence[Journey]) -> list[Result]:
-        asks = [journey.wanted for journey in group if journey.wanted is not None]
-        self._lane = min(journey.lane for journey in group)
+    def _ask(self, group: Sequence[Attempt]) -> list[Result]:
+        asks = [attempt.wanted for attempt in group if attempt.wanted is not None]
+        self._lane = min(attempt.lane for attempt in group)
         self._suspect = all(each.faults is not None and each.faults.since(self.successes) for each in group)
         if len(asks) > 1:
             return ask_together(self.crm, asks, self._quickly)
@@ -235,14 +235,14 @@ class Sender:
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         asked: float = getattr(error, "retry_after", None) or 0.0
-        return max(asked, 0.2 * float(2 ** (state.attempt_number - 1)) * (0.5 + self.chance.random()))
+        return max(asked, 0.2 * float(2 ** (state.attempt_number - 1)) * (0.5 + self.rng.random()))
 
 
-def _in_circles(journey: Journey) -> DeliveryError:
+def _in_circles(attempt: Attempt) -> DeliveryError:
     """Ends a try that would go on as long as the CRM's answers contradict one another."""
-    what = journey.wanted.what if journey.wanted is not None else "the CRM"
+    what = attempt.wanted.what if attempt.wanted is not None else "the CRM"
     error = Permanent(
-        f"{what}: the CRM was asked {journey.questions} times in one try, and its answers lead in circles."
+        f"{what}: the CRM was asked {attempt.questions} times in one try, and its answers lead in circles."
         f" {_OF_CIRCLES}",
         cause=f"{what}: the CRM's answers lead in circles",
     )
@@ -250,36 +250,36 @@ def _in_circles(journey: Journey) -> DeliveryError:
     return error
 
 
-def _ready(groups: Sequence[Sequence[Journey]]) -> list[Sequence[Journey]]:
+def _ready(groups: Sequence[Sequence[Attempt]]) -> list[Sequence[Attempt]]:
     """Full groups, and those of the first objects: the others wait for who is behind them."""
-    first = min(journey.effect.place for group in groups for journey in group)
+    first = min(attempt.effect.place for group in groups for attempt in group)
     return [group for group in groups if _is_full(group) or group[0].effect.place == first]
 
 
-def _is_full(group: Sequence[Journey]) -> bool:
+def _is_full(group: Sequence[Attempt]) -> bool:
     wanted = group[0].wanted
     batch = batch_of(wanted) if wanted is not None else None
     return batch is None or len(group) >= room_for(group[0].faults, batch.max)
 
 
-def _groups(waiting: Sequence[Journey]) -> list[list[Journey]]:
-    """Journeys that ask for the same kind of thing, as many together as one request takes."""
-    groups: list[list[Journey]] = []
-    open_groups: dict[tuple[int, int], list[Journey]] = {}
-    for journey in waiting:
-        assert journey.wanted is not None  # noqa: S101 -- it waits
-        batch = batch_of(journey.wanted)
+def _groups(waiting: Sequence[Attempt]) -> list[list[Attempt]]:
+    """Attempts that ask for the same kind of thing, as many together as one request takes."""
+    groups: list[list[Attempt]] = []
+    open_groups: dict[tuple[int, int], list[Attempt]] = {}
+    for attempt in waiting:
+        assert attempt.wanted is not None  # noqa: S101 -- it waits
+        batch = batch_of(attempt.wanted)
         if batch is None:
-            groups.append([journey])
+            groups.append([attempt])
             continue
         # One that spoiled a request goes with few, or alone, so that the others are delivered.
-        room = room_for(journey.faults, batch.max)
-        kind = id(journey.wanted.of), room
+        room = room_for(attempt.faults, batch.max)
+        kind = id(attempt.wanted.of), room
         group = open_groups.get(kind)
         if group is None or len(group) >= room:
             group = open_groups[kind] = []
             groups.append(group)
-        group.append(journey)
+        group.append(attempt)
     return groups
 
 

@@ -1,4 +1,7 @@
-"""Lines: what is never served twice at once, (account, type, key) of each object of a delivery."""
+"""Key locks: two deliveries that feed the same CRM object never run side by side.
+
+What operators call a line is a key here: (CRM account, object type, rendered key).
+"""
 
 import itertools
 import threading
@@ -7,81 +10,94 @@ from datetime import datetime
 
 from bridge.model.plan import Plan
 
-Line = tuple[str, str, str]
+LockKey = tuple[str, str, str]
 
 
-class Lines:
-    """The lines of one daemon; a delivery takes all of its own together, or none.
+class KeyLocks:
+    """The key locks of one daemon. A delivery, named by its id, takes all of its keys together or none.
 
-    A delivery that is in doubt keeps its lines while it waits for its look-up.
+    A delivery in doubt keeps its keys while it waits for its look-up.
     """
 
     def __init__(self) -> None:
-        self._held: dict[Line, int] = {}
-        self._by_owner: dict[int, set[Line]] = {}
-        self._waits: dict[int, datetime] = {}
+        self._holders: dict[LockKey, int] = {}
+        self._keys_of: dict[int, set[LockKey]] = {}
+        self._holds_until: dict[int, datetime] = {}
         self._turns: dict[int, int] = {}
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
 
-    def begin(self, owner: int) -> int:
-        """A delivery is leased: what ended its turn before has no say over the lines of this one."""
+    def begin_turn(self, owner: int) -> int:
+        """Note that a delivery was leased; returns the turn's number, which `release` asks for."""
         with self._changed:
             turn = self._turns[owner] = next(self._numbers)
             return turn
 
-    def take(self, owner: int, lines: Iterable[Line], patience: float) -> bool:
-        """Take all lines for a delivery, waiting so many seconds; what it has already stays its own."""
-        wanted = set(lines)
+    def acquire(self, owner: int, keys: Iterable[LockKey], timeout: float) -> bool:
+        """Take all keys, waiting up to `timeout` seconds; keys that the owner has already stay its own.
+
+        Does not wait for a holder that `hold_until` has sent to wait itself.
+        """
+        wanted = set(keys)
         with self._changed:
-            self._changed.wait_for(lambda: self._free(owner, wanted) or self._vain(owner, wanted), patience)
-            free = self._free(owner, wanted)
+            self._changed.wait_for(
+                lambda: self._are_free(owner, wanted) or self._are_kept_waiting(owner, wanted), timeout
+            )
+            free = self._are_free(owner, wanted)
             if free:
-                self._held.update(dict.fromkeys(wanted, owner))
-                self._by_owner.setdefault(owner, set()).update(wanted)
-                self._waits.pop(owner, None)
+                self._holders.update(dict.fromkeys(wanted, owner))
+                self._keys_of.setdefault(owner, set()).update(wanted)
+                self._holds_until.pop(owner, None)
             return free
 
-    def wait(self, owner: int, until: datetime, turn: int | None = None) -> None:
-        """A delivery keeps its lines, and goes on only then: till then nobody waits for them in a worker."""
+    def hold_until(self, owner: int, until: datetime, turn: int | None = None) -> None:
+        """Let a delivery keep its keys while it waits until then, so that no worker waits for them.
+
+        A `turn` that is over changes nothing.
+        """
         with self._changed:
             if turn in (None, self._turns.get(owner)):
-                self._waits[owner] = until
+                self._holds_until[owner] = until
                 self._changed.notify_all()
 
-    def free_at(self, owner: int, lines: Iterable[Line]) -> datetime | None:
-        """When those go on that keep these lines from a delivery and wait themselves; None: nobody does."""
+    def free_at(self, owner: int, keys: Iterable[LockKey]) -> datetime | None:
+        """When the last of the waiting holders of these keys goes on; None: none of the holders waits."""
         with self._changed:
-            holders = {self._held.get(line, owner) for line in lines} - {owner}
-            return max((self._waits[each] for each in holders if each in self._waits), default=None)
+            holders = self._others(owner, keys)
+            return max(
+                (self._holds_until[each] for each in holders if each in self._holds_until), default=None
+            )
 
     def release(self, owner: int, turn: int | None = None) -> None:
-        """Give back all lines of a delivery; of a `turn` that is over only if none has begun since.
+        """Give back all keys of a delivery; a `turn` that is over gives back nothing.
 
-        It may be due again, and in another worker's hands, before the one that had it gets here.
+        A settled delivery may be due again, and in another worker's hands, before the worker that settled it
+        comes to release it.
         """
         with self._changed:
             if turn is not None and self._turns.get(owner) != turn:
                 return
             self._turns.pop(owner, None)
-            for line in self._by_owner.pop(owner, ()):
-                del self._held[line]
-            self._waits.pop(owner, None)
+            for key in self._keys_of.pop(owner, ()):
+                del self._holders[key]
+            self._holds_until.pop(owner, None)
             self._changed.notify_all()
 
-    def held(self) -> dict[Line, int]:
-        """Who holds which line."""
+    def holders(self) -> dict[LockKey, int]:
+        """Which delivery holds which key."""
         with self._changed:
-            return dict(self._held)
+            return dict(self._holders)
 
-    def _free(self, owner: int, wanted: set[Line]) -> bool:
-        return all(self._held.get(line, owner) == owner for line in wanted)
+    def _are_free(self, owner: int, wanted: set[LockKey]) -> bool:
+        return all(self._holders.get(key, owner) == owner for key in wanted)
 
-    def _vain(self, owner: int, wanted: set[Line]) -> bool:
-        holders = {self._held.get(line, owner) for line in wanted} - {owner}
-        return any(holder in self._waits for holder in holders)
+    def _are_kept_waiting(self, owner: int, wanted: set[LockKey]) -> bool:
+        return any(holder in self._holds_until for holder in self._others(owner, wanted))
+
+    def _others(self, owner: int, keys: Iterable[LockKey]) -> set[int]:
+        return {self._holders.get(key, owner) for key in keys} - {owner}
 
 
-def lines_of(account: str, plan: Plan) -> list[Line]:
-    """The lines of a plan; the objects of one call alone are lines too, which nobody else wants."""
+def lock_keys_of(account: str, plan: Plan) -> list[LockKey]:
+    """The keys that a plan's delivery locks: of every object, also those that belong to one call only."""
     return [(account, planned.type, planned.key_text) for planned in plan.objects]

@@ -9,7 +9,7 @@ import structlog
 
 from bridge.delivery.budget import LONGEST_PAUSE
 from bridge.delivery.doubt_clock import DoubtClock
-from bridge.delivery.executor import Journey
+from bridge.delivery.executor import Attempt
 from bridge.delivery.journal import DeliveryMemory, last_sent
 from bridge.delivery.plan_sync import Effect
 from bridge.delivery.poison_records import (
@@ -23,7 +23,7 @@ from bridge.delivery.poison_records import (
     park_reason,
     without_faults,
 )
-from bridge.delivery.retry import Schedule, next_attempt_at
+from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.lib.errors import DeliveryError, InDoubt, Pending, Transient, Unsent
 from bridge.lib.phone import mask_phones_in
 from bridge.mapping import MappingFault
@@ -34,40 +34,40 @@ from bridge.model.key_claims import Conflict
 log = structlog.get_logger("bridge.deliver")
 
 
-class Settlements:
+class OutcomeRules:
     """Judges how attempts ended."""
 
     def __init__(
         self,
-        schedule: Schedule,
+        policy: RetryPolicy,
         clock: Callable[[], datetime],
-        chance: random.Random,
+        rng: random.Random,
         doubts: DoubtClock,
         successes: Mapping[str, Successes],
     ) -> None:
         """`successes` are destination → what its account has taken."""
         self._successes = successes
-        self._schedule = schedule
+        self._policy = policy
         self._clock = clock
-        self._chance = chance
+        self._rng = rng
         self._doubts = doubts
 
-    def of(self, lease: Lease, journey: Journey, memory: DeliveryMemory, effect: Effect) -> Settlement:
+    def of(self, lease: Lease, attempt: Attempt, memory: DeliveryMemory, effect: Effect) -> Settlement:
         """How an attempt ended that was on its way."""
         faults: FaultCount | None = None
-        if journey.fault is not None:
-            settlement = self.of_our_fault(lease, journey.fault)
+        if attempt.fault is not None:
+            settlement = self.of_our_fault(lease, attempt.fault)
             # Where it has to wait before it is parked, it is not tried again meanwhile: it would loop.
             process = self._successes[lease.destination].process
             faults = FaultCount(settlement.cause, lease.revision, process, reason=settlement.reason)
-        elif journey.error is not None:
-            settlement = self._of_error(lease, journey.error, in_doubt=memory.in_doubt)
-            settlement, faults = self._of_record(lease, journey, settlement)
+        elif attempt.error is not None:
+            settlement = self._of_error(lease, attempt.error, in_doubt=memory.in_doubt)
+            settlement, faults = self._of_record(lease, attempt, settlement)
         else:
             settlement = Settlement(DeliveryState.DELIVERED)
-            if journey.questions:
-                self._successes[lease.destination].note(recovered=journey.faults is not None)
-        if settlement.state is DeliveryState.PARKED and not isinstance(journey.error, InDoubt):
+            if attempt.questions:
+                self._successes[lease.destination].note(recovered=attempt.faults is not None)
+        if settlement.state is DeliveryState.PARKED and not isinstance(attempt.error, InDoubt):
             settlement = self._not_yet(lease, memory, settlement)
         for done in effect.done:
             for name, kind in done.altered.items():
@@ -100,15 +100,15 @@ class Settlements:
         )
 
     def _of_record(
-        self, lease: Lease, journey: Journey, settlement: Settlement
+        self, lease: Lease, attempt: Attempt, settlement: Settlement
     ) -> tuple[Settlement, FaultCount | None]:
         """The settlement, parked where this record alone draws what looks like the account's fault."""
-        error = journey.error
+        error = attempt.error
         assert error is not None  # noqa: S101 -- the caller has looked
         if settlement.state is not DeliveryState.DUE:
             return settlement, None
         successes = self._successes[lease.destination]
-        faults = count_fault(journey.faults, error, settlement.cause, lease.revision, successes)
+        faults = count_fault(attempt.faults, error, settlement.cause, lease.revision, successes)
         if faults is None or not is_to_blame(faults, error):
             return settlement, faults
         reason, cause = park_reason(faults, settlement.reason)
@@ -141,17 +141,17 @@ class Settlements:
             return Settlement(DeliveryState.DUE, message, cause, room_at, unsent=True)
         if isinstance(error, Transient):
             due_at = next_attempt_at(
-                self._schedule,
+                self._policy,
                 owed_at=lease.owed_at,
                 attempt=lease.attempt,
                 retry_after=error.retry_after,
                 now=self._clock(),
-                chance=self._chance.random(),
-                longest=None if error.blame == "record" else LONGEST_PAUSE,
+                jitter=self._rng.random(),
+                maximum=None if error.blame == "record" else LONGEST_PAUSE,
             )
             if due_at is not None:
                 return Settlement(DeliveryState.DUE, message, cause, due_at, remedy=remedy)
-            message = f"given up after {self._schedule.patience}: {message}"
+            message = f"given up after {self._policy.give_up_after}: {message}"
         if isinstance(error, InDoubt) and in_doubt:
             message = f"in doubt, look it up in the CRM; retry sends it again, skip lets it be: {message}"
             cause, remedy = doubt_of(error)

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from bridge.crm.connector import Connector
 from bridge.crm.rendering import Account
 from bridge.delivery.doubt_clock import DoubtClock
-from bridge.delivery.executor import Journey
+from bridge.delivery.executor import Attempt
 from bridge.delivery.journal import DeliveryMemory, last_sent, left_behind
-from bridge.delivery.locks import Lines, lines_of
-from bridge.delivery.outcome import Settlements
+from bridge.delivery.locks import KeyLocks, lock_keys_of
+from bridge.delivery.outcome import OutcomeRules
 from bridge.delivery.plan_sync import Effect
 from bridge.ledger import Held
 from bridge.lib.errors import LedgerError
@@ -47,7 +47,7 @@ class Job:
     lines: Sequence[Held] = ()
     memory: DeliveryMemory | None = None
     effect: Effect | None = None
-    journey: Journey | None = None
+    attempt: Attempt | None = None
     gives_way: bool = False
     """Another delivery holds one of its lines, perhaps until `free_at`."""
     free_at: datetime | None = None
@@ -60,16 +60,16 @@ class Preparer:
         self,
         destinations: Mapping[str, Destination],
         origins: Mapping[str, Origin],
-        lines: Lines,
-        settlements: Settlements,
+        locks: KeyLocks,
+        outcomes: OutcomeRules,
         doubts: DoubtClock,
         claims: Callable[[Sequence[int], Sequence[str]], Mapping[int, Sequence[Claim]]],
     ) -> None:
         """`claims` is asked who came before a call under its key: see `bridge.ledger.Ledger.key_claims`."""
         self._destinations = destinations
         self._origins = origins
-        self._lines = lines
-        self._settlements = settlements
+        self._locks = locks
+        self._outcomes = outcomes
         self._doubts = doubts
         self._claims = claims
         self._together: dict[str, list[str]] = {}
@@ -84,9 +84,7 @@ class Preparer:
         # The record is large, and all that is wanted of it is in the plan.
         lease = replace(lease, values={})
         account = self._destinations[lease.destination].account.name
-        settlement = (
-            self._wait_out(lease, plan) or fault or self._settlements.of_poison_record(lease, account)
-        )
+        settlement = self._wait_out(lease, plan) or fault or self._outcomes.of_poison_record(lease, account)
         if settlement is not None:
             return Job(lease, now, settlement)
         if lease.held:
@@ -96,14 +94,14 @@ class Preparer:
             rule = plan.rule if isinstance(plan, Skip) else "shadow: nothing is sent"
             return Job(lease, now, Settlement(DeliveryState.SKIPPED, rule))
         # A key that changed takes the old line too.
-        lines = {*lines_of(account, plan), *((account, kind, key) for kind, key in lease.previous)}
-        if not self._lines.take(lease.delivery_id, lines, patience):
+        lines = {*lock_keys_of(account, plan), *((account, kind, key) for kind, key in lease.previous)}
+        if not self._locks.acquire(lease.delivery_id, lines, patience):
             # Who holds them may wait itself, for its look-up: till then, and until that has had its
             # turn among others, this one is in nobody's way.
-            free_at = self._lines.free_at(lease.delivery_id, lines)
+            free_at = self._locks.free_at(lease.delivery_id, lines)
             if self._may_let_go(lease):
                 # What it wants may wait for what it holds, where two calls exchange their keys.
-                self._lines.release(lease.delivery_id)
+                self._locks.release(lease.delivery_id)
             return Job(
                 lease, now, gives_way=True, free_at=None if free_at is None else max(free_at, now) + HELD_FOR
             )
@@ -117,7 +115,7 @@ class Preparer:
         shown_at = self._doubts.shown_at(lease.destination, left_behind(lease.progress, plan))
         if shown_at is None:
             return None
-        held = [line for line, owner in self._lines.held().items() if owner == lease.delivery_id]
+        held = [line for line, owner in self._locks.holders().items() if owner == lease.delivery_id]
         return Settlement(
             DeliveryState.DUE,
             f"destination {lease.destination}: {UNSEEN}, and is left behind then",
@@ -143,14 +141,14 @@ class Preparer:
             plan, event = self._plan(lease)
             verdict = self._claimed(lease, plan)
             if isinstance(verdict, Conflict):
-                return Skip(verdict.cause), event, self._settlements.of_conflict(lease, verdict)
+                return Skip(verdict.cause), event, self._outcomes.of_conflict(lease, verdict)
             return verdict, event, None
         except LedgerError:
             raise
         except MappingFault as fault:
-            ended = self._settlements.of_mapping_fault(fault)
+            ended = self._outcomes.of_mapping_fault(fault)
         except Exception as error:  # noqa: BLE001 -- see of_our_fault
-            ended = self._settlements.of_our_fault(lease, error)
+            ended = self._outcomes.of_our_fault(lease, error)
         return Skip(ended.cause), "", ended
 
     def _claimed(self, lease: Lease, plan: Plan | Skip) -> Plan | Skip | Conflict:

@@ -44,7 +44,7 @@ SKEW = 1.0
 
 
 @dataclass(slots=True)
-class Window:
+class SlidingWindow:
     """A declared rate: at most `count` requests within any `seconds`."""
 
     count: int

@@ -1,39 +1,46 @@
-"""When a delivery that failed for now is tried again, and how long it is tried at all."""
+"""The retry policy: when a delivery that failed for now is tried again, and when that ends."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+# 2**30 times any wait is longer than any maximum, and a timedelta holds it.
+_MOST_DOUBLINGS = 30
+
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """When to try again: waits double from `first` to `longest`, for `patience` in all."""
+class RetryPolicy:
+    """Exponential backoff: by default 10 s, 20 s, 40 s … up to 1 h, ±10 % jitter; gives up after 5 days.
 
-    first: timedelta
-    longest: timedelta
-    patience: timedelta
+    The days count from the moment the delivery came due.
+    """
+
+    initial: timedelta
+    maximum: timedelta
+    give_up_after: timedelta
 
 
 def next_attempt_at(
-    schedule: Schedule,
+    policy: RetryPolicy,
     *,
     owed_at: datetime,
     attempt: int,
     retry_after: float | None,
     now: datetime,
-    chance: float,
-    longest: timedelta | None = None,
+    jitter: float,
+    maximum: timedelta | None = None,
 ) -> datetime | None:
-    """When a delivery that failed for now is tried again; None when patience has run out.
+    """When to try again; None: the policy gives up.
 
-    `attempt` counts from 1; `chance` in [0, 1) spreads a herd over a fifth of the wait;
-    `longest` is a bound beside the schedule's own.
+    `attempt` counts from 1. `retry_after` is the CRM's own wish in seconds: never earlier than that.
+    `jitter` in [0, 1) spreads the wait over 90 to 110 % of it. `maximum` bounds the wait beside the policy's
+    own maximum.
     """
-    doublings = min(attempt - 1, 30)
-    # Giving up takes both the time and as many tries as lead to the longest wait: a system clock that is put
-    # forward by a year gives nothing up.
-    if now - owed_at >= schedule.patience and schedule.first * 2**doublings >= schedule.longest:
+    doublings = min(attempt - 1, _MOST_DOUBLINGS)
+    # Giving up takes both the time and as many attempts as lead to the longest wait: a system clock that is
+    # put forward by a year gives nothing up.
+    if now - owed_at >= policy.give_up_after and policy.initial * 2**doublings >= policy.maximum:
         return None
-    bound = schedule.longest if longest is None else min(longest, schedule.longest)
-    wait: timedelta = min(schedule.first * 2**doublings, bound) * (0.9 + 0.2 * chance)
+    bound = policy.maximum if maximum is None else min(maximum, policy.maximum)
+    wait: timedelta = min(policy.initial * 2**doublings, bound) * (0.9 + 0.2 * jitter)
     asked = timedelta(seconds=retry_after or 0)
     return now + max(wait, asked)

@@ -15,17 +15,17 @@ import structlog
 
 from bridge.crm.client import Crm
 from bridge.crm.tokens import Tokens
-from bridge.delivery.batch_gate import Gathering
+from bridge.delivery.batch_gate import BatchGate
 from bridge.delivery.budget import Budget
 from bridge.delivery.doubt_clock import DoubtClock
-from bridge.delivery.executor import Journey, Sender
+from bridge.delivery.executor import Attempt, Executor
 from bridge.delivery.journal import DeliveryMemory
-from bridge.delivery.locks import Lines
-from bridge.delivery.outcome import Settlements, names_in_log, without_secrets
+from bridge.delivery.locks import KeyLocks
+from bridge.delivery.outcome import OutcomeRules, names_in_log, without_secrets
 from bridge.delivery.plan_sync import Effect
 from bridge.delivery.poison_records import Successes, faults_of
 from bridge.delivery.prepare import Destination, Job, Preparer
-from bridge.delivery.retry import Schedule, next_attempt_at
+from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.ledger import Ledger, Settled
 from bridge.lib.errors import LedgerError
 from bridge.mapping.planning import Origin, event_of
@@ -34,7 +34,7 @@ from bridge.model.calls import DeliveryState, Lease, Settlement
 __all__ = [
     "Destination",
     "Origin",
-    "Schedule",
+    "RetryPolicy",
     "SharedAccount",
     "Worker",
     "event_of",
@@ -68,7 +68,7 @@ class SharedAccount:
 
     tokens: Tokens
     budget: Budget
-    gathering: Gathering = field(default_factory=Gathering)
+    gate: BatchGate = field(default_factory=BatchGate)
     successes: Successes = field(default_factory=Successes)
 
 
@@ -80,12 +80,12 @@ class Worker:
         ledger: Ledger,
         destinations: Mapping[str, Destination],
         origins: Mapping[str, Origin],
-        schedule: Schedule,
-        lines: Lines,
+        policy: RetryPolicy,
+        locks: KeyLocks,
         accounts: Mapping[str, SharedAccount],
         *,
         clock: Callable[[], datetime],
-        chance: random.Random,
+        rng: random.Random,
         stop: threading.Event,
         steady: Callable[[], datetime] | None = None,
         network: Callable[[], httpx.BaseTransport | None] = lambda: None,
@@ -100,11 +100,11 @@ class Worker:
         self._ledger = ledger
         self._destinations = destinations
         self._origins = origins
-        self._lines = lines
+        self._locks = locks
         self._accounts = accounts
         self._clock = clock
         self._steady = steady or clock
-        self._chance = chance
+        self._rng = rng
         lags = {
             name: max(kind.settles_within for kind in destination.connector.objects.values())
             for name, destination in destinations.items()
@@ -113,8 +113,8 @@ class Worker:
             name: accounts[destination.account.name].successes for name, destination in destinations.items()
         }
         doubts = DoubtClock(lags, clock, self._steady)
-        self._settlements = Settlements(schedule, clock, chance, doubts, successes)
-        self._preparer = Preparer(destinations, origins, lines, self._settlements, doubts, ledger.key_claims)
+        self._outcomes = OutcomeRules(policy, clock, rng, doubts, successes)
+        self._preparer = Preparer(destinations, origins, locks, self._outcomes, doubts, ledger.key_claims)
         self._stop = stop
         self._network = network
         self._gather_for = gather
@@ -123,7 +123,7 @@ class Worker:
         """What is settled and perhaps not yet on disk."""
         self._turns: dict[int, int] = {}
         """Which turn of a delivery at its lines this worker has."""
-        self._senders: dict[str, Sender] = {}
+        self._executors: dict[str, Executor] = {}
         self._held: dict[int, Lease] = {}
         """What this worker has leased, and neither settled nor given back."""
         self._probes: Budget | None = None
@@ -131,8 +131,8 @@ class Worker:
 
     def close(self) -> None:
         """Close the connections to the CRMs."""
-        for sender in self._senders.values():
-            sender.crm.close()
+        for executor in self._executors.values():
+            executor.crm.close()
 
     def deliver_one(self, now: datetime) -> bool:
         """Take what is due first to its end, with what can go together with it; whether there was any."""
@@ -157,7 +157,7 @@ class Worker:
                 self._probes.probed()
                 self._probes = None
             if destination.connector.together > 1:
-                self._gathering(destination).end()
+                self._gate(destination).end()
         return True
 
     def _deliver(self, first: Lease, destination: Destination, now: datetime) -> None:
@@ -172,7 +172,7 @@ class Worker:
 
     # -- what is due --------------------------------------------------------------------
     def _lease(self, now: datetime) -> Lease | None:
-        """The delivery that goes first; where others may go with it, `gathering` has begun."""
+        """The delivery that goes first; where others may go with it, `gate` has begun."""
         open_ones = {
             name: destination
             for name, destination in self._destinations.items()
@@ -181,7 +181,7 @@ class Worker:
         begun = {
             name
             for name, destination in open_ones.items()
-            if destination.connector.together > 1 and self._gathering(destination).begin()
+            if destination.connector.together > 1 and self._gate(destination).begin()
         }
         first: Lease | None = None
         try:
@@ -193,7 +193,7 @@ class Worker:
             first = self._take_first(able, now)
         finally:
             for name in begun - {first.destination if first is not None else ""}:
-                self._gathering(open_ones[name]).end()
+                self._gate(open_ones[name]).end()
         return first
 
     def _take_first(self, able: Sequence[str], now: datetime) -> Lease | None:
@@ -214,7 +214,7 @@ class Worker:
         wanted = max(together, min(BATCHES_AT_ONCE * together, MOST_AT_ONCE))
         self._take_along(jobs, destination, now, wanted)
         if len(jobs) < together and self._gather_for:
-            with self._gathering(destination).waiting() as may:
+            with self._gate(destination).waiting() as may:
                 if may:
                     self._stop.wait(self._gather_for)
                     self._take_along(jobs, destination, self._clock(), wanted)
@@ -236,13 +236,13 @@ class Worker:
         again = now + GIVEN_BACK_FOR
         if not self._ledger.give_back(lease, again if until is None else max(again, until)):
             # A person took it meanwhile.
-            self._lines.release(lease.delivery_id)
+            self._locks.release(lease.delivery_id)
         self._held.pop(lease.delivery_id)
         self._turns.pop(lease.delivery_id, None)
 
     def _prepare(self, lease: Lease, now: datetime, patience: float) -> Job | None:
         """Map a delivery and take its lines; None: given back, because another holds one of them."""
-        self._turns[lease.delivery_id] = self._lines.begin(lease.delivery_id)
+        self._turns[lease.delivery_id] = self._locks.begin_turn(lease.delivery_id)
         job = self._preparer.prepare(lease, now, patience)
         if job.gives_way:
             self._give_back(lease, now, job.free_at)
@@ -264,7 +264,7 @@ class Worker:
                 raise
             for job in jobs:
                 if len(jobs) == 1:
-                    job.settlement = self._settlements.of_our_fault(job.lease, error)
+                    job.settlement = self._outcomes.of_our_fault(job.lease, error)
                 else:
                     # One that is damaged must not take the others along.
                     self._recall([job])
@@ -273,7 +273,7 @@ class Worker:
             assert job.plan is not None  # noqa: S101 -- the caller has looked
             job.memory = DeliveryMemory(job.lease, account, job.plan, known, job.lines)
             job.effect = Effect(destination.connector, job.memory, job.event, self._steady)
-            job.journey = Journey(
+            job.attempt = Attempt(
                 job.effect.steps(job.plan),
                 job.lease.lane,
                 job.effect,
@@ -284,21 +284,21 @@ class Worker:
     # -- on the way ---------------------------------------------------------------------
     def _travel(self, jobs: Sequence[Job]) -> None:
         """Drive the jobs that are not settled yet; all are of one destination."""
-        under_way = [job for job in jobs if job.journey is not None]
+        under_way = [job for job in jobs if job.attempt is not None]
         if not under_way:
             return
-        sender = self._sender(self._destinations[jobs[0].lease.destination])
-        sender.before = partial(self._note, under_way)
-        sender.drive([job.journey for job in under_way if job.journey is not None])
+        executor = self._executor(self._destinations[jobs[0].lease.destination])
+        executor.before = partial(self._note, under_way)
+        executor.drive([job.attempt for job in under_way if job.attempt is not None])
         for job in under_way:
-            assert job.journey is not None  # noqa: S101 -- it is under way
+            assert job.attempt is not None  # noqa: S101 -- it is under way
             assert job.memory is not None  # noqa: S101
             assert job.effect is not None  # noqa: S101
             try:
-                settlement = self._settlements.of(job.lease, job.journey, job.memory, job.effect)
-                job.settlement = without_secrets(settlement, sender.crm.masked)
+                settlement = self._outcomes.of(job.lease, job.attempt, job.memory, job.effect)
+                job.settlement = without_secrets(settlement, executor.crm.masked)
             except Exception as error:  # noqa: BLE001 -- see of_our_fault
-                job.settlement = self._settlements.of_our_fault(job.lease, error)
+                job.settlement = self._outcomes.of_our_fault(job.lease, error)
 
     def _note(self, jobs: Sequence[Job]) -> None:
         """What must be on disk before anything is sent, in one commit."""
@@ -336,9 +336,9 @@ class Worker:
                 del self._held[lease.delivery_id]
             turn = self._turns.pop(lease.delivery_id)
             if settlement.lines:
-                self._lines.wait(lease.delivery_id, settlement.due_at or self._clock(), turn)
+                self._locks.hold_until(lease.delivery_id, settlement.due_at or self._clock(), turn)
             else:
-                self._lines.release(lease.delivery_id, turn)
+                self._locks.release(lease.delivery_id, turn)
             if settlement.state is DeliveryState.PARKED:
                 log.warning("delivery.parked", **names_in_log(lease), reason=settlement.reason)
             else:
@@ -362,21 +362,21 @@ class Worker:
                 if self._stop.wait(SETTLE_EVERY):
                     raise
 
-    def _gathering(self, destination: Destination) -> Gathering:
-        return self._accounts[destination.account.name].gathering
+    def _gate(self, destination: Destination) -> BatchGate:
+        return self._accounts[destination.account.name].gate
 
     def _budget(self, destination: Destination) -> Budget:
         return self._accounts[destination.account.name].budget
 
-    def _sender(self, destination: Destination) -> Sender:
-        if destination.name not in self._senders:
+    def _executor(self, destination: Destination) -> Executor:
+        if destination.name not in self._executors:
             shared = self._accounts[destination.account.name]
             network = self._network()
             crm = Crm(destination.connector, destination.account, shared.tokens, self._clock, network)
-            self._senders[destination.name] = Sender(
-                crm, shared.budget, self._chance, self._stop, shared.successes
+            self._executors[destination.name] = Executor(
+                crm, shared.budget, self._rng, self._stop, shared.successes
             )
-        return self._senders[destination.name]
+        return self._executors[destination.name]
 
 
 def work(

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from bridge.delivery.budget import Budget
-from bridge.delivery.locks import Lines
+from bridge.delivery.locks import KeyLocks
 from bridge.delivery.worker import Worker
 from bridge.ledger import Note, Settled
 from bridge.ledger.sqlite import SqliteLedger
@@ -187,13 +187,13 @@ class Sleep(threading.Event):
         return self.is_set()
 
 
-class ImpatientLines(Lines):
-    """Lines for which nobody waits: who holds them goes on only when it is told to."""
+class ImpatientLocks(KeyLocks):
+    """Locks for which nobody waits: who holds them goes on only when it is told to."""
 
-    def take(self, owner: int, lines: Any, patience: float) -> bool:
+    def acquire(self, owner: int, keys: Any, timeout: float) -> bool:
         """Now or not."""
-        del patience
-        return super().take(owner, lines, 0.0)
+        del timeout
+        return super().acquire(owner, keys, 0.0)
 
 
 @dataclass
@@ -238,7 +238,7 @@ class Parts:
 
     worker: Callable[..., Worker] = Worker
     ledger: type[WatchedLedger] = WatchedLedger
-    lines: type[Lines] = ImpatientLines
+    locks: type[KeyLocks] = ImpatientLocks
     budget: Callable[..., Budget] = Budget
     connector: Callable[[str], str] = str
     """What is changed in the connector's text."""

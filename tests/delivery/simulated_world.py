@@ -22,9 +22,9 @@ import httpx
 from bridge.config.problems import load_pair
 from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
-from bridge.delivery.locks import Line
+from bridge.delivery.locks import LockKey
 from bridge.delivery.replay import Target, replay
-from bridge.delivery.worker import Destination, Origin, Schedule, SharedAccount, event_of
+from bridge.delivery.worker import Destination, Origin, RetryPolicy, SharedAccount, event_of
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
 from bridge.lib.errors import LedgerError
@@ -43,7 +43,7 @@ from tests.servers.clock import Clock, JumpingClock
 DATA = Path(__file__).parents[1] / "data" / "plain"
 ZONE = ZoneInfo("Asia/Shanghai")
 LAG = timedelta(milliseconds=300)
-SCHEDULE = Schedule(timedelta(seconds=10), timedelta(minutes=5), timedelta(days=5))
+RETRY = RetryPolicy(timedelta(seconds=10), timedelta(minutes=5), timedelta(days=5))
 ORIGIN = Origin(ZONE, "CN", "")
 SECRET = "secret-of-the-world"
 PHONES = ("15899770631", "15899770632", "15899770633")
@@ -110,7 +110,7 @@ class World:
         self.deleted: set[str] = set()
         self.skipped: set[str] = set()
         """Calls that a person skipped."""
-        self.fed: dict[int, dict[str, Line]] = {}
+        self.fed: dict[int, dict[str, LockKey]] = {}
         """What each delivery feeds, as it was settled."""
         self.in_hand: dict[int, set[int]] = {}
         """The deliveries in the hands of each worker's thread."""
@@ -119,8 +119,8 @@ class World:
         self.not_before: datetime | None = None
         self.late_effects = False
         self._batches, self._on_deleted = batches, on_deleted
-        self._chance = Random(seed)  # noqa: S311 -- spreads retries, guards nothing
-        self._in_flight: dict[int, set[Line]] = {}
+        self._rng = Random(seed)  # noqa: S311 -- spreads retries, guards nothing
+        self._in_flight: dict[int, set[LockKey]] = {}
         self._walkers = [Walker(lambda n=number: self._deliver_one(n)) for number in range(2)]  # type: ignore[misc]
         self.fuse = Fuse()
         self.sent = 0
@@ -153,17 +153,17 @@ class World:
             account.name, self.destination.connector.auth.tokens, account.secrets, self.ledger, self.clock
         )
         self.budget = self.parts.budget(self.destination.connector.file.limits, self.clock)
-        self.lines = self.parts.lines()
+        self.locks = self.parts.locks()
         self._workers = [
             self.parts.worker(
                 self.ledger,
                 {"crm": self.destination},
                 dict.fromkeys(self.sources, ORIGIN),
-                SCHEDULE,
-                self.lines,
+                RETRY,
+                self.locks,
                 {account.name: SharedAccount(tokens, self.budget)},
                 clock=self.clock,
-                chance=self._chance,
+                rng=self._rng,
                 stop=Sleep(self.clock),
                 steady=steady,
                 network=lambda: Network(self),
@@ -172,8 +172,8 @@ class World:
         ]
         self.ledger.release_leases(steady())
         for delivery_id, lines in self.ledger.in_doubt().items():
-            self.lines.take(delivery_id, lines, 0)
-            self.lines.wait(delivery_id, self.clock())
+            self.locks.acquire(delivery_id, lines, 0)
+            self.locks.hold_until(delivery_id, self.clock())
 
     def _mapping(self) -> str:
         text = (DATA / "mapping.toml").read_text("utf-8").replace('"park"', f'"{self._on_deleted}"')
@@ -290,7 +290,7 @@ class World:
         self.happened["skip in doubt"] += row["id"] in self.ledger.in_doubt() and row["state"] == "due"
         held = self.ledger.hold([row["id"]], "", self.clock(), skip=True)
         for delivery_id in held["now"]:
-            self.lines.release(delivery_id)
+            self.locks.release(delivery_id)
         self.skipped.update([row["key"]] if any(held.values()) else [])
 
     def replay(self, *, force: bool) -> dict[str, Any]:
@@ -350,7 +350,7 @@ class World:
         me = threading.get_ident()
         if self.not_before is not None and self.time.now < self.not_before:
             self.violations.append("a request before the Retry-After was over")
-        held = self.lines.held()
+        held = self.locks.holders()
         for delivery_id in self.in_hand.get(me, ()):
             fed = set(self.fed.get(delivery_id, {}).values())
             # One that is skipped asks nothing, and needs no lines.
@@ -406,7 +406,7 @@ class World:
         for one in self.crm.contents()["contacts"]:
             if one["id"] not in before:
                 self.said[one["phone"]] = Said()
-            owner = self.lines.held().get(("crm account", "contact", one["phone"]))
+            owner = self.locks.holders().get(("crm account", "contact", one["phone"]))
             if request.method != "GET" and owner is not None:
                 written = self.said.setdefault(one["phone"], Said()).open.setdefault(owner, {})
                 was = before.get(one["id"], {})
@@ -431,13 +431,13 @@ class World:
             if self.fuse.burnt:
                 raise Crash
 
-    def _arrive(self, who: int, lines: set[Line]) -> None:
+    def _arrive(self, who: int, lines: set[LockKey]) -> None:
         for other, held in self._in_flight.items():
             if other != who and held & lines:
                 self.violations.append(f"two requests of one line at once: {held & lines}")
         self._in_flight[who] = lines
 
-    def _lines_of(self, segments: list[str], query: Mapping[str, str], content: Any) -> set[Line]:
+    def _lines_of(self, segments: list[str], query: Mapping[str, str], content: Any) -> set[LockKey]:
         kind = segments[0]
         key = "phone" if kind == "contacts" else "call_key"
         by_id = {one["id"]: one[key] for one in self.crm.contents()[kind]}

@@ -26,8 +26,8 @@ from bridge.crm.connector.schema import LimitSection
 from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.delivery.budget import LONGEST_PAUSE, Budget
-from bridge.delivery.locks import Lines
-from bridge.delivery.worker import Destination, Origin, Schedule, SharedAccount, Worker
+from bridge.delivery.locks import KeyLocks
+from bridge.delivery.worker import Destination, Origin, RetryPolicy, SharedAccount, Worker
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.toml_file import load_toml
@@ -47,7 +47,7 @@ ALL_SENT = [(CONTACT, 201), (CALL, 201), (f"{CALL}/contact", 200)]
 SECRET = "canary-5a81c0de"
 ZONE = ZoneInfo("Asia/Shanghai")
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
-SCHEDULE = Schedule(timedelta(seconds=10), timedelta(minutes=5), timedelta(hours=1))
+RETRY = RetryPolicy(timedelta(seconds=10), timedelta(minutes=5), timedelta(hours=1))
 
 
 class Bench:
@@ -60,7 +60,7 @@ class Bench:
         *,
         quick: bool = False,
         mapping: Path = TOP / "mappings/sandbox.toml",
-        chance: random.Random | None = None,
+        rng: random.Random | None = None,
         rate: str | None = None,
     ) -> None:
         self.url = url
@@ -86,11 +86,11 @@ class Bench:
             self.ledger,
             {"crm": destination},
             {"main": Origin(ZONE, "CN", "")},
-            SCHEDULE,
-            Lines(),
+            RETRY,
+            KeyLocks(),
             {account.name: SharedAccount(tokens, Budget(limits, self._clock))},
             clock=self._clock,
-            chance=chance or random.Random(7),  # noqa: S311 -- spreads retries, guards nothing
+            rng=rng or random.Random(7),  # noqa: S311 -- spreads retries, guards nothing
             stop=self.stop,
         )
 
@@ -274,7 +274,7 @@ def test_waits_grow_until_patience_runs_out(bench: Benches) -> None:
         assert 0.9 * expected <= one.wait() <= 1.1 * expected
         # The breaker may hold the account back for longer than this one delivery waits.
         one.now = datetime.fromisoformat(delivery["due_at"]) + LONGEST_PAUSE
-    delivery = one.deliver(after=SCHEDULE.patience)
+    delivery = one.deliver(after=RETRY.give_up_after)
     assert delivery["state"] == "parked"
     assert delivery["reason"].startswith("given up after 1:00:00: destination crm, object contact, upsert: ")
     assert not one.worker.deliver_one(NOW + timedelta(days=9))
@@ -375,7 +375,7 @@ class Jammed(random.Random):
 def test_a_fault_of_ours_parks_its_row_and_no_other(bench: Benches) -> None:
     crm = SandboxCrm()
     crm.add_fault(status=500)
-    one = bench(crm.app, chance=Jammed())
+    one = bench(crm.app, rng=Jammed())
     delivery = one.deliver()
     assert (delivery["state"], delivery["cause"]) == ("parked", "a fault in callbridge")
     assert "no chance for 158****0637" in delivery["reason"]

@@ -41,7 +41,7 @@ def in_doubt(world: World, number: int, phone: str = PHONES[0], kind: str = "cut
 def hold(world: World, number: int, *, skip: bool) -> dict[str, list[int]]:
     held = world.ledger.hold([row_of(world, number)["id"]], "", world.clock(), skip=skip)
     for delivery_id in held["now"]:
-        world.lines.release(delivery_id)
+        world.locks.release(delivery_id)
     return held
 
 
@@ -55,13 +55,13 @@ def test_what_a_person_takes_while_it_is_in_doubt_holds_its_lines_until_that_is_
     assert hold(world, 0, skip=skip) == {"now": [], "later": [held["id"]]}
     if restart:
         world.restart()
-    assert world.lines.held()[CONTACT] == held["id"]
+    assert world.locks.holders()[CONTACT] == held["id"]
     sent = world.sent
     world.drain()
     assert world.sent == sent, "nothing more is asked for it"
     assert row_of(world, 0)["state"] == ("skipped" if skip else "parked")
     assert row_of(world, 0)["reason"].endswith("by a person")
-    assert CONTACT not in world.lines.held()
+    assert CONTACT not in world.locks.holders()
 
 
 def test_a_call_that_is_in_doubt_is_shown_to_scripts_too(world: World) -> None:
@@ -111,9 +111,9 @@ def test_a_skip_of_what_gets_into_doubt_meanwhile_holds_its_lines_and_gives_them
     assert world.under_way
     assert hold(world, 0, skip=True)["later"]
     world.go_on(0)
-    assert (row_of(world, 0)["state"], world.lines.held()[CONTACT]) == ("due", row_of(world, 0)["id"])
+    assert (row_of(world, 0)["state"], world.locks.holders()[CONTACT]) == ("due", row_of(world, 0)["id"])
     world.drain()
-    assert (row_of(world, 0)["state"], CONTACT in world.lines.held()) == ("skipped", False)
+    assert (row_of(world, 0)["state"], CONTACT in world.locks.holders()) == ("skipped", False)
 
 
 def test_a_retry_takes_back_what_a_person_said_while_it_was_in_doubt(world: World) -> None:
@@ -195,11 +195,11 @@ def test_what_can_no_longer_be_mapped_holds_its_lines_until_its_request_can_be_s
         world.restart()
         world.go_on(0)
         row = row_of(world, 0)
-        assert (row["state"], world.lines.held().get(CONTACT)) == ("due", row["id"])
+        assert (row["state"], world.locks.holders().get(CONTACT)) == ("due", row["id"])
         world.clock.pass_by(LAG.total_seconds())
         world.drain()
         assert row_of(world, 0)["state"] == "parked"
-        assert not world.lines.held()
+        assert not world.locks.holders()
 
 
 def test_what_is_refused_holds_its_lines_while_another_request_of_it_may_arrive(world: World) -> None:
@@ -213,12 +213,12 @@ def test_what_is_refused_holds_its_lines_while_another_request_of_it_may_arrive(
     world.troubles.append(Trouble("422", on="write"))
     world.go_on(0)
     row = row_of(world, 0)
-    assert (row["state"], world.lines.held().get(CONTACT)) == ("due", row["id"])
+    assert (row["state"], world.locks.holders().get(CONTACT)) == ("due", row["id"])
     world.troubles.append(Trouble("422", on="write"))
     world.clock.pass_by(LAG.total_seconds())
     world.go_on(0)
     row = row_of(world, 0)
-    assert (row["state"], world.lines.held()) == ("parked", {})
+    assert (row["state"], world.locks.holders()) == ("parked", {})
 
 
 def test_after_a_replay_by_force_no_call_makes_a_contact_again_that_the_index_does_not_show_yet(
@@ -303,7 +303,7 @@ def asked(world: World) -> list[str]:
 def test_without_a_persons_word_nothing_is_sent_again(parked: World) -> None:
     last = asked(parked)[-1]
     row = row_of(parked, 0)
-    assert (row["state"], parked.lines.held()) == ("parked", {})
+    assert (row["state"], parked.locks.holders()) == ("parked", {})
     assert row["cause"].startswith("in doubt: ")
     assert "retry sends it again, skip lets it be" in row["reason"]
     (group,) = parked.ledger.counts()["parked"]

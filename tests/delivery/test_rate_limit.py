@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from bridge.delivery.budget import Budget
-from bridge.delivery.rate_limit import FORGOTTEN_AFTER, LearnedRate, Window
+from bridge.delivery.rate_limit import FORGOTTEN_AFTER, LearnedRate, SlidingWindow
 from bridge.model.calls import Lane
 from tests.fixtures.limiting_crms import SERVICE, START, Desk, Limiter, bucket, by_chance, fixed, sliding
 
@@ -103,7 +103,7 @@ def test_a_refusal_after_a_quiet_time_slows_nothing_down() -> None:
 @pytest.mark.parametrize("days", [400, -400])
 def test_no_jump_of_the_clock_holds_requests_back_for_longer_than_their_pace(days: int) -> None:
     at = START.timestamp()
-    rate, window = LearnedRate(), Window(5, 10.0)
+    rate, window = LearnedRate(), SlidingWindow(5, 10.0)
     rate.restore({"rate": 2.0, "since": at, "share": 0.1}, at)
     for _ in range(5):
         rate.sent(at)

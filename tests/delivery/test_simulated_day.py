@@ -19,10 +19,10 @@ from structlog.testing import capture_logs
 
 from bridge.crm.tokens import Tokens
 from bridge.daemon.maintenance import EVERY, LIVE_FOR
-from bridge.delivery.account_store import Keeper
 from bridge.delivery.budget import LONGEST_PAUSE, Budget
+from bridge.delivery.budget_store import BudgetStore
 from bridge.delivery.executor import QUICK_TRIES
-from bridge.delivery.locks import Lines
+from bridge.delivery.locks import KeyLocks
 from bridge.delivery.worker import SharedAccount, Worker
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
@@ -30,7 +30,7 @@ from bridge.ledger.sqlite import SqliteLedger
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
 from bridge.sandbox.plain import PlainState, TokenDesk
-from tests.delivery.simulated_world import DATA, LAG, ORIGIN, SCHEDULE, SECRET, ZONE, destination_of
+from tests.delivery.simulated_world import DATA, LAG, ORIGIN, RETRY, SECRET, ZONE, destination_of
 from tests.fixtures.ledger_calls import filed_all
 from tests.servers.clock import Clock, Waiting
 
@@ -95,9 +95,9 @@ class Day:
     """All parts of a daemon, driven by hand."""
 
     def __init__(self, folder: Path) -> None:
-        self.clock, self.chance = Clock(), Random(20261122)  # noqa: S311 -- repeatable
+        self.clock, self.rng = Clock(), Random(20261122)  # noqa: S311 -- repeatable
         self.begin = self.clock.now
-        self.crm = Crm(self.clock, self.chance)
+        self.crm = Crm(self.clock, self.rng)
         self.ledger = SqliteLedger(folder / "ledger.db", create=True)
         connector = (DATA / "connector.toml").read_text("utf-8") + LIMITS
         mapping = (DATA / "mapping.toml").read_text("utf-8")
@@ -110,23 +110,23 @@ class Day:
             account.name, destination.connector.auth.tokens, account.secrets, self.ledger, self.clock
         )
         self.budget = Budget(destination.connector.file.limits, self.clock)
-        shared, lines, stop = SharedAccount(tokens, self.budget), Lines(), Waiting(self.clock)
+        shared, locks, stop = SharedAccount(tokens, self.budget), KeyLocks(), Waiting(self.clock)
         self.workers = [
             Worker(
                 self.ledger,
                 {"crm": destination},
                 {"main": ORIGIN},
-                SCHEDULE,
-                lines,
+                RETRY,
+                locks,
                 {account.name: shared},
                 clock=self.clock,
-                chance=self.chance,
+                rng=self.rng,
                 stop=stop,
                 network=lambda: self.crm,
             )
             for _ in range(WORKERS)
         ]
-        self.keeper = Keeper(self.ledger, {account.name: self.budget})
+        self.budget_store = BudgetStore(self.ledger, {account.name: self.budget})
         self.coming = sorted(self._records(), key=lambda each: each[0])
         self.arrived: dict[str, datetime] = {}
         self.looked_at = self.clock.now
@@ -137,11 +137,11 @@ class Day:
         """Calls all day, every fifth with a revision within the hour; each with when its callback comes."""
         for number in range(CALLS):
             at = self.begin + number * DAY / CALLS
-            phone = f"158{self.chance.randrange(CONTACTS):08d}"
-            yield at, record(number, at, at, phone, self.chance)
+            phone = f"158{self.rng.randrange(CONTACTS):08d}"
+            yield at, record(number, at, at, phone, self.rng)
             if number % 5 == 0:
-                later = at + timedelta(minutes=self.chance.uniform(1, 59))
-                yield later, record(number, at, later, phone, self.chance)
+                later = at + timedelta(minutes=self.rng.uniform(1, 59))
+                yield later, record(number, at, later, phone, self.rng)
 
     def go_on(self, until: datetime) -> None:
         """Callbacks, verdicts, deliveries, upkeep, until then."""
@@ -150,7 +150,7 @@ class Day:
             if self.clock.now - self.looked_at > timedelta(seconds=EVERY):
                 self.looked_at = self.clock.now
                 self.ledger.demote(["crm"], self.clock.now - LIVE_FOR)
-                self.keeper.keep(self.clock.now)
+                self.budget_store.save_changed(self.clock.now)
             busy = [worker.deliver_one(self.clock.now) for worker in self.workers]
             if not any(busy):
                 following = self.coming[0][0] if self.coming else until

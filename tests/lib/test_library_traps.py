@@ -17,7 +17,7 @@ from bridge.crm.client import Crm
 from bridge.crm.connector.compiling import Answer
 from bridge.crm.connector.request import Request
 from bridge.delivery.budget import Budget
-from bridge.delivery.executor import QUICK_TRIES, Sender
+from bridge.delivery.executor import QUICK_TRIES, Executor
 from bridge.lib.errors import DeliveryError, Transient
 from tests.fixtures.small_crm import Clock, connector_of, crm_of
 
@@ -79,13 +79,13 @@ def test_an_exchange_that_is_cut_off_leaks_no_slot_of_the_pool() -> None:
         assert crm.ask(FIND, NAMES, "x").body == {"items": []}
 
 
-def sender_of(answers: Callable[[httpx.Request], httpx.Response], stop: threading.Event) -> Sender:
-    """A sender whose requests go nowhere."""
+def executor_of(answers: Callable[[httpx.Request], httpx.Response], stop: threading.Event) -> Executor:
+    """An executor whose requests go nowhere."""
     clock = Clock()
     crm = crm_of(CONNECTOR, "http://crm.test", {"token": SECRET}, clock=clock)
     real = Crm(CONNECTOR, crm._account, crm._tokens, clock, httpx.MockTransport(answers))
     crm.close()
-    return Sender(real, Budget({}, clock), random.Random(1), stop)  # noqa: S311 -- spreads retries
+    return Executor(real, Budget({}, clock), random.Random(1), stop)  # noqa: S311 -- spreads retries
 
 
 class Waits(threading.Event):
@@ -101,9 +101,9 @@ class Waits(threading.Event):
         return self.is_set()
 
 
-def ask(sender: Sender, request: Request) -> Answer:
+def ask(executor: Executor, request: Request) -> Answer:
     """One request, with its retries."""
-    return sender._quickly(request, NAMES, "x")
+    return executor._quickly(request, NAMES, "x")
 
 
 def test_a_retry_keeps_the_retry_after_of_the_last_answer_and_the_kind_of_its_error() -> None:
@@ -113,13 +113,13 @@ def test_a_retry_keeps_the_retry_after_of_the_last_answer_and_the_kind_of_its_er
     def limited(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(503, headers={"retry-after": next(asked)})
 
-    sender = sender_of(limited, stop)
+    executor = executor_of(limited, stop)
     with pytest.raises(DeliveryError) as caught:
-        ask(sender, FIND)
+        ask(executor, FIND)
     assert isinstance(caught.value, Transient)
     assert caught.value.retry_after == 90
     assert next(asked, None) is None, f"{QUICK_TRIES} tries"
-    sender.crm.close()
+    executor.crm.close()
 
 
 def test_a_5xx_is_tried_again_with_waits_and_not_for_ever() -> None:
@@ -130,12 +130,12 @@ def test_a_5xx_is_tried_again_with_waits_and_not_for_ever() -> None:
         seen.append(request)
         return httpx.Response(500)
 
-    sender = sender_of(ill, stop)
+    executor = executor_of(ill, stop)
     with pytest.raises(Transient):
-        ask(sender, FIND)
+        ask(executor, FIND)
     assert len(seen) == QUICK_TRIES
     assert len([wait for wait in stop.waited if wait > 0]) == QUICK_TRIES - 1
-    sender.crm.close()
+    executor.crm.close()
 
 
 class Killed(BaseException):
@@ -149,11 +149,11 @@ def test_what_ends_the_process_is_not_tried_again() -> None:
         seen.append(request)
         raise Killed
 
-    sender = sender_of(kill, Waits())
+    executor = executor_of(kill, Waits())
     with pytest.raises(Killed):
-        ask(sender, FIND)
+        ask(executor, FIND)
     assert len(seen) == 1
-    sender.crm.close()
+    executor.crm.close()
 
 
 def test_a_stop_ends_the_tries() -> None:
@@ -165,11 +165,11 @@ def test_a_stop_ends_the_tries() -> None:
         seen.append(request)
         return httpx.Response(500)
 
-    sender = sender_of(ill, stop)
+    executor = executor_of(ill, stop)
     with pytest.raises(Transient):
-        ask(sender, FIND)
+        ask(executor, FIND)
     assert len(seen) == 1
-    sender.crm.close()
+    executor.crm.close()
 
 
 LOGGED = """
@@ -201,8 +201,8 @@ def test_a_redirect_takes_no_secret_elsewhere() -> None:
         seen.append(request.url.host)
         return httpx.Response(302, headers={"location": "http://other.test/"})
 
-    sender = sender_of(elsewhere, Waits())
+    executor = executor_of(elsewhere, Waits())
     with pytest.raises(DeliveryError, match="redirects"):
-        ask(sender, FIND)
+        ask(executor, FIND)
     assert seen == ["crm.test"]
-    sender.crm.close()
+    executor.crm.close()

@@ -17,8 +17,8 @@ from bridge.daemon.maintenance import Upkeep
 from bridge.daemon.operator_jobs import Operator
 from bridge.delivery.budget import LONGEST_PAUSE, Budget
 from bridge.delivery.doubt_clock import DoubtClock
-from bridge.delivery.rate_limit import Window
-from bridge.delivery.retry import Schedule, next_attempt_at
+from bridge.delivery.rate_limit import SlidingWindow
+from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.stored_times import LONGEST_WAIT, SteadyClock, bounded, past
 from bridge.model.calls import DeliveryState, Lane, Settlement, stamp
@@ -105,7 +105,7 @@ def test_a_pause_that_was_set_rightly_is_kept() -> None:
 
 
 def test_a_window_forgets_what_went_in_the_future() -> None:
-    window = Window(2, 10.0)
+    window = SlidingWindow(2, 10.0)
     for at in (1e6, 1e6 + 1):
         window.note(at)
     assert window.wait(1e6 + 2) > 0
@@ -148,15 +148,13 @@ def test_a_delivery_waits_no_longer_than_anything_can(
     assert (ledger.lease(["crm"], SOURCES, now) is not None) is taken
 
 
-SCHEDULE = Schedule(timedelta(seconds=10), HOUR, timedelta(days=5))
+RETRY = RetryPolicy(timedelta(seconds=10), HOUR, timedelta(days=5))
 
 
 @pytest.mark.parametrize("attempt", range(1, 9))
 def test_a_clock_put_forward_gives_up_no_delivery(attempt: int) -> None:
     def again(attempt: int, owed_at: datetime) -> datetime | None:
-        return next_attempt_at(
-            SCHEDULE, owed_at=owed_at, attempt=attempt, retry_after=None, now=NOW, chance=0.5
-        )
+        return next_attempt_at(RETRY, owed_at=owed_at, attempt=attempt, retry_after=None, now=NOW, jitter=0.5)
 
     assert again(attempt, NOW - FAR) is not None
     assert again(10, NOW - FAR) is None

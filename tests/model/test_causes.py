@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.delivery.account_store import KEEP_EVERY, Keeper
 from bridge.delivery.budget import Budget
+from bridge.delivery.budget_store import SAVE_EVERY, BudgetStore
 from bridge.ledger import open_ledger
 from bridge.lib.errors import DeliveryError, Gone, InDoubt, Permanent, Transient
 from bridge.model.failures import LONGEST, LONGEST_READ, cause_of, generalised, remedy_of
@@ -85,14 +85,14 @@ def test_the_remedy_is_the_connectors_or_else_that_of_its_kind() -> None:
 def test_a_budget_is_kept_by_the_clock_and_its_breaker_at_once(tmp_path: Path) -> None:
     budget = Budget({}, lambda: NOW)
     ledger = open_ledger(tmp_path / "ledger.db", create=True)
-    keeper = Keeper(ledger, {"hub": budget})
-    assert keeper.keep(NOW) == 1
+    budget_store = BudgetStore(ledger, {"hub": budget})
+    assert budget_store.save_changed(NOW) == 1
     budget.take("default", 0)  # type: ignore[arg-type]
     budget.refused("default", 30.0)
-    assert keeper.keep(NOW + KEEP_EVERY / 2) == 0
-    assert keeper.keep(NOW + KEEP_EVERY) == 1
+    assert budget_store.save_changed(NOW + SAVE_EVERY / 2) == 0
+    assert budget_store.save_changed(NOW + SAVE_EVERY) == 1
     budget.fault("answered 401", at_once=True)
-    assert keeper.keep(NOW + KEEP_EVERY + timedelta(seconds=1)) == 1
+    assert budget_store.save_changed(NOW + SAVE_EVERY + timedelta(seconds=1)) == 1
     saved = ledger.load_budgets()["hub"]
     ledger.close()
     assert (saved["breaker"]["why"], saved["classes"]["default"]["requests"]) == ("answered 401", 1)

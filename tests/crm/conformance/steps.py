@@ -21,8 +21,8 @@ from bridge.crm.connector import Connector, shipped_connectors
 from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.delivery.budget import Budget
-from bridge.delivery.locks import Lines
-from bridge.delivery.worker import Destination, Origin, Schedule, SharedAccount, Worker
+from bridge.delivery.locks import KeyLocks
+from bridge.delivery.worker import Destination, Origin, RetryPolicy, SharedAccount, Worker
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Note
 from bridge.ledger.sqlite import SqliteLedger
@@ -41,7 +41,7 @@ OTHER_PHONE = "13800138000"
 ZONE = ZoneInfo("Asia/Shanghai")
 _COMPILED: dict[tuple[str, str], Pair] = {}
 # Real daemons try for days; a quota may last one.
-SCHEDULE = Schedule(timedelta(seconds=10), timedelta(minutes=5), timedelta(days=5))
+RETRY = RetryPolicy(timedelta(seconds=10), timedelta(minutes=5), timedelta(days=5))
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Bench:
         )
         tokens = Tokens(account.name, pair.connector.auth.tokens, account.secrets, self.ledger, clock)
         self._account = SharedAccount(tokens, Budget(pair.connector.file.limits, self._flowing))
-        self._lines = Lines()
+        self._locks = KeyLocks()
         self._stop = threading.Event()
         # No waiting inside an attempt: what must wait is due later, and the clock is moved.
         self._stop.set()
@@ -162,11 +162,11 @@ class Bench:
             self.ledger,
             {"crm": self.destination},
             {"main": Origin(ZONE, "CN", "")},
-            SCHEDULE,
-            self._lines,
+            RETRY,
+            self._locks,
             {self.destination.account.name: self._account},
             clock=self.clock,
-            chance=random.Random(7),  # noqa: S311 -- spreads retries, guards nothing
+            rng=random.Random(7),  # noqa: S311 -- spreads retries, guards nothing
             stop=self._stop,
         )
         self._exits.callback(worker.close)

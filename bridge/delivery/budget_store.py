@@ -14,31 +14,31 @@ from bridge.lib.errors import LedgerError
 log = structlog.get_logger("bridge.accounts")
 
 LOOK_EVERY = 0.5
-KEEP_EVERY = timedelta(seconds=10)
+SAVE_EVERY = timedelta(seconds=10)
 
 
-class Keeper:
+class BudgetStore:
     """Keeps the budgets of all accounts: every so often, and a breaker as soon as it opens or closes."""
 
     def __init__(self, ledger: Ledger, budgets: Mapping[str, Budget]) -> None:
         self._ledger = ledger
         self._budgets = budgets
-        self._kept: dict[str, Mapping[str, Any]] = {}
-        self._kept_at: dict[str, datetime] = {}
+        self._saved: dict[str, Mapping[str, Any]] = {}
+        self._saved_at: dict[str, datetime] = {}
 
-    def keep(self, now: datetime) -> int:
+    def save_changed(self, now: datetime) -> int:
         """One step: write what is to be written; how many accounts that were."""
         written = 0
         for name, budget in self._budgets.items():
-            state, before = budget.state(), self._kept.get(name)
+            state, before = budget.state(), self._saved.get(name)
             if state == before:
                 continue
             same_breaker = before is not None and state["breaker"] == before["breaker"]
-            if same_breaker and now - self._kept_at[name] < KEEP_EVERY:
+            if same_breaker and now - self._saved_at[name] < SAVE_EVERY:
                 continue
             self._ledger.save_budget(name, state, now)
             self._say(name, state["breaker"], (before or {}).get("breaker"))
-            self._kept[name], self._kept_at[name] = state, now
+            self._saved[name], self._saved_at[name] = state, now
             written += 1
         return written
 
@@ -51,12 +51,12 @@ class Keeper:
             log.info("account.well", account=name)
 
 
-def work(keeper: Keeper, stop: threading.Event, clock: Callable[[], datetime]) -> None:
+def work(budget_store: BudgetStore, stop: threading.Event, clock: Callable[[], datetime]) -> None:
     """Keep budgets until told to stop, and once more at the end."""
     ended = False
     while not ended:
         ended = stop.wait(LOOK_EVERY)
         try:
-            keeper.keep(clock())
+            budget_store.save_changed(clock())
         except LedgerError as error:
             log.warning("account.ledger_busy", error=str(error))
