@@ -33,8 +33,9 @@ from benchmarks.texts import Record, compact, escaped, spaced, varied_bodies, va
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger, deliveries, settling
 from bridge.ledger.sqlite.connection import connect
-from bridge.model.calls import DeliveryState, Lease, Settlement, Via
+from bridge.model.calls import Via
 from bridge.model.crm_state import Done, Mark, Remembered
+from bridge.model.deliveries import DeliveryState, Lease, Settlement
 from bridge.model.field_digests import SHORT
 from bridge.record.arrival import arrival_of
 from tests.fixtures.daemon_process import DaemonProcess, environment, write_config

@@ -27,8 +27,9 @@ import orjson
 
 from benchmarks.listing import BASE, Catalogue
 from bridge.ledger.sqlite.connection import connect
+from bridge.lib.iso_times import stamp
 from bridge.lib.log import configure
-from bridge.model.calls import DIGEST_SIZE, stamp
+from bridge.model.calls import DIGEST_SIZE
 from bridge.source import Page
 from bridge.source.outcall.answers import Reader
 from tests.fixtures.daemon_process import environment, write_config

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bridge.ledger import Ledger
 from bridge.lib.addresses import Network, is_among, is_own_name, parse_address
 from bridge.lib.errors import LedgerError
-from bridge.model.calls import moment
+from bridge.lib.iso_times import moment
 
 
 class LedgerMetrics:

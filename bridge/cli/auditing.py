@@ -31,7 +31,7 @@ from bridge.config.load import Config
 from bridge.daemon.reconcile_wiring import listed_sources
 from bridge.ledger import Ledger, Row, Window, open_ledger
 from bridge.lib.errors import CallbridgeError
-from bridge.model.calls import moment, stamp
+from bridge.lib.iso_times import moment, stamp
 from bridge.model.listing import AUDIT
 from bridge.reconcile.audit import (
     COUNTS,

@@ -27,7 +27,8 @@ from bridge.daemon.operator_jobs import in_doubt_of
 from bridge.delivery.replay import VERDICTS
 from bridge.ledger import Row
 from bridge.lib.errors import CallbridgeError
-from bridge.model.calls import DeliveryState, stamp
+from bridge.lib.iso_times import stamp
+from bridge.model.deliveries import DeliveryState
 from bridge.model.failures import IN_DOUBT, OF_THIS_CAUSE
 
 NOT_HELD = "none of these deliveries is parked or waits: see `deliveries list`"

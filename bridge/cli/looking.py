@@ -23,10 +23,11 @@ from bridge.config.load import Config
 from bridge.daemon.reconcile_wiring import listed_sources
 from bridge.delivery.budget import LONGEST_PAUSE
 from bridge.ledger import Ledger, Row
+from bridge.lib.iso_times import moment, stamp
 from bridge.lib.phone import to_e164
 from bridge.lib.stored_times import bounded
-from bridge.model.calls import DeliveryState, moment, stamp
 from bridge.model.crm_alterations import EXPLAINED
+from bridge.model.deliveries import DeliveryState
 
 # Of one customer, or of one key: more need not be told apart.
 MOST_ALIKE = 100

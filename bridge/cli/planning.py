@@ -15,9 +15,9 @@ from bridge.daemon.wiring import account_of, origins_of, target_of
 from bridge.delivery.replay import Summary, Target, compared
 from bridge.ledger import Ledger, Swept, Window
 from bridge.lib.errors import ConfigError
+from bridge.lib.iso_times import moment
 from bridge.mapping import Survey
 from bridge.mapping.planning import Origin, call_of
-from bridge.model.calls import moment
 from bridge.model.plan import Plan, Skip
 
 

@@ -31,7 +31,7 @@ from bridge.config.load import Config
 from bridge.daemon.reconcile_wiring import listed_sources, reconciler_here
 from bridge.ledger import Ledger, Row, open_ledger
 from bridge.lib.errors import CallbridgeError, LedgerLocked
-from bridge.model.calls import moment, stamp
+from bridge.lib.iso_times import moment, stamp
 from bridge.model.listing import RECONCILE, RUNNING
 
 FOLLOW_EVERY = 0.1

@@ -13,8 +13,9 @@ import structlog
 from bridge.delivery.replay import Target, replay
 from bridge.ledger import Ledger, Window
 from bridge.lib.errors import CallbridgeError, LedgerError
+from bridge.lib.iso_times import moment, stamp
 from bridge.mapping.planning import Origin
-from bridge.model.calls import Via, moment, stamp
+from bridge.model.calls import Via
 from bridge.model.failures import IN_DOUBT
 from bridge.record.arrival import arrivals_of
 from bridge.record.json_body import NotAnObject

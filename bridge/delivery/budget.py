@@ -16,7 +16,7 @@ from bridge.crm.connector.outcome import LONGEST_WAIT, next_time
 from bridge.crm.connector.schema import LimitSection
 from bridge.delivery.rate_limit import Backoff, LearnedRate, SlidingWindow
 from bridge.lib.stored_times import bounded
-from bridge.model.calls import Lane
+from bridge.model.deliveries import Lane
 
 # How long a request waits for its right before its delivery gives way, in seconds.
 PATIENCE = 2.0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from bridge.model.calls import Lease
+from bridge.model.deliveries import Lease
 
 
 class DoubtClock:

@@ -25,7 +25,7 @@ from bridge.delivery.lookup import Ask, Asking, Reply
 from bridge.delivery.plan_sync import Effect
 from bridge.delivery.poison_records import FaultCount, Successes, room_for
 from bridge.lib.errors import DeliveryError, LedgerError, Permanent, Transient, Unsent
-from bridge.model.calls import Lane
+from bridge.model.deliveries import Lane
 
 # tenacity bridges seconds, while the lease is held; the ledger's schedule bridges the rest.
 QUICK_TRIES = 3

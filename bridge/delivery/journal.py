@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from bridge.ledger import Held, Note
-from bridge.model.calls import Lease
 from bridge.model.crm_state import Done, Progress, Remembered
+from bridge.model.deliveries import Lease
 from bridge.model.plan import Plan, PlannedObject, Skip
 
 

@@ -27,7 +27,7 @@ from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.lib.errors import DeliveryError, InDoubt, Pending, Transient, Unsent
 from bridge.lib.phone import mask_phones_in
 from bridge.mapping import MappingFault
-from bridge.model.calls import DeliveryState, Lease, Settlement
+from bridge.model.deliveries import DeliveryState, Lease, Settlement
 from bridge.model.failures import OF_A_KEY, OF_A_MAPPING, OF_OURS, cause_of, doubt_of, generalised, remedy_of
 from bridge.model.key_claims import Conflict
 

@@ -16,7 +16,7 @@ from bridge.ledger import Held
 from bridge.lib.errors import LedgerError
 from bridge.mapping import CompiledMapping, MappingFault
 from bridge.mapping.planning import Origin, call_of, event_of, plan_of
-from bridge.model.calls import DeliveryState, Lease, Settlement
+from bridge.model.deliveries import DeliveryState, Lease, Settlement
 from bridge.model.key_claims import Claim, Conflict, claims_applied
 from bridge.model.plan import Plan, Skip
 

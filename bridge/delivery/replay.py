@@ -17,8 +17,8 @@ from bridge.lib.errors import LedgerBusy
 from bridge.lib.phone import mask_phones_in
 from bridge.mapping import CompiledMapping, MappingFault
 from bridge.mapping.planning import Origin, call_of, plan_of
-from bridge.model.calls import DeliveryState
 from bridge.model.crm_state import Remembered
+from bridge.model.deliveries import DeliveryState
 from bridge.model.failures import generalised
 from bridge.model.field_digests import as_sent, sent_last
 from bridge.model.key_claims import Claim, Conflict, claims_applied

@@ -29,7 +29,7 @@ from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.ledger import Ledger, Settled
 from bridge.lib.errors import LedgerError
 from bridge.mapping.planning import Origin, event_of
-from bridge.model.calls import DeliveryState, Lease, Settlement
+from bridge.model.deliveries import DeliveryState, Lease, Settlement
 
 __all__ = [
     "Destination",

@@ -14,9 +14,10 @@ import structlog
 
 from bridge.ledger import Destinations, Ledger
 from bridge.lib.errors import LedgerError
+from bridge.lib.iso_times import stamp
 from bridge.lib.timestamps import parse_time
 from bridge.model.call_order import event_time, is_ahead
-from bridge.model.calls import Columns, Judgment, Known, Pending, Verdict, stamp
+from bridge.model.calls import Columns, Judgment, Known, Pending, Verdict
 from bridge.record.arrival import sn_of
 from bridge.record.call import Call
 from bridge.record.dialogue_merge import parse_dialogue

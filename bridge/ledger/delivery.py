@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Protocol
 
 from bridge.ledger.intake import Destinations
-from bridge.model.calls import Lease, Settlement
 from bridge.model.crm_state import Done, Progress, Remembered
+from bridge.model.deliveries import Lease, Settlement
 from bridge.model.key_claims import Claim
 from bridge.model.plan import PlannedObject
 

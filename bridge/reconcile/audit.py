@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from bridge.ledger import Ledger, Row, Window
-from bridge.model.calls import Arrival, moment, stamp
+from bridge.lib.iso_times import moment, stamp
+from bridge.model.calls import Arrival
 from bridge.model.listing import Place, Standing
 from bridge.reconcile.diff import Listed, explain, read_row, stray_key
 from bridge.reconcile.paging import Shown, Walk

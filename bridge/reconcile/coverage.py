@@ -7,8 +7,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from bridge.ledger import Row
+from bridge.lib.iso_times import moment, stamp
 from bridge.lib.stored_times import past
-from bridge.model.calls import moment, stamp
 from bridge.reconcile.window import Between
 
 OVERLAP = timedelta(minutes=30)

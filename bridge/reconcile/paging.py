@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from bridge.lib.errors import SourceError, SourceRefused, SourceUnreachable
-from bridge.model.calls import stamp
+from bridge.lib.iso_times import stamp
 from bridge.reconcile.list_profile import APART, BARREN, ListProfile
 from bridge.reconcile.window import SHORTEST, Between, Walked
 from bridge.source import PageTooLarge, Source

@@ -14,7 +14,7 @@ import structlog
 
 from bridge.ledger import Ledger, Row
 from bridge.lib.errors import CallbridgeError, LedgerError
-from bridge.model.calls import moment, stamp
+from bridge.lib.iso_times import moment, stamp
 from bridge.model.listing import AUDIT, Fill, Place, Seen
 from bridge.reconcile.counts import SHOWN_IDS, Result, RunTally, WindowTally
 from bridge.reconcile.coverage import Plan, ReconcileRules, decision_of, plan_run, progress_of

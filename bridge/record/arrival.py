@@ -7,9 +7,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from bridge.lib.iso_times import stamp
 from bridge.lib.lenient_json import MAX_DEPTH
 from bridge.lib.timestamps import parse_time
-from bridge.model.calls import Arrival, Quarantined, Via, stamp
+from bridge.model.calls import Arrival, Quarantined, Via
 from bridge.record.identity import NO_NAMES, IdentityConflict, names_of, storable
 from bridge.record.json_body import is_utf8, read_object
 from bridge.record.unwrap_body import Piece, read_record, read_records

@@ -8,9 +8,9 @@ from click.testing import CliRunner, Result
 
 from bridge.cli import cli
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.model.calls import DeliveryState, Settlement
 from bridge.model.crm_alterations import Alteration
 from bridge.model.crm_state import Done, Mark, Remembered
+from bridge.model.deliveries import DeliveryState, Settlement
 from bridge.model.field_digests import digest_of, with_altered
 from tests.fixtures.daemon_process import environment, write_config
 from tests.fixtures.ledger_calls import NOW, leased, news, settle

@@ -17,7 +17,9 @@ from bridge.cli.output import left_aside
 from bridge.config.load import load_config
 from bridge.ledger import Ledger, Row
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
-from bridge.model.calls import DeliveryState, Quarantined, Settlement, moment
+from bridge.lib.iso_times import moment
+from bridge.model.calls import Quarantined
+from bridge.model.deliveries import DeliveryState, Settlement
 from bridge.model.failures import AGAIN, NO_LONGER_THERE
 from bridge.reconcile.run import NOT_KNOWN, refuse_walks
 from tests.fixtures.daemon_process import environment, write_config

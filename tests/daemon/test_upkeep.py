@@ -25,7 +25,8 @@ from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.connection import JOURNAL_SIZE_LIMIT
 from bridge.ledger.sqlite.times import micros
 from bridge.ledger.sqlite.upkeep import DATA_CLASSES, PRUNED_AT_ONCE, space
-from bridge.model.calls import DeliveryState, Quarantined, Settlement, Verdict, Via
+from bridge.model.calls import Quarantined, Verdict, Via
+from bridge.model.deliveries import DeliveryState, Settlement
 from bridge.record.arrival import arrival_of
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer

@@ -13,8 +13,9 @@ from bridge.delivery.worker import Worker
 from bridge.ledger import Note, Settled
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.errors import LedgerBusy
-from bridge.model.calls import Arrival, Filed, Lease, Settlement
+from bridge.model.calls import Arrival, Filed
 from bridge.model.crm_state import Done
+from bridge.model.deliveries import Lease, Settlement
 from tests.servers.clock import Clock
 
 MOST_WAITS = 2000

@@ -29,8 +29,9 @@ from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
 from bridge.lib.errors import LedgerError
 from bridge.lib.stored_times import bounded
-from bridge.model.calls import Lease, Settlement, Via
+from bridge.model.calls import Via
 from bridge.model.crm_state import Done
+from bridge.model.deliveries import Lease, Settlement
 from bridge.model.plan import Plan, PlannedObject, Write
 from bridge.record.arrival import arrival_of
 from bridge.record.call import Call

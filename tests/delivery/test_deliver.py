@@ -32,7 +32,8 @@ from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.toml_file import load_toml
 from bridge.mapping import load_mapping
-from bridge.model.calls import Lane, Via
+from bridge.model.calls import Via
+from bridge.model.deliveries import Lane
 from bridge.record.arrival import arrival_of
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer

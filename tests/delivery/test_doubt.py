@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.model.calls import Lease, Settlement
+from bridge.model.deliveries import Lease, Settlement
 from tests.delivery.simulated_parts import Parts, Trouble
 from tests.delivery.simulated_world import DATA, LAG, PHONES, World, body_of
 

@@ -9,8 +9,8 @@ import pytest
 
 from bridge.delivery.budget import Budget
 from bridge.ledger import Note, Settled
-from bridge.model.calls import Lease, Settlement
 from bridge.model.crm_state import Mark, Remembered
+from bridge.model.deliveries import Lease, Settlement
 from tests.delivery.simulated_parts import Parts, WatchedLedger
 from tests.delivery.test_delivery_model import SEED, run
 

@@ -20,7 +20,7 @@ from bridge.delivery.poison_records import Successes
 from bridge.delivery.retry import RetryPolicy
 from bridge.lib.errors import ConfigError, Pending
 from bridge.lib.masking import Masking
-from bridge.model.calls import DeliveryState, Lane, Settlement
+from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.plan import Plan
 from tests.fixtures.small_crm import (
     HANG_UP,

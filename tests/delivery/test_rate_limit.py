@@ -7,7 +7,7 @@ import pytest
 
 from bridge.delivery.budget import Budget
 from bridge.delivery.rate_limit import FORGOTTEN_AFTER, LearnedRate, SlidingWindow
-from bridge.model.calls import Lane
+from bridge.model.deliveries import Lane
 from tests.fixtures.limiting_crms import SERVICE, START, Desk, Limiter, bucket, by_chance, fixed, sliding
 
 WORKERS = 4

@@ -13,7 +13,7 @@ from bridge.crm.connector.schema import LimitSection
 from bridge.delivery.budget import FAULTS_IN_A_ROW, Budget
 from bridge.delivery.executor import Executor
 from bridge.lib.errors import DeliveryError, Permanent, Transient, Unsent
-from bridge.model.calls import Lane
+from bridge.model.deliveries import Lane
 from tests.fixtures.small_crm import Clock, Reply, Seen, Server, connector_of, crm_of, serving
 
 CONNECTOR = """

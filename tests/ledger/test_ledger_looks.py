@@ -19,17 +19,9 @@ from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import stamp_of
 from bridge.lib.errors import LedgerBusy, LedgerUnusable
-from bridge.model.calls import (
-    Arrival,
-    Columns,
-    DeliveryState,
-    Lane,
-    Quarantined,
-    Settlement,
-    Verdict,
-    Via,
-    stamp,
-)
+from bridge.lib.iso_times import stamp
+from bridge.model.calls import Arrival, Columns, Quarantined, Verdict, Via
+from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from tests.fixtures.ledger_calls import (
     MINUTE,
     NOW,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.model.calls import DeliveryState, Lane, Lease, Settlement, Verdict, Via
+from bridge.model.calls import Verdict, Via
+from bridge.model.deliveries import DeliveryState, Lane, Lease, Settlement
 from tests.fixtures.examples import searching
 from tests.fixtures.ledger_calls import (
     MINUTE,

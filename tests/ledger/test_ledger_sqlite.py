@@ -26,9 +26,11 @@ from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.ledger.sqlite.folding import fold
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
 from bridge.lib.errors import LedgerBusy, LedgerLocked, LedgerUnusable
+from bridge.lib.iso_times import moment, stamp
 from bridge.model.call_order import event_text
-from bridge.model.calls import DeliveryState, Quarantined, Settlement, Verdict, moment, stamp
+from bridge.model.calls import Quarantined, Verdict
 from bridge.model.crm_state import Done, Mark, Remembered
+from bridge.model.deliveries import DeliveryState, Settlement
 from bridge.model.plan import PlannedObject
 from tests.fixtures.daemon_process import wait_until
 from tests.fixtures.ledger_calls import (

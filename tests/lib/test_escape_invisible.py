@@ -12,7 +12,7 @@ from bridge.cli import cli
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib import escape_invisible
 from bridge.lib.errors import CallbridgeError
-from bridge.model.calls import DeliveryState, Settlement
+from bridge.model.deliveries import DeliveryState, Settlement
 from tests.fixtures.daemon_process import environment, write_config
 from tests.fixtures.ledger_calls import NOW, arrival, call_of, leased, news, settle
 

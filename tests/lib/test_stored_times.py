@@ -20,9 +20,10 @@ from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.rate_limit import SlidingWindow
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.lib.iso_times import stamp
 from bridge.lib.stored_times import LONGEST_WAIT, SteadyClock, bounded, past
-from bridge.model.calls import DeliveryState, Lane, Settlement, stamp
 from bridge.model.crm_state import Progress
+from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.reconcile.coverage import OVERLAP, ReconcileRules, plan_run
 from tests.delivery.simulated_parts import Trouble
 from tests.delivery.simulated_world import PHONES, World, body_of

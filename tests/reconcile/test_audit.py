@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.model.calls import stamp
+from bridge.lib.iso_times import stamp
 from bridge.reconcile.audit import GUARDED, source_balances
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.source import Page

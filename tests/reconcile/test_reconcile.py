@@ -10,7 +10,7 @@ import pytest
 
 from bridge.ledger import Window
 from bridge.lib.errors import SourceRefused
-from bridge.model.calls import stamp
+from bridge.lib.iso_times import stamp
 from bridge.reconcile.coverage import plan_run
 from bridge.reconcile.run import GUARDED, NOT_KNOWN, Interrupted
 from bridge.sandbox.platform_faults import Disturbances

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bridge.model.calls import stamp
+from bridge.lib.iso_times import stamp
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.records import Record
 from bridge.source import Page

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bridge.daemon.scheduler import DEEP, SHORT, WEEKLY, Scheduler, Timetable
 from bridge.lib.crontab import parse, to_trigger
-from bridge.model.calls import stamp
+from bridge.lib.iso_times import stamp
 from bridge.sandbox.records import PLATFORM_ZONE
 from tests.fixtures.listed_rows import row
 from tests.fixtures.reconciliation import HOUR, RULES, World, new_world

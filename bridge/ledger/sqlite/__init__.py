@@ -33,8 +33,9 @@ from bridge.ledger.sqlite.times import moment_of
 from bridge.ledger.sqlite.training import train
 from bridge.ledger.sqlite.writer import Together
 from bridge.lib.errors import LedgerBusy, LedgerUnusable
-from bridge.model.calls import Arrival, Filed, Judgment, Lease, Pending
+from bridge.model.calls import Arrival, Filed, Judgment, Pending
 from bridge.model.crm_state import Remembered
+from bridge.model.deliveries import Lease
 from bridge.model.key_claims import Claim
 
 SPACE_EVERY = 1.0

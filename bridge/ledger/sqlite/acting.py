@@ -11,7 +11,7 @@ from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.objects import is_in_doubt, said_absent
 from bridge.ledger.sqlite.times import micros
-from bridge.model.calls import Lane
+from bridge.model.deliveries import Lane
 from bridge.model.failures import IN_DOUBT
 
 BY_A_PERSON = "parked by a person"

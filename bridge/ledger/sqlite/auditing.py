@@ -10,7 +10,8 @@ from bridge.ledger import Row, Window
 from bridge.ledger.sqlite import covering, reading
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
-from bridge.model.calls import Arrival, stamp
+from bridge.lib.iso_times import stamp
+from bridge.model.calls import Arrival
 from bridge.model.listing import Standing
 
 AT_ONCE = 1000

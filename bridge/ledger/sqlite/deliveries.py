@@ -11,7 +11,7 @@ from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.objects import is_in_doubt, progress_of, sent_at
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import IS_AHEAD, IS_DUE, micros, moment_of, row_of
-from bridge.model.calls import DeliveryState, Lane, Lease
+from bridge.model.deliveries import DeliveryState, Lane, Lease
 from bridge.model.listing import WALKS
 
 Wish = tuple[tuple[str, ...], tuple[str, ...], datetime]

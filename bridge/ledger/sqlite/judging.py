@@ -13,18 +13,8 @@ from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.filing import quarantine
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of
-from bridge.model.calls import (
-    Arrival,
-    DeliveryState,
-    Judgment,
-    Known,
-    Lane,
-    Pending,
-    Quarantined,
-    Verdict,
-    Via,
-    digests,
-)
+from bridge.model.calls import Arrival, Judgment, Known, Pending, Quarantined, Verdict, Via, digests
+from bridge.model.deliveries import DeliveryState, Lane
 from bridge.record.json_body import dump_object, parse_object
 
 # A merged state says in its first bytes which dictionary it needs.

@@ -18,8 +18,8 @@ from bridge.ledger.sqlite.memories import (
     unpack_memory,
 )
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
-from bridge.model.calls import Lease
 from bridge.model.crm_state import Done, Progress, Remembered, Sign
+from bridge.model.deliveries import Lease
 
 
 def account_id(connection: sqlite3.Connection, name: str) -> int:

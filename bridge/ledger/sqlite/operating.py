@@ -11,7 +11,7 @@ from bridge.ledger import Row, Swept, Window
 from bridge.ledger.sqlite import acting, deliveries, objects, sweeping
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.ledger.sqlite.times import moment_of
-from bridge.model.calls import moment
+from bridge.lib.iso_times import moment
 
 
 class Operating(Access):

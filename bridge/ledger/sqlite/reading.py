@@ -13,8 +13,8 @@ from bridge.ledger.sqlite.memories import names_of, unpack_memory
 from bridge.ledger.sqlite.objects import is_in_doubt
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of, row_of
-from bridge.model.calls import DeliveryState
 from bridge.model.crm_alterations import WORDS
+from bridge.model.deliveries import DeliveryState
 from bridge.model.field_digests import alteration_of
 
 # A call whose creation is not known counts from when it was first seen.

@@ -9,7 +9,7 @@ from typing import Any
 from bridge.ledger import Settled
 from bridge.ledger.sqlite.objects import packed_progress, remember_all, rows_of
 from bridge.ledger.sqlite.times import micros
-from bridge.model.calls import DeliveryState, Lane, Lease, Settlement
+from bridge.model.deliveries import DeliveryState, Lane, Lease, Settlement
 
 Ended = tuple[Sequence[Settled], datetime]
 """What a worker has brought to its end, and when."""

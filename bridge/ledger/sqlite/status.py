@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from bridge.ledger import Row
 from bridge.ledger.sqlite.reading import OPEN
 from bridge.ledger.sqlite.times import IS_AHEAD, micros, row_of, stamp_of
-from bridge.model.calls import DeliveryState, Lane, stamp
+from bridge.lib.iso_times import stamp
+from bridge.model.deliveries import DeliveryState, Lane
 
 _FAILURES = f"""
 SELECT n.part AS destination, n.state, nullif(n.cause, '') AS cause, n.count, n.since_at, w.remedy,

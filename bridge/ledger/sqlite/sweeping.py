@@ -15,8 +15,8 @@ from bridge.ledger.sqlite.objects import packed_progress, progress_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.reading import CREATED, within
 from bridge.ledger.sqlite.times import micros
-from bridge.model.calls import Lane
 from bridge.model.crm_state import AGAIN, Progress
+from bridge.model.deliveries import Lane
 from bridge.model.failures import NO_LONGER_THERE
 
 # INDEXED BY, because a walk in any other order would sort all calls for each page.

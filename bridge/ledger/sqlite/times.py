@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import overload
 
 from bridge.ledger import Row
+from bridge.lib.iso_times import moment, stamp
 from bridge.lib.stored_times import LONGEST_WAIT
-from bridge.model.calls import moment, stamp
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)

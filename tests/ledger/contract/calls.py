@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from bridge.ledger import Ledger, Window
-from bridge.model.calls import Columns, DeliveryState, Lane, Quarantined, Settlement, moment, stamp
+from bridge.lib.iso_times import moment, stamp
+from bridge.model.calls import Columns, Quarantined
 from bridge.model.crm_state import Done, Mark, Remembered
+from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.field_digests import digest_of, short_of, with_altered
 from tests.fixtures.ledger_calls import (
     ALWAYS,

@@ -14,7 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.ledger import Ledger
-from bridge.model.calls import Arrival, Columns, DeliveryState, Filed, Quarantined, Settlement, Via, stamp
+from bridge.lib.iso_times import stamp
+from bridge.model.calls import Arrival, Columns, Filed, Quarantined, Via
+from bridge.model.deliveries import DeliveryState, Settlement
 from bridge.record.arrival import arrival_of
 from bridge.record.identity import is_uuid
 from tests.fixtures.examples import examples

@@ -9,7 +9,8 @@ import pytest
 
 from bridge.ledger import Ledger
 from bridge.lib.errors import LedgerBusy
-from bridge.model.calls import DeliveryState, Filed, Known, Quarantined, Settlement, Verdict, Via
+from bridge.model.calls import Filed, Known, Quarantined, Verdict, Via
+from bridge.model.deliveries import DeliveryState, Settlement
 from tests.fixtures.ledger_calls import (
     ALWAYS,
     MINUTE,

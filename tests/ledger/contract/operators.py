@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from bridge.ledger import Ledger, Note, Window
+from bridge.lib.iso_times import stamp
 from bridge.model.call_order import event_text
-from bridge.model.calls import DeliveryState, Lane, Settlement, stamp
 from bridge.model.crm_state import AGAIN, Done, Mark, Progress, Remembered
+from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.plan import PlannedObject
 from tests.fixtures.ledger_calls import (
     MINUTE,

@@ -1,0 +1,71 @@
+"""A delivery: one call on its way to one destination."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from bridge.model.crm_state import Done, Progress
+
+
+class DeliveryState(StrEnum):
+    """Where one call stands on its way to one destination."""
+
+    DUE = "due"
+    LEASED = "leased"
+    DELIVERED = "delivered"
+    SKIPPED = "skipped"
+    PARKED = "parked"
+
+
+class Lane(IntEnum):
+    """Who is delivered first: a live call never waits for what else is owed."""
+
+    LIVE = 0
+    RETRY = 1
+    BACKFILL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One delivery, in one worker's hands."""
+
+    delivery_id: int
+    call_id: int
+    key: str
+    source: str
+    destination: str
+    revision: int
+    attempt: int
+    owed_at: datetime
+    first_seen_at: datetime
+    """When the call's first record came."""
+    values: Mapping[str, Any]
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    """How far an earlier attempt came, object by object."""
+    previous: tuple[tuple[str, str], ...] = ()
+    """Type and key of the objects that it has fed so far."""
+    lane: Lane = Lane.LIVE
+    held: bool = False
+    """A person parked or skipped it while it was in doubt: that is waited out, and nothing is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an attempt ended, and when the delivery is due again, if it is."""
+
+    state: DeliveryState
+    reason: str = ""
+    cause: str = ""
+    due_at: datetime | None = None
+    account: str = ""
+    done: tuple[Done, ...] = ()
+    """The objects that the CRM now holds for the call."""
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    lines: tuple[tuple[str, str, str], ...] = ()
+    """What the delivery goes on to hold, because a request of it is in doubt."""
+    remedy: str = ""
+    """What to do about the cause."""
+    unsent: bool = False
+    """It gave way to the account's limits, which is no attempt: it stays in its lane, and no wait grows."""
