@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from bridge.ledger import Ledger, Window
-from bridge.ledger.sqlite import SqliteLedger, deliveries, reading, status, upkeep
+from bridge.ledger.sqlite import SqliteLedger, deliveries, inspection, status_counts, upkeep
 from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import stamp_of
@@ -276,21 +276,21 @@ def whole_tables(path: Path, look: Callable[[sqlite3.Connection], object]) -> li
 
 
 def of_state(state: DeliveryState) -> Callable[[sqlite3.Connection], object]:
-    return lambda c: reading.list_deliveries(c, state, None, 50)
+    return lambda c: inspection.list_deliveries(c, state, None, 50)
 
 
 def counted(connection: sqlite3.Connection) -> object:
-    return status.counts(connection, NOW)
+    return status_counts.counts(connection, NOW)
 
 
 WINDOW = Window(NOW, NOW + MINUTE)
 LOOKS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "counts": counted,
-    "calls list": lambda c: reading.list_calls(c, [], 50),
-    "calls list WORD": lambda c: reading.list_calls(c, ["a", "+8613800000000"], 50),
+    "calls list": lambda c: inspection.list_calls(c, [], 50),
+    "calls list WORD": lambda c: inspection.list_calls(c, ["a", "+8613800000000"], 50),
     "quarantine list": lambda c: upkeep.list_quarantine(c, "waiting", 50),
-    "the first call": lambda c: reading.first_call_at(c, None),
-    "a window of a source": lambda c: reading.source_counts(c, "main", WINDOW),
+    "the first call": lambda c: inspection.first_call_at(c, None),
+    "a window of a source": lambda c: inspection.source_counts(c, "main", WINDOW),
     "release_leases": deliveries.release_leases,
 } | {f"deliveries list --state {state}": of_state(state) for state in OPEN}
 
@@ -324,7 +324,7 @@ def test_a_balance_of_few_calls_reads_few(ledger: SqliteLedger, ledger_path: Pat
     filed_all(ledger, [arrival("a", at=NOW - MINUTE), arrival("b", at=NOW)])
 
     def look(window: Window) -> Callable[[sqlite3.Connection], object]:
-        return lambda c: reading.balance(c, "crm", ["main"], window)
+        return lambda c: inspection.balance(c, "crm", ["main"], window)
 
     assert whole_tables(ledger_path, look(WINDOW)) == []
     # One that concerns every call goes through them in the table's order.
@@ -332,7 +332,7 @@ def test_a_balance_of_few_calls_reads_few(ledger: SqliteLedger, ledger_path: Pat
         assert whole_tables(ledger_path, look(window)) == ["SCAN c"]
         with closing(sqlite3.connect(ledger_path)) as connection:
             connection.row_factory = sqlite3.Row
-            assert reading.balance(connection, "crm", ["main"], window)["under_way"] == 2
+            assert inspection.balance(connection, "crm", ["main"], window)["under_way"] == 2
 
 
 # -- copies ---------------------------------------------------------------------------

@@ -14,21 +14,21 @@ from typing import Any
 from bridge.ledger import Destinations, Held, Note, Row, Settled, Wanted, Window
 from bridge.ledger.sqlite import (
     acting,
-    auditing,
     deliveries,
     filing,
+    inspection,
     judging,
     key_claims,
     objects,
-    reading,
     settling,
-    status,
+    standing,
+    status_counts,
     upkeep,
 )
 from bridge.ledger.sqlite.access import looks
 from bridge.ledger.sqlite.connection import OwnerLock, user_name
-from bridge.ledger.sqlite.covered import Covered
-from bridge.ledger.sqlite.operating import Operating
+from bridge.ledger.sqlite.operators import OperatorPart
+from bridge.ledger.sqlite.reconciliation import ReconciliationPart
 from bridge.ledger.sqlite.times import moment_of
 from bridge.ledger.sqlite.training import train
 from bridge.ledger.sqlite.writer import Together
@@ -43,7 +43,7 @@ SPACE_EVERY = 1.0
 __all__ = ["OwnerLock", "SqliteLedger"]
 
 
-class SqliteLedger(Operating, Covered):
+class SqliteLedger(OperatorPart, ReconciliationPart):
     """See `bridge.ledger.Ledger`, which says what each method promises."""
 
     _space_at = float("-inf")
@@ -248,31 +248,31 @@ class SqliteLedger(Operating, Covered):
     @looks
     def counts(self) -> Row:
         now = datetime.now(UTC)
-        return self._of_one_moment(lambda c: status.counts(c, now) | {"lists": auditing.lists(c, now)})
+        return self._of_one_moment(lambda c: status_counts.counts(c, now) | {"lists": standing.lists(c, now)})
 
     @looks
     def balance(self, destination: str, sources: Sequence[str], window: Window) -> dict[str, int]:
-        return reading.balance(self._reader, destination, sources, window)
+        return inspection.balance(self._reader, destination, sources, window)
 
     @looks
     def source_counts(self, source: str, window: Window) -> dict[str, int]:
-        return reading.source_counts(self._reader, source, window)
+        return inspection.source_counts(self._reader, source, window)
 
     @looks
     def losses(self) -> list[Row]:
-        return reading.losses(self._reader)
+        return inspection.losses(self._reader)
 
     @looks
     def first_call_at(self, source: str | None = None) -> datetime | None:
-        return reading.first_call_at(self._reader, source)
+        return inspection.first_call_at(self._reader, source)
 
     @looks
     def list_calls(self, words: Sequence[str], limit: int) -> list[Row]:
-        return reading.list_calls(self._reader, words, limit)
+        return inspection.list_calls(self._reader, words, limit)
 
     @looks
     def show_call(self, call_id: int) -> Row:
-        return self._of_one_moment(lambda c: reading.show_call(c, self._payloads, call_id))
+        return self._of_one_moment(lambda c: inspection.show_call(c, self._payloads, call_id))
 
     @looks
     def list_deliveries(
@@ -282,7 +282,7 @@ class SqliteLedger(Operating, Covered):
         if cause:
             causes = acting.matching_causes(self._reader, cause)
             named = causes, acting.by_reason(cause, causes)
-        return reading.list_deliveries(self._reader, state, destination, limit, named)
+        return inspection.list_deliveries(self._reader, state, destination, limit, named)
 
     def writable(self) -> bool:
         """Whether a commit would succeed now."""

@@ -9,11 +9,11 @@ import msgspec
 
 from bridge.ledger import Swept, Told, Window
 from bridge.ledger.sqlite.binding import numbered
+from bridge.ledger.sqlite.inspection import CREATED, within
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.memories import forgotten
 from bridge.ledger.sqlite.objects import packed_progress, progress_of
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.ledger.sqlite.reading import CREATED, within
 from bridge.ledger.sqlite.times import micros
 from bridge.model.crm_state import AGAIN, Progress
 from bridge.model.deliveries import Lane

@@ -4,7 +4,7 @@ import sqlite3
 from datetime import datetime, timedelta
 
 from bridge.ledger import Row
-from bridge.ledger.sqlite.reading import OPEN
+from bridge.ledger.sqlite.inspection import OPEN
 from bridge.ledger.sqlite.times import IS_AHEAD, micros, row_of, stamp_of
 from bridge.lib.iso_times import stamp
 from bridge.model.deliveries import DeliveryState, Lane

@@ -12,9 +12,9 @@ from bridge.ledger import Row
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.deliveries import marks, run_row
 from bridge.ledger.sqlite.filing import file_arrivals
+from bridge.ledger.sqlite.inspection import CREATED
 from bridge.ledger.sqlite.judging import known_of, state_of
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.ledger.sqlite.reading import CREATED
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.calls import Arrival, Filed, Known, Quarantined
 from bridge.model.listing import WALKS, Coverage, Fill, Place, Seen, Unlisted

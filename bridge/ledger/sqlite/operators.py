@@ -14,7 +14,7 @@ from bridge.ledger.sqlite.times import moment_of
 from bridge.lib.iso_times import moment
 
 
-class Operating(Access):
+class OperatorPart(Access):
     """See `bridge.ledger.Ledger`, which says what each method promises."""
 
     # -- putting deliveries right ---------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 from bridge.ledger import Row, Window
-from bridge.ledger.sqlite import covering, reading
+from bridge.ledger.sqlite import inspection, listing
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
 from bridge.lib.iso_times import stamp
@@ -33,7 +33,7 @@ def standing(
     # Of a million calls a copy of the set weighs more than a page of them.
     found = come.union(known) if come else known
     listed, unlisted = 0, []
-    for call_id in covering.calls_between(connection, source, *window):
+    for call_id in listing.calls_between(connection, source, *window):
         if call_id in found:
             listed += 1
         else:
@@ -41,17 +41,17 @@ def standing(
     elsewhere: list[int] = []
     if listed < len(found):
         # The list says of these that they were created in the window; the ledger knows better, or not at all.
-        elsewhere = sorted(set(found).difference(covering.calls_between(connection, source, *window)))
+        elsewhere = sorted(set(found).difference(listing.calls_between(connection, source, *window)))
     balances = {}
     for name in destinations:
-        counts = Counter(reading.balance(connection, name, [source], Window(*window)))
+        counts = Counter(inspection.balance(connection, name, [source], Window(*window)))
         if elsewhere:
-            counts.update(reading.balance_of(connection, name, source, elsewhere))
+            counts.update(inspection.balance_of(connection, name, source, elsewhere))
         balances[name] = dict(counts)
     return Standing(
         known=frozenset(come),
         unknown=left,
-        strays=list(covering.strays(connection, payloads, source)) if left else (),
+        strays=list(listing.strays(connection, payloads, source)) if left else (),
         ledger=len(found) + len(unlisted),
         listed=listed,
         unlisted=unlisted,
@@ -90,7 +90,7 @@ def lists(connection: sqlite3.Connection, now: datetime) -> dict[str, Row]:
 
 def _gaps(connection: sqlite3.Connection, source: str, until: datetime) -> Row:
     """Of the last calls that are covered, how many only the list has told of."""
-    coverage = covering.coverage(connection, source, until - GAPS_OF, until)
+    coverage = listing.coverage(connection, source, until - GAPS_OF, until)
     rate = coverage.gaps / coverage.calls if coverage.calls else 0.0
     return {
         "since": stamp(until - GAPS_OF),
@@ -108,7 +108,7 @@ def _looked_for_again(
     come, left = set(), []
     for start in range(0, len(unknown), AT_ONCE):
         part = unknown[start : start + AT_ONCE]
-        for place, found in enumerate(covering.places(connection, source, part), start):
+        for place, found in enumerate(listing.places(connection, source, part), start):
             if found.call_id is None:
                 left.append(place)
             else:
