@@ -7,7 +7,6 @@ import resource
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,19 +18,15 @@ import uvloop
 from bridge import __version__
 from bridge.admin.metrics import admin_app
 from bridge.config.load import Config, Secrets
-from bridge.daemon import maintenance as upkeep
-from bridge.daemon import operator_jobs as runs
-from bridge.daemon import scheduler as schedule
 from bridge.daemon import systemd
 from bridge.daemon import wiring as assembly
+from bridge.daemon.loop import Wakeups
 from bridge.daemon.maintenance import Upkeep
 from bridge.daemon.reconcile_wiring import daemon_reconcilers, timetables
 from bridge.daemon.scheduler import Scheduler
-from bridge.delivery import budget_store
-from bridge.delivery import worker as deliver
+from bridge.daemon.threads import Loops, Stages, Threads
 from bridge.delivery.budget_store import BudgetStore
 from bridge.delivery.locks import KeyLocks
-from bridge.intake import judge
 from bridge.intake.http_server import Listener
 from bridge.intake.judge import Judge
 from bridge.intake.receive import Door
@@ -39,13 +34,11 @@ from bridge.ledger import Ledger
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.log import hide
 from bridge.lib.stored_times import SteadyClock
-from bridge.reconcile import run as reconcile
 
 log = structlog.get_logger("bridge.daemon")
 
 # systemd's TimeoutStopSec is longer: what is under way ends before the process is killed.
 STOP_WITHIN = 20.0
-RUNS_EVERY = 0.25
 OPEN_FILES = 65_536
 # The writer gives up the interpreter's lock at every statement; at Python's 5 ms it would wait
 # for the door each time to win it back, and a commit would take that many times as long.
@@ -72,28 +65,24 @@ class Daemon:
         self._clock = clock
         # One for all workers, or what one of them has sent would be of another age for the next.
         self._steady = SteadyClock(clock)
-        self._stop = threading.Event()
-        self._arrived = threading.Event()
-        self._owed = threading.Condition()
-        self._failed = ""
-        self._hurried = False
+        self._wakeups = Wakeups()
         destinations = assembly.load_destinations(config, secrets)
         ledger.start_destinations(assembly.destinations_by_source(config), clock())
         rules = assembly.source_rules(config, destinations)
         self._judge = Judge(ledger, rules, destinations_since=ledger.skipped_before())
         self._reconcilers = daemon_reconcilers(
-            config, secrets.api, rules, ledger, clock, self._stop, self._arrived.set
+            config, secrets.api, rules, ledger, clock, self._wakeups.stop, self._wakeups.arrived.set
         )
         self._scheduler = Scheduler(timetables(config), ledger, clock)
         count = config.delivery.workers if destinations else 0
         self._locks = KeyLocks()
-        self._operator = assembly.new_operator(config, ledger, self._stop, destinations, self._locks)
+        self._operator = assembly.new_operator(config, ledger, self._wakeups.stop, destinations, self._locks)
         shared = assembly.shared_accounts(destinations, ledger, clock)
         self._budget_store = BudgetStore(ledger, {name: each.budget for name, each in shared.items()})
         self._upkeep = Upkeep(ledger, list(destinations))
         self._workers = [
             assembly.new_worker(
-                config, destinations, ledger, self._locks, shared, clock, self._stop, self._steady
+                config, destinations, ledger, self._locks, shared, clock, self._wakeups.stop, self._steady
             )
             for _ in range(count)
         ]
@@ -103,7 +92,7 @@ class Daemon:
             max_body=config.server.max_body,
             trusted_proxies=config.server.trusted_proxies,
             clock=clock,
-            filed=self._arrived.set,
+            filed=self._wakeups.arrived.set,
         )
         # Bound here, so that a port in use stops the start, and port 0 is known before serving.
         self._public, self._admin = self._listeners(secrets.metrics_token)
@@ -153,12 +142,13 @@ class Daemon:
         for delivery_id, lines in self._ledger.in_doubt().items():
             self._locks.acquire(delivery_id, lines, 0)
             self._locks.hold_until(delivery_id, self._clock())
-        threads = self._start_threads(partial(_set_from_anywhere, loop, stopping))
+        threads = self._threads(give_up=partial(_set_from_anywhere, loop, stopping))
+        threads.start()
         self._scheduler.start()
         serving = [asyncio.create_task(listener.serve()) for listener in (self._public, self._admin)]
         try:
             await asyncio.gather(self._public.started.wait(), self._admin.started.wait())
-            until(partial(_set_from_anywhere, loop, stopping), self._hurry)
+            until(partial(_set_from_anywhere, loop, stopping), partial(self._hurry, threads))
             systemd.notify("READY=1")
             log.info(
                 "daemon.ready",
@@ -179,85 +169,30 @@ class Daemon:
             for listener in (self._public, self._admin):
                 listener.stop()
             await asyncio.gather(*serving)
-            self._stop.set()
-            with self._owed:
-                self._owed.notify_all()
-            self._arrived.set()
-            await asyncio.to_thread(self._join, threads)
+            self._wakeups.stop_all()
+            await asyncio.to_thread(threads.join, STOP_WITHIN)
             log.info("daemon.stopped")
-        if self._failed:
-            raise CallbridgeError(f"{self._failed} failed; its trace is in the log")
+        if threads.failed:
+            raise CallbridgeError(f"{threads.failed} failed; its trace is in the log")
 
-    def _join(self, threads: list[threading.Thread]) -> None:
-        """Let what is under way end; what does not end in time is due again at the next start."""
-        deadline = time.monotonic() + STOP_WITHIN
-        while threads := [thread for thread in threads if thread.is_alive()]:
-            if self._hurried or time.monotonic() > deadline:
-                log.warning("daemon.stopped_late", under_way=len(threads))
-                return
-            threads[0].join(0.1)
+    def _threads(self, give_up: Callable[[], None]) -> Threads:
+        stages = Stages(
+            judge=self._judge,
+            workers=self._workers,
+            reconcilers=self._reconcilers,
+            operator=self._operator,
+            scheduler=self._scheduler,
+            upkeep=self._upkeep,
+            budget_store=self._budget_store,
+            ledger=self._ledger,
+        )
+        loops = Loops(stages, self._wakeups, self._clock, pressed=lambda: self._door.pressed)
+        return Threads(loops.all(), give_up)
 
-    def _start_threads(self, give_up: Callable[[], None]) -> list[threading.Thread]:
-        parts = {
-            "judge": partial(
-                judge.work,
-                self._judge,
-                self._arrived,
-                self._wake_workers,
-                self._stop,
-                self._clock,
-                pressed=lambda: self._door.pressed,
-            ),
-            "runs": partial(
-                runs.work, self._operator, self._wake_workers, self._stop, self._clock, every=RUNS_EVERY
-            ),
-            "schedule": partial(schedule.work, self._scheduler, self._stop, self._clock),
-            "upkeep": partial(upkeep.work, self._upkeep, self._stop, self._clock),
-            "accounts": partial(budget_store.work, self._budget_store, self._stop, self._clock),
-        } | {
-            f"deliver-{number}": partial(
-                deliver.work,
-                worker,
-                self._owed,
-                self._stop,
-                self._clock,
-                pressed=lambda: self._door.pressed,
-            )
-            for number, worker in enumerate(self._workers)
-        }
-        parts |= {
-            f"reconcile-{source}": partial(reconcile.work, reconciler, self._stop, every=RUNS_EVERY)
-            for source, reconciler in self._reconcilers.items()
-        }
-        if not self._reconcilers:
-            parts["reconcile"] = partial(
-                reconcile.refuse_walks, self._ledger, self._stop, self._clock, every=RUNS_EVERY
-            )
-        threads = [
-            threading.Thread(target=self._guarded, args=(name, part, give_up), name=name, daemon=True)
-            for name, part in parts.items()
-        ]
-        for thread in threads:
-            thread.start()
-        return threads
-
-    def _guarded(self, name: str, part: Callable[[], None], give_up: Callable[[], None]) -> None:
-        """A part that dies takes the daemon with it: half a daemon would look alive."""
-        try:
-            part()
-        except Exception:
-            log.exception("daemon.part_failed", part=name)
-            self._failed = name
-            give_up()
-
-    def _wake_workers(self) -> None:
-        with self._owed:
-            self._owed.notify_all()
-
-    def _hurry(self) -> None:
+    def _hurry(self, threads: Threads) -> None:
         """A second signal: do not wait for what is under way; it is due again at the next start."""
-        self._hurried = True
-        self._stop.set()
+        threads.hurry()
+        self._wakeups.stop.set()
         for listener in (self._public, self._admin):
             listener.hurry()
 

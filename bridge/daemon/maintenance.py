@@ -1,19 +1,16 @@
 """Upkeep: what the daemon does for its ledger without being asked."""
 
 import ctypes
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import structlog
 
 from bridge.ledger import Ledger
-from bridge.lib.errors import LedgerError
 from bridge.lib.stored_times import past
 
 log = structlog.get_logger("bridge.upkeep")
 
-EVERY = 30.0
 # A call that is owed for longer is no live one: those of now go before it.
 LIVE_FOR = timedelta(minutes=10)
 PRUNE_EVERY = timedelta(days=1)
@@ -66,12 +63,3 @@ class Upkeep:
         if self._warned - short:
             log.info("ledger.space_again", **space)
         self._warned = short
-
-
-def work(upkeep: Upkeep, stop: threading.Event, clock: Callable[[], datetime]) -> None:
-    """Look after the ledger until told to stop."""
-    while not stop.wait(EVERY):
-        try:
-            upkeep.look_after(clock())
-        except LedgerError as error:
-            log.warning("upkeep.ledger_busy", error=str(error))

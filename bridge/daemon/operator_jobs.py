@@ -12,6 +12,7 @@ import structlog
 
 from bridge.delivery.replay import Target, replay
 from bridge.ledger import Ledger, Window
+from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import CallbridgeError, LedgerError
 from bridge.lib.iso_times import moment, stamp
 from bridge.mapping.planning import Origin
@@ -190,15 +191,11 @@ class Operator:
 
     def _end(self, run_id: int, state: str, result: Result, now: datetime) -> None:
         """Somebody waits for the end, so it is written however long the ledger is busy."""
-        while True:
-            try:
-                self.ledger.end_run(run_id, state, result, now)
-            except LedgerError as error:
-                log.warning("runs.ledger_busy", error=str(error))
-                if self.stop.wait(1.0):
-                    raise
-            else:
-                return
+
+        def busy(error: LedgerError) -> None:
+            log.warning("runs.ledger_busy", error=str(error))
+
+        until_answered(lambda: self.ledger.end_run(run_id, state, result, now), self.stop, busy=busy)
 
 
 KINDS: dict[str, Callable[[Operator, Mapping[str, Any], datetime], Result]] = {
@@ -211,20 +208,3 @@ KINDS: dict[str, Callable[[Operator, Mapping[str, Any], datetime], Result]] = {
     "prune": Operator.prune,
     "backup": Operator.backup,
 }
-
-
-def work(
-    operator: Operator,
-    done: Callable[[], None],
-    stop: threading.Event,
-    clock: Callable[[], datetime],
-    *,
-    every: float,
-) -> None:
-    """Look for requested runs until told to stop."""
-    while not stop.wait(every):
-        try:
-            while operator.carry_out(clock()):
-                done()
-        except LedgerError as error:
-            log.warning("runs.ledger_busy", error=str(error))

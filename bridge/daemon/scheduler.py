@@ -5,7 +5,6 @@ its overlaps or its shutdown matters. Its memory is empty after a start, so what
 told from the runs in the ledger.
 """
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("bridge.schedule")
 
-# How often, in seconds, the times are compared with the clock.
-PUT_RIGHT_EVERY = 30.0
 SHORT, DEEP, WEEKLY = "short", "deep", "weekly"
 WIDTH = {SHORT: 0, DEEP: 1, WEEKLY: 2}
 """A wider look sees all that a narrower one would."""
@@ -114,15 +111,3 @@ def _covers(run: Mapping[str, object], trigger: str) -> bool:
     args = run["args"]
     other = args.get("trigger") if isinstance(args, dict) and run["kind"] == RECONCILE else None
     return other in WIDTH and WIDTH[other] >= WIDTH[trigger]
-
-
-def work(
-    scheduler: Scheduler,
-    stop: threading.Event,
-    clock: Callable[[], datetime],
-    *,
-    every: float = PUT_RIGHT_EVERY,
-) -> None:
-    """Look after the times until told to stop."""
-    while not stop.wait(every):
-        scheduler.put_right(clock())

@@ -1,7 +1,6 @@
 """What CRM accounts allow, as it was learned: kept in the ledger, for the next start and for `status`."""
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,11 +8,9 @@ import structlog
 
 from bridge.delivery.budget import Budget
 from bridge.ledger import Ledger
-from bridge.lib.errors import LedgerError
 
 log = structlog.get_logger("bridge.accounts")
 
-LOOK_EVERY = 0.5
 SAVE_EVERY = timedelta(seconds=10)
 
 
@@ -49,14 +46,3 @@ class BudgetStore:
             log.warning("account.paused", account=name, until=breaker["open_until"], why=breaker["why"])
         elif was_open:
             log.info("account.well", account=name)
-
-
-def work(budget_store: BudgetStore, stop: threading.Event, clock: Callable[[], datetime]) -> None:
-    """Keep budgets until told to stop, and once more at the end."""
-    ended = False
-    while not ended:
-        ended = stop.wait(LOOK_EVERY)
-        try:
-            budget_store.save_changed(clock())
-        except LedgerError as error:
-            log.warning("account.ledger_busy", error=str(error))

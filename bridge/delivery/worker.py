@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from bridge.delivery.poison_records import Successes, faults_of
 from bridge.delivery.prepare import Destination, Job, Preparer
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.ledger import Ledger, Settled
+from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import LedgerError
 from bridge.mapping.planning import Origin, event_of
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
@@ -39,7 +39,6 @@ __all__ = [
     "Worker",
     "event_of",
     "next_attempt_at",
-    "work",
 ]
 
 log = structlog.get_logger("bridge.deliver")
@@ -56,10 +55,6 @@ BATCHES_AT_ONCE = 3
 MOST_AT_ONCE = 300
 # So many are leased and read at a time: a record is large until it is mapped.
 LEASED_AT_ONCE = 50
-# How long a delivery waits for callbacks that press, in seconds.
-GIVES_WAY_FOR = 0.2
-# How often a ledger that is busy is asked again to settle, in seconds.
-SETTLE_EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +253,9 @@ class Worker:
         account = destination.account.name
         wanted = [(job.lease.delivery_id, job.lease.key, job.plan.objects) for job in jobs if job.plan]
         try:
-            found = self._patiently([job.lease for job in jobs], lambda: self._ledger.recall(account, wanted))
+            found = self._until_answered(
+                [job.lease for job in jobs], lambda: self._ledger.recall(account, wanted)
+            )
         except Exception as error:
             if isinstance(error, LedgerError):
                 raise
@@ -329,7 +326,7 @@ class Worker:
             written.result()
         except LedgerError:
             leases = [lease for lease, _, _ in settled]
-            self._patiently(leases, lambda: self._ledger.settle(settled, self._clock()))
+            self._until_answered(leases, lambda: self._ledger.settle(settled, self._clock()))
         for lease, settlement, _ in settled:
             # It may have been leased again meanwhile.
             if self._held.get(lease.delivery_id) is lease:
@@ -352,15 +349,13 @@ class Worker:
         account = self._destinations[job.lease.destination].account.name
         return replace(settlement, account=account, progress=job.lease.progress)
 
-    def _patiently(self, leases: Sequence[Lease], ask: Callable[[], T]) -> T:
+    def _until_answered(self, leases: Sequence[Lease], ask: Callable[[], T]) -> T:
         """Ask the ledger, however long it is busy: what is begun is brought to its end."""
-        while True:
-            try:
-                return ask()
-            except LedgerError as error:
-                log.warning("delivery.ledger_busy", **names_in_log(leases[0]), error=str(error))
-                if self._stop.wait(SETTLE_EVERY):
-                    raise
+
+        def busy(error: LedgerError) -> None:
+            log.warning("delivery.ledger_busy", **names_in_log(leases[0]), error=str(error))
+
+        return until_answered(ask, self._stop, busy=busy)
 
     def _gate(self, destination: Destination) -> BatchGate:
         return self._accounts[destination.account.name].gate
@@ -377,31 +372,3 @@ class Worker:
                 crm, shared.budget, self._rng, self._stop, shared.successes
             )
         return self._executors[destination.name]
-
-
-def work(
-    worker: Worker,
-    awake: threading.Condition,
-    stop: threading.Event,
-    clock: Callable[[], datetime],
-    *,
-    pressed: Callable[[], bool],
-) -> None:
-    """Loop over `deliver_one` until told to stop; a ledger that is busy is asked again.
-
-    While callbacks press at the door each delivery waits a moment: the platform does not wait, a CRM does.
-    """
-    while not stop.is_set():
-        until = time.monotonic() + GIVES_WAY_FOR
-        while pressed() and time.monotonic() < until and not stop.wait(0.02):
-            pass
-        try:
-            busy = worker.deliver_one(clock())
-        except LedgerError as error:
-            log.warning("delivery.ledger_busy", error=str(error))
-            busy = False
-        if not busy:
-            with awake:
-                awake.wait(0.5)
-    worker.finish()
-    worker.close()

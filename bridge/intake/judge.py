@@ -1,9 +1,7 @@
 """Judge: behind the door, the verdict on every receipt, in the order of arrival."""
 
 import re
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -13,7 +11,6 @@ import msgspec
 import structlog
 
 from bridge.ledger import Destinations, Ledger
-from bridge.lib.errors import LedgerError
 from bridge.lib.iso_times import stamp
 from bridge.lib.timestamps import parse_time
 from bridge.model.call_order import event_time, is_ahead
@@ -37,8 +34,6 @@ from bridge.record.verdict import (
 log = structlog.get_logger("bridge.judge")
 
 GROUP = 200
-# Verdicts come at least this often, however many callbacks press at the door, in seconds.
-LONGEST_WAIT = 2.0
 _LONGEST_COLUMN = 200
 _REPLACED = b"\xef\xbf\xbd"
 _NOT_A_NAME = re.compile(r"[^\w.-]")
@@ -286,36 +281,3 @@ def _when(moment: datetime | None) -> str | None:
 
 def _small(number: int | None) -> int | None:
     return number if number is not None and abs(number) < 2**62 else None
-
-
-def work(
-    judge: Judge,
-    arrived: threading.Event,
-    judged: Callable[[], None],
-    stop: threading.Event,
-    clock: Callable[[], datetime],
-    *,
-    pressed: Callable[[], bool],
-) -> None:
-    """Loop over `judge_waiting`, woken by arrivals, until told to stop.
-
-    While callbacks press at the door the judge waits, because the platform does not; but never
-    longer than `LONGEST_WAIT`, after which it catches up whatever presses.
-    """
-    patience = time.monotonic() + LONGEST_WAIT
-    while not stop.is_set():
-        if pressed() and time.monotonic() < patience:
-            stop.wait(0.02)
-            continue
-        arrived.clear()
-        try:
-            count = judge.judge_waiting(clock())
-        except LedgerError as error:
-            log.warning("judge.ledger_busy", error=str(error))
-            count = 0
-        if count:
-            judged()
-        if count < GROUP:
-            patience = time.monotonic() + LONGEST_WAIT
-        if not count:
-            arrived.wait(0.5)

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from bridge.ledger import Ledger, Row
+from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import CallbridgeError, LedgerError
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.listing import AUDIT, Fill, Place, Seen
@@ -126,15 +127,15 @@ class Reconciler:
 
     def _end(self, run: Row, state: str, result: Result, covered_until: datetime | None) -> None:
         """Somebody waits for the end, so it is written however long the ledger is busy."""
-        while True:
-            try:
-                self.ledger.end_walk(run["id"], state, result, _source_of(run), covered_until, self.clock())
-            except LedgerError as error:
-                log.warning("reconcile.ledger_busy", error=str(error))
-                if self._stop.wait(1.0):
-                    raise
-            else:
-                return
+        source = _source_of(run)
+
+        def end() -> None:
+            self.ledger.end_walk(run["id"], state, result, source, covered_until, self.clock())
+
+        def busy(error: LedgerError) -> None:
+            log.warning("reconcile.ledger_busy", error=str(error))
+
+        until_answered(end, self._stop, busy=busy)
 
 
 class _Run:
@@ -387,25 +388,12 @@ def _source_of(run: Row) -> str:
     return source if isinstance(source, str) else ""
 
 
-def refuse_walks(
-    ledger: Ledger, stop: threading.Event, clock: Callable[[], datetime], *, every: float
-) -> None:
-    """End what is asked of a daemon that knows no list at all: somebody waits for an answer."""
-    while not stop.wait(every):
-        try:
-            while (run := ledger.take_walk("", (), clock())) is not None:
-                source = _source_of(run)
-                log.warning("reconcile.failed", source=source or None, id=run["id"], error=NOT_KNOWN)
-                ledger.end_walk(run["id"], "failed", {"error": NOT_KNOWN}, source, None, clock())
-        except LedgerError as error:
-            log.warning("reconcile.ledger_busy", error=str(error))
-
-
-def work(reconciler: Reconciler, stop: threading.Event, *, every: float) -> None:
-    """Look for requested runs of the source until told to stop."""
-    while not stop.wait(every):
-        try:
-            while reconciler.carry_out():
-                pass
-        except LedgerError as error:
-            log.warning("reconcile.ledger_busy", error=str(error))
+def refuse_walk(ledger: Ledger, now: datetime) -> bool:
+    """One step of a daemon that knows no list at all: somebody waits for an answer; whether there was one."""
+    run = ledger.take_walk("", (), now)
+    if run is None:
+        return False
+    source = _source_of(run)
+    log.warning("reconcile.failed", source=source or None, id=run["id"], error=NOT_KNOWN)
+    ledger.end_walk(run["id"], "failed", {"error": NOT_KNOWN}, source, None, now)
+    return True

@@ -21,7 +21,7 @@ from bridge.lib.iso_times import moment
 from bridge.model.calls import Quarantined
 from bridge.model.deliveries import DeliveryState, Settlement
 from bridge.model.failures import AGAIN, NO_LONGER_THERE
-from bridge.reconcile.run import NOT_KNOWN, refuse_walks
+from bridge.reconcile.run import NOT_KNOWN, refuse_walk
 from tests.fixtures.daemon_process import environment, write_config
 from tests.fixtures.ledger_calls import (
     ALWAYS,
@@ -178,22 +178,10 @@ def test_a_replay_by_force_takes_what_the_crm_has_lost_and_no_other_that_is_park
 
 def test_a_walk_of_a_list_that_the_daemon_does_not_know_ends_with_what_to_do(desk: Desk) -> None:
     run = desk.ledger.request_run("reconcile", {"source": "main"}, NOW)
-    stop, looked = threading.Event(), threading.Event()
-
-    def clock() -> datetime:
-        looked.set()
-        return datetime.now(UTC)
-
-    refusing = threading.Thread(target=refuse_walks, args=(desk.ledger, stop, clock), kwargs={"every": 0.01})
-    refusing.start()
-    try:
-        until = datetime.now(UTC) + timedelta(seconds=30)
-        while desk.ledger.run(run)["state"] != "failed":
-            assert datetime.now(UTC) < until
-            looked.wait(0.01)
-    finally:
-        stop.set()
-        refusing.join()
+    now = datetime.now(UTC)
+    assert refuse_walk(desk.ledger, now)
+    assert not refuse_walk(desk.ledger, now)
+    assert desk.ledger.run(run)["state"] == "failed"
     assert desk.ledger.run(run)["result"] == {"error": NOT_KNOWN}
     # It is told under the name of the source that was asked for.
     lists = desk.ledger.counts()["lists"]

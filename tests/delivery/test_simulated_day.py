@@ -18,7 +18,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.crm.tokens import Tokens
-from bridge.daemon.maintenance import EVERY, LIVE_FOR
+from bridge.daemon.maintenance import LIVE_FOR
+from bridge.daemon.threads import MAINTENANCE_EVERY
 from bridge.delivery.budget import LONGEST_PAUSE, Budget
 from bridge.delivery.budget_store import BudgetStore
 from bridge.delivery.executor import QUICK_TRIES
@@ -147,7 +148,7 @@ class Day:
         """Callbacks, verdicts, deliveries, upkeep, until then."""
         while self.clock.now < until:
             self._arrive()
-            if self.clock.now - self.looked_at > timedelta(seconds=EVERY):
+            if self.clock.now - self.looked_at > timedelta(seconds=MAINTENANCE_EVERY):
                 self.looked_at = self.clock.now
                 self.ledger.demote(["crm"], self.clock.now - LIVE_FOR)
                 self.budget_store.save_changed(self.clock.now)

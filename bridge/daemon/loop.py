@@ -1,0 +1,82 @@
+"""The loop of every thread: one step again and again, until the daemon stops."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bridge.lib.errors import LedgerError
+
+LOOK_EVERY = 0.02
+"""Seconds between two looks at whether callbacks still press."""
+
+Step = Callable[[], bool | None]
+"""One piece of work. Returns True when it found some, so that there may be more at once."""
+Busy = Callable[[LedgerError], object]
+"""Told when the ledger could not answer or commit now."""
+
+
+def attempt(step: Step, busy: Busy) -> bool:
+    """Do one step and return whether it found work; a busy ledger counts as none."""
+    try:
+        return bool(step())
+    except LedgerError as error:
+        busy(error)
+        return False
+
+
+def repeat(step: Step, stop: threading.Event, *, wait: Callable[[], object], busy: Busy) -> None:
+    """Repeat `step` until `stop` is set: at once while it finds work, else after `wait`.
+
+    A step that fails because the ledger is busy is repeated after `wait`. Any other error ends the loop.
+    """
+    while not stop.is_set():
+        if not attempt(step, busy):
+            wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Wakeups:
+    """What the daemon's threads wait for."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    arrived: threading.Event = field(default_factory=threading.Event)
+    """Receipts wait for the judge."""
+    owed: threading.Condition = field(default_factory=threading.Condition)
+    """Notified when deliveries may have become due."""
+
+    def wake_workers(self) -> None:
+        """Let the delivery workers look for what is due."""
+        with self.owed:
+            self.owed.notify_all()
+
+    def wait_for_deliveries(self, seconds: float) -> None:
+        """Wait until deliveries may be due, at most so long."""
+        with self.owed:
+            self.owed.wait(seconds)
+
+    def stop_all(self) -> None:
+        """End every loop after the step that it is in."""
+        self.stop.set()
+        self.wake_workers()
+        self.arrived.set()
+
+
+class GiveWay:
+    """Lets callbacks go first: the platform waits seconds for its answer, a CRM waits for hours."""
+
+    def __init__(self, pressed: Callable[[], bool], stop: threading.Event, at_most: float) -> None:
+        """`pressed`: whether callbacks wait at the door; `at_most`: seconds after the latest `restart`."""
+        self._pressed = pressed
+        self._stop = stop
+        self._at_most = at_most
+        self.restart()
+
+    def restart(self) -> None:
+        """Nothing is late now: from here callbacks may press for `at_most` seconds again."""
+        self._until = time.monotonic() + self._at_most
+
+    def wait(self) -> None:
+        """Return when no callback presses, the time is over, or the daemon stops."""
+        while self._pressed() and time.monotonic() < self._until and not self._stop.wait(LOOK_EVERY):
+            pass

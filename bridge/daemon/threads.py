@@ -1,0 +1,224 @@
+"""The daemon's threads: which step each of them repeats, what it waits for, what happens when one dies."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+import structlog
+
+from bridge.daemon.loop import GiveWay, Wakeups, attempt, repeat
+from bridge.daemon.maintenance import Upkeep
+from bridge.daemon.operator_jobs import Operator
+from bridge.daemon.scheduler import Scheduler
+from bridge.delivery.budget_store import BudgetStore
+from bridge.delivery.worker import Worker
+from bridge.intake.judge import GROUP, Judge
+from bridge.ledger import Ledger
+from bridge.lib.errors import LedgerError
+from bridge.reconcile.run import Reconciler, refuse_walk
+
+log = structlog.get_logger("bridge.daemon")
+
+# All in seconds.
+REQUESTS_EVERY = 0.25
+"""How often operators' jobs and reconciliations are looked for: a command waits for them."""
+ACCOUNTS_EVERY = 0.5
+MAINTENANCE_EVERY = 30.0
+SCHEDULE_EVERY = 30.0
+IDLE = 0.5
+"""After so long the judge and the workers look for work though nothing has woken them."""
+VERDICTS_WITHIN = 2.0
+"""Verdicts come at least this often, however many callbacks press at the door."""
+DELIVERY_WAITS = 0.2
+"""So long each delivery waits for callbacks that press."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """Whose steps the threads repeat."""
+
+    judge: Judge
+    workers: Sequence[Worker]
+    reconcilers: Mapping[str, Reconciler]
+    """By source."""
+    operator: Operator
+    scheduler: Scheduler
+    upkeep: Upkeep
+    budget_store: BudgetStore
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Loops:
+    """The body of every thread; each returns once `wakeups.stop` is set."""
+
+    stages: Stages
+    wakeups: Wakeups
+    clock: Callable[[], datetime]
+    pressed: Callable[[], bool]
+    """Whether callbacks wait at the door."""
+
+    def all(self) -> dict[str, Callable[[], None]]:
+        """Every loop by its thread's name."""
+        loops: dict[str, Callable[[], None]] = {
+            "judge": self.judge,
+            "runs": self.operate,
+            "schedule": self.keep_times,
+            "upkeep": self.maintain,
+            "accounts": self.keep_accounts,
+        }
+        for number, worker in enumerate(self.stages.workers):
+            loops[f"deliver-{number}"] = partial(self.deliver, worker)
+        for source, reconciler in self.stages.reconcilers.items():
+            loops[f"reconcile-{source}"] = partial(self.reconcile, reconciler.carry_out)
+        if not self.stages.reconcilers:
+            refuse = partial(refuse_walk, self.stages.ledger)
+            loops["reconcile"] = partial(self.reconcile, lambda: refuse(self.clock()))
+        return loops
+
+    def judge(self) -> None:
+        """Give the verdicts, woken by arrivals; the platform's callbacks go first for a while."""
+        give_way = GiveWay(self.pressed, self.wakeups.stop, VERDICTS_WITHIN)
+
+        def step() -> bool:
+            give_way.wait()
+            if self.wakeups.stop.is_set():
+                return False
+            self.wakeups.arrived.clear()
+            count = 0
+            try:
+                count = self.stages.judge.judge_waiting(self.clock())
+            finally:
+                if count < GROUP:
+                    give_way.restart()
+            if count:
+                self.wakeups.wake_workers()
+            return count > 0
+
+        repeat(
+            step,
+            self.wakeups.stop,
+            wait=partial(self.wakeups.arrived.wait, IDLE),
+            busy=lambda error: log.warning("judge.ledger_busy", error=str(error)),
+        )
+
+    def deliver(self, worker: Worker) -> None:
+        """Deliver what is due; each delivery waits a moment for callbacks that press."""
+        give_way = GiveWay(self.pressed, self.wakeups.stop, DELIVERY_WAITS)
+
+        def step() -> bool:
+            give_way.restart()
+            give_way.wait()
+            return worker.deliver_one(self.clock())
+
+        repeat(
+            step,
+            self.wakeups.stop,
+            wait=partial(self.wakeups.wait_for_deliveries, IDLE),
+            busy=lambda error: log.warning("delivery.ledger_busy", error=str(error)),
+        )
+        worker.finish()
+        worker.close()
+
+    def reconcile(self, step: Callable[[], bool]) -> None:
+        """Carry out the reconciliations and audits that somebody asked for."""
+        repeat(
+            step,
+            self.wakeups.stop,
+            wait=partial(self.wakeups.stop.wait, REQUESTS_EVERY),
+            busy=lambda error: log.warning("reconcile.ledger_busy", error=str(error)),
+        )
+
+    def operate(self) -> None:
+        """Carry out the operators' jobs."""
+
+        def step() -> bool:
+            found = self.stages.operator.carry_out(self.clock())
+            if found:
+                self.wakeups.wake_workers()
+            return found
+
+        repeat(
+            step,
+            self.wakeups.stop,
+            wait=partial(self.wakeups.stop.wait, REQUESTS_EVERY),
+            busy=lambda error: log.warning("runs.ledger_busy", error=str(error)),
+        )
+
+    def keep_times(self) -> None:
+        """Look after the schedule's times."""
+        while not self.wakeups.stop.wait(SCHEDULE_EVERY):
+            self.stages.scheduler.put_right(self.clock())
+
+    def maintain(self) -> None:
+        """Look after the ledger; first when the daemon has run for 30 s, so that its start is quick."""
+
+        def step() -> None:
+            self.stages.upkeep.look_after(self.clock())
+
+        wait = partial(self.wakeups.stop.wait, MAINTENANCE_EVERY)
+        wait()
+        repeat(
+            step,
+            self.wakeups.stop,
+            wait=wait,
+            busy=lambda error: log.warning("upkeep.ledger_busy", error=str(error)),
+        )
+
+    def keep_accounts(self) -> None:
+        """Save what the CRM accounts allow, and once more at the end."""
+
+        def step() -> None:
+            self.stages.budget_store.save_changed(self.clock())
+
+        def busy(error: LedgerError) -> None:
+            log.warning("account.ledger_busy", error=str(error))
+
+        wait = partial(self.wakeups.stop.wait, ACCOUNTS_EVERY)
+        repeat(step, self.wakeups.stop, wait=wait, busy=busy)
+        attempt(step, busy)
+
+
+class Threads:
+    """Runs each loop on a thread of its own. One that dies ends the daemon: half of one would look alive."""
+
+    def __init__(self, loops: Mapping[str, Callable[[], None]], give_up: Callable[[], None]) -> None:
+        """`give_up` is called, from its thread, when a loop has died."""
+        self._give_up = give_up
+        self._hurried = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(name, loop), name=name, daemon=True)
+            for name, loop in loops.items()
+        ]
+        self.failed = ""
+        """The name of a loop that died."""
+
+    def start(self) -> None:
+        """Start them all."""
+        for thread in self._threads:
+            thread.start()
+
+    def _guarded(self, name: str, loop: Callable[[], None]) -> None:
+        try:
+            loop()
+        except Exception:
+            log.exception("daemon.part_failed", part=name)
+            self.failed = name
+            self._give_up()
+
+    def hurry(self) -> None:
+        """Let `join` wait no longer."""
+        self._hurried.set()
+
+    def join(self, within: float) -> None:
+        """Let what is under way end; what does not end in `within` seconds is due again at the next start."""
+        deadline = time.monotonic() + within
+        threads = self._threads
+        while threads := [thread for thread in threads if thread.is_alive()]:
+            if self._hurried.is_set() or time.monotonic() > deadline:
+                log.warning("daemon.stopped_late", under_way=len(threads))
+                return
+            threads[0].join(0.1)

@@ -1,0 +1,125 @@
+"""The one loop of all threads: when it goes on at once, when it waits, and what ends it."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bridge.daemon.loop import GiveWay, Wakeups, attempt, repeat
+from bridge.lib.errors import LedgerBusy, LedgerError
+
+
+class Script:
+    """Steps that come out as told, and what happened in which order; the loop is stopped after the last."""
+
+    def __init__(self, *outcomes: bool | LedgerError | None) -> None:
+        self.stop = threading.Event()
+        self.happened: list[str] = []
+        self._outcomes: Iterator[bool | LedgerError | None] = iter(outcomes)
+        self._left = len(outcomes)
+
+    def step(self) -> bool | None:
+        self._left -= 1
+        if self._left == 0:
+            self.stop.set()
+        self.happened.append("step")
+        outcome = next(self._outcomes)
+        if isinstance(outcome, LedgerError):
+            raise outcome
+        return outcome
+
+    def wait(self) -> None:
+        self.happened.append("wait")
+
+    def busy(self, error: LedgerError) -> None:
+        self.happened.append(str(error))
+
+    def run(self) -> list[str]:
+        repeat(self.step, self.stop, wait=self.wait, busy=self.busy)
+        return self.happened
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "happened"),
+    [
+        ([True, True], ["step", "step"]),
+        ([True, False, True], ["step", "step", "wait", "step"]),
+        ([None, True], ["step", "wait", "step"]),
+        ([LedgerBusy("disk full"), True], ["step", "disk full", "wait", "step"]),
+    ],
+    ids=["goes on at once after work", "waits after no work", "a step that tells nothing", "a busy ledger"],
+)
+def test_the_loop_waits_only_where_a_step_found_no_work(
+    outcomes: list[bool | LedgerError | None], happened: list[str]
+) -> None:
+    assert Script(*outcomes).run() == happened
+
+
+def test_a_loop_that_is_stopped_before_it_begins_does_nothing() -> None:
+    script = Script(True)
+    script.stop.set()
+    assert script.run() == []
+
+
+def test_an_error_that_is_not_the_ledgers_ends_the_loop() -> None:
+    def step() -> bool:
+        raise ValueError("a fault")
+
+    told: list[str] = []
+    with pytest.raises(ValueError, match="a fault"):
+        repeat(step, threading.Event(), wait=lambda: told.append("wait"), busy=lambda _: told.append("busy"))
+    assert told == []
+
+
+def test_one_attempt_tells_whether_it_found_work() -> None:
+    assert attempt(lambda: True, lambda _: None)
+    assert not attempt(lambda: None, lambda _: None)
+
+
+class Door:
+    """Callbacks press for so many looks."""
+
+    def __init__(self, looks: float) -> None:
+        self.looks = looks
+
+    def pressed(self) -> bool:
+        self.looks -= 1
+        return self.looks >= 0
+
+
+@pytest.mark.parametrize(
+    ("looks", "at_most", "left"),
+    [(2, 60.0, -1), (0, 60.0, -1), (100, 0.0, 99)],
+    ids=["until nobody presses", "at once where nobody presses", "no longer than it may"],
+)
+def test_callbacks_go_first_for_a_while(looks: int, at_most: float, left: int) -> None:
+    door = Door(looks)
+    GiveWay(door.pressed, threading.Event(), at_most).wait()
+    assert door.looks == left
+
+
+def test_a_daemon_that_stops_gives_way_to_nobody() -> None:
+    door, stop = Door(100), threading.Event()
+    stop.set()
+    GiveWay(door.pressed, stop, 60.0).wait()
+    assert door.looks == 99
+
+
+def test_stopping_wakes_every_thread() -> None:
+    wakeups = Wakeups()
+    waits: list[Callable[[], object]] = [
+        lambda: wakeups.stop.wait(60),
+        lambda: wakeups.arrived.wait(60),
+        lambda: wakeups.wait_for_deliveries(60),
+    ]
+    threads = [threading.Thread(target=wait) for wait in waits]
+    wakeups.owed.acquire()
+    for thread in threads:
+        thread.start()
+    wakeups.owed.release()
+    while any(thread.is_alive() for thread in threads):
+        # A thread that has not begun to wait for deliveries yet is woken by the next call.
+        wakeups.stop_all()
+        for thread in threads:
+            thread.join(0.01)
+    assert wakeups.stop.is_set()
