@@ -34,7 +34,7 @@ from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger, deliveries, settling
 from bridge.ledger.sqlite.connection import connect
 from bridge.model.calls import Via
-from bridge.model.crm_state import Done, Mark, Remembered
+from bridge.model.crm_state import CrmState, FieldWrite, SyncedObject
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
 from bridge.model.field_digests import SHORT
 from bridge.record.arrival import arrival_of
@@ -123,19 +123,19 @@ class Feeder:
             reason = "destination crm, PUT /contacts: 429 Too Many Requests, asks to wait 1.0 s"
             return Settlement(DeliveryState.DUE, reason, "rate limited", now)
         event = f"{round(now.timestamp() * 1000):011x} {lease.key[:16]}"
-        marks = {name: Mark(event, self._rng.randbytes(8)) for name in CONTACT_FIELDS}
+        last_writes = {name: FieldWrite(event, self._rng.randbytes(8)) for name in CONTACT_FIELDS}
         contact_id, call_id = (f"{self._rng.randrange(10**11):011d}" for _ in range(2))
-        contact = Done(
+        contact = SyncedObject(
             "contact",
             "contact",
             f"+86{phones[lease.key]}",
-            Remembered(contact_id, self._rng.randbytes(8), marks=marks),
+            CrmState(contact_id, self._rng.randbytes(8), last_writes=last_writes),
         )
-        call = Done(
+        call = SyncedObject(
             "call",
             "call",
             lease.key,
-            Remembered(
+            CrmState(
                 call_id,
                 self._rng.randbytes(8),
                 {"contact": contact_id},
@@ -145,8 +145,8 @@ class Feeder:
         )
         return Settlement(DeliveryState.DELIVERED, account=ACCOUNT, done=(contact, call))
 
-    def _sent(self) -> Mark:
-        return Mark("", self._rng.randbytes(SHORT))
+    def _sent(self) -> FieldWrite:
+        return FieldWrite("", self._rng.randbytes(SHORT))
 
     def size(self) -> int:
         """Bytes of the file once all of the log is in it, without free pages."""

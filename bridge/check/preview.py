@@ -1,6 +1,6 @@
 """What a call would cause in a CRM, request by request. Nothing is asked and nothing is sent.
 
-The requests are those of `Effect` itself, which is told of a CRM that holds nothing, then of
+The requests are those of `PlanSync` itself, which is told of a CRM that holds nothing, then of
 one that holds every object: what is shown here and what is sent there cannot part.
 """
 
@@ -21,24 +21,24 @@ from bridge.crm.connector.request_schema import StepSection
 from bridge.crm.connector.schema import ObjectSection
 from bridge.crm.connector.steps import Poll, Step
 from bridge.crm.rendering import Account
-from bridge.delivery.plan_sync import Effect, ask_alone
+from bridge.delivery.plan_sync import PlanSync, ask_alone
 from bridge.lib.errors import DeliveryError, Gone, Permanent
 from bridge.lib.expression import Template
 from bridge.mapping import CompiledMapping, MappingFault
 from bridge.model.calls import Via
-from bridge.model.crm_state import Progress, Remembered
-from bridge.model.plan import Plan, PlannedObject, Skip, Write
+from bridge.model.crm_state import CrmState, Progress
+from bridge.model.plan import Plan, PlannedObject, Skip, WritePolicy
 from bridge.record.arrival import arrival_of
 from bridge.record.call import Call
 
 WRITTEN = {
-    Write.ALWAYS: "whenever it differs from what was sent last",
-    Write.CREATE: "only with a new object",
-    Write.IF_EMPTY: "only while the CRM holds nothing there",
-    Write.UNLESS_EDITED: "only while the CRM still holds what was sent last",
-    Write.APPEND: "behind what the CRM holds, once for each call",
-    Write.GREATEST: "only where it is greater than what the CRM holds",
-    Write.WHILE_DEFAULT: "only while the CRM holds nothing there, or still the mapping's own default",
+    WritePolicy.ALWAYS: "whenever it differs from what was sent last",
+    WritePolicy.CREATE: "only with a new object",
+    WritePolicy.IF_EMPTY: "only while the CRM holds nothing there",
+    WritePolicy.UNLESS_EDITED: "only while the CRM still holds what was sent last",
+    WritePolicy.APPEND: "behind what the CRM holds, once for each call",
+    WritePolicy.GREATEST: "only where it is greater than what the CRM holds",
+    WritePolicy.WHILE_DEFAULT: "only while the CRM holds nothing there, or still the mapping's own default",
 }
 _LOOKS = ("find", "read")
 
@@ -212,7 +212,7 @@ class _Part:
 
 
 class _Rehearsal:
-    """Plays the CRM and the ledger for one `Effect`, and writes down what it asks."""
+    """Plays the CRM and the ledger for one `PlanSync`, and writes down what it asks."""
 
     def __init__(self, scene: _Scene, connector: Connector, writer: Writer, now: datetime) -> None:
         self.asked: dict[str, list[Asked]] = {}
@@ -234,17 +234,17 @@ class _Rehearsal:
     def run(self, plan: Plan) -> str | None:
         """Take the whole way; the fault that ends it before."""
         try:
-            ask_alone(Effect(self._connector, self, "", lambda: self._now).steps(plan), self.ask)
+            ask_alone(PlanSync(self._connector, self, "", lambda: self._now).steps(plan), self.ask)
         except DeliveryError as error:
             return str(error)
         return None
 
     # -- as the ledger ---------------------------------------------------------------
-    def recall(self, planned: PlannedObject) -> Remembered | None:
+    def recall(self, planned: PlannedObject) -> CrmState | None:
         """The object as it was last left; called first for each object."""
         self._planned, self._made = planned, False
         self.asked[planned.name] = []
-        return Remembered(self._id()) if self._scene is _Scene.KNOWN else None
+        return CrmState(self._id()) if self._scene is _Scene.KNOWN else None
 
     def progress(self, name: str) -> Progress:
         """Nothing was begun."""
@@ -254,7 +254,7 @@ class _Rehearsal:
     def note(self, name: str, progress: Progress, *, durable: bool) -> None:
         """Nothing is kept."""
 
-    def unsure(self, planned: PlannedObject, remembered: Remembered) -> None:
+    def unsure(self, planned: PlannedObject, state: CrmState) -> None:
         """Nothing is kept."""
 
     # -- as the CRM ------------------------------------------------------------------

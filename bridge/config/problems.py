@@ -16,7 +16,7 @@ from bridge.lib.errors import ConfigError, Problem, did_you_mean
 from bridge.lib.toml_file import TomlFile, Written, load_toml
 from bridge.lib.validation import in_order
 from bridge.mapping import CompiledMapping
-from bridge.model.plan import LOOKING, Write
+from bridge.model.plan import LOOKING, WritePolicy
 
 # Policies that look at what the CRM holds before they write.
 
@@ -228,7 +228,7 @@ def _object_mismatches(
         return
     for field, content in _table(section, "fields").items():
         write = _table(content).get("write")
-        if write in LOOKING or (write == Write.CREATE and found.upsert):
+        if write in LOOKING or (write == WritePolicy.CREATE and found.upsert):
             message = f'write = "{write}" has to read the object, and the connector tells no way to'
             remedy = 'use write = "always", or give the connector a find or a read for it'
             yield written.problem(("objects", name, "fields", field, "write"), message, remedy)

@@ -9,12 +9,12 @@ from bridge.crm.connector.compiling import Answer, Pick, Values
 from bridge.crm.connector.request import Batch, Find, Link, Read
 from bridge.crm.connector.steps import Poll, Step
 from bridge.crm.key_matching import has_key, object_id
-from bridge.delivery.lookup import Ask, Reply
+from bridge.delivery.lookup import CrmReply, CrmRequest
 from bridge.lib.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.lib.expression import ExpressionError, as_text
 from bridge.lib.masking import LONGEST_MESSAGE
 
-Result = Reply | DeliveryError
+Result = CrmReply | DeliveryError
 """What one item came to, as if it had been asked alone."""
 
 Send = Callable[..., Answer]
@@ -22,12 +22,12 @@ Send = Callable[..., Answer]
 _TOO_LARGE = (413, 414, 431)
 
 
-def batch_of(ask: Ask) -> Batch | None:
+def batch_of(ask: CrmRequest) -> Batch | None:
     """How an ask goes together with others of its kind, where it can."""
     return ask.of.batch
 
 
-def ask_together(crm: Crm, asks: Sequence[Ask], send: Send | None = None) -> list[Result]:
+def ask_together(crm: Crm, asks: Sequence[CrmRequest], send: Send | None = None) -> list[Result]:
     """Ask at most `batch.max` of one kind as one request; a result for each, in their order.
 
     A batch that is refused as a whole is halved until the bad item stands alone, so that it
@@ -56,7 +56,7 @@ def ask_together(crm: Crm, asks: Sequence[Ask], send: Send | None = None) -> lis
     return _taken_apart(crm, batch, asks, items, answer, send)
 
 
-def _items(crm: Crm, batch: Batch, asks: Sequence[Ask]) -> list[Any]:
+def _items(crm: Crm, batch: Batch, asks: Sequence[CrmRequest]) -> list[Any]:
     """The items of a batch; each has a chance of its own, all have one moment."""
     common, own = crm.common(), batch.item.mentions("random")
     return [
@@ -65,7 +65,7 @@ def _items(crm: Crm, batch: Batch, asks: Sequence[Ask]) -> list[Any]:
     ]
 
 
-def _halved(crm: Crm, asks: Sequence[Ask], send: Send | None) -> list[Result]:
+def _halved(crm: Crm, asks: Sequence[CrmRequest], send: Send | None) -> list[Result]:
     half = len(asks) // 2
     return [
         result
@@ -75,9 +75,9 @@ def _halved(crm: Crm, asks: Sequence[Ask], send: Send | None) -> list[Result]:
     ]
 
 
-def _alone(crm: Crm, ask: Ask, send: Send | None) -> Result:
+def _alone(crm: Crm, ask: CrmRequest, send: Send | None) -> Result:
     try:
-        return Reply((send or crm.ask)(ask.request, ask.names, ask.what))
+        return CrmReply((send or crm.ask)(ask.request, ask.names, ask.what))
     except DeliveryError as error:
         return error
 
@@ -92,7 +92,12 @@ def _listed(batch: Batch, answer: Answer) -> list[Any] | None:
 
 
 def _taken_apart(
-    crm: Crm, batch: Batch, asks: Sequence[Ask], items: Sequence[Any], answer: Answer, send: Send | None
+    crm: Crm,
+    batch: Batch,
+    asks: Sequence[CrmRequest],
+    items: Sequence[Any],
+    answer: Answer,
+    send: Send | None,
 ) -> list[Result]:
     results = _listed(batch, answer)
     if results is None or (batch.match is None and not _in_order(asks, results)):
@@ -130,7 +135,7 @@ class _NotShown(Gone):
     """Of a read: the answer says nothing of it."""
 
 
-def _in_order(asks: Sequence[Ask], results: Sequence[Any]) -> bool:
+def _in_order(asks: Sequence[CrmRequest], results: Sequence[Any]) -> bool:
     """Whether results may stand in the order of the asks: one for each, and none shows the key of another."""
     if len(results) != len(asks):
         return False
@@ -190,7 +195,7 @@ class _Taken:
         self._batch = batch
         self._answer = answer
 
-    def item(self, ask: Ask, results: Sequence[Any], failure: Any, what: str) -> Result:
+    def item(self, ask: CrmRequest, results: Sequence[Any], failure: Any, what: str) -> Result:
         """What one item came to."""
         try:
             if failure is not None:
@@ -198,11 +203,11 @@ class _Taken:
                 told = self._crm.masked(json.dumps(failure, ensure_ascii=False), LONGEST_MESSAGE)
                 return Permanent(f"{self._crm.masked(what)}: refused: {told}")
             if isinstance(ask.of, Find):
-                return Reply(self._answer, hits=_hits(results))
+                return CrmReply(self._answer, hits=_hits(results))
             if not results:
                 return self._silent(ask.of, what)
             if isinstance(ask.of, Read):
-                return Reply(self._answer, fields=_fields(ask.of, results[0]))
+                return CrmReply(self._answer, fields=_fields(ask.of, results[0]))
             self._crm.judge_item(ask.request, self._answer, results[0], what)
         except DeliveryError as error:
             return error
@@ -217,12 +222,12 @@ class _Taken:
             f"{what}: the answer says nothing of it", cause="a batch's answer says nothing of an item"
         )
 
-    def _reply(self, result: Any) -> Reply:
+    def _reply(self, result: Any) -> CrmReply:
         answer = Answer(self._answer.status, self._answer.headers, "", result)
         if self._batch.id is None:
-            return Reply(answer)
+            return CrmReply(answer)
         told = self._batch.id.of(result, {**answer.names, "result": result, "item": None})
-        return Reply(answer, id=object_id(told))
+        return CrmReply(answer, id=object_id(told))
 
 
 def _hits(results: Sequence[Any]) -> list[Any]:

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from bridge.crm.connector import ObjectType
-from bridge.delivery.lookup import Asking, Found, Journal, Looking, Setting, parked
+from bridge.delivery.lookup import FoundObject, Lookup, ObjectJournal, RequestFlow, Setting, parked
 from bridge.lib.errors import DeliveryError, Duplicate, Transient
 from bridge.lib.phone import mask_phones_in, of_crm
 from bridge.model.crm_state import Progress
@@ -23,8 +23,8 @@ class DuplicateResolver:
         setting: Setting,
         kind: ObjectType,
         planned: PlannedObject,
-        looking: Looking,
-        journal: Journal,
+        looking: Lookup,
+        journal: ObjectJournal,
         gone: set[str],
     ) -> None:
         """`gone` are the ids that the CRM said are not there, within this try."""
@@ -37,7 +37,7 @@ class DuplicateResolver:
         self._what = f"object {planned.name}"
         self._taken = journal.progress if journal.progress.way == _TAKEN else None
 
-    def find(self, error: Duplicate) -> Asking[Found | None]:
+    def find(self, error: Duplicate) -> RequestFlow[FoundObject | None]:
         """What the CRM has in its place: what is found by the key, or has it; an id alone proves nothing.
 
         It may be about a namesake, about who has the same e-mail address, or about what a person deleted.

@@ -21,8 +21,8 @@ from bridge.crm.connector.compiling import Answer, Values
 from bridge.crm.connector.request import Request
 from bridge.delivery.batch import Result, ask_together, batch_of
 from bridge.delivery.budget import PATIENCE, Budget
-from bridge.delivery.lookup import Ask, Asking, Reply
-from bridge.delivery.plan_sync import Effect
+from bridge.delivery.lookup import CrmReply, CrmRequest, RequestFlow
+from bridge.delivery.plan_sync import PlanSync
 from bridge.delivery.poison_records import FaultCount, Successes, room_for
 from bridge.lib.errors import DeliveryError, LedgerError, Permanent, Transient, Unsent
 from bridge.model.deliveries import Lane
@@ -44,10 +44,10 @@ _OF_CIRCLES = (
 class Attempt:
     """One effect on its way: what it asks for now, and how it ended."""
 
-    asking: Asking[None]
+    asking: RequestFlow[None]
     lane: Lane
-    effect: Effect
-    wanted: Ask | None = None
+    plan_sync: PlanSync
+    wanted: CrmRequest | None = None
     error: DeliveryError | None = None
     fault: Exception | None = None
     """A fault of ours, not of the CRM."""
@@ -67,12 +67,12 @@ class Attempt:
         self.questions += 1
         if self.questions >= MOST_QUESTIONS * self.objects:
             result = _in_circles(self)
-        if isinstance(result, Reply):
+        if isinstance(result, CrmReply):
             self._step(lambda: self.asking.send(result))
         else:
             self._step(lambda: self.asking.throw(result))
 
-    def _step(self, step: Callable[[], Ask]) -> None:
+    def _step(self, step: Callable[[], CrmRequest]) -> None:
         self.wanted = None
         try:
             self.wanted = step()
@@ -132,7 +132,7 @@ class Executor:
         if len(asks) > 1:
             return ask_together(self.crm, asks, self._quickly)
         try:
-            return [Reply(self._quickly(asks[0].request, asks[0].names, asks[0].what))]
+            return [CrmReply(self._quickly(asks[0].request, asks[0].names, asks[0].what))]
         except DeliveryError as error:
             return [error]
 
@@ -252,8 +252,8 @@ def _in_circles(attempt: Attempt) -> DeliveryError:
 
 def _ready(groups: Sequence[Sequence[Attempt]]) -> list[Sequence[Attempt]]:
     """Full groups, and those of the first objects: the others wait for who is behind them."""
-    first = min(attempt.effect.place for group in groups for attempt in group)
-    return [group for group in groups if _is_full(group) or group[0].effect.place == first]
+    first = min(attempt.plan_sync.cursor for group in groups for attempt in group)
+    return [group for group in groups if _is_full(group) or group[0].plan_sync.cursor == first]
 
 
 def _is_full(group: Sequence[Attempt]) -> bool:

@@ -9,7 +9,7 @@ from bridge.crm.connector.compiling import Condition, Values
 from bridge.crm.connector.limits import told_number
 from bridge.crm.connector.steps import Poll
 from bridge.crm.key_matching import object_id
-from bridge.delivery.lookup import Ask, Asking, Journal, Looking, Reply, Setting
+from bridge.delivery.lookup import CrmReply, CrmRequest, Lookup, ObjectJournal, RequestFlow, Setting
 from bridge.lib.errors import Gone, InDoubt, Pending, Permanent, Transient
 from bridge.lib.expression import ExpressionError, as_text
 from bridge.lib.masking import LONGEST_MESSAGE, LONGEST_READ
@@ -37,7 +37,12 @@ class JobPoller:
     """Follows the job that a step of an object began, over as many tries as it takes."""
 
     def __init__(
-        self, setting: Setting, kind: ObjectType, planned: PlannedObject, looking: Looking, journal: Journal
+        self,
+        setting: Setting,
+        kind: ObjectType,
+        planned: PlannedObject,
+        looking: Lookup,
+        journal: ObjectJournal,
     ) -> None:
         self._setting = setting
         self._kind = kind
@@ -51,7 +56,7 @@ class JobPoller:
         steps = self._kind.steps_of(progress.way)
         return steps[progress.step].poll if progress.step < len(steps) else None
 
-    def follow(self) -> Asking[None]:
+    def follow(self) -> RequestFlow[None]:
         """Ask for the job that an earlier try began; once it has ended, its step is done."""
         progress = self._journal.progress
         if progress.absent:
@@ -63,7 +68,7 @@ class JobPoller:
         else:
             yield from self.ask()
 
-    def ask(self) -> Asking[None]:
+    def ask(self) -> RequestFlow[None]:
         """Ask once; what runs on, fails or is lost ends this try."""
         progress = self._journal.progress
         poll, since = self.poll_of(progress), progress.sent_at
@@ -98,7 +103,7 @@ class JobPoller:
         )
         self._journal.set(done, durable=done.step < len(self._kind.steps_of(progress.way)))
 
-    def _look_for_lost(self, error: InDoubt) -> Asking[None]:
+    def _look_for_lost(self, error: InDoubt) -> RequestFlow[None]:
         """A job that cannot be asked for has ended where its object is there."""
         progress = self._journal.progress
         looks = self._kind.shows(progress.way, progress.step)
@@ -129,7 +134,7 @@ class JobPoller:
 
 def _ask_once(
     poll: Poll, names: Values, what: str, began_at: datetime, clock: Callable[[], datetime]
-) -> Asking[Reply]:
+) -> RequestFlow[CrmReply]:
     """Ask a job once; the answer with which it ended well.
 
     Raises:
@@ -139,7 +144,7 @@ def _ask_once(
         InDoubt: it runs for longer than `longest`.
     """
     try:
-        reply = yield Ask(poll, names, f"{what}, poll")
+        reply = yield CrmRequest(poll, names, f"{what}, poll")
     except Gone as error:
         raise JobUnknown(
             f"{what}: the CRM no longer knows the job that it took: {error}",
@@ -173,7 +178,7 @@ def _decides(condition: Condition | None, names: Values, what: str, key: str) ->
         raise Permanent(f"{what}, poll: {key} cannot be decided: {error}. Correct the connector") from error
 
 
-def _wait(poll: Poll, reply: Reply) -> float:
+def _wait(poll: Poll, reply: CrmReply) -> float:
     try:
         if "{{" not in poll.wait.text:
             seconds = parse_duration(poll.wait.text).total_seconds()

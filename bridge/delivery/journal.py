@@ -5,12 +5,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from bridge.ledger import Held, Note
-from bridge.model.crm_state import Done, Progress, Remembered
+from bridge.model.crm_state import CrmState, Progress, SyncedObject
 from bridge.model.deliveries import Lease
 from bridge.model.plan import Plan, PlannedObject, Skip
 
 
-class DeliveryMemory:
+class DeliveryJournal:
     """What one delivery remembers: objects in the ledger, and its own progress."""
 
     def __init__(
@@ -18,7 +18,7 @@ class DeliveryMemory:
         lease: Lease,
         account: str,
         plan: Plan,
-        known: Mapping[str, Remembered],
+        known: Mapping[str, CrmState],
         lines: Sequence[Held],
     ) -> None:
         self.lines = tuple(lines)
@@ -29,14 +29,14 @@ class DeliveryMemory:
         self._progress = dict(lease.progress)
         self._known = known
         self._keys = {each.name: each.key_text for each in plan.objects if each.shared}
-        self._unsure: dict[str, Done] = {}
+        self._unsure: dict[str, SyncedObject] = {}
 
     @property
     def in_doubt(self) -> bool:
         """Whether it is unknown what became of a request."""
         return any(each.sent_at is not None for each in self._progress.values())
 
-    def recall(self, planned: PlannedObject) -> Remembered | None:
+    def recall(self, planned: PlannedObject) -> CrmState | None:
         """The object as it was last left."""
         return self._known.get(planned.name)
 
@@ -50,14 +50,14 @@ class DeliveryMemory:
         self._progress[name] = replace(progress, key=self._keys.get(name, ""), elsewhere=elsewhere)
         self.unsaved = self.unsaved or durable
 
-    def unsure(self, planned: PlannedObject, remembered: Remembered) -> None:
+    def unsure(self, planned: PlannedObject, state: CrmState) -> None:
         """What is known of an object while a request is on its way."""
-        self._unsure[planned.name] = Done(
-            planned.name, planned.type, planned.key_text, remembered, planned.shared
+        self._unsure[planned.name] = SyncedObject(
+            planned.name, planned.type, planned.key_text, state, planned.shared
         )
         self.unsaved = True
 
-    def noted(self, done: Sequence[Done]) -> Note:
+    def noted(self, done: Sequence[SyncedObject]) -> Note:
         """What is to be on disk now; what was done is remembered before the progress with it is forgotten."""
         objects = {each.object: each for each in done} | self._unsure
         self._unsure, self.unsaved = {}, False

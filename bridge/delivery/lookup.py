@@ -10,12 +10,12 @@ from bridge.crm.connector.compiling import Answer, Condition, Values
 from bridge.crm.connector.request import Find, Link, Read, Request
 from bridge.crm.connector.steps import Poll, Step
 from bridge.crm.key_matching import has_key, key_shown, object_id
-from bridge.delivery.write_policy import Chosen, Present, checked, looks, to_check
+from bridge.delivery.write_policy import FieldSelection, Present, checked, looks, to_check
 from bridge.lib.errors import DeliveryError, Gone, InDoubt, Permanent
 from bridge.lib.expression import ExpressionError, as_text
 from bridge.lib.masking import LONGEST_MESSAGE
 from bridge.lib.phone import mask_phones_in, of_crm
-from bridge.model.crm_state import Progress, Remembered
+from bridge.model.crm_state import CrmState, Progress
 from bridge.model.plan import PlannedObject
 
 T = TypeVar("T")
@@ -25,10 +25,10 @@ _OF_STRANGERS = (
 )
 
 
-class Memory(Protocol):
+class Journal(Protocol):
     """What a delivery knows of earlier requests, and where it notes its own."""
 
-    def recall(self, planned: PlannedObject) -> Remembered | None:
+    def recall(self, planned: PlannedObject) -> CrmState | None:
         """The object as it was last left."""
 
     def progress(self, name: str) -> Progress:
@@ -37,12 +37,12 @@ class Memory(Protocol):
     def note(self, name: str, progress: Progress, *, durable: bool) -> None:
         """How far it is now; `durable`: on disk before anything is sent."""
 
-    def unsure(self, planned: PlannedObject, remembered: Remembered) -> None:
+    def unsure(self, planned: PlannedObject, state: CrmState) -> None:
         """What is known of an object while a request is on its way; on disk before that is sent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class CrmRequest:
     """A request that a way waits for."""
 
     of: Step | Poll | Find | Read | Link
@@ -57,7 +57,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class CrmReply:
     """What was answered; of an item of a batch, with its part already taken out."""
 
     answer: Answer
@@ -66,23 +66,23 @@ class Reply:
     fields: Present | None = None
 
 
-Asking = Generator[Ask, Reply, T]
+RequestFlow = Generator[CrmRequest, CrmReply, T]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What all ways of one delivery have in common; `event` is its call's place among calls."""
 
-    memory: Memory
+    journal: Journal
     event: str
     clock: Callable[[], datetime]
 
 
-class Journal:
+class ObjectJournal:
     """How far a delivery came with one object, and where that is noted."""
 
-    def __init__(self, memory: Memory, name: str, progress: Progress) -> None:
-        self._memory = memory
+    def __init__(self, journal: Journal, name: str, progress: Progress) -> None:
+        self._memory = journal
         self._name = name
         self.progress = progress
 
@@ -110,14 +110,14 @@ def parked(what: str, message: str, cause: str, remedy: str) -> Permanent:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundObject:
     """An object that the CRM has, with its fields as far as they were told."""
 
     id: str
     present: Present
 
 
-class Looking:
+class Lookup:
     """Looks one object up. What an answer does not say is never taken for "not there", or for "empty"."""
 
     def __init__(self, kind: ObjectType, planned: PlannedObject) -> None:
@@ -130,7 +130,7 @@ class Looking:
         self.reads_fields = looks(planned) or kind.whole
         """Whether the CRM's present fields decide about what is sent."""
 
-    def find(self) -> Asking[Found | None]:
+    def find(self) -> RequestFlow[FoundObject | None]:
         """By its key, one way after the other."""
         self._strangers = None
         for find in self._kind.find:
@@ -141,24 +141,24 @@ class Looking:
             raise self._strangers
         return None
 
-    def by_key(self) -> Asking[Found | None]:
+    def by_key(self) -> RequestFlow[FoundObject | None]:
         """By its key, however the connector can."""
         if self._kind.find or self._kind.read is None or self._kind.read.id is None:
             return (yield from self.find())
         return (yield from self.read(None))
 
-    def read(self, crm_id: str | None) -> Asking[Found | None]:
+    def read(self, crm_id: str | None) -> RequestFlow[FoundObject | None]:
         """By its id; where that cannot be, by its key."""
         read = self._kind.read
         if read is None:
             return (yield from self.find())
         try:
-            reply = yield Ask(read, {**self._names, "id": crm_id}, f"{self._what}, read")
+            reply = yield CrmRequest(read, {**self._names, "id": crm_id}, f"{self._what}, read")
         except Gone:
             return None
         told = crm_id if read.id is None else object_id(read.id.of_answer(reply.answer))
         fields = read.fields.of_answer(reply.answer) if reply.fields is None else reply.fields
-        return Found(told or crm_id or "", self._fields(fields, "read", read.fields.text))
+        return FoundObject(told or crm_id or "", self._fields(fields, "read", read.fields.text))
 
     def in_our_form(self, fields: Any) -> Present | None:
         """The fields that an answer carries, as the mapping would send them; None where it carries none."""
@@ -180,7 +180,9 @@ class Looking:
                 raise Permanent(f"{message}: {said}. Correct the connector", cause=message) from error
         return found
 
-    def checked(self, chosen: Chosen, crm_id: str, shown: Present | None, *, fresh: bool) -> Asking[Chosen]:
+    def checked(
+        self, chosen: FieldSelection, crm_id: str, shown: Present | None, *, fresh: bool
+    ) -> RequestFlow[FieldSelection]:
         """What was sent, with what the CRM made of it, by its answer or by a look right behind it.
 
         Of what is `fresh` a search that lags knows nothing; of the rest it may show what was there before,
@@ -200,9 +202,9 @@ class Looking:
             return chosen
         return checked(chosen, found.present, certain=False)
 
-    def _find_by(self, find: Find) -> Asking[Found | None]:
+    def _find_by(self, find: Find) -> RequestFlow[FoundObject | None]:
         try:
-            reply = yield Ask(find, self._names, f"{self._what}, find")
+            reply = yield CrmRequest(find, self._names, f"{self._what}, find")
         except Gone:
             return None
         hits = [hit for hit in self._hits(find, reply) if self._counts(find.where, hit)]
@@ -215,13 +217,13 @@ class Looking:
         if (told := object_id(crm_id)) is None:
             raise Permanent(f"{self._what}, find: a hit carries no id at {find.id.text!r}")
         fields = find.fields.of(hit, {"hit": hit})
-        return Found(told, self._fields(fields, "find", find.fields.text))
+        return FoundObject(told, self._fields(fields, "find", find.fields.text))
 
-    def has_key(self, found: Found) -> bool | None:
+    def has_key(self, found: FoundObject) -> bool | None:
         """Whether what the CRM shows of an object carries the key; None: it does not tell."""
         return has_key(self._names["key"], found.present)
 
-    def shown_key(self, found: Found) -> str:
+    def shown_key(self, found: FoundObject) -> str:
         """What the CRM shows where the key should stand."""
         return key_shown(self._names["key"], found.present)
 
@@ -246,7 +248,7 @@ class Looking:
         fields = find.fields.of(hit, {"hit": hit})
         return fields if isinstance(fields, Mapping) else {}
 
-    def _hits(self, find: Find, reply: Reply) -> list[Any]:
+    def _hits(self, find: Find, reply: CrmReply) -> list[Any]:
         if reply.hits is not None:
             return list(reply.hits)
         hits = find.hits.of_answer(reply.answer)

@@ -13,11 +13,18 @@ from bridge.crm.connector import ObjectType
 from bridge.crm.connector.steps import Step, captured_by
 from bridge.delivery.duplicate_resolver import DuplicateResolver
 from bridge.delivery.job_poller import JobPoller
-from bridge.delivery.lookup import Asking, Found, Journal, Looking, Setting, refuse_doubt
+from bridge.delivery.lookup import FoundObject, Lookup, ObjectJournal, RequestFlow, Setting, refuse_doubt
 from bridge.delivery.step_runner import StepRunner
-from bridge.delivery.write_policy import Chosen, Misfit, Present, for_existing, for_new, shown
+from bridge.delivery.write_policy import (
+    FieldSelection,
+    Present,
+    ShapeMismatch,
+    select_for_existing,
+    select_for_new,
+    shown,
+)
 from bridge.lib.errors import Duplicate, Gone, InDoubt, Permanent, Transient
-from bridge.model.crm_state import AGAIN, Progress, Remembered
+from bridge.model.crm_state import AGAIN, CrmState, Progress
 from bridge.model.failures import NO_LONGER_THERE
 from bridge.model.plan import PlannedObject
 
@@ -29,7 +36,7 @@ _LOOK = "look"
 """The way of a look-up that found nothing, and that counts only once the index has caught up."""
 
 
-class Way:
+class ObjectSync:
     """The way of one object."""
 
     def __init__(
@@ -38,7 +45,7 @@ class Way:
         kind: ObjectType,
         planned: PlannedObject,
         inline: Mapping[str, Any],
-        remembered: Remembered | None,
+        remembered: CrmState | None,
         progress: Progress,
         told: bytes,
     ) -> None:
@@ -48,9 +55,9 @@ class Way:
         self._inline = inline
         self._remembered = remembered
         self._told = told
-        self._journal = Journal(setting.memory, planned.name, progress)
+        self._journal = ObjectJournal(setting.journal, planned.name, progress)
         self._what = f"object {planned.name}"
-        self._looking = Looking(kind, planned)
+        self._looking = Lookup(kind, planned)
         self._job = JobPoller(setting, kind, planned, self._looking, self._journal)
         self._steps = StepRunner(
             setting, kind, planned, inline, told, journal=self._journal, looking=self._looking, job=self._job
@@ -63,7 +70,7 @@ class Way:
         self._left_unknown = progress.way in (AGAIN, _LOOK) or (
             self._forgotten
             and remembered is not None
-            and all(each.event for each in remembered.marks.values())
+            and all(each.event for each in remembered.last_writes.values())
         )
         self._looked_for_another = False
         self._gone: set[str] = set()
@@ -79,7 +86,7 @@ class Way:
         """Where it was left; a memory without an id only knows who wrote which field."""
         return (self._remembered.crm_id or None) if self._remembered is not None else None
 
-    def go(self) -> Asking[tuple[str, Chosen]]:
+    def go(self) -> RequestFlow[tuple[str, FieldSelection]]:
         """Take it; the CRM's id of the object, and what was chosen to be sent."""
         if self._progress.polled:
             yield from self._job.follow()
@@ -101,7 +108,7 @@ class Way:
             return (yield from self._create())
         return (yield from self._update(found.id, found.present))
 
-    def verify(self) -> Asking[tuple[str, Chosen] | None]:
+    def verify(self) -> RequestFlow[tuple[str, FieldSelection] | None]:
         """Something is gone in the CRM: None where it is not this object, else what came in its place."""
         assert self._remembered is not None  # noqa: S101 -- it was brought about before
         if self._kind.read is None and not self._kind.find:
@@ -145,20 +152,20 @@ class Way:
             )
 
     # -- the CRM's own upsert -------------------------------------------------------
-    def _upsert(self) -> Asking[tuple[str, Chosen]]:
+    def _upsert(self) -> RequestFlow[tuple[str, FieldSelection]]:
         crm_id = self._progress.crm_id or self._known_id
         present: Present | None = None
         if self._looking.reads_fields or self._creates_only():
             found = yield from self._look(crm_id)
             if found is None:
-                crm_id, chosen = None, for_new(self._planned, self._setting.event)
+                crm_id, chosen = None, select_for_new(self._planned, self._setting.event)
             else:
                 crm_id, present = found.id or crm_id, found.present
                 chosen = self._chosen(present)
         elif self._planned.shared:
             chosen = self._chosen(None)
         else:
-            chosen = for_new(self._planned, self._setting.event, nulls=True)
+            chosen = select_for_new(self._planned, self._setting.event, nulls=True)
         known = crm_id is not None or present is not None
         rereads = self._progress.way == "upsert" and self._progress.step > 0
         if known and not chosen.fields and not self._links_changed() and not rereads:
@@ -174,7 +181,7 @@ class Way:
     def _creates_only(self) -> bool:
         return any(each.write == "create" for each in self._planned.fields.values())
 
-    def _look(self, crm_id: str | None) -> Asking[Found | None]:
+    def _look(self, crm_id: str | None) -> RequestFlow[FoundObject | None]:
         """The object as the CRM holds it; one that we left there and that is gone was deleted by a person."""
         if not self._kind.find and self._kind.read is None:
             raise Permanent(f"{self._what}: the connector cannot read it, so only `always` can be written")
@@ -186,7 +193,7 @@ class Way:
         return found
 
     # -- find, create, update -------------------------------------------------------
-    def _go_on_creating(self) -> Asking[tuple[str, Chosen]]:
+    def _go_on_creating(self) -> RequestFlow[tuple[str, FieldSelection]]:
         """A create that was begun before: what is in doubt is looked up first."""
         progress = self._progress
         if progress.sent_at is None or progress.step >= len(self._kind.create):
@@ -207,7 +214,7 @@ class Way:
         self._set(Progress(crm_id=found.id, adding=progress.adding))
         return (yield from self._update(found.id, found.present))
 
-    def _take_up(self, progress: Progress, found: Found) -> None:
+    def _take_up(self, progress: Progress, found: FoundObject) -> None:
         """The first step was processed: the others go on with what a look-up tells of its answer."""
         first, *others = self._kind.create
         named = first.id.text if first.id is not None else None
@@ -227,14 +234,14 @@ class Way:
             raise error
         self._set(replace(progress, step=1, captured=captured, crm_id=found.id, sent_at=None))
 
-    def _finish_creating(self) -> Asking[tuple[str, Chosen]]:
+    def _finish_creating(self) -> RequestFlow[tuple[str, FieldSelection]]:
         """The steps that are left; where the call changed since the first of them, an update behind."""
         outdated = self._progress.step > 0 and self._progress.told != self._told
         crm_id, chosen = yield from self._create()
         return (yield from self._update(crm_id, None)) if outdated else (crm_id, chosen)
 
-    def _create(self) -> Asking[tuple[str, Chosen]]:
-        chosen = for_new(self._planned, self._setting.event)
+    def _create(self) -> RequestFlow[tuple[str, FieldSelection]]:
+        chosen = select_for_new(self._planned, self._setting.event)
         try:
             return (yield from self._sent("create", self._kind.create, chosen))
         except Gone as error:
@@ -249,7 +256,7 @@ class Way:
                 raise self._duplicates.not_seen(error) from error
             return (yield from self._update(found.id, found.present))
 
-    def _update(self, crm_id: str, present: Present | None) -> Asking[tuple[str, Chosen]]:
+    def _update(self, crm_id: str, present: Present | None) -> RequestFlow[tuple[str, FieldSelection]]:
         self._keep_to(crm_id)
         if present is None and self._looking.reads_fields:
             found = yield from self._looking.read(crm_id)
@@ -264,8 +271,8 @@ class Way:
         chosen = self._chosen(present)
         if self._doubted and self._known_id is None:
             # What it shows of ours is ours, though the rest may be refused.
-            marks = self._remembered.marks if self._remembered is not None else {}
-            self._remembered = Remembered(crm_id, marks={**marks, **shown(chosen, present or {})})
+            last_writes = self._remembered.last_writes if self._remembered is not None else {}
+            self._remembered = CrmState(crm_id, last_writes={**last_writes, **shown(chosen, present or {})})
         before = self._progress
         begun = before.way == "update" and before.step > 0 and before.told == self._told
         if not chosen.fields and not begun and not (self._kind.update and self._links_changed()):
@@ -286,7 +293,7 @@ class Way:
         if self._known_id not in (None, crm_id):
             self._remembered = None
 
-    def _replaced(self, gone: str) -> Asking[tuple[str, Chosen]]:
+    def _replaced(self, gone: str) -> RequestFlow[tuple[str, FieldSelection]]:
         """A person deleted or merged the object: it is looked up by its key, once."""
         self._gone.add(gone)
         found = None if self._looked_for_another else (yield from self._looking.by_key())
@@ -334,13 +341,13 @@ class Way:
 
     # -- small things ---------------------------------------------------------------
     def _sent(
-        self, way: str, steps: Sequence[Step], chosen: Chosen, crm_id: str | None = None
-    ) -> Asking[tuple[str, Chosen]]:
+        self, way: str, steps: Sequence[Step], chosen: FieldSelection, crm_id: str | None = None
+    ) -> RequestFlow[tuple[str, FieldSelection]]:
         return (yield from self._steps.run(way, steps, chosen, crm_id, self._remembered))
 
-    def _chosen(self, present: Present | None) -> Chosen:
+    def _chosen(self, present: Present | None) -> FieldSelection:
         try:
-            chosen = for_existing(
+            chosen = select_for_existing(
                 self._planned,
                 present,
                 self._remembered,
@@ -350,7 +357,7 @@ class Way:
                 doubted=self._doubted or self._forgotten,
                 adding=self._progress.adding,
             )
-        except Misfit as error:
+        except ShapeMismatch as error:
             raise self._misfit(error) from error
         if (self._doubted or self._forgotten or self._progress.adding) and present is not None:
             # What stands there already is not added again, whatever becomes of the rest.
@@ -358,7 +365,7 @@ class Way:
             self._set(replace(self._progress, appended=there))
         return chosen
 
-    def _misfit(self, error: Misfit) -> Permanent:
+    def _misfit(self, error: ShapeMismatch) -> Permanent:
         """Nothing is guessed of a shape that nobody has told us how to read."""
         field, write = error.field, self._planned.fields[error.field].write
         remedy = (

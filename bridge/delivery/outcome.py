@@ -10,8 +10,8 @@ import structlog
 from bridge.delivery.budget import LONGEST_PAUSE
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.executor import Attempt
-from bridge.delivery.journal import DeliveryMemory, last_sent
-from bridge.delivery.plan_sync import Effect
+from bridge.delivery.journal import DeliveryJournal, last_sent
+from bridge.delivery.plan_sync import PlanSync
 from bridge.delivery.poison_records import (
     FAULTS,
     REMEDY,
@@ -52,7 +52,7 @@ class OutcomeRules:
         self._rng = rng
         self._doubts = doubts
 
-    def of(self, lease: Lease, attempt: Attempt, memory: DeliveryMemory, effect: Effect) -> Settlement:
+    def of(self, lease: Lease, attempt: Attempt, journal: DeliveryJournal, plan_sync: PlanSync) -> Settlement:
         """How an attempt ended that was on its way."""
         faults: FaultCount | None = None
         if attempt.fault is not None:
@@ -61,28 +61,28 @@ class OutcomeRules:
             process = self._successes[lease.destination].process
             faults = FaultCount(settlement.cause, lease.revision, process, reason=settlement.reason)
         elif attempt.error is not None:
-            settlement = self._of_error(lease, attempt.error, in_doubt=memory.in_doubt)
+            settlement = self._of_error(lease, attempt.error, in_doubt=journal.in_doubt)
             settlement, faults = self._of_record(lease, attempt, settlement)
         else:
             settlement = Settlement(DeliveryState.DELIVERED)
             if attempt.questions:
                 self._successes[lease.destination].note(recovered=attempt.faults is not None)
         if settlement.state is DeliveryState.PARKED and not isinstance(attempt.error, InDoubt):
-            settlement = self._not_yet(lease, memory, settlement)
-        for done in effect.done:
+            settlement = self._not_yet(lease, journal, settlement)
+        for done in plan_sync.done:
             for name, kind in done.altered.items():
                 log.warning(
                     "delivery.altered", **names_in_log(lease), object=done.object, field=name, kind=kind
                 )
         is_due = settlement.state is DeliveryState.DUE
-        waits = is_due and memory.in_doubt
-        left = without_faults(memory.left())
+        waits = is_due and journal.in_doubt
+        left = without_faults(journal.left())
         return replace(
             settlement,
-            account=memory.account,
-            done=tuple(effect.done),
+            account=journal.account,
+            done=tuple(plan_sync.done),
             progress={**left, FAULTS: faults.kept()} if is_due and faults is not None else left,
-            lines=memory.lines if waits else (),
+            lines=journal.lines if waits else (),
         )
 
     def of_poison_record(self, lease: Lease, account: str) -> Settlement | None:
@@ -157,9 +157,9 @@ class OutcomeRules:
             cause, remedy = doubt_of(error)
         return Settlement(DeliveryState.PARKED, message, cause, remedy=remedy)
 
-    def _not_yet(self, lease: Lease, memory: DeliveryMemory, settlement: Settlement) -> Settlement:
+    def _not_yet(self, lease: Lease, journal: DeliveryJournal, settlement: Settlement) -> Settlement:
         """What would be parked waits, and holds its lines, as long as another request of it may arrive."""
-        until = self._doubts.shown_at(lease.destination, last_sent(memory.left()))
+        until = self._doubts.shown_at(lease.destination, last_sent(journal.left()))
         if until is None:
             return settlement
         return replace(settlement, state=DeliveryState.DUE, due_at=until)

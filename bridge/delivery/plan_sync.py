@@ -7,33 +7,33 @@ from typing import Any
 from bridge.crm.connector import Connector, ObjectType
 from bridge.crm.connector.compiling import Answer, Values
 from bridge.crm.connector.request import Request
-from bridge.delivery.lookup import Ask, Asking, Memory, Reply, Setting, refuse_doubt
-from bridge.delivery.object_sync import Way
-from bridge.delivery.write_policy import advanced, settled, told_digest
+from bridge.delivery.lookup import CrmReply, CrmRequest, Journal, RequestFlow, Setting, refuse_doubt
+from bridge.delivery.object_sync import ObjectSync
+from bridge.delivery.write_policy import advanced, sent_digest, settled
 from bridge.lib.errors import DeliveryError, Gone, InDoubt
-from bridge.model.crm_state import Done, Progress, Remembered, Sign
+from bridge.model.crm_state import CrmState, Progress, Sign, SyncedObject
 from bridge.model.plan import Plan, PlannedObject
 
 
-class Effect:
+class PlanSync:
     """Brings the objects of one plan into the CRM, one after the other."""
 
     def __init__(
-        self, connector: Connector, memory: Memory, event: str, clock: Callable[[], datetime]
+        self, connector: Connector, journal: Journal, event: str, clock: Callable[[], datetime]
     ) -> None:
         self._connector = connector
-        self._setting = Setting(memory, event, clock)
-        self._done: dict[str, Done] = {}
-        self._ways: dict[str, Callable[[Remembered], Way]] = {}
-        self.place = 0
+        self._setting = Setting(journal, event, clock)
+        self._done: dict[str, SyncedObject] = {}
+        self._ways: dict[str, Callable[[CrmState], ObjectSync]] = {}
+        self.cursor = 0
         """How far in its plan it is: an object and then its links, in the plan's order."""
 
     @property
-    def done(self) -> tuple[Done, ...]:
+    def done(self) -> tuple[SyncedObject, ...]:
         """What has been settled so far, also where a later object fails."""
         return tuple(self._done.values())
 
-    def steps(self, plan: Plan) -> Asking[None]:
+    def steps(self, plan: Plan) -> RequestFlow[None]:
         """Bring the whole plan about, asking what must be asked.
 
         Raises:
@@ -41,22 +41,22 @@ class Effect:
         """
         objects = {planned.name: planned for planned in plan.objects}
         for number, planned in enumerate(plan.objects):
-            self.place = 2 * number
+            self.cursor = 2 * number
             yield from self._one(planned, {link: objects[name] for link, name in planned.links.items()})
 
     def _one(
         self, planned: PlannedObject, targets: Mapping[str, PlannedObject], *, again: bool = False
-    ) -> Asking[None]:
+    ) -> RequestFlow[None]:
         kind = self._connector.objects[planned.type]
         inline: dict[str, dict[str, Any]] = {
             link: {"id": self._id(target), "key": dict(target.key)}
             for link, target in targets.items()
             if kind.link[link].request is None
         }
-        remembered = self._setting.memory.recall(planned)
-        told = told_digest(planned, inline)
+        remembered = self._setting.journal.recall(planned)
+        told = sent_digest(planned, inline)
         progress = self._progress_of(planned)
-        self._ways[planned.name] = lambda left: Way(
+        self._ways[planned.name] = lambda left: ObjectSync(
             self._setting, kind, planned, inline, left, Progress(appended=self._appended(planned)), told
         )
         altered: Mapping[str, str] = {}
@@ -68,7 +68,7 @@ class Effect:
         ):
             remembered = advanced(remembered, planned, self._setting.event)
         else:
-            way = Way(self._setting, kind, planned, inline, remembered, progress, told)
+            way = ObjectSync(self._setting, kind, planned, inline, remembered, progress, told)
             try:
                 crm_id, chosen = yield from way.go()
             except Gone:
@@ -82,7 +82,7 @@ class Effect:
                 return
             links = remembered.links if remembered is not None and remembered.crm_id == crm_id else {}
             links = {**links, **{link: to["id"] for link, to in inline.items()}}
-            remembered = Remembered(crm_id, told, links, chosen.marks)
+            remembered = CrmState(crm_id, told, links, chosen.last_writes)
             altered = chosen.altered
         self._settled(planned, remembered, altered)
         yield from self._link(kind, planned, targets)
@@ -93,16 +93,16 @@ class Effect:
         Raises:
             InDoubt: nothing tells whether the link was made.
         """
-        progress = self._setting.memory.progress(planned.name)
+        progress = self._setting.journal.progress(planned.name)
         if progress.key not in ("", planned.key_text):
             # It came so far with another one, which the call fed before its key changed; and before that
             # perhaps this one.
             progress = progress.moved(planned.key_text)
-            self._setting.memory.note(planned.name, progress, durable=False)
+            self._setting.journal.note(planned.name, progress, durable=False)
         if progress.sent_at is not None and progress.way.startswith("link "):
             refuse_doubt(planned, progress)
             progress = Progress(appended=progress.appended)
-            self._setting.memory.note(planned.name, progress, durable=False)
+            self._setting.journal.note(planned.name, progress, durable=False)
         return progress
 
     def _link(
@@ -112,16 +112,18 @@ class Effect:
         targets: Mapping[str, PlannedObject],
         *,
         again: bool = False,
-    ) -> Asking[None]:
-        self.place |= 1
+    ) -> RequestFlow[None]:
+        self.cursor |= 1
         for link, target in targets.items():
-            left, to_id = self._done[planned.name].remembered, self._id(target)
+            left, to_id = self._done[planned.name].state, self._id(target)
             if kind.link[link].request is None or left.links.get(link) == to_id:
                 continue
             to = {"id": to_id, "key": dict(target.key)}
             names = {"id": left.crm_id, "key": dict(planned.key), "to": to}
             try:
-                yield from self._ask_link(planned, link, Ask(kind.link[link], names, _named(planned, link)))
+                yield from self._ask_link(
+                    planned, link, CrmRequest(kind.link[link], names, _named(planned, link))
+                )
             except Gone:
                 # One of the two was deleted or merged by a person since we left it.
                 if again:
@@ -132,53 +134,53 @@ class Effect:
                 yield from self._link(kind, planned, targets, again=True)
                 return
             self._settled(
-                planned, Remembered(left.crm_id, left.digest, {**left.links, link: to_id}, left.marks)
+                planned, CrmState(left.crm_id, left.digest, {**left.links, link: to_id}, left.last_writes)
             )
 
-    def _ask_link(self, planned: PlannedObject, link: str, ask: Ask) -> Asking[None]:
+    def _ask_link(self, planned: PlannedObject, link: str, ask: CrmRequest) -> RequestFlow[None]:
         """Ask for a link; one that must not be made twice is noted before."""
-        left = self._done[planned.name].remembered
+        left = self._done[planned.name].state
         if left.links.get(link) is not None:
             links = {name: to for name, to in left.links.items() if name != link}
-            self._setting.memory.unsure(planned, Remembered(left.crm_id, left.digest, links, left.marks))
+            self._setting.journal.unsure(planned, CrmState(left.crm_id, left.digest, links, left.last_writes))
         if ask.request.idempotent:
             yield ask
             return
-        memory, before = self._setting.memory, Progress(appended=self._appended(planned))
-        crm_id, now = self._done[planned.name].remembered.crm_id, self._setting.clock()
+        journal, before = self._setting.journal, Progress(appended=self._appended(planned))
+        crm_id, now = self._done[planned.name].state.crm_id, self._setting.clock()
         begun = Progress(f"link {link}", crm_id=crm_id, sent_at=now, appended=before.appended)
-        memory.note(planned.name, begun, durable=True)
+        journal.note(planned.name, begun, durable=True)
         try:
             yield ask
         except InDoubt:
             raise
         except DeliveryError:
-            memory.note(planned.name, before, durable=False)
+            journal.note(planned.name, before, durable=False)
             raise
-        memory.note(planned.name, before, durable=False)
+        journal.note(planned.name, before, durable=False)
 
-    def _renewed(self, planned: PlannedObject) -> Asking[bool]:
+    def _renewed(self, planned: PlannedObject) -> RequestFlow[bool]:
         """Whether another object stands in the place of one that is gone."""
-        left = self._done[planned.name].remembered
+        left = self._done[planned.name].state
         result = yield from self._ways[planned.name](left).verify()
         if result is None:
             return False
         crm_id, chosen = result
-        self._settled(planned, Remembered(crm_id, left.digest, {}, chosen.marks), chosen.altered)
+        self._settled(planned, CrmState(crm_id, left.digest, {}, chosen.last_writes), chosen.altered)
         return True
 
     def _id(self, planned: PlannedObject) -> str:
-        return self._done[planned.name].remembered.crm_id
+        return self._done[planned.name].state.crm_id
 
     def _appended(self, planned: PlannedObject) -> Mapping[str, Sign]:
-        return self._setting.memory.progress(planned.name).appended
+        return self._setting.journal.progress(planned.name).appended
 
     def _settled(
-        self, planned: PlannedObject, remembered: Remembered, altered: Mapping[str, str] | None = None
+        self, planned: PlannedObject, remembered: CrmState, altered: Mapping[str, str] | None = None
     ) -> None:
         before = self._done.get(planned.name)
         told = {**(before.altered if before is not None else {}), **(altered or {})}
-        self._done[planned.name] = Done(
+        self._done[planned.name] = SyncedObject(
             planned.name, planned.type, planned.key_text, remembered, planned.shared, told
         )
 
@@ -187,7 +189,7 @@ def _named(planned: PlannedObject, link: str) -> str:
     return f"object {planned.name}, link {link}"
 
 
-def ask_alone(asking: Asking[None], ask: Callable[[Request, Values, str], Answer]) -> None:
+def ask_alone(asking: RequestFlow[None], ask: Callable[[Request, Values, str], Answer]) -> None:
     """Drive one effect to its end, each request by itself.
 
     Raises:
@@ -201,6 +203,6 @@ def ask_alone(asking: Asking[None], ask: Callable[[Request, Values, str], Answer
             except DeliveryError as error:
                 wanted = asking.throw(error)
             else:
-                wanted = asking.send(Reply(answer))
+                wanted = asking.send(CrmReply(answer))
     except StopIteration:
         return

@@ -8,10 +8,10 @@ from bridge.crm.connector import Connector
 from bridge.crm.rendering import Account
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.executor import Attempt
-from bridge.delivery.journal import DeliveryMemory, last_sent, left_behind
+from bridge.delivery.journal import DeliveryJournal, last_sent, left_behind
 from bridge.delivery.locks import KeyLocks, lock_keys_of
 from bridge.delivery.outcome import OutcomeRules
-from bridge.delivery.plan_sync import Effect
+from bridge.delivery.plan_sync import PlanSync
 from bridge.ledger import Held
 from bridge.lib.errors import LedgerError
 from bridge.mapping import CompiledMapping, MappingFault
@@ -45,8 +45,8 @@ class Job:
     plan: Plan | None = None
     event: str = ""
     lines: Sequence[Held] = ()
-    memory: DeliveryMemory | None = None
-    effect: Effect | None = None
+    journal: DeliveryJournal | None = None
+    plan_sync: PlanSync | None = None
     attempt: Attempt | None = None
     gives_way: bool = False
     """Another delivery holds one of its lines, perhaps until `free_at`."""

@@ -11,13 +11,13 @@ from itertools import islice
 from typing import Any
 
 from bridge.crm.connector import ObjectType
-from bridge.delivery.write_policy import told_digest
+from bridge.delivery.write_policy import sent_digest
 from bridge.ledger import Ledger, Swept, Told, Window
 from bridge.lib.errors import LedgerBusy
 from bridge.lib.phone import mask_phones_in
 from bridge.mapping import CompiledMapping, MappingFault
 from bridge.mapping.planning import Origin, call_of, plan_of
-from bridge.model.crm_state import Remembered
+from bridge.model.crm_state import CrmState
 from bridge.model.deliveries import DeliveryState
 from bridge.model.failures import generalised
 from bridge.model.field_digests import as_sent, sent_last
@@ -145,7 +145,7 @@ def _compared(
     swept: Swept,
     plan: Plan | Skip | None,
     fault: str,
-    known: Mapping[str, Remembered],
+    known: Mapping[str, CrmState],
 ) -> Compared:
     if plan is None:
         return Compared(swept, "unreadable" if swept.values is None else "faulty", fault)
@@ -164,7 +164,7 @@ def _compared(
 
 
 def _changes(
-    target: Target, swept: Swept, plan: Plan, known: Mapping[str, Remembered]
+    target: Target, swept: Swept, plan: Plan, known: Mapping[str, CrmState]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The objects that would be told something else than last time."""
     objects = {planned.name: planned for planned in plan.objects}
@@ -176,7 +176,7 @@ def _changes(
             for link, name in planned.links.items()
             if kind.link[link].request is None
         }
-        why = _why(planned, swept.told.get(planned.name), left, told_digest(planned, inline))
+        why = _why(planned, swept.told.get(planned.name), left, sent_digest(planned, inline))
         if not why and left is not None:
             unlinked = [link for link in ids if link not in inline and left.links.get(link) != ids[link]]
             why = f"link {unlinked[0]}" if unlinked else ""
@@ -184,7 +184,7 @@ def _changes(
             yield planned.name, {"why": why, "fields": _fields(planned, left)}
 
 
-def _why(planned: PlannedObject, told: Told | None, left: Remembered | None, digest: bytes) -> str:
+def _why(planned: PlannedObject, told: Told | None, left: CrmState | None, digest: bytes) -> str:
     if told is None:
         return "not sent before"
     if (told.type, told.key) != (planned.type, planned.key_text):
@@ -194,14 +194,16 @@ def _why(planned: PlannedObject, told: Told | None, left: Remembered | None, dig
     return "" if told.digest == digest else "other values"
 
 
-def _fields(planned: PlannedObject, left: Remembered | None) -> dict[str, dict[str, Any]]:
+def _fields(planned: PlannedObject, left: CrmState | None) -> dict[str, dict[str, Any]]:
     """Fields with their new value, and the old one's digest where it is known; equal ones are left out."""
-    marks = left.marks if left is not None else {}
+    last_writes = left.last_writes if left is not None else {}
     found = {}
     for name, each in planned.fields.items():
-        mark = marks.get(name)
-        if mark is None or not sent_last(mark.digest, each.value):
-            before = as_sent(mark.digest).hex() if mark is not None and mark.digest else None
+        last_write = last_writes.get(name)
+        if last_write is None or not sent_last(last_write.digest, each.value):
+            before = (
+                as_sent(last_write.digest).hex() if last_write is not None and last_write.digest else None
+            )
             found[name] = {"before": before, "value": each.value}
     return found
 

@@ -10,12 +10,12 @@ from bridge.crm.connector.compiling import Values, dig
 from bridge.crm.connector.steps import Step
 from bridge.crm.key_matching import has_key, key_shown, object_id
 from bridge.delivery.job_poller import JobPoller
-from bridge.delivery.lookup import Ask, Asking, Journal, Looking, Reply, Setting, parked
-from bridge.delivery.write_policy import Chosen, Present, maybe, unsure
+from bridge.delivery.lookup import CrmReply, CrmRequest, Lookup, ObjectJournal, RequestFlow, Setting, parked
+from bridge.delivery.write_policy import FieldSelection, Present, maybe, unsure
 from bridge.lib.errors import DeliveryError, Duplicate, InDoubt, Permanent, Transient
 from bridge.lib.expression import ExpressionError
 from bridge.lib.phone import mask_phones_in, of_crm
-from bridge.model.crm_state import Progress, Remembered, Sign
+from bridge.model.crm_state import CrmState, Progress, Sign
 from bridge.model.plan import PlannedObject
 
 REREAD_FOR = timedelta(hours=6)
@@ -33,8 +33,8 @@ class StepRunner:
         inline: Mapping[str, Any],
         told: bytes,
         *,
-        journal: Journal,
-        looking: Looking,
+        journal: ObjectJournal,
+        looking: Lookup,
         job: JobPoller,
     ) -> None:
         """`inline`: the links that go with its fields; `told`: the digest of what it is told."""
@@ -47,7 +47,7 @@ class StepRunner:
         self._looking = looking
         self._job = job
         self._what = f"object {planned.name}"
-        self._remembered: Remembered | None = None
+        self._remembered: CrmState | None = None
         self._shown: Present | None = None
         """The object's fields as the steps' answers carried them."""
 
@@ -55,10 +55,10 @@ class StepRunner:
         self,
         way: str,
         steps: Sequence[Step],
-        chosen: Chosen,
+        chosen: FieldSelection,
         crm_id: str | None,
-        remembered: Remembered | None,
-    ) -> Asking[tuple[str, Chosen]]:
+        remembered: CrmState | None,
+    ) -> RequestFlow[tuple[str, FieldSelection]]:
         """All steps; the object's id, and what was chosen beside what the CRM made of it.
 
         `remembered` is the object as it was left before.
@@ -67,7 +67,9 @@ class StepRunner:
         crm_id = yield from self._steps(way, steps, chosen, crm_id)
         return crm_id, (yield from self._looking.checked(chosen, crm_id, self._shown, fresh=way != "update"))
 
-    def _steps(self, way: str, steps: Sequence[Step], chosen: Chosen, crm_id: str | None) -> Asking[str]:
+    def _steps(
+        self, way: str, steps: Sequence[Step], chosen: FieldSelection, crm_id: str | None
+    ) -> RequestFlow[str]:
         begun = self._begun(way, crm_id)
         captured, found = dict(begun.captured), begun.crm_id
         adding = begun.adding or {
@@ -80,10 +82,10 @@ class StepRunner:
             if (number < begun.step and not again) or not self._applies(step, known):
                 continue
             if again:
-                told: Reply = yield Ask(step, known, what)
+                told: CrmReply = yield CrmRequest(step, known, what)
                 captured |= {name: pick.of_answer(told.answer) for name, pick in step.capture.items()}
                 continue
-            reply, found = yield from self._step(way, number, Ask(step, known, what), adding)
+            reply, found = yield from self._step(way, number, CrmRequest(step, known, what), adding)
             self._note_shown(step, reply)
             captured |= {name: pick.of_answer(reply.answer) for name, pick in step.capture.items()}
             if step.poll is not None:
@@ -121,13 +123,13 @@ class StepRunner:
 
     def _follow_job(
         self, way: str, number: int, captured: Mapping[str, Any], crm_id: str | None
-    ) -> Asking[None]:
+    ) -> RequestFlow[None]:
         """Note the job that a step has begun, on disk before anything is asked, and ask for it."""
         begun = replace(self._journal.progress, way=way, step=number, captured=captured, crm_id=crm_id)
         self._journal.set(replace(begun, sent_at=self._setting.clock(), polled=True), durable=True)
         yield from self._job.ask()
 
-    def _note_shown(self, step: Step, reply: Reply) -> None:
+    def _note_shown(self, step: Step, reply: CrmReply) -> None:
         """What an answer to a write shows of the object; one that cannot be read shows nothing."""
         try:
             shown = self._looking.in_our_form(step.fields.of_answer(reply.answer) if step.fields else None)
@@ -151,7 +153,7 @@ class StepRunner:
         except ExpressionError as error:
             raise Permanent(f"{self._what}, step {step.name}: `when` cannot be decided: {error}") from error
 
-    def _reread(self, way: str, steps: int) -> Asking[str]:
+    def _reread(self, way: str, steps: int) -> RequestFlow[str]:
         """The id of an object whose creation did not tell it; it is never made again, only looked for."""
         if self._journal.progress.sent_at is None:
             self._journal.set(
@@ -176,15 +178,15 @@ class StepRunner:
         return found.id
 
     def _step(
-        self, way: str, number: int, ask: Ask, adding: Mapping[str, Sign]
-    ) -> Asking[tuple[Reply, str | None]]:
+        self, way: str, number: int, ask: CrmRequest, adding: Mapping[str, Sign]
+    ) -> RequestFlow[tuple[CrmReply, str | None]]:
         """One step's reply, and the object's id after it."""
         before = self._journal.progress
         left = self._remembered
         if left is not None and left.crm_id and left.crm_id == before.crm_id:
-            self._setting.memory.unsure(self._planned, unsure(left, self._planned, ask.names["fields"]))
-        elif way == "create" and (marks := maybe(self._planned, ask.names["fields"])):
-            self._setting.memory.unsure(self._planned, Remembered("", marks=marks))
+            self._setting.journal.unsure(self._planned, unsure(left, self._planned, ask.names["fields"]))
+        elif way == "create" and (last_writes := maybe(self._planned, ask.names["fields"])):
+            self._setting.journal.unsure(self._planned, CrmState("", last_writes=last_writes))
         assert isinstance(ask.of, Step)  # noqa: S101 -- for the type checker: it is asked for here only
         if adding or not ask.request.idempotent or ask.of.poll is not None:
             now = self._setting.clock()
@@ -216,7 +218,7 @@ class StepRunner:
         if self._journal.progress.sent_at is not None:
             self._journal.set(replace(self._journal.progress, sent_at=self._setting.clock()))
 
-    def _id_of(self, step: Step, reply: Reply, before: str | None) -> str | None:
+    def _id_of(self, step: Step, reply: CrmReply, before: str | None) -> str | None:
         if step.id is None and reply.id is None:
             return before
         value = reply.id if step.id is None or reply.id is not None else step.id.of_answer(reply.answer)
@@ -228,7 +230,7 @@ class StepRunner:
         return before
 
     def _believed_id(
-        self, ask: Ask, step: Step, reply: Reply, before: str | None, *, makes: bool
+        self, ask: CrmRequest, step: Step, reply: CrmReply, before: str | None, *, makes: bool
     ) -> str | None:
         """The id that an answer tells; not that of a record which it shows with another key."""
         if self._is_strangers(step, reply):
@@ -238,14 +240,14 @@ class StepRunner:
                 return before
         return self._id_of(step, reply, before)
 
-    def _record_in(self, step: Step, reply: Reply) -> Any:
+    def _record_in(self, step: Step, reply: CrmReply) -> Any:
         """What an answer shows of the record: what stands around its id."""
         if reply.id is not None:
             return reply.answer.body
         place = step.id.text if step.id is not None else ""
         return None if not place or "{{" in place else dig(reply.answer.body, place.rpartition(".")[0] or ".")
 
-    def _is_strangers(self, step: Step, reply: Reply) -> bool:
+    def _is_strangers(self, step: Step, reply: CrmReply) -> bool:
         """Whether an answer shows a record with another key; where it shows only an id, nobody can tell."""
         record = self._record_in(step, reply)
         return (
@@ -254,7 +256,7 @@ class StepRunner:
             and bool(self._id_of(step, reply, ""))
         )
 
-    def _duplicate_of(self, step: Step, reply: Reply, what: str) -> Duplicate:
+    def _duplicate_of(self, step: Step, reply: CrmReply, what: str) -> Duplicate:
         """A CRM whose rule goes by the e-mail address may answer "created" with who was there already."""
         crm_id, shown = (
             self._id_of(step, reply, ""),
@@ -267,6 +269,6 @@ class StepRunner:
             crm_id=crm_id,
         )
 
-    def _names(self, chosen: Chosen) -> dict[str, Any]:
+    def _names(self, chosen: FieldSelection) -> dict[str, Any]:
         fields = {**chosen.kept, **chosen.fields}
         return {"key": dict(self._planned.key), "fields": fields, "links": dict(self._inline)}

@@ -18,10 +18,10 @@ from bridge.delivery.batch_gate import BatchGate
 from bridge.delivery.budget import Budget
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.executor import Attempt, Executor
-from bridge.delivery.journal import DeliveryMemory
+from bridge.delivery.journal import DeliveryJournal
 from bridge.delivery.locks import KeyLocks
 from bridge.delivery.outcome import OutcomeRules, names_in_log, without_secrets
-from bridge.delivery.plan_sync import Effect
+from bridge.delivery.plan_sync import PlanSync
 from bridge.delivery.poison_records import Successes, faults_of
 from bridge.delivery.prepare import Destination, Job, Preparer
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
@@ -268,12 +268,12 @@ class Worker:
             return
         for job, known in zip(jobs, found, strict=True):
             assert job.plan is not None  # noqa: S101 -- the caller has looked
-            job.memory = DeliveryMemory(job.lease, account, job.plan, known, job.lines)
-            job.effect = Effect(destination.connector, job.memory, job.event, self._steady)
+            job.journal = DeliveryJournal(job.lease, account, job.plan, known, job.lines)
+            job.plan_sync = PlanSync(destination.connector, job.journal, job.event, self._steady)
             job.attempt = Attempt(
-                job.effect.steps(job.plan),
+                job.plan_sync.steps(job.plan),
                 job.lease.lane,
-                job.effect,
+                job.plan_sync,
                 faults=faults_of(job.lease.progress, job.lease.revision),
                 objects=len(job.plan.objects),
             )
@@ -289,10 +289,10 @@ class Worker:
         executor.drive([job.attempt for job in under_way if job.attempt is not None])
         for job in under_way:
             assert job.attempt is not None  # noqa: S101 -- it is under way
-            assert job.memory is not None  # noqa: S101
-            assert job.effect is not None  # noqa: S101
+            assert job.journal is not None  # noqa: S101
+            assert job.plan_sync is not None  # noqa: S101
             try:
-                settlement = self._outcomes.of(job.lease, job.attempt, job.memory, job.effect)
+                settlement = self._outcomes.of(job.lease, job.attempt, job.journal, job.plan_sync)
                 job.settlement = without_secrets(settlement, executor.crm.masked)
             except Exception as error:  # noqa: BLE001 -- see of_our_fault
                 job.settlement = self._outcomes.of_our_fault(job.lease, error)
@@ -300,9 +300,9 @@ class Worker:
     def _note(self, jobs: Sequence[Job]) -> None:
         """What must be on disk before anything is sent, in one commit."""
         notes = [
-            job.memory.noted(job.effect.done)
+            job.journal.noted(job.plan_sync.done)
             for job in jobs
-            if job.memory is not None and job.effect is not None and job.memory.unsaved
+            if job.journal is not None and job.plan_sync is not None and job.journal.unsaved
         ]
         if notes:
             self._ledger.note(notes)
@@ -344,7 +344,7 @@ class Worker:
 
     def _kept(self, job: Job, settlement: Settlement) -> Settlement:
         """Where nothing was asked, how far earlier attempts came still holds."""
-        if job.memory is not None or settlement.account:
+        if job.journal is not None or settlement.account:
             return settlement
         account = self._destinations[job.lease.destination].account.name
         return replace(settlement, account=account, progress=job.lease.progress)

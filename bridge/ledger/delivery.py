@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from bridge.ledger.intake import Destinations
-from bridge.model.crm_state import Done, Progress, Remembered
+from bridge.model.crm_state import CrmState, Progress, SyncedObject
 from bridge.model.deliveries import Lease, Settlement
 from bridge.model.key_claims import Claim
 from bridge.model.plan import PlannedObject
@@ -28,7 +28,7 @@ class Note:
     account: str
     progress: Mapping[str, Progress]
     lines: Sequence[Held]
-    objects: Sequence[Done] = ()
+    objects: Sequence[SyncedObject] = ()
     """What is known of objects that were settled, or to which something is sent now."""
 
 
@@ -69,7 +69,7 @@ class DeliveryLedger(Protocol):
         `destinations` are those of the account; the earliest comes first, calls without any are left out.
         """
 
-    def recall(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, Remembered]]:
+    def recall(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, CrmState]]:
         """What each plan's objects were last told, by the mapping's names; in the order of `wanted`."""
 
     def note(self, notes: Sequence[Note]) -> None:

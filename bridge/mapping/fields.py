@@ -9,7 +9,7 @@ from bridge.lib.expression import as_text
 from bridge.lib.lengths import LengthUnit, shortened
 from bridge.mapping.schema import FieldSection
 from bridge.mapping.values import MappingFault, is_clean, json_value
-from bridge.model.plan import PlannedField, Write
+from bridge.model.plan import PlannedField, WritePolicy
 
 Values = Sequence[Any]
 Read = Callable[[Values], Any]
@@ -79,7 +79,7 @@ class Field:
     table: Mapping[str, Any] | None
     default: Place | None
     read: Read
-    write: Write
+    write: WritePolicy
     separator: str
     unit: LengthUnit
     """What `limit` counts."""
@@ -116,7 +116,7 @@ class Field:
                 content = self._translated(content, self.table, values)
             if self.default is not None and content in (None, ""):
                 content = self.default.value(values)
-            if self.default is not None and self.write is Write.WHILE_DEFAULT:
+            if self.default is not None and self.write is WritePolicy.WHILE_DEFAULT:
                 default = self._limited(self.default.data(values))
         except _LeftOut as reason:
             return str(reason)

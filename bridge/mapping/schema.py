@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from bridge.lib.values import SettingError
-from bridge.model.plan import Write
+from bridge.model.plan import WritePolicy
 
 
 class Form(Enum):
@@ -118,7 +118,7 @@ class FieldSection(_Section):
     limit_bytes: int | None = Field(
         None, ge=3, description="The most bytes in UTF-8, the `…` of a longer text included."
     )
-    write: Write = Field(Write.ALWAYS, description="When the field is written.")
+    write: WritePolicy = Field(WritePolicy.ALWAYS, description="When the field is written.")
     separator: str = Field("\n", description="What `append` puts before the value.")
 
     @model_validator(mode="before")

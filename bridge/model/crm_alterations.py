@@ -11,7 +11,7 @@ from typing import Any
 
 from bridge.lib.expression import as_text
 from bridge.model.field_digests import is_empty
-from bridge.model.plan import PlannedField, Write
+from bridge.model.plan import PlannedField, WritePolicy
 
 
 class Alteration(StrEnum):
@@ -226,7 +226,7 @@ def misfit(each: PlannedField, held: Any) -> str:
         found = "" if asks_only else _NO_LIST
     elif isinstance(held, bool) and not (_is_flag(each.value) or (asks_only and held)):
         found = "true or false"
-    elif each.write is Write.GREATEST and _ordered(each.value, held) is None:
+    elif each.write is WritePolicy.GREATEST and _ordered(each.value, held) is None:
         found = "a text that is no number" if _decimal(held) is None else "a number"
     return found
 
@@ -266,7 +266,7 @@ _LIST, _NO_LIST = "a list", "one value, and no list,"
 SOMETHING = frozenset({_LIST, _NO_LIST})
 """Shapes that say for certain that something is there."""
 # These only ask whether something is there.
-_ONLY_EMPTY = frozenset({Write.IF_EMPTY, Write.WHILE_DEFAULT})
+_ONLY_EMPTY = frozenset({WritePolicy.IF_EMPTY, WritePolicy.WHILE_DEFAULT})
 
 
 def _is_flag(value: Any) -> bool:

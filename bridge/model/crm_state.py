@@ -18,24 +18,24 @@ How often it stood there before, its length, its digest; of a list -1, its lengt
 """
 
 
-class Mark(msgspec.Struct, frozen=True, array_like=True):
+class FieldWrite(msgspec.Struct, frozen=True, array_like=True):
     """Who last wrote a field of a shared object (`event` sorts by time, then call key), and what."""
 
     event: str
     digest: bytes
 
 
-class Remembered(msgspec.Struct, frozen=True, array_like=True):
+class CrmState(msgspec.Struct, frozen=True, array_like=True):
     """A CRM object as we last left it.
 
     `digest` is of all that was last sent to it, `links` are link → the other object's id,
-    `marks` field → who wrote it.
+    `last_writes` field → who wrote it.
     """
 
     crm_id: str
     digest: bytes = b""
     links: Mapping[str, str] = {}
-    marks: Mapping[str, Mark] = {}
+    last_writes: Mapping[str, FieldWrite] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,13 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class SyncedObject:
     """An object that the CRM now holds for a call."""
 
     object: str
     type: str
     key: str
-    remembered: Remembered
+    state: CrmState
     shared: bool = True
     altered: Mapping[str, str] = field(default_factory=dict)
     """Fields that the CRM shows otherwise than this delivery sent them, and how."""

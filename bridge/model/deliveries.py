@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from bridge.model.crm_state import Done, Progress
+from bridge.model.crm_state import Progress, SyncedObject
 
 
 class DeliveryState(StrEnum):
@@ -60,7 +60,7 @@ class Settlement:
     cause: str = ""
     due_at: datetime | None = None
     account: str = ""
-    done: tuple[Done, ...] = ()
+    done: tuple[SyncedObject, ...] = ()
     """The objects that the CRM now holds for the call."""
     progress: Mapping[str, Progress] = field(default_factory=dict)
     lines: tuple[tuple[str, str, str], ...] = ()

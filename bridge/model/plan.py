@@ -10,7 +10,7 @@ from bridge.lib.expression import as_text
 OnDeleted = Literal["park", "recreate"]
 
 
-class Write(StrEnum):
+class WritePolicy(StrEnum):
     """When a field is written."""
 
     ALWAYS = "always"
@@ -29,7 +29,7 @@ class Write(StrEnum):
     """Only while the CRM holds nothing there, or still the mapping's own default."""
 
 
-LOOKING = frozenset(Write) - {Write.ALWAYS, Write.CREATE}
+LOOKING = frozenset(WritePolicy) - {WritePolicy.ALWAYS, WritePolicy.CREATE}
 """What looks at the CRM's present state before it writes."""
 
 
@@ -38,7 +38,7 @@ class PlannedField:
     """One field's value as JSON can carry it, and when it is written; None clears the field."""
 
     value: Any
-    write: Write = Write.ALWAYS
+    write: WritePolicy = WritePolicy.ALWAYS
     separator: str = "\n"
     """What `append` puts between the CRM's text and the value."""
     default: Any = None

@@ -23,14 +23,14 @@ from bridge.crm.client import Crm
 from bridge.crm.connector import Connector
 from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
-from bridge.delivery.plan_sync import Effect, ask_alone
+from bridge.delivery.plan_sync import PlanSync, ask_alone
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.errors import ConfigError
 from bridge.lib.toml_file import load_toml
 from bridge.mapping import load_mapping
 from bridge.model.calls import Via
-from bridge.model.crm_state import Progress, Remembered
+from bridge.model.crm_state import CrmState, Progress
 from bridge.model.plan import Plan, PlannedObject
 from bridge.record.arrival import arrival_of
 from bridge.record.call import Call
@@ -196,14 +196,14 @@ class OwnCrm:
         return JSONResponse({"data": {"id": 4711 if path == "contacts" else 4712, "pool": "pool7"}})
 
 
-class NoMemory:
+class NoJournal:
     """Nothing was sent before, or the ids alone are known."""
 
     def __init__(self, known: Mapping[str, str]) -> None:
         self._known = known
 
-    def recall(self, planned: PlannedObject) -> Remembered | None:
-        return Remembered(self._known[planned.name]) if planned.name in self._known else None
+    def recall(self, planned: PlannedObject) -> CrmState | None:
+        return CrmState(self._known[planned.name]) if planned.name in self._known else None
 
     def progress(self, name: str) -> Progress:
         del name
@@ -212,7 +212,7 @@ class NoMemory:
     def note(self, name: str, progress: Progress, *, durable: bool) -> None:
         pass
 
-    def unsure(self, planned: PlannedObject, remembered: Remembered) -> None:
+    def unsure(self, planned: PlannedObject, state: CrmState) -> None:
         pass
 
     def load_token(self, account: str) -> None:
@@ -225,14 +225,14 @@ class NoMemory:
 def really_sent(connector: Connector, mapping: Path, *, there: bool, known: Mapping[str, str]) -> list[Sent]:
     """What an effect sends to a CRM, token exchange first."""
     recorder = Recorder(OwnCrm(there=there).app)
-    memory = NoMemory(known)
+    memory = NoJournal(known)
     with LocalServer(recorder) as server:
         account = Account("own", server.url, CANARY, {"company": "c-1"}, 5.0)
         tokens = Tokens("own", connector.auth.tokens, CANARY, memory, lambda: NOW)
         plan = load_mapping(mapping).plan(call_of(), ZONE, "CN")
         assert isinstance(plan, Plan)
         with closing(Crm(connector, account, tokens, lambda: NOW)) as crm:
-            ask_alone(Effect(connector, memory, "", lambda: NOW).steps(plan), crm.ask)
+            ask_alone(PlanSync(connector, memory, "", lambda: NOW).steps(plan), crm.ask)
     return recorder.sent()
 
 

@@ -14,7 +14,7 @@ from bridge.ledger import Note, Settled
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.errors import LedgerBusy
 from bridge.model.calls import Arrival, Filed
-from bridge.model.crm_state import Done
+from bridge.model.crm_state import SyncedObject
 from bridge.model.deliveries import Lease, Settlement
 from tests.servers.clock import Clock
 
@@ -58,7 +58,7 @@ class WatchedLedger(SqliteLedger):
 
     fuse: Fuse
     settled: Callable[[Lease, Settlement], None]
-    fed: Callable[[Lease, Sequence[Done]], None]
+    fed: Callable[[Lease, Sequence[SyncedObject]], None]
     in_hand: dict[int, set[int]]
     _values: dict[int, Mapping[str, Any]]
     """What was leased: a worker forgets it once it is mapped."""

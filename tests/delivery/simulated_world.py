@@ -30,9 +30,9 @@ from bridge.ledger import Window
 from bridge.lib.errors import LedgerError
 from bridge.lib.stored_times import bounded
 from bridge.model.calls import Via
-from bridge.model.crm_state import Done
+from bridge.model.crm_state import SyncedObject
 from bridge.model.deliveries import Lease, Settlement
-from bridge.model.plan import Plan, PlannedObject, Write
+from bridge.model.plan import Plan, PlannedObject, WritePolicy
 from bridge.record.arrival import arrival_of
 from bridge.record.call import Call
 from bridge.sandbox.crm_state import Refusal
@@ -460,18 +460,18 @@ class World:
                 self._said_of(planned, event_of(call, lease.first_seen_at), lease.key)
                 self.said[str(planned.key["phone"])].settle(lease.delivery_id, planned.fields.keys())
 
-    def _feeds(self, lease: Lease, done: Sequence[Done]) -> None:
+    def _feeds(self, lease: Lease, done: Sequence[SyncedObject]) -> None:
         lines = {each.object: ("crm account", each.type, each.key) for each in done}
         self.fed.setdefault(lease.delivery_id, {}).update(lines)
 
     def _said_of(self, planned: PlannedObject, event: str, key: str) -> None:
         said = self.said.setdefault(str(planned.key["phone"]), Said())
         for name, each in planned.fields.items():
-            if each.write in (Write.ALWAYS, Write.UNLESS_EDITED):
+            if each.write in (WritePolicy.ALWAYS, WritePolicy.UNLESS_EDITED):
                 before = said.newest.get(name)
                 if before is not None and event < before[0]:
                     continue
-                if each.write is Write.ALWAYS and before is not None and before[1] != each.value:
+                if each.write is WritePolicy.ALWAYS and before is not None and before[1] != each.value:
                     if name in said.unsure:
                         # It may have been written before the person edited it, and settled after.
                         said.unsure.discard(name)
@@ -480,7 +480,9 @@ class World:
                 said.strayed.pop(name, None)
                 said.newest[name] = (event, each.value)
             elif each.value is not None:
-                said.every.setdefault(name, []).append(key if each.write is Write.APPEND else each.value)
+                said.every.setdefault(name, []).append(
+                    key if each.write is WritePolicy.APPEND else each.value
+                )
 
     def deliveries(self) -> list[dict[str, Any]]:
         """All deliveries as they stand."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.model.plan import PlannedField, Write
+from bridge.model.plan import PlannedField, WritePolicy
 from tests.delivery.test_effect import COMMON, CREATE, FIND, READ, UPDATE
 from tests.fixtures.small_crm import Bench, Reply, SearchCrm, Seen, Server, planned, serving
 
@@ -60,7 +60,7 @@ def make(tmp_path: Path, server: Server) -> Iterator[Makes]:
         one.close()
 
 
-def contact(value: Any, write: Write = Write.UNLESS_EDITED, **more: Any) -> Any:
+def contact(value: Any, write: WritePolicy = WritePolicy.UNLESS_EDITED, **more: Any) -> Any:
     field = PlannedField(value, write, **more)
     return planned(
         "contact", {"key": "a"}, {"name": (field.value, field.write, field.separator, field.default)}
@@ -110,17 +110,17 @@ def test_what_the_crm_made_of_a_value_is_no_edit_and_is_told(
     assert crm.held()[0]["name"] == "by hand"
 
 
-@pytest.mark.parametrize("write", list(Write))
-def test_an_answer_tells_it_of_every_policy(make: Makes, write: Write) -> None:
+@pytest.mark.parametrize("write", list(WritePolicy))
+def test_an_answer_tells_it_of_every_policy(make: Makes, write: WritePolicy) -> None:
     bench, _ = make(cut, TOLD)
-    default = "a long text" if write is Write.WHILE_DEFAULT else None
+    default = "a long text" if write is WritePolicy.WHILE_DEFAULT else None
     assert bench.deliver(contact("a long text", write, default=default)) == "delivered"
     assert [one["kind"] for one in bench.ledger.counts()["altered"]] == ["shortened"]
     assert bench.server.told() == [SEARCH, POST]
 
 
-@pytest.mark.parametrize("write", [write for write in Write if write is not Write.UNLESS_EDITED])
-def test_no_look_is_spent_on_what_no_later_look_depends_on(make: Makes, write: Write) -> None:
+@pytest.mark.parametrize("write", [write for write in WritePolicy if write is not WritePolicy.UNLESS_EDITED])
+def test_no_look_is_spent_on_what_no_later_look_depends_on(make: Makes, write: WritePolicy) -> None:
     bench, _ = make(cut)
     assert bench.deliver(contact("a long text", write, default="a long text")) == "delivered"
     assert bench.server.told() == [SEARCH, POST]
@@ -156,11 +156,11 @@ def test_where_the_search_lags_it_is_asked_of_what_it_has_known_for_long(make: M
     bench.deliver(contact("a long text"))
     assert bench.server.told() == [SEARCH, POST]
     crm.make(key="b")
-    theirs = planned("contact", {"key": "b"}, {"name": ("a long text", Write.UNLESS_EDITED)})
+    theirs = planned("contact", {"key": "b"}, {"name": ("a long text", WritePolicy.UNLESS_EDITED)})
     bench.deliver(theirs, call="c2")
     assert bench.server.told() == [SEARCH, "PATCH /contacts/2", SEARCH]
     assert [one["kind"] for one in bench.ledger.counts()["altered"]] == ["shortened"]
-    newer = planned("contact", {"key": "b"}, {"name": ("new text", Write.UNLESS_EDITED)})
+    newer = planned("contact", {"key": "b"}, {"name": ("new text", WritePolicy.UNLESS_EDITED)})
     bench.deliver(newer, event="6", call="c3")
     assert crm.objects["2"]["name"] == "new "
 
@@ -171,7 +171,7 @@ def test_a_default_that_the_crm_altered_is_replaced_by_the_first_who_knows(make:
     bench, crm = make(alter)
 
     def name(value: str) -> Any:
-        return contact(value, Write.WHILE_DEFAULT, default=default)
+        return contact(value, WritePolicy.WHILE_DEFAULT, default=default)
 
     bench.deliver(name(default), event="002 b")
     assert crm.held()[0]["name"] != default
@@ -188,13 +188,15 @@ RICH = '[objects.contact.read_as]\nname = "{{ value[0].text if value else none }
 FALSE = '[objects.contact.read_as]\n"*" = "{{ none if value is false else value }}"\n'
 
 
-@pytest.mark.parametrize("write", [Write.APPEND, Write.UNLESS_EDITED, Write.IF_EMPTY, Write.GREATEST])
+@pytest.mark.parametrize(
+    "write", [WritePolicy.APPEND, WritePolicy.UNLESS_EDITED, WritePolicy.IF_EMPTY, WritePolicy.GREATEST]
+)
 @pytest.mark.parametrize(
     ("held", "shape"),
     [([{"text": "old"}], "a list of tables"), (False, "true or false"), ({"value": "old"}, "a table")],
 )
 def test_a_shape_that_nobody_explained_parks_and_writes_nothing(
-    make: Makes, write: Write, held: Any, shape: str
+    make: Makes, write: WritePolicy, held: Any, shape: str
 ) -> None:
     bench, crm = make(lambda value: value)
     crm.make(key="a", name=held)
@@ -211,19 +213,19 @@ def test_a_shape_that_nobody_explained_parks_and_writes_nothing(
 @pytest.mark.parametrize(
     ("read_as", "held", "write", "then"),
     [
-        (RICH, [{"text": "old"}], Write.APPEND, "old\nnew"),
-        (RICH, [], Write.APPEND, "new"),
-        (RICH, [{"text": ""}], Write.IF_EMPTY, "new"),
-        (RICH, [{"text": "old"}], Write.IF_EMPTY, None),
-        (FALSE, False, Write.APPEND, "new"),
-        (FALSE, False, Write.IF_EMPTY, "new"),
-        (FALSE, False, Write.UNLESS_EDITED, "new"),
-        (FALSE, "old", Write.APPEND, "old\nnew"),
-        (FALSE, "old", Write.UNLESS_EDITED, None),
+        (RICH, [{"text": "old"}], WritePolicy.APPEND, "old\nnew"),
+        (RICH, [], WritePolicy.APPEND, "new"),
+        (RICH, [{"text": ""}], WritePolicy.IF_EMPTY, "new"),
+        (RICH, [{"text": "old"}], WritePolicy.IF_EMPTY, None),
+        (FALSE, False, WritePolicy.APPEND, "new"),
+        (FALSE, False, WritePolicy.IF_EMPTY, "new"),
+        (FALSE, False, WritePolicy.UNLESS_EDITED, "new"),
+        (FALSE, "old", WritePolicy.APPEND, "old\nnew"),
+        (FALSE, "old", WritePolicy.UNLESS_EDITED, None),
     ],
 )
 def test_a_shape_that_is_explained_is_text(
-    make: Makes, read_as: str, held: Any, write: Write, then: str | None
+    make: Makes, read_as: str, held: Any, write: WritePolicy, then: str | None
 ) -> None:
     bench, crm = make(lambda value: value, PLAIN + read_as)
     crm.make(key="a", name=held)
@@ -247,38 +249,40 @@ def test_options_in_one_text_are_a_list_where_the_connector_says_so(make: Makes)
     tags = "[objects.contact.read_as]\nname = \"{{ value.split(';') if value else [] }}\"\n"
     bench, crm = make(";".join, PLAIN + tags)
     crm.make(key="a", name="vip;old")
-    bench.deliver(contact(["new"], Write.APPEND))
+    bench.deliver(contact(["new"], WritePolicy.APPEND))
     assert crm.held()[0]["name"] == "vip;old;new"
     assert bench.server.log[-1].json == {"name": ["vip", "old", "new"]}
 
 
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("old", [Write.ALWAYS, Write.CREATE, Write.IF_EMPTY, Write.GREATEST])
-def test_what_was_sent_under_another_policy_is_ours(make: Makes, old: Write, shared: bool) -> None:
+@pytest.mark.parametrize(
+    "old", [WritePolicy.ALWAYS, WritePolicy.CREATE, WritePolicy.IF_EMPTY, WritePolicy.GREATEST]
+)
+def test_what_was_sent_under_another_policy_is_ours(make: Makes, old: WritePolicy, shared: bool) -> None:
     bench, crm = make(lambda value: value)
 
-    def name(value: str, write: Write) -> Any:
+    def name(value: str, write: WritePolicy) -> Any:
         return planned("contact", {"key": "a"}, {"name": (value, write)}, shared=shared)
 
     bench.deliver(name("first", old))
     bench.restart()
-    bench.deliver(name("second", Write.UNLESS_EDITED))
+    bench.deliver(name("second", WritePolicy.UNLESS_EDITED))
     assert crm.held()[0]["name"] == "second"
     crm.objects["1"]["name"] = "by hand"
     bench.restart()
-    bench.deliver(name("third", Write.UNLESS_EDITED))
+    bench.deliver(name("third", WritePolicy.UNLESS_EDITED))
     assert crm.held()[0]["name"] == "by hand"
 
 
 def test_what_a_read_as_says_of_a_value_shows_no_phone(make: Makes) -> None:
     bench, crm = make(lambda value: value, PLAIN + RICH.replace("value[0].text", "value + 1"))
     crm.make(key="a", name="+8615899770637")
-    assert bench.deliver(contact("new", Write.APPEND)) == "Permanent"
+    assert bench.deliver(contact("new", WritePolicy.APPEND)) == "Permanent"
     assert "5899770637" not in str(bench.error)
 
 
 def test_a_read_as_that_fails_parks_and_names_the_field(make: Makes) -> None:
     bench, crm = make(lambda value: value, PLAIN + RICH.replace("[0].text", "[0].text ~ (1 / 0)"))
     crm.make(key="a", name=[{"text": "old"}])
-    assert bench.deliver(contact("new", Write.APPEND)) == "Permanent"
+    assert bench.deliver(contact("new", WritePolicy.APPEND)) == "Permanent"
     assert "field name: read_as cannot read" in str(bench.error)

@@ -11,11 +11,10 @@ from bridge.crm.client import Crm
 from bridge.crm.connector.request import Find, Link, Read
 from bridge.crm.connector.steps import Step
 from bridge.delivery.batch import ask_together
-from bridge.delivery.lookup import Ask, Reply
+from bridge.delivery.lookup import CrmReply, CrmRequest
 from bridge.lib.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.lib.phone import mask_phone
-from tests.fixtures.small_crm import HANG_UP, Seen, Server, connector_of, crm_of, serving
-from tests.fixtures.small_crm import Reply as Told
+from tests.fixtures.small_crm import HANG_UP, Reply, Seen, Server, connector_of, crm_of, serving
 
 PHONES = [f"+861380013800{number}" for number in range(8)]
 CONNECTOR = """
@@ -143,7 +142,7 @@ class Desk:
     def ask(self, way: str, count: int = 3, answer: Any = None, **more: Any) -> list[Any]:
         """Ask for `count` contacts together; an id, hits, fields, or a fault for each."""
         asks = [
-            Ask(
+            CrmRequest(
                 self.contact(way),
                 {"key": {"phone": PHONES[n]}, "fields": [f"f{n}"] if way in ("find", "read") else {"n": n}}
                 | ({"id": f"c{n}"} if way in ("update", "read") else {})
@@ -154,7 +153,7 @@ class Desk:
         ]
         return self.together(asks, answer)
 
-    def together(self, asks: list[Ask], answer: Any = None) -> list[Any]:
+    def together(self, asks: list[CrmRequest], answer: Any = None) -> list[Any]:
         if answer is not None:
             self.server.answer = answer if callable(answer) else lambda _seen: (200, answer, {})
         return [shown(each) for each in ask_together(self.crm, asks)]
@@ -164,7 +163,7 @@ def shown(result: Any) -> Any:
     """What a result says, in short."""
     if isinstance(result, DeliveryError):
         return result
-    assert isinstance(result, Reply)
+    assert isinstance(result, CrmReply)
     found = [each for each in (result.id, result.hits, result.fields) if each is not None]
     return found[0] if found else result.answer.body
 
@@ -192,12 +191,12 @@ def kinds(results: list[Any]) -> list[str]:
     return [type(each).__name__ if isinstance(each, DeliveryError) else str(each) for each in results]
 
 
-def by_path(**answers: Any) -> Callable[[Seen], Told]:
+def by_path(**answers: Any) -> Callable[[Seen], Reply]:
     """Answers by the first part of the path."""
 
-    def answer(seen: Seen) -> Told:
+    def answer(seen: Seen) -> Reply:
         found = answers[seen.path.split("/")[1]]
-        told: Told = found(seen) if callable(found) else (200, found, {})
+        told: Reply = found(seen) if callable(found) else (200, found, {})
         return told
 
     return answer
@@ -235,7 +234,7 @@ def test_items_have_all_of_an_answers_meanings(desk: Desk) -> None:
 
 
 def test_a_duplicate_without_an_id_is_asked_alone(desk: Desk) -> None:
-    def create(seen: Seen) -> Told:
+    def create(seen: Seen) -> Reply:
         if seen.path == "/create/many":
             return 200, {"results": [{"id": 1}, {"error": "TAKEN"}, {"id": 3}]}, {}
         return 409, {"error": "TAKEN", "there": seen.json["phone"]}, {}
@@ -257,7 +256,7 @@ def test_what_cannot_be_told_apart_is_in_doubt(desk: Desk, results: Any) -> None
 def test_what_cannot_be_told_apart_is_asked_again_where_that_is_harmless(desk: Desk) -> None:
     call = desk.crm.connector.objects["call"].upsert[0]
     asks = [
-        Ask(call, {"key": {"call": n}, "fields": {"n": n}, "links": {}}, "object call, upsert")
+        CrmRequest(call, {"key": {"call": n}, "fields": {"n": n}, "links": {}}, "object call, upsert")
         for n in (1, 2)
     ]
     ok = by_path(calls=lambda seen: (200, {"ids": ["7"]} if seen.path == "/calls" else {"id": seen.path}, {}))
@@ -269,7 +268,7 @@ def test_what_cannot_be_told_apart_is_asked_again_where_that_is_harmless(desk: D
 
 
 def test_a_batch_that_is_refused_is_halved_to_the_bad_item(desk: Desk) -> None:
-    def create(seen: Seen) -> Told:
+    def create(seen: Seen) -> Reply:
         items = seen.json["items"] if seen.path == "/create/many" else [seen.json]
         if any(item["phone"] == PHONES[2] for item in items):
             return 400, {"error": "WRONG", "message": f"one of {len(items)}"}, {}
@@ -294,7 +293,7 @@ def test_a_batch_that_is_refused_is_halved_to_the_bad_item(desk: Desk) -> None:
         ((401, {}, {}), Transient),
     ],
 )
-def test_what_concerns_the_whole_batch_concerns_each(desk: Desk, told: Told, kind: type[Exception]) -> None:
+def test_what_concerns_the_whole_batch_concerns_each(desk: Desk, told: Reply, kind: type[Exception]) -> None:
     results = desk.ask("create", 3, lambda _seen: told)
     assert [type(each) for each in results] == [kind] * 3
     assert len(desk.server.log) == 1
@@ -303,7 +302,7 @@ def test_what_concerns_the_whole_batch_concerns_each(desk: Desk, told: Told, kin
 
 
 def test_an_atomic_batch_with_a_bad_item_is_done_for_nobody() -> None:
-    def create(seen: Seen) -> Told:
+    def create(seen: Seen) -> Reply:
         if seen.path == "/create":
             return (
                 200,
@@ -391,7 +390,7 @@ def test_no_list_is_not_nothing_found(desk: Desk) -> None:
 
 
 def test_hits_that_are_not_all_told_are_asked_for_in_halves(desk: Desk) -> None:
-    def find(seen: Seen) -> Told:
+    def find(seen: Seen) -> Reply:
         phones = seen.json["phones"] if seen.method == "POST" else [seen.path.removeprefix("/find/")]
         return (
             200,
@@ -406,7 +405,7 @@ def test_hits_that_are_not_all_told_are_asked_for_in_halves(desk: Desk) -> None:
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_read_in_one_request_and_what_that_does_not_show_alone(desk: Desk, gone: bool) -> None:
-    def answer(seen: Seen) -> Told:
+    def answer(seen: Seen) -> Reply:
         if seen.path == "/read":
             return 200, [{"id": "c2", "fields": {"f2": 5}}, {"id": "c0", "fields": {}}], {}
         return (404, {}, {}) if gone else (200, {"id": "c1", "fields": {"f1": 4}}, {})
@@ -427,7 +426,7 @@ def test_links_are_told_by_both_ends_or_by_the_one_that_is_gone(desk: Desk) -> N
     assert isinstance(link, Link)
     ends = [("k1", "c1"), ("k2", "c1"), ("k3", "c3")]
     asks = [
-        Ask(
+        CrmRequest(
             link,
             {"id": one, "key": {"call": one}, "to": {"id": other, "key": {}}},
             "object call, link contact",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.model.plan import Write
+from bridge.model.plan import WritePolicy
 from tests.fixtures.small_crm import HANG_UP, Bench, Crash, SearchCrm, Server, planned, serving
 
 COMMON = """\
@@ -301,12 +301,12 @@ def test_an_appended_text_whose_answer_was_lost_is_not_appended_twice(make: Make
     bench, crm = make()
     crm.make(key="a", notes="one")
     crm.next("PATCH", "lost")
-    note = contact(notes=("two", Write.APPEND))
+    note = contact(notes=("two", WritePolicy.APPEND))
     assert bench.deliver(note) == "Transient"
     bench.restart()
     assert bench.deliver(note) == "delivered"
     assert bench.deliver(note) == "delivered"
-    assert bench.deliver(contact(notes=("three", Write.APPEND)), call="c2") == "delivered"
+    assert bench.deliver(contact(notes=("three", WritePolicy.APPEND)), call="c2") == "delivered"
     assert crm.held()[0]["notes"] == "one\ntwo\nthree"
 
 
@@ -319,17 +319,17 @@ def test_a_text_that_changes_while_its_first_sending_is_in_doubt_is_appended_onc
     if there:
         crm.make(key="a", notes="one")
     crm.next("PATCH" if there else "POST", "lost" if arrived else HANG_UP)
-    assert bench.deliver(contact(notes=("two", Write.APPEND))) == "Transient"
+    assert bench.deliver(contact(notes=("two", WritePolicy.APPEND))) == "Transient"
     bench.restart()
     bench.clock.tick(30)
     for _ in range(2):
-        assert bench.deliver(contact(notes=("two, revised", Write.APPEND))) == "delivered"
+        assert bench.deliver(contact(notes=("two, revised", WritePolicy.APPEND))) == "delivered"
     assert crm.held()[0]["notes"] == ("one\n" if there else "") + ("two" if arrived else "two, revised")
 
 
 def test_what_is_made_again_and_in_doubt_holds_an_appended_text_once(make: Makes) -> None:
     bench, crm = make()
-    texts = [{"notes": (text, Write.APPEND), "grade": text} for text in ("one", "two", "three")]
+    texts = [{"notes": (text, WritePolicy.APPEND), "grade": text} for text in ("one", "two", "three")]
     one, two, three = (planned("contact", {"key": "a"}, each, on_deleted="recreate") for each in texts)
     assert bench.deliver(one) == "delivered"
     crm.objects.clear()
@@ -344,7 +344,7 @@ def test_two_calls_that_append_the_same_text_both_do_also_in_doubt(make: Makes) 
     bench, crm = make()
     crm.make(key="a", notes="no answer")
     crm.next("PATCH", HANG_UP)
-    note = contact(notes=("no answer", Write.APPEND))
+    note = contact(notes=("no answer", WritePolicy.APPEND))
     assert bench.deliver(note) == "Transient"
     assert bench.deliver(note) == "delivered"
     assert crm.held()[0]["notes"] == "no answer\nno answer"
@@ -367,16 +367,16 @@ json = { touched = true }
     crm.make(key="a", notes="one")
     crm.next("PATCH", "pass")
     crm.next("PATCH", (429, None, {}))
-    assert bench.deliver(contact(notes=("two", Write.APPEND))) == "Transient"
+    assert bench.deliver(contact(notes=("two", WritePolicy.APPEND))) == "Transient"
     bench.restart()
-    assert bench.deliver(contact(notes=("two, revised", Write.APPEND))) == "delivered"
+    assert bench.deliver(contact(notes=("two, revised", WritePolicy.APPEND))) == "delivered"
     assert crm.held()[0]["notes"] == "one\ntwo"
 
 
 def test_a_created_object_whose_answer_was_lost_holds_an_appended_text_once(make: Makes) -> None:
     bench, crm = make()
     crm.next("POST", "lost")
-    note = contact(notes=("two", Write.APPEND))
+    note = contact(notes=("two", WritePolicy.APPEND))
     bench.deliver(note)
     bench.clock.tick(30)
     assert bench.deliver(note) == "delivered"
@@ -387,11 +387,11 @@ def test_each_policy_against_what_a_person_wrote(make: Makes) -> None:
     bench, crm = make()
     crm.make(key="a", empty="", kept="mine", best=5, edited="mine", made="mine")
     fields = {
-        "empty": ("new", Write.IF_EMPTY),
-        "kept": ("new", Write.IF_EMPTY),
-        "best": (7, Write.GREATEST),
-        "edited": ("new", Write.UNLESS_EDITED),
-        "made": ("new", Write.CREATE),
+        "empty": ("new", WritePolicy.IF_EMPTY),
+        "kept": ("new", WritePolicy.IF_EMPTY),
+        "best": (7, WritePolicy.GREATEST),
+        "edited": ("new", WritePolicy.UNLESS_EDITED),
+        "made": ("new", WritePolicy.CREATE),
         "always": "new",
     }
     assert bench.deliver(contact(**fields)) == "delivered"
@@ -402,8 +402,8 @@ def test_each_policy_against_what_a_person_wrote(make: Makes) -> None:
 @pytest.mark.parametrize("answer", [{}, {"data": None}, {"data": 5}])
 def test_a_read_without_fields_writes_over_nothing(make: Makes, answer: object) -> None:
     bench, crm = make()
-    bench.deliver(contact(city=("Bern", Write.IF_EMPTY)))
+    bench.deliver(contact(city=("Bern", WritePolicy.IF_EMPTY)))
     crm.objects["1"]["city"] = "Chur"
     crm.next("GET /contacts/1", (200, answer, {}))
-    assert bench.deliver(contact(city=("Genf", Write.IF_EMPTY)), call="c2") == "Permanent"
+    assert bench.deliver(contact(city=("Genf", WritePolicy.IF_EMPTY)), call="c2") == "Permanent"
     assert crm.held()[0]["city"] == "Chur"

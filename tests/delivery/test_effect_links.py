@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.model.plan import Write
+from bridge.model.plan import WritePolicy
 from tests.fixtures.small_crm import Bench, Crash, SearchCrm, Seen, Server, planned, serving
 
 COMMON = """\
@@ -99,7 +99,7 @@ def test_what_a_person_deleted(make: Makes, policy: str, looks: bool) -> None:
     bench.deliver(contact(grade="A"))
     crm.objects.clear()
     bench.server.told()
-    value = ("B", Write.IF_EMPTY if looks else Write.ALWAYS)
+    value = ("B", WritePolicy.IF_EMPTY if looks else WritePolicy.ALWAYS)
     changed = planned("contact", {"key": "a"}, {"grade": value}, on_deleted=policy)
     outcome = bench.deliver(changed, event="6")
     assert outcome == ("Permanent" if policy == "park" else "delivered")
@@ -119,10 +119,10 @@ def test_what_a_person_merged_is_found_by_its_key(make: Makes) -> None:
 def test_an_own_object_that_the_index_does_not_show_yet_is_not_deleted(make: Makes) -> None:
     bench, crm = make(COMMON + FIND.replace("LAG", "30s") + CREATE + UPDATE)
     bench.deliver(contact(grade="A"))
-    assert bench.deliver(contact(city=("Bern", Write.IF_EMPTY)), call="c2") == "Transient"
+    assert bench.deliver(contact(city=("Bern", WritePolicy.IF_EMPTY)), call="c2") == "Transient"
     assert bench.in_doubt
     bench.clock.tick(30)
-    assert bench.deliver(contact(city=("Bern", Write.IF_EMPTY)), call="c2") == "delivered"
+    assert bench.deliver(contact(city=("Bern", WritePolicy.IF_EMPTY)), call="c2") == "delivered"
     assert crm.held() == [{"key": "a", "grade": "A", "city": "Bern"}]
 
 

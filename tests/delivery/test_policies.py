@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.delivery.write_policy import (
-    Chosen,
-    Misfit,
+    FieldSelection,
+    ShapeMismatch,
     advanced,
-    for_existing,
-    for_new,
     looks,
+    select_for_existing,
+    select_for_new,
     settled,
     unsure,
 )
-from bridge.model.crm_state import Mark, Remembered
+from bridge.model.crm_state import CrmState, FieldWrite
 from bridge.model.field_digests import digest_of
-from bridge.model.plan import PlannedField, PlannedObject, Write
+from bridge.model.plan import PlannedField, PlannedObject, WritePolicy
 
 
 def contact(shared: Any = True, **fields: Any) -> PlannedObject:
@@ -33,17 +33,17 @@ class Held:
 
     def __init__(self, **fields: Any) -> None:
         self.fields = dict(fields)
-        self.remembered: Remembered | None = None
+        self.remembered: CrmState | None = None
         self.there = bool(fields)
 
-    def take(self, planned: PlannedObject, event: str) -> Chosen:
+    def take(self, planned: PlannedObject, event: str) -> FieldSelection:
         if self.there:
-            chosen = for_existing(planned, dict(self.fields), self.remembered, event, {}, whole=False)
+            chosen = select_for_existing(planned, dict(self.fields), self.remembered, event, {}, whole=False)
         else:
-            chosen = for_new(planned, event)
+            chosen = select_for_new(planned, event)
         self.there = True
         self.fields |= chosen.fields
-        self.remembered = Remembered("1", b"", {}, chosen.marks)
+        self.remembered = CrmState("1", b"", {}, chosen.last_writes)
         return chosen
 
 
@@ -59,7 +59,9 @@ def test_in_any_order_each_field_ends_as_the_newest_call_that_says_it(
     chance.shuffle(order)
     held = Held()
     for number, fields in order:
-        held.take(contact(**{name: (value, Write.ALWAYS) for name, value in fields.items()}), f"{number:03d}")
+        held.take(
+            contact(**{name: (value, WritePolicy.ALWAYS) for name, value in fields.items()}), f"{number:03d}"
+        )
     expected: dict[str, Any] = {}
     for fields in said:
         expected |= fields
@@ -75,7 +77,7 @@ def test_append_takes_each_call_once(texts: list[str], chance: Any) -> None:
     chance.shuffle(order)
     held = Held()
     for number, text in order:
-        held.take(contact(notes=(text, Write.APPEND)), f"{number:03d}")
+        held.take(contact(notes=(text, WritePolicy.APPEND)), f"{number:03d}")
     assert held.fields["notes"].split("\n") == [text for _, text in order]
 
 
@@ -83,7 +85,7 @@ def test_append_takes_each_call_once(texts: list[str], chance: Any) -> None:
 def test_greatest_is_the_maximum(numbers: list[int]) -> None:
     held = Held()
     for place, number in enumerate(numbers):
-        held.take(contact(best=(number, Write.GREATEST)), f"{place:03d}")
+        held.take(contact(best=(number, WritePolicy.GREATEST)), f"{place:03d}")
     assert held.fields["best"] == max(numbers)
 
 
@@ -102,7 +104,9 @@ def test_greatest_is_the_maximum(numbers: list[int]) -> None:
     ],
 )  # fmt: skip
 def test_greatest_goes_by_what_a_value_means(value: Any, held: Any, written: bool) -> None:
-    chosen = for_existing(contact(best=(value, Write.GREATEST)), {"best": held}, None, "1", {}, whole=False)
+    chosen = select_for_existing(
+        contact(best=(value, WritePolicy.GREATEST)), {"best": held}, None, "1", {}, whole=False
+    )
     assert ("best" in chosen.fields) is written
 
 
@@ -115,15 +119,17 @@ def test_greatest_goes_by_what_a_value_means(value: Any, held: Any, written: boo
     ],
 )
 def test_what_is_neither_greater_nor_less_parks(value: Any, held: Any, shape: str) -> None:
-    with pytest.raises(Misfit, match=shape):
-        for_existing(contact(best=(value, Write.GREATEST)), {"best": held}, None, "1", {}, whole=False)
+    with pytest.raises(ShapeMismatch, match=shape):
+        select_for_existing(
+            contact(best=(value, WritePolicy.GREATEST)), {"best": held}, None, "1", {}, whole=False
+        )
 
 
 @given(st.lists(values.filter(lambda value: value != ""), min_size=1, max_size=5))
 def test_if_empty_keeps_the_first(said: list[Any]) -> None:
     held = Held(city=None)
     for place, value in enumerate(said):
-        held.take(contact(city=(value, Write.IF_EMPTY)), f"{place:03d}")
+        held.take(contact(city=(value, WritePolicy.IF_EMPTY)), f"{place:03d}")
     assert held.fields["city"] == said[0]
 
 
@@ -131,10 +137,10 @@ def test_if_empty_keeps_the_first(said: list[Any]) -> None:
 def test_unless_edited_never_writes_over_an_edit(before: list[Any], after: list[Any]) -> None:
     held = Held()
     for place, value in enumerate(before):
-        held.take(contact(city=(value, Write.UNLESS_EDITED)), f"a{place:03d}")
+        held.take(contact(city=(value, WritePolicy.UNLESS_EDITED)), f"a{place:03d}")
     held.fields["city"] = "a person's"
     for place, value in enumerate(after):
-        held.take(contact(city=(value, Write.UNLESS_EDITED)), f"b{place:03d}")
+        held.take(contact(city=(value, WritePolicy.UNLESS_EDITED)), f"b{place:03d}")
     assert held.fields["city"] == "a person's"
 
 
@@ -142,7 +148,7 @@ def test_unless_edited_never_writes_over_an_edit(before: list[Any], after: list[
 def test_unless_edited_is_newest_wins_while_nobody_edits(order: tuple[tuple[str, str], ...]) -> None:
     held = Held()
     for event, value in order:
-        held.take(contact(city=(value, Write.UNLESS_EDITED)), event)
+        held.take(contact(city=(value, WritePolicy.UNLESS_EDITED)), event)
     assert held.fields["city"] == "new"
 
 
@@ -152,16 +158,18 @@ def test_unless_edited_is_newest_wins_while_nobody_edits(order: tuple[tuple[str,
      ("12345678901234567890", 12345678901234567890), ([], None)],
 )  # fmt: skip
 def test_what_a_crm_shows_in_another_type_is_no_edit(sent: Any, shown: Any) -> None:
-    remembered = Remembered("1", b"", {}, {"city": Mark("1", digest_of(sent))})
-    planned = contact(city=("new", Write.UNLESS_EDITED))
-    assert for_existing(planned, {"city": shown}, remembered, "2", {}, whole=False).fields == {"city": "new"}
+    remembered = CrmState("1", b"", {}, {"city": FieldWrite("1", digest_of(sent))})
+    planned = contact(city=("new", WritePolicy.UNLESS_EDITED))
+    assert select_for_existing(planned, {"city": shown}, remembered, "2", {}, whole=False).fields == {
+        "city": "new"
+    }
 
 
 @pytest.mark.parametrize(("sent", "shown"), [(80, 80.5), (80, "81"), ("x", ""), ("x", None), (True, "1x")])
 def test_an_edit_is_seen(sent: Any, shown: Any) -> None:
-    remembered = Remembered("1", b"", {}, {"city": Mark("1", digest_of(sent))})
-    planned = contact(city=("new", Write.UNLESS_EDITED))
-    assert for_existing(planned, {"city": shown}, remembered, "2", {}, whole=False).fields == {}
+    remembered = CrmState("1", b"", {}, {"city": FieldWrite("1", digest_of(sent))})
+    planned = contact(city=("new", WritePolicy.UNLESS_EDITED))
+    assert select_for_existing(planned, {"city": shown}, remembered, "2", {}, whole=False).fields == {}
 
 
 @pytest.mark.parametrize(
@@ -170,8 +178,8 @@ def test_an_edit_is_seen(sent: Any, shown: Any) -> None:
      ("one two", True), (None, True)],
 )  # fmt: skip
 def test_in_doubt_a_text_that_stands_there_was_appended(held: str | None, added: bool) -> None:
-    planned = contact(notes=("two", Write.APPEND))
-    chosen = for_existing(planned, {"notes": held}, None, "1", {}, whole=False, doubted=True)
+    planned = contact(notes=("two", WritePolicy.APPEND))
+    chosen = select_for_existing(planned, {"notes": held}, None, "1", {}, whole=False, doubted=True)
     assert (bool(chosen.fields), list(chosen.appended)) == (added, ["notes"])
 
 
@@ -183,17 +191,19 @@ def test_in_doubt_a_text_that_stands_there_was_appended(held: str | None, added:
 def test_in_doubt_the_text_that_was_sent_is_looked_for_and_not_what_the_call_says_now(
     before: str | None, held: str | None, added: bool
 ) -> None:
-    first, second = (contact(notes=(text, Write.APPEND)) for text in ("first", "second"))
-    sent = for_existing(first, {"notes": before}, None, "1", {}, whole=False).appended
-    chosen = for_existing(second, {"notes": held}, None, "1", {}, whole=False, adding=sent)
+    first, second = (contact(notes=(text, WritePolicy.APPEND)) for text in ("first", "second"))
+    sent = select_for_existing(first, {"notes": before}, None, "1", {}, whole=False).appended
+    chosen = select_for_existing(second, {"notes": held}, None, "1", {}, whole=False, adding=sent)
     assert (bool(chosen.fields), list(chosen.appended)) == (added, ["notes"])
 
 
 @pytest.mark.parametrize(("held", "added"), [(["a"], True), (["b", "a"], False), (None, True)])
 def test_in_doubt_the_items_that_were_sent_are_looked_for(held: list[str] | None, added: bool) -> None:
-    sent = for_existing(contact(tags=(["a", "b"], Write.APPEND)), {}, None, "1", {}, whole=False).appended
-    now = contact(tags=(["c"], Write.APPEND))
-    chosen = for_existing(now, {"tags": held}, None, "1", {}, whole=False, adding=sent)
+    sent = select_for_existing(
+        contact(tags=(["a", "b"], WritePolicy.APPEND)), {}, None, "1", {}, whole=False
+    ).appended
+    now = contact(tags=(["c"], WritePolicy.APPEND))
+    chosen = select_for_existing(now, {"tags": held}, None, "1", {}, whole=False, adding=sent)
     assert bool(chosen.fields) is added
 
 
@@ -214,88 +224,97 @@ LONG = "[10:19] Robot:  it's <b>3 &amp 4</b> é 😀 “fine”"
 )
 @pytest.mark.parametrize("before", [None, "first", LONG, f"{LONG}\nfirst\n{LONG}"])
 def test_in_doubt_a_text_is_known_whatever_the_crm_made_of_it(made: Any, before: str | None) -> None:
-    planned = contact(notes=(LONG, Write.APPEND))
+    planned = contact(notes=(LONG, WritePolicy.APPEND))
     held = None if before is None else made(before)
-    sent = for_existing(planned, {"notes": held}, None, "1", {}, whole=False)
+    sent = select_for_existing(planned, {"notes": held}, None, "1", {}, whole=False)
     for arrived, shown in ((False, held), (True, made(sent.fields["notes"]))):
-        chosen = for_existing(planned, {"notes": shown}, None, "1", {}, whole=False, adding=sent.appended)
+        chosen = select_for_existing(
+            planned, {"notes": shown}, None, "1", {}, whole=False, adding=sent.appended
+        )
         assert bool(chosen.fields) is not arrived
 
 
 def test_a_short_text_within_another_is_not_taken_for_ours() -> None:
-    planned = contact(notes=("hot", Write.APPEND))
-    sent = for_existing(planned, {"notes": "old"}, None, "1", {}, whole=False).appended
-    chosen = for_existing(planned, {"notes": "old\nhotel"}, None, "1", {}, whole=False, adding=sent)
+    planned = contact(notes=("hot", WritePolicy.APPEND))
+    sent = select_for_existing(planned, {"notes": "old"}, None, "1", {}, whole=False).appended
+    chosen = select_for_existing(planned, {"notes": "old\nhotel"}, None, "1", {}, whole=False, adding=sent)
     assert chosen.fields == {"notes": "old\nhotel\nhot"}
 
 
 def test_a_text_that_is_empty_by_now_was_added_all_the_same() -> None:
-    sent = for_new(contact(notes=("first", Write.APPEND)), "1").appended
-    now = contact(notes=(None, Write.APPEND))
-    assert for_existing(now, {"notes": "first"}, None, "1", {}, whole=False, adding=sent).appended == sent
+    sent = select_for_new(contact(notes=("first", WritePolicy.APPEND)), "1").appended
+    now = contact(notes=(None, WritePolicy.APPEND))
+    assert (
+        select_for_existing(now, {"notes": "first"}, None, "1", {}, whole=False, adding=sent).appended == sent
+    )
 
 
 def test_a_list_is_appended_item_by_item() -> None:
-    planned = contact(tags=(["b", "c"], Write.APPEND))
-    chosen = for_existing(planned, {"tags": ["a", "b"]}, None, "1", {}, whole=False)
+    planned = contact(tags=(["b", "c"], WritePolicy.APPEND))
+    chosen = select_for_existing(planned, {"tags": ["a", "b"]}, None, "1", {}, whole=False)
     assert chosen.fields == {"tags": ["a", "b", "c"]}
 
 
 def test_where_an_update_replaces_all_the_rest_goes_along() -> None:
     planned = contact(
-        a=("new", Write.ALWAYS), b=("ours", Write.IF_EMPTY), c=("old", Write.ALWAYS), d=(1, Write.ALWAYS)
+        a=("new", WritePolicy.ALWAYS),
+        b=("ours", WritePolicy.IF_EMPTY),
+        c=("old", WritePolicy.ALWAYS),
+        d=(1, WritePolicy.ALWAYS),
     )
-    marks = {"c": Mark("9", digest_of("newer")), "d": Mark("1", digest_of(1))}
-    remembered = Remembered("1", b"", {}, marks)
-    chosen = for_existing(planned, {"b": "theirs", "c": "newer"}, remembered, "5", {}, whole=True)
+    last_writes = {"c": FieldWrite("9", digest_of("newer")), "d": FieldWrite("1", digest_of(1))}
+    remembered = CrmState("1", b"", {}, last_writes)
+    chosen = select_for_existing(planned, {"b": "theirs", "c": "newer"}, remembered, "5", {}, whole=True)
     assert (chosen.fields, chosen.kept) == ({"a": "new"}, {"a": "new", "b": "theirs", "c": "newer", "d": 1})
-    assert chosen.marks["c"].event == "9"
+    assert chosen.last_writes["c"].event == "9"
 
 
 def test_equal_values_advance_only_what_the_call_says() -> None:
-    marks = {"a": Mark("1", b"x"), "b": Mark("1", b"y"), "c": Mark("9", b"z")}
-    planned = contact(a=(1, Write.ALWAYS), c=(1, Write.ALWAYS))
-    found = advanced(Remembered("1", b"", {}, marks), planned, "5").marks
+    last_writes = {"a": FieldWrite("1", b"x"), "b": FieldWrite("1", b"y"), "c": FieldWrite("9", b"z")}
+    planned = contact(a=(1, WritePolicy.ALWAYS), c=(1, WritePolicy.ALWAYS))
+    found = advanced(CrmState("1", b"", {}, last_writes), planned, "5").last_writes
     assert {name: mark.event for name, mark in found.items()} == {"a": "5", "b": "1", "c": "9"}
 
 
 def test_what_is_settled_costs_no_request() -> None:
-    planned = contact(a=(1, Write.ALWAYS), notes=("x", Write.APPEND), none=(None, Write.APPEND))
-    remembered = Remembered("1", b"", {}, {"a": Mark("1", digest_of(1))})
+    planned = contact(
+        a=(1, WritePolicy.ALWAYS), notes=("x", WritePolicy.APPEND), none=(None, WritePolicy.APPEND)
+    )
+    remembered = CrmState("1", b"", {}, {"a": FieldWrite("1", digest_of(1))})
     assert settled(planned, remembered, {"notes": (0, 1, b"")})
     assert not settled(planned, remembered, {})
-    assert not settled(contact(a=(2, Write.ALWAYS)), remembered, {})
+    assert not settled(contact(a=(2, WritePolicy.ALWAYS)), remembered, {})
     assert looks(planned)
 
 
 def test_an_own_object_gets_all_its_fields() -> None:
-    planned = contact(shared=False, a=(1, Write.ALWAYS), b=(2, Write.CREATE))
-    assert for_existing(planned, None, None, "1", {}, whole=False).fields == {"a": 1}
-    assert for_new(planned, "1").fields == {"a": 1, "b": 2}
+    planned = contact(shared=False, a=(1, WritePolicy.ALWAYS), b=(2, WritePolicy.CREATE))
+    assert select_for_existing(planned, None, None, "1", {}, whole=False).fields == {"a": 1}
+    assert select_for_new(planned, "1").fields == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize("known", [None, b"", digest_of("A")])
 def test_what_was_refused_is_sent_again_whatever_was_known_before(known: bytes | None) -> None:
     # Nothing was known after a replay by force, or nothing was ever sent.
-    marks = {} if known is None else {"grade": Mark("000", known)}
-    planned, held = contact(grade=("hot", Write.ALWAYS)), {"grade": "A"}
-    remembered = Remembered("1", marks=marks)
+    last_writes = {} if known is None else {"grade": FieldWrite("000", known)}
+    planned, held = contact(grade=("hot", WritePolicy.ALWAYS)), {"grade": "A"}
+    remembered = CrmState("1", last_writes=last_writes)
     for _ in range(3):
-        chosen = for_existing(planned, held, remembered, "001", {}, whole=False)
+        chosen = select_for_existing(planned, held, remembered, "001", {}, whole=False)
         assert chosen.fields == {"grade": "hot"}
         remembered = unsure(remembered, planned, chosen.fields)
-    assert len(remembered.marks.get("grade", Mark("", b"")).digest) <= 16
+    assert len(remembered.last_writes.get("grade", FieldWrite("", b"")).digest) <= 16
 
 
 @pytest.mark.parametrize("arrived", [True, False])
 @pytest.mark.parametrize("known", [None, digest_of("A")])
 def test_what_may_have_arrived_is_taken_for_ours(arrived: bool, known: bytes | None) -> None:
-    planned = contact(grade=("B", Write.UNLESS_EDITED))
-    marks = {} if known is None else {"grade": Mark("000", known)}
-    remembered = unsure(Remembered("1", marks=marks), planned, {"grade": "B"})
+    planned = contact(grade=("B", WritePolicy.UNLESS_EDITED))
+    last_writes = {} if known is None else {"grade": FieldWrite("000", known)}
+    remembered = unsure(CrmState("1", last_writes=last_writes), planned, {"grade": "B"})
     held = "B" if arrived else "" if known is None else "A"
-    newer = contact(grade=("C", Write.UNLESS_EDITED))
-    chosen = for_existing(newer, {"grade": held}, remembered, "002", {}, whole=False)
+    newer = contact(grade=("C", WritePolicy.UNLESS_EDITED))
+    chosen = select_for_existing(newer, {"grade": held}, remembered, "002", {}, whole=False)
     assert chosen.fields == {"grade": "C"}
-    edited = for_existing(newer, {"grade": "by hand"}, remembered, "002", {}, whole=False)
+    edited = select_for_existing(newer, {"grade": "by hand"}, remembered, "002", {}, whole=False)
     assert edited.fields == {}

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.delivery.write_policy import Chosen, for_existing, for_new, unsure
+from bridge.delivery.write_policy import FieldSelection, select_for_existing, select_for_new, unsure
 from bridge.ledger.sqlite.memories import SHORTS, names_in, pack_memory, unpack_memory
-from bridge.model.crm_state import Mark, Remembered
+from bridge.model.crm_state import CrmState, FieldWrite
 from bridge.model.field_digests import SHORT, digest_of, sent_last, short_of
-from bridge.model.plan import PlannedField, PlannedObject, Write
+from bridge.model.plan import PlannedField, PlannedObject, WritePolicy
 
 # Of one call, at its time; a later revision of it says something else.
 EVENT, OTHER = "001 call-a", "002 call-b"
@@ -18,45 +18,45 @@ SENT, NEWER = "5", "7"
 HELD = {"ours": SENT, "a person's": "3", "nothing": ""}
 
 
-def planned(write: Write, value: Any, *, shared: bool) -> PlannedObject:
-    default = "5" if write is Write.WHILE_DEFAULT else None
+def planned(write: WritePolicy, value: Any, *, shared: bool) -> PlannedObject:
+    default = "5" if write is WritePolicy.WHILE_DEFAULT else None
     field = PlannedField(value, write, default=default)
     return PlannedObject("thing", "thing", {"key": "a"}, {"field": field}, shared=shared)
 
 
-def kept(remembered: Remembered) -> Remembered:
+def kept(remembered: CrmState) -> CrmState:
     """What the ledger gives back of it."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names_in(remembered)), 1)}
     packed = pack_memory(remembered, numbers)
     return unpack_memory(remembered.crm_id, b"", packed, {number: name for name, number in numbers.items()})
 
 
-def after(old: Write, *, shared: bool) -> tuple[Remembered, Chosen]:
+def after(old: WritePolicy, *, shared: bool) -> tuple[CrmState, FieldSelection]:
     """An object that one call has made under a policy."""
-    chosen = for_new(planned(old, SENT, shared=shared), EVENT)
-    return kept(Remembered("1", b"", {}, chosen.marks)), chosen
+    chosen = select_for_new(planned(old, SENT, shared=shared), EVENT)
+    return kept(CrmState("1", b"", {}, chosen.last_writes)), chosen
 
 
-def expected(new: Write, held: str, value: str) -> dict[str, Any]:
+def expected(new: WritePolicy, held: str, value: str) -> dict[str, Any]:
     """What a revision of the same call sends to an object that it made under another policy."""
     theirs, nothing = held == HELD["a person's"], held == ""
-    written: dict[Write, bool] = {
-        Write.ALWAYS: True,
-        Write.CREATE: False,
-        Write.IF_EMPTY: nothing,
+    written: dict[WritePolicy, bool] = {
+        WritePolicy.ALWAYS: True,
+        WritePolicy.CREATE: False,
+        WritePolicy.IF_EMPTY: nothing,
         # What was sent under any policy is ours, until a person edits it.
-        Write.UNLESS_EDITED: not theirs and not nothing,
+        WritePolicy.UNLESS_EDITED: not theirs and not nothing,
         # It wrote the field before: each call once.
-        Write.APPEND: False,
-        Write.GREATEST: nothing or value > held,
-        Write.WHILE_DEFAULT: not theirs,
+        WritePolicy.APPEND: False,
+        WritePolicy.GREATEST: nothing or value > held,
+        WritePolicy.WHILE_DEFAULT: not theirs,
     }
     return {"field": value} if written[new] else {}
 
 
-def cells() -> Iterator[tuple[Write, Write, str, bool]]:
-    for old in Write:
-        for new in Write:
+def cells() -> Iterator[tuple[WritePolicy, WritePolicy, str, bool]]:
+    for old in WritePolicy:
+        for new in WritePolicy:
             if new is not old:
                 for held in HELD:
                     for shared in (True, False):
@@ -64,19 +64,21 @@ def cells() -> Iterator[tuple[Write, Write, str, bool]]:
 
 
 @pytest.mark.parametrize(("old", "new", "held", "shared"), list(cells()))
-def test_every_policy_after_every_other(old: Write, new: Write, held: str, shared: bool) -> None:
+def test_every_policy_after_every_other(old: WritePolicy, new: WritePolicy, held: str, shared: bool) -> None:
     remembered, _ = after(old, shared=shared)
     present = {"field": HELD[held]}
-    chosen = for_existing(planned(new, NEWER, shared=shared), present, remembered, EVENT, {}, whole=False)
+    chosen = select_for_existing(
+        planned(new, NEWER, shared=shared), present, remembered, EVENT, {}, whole=False
+    )
     assert chosen.fields == expected(new, HELD[held], NEWER)
 
 
-@pytest.mark.parametrize("old", list(Write))
+@pytest.mark.parametrize("old", list(WritePolicy))
 @pytest.mark.parametrize("shared", [True, False])
-def test_what_a_person_edits_after_the_change_stays(old: Write, shared: bool) -> None:
+def test_what_a_person_edits_after_the_change_stays(old: WritePolicy, shared: bool) -> None:
     remembered, _ = after(old, shared=shared)
-    first = for_existing(
-        planned(Write.UNLESS_EDITED, NEWER, shared=shared),
+    first = select_for_existing(
+        planned(WritePolicy.UNLESS_EDITED, NEWER, shared=shared),
         {"field": SENT},
         remembered,
         EVENT,
@@ -84,66 +86,77 @@ def test_what_a_person_edits_after_the_change_stays(old: Write, shared: bool) ->
         whole=False,
     )
     assert first.fields == {"field": NEWER}
-    left = kept(Remembered("1", b"", {}, first.marks))
-    again = planned(Write.UNLESS_EDITED, "9", shared=shared)
-    assert for_existing(again, {"field": "by hand"}, left, EVENT, {}, whole=False).fields == {}
-    assert for_existing(again, {"field": NEWER}, left, EVENT, {}, whole=False).fields == {"field": "9"}
+    left = kept(CrmState("1", b"", {}, first.last_writes))
+    again = planned(WritePolicy.UNLESS_EDITED, "9", shared=shared)
+    assert select_for_existing(again, {"field": "by hand"}, left, EVENT, {}, whole=False).fields == {}
+    assert select_for_existing(again, {"field": NEWER}, left, EVENT, {}, whole=False).fields == {"field": "9"}
 
 
-@pytest.mark.parametrize("old", [write for write in Write if write is not Write.APPEND])
-def test_after_a_change_an_older_call_still_writes_over_no_newer_one(old: Write) -> None:
+@pytest.mark.parametrize("old", [write for write in WritePolicy if write is not WritePolicy.APPEND])
+def test_after_a_change_an_older_call_still_writes_over_no_newer_one(old: WritePolicy) -> None:
     remembered, _ = after(old, shared=True)
-    older = planned(Write.UNLESS_EDITED, "older", shared=True)
-    assert for_existing(older, {"field": SENT}, remembered, "000 call-z", {}, whole=False).fields == {}
+    older = planned(WritePolicy.UNLESS_EDITED, "older", shared=True)
+    assert select_for_existing(older, {"field": SENT}, remembered, "000 call-z", {}, whole=False).fields == {}
 
 
-@pytest.mark.parametrize("old", [Write.ALWAYS, Write.CREATE, Write.UNLESS_EDITED])
-def test_another_call_is_appended_to_what_the_first_wrote_before_the_change(old: Write) -> None:
+@pytest.mark.parametrize("old", [WritePolicy.ALWAYS, WritePolicy.CREATE, WritePolicy.UNLESS_EDITED])
+def test_another_call_is_appended_to_what_the_first_wrote_before_the_change(old: WritePolicy) -> None:
     remembered, _ = after(old, shared=True)
-    theirs = planned(Write.APPEND, "theirs", shared=True)
-    chosen = for_existing(theirs, {"field": SENT}, remembered, OTHER, {}, whole=False)
+    theirs = planned(WritePolicy.APPEND, "theirs", shared=True)
+    chosen = select_for_existing(theirs, {"field": SENT}, remembered, OTHER, {}, whole=False)
     assert chosen.fields == {"field": f"{SENT}\ntheirs"}
 
 
 def test_what_was_appended_to_a_persons_text_is_never_ours_alone() -> None:
-    append = planned(Write.APPEND, "a", shared=True)
-    with_theirs = for_existing(append, {"field": "by hand"}, None, EVENT, {}, whole=False)
-    left = kept(Remembered("1", b"", {}, with_theirs.marks))
-    newer = planned(Write.UNLESS_EDITED, "new", shared=True)
+    append = planned(WritePolicy.APPEND, "a", shared=True)
+    with_theirs = select_for_existing(append, {"field": "by hand"}, None, EVENT, {}, whole=False)
+    left = kept(CrmState("1", b"", {}, with_theirs.last_writes))
+    newer = planned(WritePolicy.UNLESS_EDITED, "new", shared=True)
     held = dict(with_theirs.fields)
     assert held == {"field": "by hand\na"}
-    assert for_existing(newer, held, left, EVENT, {}, whole=False).fields == {}
+    assert select_for_existing(newer, held, left, EVENT, {}, whole=False).fields == {}
 
 
 def test_what_calls_appended_to_nothing_is_ours() -> None:
-    first = for_existing(planned(Write.APPEND, "a", shared=True), {}, None, EVENT, {}, whole=False)
-    left = kept(Remembered("1", b"", {}, first.marks))
-    append = planned(Write.APPEND, "b", shared=True)
-    second = for_existing(append, dict(first.fields), left, OTHER, {}, whole=False)
-    left = kept(Remembered("1", b"", {}, second.marks))
-    newer = planned(Write.UNLESS_EDITED, "new", shared=True)
-    assert for_existing(newer, {"field": "a\nb"}, left, OTHER, {}, whole=False).fields == {"field": "new"}
+    first = select_for_existing(
+        planned(WritePolicy.APPEND, "a", shared=True), {}, None, EVENT, {}, whole=False
+    )
+    left = kept(CrmState("1", b"", {}, first.last_writes))
+    append = planned(WritePolicy.APPEND, "b", shared=True)
+    second = select_for_existing(append, dict(first.fields), left, OTHER, {}, whole=False)
+    left = kept(CrmState("1", b"", {}, second.last_writes))
+    newer = planned(WritePolicy.UNLESS_EDITED, "new", shared=True)
+    assert select_for_existing(newer, {"field": "a\nb"}, left, OTHER, {}, whole=False).fields == {
+        "field": "new"
+    }
 
 
 def test_what_an_older_ledger_does_not_know_stays_as_it_is_there() -> None:
-    nothing = Remembered("1", b"told")
-    newer = planned(Write.UNLESS_EDITED, NEWER, shared=False)
-    assert for_existing(newer, {"field": SENT}, nothing, EVENT, {}, whole=False).fields == {}
+    nothing = CrmState("1", b"told")
+    newer = planned(WritePolicy.UNLESS_EDITED, NEWER, shared=False)
+    assert select_for_existing(newer, {"field": SENT}, nothing, EVENT, {}, whole=False).fields == {}
     # Once it shows what the call says, it is ours.
-    same = planned(Write.UNLESS_EDITED, SENT, shared=False)
+    same = planned(WritePolicy.UNLESS_EDITED, SENT, shared=False)
     left = kept(
-        Remembered("1", b"", {}, for_existing(same, {"field": SENT}, nothing, EVENT, {}, whole=False).marks)
+        CrmState(
+            "1",
+            b"",
+            {},
+            select_for_existing(same, {"field": SENT}, nothing, EVENT, {}, whole=False).last_writes,
+        )
     )
-    assert for_existing(newer, {"field": SENT}, left, EVENT, {}, whole=False).fields == {"field": NEWER}
+    assert select_for_existing(newer, {"field": SENT}, left, EVENT, {}, whole=False).fields == {
+        "field": NEWER
+    }
 
 
 def test_what_may_have_arrived_is_ours_after_a_change_too() -> None:
-    remembered, _ = after(Write.ALWAYS, shared=False)
-    always = planned(Write.ALWAYS, NEWER, shared=False)
+    remembered, _ = after(WritePolicy.ALWAYS, shared=False)
+    always = planned(WritePolicy.ALWAYS, NEWER, shared=False)
     doubtful = kept(unsure(remembered, always, {"field": NEWER}))
-    newest = planned(Write.UNLESS_EDITED, "9", shared=False)
+    newest = planned(WritePolicy.UNLESS_EDITED, "9", shared=False)
     for held, written in ((SENT, True), (NEWER, True), ("by hand", False)):
-        chosen = for_existing(newest, {"field": held}, doubtful, EVENT, {}, whole=False)
+        chosen = select_for_existing(newest, {"field": held}, doubtful, EVENT, {}, whole=False)
         assert bool(chosen.fields) is written, held
 
 
@@ -151,9 +164,9 @@ def test_what_may_have_arrived_is_ours_after_a_change_too() -> None:
 
 
 def test_an_object_of_one_call_keeps_four_bytes_a_field() -> None:
-    marks = {f"field{number}": Mark("", short_of(number)) for number in range(20)}
-    numbers = {name: number for number, name in enumerate([*marks, SHORTS, "link"])}
-    remembered = Remembered("1", b"", {"link": "9"}, marks)
+    last_writes = {f"field{number}": FieldWrite("", short_of(number)) for number in range(20)}
+    numbers = {name: number for number, name in enumerate([*last_writes, SHORTS, "link"])}
+    remembered = CrmState("1", b"", {"link": "9"}, last_writes)
     packed = pack_memory(remembered, numbers)
     assert packed is not None
     assert len(packed) <= 20 * (SHORT + 1) + 20
@@ -164,15 +177,17 @@ def test_an_object_of_one_call_keeps_four_bytes_a_field() -> None:
 @pytest.mark.parametrize("number", [0, 1, 127, 128, 300, 70_000])
 def test_a_ledger_that_has_seen_many_fields_still_tells_them_apart(number: int) -> None:
     numbers = {"a": number, SHORTS: number + 1, "b": number + 2}
-    remembered = Remembered("1", b"", {}, {"a": Mark("", short_of("x")), "b": Mark("e", digest_of("y"))})
+    remembered = CrmState(
+        "1", b"", {}, {"a": FieldWrite("", short_of("x")), "b": FieldWrite("e", digest_of("y"))}
+    )
     packed = pack_memory(remembered, numbers)
     assert unpack_memory("1", b"", packed, {each: name for name, each in numbers.items()}) == remembered
-    assert sent_last(remembered.marks["a"].digest, "x")
+    assert sent_last(remembered.last_writes["a"].digest, "x")
 
 
 def test_a_release_before_reads_what_is_kept_for_marks_of_another_field() -> None:
-    marks = {"a": Mark("", short_of("x"))}
-    packed = pack_memory(Remembered("1", b"", {}, marks), {"a": 1, SHORTS: 2})
+    last_writes = {"a": FieldWrite("", short_of("x"))}
+    packed = pack_memory(CrmState("1", b"", {}, last_writes), {"a": 1, SHORTS: 2})
     assert packed is not None
     # Its own shape: links, and event → field → digest.
     links, events = msgspec.msgpack.decode(packed, type=tuple[dict[int, str], dict[str, dict[int, bytes]]])
@@ -183,7 +198,7 @@ def test_a_release_before_reads_what_is_kept_for_marks_of_another_field() -> Non
 
 
 def name(value: str, default: Any = "未知", *, shared: bool = True) -> PlannedObject:
-    field = PlannedField(value, Write.WHILE_DEFAULT, default=default)
+    field = PlannedField(value, WritePolicy.WHILE_DEFAULT, default=default)
     return PlannedObject("contact", "contact", {"key": "a"}, {"name": field}, shared=shared)
 
 
@@ -204,26 +219,28 @@ def name(value: str, default: Any = "未知", *, shared: bool = True) -> Planned
 def test_a_default_is_replaced_and_nothing_else(
     held: str | None, said: str, written: bool, shared: bool
 ) -> None:
-    chosen = for_existing(name(said, shared=shared), {"name": held}, None, EVENT, {}, whole=False)
+    chosen = select_for_existing(name(said, shared=shared), {"name": held}, None, EVENT, {}, whole=False)
     assert chosen.fields == ({"name": said} if written else {})
 
 
 @pytest.mark.parametrize(("default", "held"), [(0, "0"), (0, 0.0), (False, "false"), ("0", 0)])
 def test_a_default_that_is_shown_in_another_type_is_the_default(default: Any, held: Any) -> None:
-    chosen = for_existing(name("x", default), {"name": held}, None, EVENT, {}, whole=False)
+    chosen = select_for_existing(name("x", default), {"name": held}, None, EVENT, {}, whole=False)
     assert chosen.fields == {"name": "x"}
 
 
 def test_the_first_call_that_knows_it_wins_in_every_order() -> None:
-    held: dict[str, Any] = dict(for_new(name("未知"), "002 b").fields)
-    older = for_existing(name("王芳"), held, None, "001 a", {}, whole=False)
+    held: dict[str, Any] = dict(select_for_new(name("未知"), "002 b").fields)
+    older = select_for_existing(name("王芳"), held, None, "001 a", {}, whole=False)
     assert older.fields == {"name": "王芳"}
-    left = Remembered("1", b"", {}, older.marks)
+    left = CrmState("1", b"", {}, older.last_writes)
     for event in ("000 z", "003 c"):
-        assert for_existing(name("李强"), older.fields, left, event, {}, whole=False).fields == {}
-        assert for_existing(name("未知"), older.fields, left, event, {}, whole=False).fields == {}
+        assert select_for_existing(name("李强"), older.fields, left, event, {}, whole=False).fields == {}
+        assert select_for_existing(name("未知"), older.fields, left, event, {}, whole=False).fields == {}
 
 
 def test_where_there_is_no_default_for_a_call_only_nothing_is_replaced() -> None:
-    assert for_existing(name("x", None), {"name": "未知"}, None, EVENT, {}, whole=False).fields == {}
-    assert for_existing(name("x", None), {"name": ""}, None, EVENT, {}, whole=False).fields == {"name": "x"}
+    assert select_for_existing(name("x", None), {"name": "未知"}, None, EVENT, {}, whole=False).fields == {}
+    assert select_for_existing(name("x", None), {"name": ""}, None, EVENT, {}, whole=False).fields == {
+        "name": "x"
+    }

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bridge.lib.errors import ConfigError
 from bridge.mapping import MappingFault, MappingFile
-from bridge.model.plan import Plan, PlannedField, Skip, Write
+from bridge.model.plan import Plan, PlannedField, Skip, WritePolicy
 from tests.fixtures.examples import examples
 from tests.mapping.test_mapping import KEY, fault, field, field_of, mapping_of, outcome, planned
 
@@ -102,7 +102,7 @@ def test_the_mappings_own_default_goes_along(
 ) -> None:
     written = f'{{ value = "{{{{ call.name }}}}", write = "while_default", {more} }}'
     found = field_of(tmp_path, written, **changes)
-    assert found == PlannedField(value, Write.WHILE_DEFAULT, "\n", default)
+    assert found == PlannedField(value, WritePolicy.WHILE_DEFAULT, "\n", default)
 
 
 def test_a_table_is_shared(tmp_path: Path) -> None:
@@ -154,17 +154,19 @@ def test_limits(tmp_path: Path) -> None:
     assert field(tmp_path, written, mark=123456789012) == 123456789012
 
 
-@pytest.mark.parametrize("write", list(Write))
-def test_write(tmp_path: Path, write: Write) -> None:
-    default = ", default = 2" if write is Write.WHILE_DEFAULT else ""
+@pytest.mark.parametrize("write", list(WritePolicy))
+def test_write(tmp_path: Path, write: WritePolicy) -> None:
+    default = ", default = 2" if write is WritePolicy.WHILE_DEFAULT else ""
     found = field_of(tmp_path, f'{{ value = 1, write = "{write}"{default} }}')
     assert found == PlannedField(1, write, default=2 if default else None)
 
 
 def test_separator(tmp_path: Path) -> None:
     found = field_of(tmp_path, '{ value = "a", write = "append", separator = "; " }')
-    assert found == PlannedField("a", Write.APPEND, "; ")
-    assert field_of(tmp_path, '{ value = "a", write = "append" }') == PlannedField("a", Write.APPEND, "\n")
+    assert found == PlannedField("a", WritePolicy.APPEND, "; ")
+    assert field_of(tmp_path, '{ value = "a", write = "append" }') == PlannedField(
+        "a", WritePolicy.APPEND, "\n"
+    )
 
 
 def test_a_condition_on_a_field(tmp_path: Path) -> None:

@@ -7,9 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.delivery.write_policy import Misfit, checked, for_existing, for_new, to_check, unsure
+from bridge.delivery.write_policy import (
+    ShapeMismatch,
+    checked,
+    select_for_existing,
+    select_for_new,
+    to_check,
+    unsure,
+)
 from bridge.model.crm_alterations import EXPLAINED, WORDS, Alteration, alteration, misfit
-from bridge.model.crm_state import Mark, Remembered
+from bridge.model.crm_state import CrmState, FieldWrite
 from bridge.model.field_digests import (
     alteration_of,
     digest_of,
@@ -19,7 +26,7 @@ from bridge.model.field_digests import (
     with_altered,
     with_possible,
 )
-from bridge.model.plan import PlannedField, PlannedObject, Write
+from bridge.model.plan import PlannedField, PlannedObject, WritePolicy
 
 A = Alteration
 # What was sent, what the CRM shows, and what it made of it.
@@ -101,11 +108,13 @@ HOSTILE = [
 def test_no_text_of_a_crm_is_too_odd_to_be_compared(sent: Any, shown: Any) -> None:
     for one, other in ((sent, shown), (shown, sent), (shown, shown)):
         assert (alteration(one, other) is None) is (one == other)
-    for write in (Write.APPEND, Write.UNLESS_EDITED, Write.GREATEST):
+    for write in (WritePolicy.APPEND, WritePolicy.UNLESS_EDITED, WritePolicy.GREATEST):
         try:
-            for_existing(contact(sent, write), {"name": shown}, None, "1", {}, whole=False)
-            for_existing(contact(shown, write), {"name": sent}, None, "1", {}, whole=False, doubted=True)
-        except Misfit:
+            select_for_existing(contact(sent, write), {"name": shown}, None, "1", {}, whole=False)
+            select_for_existing(
+                contact(shown, write), {"name": sent}, None, "1", {}, whole=False, doubted=True
+            )
+        except ShapeMismatch:
             pass
 
 
@@ -168,7 +177,7 @@ def test_what_may_be_there_stays_small() -> None:
 # -- what it means for a policy -------------------------------------------------------------------
 
 
-def contact(value: Any, write: Write = Write.UNLESS_EDITED, default: Any = None) -> PlannedObject:
+def contact(value: Any, write: WritePolicy = WritePolicy.UNLESS_EDITED, default: Any = None) -> PlannedObject:
     field = PlannedField(value, write, default=default)
     return PlannedObject("contact", "contact", {"key": "a"}, {"name": field})
 
@@ -181,39 +190,44 @@ ALTERED = [
 
 @pytest.mark.parametrize(("sent", "shown"), ALTERED)
 def test_what_an_answer_shows_is_ours_and_a_person_can_still_edit(sent: Any, shown: Any) -> None:
-    first = checked(for_new(contact(sent), "001 a"), {"name": shown}, certain=True)
-    left = Remembered("1", b"", {}, first.marks)
-    newer = for_existing(contact("new"), {"name": shown}, left, "002 b", {}, whole=False)
+    first = checked(select_for_new(contact(sent), "001 a"), {"name": shown}, certain=True)
+    left = CrmState("1", b"", {}, first.last_writes)
+    newer = select_for_existing(contact("new"), {"name": shown}, left, "002 b", {}, whole=False)
     assert newer.fields == {"name": "new"}
-    same = for_existing(contact(sent), {"name": shown}, left, "002 b", {}, whole=False)
+    same = select_for_existing(contact(sent), {"name": shown}, left, "002 b", {}, whole=False)
     assert same.fields == {}
-    assert alteration_of(same.marks["name"].digest) == alteration_of(first.marks["name"].digest) != ""
-    edited = for_existing(contact("new"), {"name": "by hand"}, left, "002 b", {}, whole=False)
+    assert (
+        alteration_of(same.last_writes["name"].digest)
+        == alteration_of(first.last_writes["name"].digest)
+        != ""
+    )
+    edited = select_for_existing(contact("new"), {"name": "by hand"}, left, "002 b", {}, whole=False)
     assert edited.fields == {}
 
 
 def test_of_a_look_that_comes_later_another_value_is_a_persons() -> None:
-    chosen = for_new(contact("sent"), "001 a")
+    chosen = select_for_new(contact("sent"), "001 a")
     assert checked(chosen, {"name": "by hand"}, certain=False) == chosen
     assert checked(chosen, {"name": "sen"}, certain=False).altered == {"name": "shortened"}
     assert checked(chosen, {}, certain=False) == chosen
 
 
 def test_what_is_kept_again_as_it_was_sent_is_told_no_more() -> None:
-    chosen = checked(for_new(contact("sent👍"), "001 a"), {"name": "sent????"}, certain=True)
+    chosen = checked(select_for_new(contact("sent👍"), "001 a"), {"name": "sent????"}, certain=True)
     assert chosen.altered == {"name": "characters"}
     assert (
-        checked(chosen, {"name": "sent👍"}, certain=True).marks == for_new(contact("sent👍"), "001 a").marks
+        checked(chosen, {"name": "sent👍"}, certain=True).last_writes
+        == select_for_new(contact("sent👍"), "001 a").last_writes
     )
 
 
 def test_a_look_of_an_older_ledger_takes_only_what_no_person_writes_for_the_crms() -> None:
-    left = Remembered("1", b"", {}, {"name": Mark("001 a", digest_of("王👍芳 & co"))})
+    left = CrmState("1", b"", {}, {"name": FieldWrite("001 a", digest_of("王👍芳 & co"))})
     for shown, ours in (("王????芳 & co", True), ("王👍芳 &amp; co", True), ("王", False), ("", False)):
-        chosen = for_existing(contact("王👍芳 & co"), {"name": shown}, left, "002 b", {}, whole=False)
+        chosen = select_for_existing(contact("王👍芳 & co"), {"name": shown}, left, "002 b", {}, whole=False)
         assert chosen.fields == {}
-        newer = Remembered("1", b"", {}, chosen.marks)
-        later = for_existing(contact("new"), {"name": shown}, newer, "003 c", {}, whole=False)
+        newer = CrmState("1", b"", {}, chosen.last_writes)
+        later = select_for_existing(contact("new"), {"name": shown}, newer, "003 c", {}, whole=False)
         assert bool(later.fields) is ours, shown
 
 
@@ -230,25 +244,27 @@ def test_a_look_of_an_older_ledger_takes_only_what_no_person_writes_for_the_crms
 def test_the_first_look_behind_a_lost_answer_may_show_what_the_crm_made_of_it(
     sent: str, shown: str, ours: bool
 ) -> None:
-    before = Remembered("1", b"", {}, for_new(contact("old"), "001 a").marks)
+    before = CrmState("1", b"", {}, select_for_new(contact("old"), "001 a").last_writes)
     doubtful = unsure(before, contact(sent), {"name": sent})
-    again = for_existing(contact(sent), {"name": shown}, doubtful, "002 b", {}, whole=False)
+    again = select_for_existing(contact(sent), {"name": shown}, doubtful, "002 b", {}, whole=False)
     assert again.fields == ({"name": sent} if ours else {})
-    left = Remembered("1", b"", {}, again.marks)
-    newer = for_existing(contact("new"), {"name": shown}, left, "003 c", {}, whole=False)
+    left = CrmState("1", b"", {}, again.last_writes)
+    newer = select_for_existing(contact("new"), {"name": shown}, left, "003 c", {}, whole=False)
     assert newer.fields == ({"name": "new"} if ours else {})
 
 
 @pytest.mark.parametrize("shown", ["??", "UNKNOWN CUSTOMER"])
 def test_a_default_that_the_crm_altered_is_still_the_default(shown: str) -> None:
     default = "未知" if shown == "??" else "Unknown customer"
-    first = for_new(contact(default, Write.WHILE_DEFAULT, default), "001 a")
-    assert to_check(contact(default, Write.WHILE_DEFAULT, default), first) == []
-    knows = contact("王芳", Write.WHILE_DEFAULT, default)
-    for marks in (first.marks, checked(first, {"name": shown}, certain=True).marks):
-        left = Remembered("1", b"", {}, marks)
-        assert for_existing(knows, {"name": shown}, left, "002 b", {}, whole=False).fields == {"name": "王芳"}
-        assert for_existing(knows, {"name": "by hand"}, left, "002 b", {}, whole=False).fields == {}
+    first = select_for_new(contact(default, WritePolicy.WHILE_DEFAULT, default), "001 a")
+    assert to_check(contact(default, WritePolicy.WHILE_DEFAULT, default), first) == []
+    knows = contact("王芳", WritePolicy.WHILE_DEFAULT, default)
+    for last_writes in (first.last_writes, checked(first, {"name": shown}, certain=True).last_writes):
+        left = CrmState("1", b"", {}, last_writes)
+        assert select_for_existing(knows, {"name": shown}, left, "002 b", {}, whole=False).fields == {
+            "name": "王芳"
+        }
+        assert select_for_existing(knows, {"name": "by hand"}, left, "002 b", {}, whole=False).fields == {}
 
 
 @pytest.mark.parametrize(
@@ -264,18 +280,24 @@ def test_a_default_that_the_crm_altered_is_still_the_default(shown: str) -> None
     ],
 )
 def test_in_doubt_an_appended_text_that_the_crm_altered_is_found_there(text: str, shown: str) -> None:
-    planned = contact(text, Write.APPEND)
+    planned = contact(text, WritePolicy.APPEND)
     for before in (None, "first", f"first\n{shown}"):
-        sent = for_existing(planned, {"name": before}, None, "1", {}, whole=False).appended
+        sent = select_for_existing(planned, {"name": before}, None, "1", {}, whole=False).appended
         arrived = shown if before is None else f"{before}\n{shown}"
         for held, added in ((arrived, False), (before, True)):
-            chosen = for_existing(planned, {"name": held}, None, "1", {}, whole=False, adding=sent)
+            chosen = select_for_existing(planned, {"name": held}, None, "1", {}, whole=False, adding=sent)
             assert bool(chosen.fields) is added, (before, held)
 
 
 # -- shapes ---------------------------------------------------------------------------------------
 
-LOOKING = [Write.APPEND, Write.UNLESS_EDITED, Write.IF_EMPTY, Write.GREATEST, Write.WHILE_DEFAULT]
+LOOKING = [
+    WritePolicy.APPEND,
+    WritePolicy.UNLESS_EDITED,
+    WritePolicy.IF_EMPTY,
+    WritePolicy.GREATEST,
+    WritePolicy.WHILE_DEFAULT,
+]
 
 
 @pytest.mark.parametrize("write", LOOKING)
@@ -288,64 +310,66 @@ LOOKING = [Write.APPEND, Write.UNLESS_EDITED, Write.IF_EMPTY, Write.GREATEST, Wr
         ([["x"]], "a list of tables"),
     ],
 )
-def test_a_shape_that_says_nothing_is_refused(write: Write, held: Any, shape: str) -> None:
+def test_a_shape_that_says_nothing_is_refused(write: WritePolicy, held: Any, shape: str) -> None:
     planned = contact("new", write, "new")
-    with pytest.raises(Misfit) as caught:
-        for_existing(planned, {"name": held}, None, "1", {}, whole=False)
+    with pytest.raises(ShapeMismatch) as caught:
+        select_for_existing(planned, {"name": held}, None, "1", {}, whole=False)
     assert (caught.value.field, caught.value.shape) == ("name", shape)
 
 
 @pytest.mark.parametrize(
     ("value", "held", "write", "shape"),
     [
-        ("x", ["a"], Write.APPEND, "a list"),
-        (["x"], "a;b", Write.APPEND, "one value, and no list,"),
-        (["x"], ["a"], Write.APPEND, ""),
-        ([{"id": 1}], [{"id": 2}], Write.APPEND, ""),
-        ("x", ["a"], Write.IF_EMPTY, ""),
-        ("x", True, Write.IF_EMPTY, ""),
-        ("x", True, Write.APPEND, "true or false"),
-        (True, False, Write.IF_EMPTY, ""),
-        ("true", False, Write.UNLESS_EDITED, ""),
-        (1, False, Write.GREATEST, ""),
-        (5, False, Write.GREATEST, "true or false"),
-        ({"id": "1"}, {"id": "2"}, Write.UNLESS_EDITED, ""),
-        ("x", {}, Write.APPEND, ""),
-        ("x", [], Write.APPEND, ""),
-        ("x", 7, Write.APPEND, ""),
+        ("x", ["a"], WritePolicy.APPEND, "a list"),
+        (["x"], "a;b", WritePolicy.APPEND, "one value, and no list,"),
+        (["x"], ["a"], WritePolicy.APPEND, ""),
+        ([{"id": 1}], [{"id": 2}], WritePolicy.APPEND, ""),
+        ("x", ["a"], WritePolicy.IF_EMPTY, ""),
+        ("x", True, WritePolicy.IF_EMPTY, ""),
+        ("x", True, WritePolicy.APPEND, "true or false"),
+        (True, False, WritePolicy.IF_EMPTY, ""),
+        ("true", False, WritePolicy.UNLESS_EDITED, ""),
+        (1, False, WritePolicy.GREATEST, ""),
+        (5, False, WritePolicy.GREATEST, "true or false"),
+        ({"id": "1"}, {"id": "2"}, WritePolicy.UNLESS_EDITED, ""),
+        ("x", {}, WritePolicy.APPEND, ""),
+        ("x", [], WritePolicy.APPEND, ""),
+        ("x", 7, WritePolicy.APPEND, ""),
     ],
 )
-def test_which_shapes_fit(value: Any, held: Any, write: Write, shape: str) -> None:
+def test_which_shapes_fit(value: Any, held: Any, write: WritePolicy, shape: str) -> None:
     assert misfit(PlannedField(value, write), held) == shape
 
 
 def test_a_shape_that_is_ours_may_be_written_over_and_a_call_without_a_value_minds_none() -> None:
-    first = checked(for_new(contact("x"), "001 a"), {"name": [{"text": "x"}]}, certain=True)
-    left = Remembered("1", b"", {}, first.marks)
+    first = checked(select_for_new(contact("x"), "001 a"), {"name": [{"text": "x"}]}, certain=True)
+    left = CrmState("1", b"", {}, first.last_writes)
     held = {"name": [{"text": "x"}]}
-    assert for_existing(contact("y"), held, left, "002 b", {}, whole=False).fields == {"name": "y"}
-    for write in (Write.APPEND, Write.IF_EMPTY, Write.GREATEST):
-        assert for_existing(contact(None, write), held, None, "002 b", {}, whole=False).fields == {}
+    assert select_for_existing(contact("y"), held, left, "002 b", {}, whole=False).fields == {"name": "y"}
+    for write in (WritePolicy.APPEND, WritePolicy.IF_EMPTY, WritePolicy.GREATEST):
+        assert select_for_existing(contact(None, write), held, None, "002 b", {}, whole=False).fields == {}
 
 
 def test_what_a_newer_call_wrote_is_not_even_looked_at() -> None:
-    left = Remembered("1", b"", {}, {"name": Mark("009 z", digest_of("z"))})
-    assert for_existing(contact("y"), {"name": {"a": 1}}, left, "002 b", {}, whole=False).fields == {}
+    left = CrmState("1", b"", {}, {"name": FieldWrite("009 z", digest_of("z"))})
+    assert select_for_existing(contact("y"), {"name": {"a": 1}}, left, "002 b", {}, whole=False).fields == {}
 
 
 def test_a_list_of_a_person_is_left_alone_where_we_never_wrote() -> None:
     for value, held in ((["x"], "a;b"), ("x", ["a"])):
-        assert for_existing(contact(value), {"name": held}, None, "1", {}, whole=False).fields == {}
+        assert select_for_existing(contact(value), {"name": held}, None, "1", {}, whole=False).fields == {}
 
 
 @given(anything, st.sampled_from(LOOKING), anything)
 @settings(derandomize=True, max_examples=100)
-def test_whatever_the_crm_shows_nothing_but_our_form_is_written(value: Any, write: Write, held: Any) -> None:
+def test_whatever_the_crm_shows_nothing_but_our_form_is_written(
+    value: Any, write: WritePolicy, held: Any
+) -> None:
     try:
-        chosen = for_existing(contact(value, write, "d"), {"name": held}, None, "1", {}, whole=False)
-    except Misfit:
+        chosen = select_for_existing(contact(value, write, "d"), {"name": held}, None, "1", {}, whole=False)
+    except ShapeMismatch:
         return
     written = chosen.fields.get("name")
-    if write is Write.APPEND and written is not None and not isinstance(value, list):
+    if write is WritePolicy.APPEND and written is not None and not isinstance(value, list):
         assert isinstance(written, str)
         assert "{'" not in written or "{'" in f"{value}{held}"

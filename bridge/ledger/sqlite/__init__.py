@@ -34,7 +34,7 @@ from bridge.ledger.sqlite.training import train
 from bridge.ledger.sqlite.writer import Together
 from bridge.lib.errors import LedgerBusy, LedgerUnusable
 from bridge.model.calls import Arrival, Filed, Judgment, Pending
-from bridge.model.crm_state import Remembered
+from bridge.model.crm_state import CrmState
 from bridge.model.deliveries import Lease
 from bridge.model.key_claims import Claim
 
@@ -149,7 +149,7 @@ class SqliteLedger(OperatorPart, ReconciliationPart):
         return key_claims.claims(self._reader, call_ids, destinations)
 
     @looks
-    def recall(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, Remembered]]:
+    def recall(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, CrmState]]:
         return objects.recall(self._reader, account, wanted)
 
     def note(self, notes: Sequence[Note]) -> None:

@@ -214,7 +214,7 @@ def show_call(connection: sqlite3.Connection, payloads: Payloads, call_id: int) 
 
 def _object(row: Row, names: Mapping[int, str]) -> Row:
     """An object for people and scripts, with the fields of which the CRM keeps something else."""
-    marks = unpack_memory("", b"", row.pop("memory"), names).marks
+    marks = unpack_memory("", b"", row.pop("memory"), names).last_writes
     kinds = {name: WORDS.get(alteration_of(mark.digest)) for name, mark in marks.items()}
     return row | {"altered": {name: kind for name, kind in kinds.items() if kind}}
 

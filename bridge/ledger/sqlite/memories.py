@@ -14,7 +14,7 @@ import msgspec
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.times import moment_of
 from bridge.model.call_order import AHEAD, event_parts, event_text, event_time
-from bridge.model.crm_state import Mark, Remembered
+from bridge.model.crm_state import CrmState, FieldWrite
 from bridge.model.field_digests import SHORT
 
 T = TypeVar("T")
@@ -42,45 +42,47 @@ def numbers_of(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str
     return numbers
 
 
-def names_in(remembered: Remembered) -> Iterator[str]:
+def names_in(remembered: CrmState) -> Iterator[str]:
     """All that a memory names by a number."""
     yield from remembered.links
-    yield from remembered.marks
-    if any(map(_is_short, remembered.marks.values())):
+    yield from remembered.last_writes
+    if any(map(_is_short, remembered.last_writes.values())):
         yield SHORTS
 
 
-def _is_short(mark: Mark) -> bool:
-    return len(mark.digest) == SHORT and not mark.event
+def _is_short(last_write: FieldWrite) -> bool:
+    return len(last_write.digest) == SHORT and not last_write.event
 
 
-def pack_memory(remembered: Remembered, numbers: Mapping[str, int]) -> bytes | None:
+def pack_memory(remembered: CrmState, numbers: Mapping[str, int]) -> bytes | None:
     """Links and marks as the file keeps them; None for none."""
     links = {numbers[name]: crm_id for name, crm_id in remembered.links.items()}
     events: dict[str, dict[int, bytes]] = {}
     shorts = b""
-    for name, mark in remembered.marks.items():
-        if _is_short(mark):
-            shorts += _numbered(numbers[name]) + mark.digest
+    for name, last_write in remembered.last_writes.items():
+        if _is_short(last_write):
+            shorts += _numbered(numbers[name]) + last_write.digest
         else:
-            events.setdefault(mark.event, {})[numbers[name]] = mark.digest
+            events.setdefault(last_write.event, {})[numbers[name]] = last_write.digest
     if shorts:
         events.setdefault("", {})[numbers[SHORTS]] = shorts
     return _encoded(links, events)
 
 
-def unpack_memory(crm_id: str, digest: bytes, memory: bytes | None, names: Mapping[int, str]) -> Remembered:
+def unpack_memory(crm_id: str, digest: bytes, memory: bytes | None, names: Mapping[int, str]) -> CrmState:
     """The inverse of `pack_memory`."""
     if memory is None:
-        return Remembered(crm_id, digest)
+        return CrmState(crm_id, digest)
     links, events = msgspec.msgpack.decode(memory, type=_Kept)
-    marks = {
-        names[field]: Mark(event, told) for event, fields in events.items() for field, told in fields.items()
+    last_writes = {
+        names[field]: FieldWrite(event, told)
+        for event, fields in events.items()
+        for field, told in fields.items()
     }
-    shorts = marks.pop(SHORTS, None)
+    shorts = last_writes.pop(SHORTS, None)
     if shorts is not None:
-        marks |= {names[field]: Mark("", told) for field, told in _shorts(shorts.digest)}
-    return Remembered(crm_id, digest, {names[link]: to for link, to in links.items()}, marks)
+        last_writes |= {names[field]: FieldWrite("", told) for field, told in _shorts(shorts.digest)}
+    return CrmState(crm_id, digest, {names[link]: to for link, to in links.items()}, last_writes)
 
 
 # No call has so many namesakes by the start of its key.
@@ -93,7 +95,7 @@ WHERE s.kind = 'calls' LIMIT :3
 """
 
 
-def believed(connection: sqlite3.Connection, known: Mapping[T, Remembered]) -> dict[T, Remembered]:
+def believed(connection: sqlite3.Connection, known: Mapping[T, CrmState]) -> dict[T, CrmState]:
     """Memories without events that lie in the future, as earlier releases wrote them: the call's own counts.
 
     Whether one does is told by the newest receipt, for the clock may stand wrong now.
@@ -102,19 +104,20 @@ def believed(connection: sqlite3.Connection, known: Mapping[T, Remembered]) -> d
     latest = event_text(None if newest is None else moment_of(newest[0]) + AHEAD, "")
     events: dict[str, str] = {}
     for remembered in known.values():
-        for mark in remembered.marks.values():
-            if mark.event > latest and mark.event not in events:
-                events[mark.event] = _event_of_its_call(connection, mark.event)
+        for last_write in remembered.last_writes.values():
+            if last_write.event > latest and last_write.event not in events:
+                events[last_write.event] = _event_of_its_call(connection, last_write.event)
     return (
         {key: _with_events(remembered, events) for key, remembered in known.items()} if events else {**known}
     )
 
 
-def _with_events(remembered: Remembered, events: Mapping[str, str]) -> Remembered:
-    marks = {
-        name: Mark(events.get(mark.event, mark.event), mark.digest) for name, mark in remembered.marks.items()
+def _with_events(remembered: CrmState, events: Mapping[str, str]) -> CrmState:
+    last_writes = {
+        name: FieldWrite(events.get(last_write.event, last_write.event), last_write.digest)
+        for name, last_write in remembered.last_writes.items()
     }
-    return Remembered(remembered.crm_id, remembered.digest, remembered.links, marks)
+    return CrmState(remembered.crm_id, remembered.digest, remembered.links, last_writes)
 
 
 def _event_of_its_call(connection: sqlite3.Connection, event: str) -> str:

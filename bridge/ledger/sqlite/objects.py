@@ -18,7 +18,7 @@ from bridge.ledger.sqlite.memories import (
     unpack_memory,
 )
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
-from bridge.model.crm_state import Done, Progress, Remembered, Sign
+from bridge.model.crm_state import CrmState, Progress, Sign, SyncedObject
 from bridge.model.deliveries import Lease
 
 
@@ -34,15 +34,15 @@ def account_id(connection: sqlite3.Connection, name: str) -> int:
 
 def recall(
     connection: sqlite3.Connection, account: str, wanted: Sequence[Wanted]
-) -> list[dict[str, Remembered]]:
+) -> list[dict[str, CrmState]]:
     """The objects of each plan as they were last left, by the mapping's names."""
     keys = {(each.type, each.key_text) for _, _, planned in wanted for each in planned if each.shared}
     own = [delivery_id for delivery_id, _, planned in wanted if not all(each.shared for each in planned)]
     shared = _shared(connection, account, list(keys)) if keys else {}
     owned = _own(connection, own) if own else {}
-    found: list[dict[str, Remembered]] = []
+    found: list[dict[str, CrmState]] = []
     for delivery_id, call_key, planned in wanted:
-        known: dict[str, Remembered] = {}
+        known: dict[str, CrmState] = {}
         for each in planned:
             if each.shared:
                 left = shared.get((each.type, each.key_text))
@@ -58,7 +58,7 @@ def recall(
 
 def _shared(
     connection: sqlite3.Connection, account: str, keys: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], Remembered]:
+) -> dict[tuple[str, str], CrmState]:
     rows = connection.execute(
         f"WITH wanted (type, key) AS (VALUES {', '.join(['(?, ?)'] * len(keys))})"
         " SELECT o.type, o.key, o.crm_id, o.digest, o.memory FROM accounts a CROSS JOIN wanted w"
@@ -74,7 +74,7 @@ def _shared(
 
 def _own(
     connection: sqlite3.Connection, ids: Sequence[int]
-) -> dict[tuple[int, str], tuple[str, str | None, Remembered | None]]:
+) -> dict[tuple[int, str], tuple[str, str | None, CrmState | None]]:
     rows = connection.execute(
         "SELECT delivery_id, object, coalesce(type, object), key, crm_id, digest, memory"
         f" FROM delivery_objects WHERE delivery_id IN ({', '.join('?' * len(ids))}) AND digest IS NOT NULL",
@@ -97,17 +97,17 @@ ON CONFLICT (account_id, type, key) DO UPDATE SET crm_id = excluded.crm_id, dige
 
 
 def remember_all(
-    connection: sqlite3.Connection, settled: Sequence[tuple[Lease, str, Sequence[Done]]]
+    connection: sqlite3.Connection, settled: Sequence[tuple[Lease, str, Sequence[SyncedObject]]]
 ) -> None:
     """Note objects as deliveries left them."""
     objects: list[Any] = []
     shared: dict[tuple[int, str, str], tuple[Any, ...]] = {}
     accounts = {account: account_id(connection, account) for _, account, done in settled if done}
-    lefts = [each.remembered for _, _, done in settled for each in done]
+    lefts = [each.state for _, _, done in settled for each in done]
     numbers = numbers_of(connection, [name for left in lefts for name in names_in(left)])
     for lease, account, done in settled:
         for each in done:
-            left, memory, own = each.remembered, pack_memory(each.remembered, numbers), not each.shared
+            left, memory, own = each.state, pack_memory(each.state, numbers), not each.shared
             # Most objects are named after their type, and one has the call's key: neither is kept twice.
             kind = None if each.type == each.object else each.type
             key = None if each.key == lease.key else each.key

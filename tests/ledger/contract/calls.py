@@ -11,7 +11,7 @@ import pytest
 from bridge.ledger import Ledger, Window
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.calls import Columns, Quarantined
-from bridge.model.crm_state import Done, Mark, Remembered
+from bridge.model.crm_state import CrmState, FieldWrite, SyncedObject
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.field_digests import digest_of, short_of, with_altered
 from tests.fixtures.ledger_calls import (
@@ -38,7 +38,7 @@ from tests.ledger.contract.operators import OperatingContract
 
 DELIVERED = Settlement(DeliveryState.DELIVERED)
 DAY = timedelta(days=1)
-CONTACT = Done("contact", "contacts", "+8615899770637", Remembered("51", b"told"), shared=False)
+CONTACT = SyncedObject("contact", "contacts", "+8615899770637", CrmState("51", b"told"), shared=False)
 
 
 class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
@@ -175,8 +175,8 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         call_id = news(ledger, "a")
         sent = Settlement(DeliveryState.DUE, "half", due_at=NOW, done=(CONTACT,))
         settle(ledger, leased(ledger), sent, NOW, NOW)
-        merged = Done("contact", "contacts", CONTACT.key, Remembered("52", b"told"), shared=False)
-        call = Done("call", "calls", "a", Remembered("9", b"told"), shared=False)
+        merged = SyncedObject("contact", "contacts", CONTACT.key, CrmState("52", b"told"), shared=False)
+        call = SyncedObject("call", "calls", "a", CrmState("9", b"told"), shared=False)
         done = Settlement(DeliveryState.DELIVERED, done=(merged, call))
         settle(ledger, leased(ledger), done, NOW, NOW)
         assert ledger.show_call(call_id)["crm_objects"] == [
@@ -199,16 +199,16 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         ]
 
     def test_what_a_crm_made_of_fields_is_counted_and_shown(self, ledger: Ledger) -> None:
-        marks = {
-            "name": Mark("1 a", with_altered(digest_of("a long text"), "a long", "s")),
-            "city": Mark("1 a", b"x" * 8),
+        last_writes = {
+            "name": FieldWrite("1 a", with_altered(digest_of("a long text"), "a long", "s")),
+            "city": FieldWrite("1 a", b"x" * 8),
         }
-        own = {"note": Mark("", with_altered(short_of("👍"), "?", "c"))}
+        own = {"note": FieldWrite("", with_altered(short_of("👍"), "?", "c"))}
         ids = []
         for number, shared in enumerate((True, False)):
-            left = Remembered("7", b"told", {}, marks if shared else own)
+            left = CrmState("7", b"told", {}, last_writes if shared else own)
             kinds = {"name": "shortened"} if shared else {"note": "characters"}
-            done = Done("contact", "contacts", "+86", left, shared=shared, altered=kinds)
+            done = SyncedObject("contact", "contacts", "+86", left, shared=shared, altered=kinds)
             for name in ("a", "b"):
                 ids.append(news(ledger, f"{name}{number}"))
                 settled = Settlement(DeliveryState.DELIVERED, account="hub", done=(done,))

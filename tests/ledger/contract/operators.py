@@ -10,7 +10,7 @@ import pytest
 from bridge.ledger import Ledger, Note, Window
 from bridge.lib.iso_times import stamp
 from bridge.model.call_order import event_text
-from bridge.model.crm_state import AGAIN, Done, Mark, Progress, Remembered
+from bridge.model.crm_state import AGAIN, CrmState, FieldWrite, Progress, SyncedObject
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.plan import PlannedObject
 from tests.fixtures.ledger_calls import (
@@ -293,7 +293,7 @@ class OperatingContract:
         assert set(lease.previous) == {("contact", "+86139"), ("call", "a")}
         plan = [planned("contact", "+86139"), planned("call", "a", shared=False)]
         (known,) = ledger.recall("hub", [(lease.delivery_id, lease.key, plan)])
-        assert known["contact"] == Remembered("", marks={"name": Mark(event_text(NOW, "a"), b"")})
+        assert known["contact"] == CrmState("", last_writes={"name": FieldWrite(event_text(NOW, "a"), b"")})
         assert known["call"].crm_id == ""
 
     def test_many_are_recalled_as_each_alone(self, ledger: Ledger) -> None:
@@ -341,11 +341,11 @@ def left_by(ledger: Ledger, key: str, objects: Mapping[str, tuple[str, bool, byt
     news(ledger, key)
     lease = leased(ledger)
     done = tuple(
-        Done(
+        SyncedObject(
             name,
             name,
             of,
-            Remembered(f"id {of}", told, {}, {"name": Mark(event_text(NOW, "a"), told)}),
+            CrmState(f"id {of}", told, {}, {"name": FieldWrite(event_text(NOW, "a"), told)}),
             shared,
         )
         for name, (of, shared, told) in objects.items()
