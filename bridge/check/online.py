@@ -12,7 +12,7 @@ from bridge.crm.client import Crm
 from bridge.crm.connector import Connector
 from bridge.crm.tokens import Tokens
 from bridge.daemon.wiring import load_destinations, log_in_to
-from bridge.delivery.worker import Destination
+from bridge.delivery.destination import Destination
 from bridge.ledger.sqlite.connection import OwnerLock
 from bridge.lib.errors import LedgerError, Problem, SourceRefused, SourceUnreachable
 from bridge.lib.toml_file import KeyPath

@@ -14,14 +14,17 @@ from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.daemon.operator_jobs import Operator
 from bridge.delivery.budget import Budget
+from bridge.delivery.destination import Destination, SharedAccount
 from bridge.delivery.locks import KeyLocks
 from bridge.delivery.replay import Target
-from bridge.delivery.worker import Destination, Origin, RetryPolicy, SharedAccount, Worker
+from bridge.delivery.retry import RetryPolicy
+from bridge.delivery.worker import Worker
 from bridge.intake.judge import SourceRules
 from bridge.intake.receive import SourceDoor
 from bridge.ledger import Ledger
 from bridge.lib.errors import ConfigError, Problem
 from bridge.mapping import CompiledMapping
+from bridge.mapping.planning import Origin
 from bridge.source import Source
 from bridge.source.outcall.answers import Names
 from bridge.source.outcall.client import ListApi, OutcallList

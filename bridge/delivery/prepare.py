@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from bridge.crm.connector import Connector
-from bridge.crm.rendering import Account
+from bridge.delivery.destination import Destination
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.executor import Attempt
 from bridge.delivery.journal import DeliveryJournal, last_sent, left_behind
@@ -14,7 +13,7 @@ from bridge.delivery.outcome import OutcomeRules
 from bridge.delivery.plan_sync import PlanSync
 from bridge.ledger import Held
 from bridge.lib.errors import LedgerError
-from bridge.mapping import CompiledMapping, MappingFault
+from bridge.mapping import MappingFault
 from bridge.mapping.planning import Origin, call_of, event_of, plan_of
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
 from bridge.model.key_claims import Claim, Conflict, claims_applied
@@ -23,16 +22,6 @@ from bridge.model.plan import Plan, Skip
 # When a delivery that had to give way to one that waits itself is looked at again, after that one's time.
 HELD_FOR = timedelta(seconds=5)
 UNSEEN = "in doubt until the index has caught up"
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """One CRM account, ready to be delivered to."""
-
-    name: str
-    mapping: CompiledMapping
-    connector: Connector
-    account: Account
 
 
 @dataclass(slots=True)

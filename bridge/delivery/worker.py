@@ -4,7 +4,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -13,33 +13,23 @@ import httpx
 import structlog
 
 from bridge.crm.client import Crm
-from bridge.crm.tokens import Tokens
 from bridge.delivery.batch_gate import BatchGate
 from bridge.delivery.budget import Budget
+from bridge.delivery.destination import Destination, SharedAccount
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.executor import Attempt, Executor
 from bridge.delivery.journal import DeliveryJournal
 from bridge.delivery.locks import KeyLocks
 from bridge.delivery.outcome import OutcomeRules, names_in_log, without_secrets
 from bridge.delivery.plan_sync import PlanSync
-from bridge.delivery.poison_records import Successes, faults_of
-from bridge.delivery.prepare import Destination, Job, Preparer
-from bridge.delivery.retry import RetryPolicy, next_attempt_at
+from bridge.delivery.poison_records import faults_of
+from bridge.delivery.prepare import Job, Preparer
+from bridge.delivery.retry import RetryPolicy
 from bridge.ledger import Ledger, Settled
 from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import LedgerError
-from bridge.mapping.planning import Origin, event_of
+from bridge.mapping.planning import Origin
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
-
-__all__ = [
-    "Destination",
-    "Origin",
-    "RetryPolicy",
-    "SharedAccount",
-    "Worker",
-    "event_of",
-    "next_attempt_at",
-]
 
 log = structlog.get_logger("bridge.deliver")
 
@@ -55,16 +45,6 @@ BATCHES_AT_ONCE = 3
 MOST_AT_ONCE = 300
 # So many are leased and read at a time: a record is large until it is mapped.
 LEASED_AT_ONCE = 50
-
-
-@dataclass(frozen=True, slots=True)
-class SharedAccount:
-    """What all workers share of one CRM account."""
-
-    tokens: Tokens
-    budget: Budget
-    gate: BatchGate = field(default_factory=BatchGate)
-    successes: Successes = field(default_factory=Successes)
 
 
 class Worker:

@@ -22,13 +22,15 @@ import httpx
 from bridge.config.problems import load_pair
 from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
+from bridge.delivery.destination import Destination, SharedAccount
 from bridge.delivery.locks import LockKey
 from bridge.delivery.replay import Target, replay
-from bridge.delivery.worker import Destination, Origin, RetryPolicy, SharedAccount, event_of
+from bridge.delivery.retry import RetryPolicy
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
 from bridge.lib.errors import LedgerError
 from bridge.lib.stored_times import bounded
+from bridge.mapping.planning import Origin, event_of
 from bridge.model.calls import Via
 from bridge.model.crm_state import SyncedObject
 from bridge.model.deliveries import Lease, Settlement

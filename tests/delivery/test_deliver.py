@@ -26,12 +26,15 @@ from bridge.crm.connector.schema import LimitSection
 from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.delivery.budget import LONGEST_PAUSE, Budget
+from bridge.delivery.destination import Destination, SharedAccount
 from bridge.delivery.locks import KeyLocks
-from bridge.delivery.worker import Destination, Origin, RetryPolicy, SharedAccount, Worker
+from bridge.delivery.retry import RetryPolicy
+from bridge.delivery.worker import Worker
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.toml_file import load_toml
 from bridge.mapping import load_mapping
+from bridge.mapping.planning import Origin
 from bridge.model.calls import Via
 from bridge.model.deliveries import Lane
 from bridge.record.arrival import arrival_of

@@ -22,9 +22,10 @@ from bridge.daemon.maintenance import LIVE_FOR
 from bridge.daemon.threads import MAINTENANCE_EVERY
 from bridge.delivery.budget import LONGEST_PAUSE, Budget
 from bridge.delivery.budget_store import BudgetStore
+from bridge.delivery.destination import SharedAccount
 from bridge.delivery.executor import QUICK_TRIES
 from bridge.delivery.locks import KeyLocks
-from bridge.delivery.worker import SharedAccount, Worker
+from bridge.delivery.worker import Worker
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
 from bridge.ledger.sqlite import SqliteLedger

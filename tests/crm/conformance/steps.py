@@ -21,12 +21,15 @@ from bridge.crm.connector import Connector, shipped_connectors
 from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.delivery.budget import Budget
+from bridge.delivery.destination import Destination, SharedAccount
 from bridge.delivery.locks import KeyLocks
-from bridge.delivery.worker import Destination, Origin, RetryPolicy, SharedAccount, Worker
+from bridge.delivery.retry import RetryPolicy
+from bridge.delivery.worker import Worker
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Note
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.toml_file import load_toml
+from bridge.mapping.planning import Origin
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
 from tests.fixtures.ledger_calls import filed_all
