@@ -133,21 +133,11 @@ class Connector:
         compiler = Compiler(file, _common(section, frozenset(outputs)))
         self.auth: Auth = compile_auth(compiler, section.auth)
         self.root: Tree = compiler.tree(compiler.language({}), ("root",), section.root)
-        rules, errors = (
-            compile_rules(compiler, ("outcomes",), section.outcomes),
-            compile_errors(compiler, section.errors),
-        )
         self.objects = {
             name: _object(compiler, ("objects", name), name, written)
             for name, written in section.objects.items()
         }
-        self.classifier = Classifier(
-            rules,
-            errors,
-            own_ok=any(rule.then == "ok" for rule in section.outcomes),
-            speaks=section.speaks,
-            api=any(each.reads_json for each in self.objects.values()),
-        )
+        self.classifier = self._classifier(compiler)
         self.together = max((each for kind in self.objects.values() for each in kind.batches), default=1)
         """How many deliveries are worth sending together."""
         self.probes = tuple(
@@ -160,6 +150,16 @@ class Connector:
         _check_origins(compiler, section)
         if problems or compiler.problems:
             raise ConfigError(in_order([*problems, *_not_followed(compiler.problems, problems)]))
+
+    def _classifier(self, compiler: Compiler) -> Classifier:
+        section = self.file
+        return Classifier(
+            compile_rules(compiler, ("outcomes",), section.outcomes),
+            compile_errors(compiler, section.errors),
+            own_ok=any(rule.then == "ok" for rule in section.outcomes),
+            speaks=section.speaks,
+            api=any(each.reads_json for each in self.objects.values()),
+        )
 
 
 def _not_followed(found: Iterable[Problem], before: Iterable[Problem]) -> Iterator[Problem]:

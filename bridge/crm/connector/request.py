@@ -217,10 +217,39 @@ def compile_batch(
     names: Names,
 ) -> Batch | None:
     """The batch of a single request; its items may use `names` and `index`."""
-    alone, compiled = single
     if section is None:
         return None
     place = (*place, "batch")
+    request = _batch_request(compiler, place, single, section, names)
+    item = compiler.tree(compiler.language({**names, "index": None}), (*place, "item"), section.item)
+    pair: Names = {"item": None, "result": None, "settings": None}
+    results = compiler.pick((*place, "results"), section.results)
+    assert results is not None  # noqa: S101 -- it is required
+    return Batch(
+        request=request,
+        item=item,
+        max=section.max,
+        results=results,
+        match=_match(compiler, place, section, pair),
+        errors=compiler.pick((*place, "errors"), section.errors),
+        error_match=compiler.pick((*place, "error_match"), section.error_match, pair),
+        id=compiler.pick((*place, "id"), section.id, {**ANSWER, **pair}),
+        complete=compiler.condition(
+            compiler.language(ANSWER, common=False), (*place, "complete"), section.complete
+        ),
+        atomic=section.atomic,
+    )
+
+
+def _batch_request(
+    compiler: Compiler,
+    place: KeyPath,
+    single: tuple[RequestSection, Request],
+    section: BatchSection,
+    names: Names,
+) -> Request:
+    """The request that carries all items; what the batch leaves unsaid is as in the single one."""
+    alone, compiled = single
     request = compile_request(
         compiler,
         place,
@@ -238,30 +267,19 @@ def compile_batch(
         {"items": None, **({"fields": None} if "fields" in names else {})},
         (*compile_rules(compiler, (*place, "outcomes"), section.outcomes), *compiled.rules),
     )
-    request = replace(request, expects=compiled.expects)
-    item = compiler.tree(compiler.language({**names, "index": None}), (*place, "item"), section.item)
-    pair: Names = {"item": None, "result": None, "settings": None}
-    match: tuple[Pick, Pick] | None = None
-    if section.match is not None:
-        mine = compiler.pick((*place, "match", 0), _as_expression(section.match[0], "item"), pair)
-        theirs = compiler.pick((*place, "match", 1), _as_expression(section.match[1], "result"), pair)
-        match = (mine, theirs) if mine is not None and theirs is not None else None
-    results = compiler.pick((*place, "results"), section.results)
-    assert results is not None  # noqa: S101 -- it is required
-    return Batch(
-        request=request,
-        item=item,
-        max=section.max,
-        results=results,
-        match=match,
-        errors=compiler.pick((*place, "errors"), section.errors),
-        error_match=compiler.pick((*place, "error_match"), section.error_match, pair),
-        id=compiler.pick((*place, "id"), section.id, {**ANSWER, **pair}),
-        complete=compiler.condition(
-            compiler.language(ANSWER, common=False), (*place, "complete"), section.complete
-        ),
-        atomic=section.atomic,
-    )
+    return replace(request, expects=compiled.expects)
+
+
+def _match(
+    compiler: Compiler, place: KeyPath, section: BatchSection, pair: Names
+) -> tuple[Pick, Pick] | None:
+    """What an item and its result have in common; None where results stand in the items' order."""
+    if section.match is None:
+        return None
+    ours, theirs = section.match
+    of_item = compiler.pick((*place, "match", 0), _as_expression(ours, "item"), pair)
+    of_result = compiler.pick((*place, "match", 1), _as_expression(theirs, "result"), pair)
+    return (of_item, of_result) if of_item is not None and of_result is not None else None
 
 
 def _as_expression(text: str, owner: str) -> str:

@@ -57,37 +57,41 @@ def compile_steps(
     steps = []
     known: Names = {**names, "captured": captured}
     for number, section in enumerate(sections):
-        where = (*place, number)
-        capture = {
-            name: pick
-            for name, text in section.capture.items()
-            if (pick := compiler.pick((*where, "capture", name), text)) is not None
-        }
-        told = compiler.pick((*where, "id"), section.id)
-        # The answer to an update may be empty whatever else it carries at other times.
-        needed = [*capture.values(), None if section.reread or place[-1] == "update" else told]
-        request = compile_request(compiler, where, section, known)
-        request = replace(request, expects=expected_of(*needed))
-        steps.append(
-            Step(
-                name=section.name or str(number + 1),
-                request=request,
-                when=compiler.condition(
-                    compiler.language(known, common=False), (*where, "when"), section.when
-                ),
-                capture=capture,
-                id=told,
-                fields=compiler.pick((*where, "fields"), section.fields),
-                reread=section.reread,
-                batch=compile_batch(compiler, where, (section, request), section.batch, known),
-                poll=_compile_poll(compiler, (*where, "poll"), section, known),
-            )
-        )
+        steps.append(_compile_step(compiler, (*place, number), section, known))
         if section.id is not None or section.reread or (section.poll and section.poll.id is not None):
             # Once a step has told the object's id, later ones may use it.
             known = {**known, "id": None}
     _check_order(compiler, place, sections, steps)
     return tuple(steps)
+
+
+def _compile_step(compiler: Compiler, place: KeyPath, section: StepSection, names: Names) -> Step:
+    capture = _capture(compiler, place, section.capture)
+    of_id = compiler.pick((*place, "id"), section.id)
+    # The answer to an update may be empty whatever else it carries at other times.
+    needs_no_id = section.reread or place[-2] == "update"
+    request = compile_request(compiler, place, section, names)
+    request = replace(request, expects=expected_of(*capture.values(), None if needs_no_id else of_id))
+    return Step(
+        name=section.name or str(int(place[-1]) + 1),
+        request=request,
+        when=compiler.condition(compiler.language(names, common=False), (*place, "when"), section.when),
+        capture=capture,
+        id=of_id,
+        fields=compiler.pick((*place, "fields"), section.fields),
+        reread=section.reread,
+        batch=compile_batch(compiler, place, (section, request), section.batch, names),
+        poll=_compile_poll(compiler, (*place, "poll"), section, names),
+    )
+
+
+def _capture(compiler: Compiler, place: KeyPath, paths: Mapping[str, str]) -> dict[str, Pick]:
+    """Where the captured values stand in an answer, by their names."""
+    return {
+        name: pick
+        for name, text in paths.items()
+        if (pick := compiler.pick((*place, "capture", name), text)) is not None
+    }
 
 
 def _captures(section: StepSection) -> list[str]:
@@ -120,11 +124,7 @@ def _compile_poll(compiler: Compiler, place: KeyPath, step: StepSection, names: 
         reason=compiler.pick((*place, "reason"), section.reason),
         wait=wait,
         longest=section.longest,
-        capture={
-            name: pick
-            for name, text in section.capture.items()
-            if (pick := compiler.pick((*place, "capture", name), text)) is not None
-        },
+        capture=_capture(compiler, place, section.capture),
         id=compiler.pick((*place, "id"), section.id),
     )
 
