@@ -1,5 +1,6 @@
 """`--token-file`: a sandbox gets its token without the list of processes showing it."""
 
+import json
 import queue
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from click.testing import CliRunner
 
 from bridge.cli import cli
 from tests.fixtures.daemon_process import TOKEN, environment
+from tests.fixtures.json_documents import DOCUMENTS
+from tests.fixtures.json_shapes import differences
 
 
 @pytest.mark.long
@@ -36,18 +39,33 @@ def test_a_sandbox_platform_pushes_to_the_token_of_a_file(tmp_path: Path) -> Non
         serving = threading.Thread(target=door.serve_forever)
         serving.start()
         url = f"http://127.0.0.1:{door.server_port}/callback/main"
-        command = [sys.executable, "-m", "bridge", "simulate", "platform", "--port", "0", "--rate", "50"]
+        command = [
+            sys.executable,
+            "-m",
+            "bridge",
+            "simulate",
+            "platform",
+            "--port",
+            "0",
+            "--rate",
+            "50",
+            "--json",
+        ]
         platform = subprocess.Popen(
             [*command, "--url", url, "--token-file", str(file)],
             env=environment(),
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            text=True,
         )
+        assert platform.stdout is not None
         try:
+            assert differences(DOCUMENTS["simulate platform"], json.loads(platform.stdout.readline())) == []
             assert paths.get(timeout=30) == f"/callback/main/{TOKEN}"
         finally:
             platform.terminate()
             platform.wait(30)
+            platform.stdout.close()
             door.shutdown()
             serving.join()
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.daemon_process import callbridge
+from tests.fixtures.json_documents import DOCUMENTS
+from tests.fixtures.json_shapes import differences
 
 
 @pytest.mark.long
@@ -28,6 +30,7 @@ def test_a_call_that_is_missing_in_the_crm_is_found(tmp_path: Path) -> None:
     finished = callbridge("demo", "--once", "--spoil", "--count", "30", "--json", cwd=tmp_path)
     balance = json.loads(finished.stdout)
     assert finished.returncode == 1
+    assert differences(DOCUMENTS["demo"], balance) == []
     assert balance["balanced"] is False
     assert balance["crm"]["missing"] == 1
     assert any("missing in the CRM" in finding for finding in balance["findings"])
