@@ -25,7 +25,7 @@ from bridge.sandbox.records import PLATFORM_ZONE
 from tests.delivery.simulated_world import DATA
 from tests.fixtures.json_documents import DOCUMENTS
 from tests.fixtures.json_shapes import Empty, Maybe, Named, OneOf, differences
-from tests.fixtures.ledger_calls import stray
+from tests.fixtures.ledger_calls import filed, stray
 from tests.fixtures.one_delivery import OddWorld, odd_world
 from tests.fixtures.served_platform import made, served_platform
 
@@ -111,12 +111,8 @@ def fill_ledger(world: OddWorld, now: datetime) -> None:
     call(6, lambda _: httpx.Response(401))
     call(7, started_at=platform_time(now + timedelta(days=5)))
     world.ledger.save_budget("crm account", world.budget.state(), world.clock())
-    world.ledger.record(
-        [
-            stray(Quarantined.UNIDENTIFIED, b'{"phone": "1"}', at=now),
-            stray(Quarantined.NOT_AN_OBJECT, b"garbage", at=now),
-        ]
-    )
+    filed(world.ledger, stray(Quarantined.UNIDENTIFIED, b'{"phone": "1"}', at=now))
+    filed(world.ledger, stray(Quarantined.NOT_AN_OBJECT, b"garbage", at=now))
 
 
 def add_rows(ledger: Path, now: datetime) -> None:
