@@ -26,8 +26,8 @@ from bridge.crm.rendering import Account, common_names, headers_of, origins_of, 
 from bridge.crm.tokens import Exchange, Outputs, Tokens
 from bridge.lib.errors import Blame, DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.lib.expression import ExpressionError, as_text
+from bridge.lib.http.client import HttpClient, UnacceptableAnswer
 from bridge.lib.http.connection_errors import connection_remedy
-from bridge.lib.http.transport import UnacceptableAnswer, Wire
 from bridge.lib.masking import LONGEST_MESSAGE, LONGEST_READ, Masking
 from bridge.lib.phone import mask_phones_in, of_crm
 from bridge.model.failures import generalised
@@ -75,11 +75,11 @@ class Crm:
         self._hidden: tuple[str, ...] = ()
         self.turn: Turn = _at_once
         """Also a request that is repeated with a new token, and that for the token, must take its turn."""
-        self._wire = Wire(account.timeout, transport)
+        self._http = HttpClient(account.timeout, transport)
 
     def close(self) -> None:
         """Close the connection."""
-        self._wire.close()
+        self._http.close()
 
     def ask(self, request: Request, names: Values, what: str) -> Answer:
         """Send a request and judge its answer; a token that is refused is renewed once.
@@ -273,7 +273,7 @@ class Crm:
         if rendered.query:
             # As `params`, they would replace what the path says itself.
             url = url.copy_merge_params(flat(rendered.query))
-        received = self._wire.send(
+        received = self._http.send(
             rendered.method, url, headers, content if rendered.kind != "none" else None
         )
         return read_answer(received.status, received.headers, received.body, received.charset)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bridge.lib.errors import DeliveryError, InDoubt, Permanent, Transient
-from bridge.lib.http.transport import CRM_LIMITS
+from bridge.lib.http.client import CRM_LIMITS
 from tests.fixtures.small_crm import Server, connector_of, crm_of, serving
 
 SECRET = 'canary-5a81 c0"de'

@@ -14,15 +14,15 @@ import pytest
 import trustme
 
 from bridge.lib.errors import SourceUnreachable, Transient
+from bridge.lib.http.client import _tls
 from bridge.lib.http.connection_errors import connection_remedy
 from bridge.lib.http.deadline import Deadline
-from bridge.lib.http.socket import Connector
-from bridge.lib.http.transport import _tls
+from bridge.lib.http.socket import SocketBackend
 from bridge.model.failures import remedy_of
 from bridge.source.outcall.client import ListApi, OutcallList
 from tests.crm.test_crm import CREATE, fault
 from tests.fixtures.served_platform import CHANCE, NAMES, NOW
-from tests.lib.test_stream import served
+from tests.fixtures.socket_server import served
 
 AUTHORITY = trustme.CA()
 DAY = timedelta(days=1)
@@ -72,7 +72,7 @@ def refused(serve: Callable[[socket.socket], None], client: ssl.SSLContext) -> h
     with (
         served(serve) as port,
         closing(
-            httpcore.ConnectionPool(ssl_context=client, network_backend=Connector(deadline.connected))
+            httpcore.ConnectionPool(ssl_context=client, network_backend=SocketBackend(deadline.connected))
         ) as pool,
         pytest.raises(httpcore.ConnectError) as caught,
     ):

@@ -10,7 +10,7 @@ import httpcore
 import pytest
 
 from bridge.lib.http.happy_eyeballs import MOST_ADDRESSES, STAGGER, connect
-from bridge.lib.http.socket import Connector
+from bridge.lib.http.socket import SocketBackend
 
 
 @contextmanager
@@ -119,6 +119,6 @@ def test_the_client_tells_a_silent_host_from_one_that_refuses() -> None:
         """Nobody watches it."""
 
     with silent() as port, pytest.raises(httpcore.ConnectTimeout):
-        Connector(give, resolve=at(port)).connect_tcp("crm.example", 443, 0.1)
+        SocketBackend(give, resolve=at(port)).connect_tcp("crm.example", 443, 0.1)
     with pytest.raises(httpcore.ConnectError, match="refused"):
-        Connector(give, resolve=at(closed_port())).connect_tcp("crm.example", 443, 0.1)
+        SocketBackend(give, resolve=at(closed_port())).connect_tcp("crm.example", 443, 0.1)

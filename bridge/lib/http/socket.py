@@ -43,7 +43,7 @@ class Allowance:
         return received
 
 
-class Stream(httpcore.NetworkStream):
+class SocketStream(httpcore.NetworkStream):
     """One connection. What is written waits until the answer is read."""
 
     def __init__(self, connection: socket.socket, connected: Connected, allowance: Allowance) -> None:
@@ -96,7 +96,7 @@ class Stream(httpcore.NetworkStream):
             secured = wrapped = ssl_context.wrap_socket(
                 self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
             )
-            stream = Stream(wrapped, self._connected, self._allowance)
+            stream = SocketStream(wrapped, self._connected, self._allowance)
             wrapped.do_handshake()
         except OSError as error:
             secured.close()
@@ -117,7 +117,7 @@ class Stream(httpcore.NetworkStream):
         return bool(asked.poll(0))
 
 
-class Connector(httpcore.NetworkBackend):
+class SocketBackend(httpcore.NetworkBackend):
     """Makes connections."""
 
     def __init__(
@@ -152,7 +152,7 @@ class Connector(httpcore.NetworkBackend):
             raise httpcore.ConnectTimeout(str(error)) from error
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
-        return Stream(connection, self._connected, self._allowance)
+        return SocketStream(connection, self._connected, self._allowance)
 
 
 class CountedBackend(httpcore.NetworkBackend):

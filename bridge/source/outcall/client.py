@@ -16,8 +16,8 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event
 
 from bridge.lib.errors import SourceRefused, SourceUnreachable
+from bridge.lib.http.client import LIST_LIMITS, HttpClient, Received, UnacceptableAnswer
 from bridge.lib.http.connection_errors import connection_remedy
-from bridge.lib.http.transport import LIST_LIMITS, Received, UnacceptableAnswer, Wire
 from bridge.lib.masking import LONGEST_MESSAGE, Masking
 from bridge.lib.timestamps import parse_time
 from bridge.record.json_body import declared_charset
@@ -151,7 +151,7 @@ class OutcallList:
         self._session: _Session | None = None
         self._hidden: deque[str] = deque(maxlen=8)
         """What no message shows beside the secret: signatures, and the keys of sessions, over ones too."""
-        self._wire = Wire(api.timeout, transport, LIST_LIMITS)
+        self._http = HttpClient(api.timeout, transport, LIST_LIMITS)
 
     @property
     def name(self) -> str:
@@ -162,7 +162,7 @@ class OutcallList:
         return None if self._session is None else self._session.user
 
     def close(self) -> None:
-        self._wire.close()
+        self._http.close()
 
     def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
         names = self._api.names
@@ -290,7 +290,7 @@ class OutcallList:
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         try:
             url = httpx.URL(f"{self._api.base_url}{path}")
-            received = self._wire.send("POST", url, _HEADERS, content)
+            received = self._http.send("POST", url, _HEADERS, content)
         except _NO_CONNECTION as error:
             kind = _Slow if isinstance(error, httpx.TimeoutException) else _Short
             why = connection_remedy(error, "platform")

@@ -12,10 +12,10 @@ import pytest
 
 from bridge.crm.connector.answer_text import read_answer
 from bridge.lib.errors import InDoubt, Transient
+from bridge.lib.http.client import CRM_LIMITS, AnswerLimits, HttpClient, _By
 from bridge.lib.http.deadline import Deadline
 from bridge.lib.http.decompress import TooLarge, Undecodable, decoder_of
 from bridge.lib.http.socket import Allowance
-from bridge.lib.http.transport import CRM_LIMITS, AnswerLimits, Wire, _By
 from tests.crm.test_crm import CREATE, FIND, fault
 from tests.fixtures.odd_wire import GOOD, NO_JSON, READABLE, UNREADABLE, odd_server, says, whole
 
@@ -23,14 +23,14 @@ LIMIT = 100_000
 
 
 def get(url: str, timeout: float = 5, limits: AnswerLimits = CRM_LIMITS) -> bytes:
-    with closing(Wire(timeout, limits=limits)) as wire:
-        return wire.send("GET", httpx.URL(url), {}, None).body
+    with closing(HttpClient(timeout, limits=limits)) as client:
+        return client.send("GET", httpx.URL(url), {}, None).body
 
 
 @pytest.mark.parametrize("name", READABLE)
 def test_unusual_answers_are_read(name: str) -> None:
-    with odd_server(says(READABLE[name])) as url, closing(Wire(5)) as wire:
-        came = wire.send("GET", httpx.URL(url), {}, None)
+    with odd_server(says(READABLE[name])) as url, closing(HttpClient(5)) as client:
+        came = client.send("GET", httpx.URL(url), {}, None)
     body = read_answer(came.status, came.headers, came.body, came.charset).body
     assert (body["id"], body["items"]) == ("1", [])
 
@@ -52,8 +52,8 @@ def test_what_is_no_answer_is_the_account_s_fault_and_ends_in_time(name: str) ->
 
 @pytest.mark.parametrize("name", NO_JSON)
 def test_a_whole_answer_without_json_is_read_as_such(name: str) -> None:
-    with odd_server(says(NO_JSON[name])) as url, closing(Wire(5)) as wire:
-        came = wire.send("GET", httpx.URL(url), {}, None)
+    with odd_server(says(NO_JSON[name])) as url, closing(HttpClient(5)) as client:
+        came = client.send("GET", httpx.URL(url), {}, None)
     assert read_answer(came.status, came.headers, came.body, came.charset).body is None
 
 
@@ -87,10 +87,10 @@ def test_the_sentence_says_what_came_and_what_to_do() -> None:
 
 
 def test_after_an_answer_that_was_refused_the_next_request_has_a_connection_of_its_own() -> None:
-    with odd_server(UNREADABLE["a gzip bomb"], says(whole(GOOD))) as url, closing(Wire(5)) as wire:
+    with odd_server(UNREADABLE["a gzip bomb"], says(whole(GOOD))) as url, closing(HttpClient(5)) as client:
         with pytest.raises(httpx.HTTPError):
-            wire.send("GET", httpx.URL(url), {}, None)
-        assert wire.send("GET", httpx.URL(url), {}, None).body == GOOD
+            client.send("GET", httpx.URL(url), {}, None)
+        assert client.send("GET", httpx.URL(url), {}, None).body == GOOD
 
 
 @pytest.mark.parametrize("name", ["1xx without end", "chunks with long extensions"])

@@ -20,7 +20,7 @@ import httpx
 
 from bridge.lib.http.deadline import Deadline
 from bridge.lib.http.decompress import TooLarge, Undecodable, decoder_of
-from bridge.lib.http.socket import Allowance, Connector, CountedBackend
+from bridge.lib.http.socket import Allowance, CountedBackend, SocketBackend
 
 _TOO_SLOW = "the answer came too slowly"
 _LONGEST_HEAD = 256 * 1024
@@ -83,7 +83,7 @@ class UnacceptableAnswer(httpx.DecodingError):
         self.too_large = too_large
 
 
-class Wire:
+class HttpClient:
     """Sends requests one at a time, each within a deadline for the whole of it."""
 
     def __init__(
@@ -164,7 +164,7 @@ class _Direct(httpx.HTTPTransport):
     def __init__(self, deadline: Deadline, allowance: Allowance) -> None:
         super().__init__(verify=_tls())
         self._pool = httpcore.ConnectionPool(
-            ssl_context=_tls(), network_backend=Connector(deadline.connected, allowance), **_LIMITS
+            ssl_context=_tls(), network_backend=SocketBackend(deadline.connected, allowance), **_LIMITS
         )
 
 

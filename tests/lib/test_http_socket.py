@@ -5,49 +5,20 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 
 import httpcore
 import httpx
 import pytest
-import trustme
 
 from bridge.lib.errors import Transient
 from bridge.lib.http.deadline import Deadline
-from bridge.lib.http.socket import Connector
+from bridge.lib.http.socket import SocketBackend
 from bridge.model.failures import remedy_of
 from tests.crm.test_crm import CREATE, fault
+from tests.fixtures.socket_server import AUTHORITY, served
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-AUTHORITY = trustme.CA()
-
-
-@contextmanager
-def served(serve: Callable[[socket.socket], None], *, tls: bool = False) -> Iterator[int]:
-    """A server that does this with each connection; its port."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    AUTHORITY.issue_cert("127.0.0.1").configure_cert(context)
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                connection = listener.accept()[0]
-                with suppress(OSError), connection:
-                    if tls:
-                        with context.wrap_socket(connection, server_side=True) as secured:
-                            serve(secured)
-                    else:
-                        serve(connection)
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        # What waits for a connection does not see that the listener is closed.
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
 
 
 @contextmanager
@@ -56,7 +27,7 @@ def pool(deadline: Deadline) -> Iterator[httpcore.ConnectionPool]:
     context = ssl.create_default_context()
     AUTHORITY.configure_trust(context)
     with closing(
-        httpcore.ConnectionPool(ssl_context=context, network_backend=Connector(deadline.connected))
+        httpcore.ConnectionPool(ssl_context=context, network_backend=SocketBackend(deadline.connected))
     ) as made:
         yield made
 
@@ -82,7 +53,7 @@ def test_a_request_leaves_whole_and_the_connection_serves_the_next(tls: bool) ->
     with (
         served(answers(pieces), tls=tls) as port,
         httpcore.ConnectionPool(
-            ssl_context=trusting(), network_backend=Connector(made.append)
+            ssl_context=trusting(), network_backend=SocketBackend(made.append)
         ) as connections,
     ):
         for number in range(10):
@@ -165,11 +136,11 @@ def test_httpx_tells_these_faults_by_its_own_names() -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
     with served(hang_up) as port, httpx.HTTPTransport() as transport:
-        transport._pool = httpcore.ConnectionPool(network_backend=Connector(lambda _: None))
+        transport._pool = httpcore.ConnectionPool(network_backend=SocketBackend(lambda _: None))
         request = httpx.Request("GET", f"http://127.0.0.1:{port}/")
         with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
             transport.handle_request(request)
     with httpx.HTTPTransport() as transport:
-        transport._pool = httpcore.ConnectionPool(network_backend=Connector(lambda _: None))
+        transport._pool = httpcore.ConnectionPool(network_backend=SocketBackend(lambda _: None))
         with pytest.raises(httpx.ConnectError):
             transport.handle_request(request)
