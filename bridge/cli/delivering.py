@@ -23,13 +23,12 @@ from bridge.cli.output import (
 )
 from bridge.cli.times import When, refuse_reversed
 from bridge.config.load import Config
-from bridge.daemon.operator_jobs import in_doubt_of
 from bridge.delivery.replay import VERDICTS
 from bridge.ledger import Row
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.iso_times import stamp
 from bridge.model.deliveries import DeliveryState
-from bridge.model.failures import IN_DOUBT, OF_THIS_CAUSE
+from bridge.model.failures import OF_THIS_CAUSE
 
 NOT_HELD = "none of these deliveries is parked or waits: see `deliveries list`"
 
@@ -130,10 +129,11 @@ def deliveries_retry(
     if dry_run:
         ledger = open_to_look(config)
         groups = ledger.retriable(ids, cause, destination)
-        left = in_doubt_of(ledger, destination) if every else 0
+        left = ledger.parked_in_doubt(destination) if every else 0
         ledger.close()
         retried = sum(group["count"] for group in groups)
-        document: dict[str, Any] = {"retried": retried, "in_doubt": left, "causes": groups}
+        causes = [{name: value for name, value in group.items() if name != "in_doubt"} for group in groups]
+        document: dict[str, Any] = {"retried": retried, "in_doubt": left, "causes": causes}
         lines = [_would_retry(group) for group in groups]
         show(document, as_json, [*lines, f"{retried} deliveries would be due now", *_left_in_doubt(left)])
         return
@@ -147,8 +147,7 @@ def deliveries_retry(
 
 
 def _would_retry(group: Row) -> str:
-    doubtful = group["state"] == DeliveryState.PARKED and (group["cause"] or "").startswith(IN_DOUBT)
-    again = ": would be sent again, so look first" if doubtful else ""
+    again = ": would be sent again, so look first" if group["in_doubt"] else ""
     return f"{group['count']} for {group['destination']}: {group['cause'] or '-'}{again}"
 
 

@@ -17,7 +17,6 @@ from bridge.lib.errors import CallbridgeError, LedgerError
 from bridge.lib.iso_times import moment, stamp
 from bridge.mapping.planning import Origin
 from bridge.model.calls import Via
-from bridge.model.failures import IN_DOUBT
 from bridge.record.arrival import arrivals_of
 from bridge.record.json_body import NotAnObject
 from bridge.record.unwrap_body import TooMany
@@ -29,15 +28,6 @@ PRUNE_STEP = timedelta(days=3)
 """The daily prune believes the clock so far beyond the one before it."""
 SHOWN_REASONS = 20
 """Of so many quarantined records that wait on it is told why."""
-
-
-def in_doubt_of(ledger: Ledger, destination: str) -> int:
-    """How many deliveries are parked in doubt; of a destination, where that is named."""
-    return sum(
-        group["count"]
-        for group in ledger.counts()["parked"]
-        if (group["cause"] or "").startswith(IN_DOUBT) and destination in ("", group["destination"])
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +49,7 @@ class Operator:
         """`deliveries retry`: parked deliveries become due; of all, those in doubt are left as they are."""
         cause, destination = args.get("cause", ""), args.get("destination", "")
         retried = self.ledger.retry(args["ids"], now, cause=cause, destination=destination)
-        left = 0 if args["ids"] or cause else in_doubt_of(self.ledger, destination)
+        left = 0 if args["ids"] or cause else self.ledger.parked_in_doubt(destination)
         return {"retried": retried, "in_doubt": left}
 
     def park(self, args: Mapping[str, Any], now: datetime) -> Result:

@@ -23,7 +23,7 @@ from bridge.delivery.write_policy import (
     select_for_new,
     shown,
 )
-from bridge.lib.errors import Duplicate, Gone, InDoubt, Permanent, Transient
+from bridge.lib.errors import Deleted, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.model.crm_state import AGAIN, CrmState, Progress
 from bridge.model.failures import NO_LONGER_THERE
 from bridge.model.plan import PlannedObject
@@ -315,7 +315,7 @@ class ObjectSync:
                 'If somebody deleted it, skip the delivery, or say on_deleted = "recreate" in the mapping and'
                 " retry. If the CRM was emptied or restored, callbridge replay --force makes all again"
             )
-            error = Permanent(
+            error = Deleted(
                 f"{self._what}: {gone} is no longer in the CRM, nor another with this key. {remedy}",
                 cause=f"{self._what}: {NO_LONGER_THERE}",
             )

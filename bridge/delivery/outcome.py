@@ -24,10 +24,10 @@ from bridge.delivery.poison_records import (
     without_faults,
 )
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
-from bridge.lib.errors import DeliveryError, InDoubt, Pending, Transient, Unsent
+from bridge.lib.errors import Deleted, DeliveryError, InDoubt, Pending, Transient, Unsent
 from bridge.lib.phone import mask_phones_in
 from bridge.mapping import MappingFault
-from bridge.model.deliveries import DeliveryState, Lease, Settlement
+from bridge.model.deliveries import DeliveryState, Lease, ParkKind, Settlement
 from bridge.model.failures import OF_A_KEY, OF_A_MAPPING, OF_OURS, cause_of, doubt_of, generalised, remedy_of
 from bridge.model.key_claims import Conflict
 
@@ -136,6 +136,7 @@ class OutcomeRules:
     def _of_error(self, lease: Lease, error: DeliveryError, *, in_doubt: bool) -> Settlement:
         message = f"destination {lease.destination}, {error}"
         cause, remedy = cause_of(error), remedy_of(error)
+        kind = ParkKind.GONE if isinstance(error, Deleted) else ParkKind.FAILED
         if isinstance(error, Unsent | Pending):
             room_at = self._clock() + timedelta(seconds=error.retry_after or 0)
             return Settlement(DeliveryState.DUE, message, cause, room_at, unsent=True)
@@ -155,7 +156,8 @@ class OutcomeRules:
         if isinstance(error, InDoubt) and in_doubt:
             message = f"in doubt, look it up in the CRM; retry sends it again, skip lets it be: {message}"
             cause, remedy = doubt_of(error)
-        return Settlement(DeliveryState.PARKED, message, cause, remedy=remedy)
+            kind = ParkKind.IN_DOUBT
+        return Settlement(DeliveryState.PARKED, message, cause, remedy=remedy, park_kind=kind)
 
     def _not_yet(self, lease: Lease, journal: DeliveryJournal, settlement: Settlement) -> Settlement:
         """What would be parked waits, and holds its lines, as long as another request of it may arrive."""

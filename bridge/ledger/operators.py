@@ -46,7 +46,10 @@ class OperatorLedger(Protocol):
     """Changes the state of deliveries by a person's word."""
 
     def retriable(self, ids: Sequence[int] = (), cause: str = "", destination: str = "") -> list[Row]:
-        """What `retry` would make due: groups of `destination`, `state`, `cause` with their `count`."""
+        """What `retry` would make due: groups of destination, state, cause and in_doubt, with a count."""
+
+    def parked_in_doubt(self, destination: str = "") -> int:
+        """How many deliveries are parked in doubt; to this destination, where it is named."""
 
     def retry(self, ids: Sequence[int], now: datetime, *, cause: str = "", destination: str = "") -> int:
         """Make deliveries due now; how many.

@@ -14,7 +14,8 @@ CallbridgeError                 a sentence for the operator; never a traceback
     │   ├── Unsent              our own limits had no room: nothing was tried
     │   └── Pending             a job of the CRM still runs
     ├── Permanent               a person is needed: park
-    │   └── Gone                the CRM no longer has the object
+    │   ├── Gone                the CRM no longer has the object
+    │   └── Deleted             it was there when we left it, and nothing else has its key
     ├── Duplicate               the CRM has the object already, and may have told its id
     └── InDoubt                 sent, and no answer proves that it was refused
 """
@@ -153,6 +154,10 @@ class Permanent(DeliveryError):
 
 class Gone(Permanent):
     """The CRM no longer has the object that the request was about."""
+
+
+class Deleted(Permanent):
+    """An object that we left in the CRM is there no longer, and no other one has its key."""
 
 
 class Duplicate(DeliveryError):

@@ -19,6 +19,18 @@ class DeliveryState(StrEnum):
     PARKED = "parked"
 
 
+class ParkKind(StrEnum):
+    """What kind of parked a delivery is: it tells who may take it up again, and what that means."""
+
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+    """Nothing tells whether a request was processed: who retries it says that it was not."""
+    GONE = "gone"
+    """What was left in the CRM is there no longer."""
+    HELD = "held"
+    """A person parked it."""
+
+
 class Lane(IntEnum):
     """Who is delivered first: a live call never waits for what else is owed."""
 
@@ -67,5 +79,7 @@ class Settlement:
     """What the delivery goes on to hold, because a request of it is in doubt."""
     remedy: str = ""
     """What to do about the cause."""
+    park_kind: ParkKind = ParkKind.FAILED
+    """What kind of parked it is, where `state` is parked."""
     unsent: bool = False
     """It gave way to the account's limits, which is no attempt: it stays in its lane, and no wait grows."""

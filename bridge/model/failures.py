@@ -21,6 +21,8 @@ OF_THIS_CAUSE = "--cause …"
 AGAIN = f"then: callbridge deliveries retry {OF_THIS_CAUSE}"
 NO_LONGER_THERE = "no longer in the CRM"
 """How the cause ends of a delivery whose object was deleted in the CRM, or lost when that was emptied."""
+BY_A_PERSON = "parked by a person"
+"""The cause of a delivery that a person parked."""
 IN_DOUBT = "in doubt: "
 """What the cause of a delivery begins with that is parked because nothing tells what became of a request."""
 OF_DOUBT = (
@@ -38,7 +40,6 @@ OF_A_KEY = (
     "Two sources send different calls under one key. Give one of them a CRM account (`account`) of its own,"
     " or write `call.source` into the key of the mapping's own objects; or skip it"
 )
-BY_A_PERSON = "A person parked it: retry when it may go"
 _BLAMED = {
     "account": "The CRM is out of reach or ill. Nothing to do here: it is tried again by itself",
     "credentials": "The CRM refuses the credentials: check the destination's secrets and its user's rights;"

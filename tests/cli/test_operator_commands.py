@@ -19,7 +19,7 @@ from bridge.ledger import Ledger, Row
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.lib.iso_times import moment
 from bridge.model.calls import Quarantined
-from bridge.model.deliveries import DeliveryState, Settlement
+from bridge.model.deliveries import DeliveryState, ParkKind, Settlement
 from bridge.model.failures import AGAIN, NO_LONGER_THERE
 from bridge.reconcile.run import NOT_KNOWN, refuse_walk
 from tests.fixtures.daemon_process import environment, write_config
@@ -52,10 +52,10 @@ class Desk:
     def ask(self, *args: str) -> Result:
         return CliRunner(env=environment()).invoke(cli, [*args, "-c", str(self.config)])
 
-    def parked(self, key: str, cause: str, reason: str) -> None:
+    def parked(self, key: str, cause: str, reason: str, kind: ParkKind = ParkKind.FAILED) -> None:
         news(self.ledger, key)
         remedy = f"Mend it, {AGAIN}"
-        settlement = Settlement(DeliveryState.PARKED, reason, cause, remedy=remedy)
+        settlement = Settlement(DeliveryState.PARKED, reason, cause, remedy=remedy, park_kind=kind)
         settle(self.ledger, leased(self.ledger), settlement, NOW, NOW)
 
 
@@ -117,7 +117,7 @@ def test_a_destination_that_nobody_knows_is_a_usage_error(desk: Desk) -> None:
 def test_deliveries_are_retried_by_words_of_the_reason_that_is_shown(desk: Desk) -> None:
     desk.parked("a", LONG, 'the grade "very good" of 100% is longer than 4 characters')
     desk.parked("b", LONG, "the grade of b is longer than 4 characters")
-    desk.parked("c", "in doubt: object call", 'nobody knows of "very good"')
+    desk.parked("c", "in doubt: object call", 'nobody knows of "very good"', ParkKind.IN_DOUBT)
     found = said(desk.ask("deliveries", "list", "--cause", "VERY good", "--json"))
     assert [row["key"] for row in found["deliveries"]] == ["c", "a"]
     assert {group["cause"] for group in found["causes"]} == {LONG, "in doubt: object call"}
@@ -166,7 +166,7 @@ def test_a_record_that_waits_on_in_quarantine_tells_why(desk: Desk) -> None:
 
 
 def test_a_replay_by_force_takes_what_the_crm_has_lost_and_no_other_that_is_parked(desk: Desk) -> None:
-    desk.parked("a", f"object contact: {NO_LONGER_THERE}", "7 is no longer in the CRM")
+    desk.parked("a", f"object contact: {NO_LONGER_THERE}", "7 is no longer in the CRM", ParkKind.GONE)
     desk.parked("b", LONG, "why")
     ids = [row["id"] for row in desk.ledger.list_deliveries("parked", "crm", 9)]
     gone = {swept.key: swept.gone for swept in desk.ledger.sweep("crm", "main", ALWAYS, None, 9)}

@@ -10,31 +10,39 @@ from bridge.ledger import Row
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.objects import is_in_doubt, said_absent
+from bridge.ledger.sqlite.park_kinds import park_kind_column
 from bridge.ledger.sqlite.times import micros
-from bridge.model.deliveries import Lane
-from bridge.model.failures import IN_DOUBT
+from bridge.model.deliveries import Lane, ParkKind
+from bridge.model.failures import BY_A_PERSON
 
-BY_A_PERSON = "parked by a person"
-_PARKED_IN_DOUBT = f"coalesce(cause, '') LIKE '{IN_DOUBT}%'"
 # So many rows are changed in one commit: others have their turn between two.
 AT_ONCE = 500
 
-_AGAIN = f"""
+_AGAIN = """
 UPDATE deliveries SET state = iif(state = 'leased', state, 'due'), due_at = iif(state = 'leased', due_at, :1),
     owed_at = coalesce(iif(state = 'leased', owed_at, :1), :1), tries = iif(state = 'leased', tries, 0),
     lane = max(lane, 1), changed_at = :1,
-    reason = iif(person IS NULL AND coalesce(cause, '') <> '{BY_A_PERSON}', reason, NULL),
-    person = NULL, cause = NULL
+    reason = iif(person IS NULL AND park_kind IS NOT 'held', reason, NULL),
+    person = NULL, cause = NULL, park_kind = NULL
 WHERE id IN (SELECT value FROM json_each(:2))
 """
 
 
 def retriable(connection: sqlite3.Connection, ids: Sequence[int], cause: str, destination: str) -> list[Row]:
-    """What a retry would make due: groups of destination, state, cause, with their `count` and `ids`."""
-    groups: dict[tuple[str, str, str | None], Row] = {}
-    for delivery_id, at, state, why in connection.execute(*_meant(connection, ids, cause, destination)):
+    """What a retry would make due: groups of destination, state, cause and doubt, with `count` and `ids`."""
+    groups: dict[tuple[str, str, str | None, str | None], Row] = {}
+    for delivery_id, *found in connection.execute(*_meant(connection, ids, cause, destination)):
+        at, state, why, kind = found
         group = groups.setdefault(
-            (at, state, why), {"destination": at, "state": state, "cause": why, "count": 0, "ids": []}
+            (at, state, why, kind),
+            {
+                "destination": at,
+                "state": state,
+                "cause": why,
+                "in_doubt": kind == ParkKind.IN_DOUBT,
+                "count": 0,
+                "ids": [],
+            },
         )
         group["count"] += 1
         group["ids"].append(delivery_id)
@@ -45,31 +53,27 @@ def _meant(
     connection: sqlite3.Connection, ids: Sequence[int], cause: str, destination: str
 ) -> tuple[str, list[Any]]:
     """The deliveries that a person means: these ids, or all that failed so, or all that are parked."""
-    select = "SELECT id, destination, state, cause FROM deliveries WHERE wanted > 0"
+    kind = park_kind_column(connection)
+    select = f"SELECT id, destination, state, cause, {kind} FROM deliveries WHERE wanted > 0"
     if ids:
         # What a person skipped, or wanted parked, is taken up again by name only.
         return (
             f"{select} AND id IN ({marks(ids)}) AND (state IN ('parked', 'due') OR person IS NOT NULL)",
             list(ids),
         )
+    unnamed = f"coalesce({kind}, '') NOT IN ('in_doubt', 'held')"
     values: list[Any] = []
     if destination:
         select += " AND destination = ?"
         values.append(destination)
     if not cause:
         # What is in doubt, or a person's, must not be sent again because a person means all others.
-        parked = f"state = 'parked' AND state <> 'delivered' AND NOT {_PARKED_IN_DOUBT}"
-        return f"{select} AND {parked} AND coalesce(cause, '') <> '{BY_A_PERSON}'", values
-    causes = [
-        each
-        for each in matching_causes(connection, cause)
-        if each == cause or not (each.startswith(IN_DOUBT) or each == BY_A_PERSON)
-    ]
+        return f"{select} AND state = 'parked' AND state <> 'delivered' AND {unnamed}", values
+    causes = matching_causes(connection, cause)
     failed = "state IN ('parked', 'due') AND state <> 'delivered' AND person IS NULL"
     of_reason, words = by_reason(cause, causes)
-    others = f"{of_reason} AND NOT {_PARKED_IN_DOUBT} AND coalesce(cause, '') <> '{BY_A_PERSON}'"
-    named = f"(cause IN ({marks(causes)}) OR ({others}))"
-    return f"{select} AND {failed} AND {named}", [*values, *causes, *words]
+    named = f"(cause = ? OR ((cause IN ({marks(causes)}) OR {of_reason}) AND {unnamed}))"
+    return f"{select} AND {failed} AND {named}", [*values, cause, *causes, *words]
 
 
 def by_reason(words: str, causes: Sequence[str]) -> tuple[str, list[str]]:
@@ -99,7 +103,7 @@ def retry(connection: sqlite3.Connection, ids: str, now: datetime) -> int:
     """Make these due now; `ids` are JSON. Of what is parked in doubt a person says: it is not there."""
     doubtful = connection.execute(
         "SELECT id, progress FROM deliveries WHERE id IN (SELECT value FROM json_each(?))"
-        f" AND state = 'parked' AND progress IS NOT NULL AND {_PARKED_IN_DOUBT}",
+        " AND state = 'parked' AND progress IS NOT NULL AND park_kind = 'in_doubt'",
         (ids,),
     ).fetchall()
     connection.executemany(
@@ -109,19 +113,30 @@ def retry(connection: sqlite3.Connection, ids: str, now: datetime) -> int:
     return connection.execute(_AGAIN, numbered(micros(now), ids)).rowcount
 
 
+def parked_in_doubt(connection: sqlite3.Connection, destination: str) -> int:
+    """How many are parked in doubt; of a destination, where that is named."""
+    kind = park_kind_column(connection)
+    found: int = connection.execute(
+        f"SELECT count(*) FROM deliveries WHERE {kind} = 'in_doubt' AND state <> 'delivered'"
+        " AND (:1 = '' OR destination = :1)",
+        numbered(destination),
+    ).fetchone()[0]
+    return found
+
+
 # What is on its way, or in doubt: it holds its lines, and is a person's once it gives them back.
 _BUSY = "(state = 'leased' OR id IN (SELECT value FROM json_each(:5)))"
 _PARK = f"""
 UPDATE deliveries SET state = iif({_BUSY}, state, 'parked'),
     due_at = iif({_BUSY}, due_at, NULL), person = iif({_BUSY}, 'parked', NULL),
-    reason = :1, cause = iif({_BUSY}, cause, :2), changed_at = :3
+    reason = :1, cause = iif({_BUSY}, cause, :2), park_kind = iif({_BUSY}, NULL, 'held'), changed_at = :3
 WHERE id IN (SELECT value FROM json_each(:4)) AND state IN ('due', 'leased') AND wanted > 0
 RETURNING id, state
 """
 _SKIP = f"""
 UPDATE deliveries SET state = iif({_BUSY}, state, 'skipped'),
     due_at = iif({_BUSY}, due_at, NULL), person = 'skipped', reason = :1,
-    cause = iif({_BUSY}, cause, :2), changed_at = :3
+    cause = iif({_BUSY}, cause, :2), park_kind = NULL, changed_at = :3
 WHERE id IN (SELECT value FROM json_each(:4)) AND (person IS NULL OR person <> 'skipped')
 RETURNING id, state
 """

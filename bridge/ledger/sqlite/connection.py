@@ -17,6 +17,7 @@ from typing import Self
 from sqlite_utils import Database, Migrations
 
 from bridge.ledger.sqlite.files import FileLock
+from bridge.ledger.sqlite.park_kinds import name_park_kinds
 from bridge.ledger.sqlite.payloads import ship_first
 from bridge.lib.errors import LedgerLocked, LedgerUnusable
 
@@ -244,6 +245,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     if known.pending(database):
         known.apply(database)
     ship_first(connection, datetime.now(UTC))
+    name_park_kinds(connection)
 
 
 def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:

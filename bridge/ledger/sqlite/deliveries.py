@@ -12,6 +12,7 @@ from bridge.ledger.sqlite.objects import is_in_doubt, progress_of, sent_at
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import IS_AHEAD, IS_DUE, micros, moment_of, row_of
 from bridge.model.deliveries import DeliveryState, Lane, Lease
+from bridge.model.failures import BY_A_PERSON
 from bridge.model.listing import WALKS
 
 Wish = tuple[tuple[str, ...], tuple[str, ...], datetime]
@@ -57,7 +58,8 @@ def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, 
 # A lease ends with nothing done; where a person said meanwhile what is to become of it, so it is.
 _GIVEN_UP = (
     "state = coalesce(person, 'due'), due_at = iif(person IS NULL, {}, NULL),"
-    " cause = iif(person = 'parked', 'parked by a person', cause),"
+    f" cause = iif(person = 'parked', '{BY_A_PERSON}', cause),"
+    " park_kind = iif(person = 'parked', 'held', NULL),"
     " person = iif(person = 'skipped', person, NULL)"
 )
 # But what is in doubt holds its lines until that is over, whatever a person said.
@@ -202,7 +204,8 @@ def park(connection: sqlite3.Connection, delivery_id: int, reason: str, now: dat
     connection.execute(
         "UPDATE deliveries SET state = coalesce(person, 'parked'), due_at = NULL, reason = ?,"
         " cause = 'unreadable record', person = iif(person = 'skipped', person, NULL),"
-        " changed_at = ? WHERE id = ? AND state = 'leased'",
+        " park_kind = iif(person = 'skipped', NULL, 'failed'), changed_at = ?"
+        " WHERE id = ? AND state = 'leased'",
         (reason, micros(now), delivery_id),
     )
 

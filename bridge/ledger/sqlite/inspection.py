@@ -222,6 +222,7 @@ def _object(row: Row, names: Mapping[int, str]) -> Row:
 def _shown(delivery: Row) -> Row:
     """A delivery for people and scripts: how far it came is the daemon's affair, unless it is in doubt."""
     progress = delivery.pop("progress")
+    delivery.pop("park_kind", None)
     return delivery | {"in_doubt": progress is not None and is_in_doubt(progress)}
 
 

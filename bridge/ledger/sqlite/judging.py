@@ -151,7 +151,7 @@ FROM json_each(:1)
 WHERE true
 ON CONFLICT (call_id, destination) DO UPDATE SET state = coalesce(person, excluded.state), wanted = 1,
     owed_at = excluded.owed_at, due_at = iif(person IS NULL, excluded.due_at, NULL),
-    reason = iif(person IS NULL, excluded.reason, reason), cause = NULL, tries = 0,
+    reason = iif(person IS NULL, excluded.reason, reason), cause = NULL, tries = 0, park_kind = NULL,
     lane = excluded.lane, called_at = excluded.called_at, changed_at = excluded.changed_at
 """
 
@@ -324,7 +324,8 @@ def owe(connection: sqlite3.Connection, judgment: Judgment, destination: str, no
         f" reason = iif({_STAYS}, reason, iif({_LEFT_OUT}, excluded.reason, NULL)),"
         # A person's skip holds against revisions; a wish to park does not.
         " person = iif(person = 'skipped', person, NULL),"
-        " cause = NULL, tries = 0, lane = excluded.lane, called_at = coalesce(excluded.called_at, called_at),"
+        " cause = NULL, park_kind = NULL, tries = 0, lane = excluded.lane,"
+        " called_at = coalesce(excluded.called_at, called_at),"
         " changed_at = excluded.changed_at",
         (
             judgment.call_id,
@@ -362,7 +363,8 @@ def set_aside(
         return
     for destination in destinations.get(pending.source, ()):
         connection.execute(
-            "INSERT INTO deliveries (call_id, destination, state, wanted, reason, cause, changed_at)"
-            " VALUES (?, ?, 'parked', 0, ?, 'unreadable record', ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO deliveries (call_id, destination, state, wanted, reason, cause, park_kind,"
+            " changed_at) VALUES (?, ?, 'parked', 0, ?, 'unreadable record', 'failed', ?)"
+            " ON CONFLICT DO NOTHING",
             (pending.call_id, destination, reason, at),
         )

@@ -24,6 +24,10 @@ class OperatorPart(Access):
         return [{name: value for name, value in group.items() if name != "ids"} for group in found]
 
     @looks
+    def parked_in_doubt(self, destination: str = "") -> int:
+        return acting.parked_in_doubt(self._reader, destination)
+
+    @looks
     def retry(self, ids: Sequence[int], now: datetime, *, cause: str = "", destination: str = "") -> int:
         groups = acting.retriable(self._reader, ids, cause, destination)
         found = [one for group in groups for one in group["ids"]]

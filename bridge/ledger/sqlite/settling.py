@@ -9,7 +9,8 @@ from typing import Any
 from bridge.ledger import Settled
 from bridge.ledger.sqlite.objects import packed_progress, remember_all, rows_of
 from bridge.ledger.sqlite.times import micros
-from bridge.model.deliveries import DeliveryState, Lane, Lease, Settlement
+from bridge.model.deliveries import DeliveryState, Lane, Lease, ParkKind, Settlement
+from bridge.model.failures import BY_A_PERSON
 
 Ended = tuple[Sequence[Settled], datetime]
 """What a worker has brought to its end, and when."""
@@ -17,13 +18,14 @@ Ended = tuple[Sequence[Settled], datetime]
 AT_ONCE = 200
 
 _UPDATE = """
-WITH ended (id, state, due_at, reason, cause, delivered, afresh, unsent, progress, lane, waits) AS (VALUES {})
+WITH ended (id, state, due_at, reason, cause, delivered, afresh, unsent, progress, lane, waits,
+    park_kind) AS (VALUES {})
 UPDATE deliveries SET state = ended.state, due_at = ended.due_at,
     reason = iif(person IS NULL, ended.reason, deliveries.reason),
     cause = ended.cause, changed_at = ?, delivered = coalesce(ended.delivered, deliveries.delivered),
     tries = iif(ended.afresh, 0, tries - ended.unsent), progress = ended.progress,
     lane = iif(ended.state = 'due', max(deliveries.lane, ended.lane), deliveries.lane),
-    person = iif(person = 'skipped' OR ended.waits, person, NULL)
+    person = iif(person = 'skipped' OR ended.waits, person, NULL), park_kind = ended.park_kind
 FROM ended WHERE deliveries.id = ended.id
 """
 _ATTEMPTS = """
@@ -70,7 +72,7 @@ def _settle_some(connection: sqlite3.Connection, settled: Sequence[Settled], at:
         return
     rows = [_row(lease, settlement, *held[lease.delivery_id], at) for lease, settlement, _ in mine]
     connection.execute(
-        _UPDATE.format(rows_of(11, len(rows))), [*(value for row in rows for value in row), at]
+        _UPDATE.format(rows_of(12, len(rows))), [*(value for row in rows for value in row), at]
     )
     remember_all(connection, [(lease, settlement.account, settlement.done) for lease, settlement, _ in mine])
     _count_altered(connection, mine, at)
@@ -99,6 +101,7 @@ def _row(lease: Lease, settlement: Settlement, wanted: int, person: str | None, 
     """What becomes of a delivery; a revision that came meanwhile makes it due again."""
     outdated = wanted > lease.revision
     state: str = settlement.state
+    kind = settlement.park_kind
     due_at, cause = micros(settlement.due_at), settlement.cause or None
     delivered = settlement.state is DeliveryState.DELIVERED
     if outdated:
@@ -110,7 +113,8 @@ def _row(lease: Lease, settlement: Settlement, wanted: int, person: str | None, 
     # Of what is delivered there is nothing left to hold back, unless a person wants no revision either.
     elif person == DeliveryState.SKIPPED or (person is not None and (outdated or not delivered)):
         state, due_at = person, None
-        cause = "parked by a person" if person == DeliveryState.PARKED else None
+        cause = BY_A_PERSON if person == DeliveryState.PARKED else None
+        kind = ParkKind.HELD
     return (
         lease.delivery_id,
         state,
@@ -124,6 +128,7 @@ def _row(lease: Lease, settlement: Settlement, wanted: int, person: str | None, 
         # One that is in doubt keeps others from their lines: it stays where it was.
         Lane.LIVE if outdated or waits or settlement.unsent else Lane.RETRY,
         waits,
+        kind if state == DeliveryState.PARKED else None,
     )
 
 

@@ -13,16 +13,16 @@ from bridge.ledger.sqlite.inspection import CREATED, within
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.memories import forgotten
 from bridge.ledger.sqlite.objects import packed_progress, progress_of
+from bridge.ledger.sqlite.park_kinds import park_kind_column
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros
 from bridge.model.crm_state import AGAIN, Progress
-from bridge.model.deliveries import Lane
-from bridge.model.failures import NO_LONGER_THERE
+from bridge.model.deliveries import Lane, ParkKind
 
 # INDEXED BY, because a walk in any other order would sort all calls for each page.
 _PAGE = f"""
 SELECT c.id AS call_id, c.key, c.source, c.state, s.codec AS state_codec, s.body AS state_body,
-       d.id AS delivery_id, d.state AS delivery_state, d.reason, d.cause, d.person, {CREATED} AS at
+       d.id AS delivery_id, d.state AS delivery_state, d.reason, {{}} AS park_kind, d.person, {CREATED} AS at
 FROM calls c INDEXED BY calls_created
 LEFT JOIN deliveries d ON d.call_id = c.id AND d.destination = ?
 LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
@@ -45,7 +45,8 @@ def sweep(
     # The largest negative number stands before every time.
     place = after or (-(2**62), 0)
     rows = connection.execute(
-        _PAGE.format(condition), (destination, source, *place, *values, limit)
+        _PAGE.format(park_kind_column(connection, "d"), condition),
+        (destination, source, *place, *values, limit),
     ).fetchall()
     told = _told(connection, {row["delivery_id"]: row["key"] for row in rows if row["delivery_id"]})
     return [_swept(payloads, row, told.get(row["delivery_id"], {})) for row in rows]
@@ -64,7 +65,7 @@ def _swept(payloads: Payloads, row: sqlite3.Row, told: dict[str, Told]) -> Swept
         state=row["delivery_state"],
         reason=row["reason"] or "",
         held=row["person"] is not None,
-        gone=row["delivery_state"] == "parked" and (row["cause"] or "").endswith(NO_LONGER_THERE),
+        gone=row["park_kind"] == ParkKind.GONE,
         values=values,
         told=told,
         place=(row["at"], row["call_id"]),
@@ -85,12 +86,12 @@ def _told(connection: sqlite3.Connection, keys: dict[int, str]) -> dict[int, dic
 
 _DUE = """
 UPDATE deliveries SET state = 'due', due_at = :1, owed_at = :1, tries = 0, lane = :2, reason = NULL,
-    cause = NULL, changed_at = :1
+    cause = NULL, park_kind = NULL, changed_at = :1
 WHERE id IN (SELECT value FROM json_each(:3)) AND person IS NULL
 """
 _SETTLED = "state IN ('delivered', 'skipped')"
 # With what was sent forgotten, what the CRM has lost is made again too.
-_SETTLED_OR_GONE = f"({_SETTLED} OR (state = 'parked' AND cause LIKE '%{NO_LONGER_THERE}'))"
+_SETTLED_OR_GONE = f"({_SETTLED} OR (state = 'parked' AND park_kind = 'gone'))"
 
 
 def replay(

@@ -1,0 +1,25 @@
+"""What kind of parked a delivery of an earlier release is: there only the words of its cause told."""
+
+import sqlite3
+
+_BY_THE_WORDS = """CASE
+    WHEN {0}cause LIKE 'in doubt: %' THEN 'in_doubt'
+    WHEN {0}cause = 'parked by a person' THEN 'held'
+    WHEN {0}cause LIKE '%no longer in the CRM' THEN 'gone'
+    ELSE 'failed' END"""
+
+
+def name_park_kinds(connection: sqlite3.Connection) -> None:
+    """Fill in the kind of what an earlier release has parked since this one last had the ledger."""
+    kind = _BY_THE_WORDS.format("")
+    connection.execute(
+        f"UPDATE deliveries SET park_kind = {kind} WHERE state = 'parked' AND park_kind IS NULL"
+    )
+
+
+def park_kind_column(connection: sqlite3.Connection, table: str = "deliveries") -> str:
+    """The SQL for a delivery's kind; whoever only looks may find a ledger that has no column for it yet."""
+    columns = "SELECT 1 FROM pragma_table_info('deliveries') WHERE name = 'park_kind'"
+    if connection.execute(columns).fetchone():
+        return f"{table}.park_kind"
+    return f"iif({table}.state = 'parked', {_BY_THE_WORDS.format(f'{table}.')}, NULL)"
