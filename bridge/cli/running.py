@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -209,30 +210,22 @@ def simulate_platform(
 @click.option("--limit", type=SHARE, default=0.0, help="The share of requests that are answered 429 (0).")
 @config_option
 @json_option
-def simulate_crm(
-    port: int,
-    token: str | None,
-    token_file: Path | None,
-    no_upserts: bool,
-    lag: float,
-    token_uses: int,
-    lose: float,
-    fail: float,
-    limit: float,
-    config_path: Path | None,
-    as_json: bool,
-) -> None:
+def simulate_crm(port: int, token: str | None, token_file: Path | None, **options: Any) -> None:
     """A CRM in memory, with idempotent upserts (or without) and faults on demand."""
     from bridge.sandbox.crm import SandboxCrm  # noqa: PLC0415
     from bridge.sandbox.faults import Rates  # noqa: PLC0415
     from bridge.sandbox.serving import serve_crm  # noqa: PLC0415
 
-    del config_path  # accepted everywhere; a sandbox needs none
     if token_file is not None:
         token = _token_in(token_file)
-    rates = Rates(lost=lose, errors=fail, limited=limit)
-    crm = SandboxCrm(token, upserts=not no_upserts, lag=lag, token_uses=token_uses, rates=rates)
-    serve_crm(port, crm, partial(_announce, as_json))
+    crm = SandboxCrm(
+        token,
+        upserts=not options["no_upserts"],
+        lag=options["lag"],
+        token_uses=options["token_uses"],
+        rates=Rates(lost=options["lose"], errors=options["fail"], limited=options["limit"]),
+    )
+    serve_crm(port, crm, partial(_announce, options["as_json"]))
 
 
 def _token_in(file: Path) -> str:

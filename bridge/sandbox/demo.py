@@ -22,7 +22,7 @@ from bridge.lib.phone import mask_phone
 from bridge.model.listing import AUDIT, RECONCILE, RUNNING
 from bridge.reconcile.audit import local_balance, whole_balance
 from bridge.sandbox.crm import SandboxCrm
-from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET, SandboxPlatform
+from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET, Pushing, SandboxPlatform
 from bridge.sandbox.server import LocalServer
 
 SETTLE_WITHIN = 90.0
@@ -62,7 +62,7 @@ class Demo:
         self._folder = tempfile.TemporaryDirectory(prefix="callbridge-demo-")
         self.crm = SandboxCrm()
         self._crm_server = LocalServer(self.crm.app).start()
-        self.platform = SandboxPlatform(retry_delay=0.2)
+        self.platform = SandboxPlatform(pushing=Pushing(retry_delay=0.2))
         self._platform_server = LocalServer(self.platform.app).start()
         self.config = self._write_config(Path(self._folder.name))
         token = secrets.token_urlsafe(24)

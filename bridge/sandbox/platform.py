@@ -5,11 +5,11 @@ import json
 import random
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ from starlette.routing import Route
 from bridge.lib.errors import CallbridgeError
 from bridge.sandbox.plan import Job, endless, paced, plan_batch
 from bridge.sandbox.platform_faults import Disturbances
-from bridge.sandbox.platform_list import ListLogin, LoginKind, PlatformList
+from bridge.sandbox.platform_list import ListAccess, ListLogin, PlatformList
 from bridge.sandbox.records import Record, generate, later_edit, stream
 
 TRIES = 3
@@ -64,11 +64,19 @@ class _Edit(msgspec.Struct, forbid_unknown_fields=True):
     seed: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Pushing:
+    """How calls are pushed: at most `workers` at once; `retry_delay` and `timeout` in seconds."""
+
+    workers: int = 4
+    retry_delay: float = 1.0
+    timeout: float = 10.0
+
+
 class SandboxPlatform:
     """Pushes made-up calls to one callback URL, which may be set later than at construction, and lists them.
 
-    `retry_delay` seconds pass between the tries of a push; at most `workers` pushes run at once. What its
-    list does wrong is told by `disturbances`, or later by `POST /_faults`.
+    What its list does wrong is told by `disturbances`, or later by `POST /_faults`.
     """
 
     def __init__(
@@ -77,21 +85,15 @@ class SandboxPlatform:
         *,
         seed: int = 1,
         user: str = "demo",
-        workers: int = 4,
-        retry_delay: float = 1.0,
-        timeout: float = 10.0,
+        pushing: Pushing | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        logins: Mapping[str, ListLogin] | None = None,
-        login: LoginKind = "signed",
-        session_lifetime: timedelta = timedelta(hours=2),
+        access: ListAccess | None = None,
         disturbances: Disturbances | None = None,
     ) -> None:
         self.callback_url = callback_url
         self._seeds = random.Random(seed)  # noqa: S311  # sample data, not secrets
         self._user = user
-        self._workers = workers
-        self._retry_delay = retry_delay
-        self._timeout = timeout
+        self._pushing = pushing or Pushing()
         self._clock = clock
         self._lock = threading.Lock()
         self._calls: dict[str, SandboxCall] = {}
@@ -99,9 +101,7 @@ class SandboxPlatform:
         self._running: list[threading.Event] = []
         self.list = PlatformList(
             clock,
-            logins=logins or {ACCESS_ID: ListLogin(ACCESS_SECRET, (user,))},
-            login=login,
-            session_lifetime=session_lifetime,
+            access or ListAccess({ACCESS_ID: ListLogin(ACCESS_SECRET, (user,))}),
             disturbances=disturbances,
             seed=seed,
         )
@@ -210,7 +210,7 @@ class SandboxPlatform:
 
         def work() -> None:
             # Proxies of the environment are for the world outside, not for loopback.
-            with httpx.Client(timeout=self._timeout, trust_env=False, verify=_tls()) as client:
+            with httpx.Client(timeout=self._pushing.timeout, trust_env=False, verify=_tls()) as client:
                 while not stop.is_set():
                     with taking:
                         job = next(jobs, None)
@@ -219,7 +219,8 @@ class SandboxPlatform:
                     done.append(self._push(client, job, stop))
 
         threads = [
-            threading.Thread(target=work, name="sandbox-push", daemon=True) for _ in range(self._workers)
+            threading.Thread(target=work, name="sandbox-push", daemon=True)
+            for _ in range(self._pushing.workers)
         ]
         for thread in threads:
             thread.start()
@@ -235,7 +236,7 @@ class SandboxPlatform:
         acknowledged = False
         body = json.dumps(record, ensure_ascii=False).encode()
         while len(answers) < TRIES and not acknowledged:
-            if answers and stop.wait(self._retry_delay):
+            if answers and stop.wait(self._pushing.retry_delay):
                 break
             answer, acknowledged = _try(client, self.callback_url, body)
             answers.append(answer)

@@ -33,6 +33,15 @@ class ListLogin:
     users: tuple[str, ...] = ("demo",)
 
 
+@dataclass(frozen=True, slots=True)
+class ListAccess:
+    """Who may ask for the list, how they log in, and how long a session lasts."""
+
+    logins: Mapping[str, ListLogin]
+    kind: LoginKind = "signed"
+    session_lifetime: timedelta = timedelta(hours=2)
+
+
 @dataclass(slots=True)
 class _Session:
     login: ListLogin
@@ -75,17 +84,15 @@ class PlatformList:
     def __init__(
         self,
         clock: Callable[[], datetime],
+        access: ListAccess,
         *,
-        logins: Mapping[str, ListLogin],
-        login: LoginKind = "signed",
-        session_lifetime: timedelta = timedelta(hours=2),
         disturbances: Disturbances | None = None,
         seed: int = 1,
     ) -> None:
         self._clock = clock
-        self._logins = dict(logins)
-        self._kind = login
-        self._lifetime = session_lifetime
+        self._logins = dict(access.logins)
+        self._kind = access.kind
+        self._lifetime = access.session_lifetime
         self._rng = random.Random(seed)  # noqa: S311 -- disturbs a sandbox
         self._lock = threading.Lock()
         self._rows = _Rows()

@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.lib.errors import CallbridgeError
 from bridge.sandbox.crm import SandboxCrm
-from bridge.sandbox.platform import Push, SandboxPlatform
+from bridge.sandbox.platform import Push, Pushing, SandboxPlatform
 from bridge.sandbox.records import PLATFORM_ZONE, Record, generate, later_edit
 from bridge.sandbox.server import LocalServer
 
@@ -217,7 +217,7 @@ def states_on_the_wire(bodies: list[Record]) -> dict[str, list[str]]:
 
 def test_a_batch_reaches_the_wire_with_duplicates_edits_and_states_out_of_order(receiving: Receiving) -> None:
     receiver = receiving(success)
-    platform = SandboxPlatform(receiver.url, clock=lambda: NOW, workers=3)
+    platform = SandboxPlatform(receiver.url, clock=lambda: NOW, pushing=Pushing(workers=3))
     pushes = platform.push_batch(100, seed=9)
     assert len(receiver.bodies) == len(pushes) == 118
     assert receiver.content_types == {"application/json"}
@@ -248,7 +248,7 @@ def test_anything_but_success_is_tried_three_times_and_never_again(
     receiving: Receiving, answer: Response, said: str
 ) -> None:
     receiver = receiving(lambda _number, _record: answer)
-    platform = SandboxPlatform(receiver.url, retry_delay=0.001)
+    platform = SandboxPlatform(receiver.url, pushing=Pushing(retry_delay=0.001))
     [push, edit] = platform.push_batch(1, seed=2)
     assert push.answers == edit.answers == (said,) * 3
     assert [body["updated_at"] for body in receiver.bodies] == [push.updated_at] * 3 + [edit.updated_at] * 3
@@ -262,7 +262,7 @@ def test_a_later_try_can_be_acknowledged(receiving: Receiving) -> None:
             "SUCCESS" if number >= 3 else "no", 200 if number != 1 else 500
         )
     )
-    platform = SandboxPlatform(receiver.url, retry_delay=0.001)
+    platform = SandboxPlatform(receiver.url, pushing=Pushing(retry_delay=0.001))
     first = platform.push_batch(1, seed=2)[0]
     assert first.answers == ("500 no", "200 no", "200 SUCCESS")
     assert first.acknowledged
@@ -272,7 +272,9 @@ def test_a_later_try_can_be_acknowledged(receiving: Receiving) -> None:
 def test_a_receiver_that_is_down_costs_the_call_its_three_tries() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        platform = SandboxPlatform(f"http://127.0.0.1:{closed.getsockname()[1]}/", retry_delay=0.001)
+        platform = SandboxPlatform(
+            f"http://127.0.0.1:{closed.getsockname()[1]}/", pushing=Pushing(retry_delay=0.001)
+        )
         pushes = platform.push_batch(1)
     assert {push.answers for push in pushes} == {("ConnectError",) * 3}
     assert platform.records()["acknowledged"] == 0
@@ -280,7 +282,7 @@ def test_a_receiver_that_is_down_costs_the_call_its_three_tries() -> None:
 
 def test_stopping_ends_a_wait_between_tries(receiving: Receiving) -> None:
     receiver = receiving(lambda _number, _record: PlainTextResponse("no"))
-    platform = SandboxPlatform(receiver.url, retry_delay=3600, workers=2)
+    platform = SandboxPlatform(receiver.url, pushing=Pushing(workers=2, retry_delay=3600))
     with ThreadPoolExecutor(1) as background:
         batch = background.submit(platform.push_batch, 50)
         receiver.wait_for(2)

@@ -126,7 +126,7 @@ def test_the_request_is_as_the_platforms_own_clients_send_it() -> None:
 
 
 def test_the_older_login_works_where_it_is_set() -> None:
-    with served_platform(made(3), login="password") as served:
+    with served_platform(made(3), kind="password") as served:
         old, new = log_in(served, login="password"), log_in(served)
         assert len(whole(old).rows) == 3
         with pytest.raises(SourceRefused, match="code 1001 wrong password"):
@@ -236,7 +236,7 @@ def test_told_to_stop_it_tries_no_more(served: ServedPlatform) -> None:
 
 
 def test_where_clocks_are_put_back_the_window_is_wider() -> None:
-    with served_platform(login="password") as served:
+    with served_platform(kind="password") as served:
         source = log_in(served, zone=ZoneInfo("Europe/Berlin"), login="password")
         source.page(
             datetime(2025, 10, 26, 0, 30, tzinfo=UTC), datetime(2025, 10, 26, 1, 30, tzinfo=UTC), 0, 9
