@@ -2,6 +2,7 @@
 
 import gzip
 import resource
+import ssl
 import time
 import tracemalloc
 import zlib
@@ -12,10 +13,11 @@ import pytest
 
 from bridge.crm.connector.answer_text import read_answer
 from bridge.lib.errors import InDoubt, Transient
-from bridge.lib.http.client import CRM_LIMITS, AnswerLimits, HttpClient, _By
+from bridge.lib.http.client import CRM_LIMITS, AnswerLimits, HttpClient
 from bridge.lib.http.deadline import Deadline
 from bridge.lib.http.decompress import TooLarge, Undecodable, decoder_of
-from bridge.lib.http.socket import Allowance
+from bridge.lib.http.socket import Allowance, CountedBackend
+from bridge.lib.http.transport import PoolTransport, through_proxy
 from tests.crm.test_crm import CREATE, FIND, fault
 from tests.fixtures.odd_wire import GOOD, NO_JSON, READABLE, UNREADABLE, odd_server, says, whole
 
@@ -93,11 +95,15 @@ def test_after_an_answer_that_was_refused_the_next_request_has_a_connection_of_i
         assert client.send("GET", httpx.URL(url), {}, None).body == GOOD
 
 
+def proxied_by(url: str, deadline: Deadline, allowance: Allowance) -> PoolTransport:
+    return through_proxy(url, CountedBackend(allowance), ssl.create_default_context(), deadline.traced)
+
+
 @pytest.mark.parametrize("name", ["1xx without end", "chunks with long extensions"])
 def test_behind_a_proxy_an_answer_has_its_bound_too(name: str) -> None:
     allowance, deadline = Allowance(300_000), Deadline(5)
     began = time.process_time()
-    with odd_server(UNREADABLE[name]) as url, closing(_By(url, deadline, allowance)) as proxied:
+    with odd_server(UNREADABLE[name]) as url, closing(proxied_by(url, deadline, allowance)) as proxied:
         with deadline.exchange(), pytest.raises(httpx.ReadError, match="far more than it says"):
             proxied.handle_request(
                 httpx.Request("GET", "http://crm.example/", extensions={"timeout": {"read": 5}})
@@ -107,7 +113,7 @@ def test_behind_a_proxy_an_answer_has_its_bound_too(name: str) -> None:
 
 
 def test_behind_a_proxy_answers_are_read() -> None:
-    with odd_server(says(whole(GOOD))) as url, closing(_By(url, Deadline(5), Allowance())) as proxied:
+    with odd_server(says(whole(GOOD))) as url, closing(proxied_by(url, Deadline(5), Allowance())) as proxied:
         request = httpx.Request("GET", "http://crm.example/", extensions={"timeout": {"read": 5}})
         assert proxied.handle_request(request).read() == GOOD
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import httpcore
-import httpx
 import pytest
 
 from bridge.lib.errors import Transient
@@ -129,18 +128,3 @@ def test_a_refusal_before_the_body_is_read_is_heard() -> None:
     with served(refuse) as port, pool(Deadline(5)) as connections:
         answer = connections.request("POST", f"http://127.0.0.1:{port}/", content=bytes(8 * 2**20))
     assert answer.status == 413
-
-
-def test_httpx_tells_these_faults_by_its_own_names() -> None:
-    def hang_up(connection: socket.socket) -> None:
-        connection.shutdown(socket.SHUT_RDWR)
-
-    with served(hang_up) as port, httpx.HTTPTransport() as transport:
-        transport._pool = httpcore.ConnectionPool(network_backend=SocketBackend(lambda _: None))
-        request = httpx.Request("GET", f"http://127.0.0.1:{port}/")
-        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
-            transport.handle_request(request)
-    with httpx.HTTPTransport() as transport:
-        transport._pool = httpcore.ConnectionPool(network_backend=SocketBackend(lambda _: None))
-        with pytest.raises(httpx.ConnectError):
-            transport.handle_request(request)

@@ -1,7 +1,7 @@
 """One HTTP exchange after the other, over a connection of one's own.
 
-It is httpx's transport without httpx's client: that one would follow what an account's proxy or a cookie
-says from one call to the next, and it takes two fifths of a request's processor time.
+httpx's requests and responses, without `httpx.Client`: that one would carry cookies from one exchange to the
+next, and it takes two fifths of a request's processor time.
 """
 
 import codecs
@@ -12,15 +12,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from ipaddress import ip_address
-from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
-import httpcore
 import httpx
 
 from bridge.lib.http.deadline import Deadline
 from bridge.lib.http.decompress import TooLarge, Undecodable, decoder_of
 from bridge.lib.http.socket import Allowance, CountedBackend, SocketBackend
+from bridge.lib.http.transport import direct, through_proxy
 
 _TOO_SLOW = "the answer came too slowly"
 _LONGEST_HEAD = 256 * 1024
@@ -28,11 +27,6 @@ _LONGEST_HEAD = 256 * 1024
 _MOST_PIECES = 50_000
 """Chunks of one body: each costs about 8 microseconds, however small it is."""
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "User-Agent": "callbridge"}
-# A connection that was idle for longer may just be closed by the CRM: a request that is
-# lost so is in doubt, for nothing tells it from one whose answer was lost.
-_LIMITS: Any = {"max_connections": 1, "max_keepalive_connections": 1, "keepalive_expiry": 1.0}
-
-
 _CHARSETS = re.compile(
     r"utf-(?:8|16|32)(?:-sig|-[lb]e)?|gb(?:k|2312|18030)|big5(?:hkscs)?|ascii|hz|euc_\w+|shift_jis\w*"
     r"|iso8859-\d+|cp\d+|koi8-\w|latin-1|tis-620",
@@ -151,35 +145,11 @@ class HttpClient:
         proxy = _proxy_for(url.scheme, url.host)
         if proxy not in self._by_proxy:
             self._by_proxy[proxy] = (
-                _Direct(self._deadline, self._allowance)
+                direct(SocketBackend(self._deadline.connected, self._allowance), _tls())
                 if proxy is None
-                else _By(proxy, self._deadline, self._allowance)
+                else through_proxy(proxy, CountedBackend(self._allowance), _tls(), self._deadline.traced)
             )
         return self._by_proxy[proxy]
-
-
-class _Direct(httpx.HTTPTransport):
-    """httpx's transport over connections of our own."""
-
-    def __init__(self, deadline: Deadline, allowance: Allowance) -> None:
-        super().__init__(verify=_tls())
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=_tls(), network_backend=SocketBackend(deadline.connected, allowance), **_LIMITS
-        )
-
-
-class _By(httpx.HTTPTransport):
-    """httpx's transport through a proxy, over its own connections: it knows what TLS within TLS needs."""
-
-    def __init__(self, proxy: str, deadline: Deadline, allowance: Allowance) -> None:
-        super().__init__(verify=_tls(), limits=httpx.Limits(**_LIMITS), proxy=proxy)
-        self._pool._network_backend = CountedBackend(allowance)  # noqa: SLF001 -- httpx has no way to give one
-        self._deadline = deadline
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """See `httpx.BaseTransport`."""
-        request.extensions["trace"] = self._deadline.traced
-        return super().handle_request(request)
 
 
 def _read(response: httpx.Response, limits: AnswerLimits) -> bytes:

@@ -1,0 +1,131 @@
+"""httpx's requests over a pool of httpcore: what goes through, and by which names faults are told."""
+
+import inspect
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import closing
+
+import httpcore
+import httpx
+import pytest
+
+from bridge.lib.http.socket import SocketBackend
+from bridge.lib.http.transport import HTTPX_ERRORS, PoolTransport, direct, through_proxy
+from tests.fixtures.socket_server import AUTHORITY, served
+
+ANSWER = b"HTTP/1.1 201 Created\r\nX-Seen: yes\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def transport() -> closing[PoolTransport]:
+    """A transport whose TLS trusts the authority of these tests."""
+    tls = ssl.create_default_context()
+    AUTHORITY.configure_trust(tls)
+    return closing(direct(SocketBackend(lambda _: None), tls))
+
+
+def answering(asked: list[bytes], connection: socket.socket) -> None:
+    """Note one request and answer it."""
+    asked.append(connection.recv(2**20))
+    connection.sendall(ANSWER)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_request_and_its_answer_go_through_whole(tls: bool) -> None:
+    asked: list[bytes] = []
+    with served(lambda connection: answering(asked, connection), tls=tls) as port, transport() as carrier:
+        url = f"http{'s' if tls else ''}://127.0.0.1:{port}/a?b=c%20d"
+        answer = carrier.handle_request(httpx.Request("POST", url, headers={"X-Own": "1"}, content=b"body"))
+        assert (answer.status_code, answer.headers["x-seen"], answer.read()) == (201, "yes", b"{}")
+    [request] = asked
+    assert request.startswith(b"POST /a?b=c%20d HTTP/1.1\r\n")
+    assert b"X-Own: 1\r\n" in request
+    assert request.endswith(b"\r\n\r\nbody")
+
+
+def test_a_server_that_hangs_up_is_a_fault_of_httpx() -> None:
+    def hang_up(connection: socket.socket) -> None:
+        connection.shutdown(socket.SHUT_RDWR)
+
+    with served(hang_up) as port, transport() as carrier:
+        request = httpx.Request("GET", f"http://127.0.0.1:{port}/")
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+            carrier.handle_request(request)
+    with transport() as carrier, pytest.raises(httpx.ConnectError):
+        carrier.handle_request(request)
+
+
+def test_a_body_that_is_cut_off_is_a_fault_of_httpx() -> None:
+    def cut(connection: socket.socket) -> None:
+        connection.recv(2**20)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}")
+
+    with served(cut) as port, transport() as carrier:
+        answer = carrier.handle_request(httpx.Request("GET", f"http://127.0.0.1:{port}/"))
+        with pytest.raises(httpx.RemoteProtocolError):
+            answer.read()
+
+
+def errors_of(library: object) -> dict[str, type[Exception]]:
+    return {
+        name: kind
+        for name, kind in vars(library).items()
+        if inspect.isclass(kind) and issubclass(kind, Exception)
+    }
+
+
+def test_every_fault_that_both_libraries_name_is_told_by_httpx_s_name() -> None:
+    ours, theirs = errors_of(httpcore), errors_of(httpx)
+    shared = {ours[name]: theirs[name] for name in ours.keys() & theirs.keys()}
+    assert shared == HTTPX_ERRORS
+
+
+class Raising(httpcore.ConnectionPool):
+    """A pool that fails in one way."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+        del request
+        raise self._error
+
+
+def faults() -> Iterator[tuple[Exception, type[Exception]]]:
+    for kind, told in HTTPX_ERRORS.items():
+        yield kind("why"), told
+    yield type("Newer", (httpcore.ReadError,), {})("why"), httpx.ReadError
+    yield OSError("why"), OSError
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), list(faults()), ids=lambda value: getattr(value, "__name__", None)
+)
+def test_a_pool_s_fault_is_told_by_the_nearest_name(error: Exception, told: type[Exception]) -> None:
+    with closing(PoolTransport(Raising(error))) as carrier, pytest.raises(told, match="why") as caught:
+        carrier.handle_request(httpx.Request("GET", "http://crm.example/"))
+    assert type(caught.value) is told
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1:1", "127.0.0.1:1"])
+def test_an_address_that_is_none_of_a_proxy_is_refused(address: str) -> None:
+    backend = SocketBackend(lambda _: None)
+    with pytest.raises(ValueError, match="scheme"):
+        through_proxy(address, backend, ssl.create_default_context(), lambda *_: None)
+
+
+def test_a_proxy_is_asked_with_its_credentials() -> None:
+    asked: list[bytes] = []
+    with served(lambda connection: answering(asked, connection)) as port:
+        proxy = through_proxy(
+            f"http://user:word@127.0.0.1:{port}",
+            httpcore.SyncBackend(),
+            ssl.create_default_context(),
+            lambda *_: None,
+        )
+        with closing(proxy):
+            answer = proxy.handle_request(httpx.Request("GET", "http://crm.example/a"))
+            assert answer.read() == b"{}"
+    assert asked[0].startswith(b"GET http://crm.example/a HTTP/1.1\r\n")
+    assert b"Proxy-Authorization: Basic dXNlcjp3b3Jk\r\n" in asked[0]
