@@ -15,6 +15,7 @@ from bridge.config.load import Config
 from bridge.daemon.wiring import new_operator
 from bridge.ledger import Row, open_ledger
 from bridge.lib.errors import CallbridgeError, LedgerLocked
+from bridge.model.jobs import JobState
 
 FOLLOW_EVERY = 0.1
 NOT_BEGUN = (
@@ -28,13 +29,13 @@ ID = click.IntRange(1, 2**63 - 1)
 
 
 def follow(config: Config, kind: str, args: Mapping[str, Any], *, told_after: float = TOLD_AFTER) -> Row:
-    """Ask for a run and follow it to its end; without a living daemon carry it out here."""
+    """Ask for a job and follow it to its end; without a living daemon carry it out here."""
     path = ledger_path(config)
     ledger = open_ledger(path)
     try:
-        run_id = ledger.request_run(kind, args, datetime.now(UTC))
+        job_id = ledger.request_job(kind, args, datetime.now(UTC))
         until: float | None = time.monotonic() + told_after
-        while (run := ledger.run(run_id))["state"] in ("requested", "running"):
+        while (job := ledger.job(job_id)).is_open:
             try:
                 # A daemon that starts waits for it: a part of this would be told as the whole.
                 with owning(path, threading.Event()):
@@ -42,16 +43,15 @@ def follow(config: Config, kind: str, args: Mapping[str, Any], *, told_after: fl
                     ledger.release_leases()
                     new_operator(config, ledger, threading.Event()).carry_out(datetime.now(UTC))
             except LedgerLocked:
-                if until is not None and time.monotonic() > until and run["state"] == "requested":
+                if until is not None and time.monotonic() > until and job.state == JobState.REQUESTED:
                     until = None
-                    say(f"the daemon has not begun run {run_id} yet: {NOT_BEGUN}", err=True)
+                    say(f"the daemon has not begun run {job_id} yet: {NOT_BEGUN}", err=True)
                 time.sleep(FOLLOW_EVERY)
     finally:
         ledger.close()
-    result: Row = run["result"] or {}
-    if run["state"] == "failed":
-        raise CallbridgeError(result.get("error", "it failed"))
-    return result
+    if job.state == JobState.FAILED:
+        raise CallbridgeError(job.result.get("error", "it failed"))
+    return dict(job.result)
 
 
 @click.command("retry")

@@ -23,7 +23,7 @@ from bridge.cli.reconciling import (
     Followed,
     asked_times,
     chosen_sources,
-    failed_runs,
+    failures_of,
     now_utc,
 )
 from bridge.cli.times import When, WhenText, refuse_reversed
@@ -32,7 +32,7 @@ from bridge.daemon.reconcile_wiring import listed_sources
 from bridge.ledger import Ledger, Row, Window, open_ledger
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.iso_times import moment, stamp
-from bridge.model.listing import AUDIT
+from bridge.model.jobs import AUDIT, JobState
 from bridge.reconcile.audit import (
     COUNTS,
     local_balance,
@@ -131,15 +131,15 @@ def _beside_the_platform(
         followed.ask(
             AUDIT, {name: {"source": name, **asked_times(times, now, zones[name])} for name in asked}
         )
-        runs = followed.to_the_end()
-        found = {name: run["result"] for name, run in runs.items() if run["state"] == "done"}
+        jobs = followed.to_the_end()
+        found = {name: dict(job.result) for name, job in jobs.items() if job.state == JobState.DONE}
         window = _window(config, source, times, now)
         others = [one for one in _counted_sources(config, source, ledger) if one not in asked]
         left_out = {name: _left_out(config, name, ledger, window, found) for name in others}
         losses = open_losses(ledger, others, window)
     finally:
         ledger.close()
-    failed = failed_runs(runs)
+    failed = failures_of(jobs)
     balance = whole_balance(found, left_out if found else {}, None, losses if found else ())
     return balance | {"balanced": balance["balanced"] and not failed}, failed
 

@@ -32,11 +32,11 @@ from bridge.daemon.reconcile_wiring import listed_sources, reconciler_here
 from bridge.ledger import Ledger, Row, open_ledger
 from bridge.lib.errors import CallbridgeError, LedgerLocked
 from bridge.lib.iso_times import moment, stamp
-from bridge.model.listing import RECONCILE, RUNNING
+from bridge.model.jobs import RECONCILE, Job, JobState
 
 FOLLOW_EVERY = 0.1
 BEGINS_WITHIN = 15.0
-"""A daemon that lives begins a run within a second of the run before it; one that does not, hangs."""
+"""A daemon that lives begins a job within a second of the job before it; one that does not, hangs."""
 COUNTED = ("seen", "matched", "missing", "revised", "stale", "conflicting", "filled")
 MORE = ("deferred", "unlisted", "ours_only")
 LEAVE, CANCEL, ASK = "leave", "cancel", "ask"
@@ -61,7 +61,7 @@ def now_utc() -> datetime:
 
 
 class Followed:
-    """Runs that this command has asked for, and follows to their end."""
+    """Jobs that this command has asked for, and follows to their end."""
 
     def __init__(self, config: Config, ledger: Ledger, on_interrupt: str) -> None:
         self._config = config
@@ -71,34 +71,34 @@ class Followed:
         self._interrupted = False
         self._told: set[int] = set()
         self._waiting_since: dict[str, float] = {}
-        self.runs: dict[str, int] = {}
+        self.jobs: dict[str, int] = {}
 
     def ask(self, kind: str, args: Mapping[str, Mapping[str, Any]]) -> None:
-        """One run for each source; one asked for in the same words that never ended is taken up again."""
+        """One job for each source; one asked for in the same words that never ended is taken up again."""
         with suppress(LedgerLocked), owning(ledger_path(self._config), self._stop):
             self._ledger.release_leases()
         for source, own in args.items():
             waiting = [
-                run["id"]
-                for run in self._ledger.open_walks(source)
-                if run["kind"] == kind and run["state"] == "requested" and _words(run["args"]) == _words(own)
+                job.id
+                for job in self._ledger.open_walks(source)
+                if job.kind == kind and job.state == JobState.REQUESTED and _words(job.args) == _words(own)
             ]
-            self.runs[source] = waiting[0] if waiting else self._ledger.request_run(kind, own, now_utc())
+            self.jobs[source] = waiting[0] if waiting else self._ledger.request_job(kind, own, now_utc())
 
-    def to_the_end(self) -> dict[str, Row]:
-        """Follow all of them, carrying them out where no daemon lives; the runs as they ended."""
+    def to_the_end(self) -> dict[str, Job]:
+        """Follow all of them, carrying them out where no daemon lives; the jobs as they ended."""
         before = signal.signal(signal.SIGINT, self._on_signal)
         try:
-            while open_runs := [source for source, run in self._rows().items() if run["state"] in RUNNING]:
+            while open_jobs := [source for source, job in self._found().items() if job.is_open]:
                 if self._interrupted:
-                    self._leave_or_cancel(open_runs)
+                    self._leave_or_cancel(open_jobs)
                 try:
                     with owning(ledger_path(self._config), self._stop):
                         # Nobody lives who could still be at it: what was left running is asked for again.
                         self._ledger.release_leases()
-                        self._carry_out(open_runs)
+                        self._carry_out(open_jobs)
                 except LedgerLocked:
-                    self._tell(open_runs)
+                    self._tell(open_jobs)
                     time.sleep(FOLLOW_EVERY)
                 if not self._interrupted:
                     # A daemon that starts goes on with it.
@@ -106,10 +106,10 @@ class Followed:
         finally:
             signal.signal(signal.SIGINT, before)
         self._end_line()
-        return self._rows()
+        return self._found()
 
-    def _rows(self) -> dict[str, Row]:
-        return {source: self._ledger.run(run_id) for source, run_id in self.runs.items()}
+    def _found(self) -> dict[str, Job]:
+        return {source: self._ledger.job(job_id) for source, job_id in self.jobs.items()}
 
     def _carry_out(self, sources: Sequence[str]) -> None:
         for source in sources:
@@ -123,7 +123,7 @@ class Followed:
                     teller.start()
                     stack.callback(teller.join)
                     stack.callback(ended.set)
-                while self._ledger.run(self.runs[source])["state"] in RUNNING and not self._stop.is_set():
+                while self._ledger.job(self.jobs[source]).is_open and not self._stop.is_set():
                     if not reconciler.carry_out():
                         break
             reconciler.catch_up()
@@ -148,13 +148,13 @@ class Followed:
                 default=LEAVE,
                 err=True,
             )
-        ids = ", ".join(str(self.runs[source]) for source in sources)
+        ids = ", ".join(str(self.jobs[source]) for source in sources)
         if choice != CANCEL:
             raise CallbridgeError(f"run {ids} is left: the daemon, or the same command, goes on with it")
         if self._nobody_lives():
             self._ledger.release_leases()
         for source in sources:
-            self._ledger.cancel_run(self.runs[source], now_utc())
+            self._ledger.cancel_job(self.jobs[source], now_utc())
         raise CallbridgeError(f"run {ids} is cancelled; what was filed stays")
 
     def _nobody_lives(self) -> bool:
@@ -170,36 +170,36 @@ class Followed:
             if self._tell_of_others(source):
                 self._waiting_since[source] = time.monotonic()
                 continue
-            run = self._ledger.run(self.runs[source])
-            if run["state"] != "requested":
+            job = self._ledger.job(self.jobs[source])
+            if job.state != JobState.REQUESTED:
                 self._waiting_since.pop(source, None)
             elif time.monotonic() - self._waiting_since.setdefault(source, time.monotonic()) > BEGINS_WITHIN:
                 raise CallbridgeError(
-                    f"source {source}: the daemon has not begun run {run['id']} within {BEGINS_WITHIN:.0f} s:"
+                    f"source {source}: the daemon has not begun run {job.id} within {BEGINS_WITHIN:.0f} s:"
                     " see its log. It goes on with it once it can, or after a restart"
                 )
             if sys.stderr.isatty():
-                self._line(source, run)
+                self._line(source, job)
 
     def _tell_of_others(self, source: str) -> bool:
-        """Whether other runs of the source come first; said once."""
-        run = self._ledger.run(self.runs[source])
-        others = [one for one in self._ledger.open_walks(source) if one["id"] < run["id"]]
-        if run["state"] != "requested" or not others:
+        """Whether other jobs of the source come first; said once."""
+        job = self._ledger.job(self.jobs[source])
+        others = [one for one in self._ledger.open_walks(source) if one.id < job.id]
+        if job.state != JobState.REQUESTED or not others:
             return False
-        if run["id"] not in self._told:
-            self._told.add(run["id"])
+        if job.id not in self._told:
+            self._told.add(job.id)
             first = others[0]
-            said = f"run {first['id']} ({first['kind']}, asked for at {first['requested_at']})"
+            said = f"run {first.id} ({first.kind}, asked for at {stamp(first.requested_at)})"
             say(f"source {source}: {said} comes first", err=True)
         return True
 
     def _tell_until(self, source: str, ended: threading.Event) -> None:
         while not ended.wait(0.5):
-            self._line(source, self._ledger.run(self.runs[source]))
+            self._line(source, self._ledger.job(self.jobs[source]))
 
-    def _line(self, source: str, run: Row) -> None:
-        progress = run["progress"] or {}
+    def _line(self, source: str, job: Job) -> None:
+        progress = job.progress
         if "at" not in progress:
             return
         since, at, until = (moment(progress[name]) for name in ("since", "at", "until"))
@@ -252,20 +252,20 @@ def reconcile(
     try:
         followed = Followed(config, ledger, on_interrupt)
         followed.ask(RECONCILE, {name: asked(name) for name in sources})
-        runs = followed.to_the_end()
+        jobs = followed.to_the_end()
     finally:
         ledger.close()
-    document = reconciled(runs)
+    document = reconciled(jobs)
     if document["sources"]:
         show(document, as_json, reconciled_lines(document))
-    if failed := failed_runs(runs):
+    if failed := failures_of(jobs):
         raise CallbridgeError(failed)
     found = document["conflicting"] or not document["complete"]
     sys.exit(ExitCode.FINDINGS if found else ExitCode.DONE)
 
 
 def asked_times(times: Mapping[str, WhenText | None], now: datetime, zone: ZoneInfo) -> dict[str, Any]:
-    """Times as a run keeps them: as moments, and in the words of the one who asked."""
+    """Times as a job keeps them: as moments, and in the words of the one who asked."""
     given = {name: when for name, when in times.items() if when is not None}
     moments = {name: when.at(now, zone) for name, when in given.items()}
     refuse_reversed(moments.get("since"), moments.get("until"))
@@ -275,33 +275,29 @@ def asked_times(times: Mapping[str, WhenText | None], now: datetime, zone: ZoneI
 
 
 def _words(args: Any) -> Any:
-    """What a run was asked for, whenever that was."""
+    """What a job was asked for, whenever that was."""
     if not isinstance(args, dict):
         return None
     return {name: value for name, value in args.items() if name not in ("since", "until")}
 
 
-def _failed(run: Row) -> bool:
-    return bool(run["state"] != "done")
-
-
-def failed_runs(runs: Mapping[str, Row]) -> str:
-    """Which sources' runs could not be carried out, and why; empty where all were."""
+def failures_of(jobs: Mapping[str, Job]) -> str:
+    """Which sources' jobs could not be carried out, and why; empty where all were."""
     return "; ".join(
-        f"source {name}: {(run['result'] or {}).get('error', run['state'])}"
-        for name, run in runs.items()
-        if _failed(run)
+        f"source {name}: {job.result.get('error', str(job.state))}"
+        for name, job in jobs.items()
+        if job.state != JobState.DONE
     )
 
 
-def reconciled(runs: Mapping[str, Row]) -> Row:
-    """What the runs of all sources came to, together and one by one."""
-    done = {name: run["result"] for name, run in runs.items() if not _failed(run)}
+def reconciled(jobs: Mapping[str, Job]) -> Row:
+    """What the jobs of all sources came to, together and one by one."""
+    done = {name: job.result for name, job in jobs.items() if job.state == JobState.DONE}
     return {
         "since": min((one["since"] for one in done.values()), default=None),
         "until": max((one["until"] for one in done.values()), default=None),
         **{name: sum(one[name] for one in done.values()) for name in (*COUNTED, *MORE)},
-        "complete": bool(done) and len(done) == len(runs) and all(one["complete"] for one in done.values()),
+        "complete": bool(done) and len(done) == len(jobs) and all(one["complete"] for one in done.values()),
         "sources": done,
     }
 

@@ -8,6 +8,7 @@ import structlog
 
 from bridge.ledger import Ledger
 from bridge.lib.stored_times import past
+from bridge.model.jobs import PRUNE
 
 log = structlog.get_logger("bridge.upkeep")
 
@@ -38,9 +39,9 @@ class Upkeep:
         if self._ledger.retrain(now):
             log.info("ledger.dictionary_made")
             self._give_back()
-        last = past(self._ledger.last_run("prune"), now)
+        last = past(self._ledger.last_requested_at(PRUNE), now)
         if last is None or now - last >= PRUNE_EVERY:
-            self._ledger.request_run("prune", {}, now)
+            self._ledger.request_job(PRUNE, {}, now)
 
     def _give_back(self) -> None:
         """Memory that is free goes back to the system."""

@@ -15,6 +15,7 @@ from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import CallbridgeError, LedgerError
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.calls import Via
+from bridge.model.jobs import PRUNE, Job, JobState
 from bridge.record.arrival import arrivals_of
 from bridge.record.json_body import NotAnObject
 from bridge.record.origin import Origin
@@ -134,8 +135,11 @@ class Operator:
     def _as_of(self, now: datetime) -> datetime:
         """Now, but not further behind the last prune than clocks go between two: one that stands wrong by a
         year must not cost what is young, for what is removed does not come back."""
-        last = self.ledger.last_prune()
-        return now if last is None else min(now, last + PRUNE_STEP)
+        last = self.ledger.last_done(PRUNE)
+        if last is None:
+            return now
+        as_of = last.result.get("as_of")
+        return min(now, (last.requested_at if as_of is None else moment(as_of)) + PRUNE_STEP)
 
     def _pause(self, seconds: float) -> bool:
         """Let others write for as long; whether to go on."""
@@ -148,42 +152,41 @@ class Operator:
         return {"file": args["file"], **copied}
 
     def carry_out(self, now: datetime) -> bool:
-        """One step: take the oldest requested run to its end; whether there was one."""
-        run = self.ledger.take_run(now)
-        if run is None:
+        """One step: take the oldest requested job to its end; whether there was one."""
+        job = self.ledger.take_job(now)
+        if job is None:
             return False
         try:
-            result, state = self._result(run, now), "done"
+            result, state = self._result(job, now), JobState.DONE
         except CallbridgeError as error:
-            result, state = {"error": str(error)}, "failed"
+            result, state = {"error": str(error)}, JobState.FAILED
         except Exception as error:
             # One row that trips us must not stop the daemon, now and at every start.
-            log.exception("run.fault", kind=run["kind"], id=run["id"])
-            result, state = {"error": f"a fault in callbridge: {error!r}"}, "failed"
-        self._end(run["id"], state, result, now)
-        told = {"state": state, "kind": run["kind"], "id": run["id"]}
-        if state == "done":
+            log.exception("run.fault", kind=job.kind, id=job.id)
+            result, state = {"error": f"a fault in callbridge: {error!r}"}, JobState.FAILED
+        self._end(job.id, state, result, now)
+        told = {"state": str(state), "kind": job.kind, "id": job.id}
+        if state == JobState.DONE:
             log.info("run.ended", **told)
         else:
             log.warning("run.ended", **told, error=result["error"])
         return True
 
-    def _result(self, run: Mapping[str, Any], now: datetime) -> Result:
+    def _result(self, job: Job, now: datetime) -> Result:
         """Rows are also written by hand, and by programs of tomorrow."""
-        kind, args = run["kind"], run["args"]
-        if kind not in KINDS:
-            raise CallbridgeError(f'there is no such kind of run: "{kind}"')
-        if not isinstance(args, dict):
+        if job.kind not in KINDS:
+            raise CallbridgeError(f'there is no such kind of run: "{job.kind}"')
+        if job.args is None:
             raise CallbridgeError("its args are no JSON object")
-        return KINDS[kind](self, args, now)
+        return KINDS[job.kind](self, job.args, now)
 
-    def _end(self, run_id: int, state: str, result: Result, now: datetime) -> None:
+    def _end(self, job_id: int, state: JobState, result: Result, now: datetime) -> None:
         """Somebody waits for the end, so it is written however long the ledger is busy."""
 
         def busy(error: LedgerError) -> None:
             log.warning("runs.ledger_busy", error=str(error))
 
-        until_answered(lambda: self.ledger.end_run(run_id, state, result, now), self.stop, busy=busy)
+        until_answered(lambda: self.ledger.end_job(job_id, state, result, now), self.stop, busy=busy)
 
 
 KINDS: dict[str, Callable[[Operator, Mapping[str, Any], datetime], Result]] = {
@@ -193,6 +196,6 @@ KINDS: dict[str, Callable[[Operator, Mapping[str, Any], datetime], Result]] = {
     "replay": Operator.replay,
     "quarantine_retry": Operator.quarantine_retry,
     "quarantine_drop": Operator.quarantine_drop,
-    "prune": Operator.prune,
+    PRUNE: Operator.prune,
     "backup": Operator.backup,
 }

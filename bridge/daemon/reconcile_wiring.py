@@ -10,8 +10,9 @@ from bridge.config.problems import load_pair
 from bridge.daemon.scheduler import DEEP, SHORT, WEEKLY, Timetable
 from bridge.daemon.wiring import destinations_by_source, log_in_to, origin_of, rules_that_read
 from bridge.intake.judge import Judge, SourceRules
-from bridge.ledger import Ledger, Row
+from bridge.ledger import Ledger
 from bridge.lib.errors import ConfigError, Problem
+from bridge.model.jobs import Job
 from bridge.reconcile.audit import AuditRules, SourceAudit
 from bridge.reconcile.counts import Result
 from bridge.reconcile.coverage import ReconcileRules
@@ -115,7 +116,7 @@ def judge_here(ledger: Ledger, rules: Mapping[str, SourceRules], clock: Callable
 
 def auditor(
     config: Config, source: str, ledger: Ledger, clock: Callable[[], datetime]
-) -> Callable[[Row, Sequence[Source], Callable[[], None]], Result]:
+) -> Callable[[Job, Sequence[Source], Callable[[], None]], Result]:
     """What carries out the audits of a source."""
     settings, page_size = config.sources[source], _page_size(config, source)
     rules = AuditRules(
@@ -127,8 +128,8 @@ def auditor(
         destinations=destinations_by_source(config)[source],
     )
 
-    def audit(run: Row, sources: Sequence[Source], go_on: Callable[[], None]) -> Result:
-        return SourceAudit(rules, ledger, run, clock, go_on).carry_out(sources)
+    def audit(job: Job, sources: Sequence[Source], go_on: Callable[[], None]) -> Result:
+        return SourceAudit(rules, ledger, job, clock, go_on).carry_out(sources)
 
     return audit
 

@@ -1,8 +1,8 @@
 """Schedule: asks for reconciliations when it is their time; threads of their own carry them out.
 
-APScheduler keeps the times; a job of it does no more than add a row, so that nothing of its executors,
+APScheduler keeps the times; what it calls does no more than add a row, so that nothing of its executors,
 its overlaps or its shutdown matters. Its memory is empty after a start, so what was missed meanwhile is
-told from the runs in the ledger.
+told from the jobs in the ledger.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,11 +13,11 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from bridge.ledger import Ledger
+from bridge.ledger import JobQueue
 from bridge.lib.crontab import Crontab, to_trigger
 from bridge.lib.errors import LedgerError
 from bridge.lib.stored_times import past
-from bridge.model.listing import RECONCILE
+from bridge.model.jobs import RECONCILE, Job, JobState
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler
@@ -40,10 +40,10 @@ class Timetable:
 
 
 class Scheduler:
-    """Asks for the runs of all sources."""
+    """Asks for the reconciliations of all sources."""
 
     def __init__(
-        self, timetables: Mapping[str, Timetable], ledger: Ledger, clock: Callable[[], datetime]
+        self, timetables: Mapping[str, Timetable], ledger: JobQueue, clock: Callable[[], datetime]
     ) -> None:
         self._timetables = timetables
         self._ledger = ledger
@@ -51,7 +51,7 @@ class Scheduler:
         self._scheduler: BackgroundScheduler | None = None
 
     def start(self) -> None:
-        """Begin to keep the times; the first runs are asked for at once."""
+        """Begin to keep the times; the first jobs are asked for at once."""
         if not self._timetables:
             return
         # It costs 95 ms to load, which only a daemon that reconciles should pay.
@@ -88,26 +88,28 @@ class Scheduler:
         """The widest look that was missed while no daemon lived; a short one is due at every start."""
         now, missed = self._clock(), SHORT
         for trigger in (DEEP, WEEKLY):
-            last = past(self._ledger.last_walk(timetable.source, trigger), now)
+            last = past(self._asked_at(timetable.source, trigger), now)
             if last is not None and trigger in timetable.times:
                 fired = to_trigger(timetable.times[trigger], timetable.zone).get_next_fire_time(None, last)
                 if fired is not None and last < fired <= now:
                     missed = trigger
         return missed
 
+    def _asked_at(self, source: str, trigger: str) -> datetime | None:
+        return self._ledger.last_requested_at(RECONCILE, source=source, trigger=trigger)
+
     def ask(self, source: str, trigger: str) -> None:
-        """Ask for a run, unless one that sees as much waits already."""
+        """Ask for a reconciliation, unless one that sees as much waits already."""
         try:
-            waiting = [run for run in self._ledger.open_walks(source) if run["state"] == "requested"]
-            if any(_covers(run, trigger) for run in waiting):
+            waiting = [job for job in self._ledger.open_walks(source) if job.state == JobState.REQUESTED]
+            if any(_covers(job, trigger) for job in waiting):
                 log.info("schedule.skipped", source=source, trigger=trigger)
                 return
-            self._ledger.request_run(RECONCILE, {"source": source, "trigger": trigger}, self._clock())
+            self._ledger.request_job(RECONCILE, {"source": source, "trigger": trigger}, self._clock())
         except LedgerError as error:
             log.warning("schedule.ledger_busy", source=source, trigger=trigger, error=str(error))
 
 
-def _covers(run: Mapping[str, object], trigger: str) -> bool:
-    args = run["args"]
-    other = args.get("trigger") if isinstance(args, dict) and run["kind"] == RECONCILE else None
+def _covers(job: Job, trigger: str) -> bool:
+    other = (job.args or {}).get("trigger") if job.kind == RECONCILE else None
     return other in WIDTH and WIDTH[other] >= WIDTH[trigger]

@@ -1,58 +1,64 @@
-"""The queue of work that an operator or the schedule asks for."""
+"""The queue of jobs that operators and the schedule ask for.
 
-from collections.abc import Mapping, Sequence
+One table for all kinds. A job is `requested` by any process; a daemon (or a command, where no daemon lives)
+takes it, which makes it `running`, and ends it. `DeliveryLedger.release_leases` requests again what a dead
+daemon left running.
+"""
+
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-Row = dict[str, Any]
+from bridge.model.jobs import Job, JobState, WalksOf
 
 
 class JobQueue(Protocol):
-    """Jobs are asked for by one process and carried out by the ledger's owner."""
+    """Jobs, asked for by one process and carried out by another."""
 
-    def request_run(self, kind: str, args: Mapping[str, Any], now: datetime) -> int:
-        """Add one row of work for the daemon; its id."""
+    def request_job(self, kind: str, args: Mapping[str, Any], now: datetime) -> int:
+        """Add a job; its id."""
 
-    def take_run(self, now: datetime) -> Row | None:
-        """The oldest requested run, now running; its `args` are None where they are no JSON."""
+    def take_job(self, now: datetime, walks: WalksOf | None = None) -> Job | None:
+        """Take the oldest requested job, which is `running` then; None where there is none.
 
-    def end_run(self, run_id: int, state: str, result: Mapping[str, Any], now: datetime) -> None:
-        """Write what came of a run: `done` or `failed`."""
+        Without `walks`, of the jobs that walk no list. With `walks`, of those that do; while a walk of a
+        source runs, no other walk of it is taken.
+        """
 
-    def last_prune(self) -> datetime | None:
-        """As of when was last removed what is old; of a prune before that was told, when it was asked for."""
+    def note_progress(self, job_id: int, progress: Mapping[str, Any]) -> None:
+        """Replace the progress of a running job."""
 
-    def last_run(self, kind: str) -> datetime | None:
-        """When a run of this kind was last asked for."""
-
-    def run(self, run_id: int) -> Row:
-        """One run as it stands."""
-
-    def take_walk(self, source: str, sources: Sequence[str], now: datetime) -> Row | None:
-        """The oldest requested walk of this source, or of none of `sources`; now it is running."""
-
-    def end_walk(
+    def end_job(
         self,
-        run_id: int,
-        state: str,
+        job_id: int,
+        state: JobState,
         result: Mapping[str, Any],
-        source: str,
-        covered_until: datetime | None,
         now: datetime,
+        *,
+        covered_until: datetime | None = None,
     ) -> None:
-        """Write what came of a walk; `covered_until` moves the source's coverage, forward only."""
+        """Write what came of a job.
 
-    def open_walks(self, source: str) -> list[Row]:
-        """Walks of a source that are asked for or under way, the oldest first."""
+        A reconciliation that was no dry run becomes the last one of its source. With `covered_until` its list
+        was walked without a hole up to then: the source's coverage moves there, forward only.
+        """
 
-    def last_walk(self, source: str, trigger: str) -> datetime | None:
-        """When a reconciliation by this trigger was last asked for."""
+    def cancel_job(self, job_id: int, now: datetime) -> None:
+        """A job that has not begun ends as `cancelled`; one that runs is told to end."""
 
-    def note_run(self, run_id: int, progress: Mapping[str, Any]) -> None:
-        """What a run decided when it began, and how far it is; `run()` shows it as `progress`, in JSON."""
+    def is_cancelled(self, job_id: int) -> bool:
+        """Whether a running job was told to end."""
 
-    def cancel_run(self, run_id: int, now: datetime) -> None:
-        """A run that has not begun ends as `cancelled`; one that is under way is told to."""
+    def job(self, job_id: int) -> Job:
+        """One job as it stands."""
 
-    def is_cancelled(self, run_id: int) -> bool:
-        """Whether a run under way shall end."""
+    def open_walks(self, source: str) -> list[Job]:
+        """The walks of a source that are requested or running, the oldest first."""
+
+    def last_requested_at(
+        self, kind: str, *, source: str | None = None, trigger: str | None = None
+    ) -> datetime | None:
+        """When a job of this kind (of a source, by a trigger) was last asked for."""
+
+    def last_done(self, kind: str) -> Job | None:
+        """The job of this kind that was requested last, of those that are done."""

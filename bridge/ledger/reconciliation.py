@@ -51,12 +51,12 @@ class ReconciliationLedger(Protocol):
 
     def finish_window(
         self,
-        run_id: int,
+        job_id: int,
         window: tuple[datetime, datetime],
         result: Mapping[str, Any],
         progress: Mapping[str, Any],
     ) -> None:
         """A window of a walk is done: after a crash nobody asks for it again."""
 
-    def finished_windows(self, run_id: int) -> list[tuple[datetime, datetime, Mapping[str, Any]]]:
+    def finished_windows(self, job_id: int) -> list[tuple[datetime, datetime, Mapping[str, Any]]]:
         """The windows that a walk has finished, with their results, the oldest first."""

@@ -6,12 +6,6 @@ from datetime import datetime
 
 from bridge.model.calls import Arrival, Quarantined
 
-RECONCILE, AUDIT = "reconcile", "audit"
-WALKS = (RECONCILE, AUDIT)
-"""The kinds of run that walk a source's list: one at a time for each source."""
-RUNNING = ("requested", "running")
-"""The states of a run that has no end yet."""
-
 
 @dataclass(frozen=True, slots=True)
 class Place:

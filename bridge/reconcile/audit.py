@@ -12,6 +12,7 @@ import structlog
 from bridge.ledger import Ledger, Row, Window
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.calls import Arrival
+from bridge.model.jobs import Job
 from bridge.model.listing import Place, Standing
 from bridge.reconcile.diff import Listed, explain, read_row, stray_key
 from bridge.reconcile.paging import Shown, Walk
@@ -167,17 +168,19 @@ class SourceAudit:
         self,
         rules: AuditRules,
         ledger: Ledger,
-        run: Row,
+        job: Job,
         clock: Callable[[], datetime],
         go_on: Callable[[], None],
     ) -> None:
         self._rules = rules
         self._ledger = ledger
-        self._run_id: int = run["id"]
+        self._job_id = job.id
         self._clock = clock
         self._go_on = go_on
         self._began_at = clock()
-        self._window = audited_window(rules, run["args"], ledger.first_call_at(rules.source), self._began_at)
+        self._window = audited_window(
+            rules, job.args or {}, ledger.first_call_at(rules.source), self._began_at
+        )
         self._known: set[int] = set()
         self._unknown: dict[str, Arrival] = {}
         """Rows of calls that the ledger does not have: without their records, which may be many."""
@@ -189,7 +192,7 @@ class SourceAudit:
         for window, each in Walk(sources, self._rules.page_size, self).windows([self._window]):
             walked += each
             reasons += [each.reason] if each.reason else []
-            self._ledger.note_run(self._run_id, self._progress(window))
+            self._ledger.note_progress(self._job_id, self._progress(window))
         rules, window = self._rules, self._window
         standing = self._ledger.standing(
             rules.source,
@@ -209,7 +212,7 @@ class SourceAudit:
         if warning := self._doubtful(standing):
             found["warnings"] = [warning]
         counts = {name: found[name] for name in COUNTS}
-        log.info("audit.ended", source=rules.source, id=self._run_id, complete=found["complete"], **counts)
+        log.info("audit.ended", source=rules.source, id=self._job_id, complete=found["complete"], **counts)
         return found
 
     def _progress(self, window: Between) -> Row:

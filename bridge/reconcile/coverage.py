@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.ledger import Row
 from bridge.lib.iso_times import moment, stamp
 from bridge.lib.stored_times import past
 from bridge.reconcile.window import Between
@@ -68,9 +67,3 @@ def decision_of(plan: Plan) -> dict[str, Any]:
         "until": stamp(plan.whole.until),
         "cover_until": cover_until,
     }
-
-
-def progress_of(run: Row) -> dict[str, Any]:
-    """What a run has noted of itself."""
-    found = run.get("progress")
-    return dict(found) if isinstance(found, dict) else {}

@@ -1,24 +1,25 @@
 """Reconcile: the platform's list beside the ledger, and what is missing here filed through the ledger's door.
 
-A run is a row that anybody may ask for; one for each source is carried out at a time, window by window.
-A window that is finished is durable, so that a run goes on where it was interrupted.
+Anybody may ask for one as a job; a source has one at a time, which is carried out window by window.
+A window that is finished is durable, so that a job goes on where it was interrupted.
 """
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import structlog
 
-from bridge.ledger import Ledger, Row
+from bridge.ledger import JobQueue, Ledger
 from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import CallbridgeError, LedgerError
 from bridge.lib.iso_times import moment, stamp
-from bridge.model.listing import AUDIT, Fill, Place, Seen
+from bridge.model.jobs import AUDIT, Job, JobState, WalksOf
+from bridge.model.listing import Fill, Place, Seen
 from bridge.reconcile.counts import SHOWN_IDS, Result, RunTally, WindowTally
-from bridge.reconcile.coverage import Plan, ReconcileRules, decision_of, plan_run, progress_of
+from bridge.reconcile.coverage import Plan, ReconcileRules, decision_of, plan_run
 from bridge.reconcile.diff import Listed, Outcome, at_sight, by_meaning, explain, read_row, stray_key
 from bridge.reconcile.paging import Shown, Walk
 from bridge.reconcile.window import Between, Walked, gaps
@@ -39,15 +40,15 @@ NOT_KNOWN = (
 
 
 class Interrupted(Exception):
-    """The daemon stops: the run is taken up again by the next one."""
+    """The daemon stops: the job is taken up again by the next one."""
 
 
 class Cancelled(Exception):
-    """Somebody wants the run to end."""
+    """Somebody wants the job to end."""
 
 
 class Reconciler:
-    """Carries out the runs of one source, one after the other."""
+    """Carries out the reconciliations and audits of one source, one after the other."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class Reconciler:
         stop: threading.Event,
         catch_up: Callable[[], None],
         filed: Callable[[], None] = lambda: None,
-        audit: "Callable[[Row, Sequence[Source], Callable[[], None]], Result] | None" = None,
+        audit: "Callable[[Job, Sequence[Source], Callable[[], None]], Result] | None" = None,
     ) -> None:
         self.rules = rules
         self.ledger = ledger
@@ -73,64 +74,62 @@ class Reconciler:
         self._audit = audit
 
     def carry_out(self) -> bool:
-        """One step: take the oldest run that is asked for to its end; whether there was one."""
-        run = self.ledger.take_walk(self.rules.name, self._sources, self.clock())
-        if run is None:
+        """One step: take the oldest job that is asked for to its end; whether there was one."""
+        job = self.ledger.take_job(self.clock(), WalksOf(self.rules.name, self._sources))
+        if job is None:
             return False
         covered_until = None
         try:
-            result, state, covered_until = self._result(run)
+            (result, covered_until), state = self._result(job), JobState.DONE
         except Interrupted:
-            log.info("reconcile.interrupted", source=self.rules.name, id=run["id"])
+            log.info("reconcile.interrupted", source=self.rules.name, id=job.id)
             return False
         except Cancelled:
-            result, state = {"error": "it was cancelled"}, "cancelled"
+            result, state = {"error": "it was cancelled"}, JobState.CANCELLED
         except CallbridgeError as error:
             if self._stop.is_set():
                 return False
-            log.warning("reconcile.failed", source=_source_of(run) or None, id=run["id"], error=str(error))
-            result, state = {"error": str(error)}, "failed"
+            log.warning("reconcile.failed", source=job.source or None, id=job.id, error=str(error))
+            result, state = {"error": str(error)}, JobState.FAILED
         except Exception as error:
             # One row that trips us must not stop the daemon, now and at every start.
-            log.exception("reconcile.fault", source=self.rules.name, id=run["id"])
-            result, state = {"error": f"a fault in callbridge: {error!r}"}, "failed"
-        self._end(run, state, result, covered_until)
+            log.exception("reconcile.fault", source=self.rules.name, id=job.id)
+            result, state = {"error": f"a fault in callbridge: {error!r}"}, JobState.FAILED
+        self._end(job, state, result, covered_until)
         return True
 
-    def _result(self, run: Row) -> tuple[Result, str, datetime | None]:
-        args = run["args"]
-        if not isinstance(args, dict) or args.get("source") != self.rules.name:
+    def _result(self, job: Job) -> tuple[Result, datetime | None]:
+        """What came of a job, and how far the source is covered now."""
+        if job.source != self.rules.name:
             raise CallbridgeError(NOT_KNOWN)
-        if run["kind"] == AUDIT:
+        if job.kind == AUDIT:
             if self._audit is None:
                 raise CallbridgeError("this process carries out no audits")
-            return self._audited(run, self._audit), "done", None
-        result, covered_until = _Run(self, run).carry_out()
-        return result, "done", covered_until
+            return self._audited(job, self._audit), None
+        return _Reconciliation(self, job).carry_out()
 
     def _audited(
-        self, run: Row, audit: Callable[[Row, Sequence[Source], Callable[[], None]], Result]
+        self, job: Job, audit: Callable[[Job, Sequence[Source], Callable[[], None]], Result]
     ) -> Result:
         sources = self.log_in()
         try:
-            return audit(run, sources, lambda: self.go_on(run["id"]))
+            return audit(job, sources, lambda: self.go_on(job.id))
         finally:
             for source in sources:
                 source.close()
 
-    def go_on(self, run_id: int) -> None:
+    def go_on(self, job_id: int) -> None:
         """Raises where the walk shall not."""
         if self._stop.is_set():
             raise Interrupted
-        if self.ledger.is_cancelled(run_id):
+        if self.ledger.is_cancelled(job_id):
             raise Cancelled
 
-    def _end(self, run: Row, state: str, result: Result, covered_until: datetime | None) -> None:
+    def _end(self, job: Job, state: JobState, result: Result, covered_until: datetime | None) -> None:
         """Somebody waits for the end, so it is written however long the ledger is busy."""
-        source = _source_of(run)
 
         def end() -> None:
-            self.ledger.end_walk(run["id"], state, result, source, covered_until, self.clock())
+            self.ledger.end_job(job.id, state, result, self.clock(), covered_until=covered_until)
 
         def busy(error: LedgerError) -> None:
             log.warning("reconcile.ledger_busy", error=str(error))
@@ -138,16 +137,17 @@ class Reconciler:
         until_answered(end, self._stop, busy=busy)
 
 
-class _Run:
+class _Reconciliation:
     """One reconciliation of one source."""
 
-    def __init__(self, reconciler: Reconciler, run: Row) -> None:
+    def __init__(self, reconciler: Reconciler, job: Job) -> None:
         self._reconciler = reconciler
         self._rules = reconciler.rules
         self._ledger = reconciler.ledger
-        self._id: int = run["id"]
-        self._dry = bool(run["args"].get("dry_run"))
-        self._plan = self._decided(run)
+        self._id = job.id
+        self._args = job.args or {}
+        self._dry = bool(self._args.get("dry_run"))
+        self._plan = self._decided(job.progress)
         self._asked_at = 0
         self._strays: set[str] | None = None
         self._undated: dict[str, str] = {}
@@ -155,17 +155,16 @@ class _Run:
         self._window = WindowTally()
         self._total = RunTally()
 
-    def _decided(self, run: Row) -> Plan:
-        """What the run looks at: decided once, so that it is the same after an interruption."""
-        decided = progress_of(run)
+    def _decided(self, decided: Mapping[str, Any]) -> Plan:
+        """What the job looks at: decided once, so that it is the same after an interruption."""
         if "since" in decided:
             cover_until = decided["cover_until"]
             whole = Between(moment(decided["since"]), moment(decided["until"]))
             return Plan(whole, moment(cover_until) if cover_until else None)
         now = self._reconciler.clock()
         covered = self._ledger.coverage(self._rules.name, now, now).covered_until
-        plan = plan_run(run["args"], self._rules, covered, now)
-        self._ledger.note_run(self._id, decision_of(plan))
+        plan = plan_run(self._args, self._rules, covered, now)
+        self._ledger.note_progress(self._id, decision_of(plan))
         return plan
 
     def carry_out(self) -> tuple[Result, datetime | None]:
@@ -185,7 +184,7 @@ class _Run:
                     times = (window.since, window.until)
                     self._ledger.finish_window(self._id, times, result, progress)
                 else:
-                    self._ledger.note_run(self._id, progress)
+                    self._ledger.note_progress(self._id, progress)
         finally:
             for source in sources:
                 source.close()
@@ -382,18 +381,11 @@ def _state_of(listed: Listed) -> Hashable:
     return listed.digest
 
 
-def _source_of(run: Row) -> str:
-    """The source whose list a run is to walk; empty where it names none."""
-    source = run["args"].get("source") if isinstance(run["args"], dict) else None
-    return source if isinstance(source, str) else ""
-
-
-def refuse_walk(ledger: Ledger, now: datetime) -> bool:
+def refuse_walk(ledger: JobQueue, now: datetime) -> bool:
     """One step of a daemon that knows no list at all: somebody waits for an answer; whether there was one."""
-    run = ledger.take_walk("", (), now)
-    if run is None:
+    job = ledger.take_job(now, WalksOf("", ()))
+    if job is None:
         return False
-    source = _source_of(run)
-    log.warning("reconcile.failed", source=source or None, id=run["id"], error=NOT_KNOWN)
-    ledger.end_walk(run["id"], "failed", {"error": NOT_KNOWN}, source, None, now)
+    log.warning("reconcile.failed", source=job.source or None, id=job.id, error=NOT_KNOWN)
+    ledger.end_job(job.id, JobState.FAILED, {"error": NOT_KNOWN}, now)
     return True

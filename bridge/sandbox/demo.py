@@ -19,7 +19,7 @@ from bridge.daemon.app import Daemon
 from bridge.ledger import Ledger, Row, Window, open_ledger
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.phone import mask_phone
-from bridge.model.listing import AUDIT, RECONCILE, RUNNING
+from bridge.model.jobs import AUDIT, RECONCILE, JobState
 from bridge.reconcile.audit import local_balance, whole_balance
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET, Pushing, SandboxPlatform
@@ -132,13 +132,12 @@ class Demo:
 
     def _run(self, kind: str) -> Row:
         """What the daemon finds in the run that it is asked for."""
-        run_id = self.ledger.request_run(kind, {"source": "main"}, datetime.now(UTC))
-        self._until(lambda: self.ledger.run(run_id)["state"] not in RUNNING, f"{kind} did not end")
-        run = self.ledger.run(run_id)
-        if run["state"] != "done":
-            raise CallbridgeError(f"the demo's {kind}: {run['result'].get('error')}")
-        result: Row = run["result"]
-        return result
+        job_id = self.ledger.request_job(kind, {"source": "main"}, datetime.now(UTC))
+        self._until(lambda: not self.ledger.job(job_id).is_open, f"{kind} did not end")
+        job = self.ledger.job(job_id)
+        if job.state != JobState.DONE:
+            raise CallbridgeError(f"the demo's {kind}: {job.result.get('error')}")
+        return dict(job.result)
 
     @staticmethod
     def _until(reached: Callable[[], bool], otherwise: str) -> None:

@@ -188,5 +188,5 @@ def test_an_audit_that_was_killed_begins_anew(both: Both) -> None:
     found = both.audit(code=1)
     assert found["sources"]["main"]["platform_only"] == 2000
     ledger = open_ledger(both.folder / "ledger.db", read_only=True)
-    assert ledger.run(1)["state"] == "done", "the same run was taken up again"
+    assert ledger.job(1).state == "done", "the same run was taken up again"
     ledger.close()

@@ -17,10 +17,10 @@ from bridge.cli.output import left_aside
 from bridge.config.load import load_config
 from bridge.ledger import Ledger, Row
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
-from bridge.lib.iso_times import moment
 from bridge.model.calls import Quarantined
 from bridge.model.deliveries import DeliveryState, ParkKind, Settlement
 from bridge.model.failures import AGAIN, NO_LONGER_THERE
+from bridge.model.jobs import JobState
 from bridge.reconcile.run import NOT_KNOWN, refuse_walk
 from tests.fixtures.daemon_process import environment, write_config
 from tests.fixtures.ledger_calls import (
@@ -177,16 +177,18 @@ def test_a_replay_by_force_takes_what_the_crm_has_lost_and_no_other_that_is_park
 
 
 def test_a_walk_of_a_list_that_the_daemon_does_not_know_ends_with_what_to_do(desk: Desk) -> None:
-    run = desk.ledger.request_run("reconcile", {"source": "main"}, NOW)
+    run = desk.ledger.request_job("reconcile", {"source": "main"}, NOW)
     now = datetime.now(UTC)
     assert refuse_walk(desk.ledger, now)
     assert not refuse_walk(desk.ledger, now)
-    assert desk.ledger.run(run)["state"] == "failed"
-    assert desk.ledger.run(run)["result"] == {"error": NOT_KNOWN}
+    assert desk.ledger.job(run).state == "failed"
+    assert desk.ledger.job(run).result == {"error": NOT_KNOWN}
     # It is told under the name of the source that was asked for.
     lists = desk.ledger.counts()["lists"]
     assert {name: one["last"]["error"] for name, one in lists.items()} == {"main": NOT_KNOWN}
-    assert moment(desk.ledger.run(run)["ended_at"]) > NOW
+    ended_at = desk.ledger.job(run).ended_at
+    assert ended_at is not None
+    assert ended_at > NOW
 
 
 def test_it_is_said_which_of_two_configurations_is_taken(tmp_path: Path) -> None:
@@ -214,8 +216,8 @@ def test_a_command_says_that_the_daemon_has_not_begun_its_work(
         while "has not begun run 1 yet" not in (heard := heard + capsys.readouterr().err):
             assert datetime.now(UTC) < until
             waiting.join(0.01)
-        run = desk.ledger.take_run(NOW)
+        run = desk.ledger.take_job(NOW)
         assert run is not None
-        desk.ledger.end_run(run["id"], "done", {"removed": {}}, NOW)
+        desk.ledger.end_job(run.id, JobState.DONE, {"removed": {}}, NOW)
         waiting.join()
     assert (results, heard.count("not begun")) == ([{"removed": {}}], 1)

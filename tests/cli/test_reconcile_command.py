@@ -167,7 +167,7 @@ def test_ctrl_c_leaves_the_run_or_cancels_it_as_asked(both: Both, choice: str, s
     assert (result["seen"], result["complete"]) == (3000, True)
     assert asked_again(both, before, finished) == []
     ledger = open_ledger(both.folder / "ledger.db", read_only=True)
-    first = ledger.run(1)["state"]
+    first = ledger.job(1).state
     ledger.close()
     assert first == {"requested": "done"}.get(state, state)
     assert_all_there_once(both)

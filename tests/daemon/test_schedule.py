@@ -10,7 +10,7 @@ import pytest
 from bridge.daemon.scheduler import DEEP, SHORT, WEEKLY, Scheduler, Timetable
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.crontab import parse
-from bridge.model.listing import RECONCILE
+from bridge.model.jobs import RECONCILE, WalksOf
 from tests.fixtures.daemon_process import wait_until
 from tests.fixtures.served_platform import Clock
 
@@ -29,7 +29,7 @@ def ledger(ledger_path: Path) -> Iterator[SqliteLedger]:
 
 
 def asked(ledger: SqliteLedger) -> list[str]:
-    return [run["args"]["trigger"] for run in ledger.open_walks("main")]
+    return [(job.args or {})["trigger"] for job in ledger.open_walks("main")]
 
 
 def test_runs_that_see_as_much_are_not_asked_for_twice(ledger: SqliteLedger) -> None:
@@ -38,9 +38,9 @@ def test_runs_that_see_as_much_are_not_asked_for_twice(ledger: SqliteLedger) -> 
         scheduler.ask("main", trigger)
     assert asked(ledger) == [SHORT, DEEP, WEEKLY]
     # One that runs has begun already: what comes after it is for the next.
-    assert ledger.take_walk("main", ["main"], NOW) is not None
+    assert ledger.take_job(NOW, WalksOf("main", ["main"])) is not None
     scheduler.ask("main", SHORT)
-    assert [run["state"] for run in ledger.open_walks("main")] == ["running", "requested", "requested"]
+    assert [job.state for job in ledger.open_walks("main")] == ["running", "requested", "requested"]
 
 
 def test_the_first_run_is_the_widest_that_was_missed(ledger: SqliteLedger) -> None:
@@ -48,7 +48,7 @@ def test_the_first_run_is_the_widest_that_was_missed(ledger: SqliteLedger) -> No
     scheduler = Scheduler({"main": TABLE}, ledger, clock)
     assert scheduler.first(TABLE) == SHORT, "a new ledger has missed nothing"
     for trigger in (DEEP, WEEKLY):
-        ledger.request_run(RECONCILE, {"source": "main", "trigger": trigger}, NOW)
+        ledger.request_job(RECONCILE, {"source": "main", "trigger": trigger}, NOW)
     assert scheduler.first(TABLE) == SHORT
     # 03:31 on Sunday in Shanghai: the nightly look is over, the weekly one is due at 04:30.
     clock.now = datetime(2026, 11, 21, 19, 31, tzinfo=UTC)

@@ -27,6 +27,7 @@ from bridge.ledger.sqlite.times import micros
 from bridge.ledger.sqlite.upkeep import DATA_CLASSES, PRUNED_AT_ONCE, space
 from bridge.model.calls import Quarantined, Verdict, Via
 from bridge.model.deliveries import DeliveryState, Settlement
+from bridge.model.jobs import JobState
 from bridge.record.arrival import arrival_of
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
@@ -99,12 +100,12 @@ def aged(ledger: SqliteLedger) -> None:
         filed_all(ledger, [stray(Quarantined.UNIDENTIFIED, f"waits {at}".encode(), at=at)])
         filed_all(ledger, [stray(Quarantined.UNIDENTIFIED, f"dropped {at}".encode(), at=at)])
         ledger.drop([max(row["id"] for row in ledger.list_quarantine("waiting", 100))])
-        ledger.request_run("retry", {"ids": []}, at)
-        taken = ledger.take_run(at)
+        ledger.request_job("retry", {"ids": []}, at)
+        taken = ledger.take_job(at)
         assert taken is not None
-        ledger.end_run(taken["id"], "done", {}, at)  # runs
+        ledger.end_job(taken.id, JobState.DONE, {}, at)  # runs
     news(ledger, "old and known", OLD)
-    ledger.request_run("retry", {"ids": []}, OLD)
+    ledger.request_job("retry", {"ids": []}, OLD)
 
 
 # -- retention ---------------------------------------------------------------------

@@ -22,6 +22,7 @@ from bridge.lib.errors import LedgerBusy, LedgerUnusable
 from bridge.lib.iso_times import stamp
 from bridge.model.calls import Arrival, Columns, Quarantined, Verdict, Via
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
+from bridge.model.jobs import JobState
 from tests.fixtures.ledger_calls import (
     MINUTE,
     NOW,
@@ -376,11 +377,11 @@ def test_a_copy_holds_all_that_the_ledger_holds_but_tokens_and_open_work(
         ledger.save_token(f"other {number}", {"outputs": {"refresh_token": f"SECRET-{number}"}})
     ledger.save_budget("hub", {"classes": {}}, NOW)
     for kind in ("retry", "backup", "prune"):
-        ledger.request_run(kind, {}, NOW)
-    done = ledger.take_run(NOW)
+        ledger.request_job(kind, {}, NOW)
+    done = ledger.take_job(NOW)
     assert done is not None
-    ledger.end_run(done["id"], "done", {}, NOW)
-    ledger.take_run(NOW)
+    ledger.end_job(done.id, JobState.DONE, {}, NOW)
+    ledger.take_job(NOW)
     copy = tmp_path / "copy.db"
     ledger.backup(copy, lambda: True)
 
@@ -402,7 +403,7 @@ def test_a_copy_holds_all_that_the_ledger_holds_but_tokens_and_open_work(
     with closing(SqliteLedger(copy)) as restored:
         assert restored.load_token("hub") is None
         assert restored.release_leases(NOW) == 0
-        assert restored.take_run(NOW) is None
+        assert restored.take_job(NOW) is None
         assert_counted(restored, copy)
         assert restored.counts()["deliveries"] == ledger.counts()["deliveries"]
     # Read last: whoever closes the file ends the locks of its process.
@@ -410,16 +411,16 @@ def test_a_copy_holds_all_that_the_ledger_holds_but_tokens_and_open_work(
 
 
 def test_a_backup_run_that_was_cut_short_is_not_made_again_by_the_next_daemon(ledger: SqliteLedger) -> None:
-    run = ledger.request_run("backup", {"file": "/x"}, NOW)
-    again = ledger.request_run("retry", {"ids": []}, NOW)
-    ledger.take_run(NOW)
-    ledger.take_run(NOW)
+    run = ledger.request_job("backup", {"file": "/x"}, NOW)
+    again = ledger.request_job("retry", {"ids": []}, NOW)
+    ledger.take_job(NOW)
+    ledger.take_job(NOW)
     ledger.release_leases(NOW)
-    ended = ledger.run(run)
-    assert (ended["state"], "ask for it again" in ended["result"]["error"]) == ("failed", True)
-    taken = ledger.take_run(NOW)
+    ended = ledger.job(run)
+    assert (ended.state, "ask for it again" in ended.result["error"]) == ("failed", True)
+    taken = ledger.take_job(NOW)
     assert taken is not None
-    assert taken["id"] == again
+    assert taken.id == again
 
 
 def test_a_copy_replaces_nothing_but_a_copy(ledger: SqliteLedger, ledger_path: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from bridge.cli.looking import accounts_now
 from bridge.crm.connector.schema import LimitSection
 from bridge.daemon.maintenance import Upkeep
-from bridge.daemon.operator_jobs import Operator
+from bridge.daemon.operator_jobs import PRUNE_STEP, Operator
 from bridge.delivery.budget import LONGEST_PAUSE, Budget
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.rate_limit import SlidingWindow
@@ -23,6 +23,7 @@ from bridge.lib.iso_times import stamp
 from bridge.lib.stored_times import LONGEST_WAIT, SteadyClock, bounded, past
 from bridge.model.crm_state import Progress
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
+from bridge.model.jobs import JobState
 from bridge.reconcile.coverage import OVERLAP, ReconcileRules, plan_run
 from tests.delivery.simulated_parts import Trouble
 from tests.delivery.simulated_world import PHONES, World, body_of
@@ -177,10 +178,10 @@ class _Never:
 
 
 def prune(ledger: SqliteLedger, now: datetime) -> Any:
-    ledger.request_run("prune", {}, now)
+    ledger.request_job("prune", {}, now)
     assert operator(ledger).carry_out(now)
-    run = ledger.run(ledger._reader.execute("SELECT max(id) FROM runs").fetchone()[0])
-    return run["result"]["removed"]["duplicates"]
+    run = ledger.job(ledger._reader.execute("SELECT max(id) FROM runs").fetchone()[0])
+    return run.result["removed"]["duplicates"]
 
 
 def test_a_clock_that_is_ahead_costs_nothing_that_is_young(ledger: SqliteLedger) -> None:
@@ -201,13 +202,25 @@ def test_a_clock_that_is_ahead_costs_nothing_that_is_young(ledger: SqliteLedger)
         assert (removed > 0) is (day == 31)
 
 
+def test_a_prune_that_did_not_tell_as_of_when_counts_from_when_it_was_asked_for(
+    ledger: SqliteLedger,
+) -> None:
+    earlier = ledger.request_job("prune", {}, NOW)
+    ledger.take_job(NOW)
+    ledger.end_job(earlier, JobState.DONE, {"removed": {}}, NOW)
+    prune(ledger, NOW + FAR)
+    last = ledger.last_done("prune")
+    assert last is not None
+    assert last.result["as_of"] == stamp(NOW + PRUNE_STEP)
+
+
 def test_the_daily_prune_comes_though_the_last_one_was_in_the_future(ledger: SqliteLedger) -> None:
-    ledger.request_run("prune", {}, NOW + FAR)
-    ledger.take_run(NOW + FAR)
+    ledger.request_job("prune", {}, NOW + FAR)
+    ledger.take_job(NOW + FAR)
     Upkeep(ledger).look_after(NOW)
-    run = ledger.take_run(NOW)
+    run = ledger.take_job(NOW)
     assert run is not None
-    assert run["kind"] == "prune"
+    assert run.kind == "prune"
 
 
 # -- the list -----------------------------------------------------------------------------
@@ -232,8 +245,8 @@ def test_coverage_of_the_future_gives_way_to_that_of_now(ledger: SqliteLedger) -
     ledger.start_destinations(TO_CRM, NOW)
 
     def walk(until: datetime | None, now: datetime) -> datetime | None:
-        run = ledger.request_run("reconcile", {"source": "main"}, now)
-        ledger.end_walk(run, "done", {}, "main", until, now)
+        run = ledger.request_job("reconcile", {"source": "main"}, now)
+        ledger.end_job(run, JobState.DONE, {}, now, covered_until=until)
         return ledger.coverage("main", NOW, NOW).covered_until
 
     assert walk(NOW, NOW + HOUR) == NOW

@@ -20,16 +20,16 @@ ODD: dict[str, Odd] = LOST | TAKEN
 def run(world: OddWorld, listed: OddList) -> str:
     """One run to its end; how it ended."""
     before = len(listed.asked)
-    run_id = world.ledger.request_run("reconcile", {"source": "main", "since": SINCE}, world.clock())
+    run_id = world.ledger.request_job("reconcile", {"source": "main", "since": SINCE}, world.clock())
     assert world.reconciler().carry_out()
     world.judge()
-    ended = world.ledger.run(run_id)
-    assert ended["state"] in ("done", "failed")
-    assert "fault in callbridge" not in str(ended["result"])
+    ended = world.ledger.job(run_id)
+    assert ended.state in ("done", "failed")
+    assert "fault in callbridge" not in str(ended.result)
     assert len(listed.asked) - before <= MOST_REQUESTS
-    if ended["state"] == "failed":
+    if ended.state == "failed":
         return "failed"
-    return "complete" if ended["result"]["complete"] else "incomplete"
+    return "complete" if ended.result["complete"] else "incomplete"
 
 
 def known(world: OddWorld) -> set[str]:

@@ -329,7 +329,7 @@ def test_a_run_that_failed_is_the_last_one_and_covers_nothing(world: World) -> N
         raise SourceRefused("it says no")
 
     world.meanwhile = refuse
-    world.ledger.request_run("reconcile", {"source": "main"}, NOW)
+    world.ledger.request_job("reconcile", {"source": "main"}, NOW)
     assert world.reconciler().carry_out()
     (main,) = world.ledger.counts()["lists"].values()
     assert shown(main["last"], "state", "error", "complete") == {
@@ -449,7 +449,7 @@ def test_coverage_never_goes_back(world: World) -> None:
 def test_an_interrupted_run_goes_on_behind_its_last_finished_window(ledger_path: Path) -> None:
     records = spread(600, 3 * HOUR, bursts=False)
     with new_world(ledger_path, records) as world:
-        run_id = world.ledger.request_run("reconcile", {"source": "main"}, NOW)
+        run_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
         finished: set[tuple[str, str]] = set()
         for most in (6, 12, None):
             pages = iter(range(10_000))
@@ -469,7 +469,7 @@ def test_an_interrupted_run_goes_on_behind_its_last_finished_window(ledger_path:
             world.stop.clear()
             world.ledger.release_leases()
         world.judge()
-        result = world.ledger.run(run_id)["result"]
+        result = world.ledger.job(run_id).result
         # What was filed of a window before it was interrupted matches when that is walked again.
         assert (result["seen"], result["missing"] + result["matched"], result["complete"]) == (600, 600, True)
         assert result["filled"] == result["missing"] > 400
@@ -482,7 +482,7 @@ def test_an_interrupted_run_goes_on_behind_its_last_finished_window(ledger_path:
 def test_a_run_that_was_killed_while_it_filed_files_nothing_twice(ledger_path: Path) -> None:
     records = spread(30, HOUR, bursts=False)
     with new_world(ledger_path, records) as world:
-        run_id = world.ledger.request_run("reconcile", {"source": "main"}, NOW)
+        run_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
         reconciler = world.reconciler()
 
         def die() -> None:
@@ -502,21 +502,21 @@ def test_a_run_that_was_killed_while_it_filed_files_nothing_twice(ledger_path: P
 
 def test_a_cancelled_run_ends_between_two_pages(world: World) -> None:
     world.list_now(*spread(300, 3 * HOUR))
-    run_id = world.ledger.request_run("reconcile", {"source": "main"}, NOW)
-    world.meanwhile = lambda _page: world.ledger.cancel_run(run_id, NOW)
+    run_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
+    world.meanwhile = lambda _page: world.ledger.cancel_job(run_id, NOW)
     assert world.reconciler().carry_out()
-    run = world.ledger.run(run_id)
-    assert (run["state"], len(world.asked())) == ("cancelled", 1)
+    run = world.ledger.job(run_id)
+    assert (run.state, len(world.asked())) == ("cancelled", 1)
     assert world.covered() is None
-    waiting = world.ledger.request_run("reconcile", {"source": "main"}, NOW)
-    world.ledger.cancel_run(waiting, NOW)
-    assert world.ledger.run(waiting)["state"] == "cancelled"
+    waiting = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
+    world.ledger.cancel_job(waiting, NOW)
+    assert world.ledger.job(waiting).state == "cancelled"
     assert not world.reconciler().carry_out()
 
 
 def test_a_run_for_a_source_that_nobody_knows_fails_at_once(world: World) -> None:
     for args in ({"source": "nobody"}, {}, ["no", "object"]):
-        run_id = world.ledger.request_run("reconcile", args, NOW)  # type: ignore[arg-type]
+        run_id = world.ledger.request_job("reconcile", args, NOW)  # type: ignore[arg-type]
         assert world.reconciler().carry_out()
-        run = world.ledger.run(run_id)
-        assert (run["state"], run["result"]["error"]) == ("failed", NOT_KNOWN)
+        run = world.ledger.job(run_id)
+        assert (run.state, run.result["error"]) == ("failed", NOT_KNOWN)

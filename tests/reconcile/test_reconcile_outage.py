@@ -37,7 +37,7 @@ def carry_out_all(world: World) -> list[str]:
     states = []
     while waiting := world.ledger.open_walks("main"):
         assert world.reconciler().carry_out()
-        states.append(world.ledger.run(waiting[0]["id"])["state"])
+        states.append(str(world.ledger.job(waiting[0].id).state))
     world.judge()
     return states
 
@@ -124,5 +124,5 @@ def test_a_daemon_that_was_down_over_night_begins_with_the_widest_look_it_missed
         scheduler.ask("main", scheduler.first(TABLE))
         (run,) = world.ledger.open_walks("main")
         assert carry_out_all(world) == ["done"]
-        since = datetime.fromisoformat(world.ledger.run(run["id"])["result"]["since"])
+        since = datetime.fromisoformat(world.ledger.job(run.id).result["since"])
         assert since <= world.clock.now - RULES.lookbacks["deep"]

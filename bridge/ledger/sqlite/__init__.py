@@ -27,6 +27,7 @@ from bridge.ledger.sqlite import (
 )
 from bridge.ledger.sqlite.access import looks
 from bridge.ledger.sqlite.connection import OwnerLock, user_name
+from bridge.ledger.sqlite.jobs import JobPart
 from bridge.ledger.sqlite.operators import OperatorPart
 from bridge.ledger.sqlite.reconciliation import ReconciliationPart
 from bridge.ledger.sqlite.times import moment_of
@@ -43,7 +44,7 @@ SPACE_EVERY = 1.0
 __all__ = ["OwnerLock", "SqliteLedger"]
 
 
-class SqliteLedger(OperatorPart, ReconciliationPart):
+class SqliteLedger(OperatorPart, ReconciliationPart, JobPart):
     """See `bridge.ledger.Ledger`, which says what each method promises."""
 
     _space_at = float("-inf")

@@ -1,19 +1,18 @@
-"""What is owed to destinations: leasing, settling, trying again; and operators' runs."""
+"""What is owed to destinations: leasing, settling, trying again."""
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from bridge.ledger import Destinations, Row
+from bridge.ledger import Destinations
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.objects import is_in_doubt, progress_of, sent_at
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.ledger.sqlite.times import IS_AHEAD, IS_DUE, micros, moment_of, row_of
+from bridge.ledger.sqlite.times import IS_AHEAD, IS_DUE, micros, moment_of
 from bridge.model.deliveries import DeliveryState, Lane, Lease
 from bridge.model.failures import BY_A_PERSON
-from bridge.model.listing import WALKS
 
 Wish = tuple[tuple[str, ...], tuple[str, ...], datetime]
 """What a worker may take: of these destinations and sources, what is due by then."""
@@ -222,45 +221,3 @@ def give_back(connection: sqlite3.Connection, lease: Lease, due_at: datetime) ->
         (micros(due_at), lease.delivery_id),
     ).fetchone()
     return left is not None and left["state"] == DeliveryState.DUE
-
-
-def request_run(connection: sqlite3.Connection, kind: str, args: Mapping[str, Any], now: datetime) -> int:
-    """One row of work for the daemon."""
-    run_id = connection.execute(
-        "INSERT INTO runs (kind, args, state, requested_at) VALUES (?, ?, 'requested', ?)",
-        (kind, json.dumps(args), micros(now)),
-    ).lastrowid
-    assert run_id is not None  # noqa: S101 -- for the type checker: an INSERT has a row id
-    return run_id
-
-
-def take_run(connection: sqlite3.Connection, now: datetime) -> Row | None:
-    """The oldest requested run, now running; walks of a list have threads of their own."""
-    row = connection.execute(
-        "UPDATE runs SET state = 'running', started_at = ? WHERE id = (SELECT min(id) FROM runs"
-        f" WHERE state = 'requested' AND kind NOT IN ({marks(WALKS)})) RETURNING *",
-        (micros(now), *WALKS),
-    ).fetchone()
-    return None if row is None else run_row(row)
-
-
-def end_run(
-    connection: sqlite3.Connection, run_id: int, state: str, result: Mapping[str, Any], now: datetime
-) -> None:
-    """What came of a run."""
-    connection.execute(
-        "UPDATE runs SET state = ?, result = ?, ended_at = ? WHERE id = ?",
-        (state, json.dumps(result), micros(now), run_id),
-    )
-
-
-def run_row(row: sqlite3.Row) -> Row:
-    """A run with its JSON read; its args are None where they are no JSON."""
-    run = row_of(row)
-    try:
-        run["args"] = json.loads(run["args"])
-    except ValueError:
-        run["args"] = None
-    run["result"] = json.loads(run["result"]) if run["result"] else None
-    run["progress"] = json.loads(run["progress"]) if run["progress"] else None
-    return run

@@ -8,16 +8,15 @@ from typing import Any
 
 import msgspec
 
-from bridge.ledger import Row
+from bridge.ledger.sqlite import jobs
 from bridge.ledger.sqlite.binding import numbered
-from bridge.ledger.sqlite.deliveries import marks, run_row
 from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.inspection import CREATED
 from bridge.ledger.sqlite.judging import known_of, state_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.calls import Arrival, Filed, Known, Quarantined
-from bridge.model.listing import WALKS, Coverage, Fill, Place, Seen, Unlisted
+from bridge.model.listing import Coverage, Fill, Place, Seen, Unlisted
 from bridge.record.identity import is_uuid
 from bridge.record.platform_record import parse_int
 
@@ -276,28 +275,9 @@ def coverage(connection: sqlite3.Connection, source: str, since: datetime, until
     return Coverage(None if covered_at is None else moment_of(covered_at), run_id, calls, gaps)
 
 
-def end_walk(
-    connection: sqlite3.Connection, run_id: int, source: str, covered_until: datetime | None, now: datetime
-) -> None:
-    """A walk has ended; with `covered_until`, everything before that has been walked without a hole.
-
-    What files nothing is no reconciliation: the last one is another.
-    """
-    covered_at = micros(covered_until)
-    connection.execute("DELETE FROM run_windows WHERE run_id = ?", (run_id,))
-    connection.execute(
-        "INSERT INTO coverage SELECT :1, :2, id FROM runs WHERE id = :3 AND kind = 'reconcile' AND :1 <> ''"
-        " AND NOT (json_valid(args) AND coalesce(json_extract(args, '$.dry_run'), 0))"
-        " ON CONFLICT (source) DO UPDATE SET run_id = :3,"
-        # What a clock that stood wrong has covered of the future does not count.
-        " covered_at = iif(covered_at > :4, :2, max(coalesce(covered_at, :2), coalesce(:2, covered_at)))",
-        numbered(source, covered_at, run_id, micros(now)),
-    )
-
-
 def finish_window(
     connection: sqlite3.Connection,
-    run_id: int,
+    job_id: int,
     window: tuple[datetime, datetime],
     result: Mapping[str, Any],
     progress: Mapping[str, Any],
@@ -306,84 +286,19 @@ def finish_window(
     since, until = window
     connection.execute(
         "INSERT OR REPLACE INTO run_windows VALUES (?, ?, ?, ?)",
-        (run_id, micros(since), micros(until), json.dumps(result)),
+        (job_id, micros(since), micros(until), json.dumps(result)),
     )
-    connection.execute("UPDATE runs SET progress = ? WHERE id = ?", (json.dumps(progress), run_id))
+    jobs.note_progress(connection, job_id, progress)
 
 
 def finished_windows(
-    connection: sqlite3.Connection, run_id: int
+    connection: sqlite3.Connection, job_id: int
 ) -> list[tuple[datetime, datetime, Mapping[str, Any]]]:
     """The windows that a run has finished, the oldest first."""
     rows = connection.execute(
-        "SELECT since_at, until_at, result FROM run_windows WHERE run_id = ? ORDER BY since_at", (run_id,)
+        "SELECT since_at, until_at, result FROM run_windows WHERE run_id = ? ORDER BY since_at", (job_id,)
     )
     return [(moment_of(row[0]), moment_of(row[1]), json.loads(row[2])) for row in rows]
-
-
-# -- runs --------------------------------------------------------------------------
-_SOURCE = "CASE WHEN json_valid(args) THEN json_extract(args, '$.source') END"
-_OPEN = "state IN ('requested', 'running')"
-
-
-def take_walk(
-    connection: sqlite3.Connection, source: str, sources: Sequence[str], now: datetime
-) -> Row | None:
-    """The oldest requested walk of a source, or of one that nobody knows; now it is running."""
-    row = connection.execute(
-        "UPDATE runs SET state = 'running', started_at = coalesce(started_at, ?) WHERE id = (SELECT min(id)"
-        f" FROM runs WHERE state = 'requested' AND {_OPEN} AND kind IN ({marks(WALKS)})"
-        f" AND ({_SOURCE} = ? OR coalesce({_SOURCE}, '') NOT IN ({marks(sources)}))) RETURNING *",
-        (micros(now), *WALKS, source, *sources),
-    ).fetchone()
-    return None if row is None else run_row(row)
-
-
-def any_walk(connection: sqlite3.Connection) -> bool:
-    """Whether any walk is asked for; its index makes this cheap enough to ask all the time."""
-    asked = f"state = 'requested' AND {_OPEN} AND kind IN ({marks(WALKS)})"
-    return bool(connection.execute(f"SELECT EXISTS (SELECT 1 FROM runs WHERE {asked})", WALKS).fetchone()[0])
-
-
-def is_cancelled(connection: sqlite3.Connection, run_id: int) -> bool:
-    """Whether somebody wants a running run to end."""
-    row = connection.execute("SELECT cancel_at IS NOT NULL FROM runs WHERE id = ?", (run_id,)).fetchone()
-    return row is None or bool(row[0])
-
-
-def open_walks(connection: sqlite3.Connection, source: str) -> list[Row]:
-    """Walks of a source that are asked for or under way, the oldest first."""
-    rows = connection.execute(
-        f"SELECT * FROM runs WHERE {_OPEN} AND kind IN ({marks(WALKS)}) AND {_SOURCE} = ? ORDER BY id",
-        (*WALKS, source),
-    )
-    return [run_row(row) for row in rows]
-
-
-def last_walk(connection: sqlite3.Connection, source: str, trigger: str) -> datetime | None:
-    """When a walk of this source and trigger was last asked for."""
-    found = connection.execute(
-        f"SELECT max(requested_at) FROM runs WHERE kind = 'reconcile' AND {_SOURCE} = ?"
-        " AND json_extract(args, '$.trigger') = ?",
-        (source, trigger),
-    ).fetchone()[0]
-    return None if found is None else moment_of(found)
-
-
-def note_run(connection: sqlite3.Connection, run_id: int, progress: Mapping[str, Any]) -> None:
-    """What a run decided when it began, and how far it is."""
-    connection.execute("UPDATE runs SET progress = ? WHERE id = ?", (json.dumps(progress), run_id))
-
-
-def cancel_run(connection: sqlite3.Connection, run_id: int, now: datetime) -> None:
-    """A run that has not begun ends at once; one that runs ends between two pages."""
-    connection.execute(
-        "UPDATE runs SET state = 'cancelled', ended_at = ? WHERE id = ? AND state = 'requested'",
-        (micros(now), run_id),
-    )
-    connection.execute(
-        "UPDATE runs SET cancel_at = ? WHERE id = ? AND state = 'running'", (micros(now), run_id)
-    )
 
 
 def _json(rows: Sequence[object]) -> str:

@@ -8,10 +8,8 @@ from functools import partial
 from typing import Any
 
 from bridge.ledger import Row, Swept, Window
-from bridge.ledger.sqlite import acting, deliveries, objects, sweeping
+from bridge.ledger.sqlite import acting, objects, sweeping
 from bridge.ledger.sqlite.access import Access, looks
-from bridge.ledger.sqlite.times import moment_of
-from bridge.lib.iso_times import moment
 
 
 class OperatorPart(Access):
@@ -68,42 +66,6 @@ class OperatorPart(Access):
     @looks
     def load_budgets(self) -> dict[str, Row]:
         return objects.load_budgets(self._reader)
-
-    # -- work that an operator asks for -----------------------------------------
-    def request_run(self, kind: str, args: Mapping[str, Any], now: datetime) -> int:
-        return self._write().run(lambda c: deliveries.request_run(c, kind, args, now))
-
-    @looks
-    def take_run(self, now: datetime) -> Row | None:
-        open_runs = "SELECT EXISTS (SELECT 1 FROM runs WHERE state = 'requested')"
-        if not self._reader.execute(open_runs).fetchone()[0]:
-            return None
-        return self._write().run(lambda c: deliveries.take_run(c, now))
-
-    def end_run(self, run_id: int, state: str, result: Mapping[str, Any], now: datetime) -> None:
-        self._write().run(lambda c: deliveries.end_run(c, run_id, state, result, now))
-
-    @looks
-    def last_prune(self) -> datetime | None:
-        found = self._reader.execute(
-            "SELECT json_extract(result, '$.as_of'), requested_at FROM runs"
-            " WHERE kind = 'prune' AND state = 'done' ORDER BY id DESC LIMIT 1"
-        ).fetchone()
-        if found is None:
-            return None
-        return moment_of(found[1]) if found[0] is None else moment(found[0])
-
-    @looks
-    def last_run(self, kind: str) -> datetime | None:
-        found = self._reader.execute("SELECT max(requested_at) FROM runs WHERE kind = ?", (kind,))
-        at = found.fetchone()[0]
-        return None if at is None else moment_of(at)
-
-    @looks
-    def run(self, run_id: int) -> Row:
-        return deliveries.run_row(
-            self._reader.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
-        )
 
 
 def _with_ids(step: Callable[..., Any], ids: str, connection: sqlite3.Connection) -> Any:

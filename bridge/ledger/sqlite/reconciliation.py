@@ -1,13 +1,11 @@
 """The part of the SQLite ledger that stands beside the platform's list."""
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 
-from bridge.ledger import Row
-from bridge.ledger.sqlite import deliveries, listing, standing
+from bridge.ledger.sqlite import listing, standing
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.lib.errors import LedgerBusy
 from bridge.model.calls import Arrival, Filed, Known
@@ -66,62 +64,20 @@ class ReconciliationPart(Access):
             lambda c: standing.standing(c, self._payloads, source, window, known, unknown, destinations)
         )
 
-    # -- how far, and the runs that go there --------------------------------------
+    # -- how far --------------------------------------
     @looks
     def coverage(self, source: str, since: datetime, until: datetime) -> Coverage:
         return listing.coverage(self._reader, source, since, until)
 
     def finish_window(
         self,
-        run_id: int,
+        job_id: int,
         window: tuple[datetime, datetime],
         result: Mapping[str, Any],
         progress: Mapping[str, Any],
     ) -> None:
-        self._write().run(lambda c: listing.finish_window(c, run_id, window, result, progress))
+        self._write().run(lambda c: listing.finish_window(c, job_id, window, result, progress))
 
     @looks
-    def finished_windows(self, run_id: int) -> list[tuple[datetime, datetime, Mapping[str, Any]]]:
-        return listing.finished_windows(self._reader, run_id)
-
-    def take_walk(self, source: str, sources: Sequence[str], now: datetime) -> Row | None:
-        if not self.any_walk():
-            return None
-        return self._write().run(lambda c: listing.take_walk(c, source, sources, now))
-
-    @looks
-    def any_walk(self) -> bool:
-        return listing.any_walk(self._reader)
-
-    def end_walk(
-        self,
-        run_id: int,
-        state: str,
-        result: Mapping[str, Any],
-        source: str,
-        covered_until: datetime | None,
-        now: datetime,
-    ) -> None:
-        def end(connection: sqlite3.Connection) -> None:
-            deliveries.end_run(connection, run_id, state, result, now)
-            listing.end_walk(connection, run_id, source, covered_until, now)
-
-        self._write().run(end)
-
-    @looks
-    def open_walks(self, source: str) -> list[Row]:
-        return listing.open_walks(self._reader, source)
-
-    @looks
-    def last_walk(self, source: str, trigger: str) -> datetime | None:
-        return listing.last_walk(self._reader, source, trigger)
-
-    def note_run(self, run_id: int, progress: Mapping[str, Any]) -> None:
-        self._write().run(lambda c: listing.note_run(c, run_id, progress))
-
-    def cancel_run(self, run_id: int, now: datetime) -> None:
-        self._write().run(lambda c: listing.cancel_run(c, run_id, now))
-
-    @looks
-    def is_cancelled(self, run_id: int) -> bool:
-        return listing.is_cancelled(self._reader, run_id)
+    def finished_windows(self, job_id: int) -> list[tuple[datetime, datetime, Mapping[str, Any]]]:
+        return listing.finished_windows(self._reader, job_id)

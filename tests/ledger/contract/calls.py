@@ -14,6 +14,7 @@ from bridge.model.calls import Columns, Quarantined
 from bridge.model.crm_state import CrmState, FieldWrite, SyncedObject
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.field_digests import digest_of, short_of, with_altered
+from bridge.model.jobs import JobState
 from tests.fixtures.ledger_calls import (
     ALWAYS,
     MINUTE,
@@ -319,35 +320,35 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
 
     # -- runs ----------------------------------------------------------------------
     def test_runs_are_taken_in_order_and_end(self, ledger: Ledger) -> None:
-        assert ledger.take_run(NOW) is None
-        first = ledger.request_run("retry", {"ids": [1, 2]}, NOW)
-        second = ledger.request_run("prune", {"source": "主"}, NOW)
-        assert ledger.run(first)["state"] == "requested"
-        taken = ledger.take_run(NOW + MINUTE)
+        assert ledger.take_job(NOW) is None
+        first = ledger.request_job("retry", {"ids": [1, 2]}, NOW)
+        second = ledger.request_job("prune", {"source": "主"}, NOW)
+        assert ledger.job(first).state == "requested"
+        taken = ledger.take_job(NOW + MINUTE)
         assert taken is not None
-        assert (taken["id"], taken["kind"], taken["args"]) == (first, "retry", {"ids": [1, 2]})
-        assert ledger.run(first)["state"] == "running"
-        ledger.end_run(first, "done", {"retried": 2, "in_doubt": 0}, NOW + 2 * MINUTE)
-        ended = ledger.run(first)
-        assert (ended["state"], ended["result"], ended["ended_at"]) == (
+        assert (taken.id, taken.kind, taken.args) == (first, "retry", {"ids": [1, 2]})
+        assert ledger.job(first).state == "running"
+        ledger.end_job(first, JobState.DONE, {"retried": 2, "in_doubt": 0}, NOW + 2 * MINUTE)
+        ended = ledger.job(first)
+        assert (ended.state, ended.result, ended.ended_at) == (
             "done",
             {"retried": 2, "in_doubt": 0},
-            stamp(NOW + 2 * MINUTE),
+            NOW + 2 * MINUTE,
         )
-        other = ledger.take_run(NOW)
+        other = ledger.take_job(NOW)
         assert other is not None
-        assert (other["id"], other["args"]) == (second, {"source": "主"})
-        assert ledger.take_run(NOW) is None
+        assert (other.id, other.args) == (second, {"source": "主"})
+        assert ledger.take_job(NOW) is None
 
     def test_a_run_that_a_dead_daemon_left_is_taken_up_again(self, ledger: Ledger, tmp_path: Path) -> None:
-        run_id = ledger.request_run("retry", {"ids": []}, NOW)
-        assert ledger.take_run(NOW) is not None
+        run_id = ledger.request_job("retry", {"ids": []}, NOW)
+        assert ledger.take_job(NOW) is not None
         again = self.reopened(ledger, tmp_path)
         again.release_leases()
-        taken = again.take_run(NOW + MINUTE)
+        taken = again.take_job(NOW + MINUTE)
         again.close()
         assert taken is not None, "a command waits for this run without end"
-        assert taken["id"] == run_id
+        assert taken.id == run_id
 
     # -- looking -------------------------------------------------------------------
     def test_the_balance_counts_calls_by_creation(self, ledger: Ledger) -> None:

@@ -12,6 +12,7 @@ from bridge.lib.iso_times import stamp
 from bridge.model.call_order import event_text
 from bridge.model.crm_state import AGAIN, CrmState, FieldWrite, Progress, SyncedObject
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
+from bridge.model.jobs import JobState
 from bridge.model.plan import PlannedObject
 from tests.fixtures.ledger_calls import (
     MINUTE,
@@ -62,14 +63,16 @@ class OperatingContract:
         # At another account nobody came before it.
         assert ledger.key_claims([ids["branch", "a"]], ["other"]) == {}
 
-    def test_a_prune_tells_as_of_when_it_was(self, ledger: Ledger) -> None:
-        assert ledger.last_prune() is None
-        for result, right in (({}, NOW), ({"as_of": stamp(NOW - MINUTE)}, NOW - MINUTE)):
-            run = ledger.request_run("prune", {}, NOW)
-            ledger.take_run(NOW)
-            ledger.end_run(run, "done", result, NOW)
-            assert ledger.last_prune() == right
-        assert ledger.losses() == []
+    def test_the_last_job_of_a_kind_that_is_done_is_told_with_its_result(self, ledger: Ledger) -> None:
+        assert ledger.last_done("prune") is None
+        for state, minute in ((JobState.DONE, 0), (JobState.DONE, 1), (JobState.FAILED, 2)):
+            job_id = ledger.request_job("prune", {}, NOW + minute * MINUTE)
+            ledger.take_job(NOW)
+            ledger.end_job(job_id, state, {"removed": {"receipts": minute}}, NOW)
+        last = ledger.last_done("prune")
+        assert last is not None
+        assert (last.requested_at, last.result) == (NOW + MINUTE, {"removed": {"receipts": 1}})
+        assert ledger.last_done("backup") is None
 
     # -- failures by cause -----------------------------------------------------------
     def test_failures_are_grouped_by_cause_with_a_remedy_and_since_when(self, ledger: Ledger) -> None:
