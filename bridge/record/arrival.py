@@ -13,7 +13,6 @@ from bridge.lib.timestamps import parse_time
 from bridge.model.calls import Arrival, Quarantined, Via
 from bridge.record.identity import NO_NAMES, IdentityConflict, names_of, storable
 from bridge.record.json_body import is_utf8, read_object
-from bridge.record.origin import Origin
 from bridge.record.unwrap_body import Piece, read_record, read_records
 
 
@@ -61,7 +60,9 @@ def _readable(record: Mapping[str, Any], unreadable: Sequence[str], names: Seque
     return {name: record.get(name) for name in names if name not in unreadable}
 
 
-def arrivals_of(origin: Origin, via: Via, body: bytes, now: datetime, charset: str = "") -> list[Arrival]:
+def arrivals_of(
+    source: str, via: Via, body: bytes, now: datetime, zone: ZoneInfo, charset: str = ""
+) -> list[Arrival]:
     """The records of a body as the ledger files them: their calls' names, or `sn` and time, or why neither.
 
     Raises:
@@ -72,11 +73,11 @@ def arrivals_of(origin: Origin, via: Via, body: bytes, now: datetime, charset: s
         # Nearly every callback: its bytes are the record.
         head = _head_of_one(body)
         if head is not None:
-            return [arrival_by(head, origin, via, body, now)]
+            return [arrival_by(head, source, via, body, now, zone)]
     return [
-        garbage(origin.source, via, piece.text, piece.trouble, now)
+        garbage(source, via, piece.text, piece.trouble, now)
         if piece.trouble
-        else arrival_by(_head_of(piece), origin, via, piece.text, now)
+        else arrival_by(_head_of(piece), source, via, piece.text, now, zone)
         for piece in read_records(body, charset)
     ]
 
@@ -99,19 +100,18 @@ def _head_of_one(text: bytes) -> Head | None:
     return head if named else None
 
 
-def arrival_of(origin: Origin, via: Via, body: bytes, now: datetime) -> Arrival:
+def arrival_of(source: str, via: Via, body: bytes, now: datetime, zone: ZoneInfo) -> Arrival:
     """The one record of a body as the ledger files it.
 
     Raises:
         NotAnObject: the body holds no JSON object, or several.
     """
     text = read_record(body)
-    return arrival_by(read_head(text), origin, via, text, now)
+    return arrival_by(read_head(text), source, via, text, now, zone)
 
 
-def arrival_by(head: Head, origin: Origin, via: Via, text: bytes, now: datetime) -> Arrival:
+def arrival_by(head: Head, source: str, via: Via, text: bytes, now: datetime, zone: ZoneInfo) -> Arrival:
     """The same of a text whose head is read already."""
-    zone = origin.zone
     started_at, created_at = parse_time(head.started_at, zone), parse_time(head.created_at, zone)
     names: tuple[str, ...] = ()
     trouble, detail = None, ""
@@ -120,7 +120,7 @@ def arrival_by(head: Head, origin: Origin, via: Via, text: bytes, now: datetime)
     except IdentityConflict as conflict:
         trouble, detail = Quarantined.IDENTITY_CONFLICT, str(conflict)
     return Arrival(
-        origin.source,
+        source,
         via,
         now,
         text,

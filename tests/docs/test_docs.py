@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
 import click
 import pytest
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 
 from bridge.admin.metrics import LedgerMetrics
 from bridge.cli import cli
+from bridge.cli.output import ExitCode
 from bridge.config.load import Config
 from bridge.config.problems import Findings, find_problems
 from bridge.config.schema import RetentionSettings
@@ -32,18 +34,24 @@ from bridge.mapping.filters import FILTERS, reference
 from bridge.model.calls import Quarantined, Verdict
 from bridge.record.call import CALL_FIELDS
 from bridge.record.platform_record import BOOKKEEPING
+from tests.docs import command_tables
+from tests.docs.command_tables import commands
 from tests.docs.connector_tables import MARKED, filled, sections
-from tests.fixtures.origins import MAIN
+from tests.fixtures.json_documents import DOCUMENTS
+from tests.fixtures.json_shapes import keys_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text("utf-8")
+COMMANDS = (ROOT / "docs/commands.md").read_text("utf-8")
+DEPENDENCIES = (ROOT / "docs/dependencies.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text("utf-8")
 MAPPING = (ROOT / "docs/mapping.md").read_text("utf-8")
 CONNECTORS = (ROOT / "docs/connectors.md").read_text("utf-8")
 METRICS_AND_LOGS = (ROOT / "docs/metrics-and-logs.md").read_text("utf-8")
 OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
 IDENTITY = (ROOT / "docs/identity.md").read_text("utf-8")
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 EVENT = re.compile(r"(?!bridge\.)[a-z]+\.[a-z_]+")
 LOUD = {"warning", "error", "exception"}
@@ -78,15 +86,6 @@ def config_keys(model: type[BaseModel], path: str = "") -> Iterator[str]:
             yield key
         for below in inside:
             yield from config_keys(below, f"{key}.")
-
-
-def commands(group: click.Group, path: str = "") -> Iterator[str]:
-    """Every command that does something, `calls show`."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, f"{path}{name} ")
-        else:
-            yield f"{path}{name}"
 
 
 def names_in(tree: ast.AST) -> set[str]:
@@ -144,7 +143,9 @@ def anchors(text: str) -> set[str]:
 
 
 def shown_commands(text: str) -> Iterator[list[str]]:
-    """The command lines of callbridge in a page's shell blocks, word by word."""
+    """The command lines of callbridge in a page's shell blocks and texts, word by word."""
+    for span in re.findall(r"`callbridge ([a-z][^`…]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        yield span.split()
     for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
         for line in block.splitlines():
             found = re.search(r"(?:^\s*|bin/)callbridge (?!-s|/)([^|>#]+)", line)
@@ -170,38 +171,32 @@ def test_every_configuration_key_is_documented_and_no_other() -> None:
     assert documented == set(config_keys(Config))
 
 
-@pytest.mark.parametrize("command", list(commands(cli)))
-def test_readme_lists_the_command(command: str) -> None:
-    assert re.search(rf"^\| (?:.*, )?`{command}[ `]", README, re.MULTILINE)
+def test_every_command_is_documented_and_no_other() -> None:
+    there = {words for words, _ in commands()}
+    listed = re.findall(r"^\| \[`([a-z ]+)`\]", section(COMMANDS, "All commands"), re.MULTILINE)
+    assert set(listed) == there
+    assert set(command_tables.MARKED.findall(COMMANDS)) == there
+    assert set(re.findall(r"^### (.*)$", COMMANDS, re.MULTILINE)) == there
 
 
-def test_readme_lists_no_command_that_is_not_there() -> None:
-    table = README.split("\n## Commands\n", 1)[1].split("\n## ", 1)[0].split("| exit code |", 1)[0]
-    there = set(commands(cli))
-    for listed in rows(table):
-        words = [word for word in listed.split() if re.fullmatch(r"[a-z]+", word)]
-        assert " ".join(words) in there
+def test_options_and_documents_of_commands_are_those_there_are() -> None:
+    assert command_tables.filled(COMMANDS) == COMMANDS, "run: python -m tests.docs.command_tables"
 
 
-def test_options_in_the_readme_exist() -> None:
-    known = {"--help", "--config", "--json"}
+def test_every_key_of_a_document_is_documented() -> None:
+    for words, shape in DOCUMENTS.items():
+        block = COMMANDS.split(f"<!-- command: {words.split(' --')[0]} -->", 1)[1].split("<!-- end -->", 1)[0]
+        assert {key for key in keys_of(shape) if not re.search(rf"\b{key}\b", block)} == set(), words
 
-    def options(command: click.Command) -> Iterator[str]:
-        for parameter in command.params:
-            yield from parameter.opts
-        if isinstance(command, click.Group):
-            for below in command.commands.values():
-                yield from options(below)
 
-    known |= set(options(cli))
-    table = README.split("\n## Commands\n", 1)[1].split("\n## ", 1)[0]
-    assert set(re.findall(r"--[a-z][a-z-]*", table)) <= known
+def test_every_exit_code_is_documented() -> None:
+    documented = set(re.findall(r"^\| (\d) \|", section(COMMANDS, "Exit codes"), re.MULTILINE))
+    assert documented == {str(code.value) for code in ExitCode}
 
 
 def test_every_metric_is_documented_and_no_other(tmp_path: Path) -> None:
     names = metric_names(tmp_path)
     assert {name for name in rows(METRICS_AND_LOGS) if name.startswith("callbridge_")} == names
-    assert names <= set(re.findall(r"`(callbridge_[a-z_]+)`", README))
 
 
 def test_every_log_event_is_documented_and_no_other() -> None:
@@ -284,8 +279,7 @@ def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     required = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     names = {re.split(r"[<>=!~;\[ ]", line, maxsplit=1)[0] for line in required}
-    table = README.split("\n## Dependencies\n", 1)[1].split("\n## ", 1)[0]
-    documented = set(re.findall(r"^\| ([a-z][a-z0-9-]*) \| \S", table, re.MULTILINE)) - {"package"}
+    documented = set(re.findall(r"^\| ([a-z][a-z0-9-]*) \| \S", DEPENDENCIES, re.MULTILINE)) - {"package"}
     assert documented == names
 
 
@@ -337,15 +331,20 @@ def test_every_verdict_and_reason_is_explained() -> None:
         assert f"`{word}`" in IDENTITY
 
 
-def test_modules_in_the_readme_are_those_there_are() -> None:
-    table = README.split("\n## Development\n", 1)[1]
-    first_cells = re.findall(r"^\| (.*?) \| ", table, re.MULTILINE)
-    listed = set(re.findall(r"`([a-z_]+/?)`", " ".join(first_cells)))
-    there = {file.stem for file in (ROOT / "bridge").glob("*.py") if not file.stem.startswith("__")}
+def test_the_rooms_are_those_there_are() -> None:
+    there = {f"{file.stem}" for file in (ROOT / "bridge").glob("*.py") if not file.stem.startswith("__")}
     there |= {
         f"{folder.name}/" for folder in (ROOT / "bridge").iterdir() if (folder / "__init__.py").exists()
     }
-    assert listed - {"bridge/"} == there
+    assert set(rows(section(ARCHITECTURE, "The rooms"))) == there
+
+
+def test_the_picture_of_the_rooms_is_the_import_contract() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    [contract] = [one for one in project["tool"]["importlinter"]["contracts"] if one["type"] == "layers"]
+    picture = section(ARCHITECTURE, "The rooms").split("```text\n", 1)[1].split("```", 1)[0]
+    shown = [re.split(r"\s{2,}", line)[0].replace("·", "|") for line in picture.splitlines()]
+    assert shown == contract["layers"]
 
 
 # Connectors
@@ -421,7 +420,7 @@ def test_the_tutorial_is_a_configuration_without_a_mistake(tmp_path: Path) -> No
         (tmp_path / "secrets" / name).write_text(secret, "utf-8")
     environ = {"OSTWIND_APP_ID": "id", "CALLBRIDGE_LEDGER__URL": f"sqlite:///{tmp_path}/ledger.db"}
     assert find_problems(tmp_path / "config.toml", environ) == Findings((), ())
-    results = run_tests(load_mapping(tmp_path / "mappings/ostwind.toml"), MAIN)
+    results = run_tests(load_mapping(tmp_path / "mappings/ostwind.toml"), ZoneInfo("Asia/Shanghai"), "CN")
     assert [str(one) for result in results for one in result.differences] == []
 
 

@@ -15,7 +15,6 @@ from bridge.mapping import CompiledMapping, MappingFault, json_value, load_mappi
 from bridge.model.plan import Plan, PlannedField, PlannedObject, Skip
 from bridge.record.call import Call
 from tests.fixtures.examples import examples
-from tests.fixtures.origins import MAIN
 
 TOP = Path(__file__).parents[2]
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -56,8 +55,8 @@ def mapping_of(folder: Path, *changes: tuple[str, str]) -> CompiledMapping:
 
 def outcome(mapping: CompiledMapping, **changes: Any) -> Plan | Skip:
     record = EXAMPLE | changes
-    call = Call.of(record, KEY, MAIN)
-    return mapping.plan(call)
+    call = Call.of(record, key=KEY, source="main", zone=ZONE, country="CN")
+    return mapping.plan(call, ZONE, "CN")
 
 
 def planned(mapping: CompiledMapping, **changes: Any) -> dict[str, PlannedObject]:
