@@ -39,6 +39,7 @@ from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
 from tests.fixtures.daemon_process import ROOT, DaemonProcess, wait_until, write_config
 from tests.fixtures.ledger_calls import filed_all
+from tests.fixtures.origins import MAIN
 
 ZONE = ZoneInfo("Asia/Shanghai")
 DELAY = 0.02
@@ -53,7 +54,7 @@ def owe(folder: Path, calls: int, calls_a_contact: int) -> None:
     """A ledger that owes so many calls, spread over time and customers."""
     ledger, routes = SqliteLedger(folder / "ledger.db", create=True), {"main": ("crm",)}
     ledger.start_destinations(routes, datetime.now(UTC))
-    judge = Judge(ledger, {"main": SourceRules(ZONE, "CN", ("crm",), frozenset())}, destinations_since={})
+    judge = Judge(ledger, {"main": SourceRules(MAIN, ("crm",), frozenset())}, destinations_since={})
     contacts = max(1, calls // calls_a_contact)
     records = (
         record | {"phone": f"139{number % contacts:08}", "call_from_type": 1, "is_deleted": 0}
@@ -61,7 +62,7 @@ def owe(folder: Path, calls: int, calls_a_contact: int) -> None:
     )
     while batch := list(itertools.islice(records, 500)):
         now = datetime.now(UTC)
-        filed_all(ledger, [arrival_of("main", Via.CALLBACK, spaced(record), now, ZONE) for record in batch])
+        filed_all(ledger, [arrival_of(MAIN, Via.CALLBACK, spaced(record), now) for record in batch])
         while judge.judge_waiting(now):
             pass
     ledger.close()

@@ -40,6 +40,7 @@ from bridge.model.field_digests import SHORT
 from bridge.record.arrival import arrival_of
 from tests.fixtures.daemon_process import DaemonProcess, environment, write_config
 from tests.fixtures.ledger_calls import filed_all
+from tests.fixtures.origins import MAIN
 
 BYTES_A_CALL = 3000
 START_WITHIN = 1.5
@@ -74,7 +75,7 @@ class Feeder:
     def __post_init__(self) -> None:
         self.ledger = SqliteLedger(self.path, create=True)
         self.ledger.start_destinations(ROUTES, datetime.now(UTC))
-        rules = SourceRules(ZONE, "CN", ROUTES["main"], frozenset({"grade", "name", "phone", "talk_info"}))
+        rules = SourceRules(MAIN, ROUTES["main"], frozenset({"grade", "name", "phone", "talk_info"}))
         self._judge = Judge(self.ledger, {"main": rules}, destinations_since={})
         self._writer = connect(self.path)
         self._rng = random.Random(5)  # noqa: S311 -- how deliveries fare, no secret
@@ -84,7 +85,7 @@ class Feeder:
         rest = iter(records)
         while batch := list(itertools.islice(rest, BATCH)):
             now = datetime.now(UTC)
-            arrivals = [arrival_of("main", Via.CALLBACK, spaced(record), now, ZONE) for record in batch]
+            arrivals = [arrival_of(MAIN, Via.CALLBACK, spaced(record), now) for record in batch]
             filed_all(self.ledger, arrivals)
             while self._judge.judge_waiting(now):
                 pass

@@ -25,6 +25,7 @@ from bridge.mapping import load_mapping
 from bridge.mapping.filters import FILTERS
 from bridge.model.plan import Plan
 from bridge.record.call import Call
+from tests.fixtures.origins import MAIN
 
 ZONE = ZoneInfo("Asia/Shanghai")
 COUNT = 1500
@@ -123,13 +124,13 @@ def measure(records: list[Record], objects: dict[str, Section]) -> tuple[float, 
     bare = environment.compile_expression(f"[{', '.join(expressions)}]")
 
     def calls() -> list[Call]:
-        return [Call.of(one, key=one["uuid"], source="main", zone=ZONE, country="CN") for one in records]
+        return [Call.of(one, one["uuid"], MAIN) for one in records]
 
     def evaluate(call: Call) -> object:
         return bare(call=call, record=Fields(call.record), _zone=ZONE, _country="CN")
 
     def plan(call: Call) -> object:
-        planned = mapping.plan(call, ZONE, "CN")
+        planned = mapping.plan(call)
         assert isinstance(planned, Plan)
         return planned
 

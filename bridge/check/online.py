@@ -11,7 +11,7 @@ from bridge.config.load import Config, Secrets
 from bridge.crm.client import Crm
 from bridge.crm.connector import Connector
 from bridge.crm.tokens import Tokens
-from bridge.daemon.wiring import load_destinations, log_in_to
+from bridge.daemon.wiring import load_destinations, log_in_to, origin_of
 from bridge.delivery.destination import Destination
 from bridge.ledger.sqlite.connection import OwnerLock
 from bridge.lib.errors import LedgerError, Problem, SourceRefused, SourceUnreachable
@@ -92,10 +92,7 @@ def _ask_one(
     source = next(iter(config.sources_of(each.name)), None)
     plans: list[tuple[str, Plan]] = []
     if source is not None:
-        how = config.sources[source]
-        plans += planned_cases(
-            each.mapping, how.timezone, how.country, recording_url=how.recording_url, source=source
-        )
+        plans += planned_cases(each.mapping, origin_of(config, source))
 
     def problem(key: KeyPath, message: str, remedy: str) -> Problem:
         return config.written((*path, *key), f"destination {each.name}: {message}", remedy)

@@ -11,7 +11,6 @@ from datetime import datetime
 from enum import Enum
 from itertools import takewhile
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from bridge.check.redact import Shown, Unwritable, Writer
 from bridge.crm.connector import Connector, ObjectType
@@ -30,6 +29,7 @@ from bridge.model.crm_state import CrmState, Progress
 from bridge.model.plan import Plan, PlannedObject, Skip, WritePolicy
 from bridge.record.arrival import arrival_of
 from bridge.record.call import Call
+from bridge.record.origin import Origin
 
 WRITTEN = {
     WritePolicy.ALWAYS: "whenever it differs from what was sent last",
@@ -120,13 +120,13 @@ class Preview:
         }
 
 
-def key_of(body: bytes, source: str, zone: ZoneInfo, now: datetime) -> tuple[str, str]:
+def key_of(body: bytes, origin: Origin, now: datetime) -> tuple[str, str]:
     """The key that the ledger would give a first record, and why it would give none.
 
     Raises:
         NotAnObject: the body holds no JSON object.
     """
-    arrival = arrival_of(source, Via.CALLBACK, body, now, zone)
+    arrival = arrival_of(origin, Via.CALLBACK, body, now)
     if arrival.trouble is not None:
         return "", f"{arrival.trouble}: {arrival.detail}"
     if arrival.names:
@@ -141,13 +141,11 @@ def preview(
     connector: Connector,
     account: Account,
     call: Call,
-    zone: ZoneInfo,
-    country: str,
     now: datetime,
 ) -> Preview:
     """What a mapping and a connector make of a call, for a CRM about which nothing is known."""
     try:
-        plan = mapping.plan(call, zone, country)
+        plan = mapping.plan(call)
     except MappingFault as fault:
         return Preview(call.key, "parked", f"mapping: {fault}")
     if isinstance(plan, Skip):

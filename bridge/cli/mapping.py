@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,9 +11,10 @@ import click
 
 from bridge.cli.output import ExitCode, config_option, json_option, read_config, say, show
 from bridge.config.load import DEFAULT_PATHS, Config
-from bridge.config.schema import SourceSettings
+from bridge.daemon.wiring import origin_of
 from bridge.lib.errors import ConfigError, Problem
 from bridge.mapping import CaseResult, CompiledMapping, load_mapping, run_tests
+from bridge.record.origin import Origin
 
 
 @click.group("map")
@@ -21,17 +22,8 @@ def map_group() -> None:
     """Try a mapping out on records; nothing is sent."""
 
 
-CHINA = ZoneInfo("Asia/Shanghai")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """How the records of a case are read: as those of the source that the mapping is for."""
-
-    source: str = "main"
-    zone: ZoneInfo = CHINA
-    country: str = "CN"
-    recording_url: str = ""
+UNCONFIGURED = Origin("main", ZoneInfo("Asia/Shanghai"), "CN")
+"""How records are read where no configuration says which source they are of."""
 
 
 @map_group.command("test")
@@ -41,7 +33,7 @@ class Origin:
 def map_test(mapping: Path | None, config_path: Path | None, as_json: bool) -> None:
     """Run the cases in a mapping's [[tests]]; without MAPPING those of all destinations."""
     origins = _all_mappings(read_config(config_path)) if mapping is None else _one(mapping, config_path)
-    tested = [(found, _tested(found, origin)) for found, origin in _loaded(origins)]
+    tested = [(found, run_tests(found, origin)) for found, origin in _loaded(origins)]
     results = [result for _, some in tested for result in some]
     failed = sum(not result.passed for result in results)
     document = {
@@ -57,24 +49,14 @@ def map_test(mapping: Path | None, config_path: Path | None, as_json: bool) -> N
     sys.exit(ExitCode.FINDINGS if failed else ExitCode.DONE)
 
 
-def _tested(mapping: CompiledMapping, origin: Origin) -> list[CaseResult]:
-    return run_tests(
-        mapping,
-        origin.zone,
-        origin.country,
-        recording_url=origin.recording_url,
-        source=origin.source,
-    )
-
-
 def _one(mapping: Path, config_path: Path | None) -> dict[Path, Origin]:
     """A mapping by its path, read as the first source that uses it; without a configuration by default."""
     config = config_if_any(config_path)
     if config is None:
-        return {mapping: Origin()}
+        return {mapping: UNCONFIGURED}
     wanted = mapping.resolve()
     used = {path.resolve(): origin for path, origin in _all_mappings(config).items()}
-    return {mapping: used.get(wanted, Origin())}
+    return {mapping: used.get(wanted, UNCONFIGURED)}
 
 
 def config_if_any(config_path: Path | None) -> Config | None:
@@ -97,14 +79,9 @@ def _all_mappings(config: Config) -> dict[Path, Origin]:
     found: dict[Path, Origin] = {}
     for name, destination in config.destinations.items():
         sources = config.sources_of(name)
-        origin = origin_of(sources[0], config.sources[sources[0]]) if sources else Origin()
+        origin = origin_of(config, sources[0]) if sources else UNCONFIGURED
         found.setdefault(config.absolute(destination.mapping), origin)
     return found
-
-
-def origin_of(name: str, source: SourceSettings) -> Origin:
-    """How the records of a source are read."""
-    return Origin(name, source.timezone, source.country, source.recording_url)
 
 
 def _loaded(origins: dict[Path, Origin]) -> list[tuple[CompiledMapping, Origin]]:

@@ -17,8 +17,8 @@ from bridge.ledger import Ledger, Swept, Window
 from bridge.lib.errors import ConfigError
 from bridge.lib.iso_times import moment
 from bridge.mapping import Survey
-from bridge.mapping.planning import Origin, call_of
 from bridge.model.plan import Plan, Skip
+from bridge.record.call import Call
 
 
 @click.command("plan")
@@ -80,9 +80,7 @@ def _planned(config: Config, ledger: Ledger, target: Target, window: Window) -> 
 
     def look(swept: Swept, plan: Plan | Skip | None) -> None:
         if swept.values is not None and not isinstance(plan, Skip):
-            origin: Origin = origins[swept.source]
-            call = call_of(swept.values, swept.key, swept.source, origin)
-            survey.take(call, origin.zone, origin.country, plan)
+            survey.take(Call.of(swept.values, swept.key, origins[swept.source]), plan)
 
     for page in compared(ledger, target, origins, window, look=look):
         summary.take(page)

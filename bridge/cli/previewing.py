@@ -14,19 +14,20 @@ import click
 from bridge.check.preview import WRITTEN, Asked, ObjectPreview, Preview, key_of, preview
 from bridge.check.redact import Shown
 from bridge.cli.looking import find_call
-from bridge.cli.mapping import Origin, config_if_any, origin_of
+from bridge.cli.mapping import UNCONFIGURED, config_if_any
 from bridge.cli.output import ExitCode, config_option, json_option, open_to_look, show
 from bridge.config.load import Config
 from bridge.config.problems import load_pair, unmet
 from bridge.crm.connector import Connector
 from bridge.crm.rendering import Account
-from bridge.daemon.wiring import account_of
+from bridge.daemon.wiring import account_of, origin_of
 from bridge.lib import escape_invisible
 from bridge.lib.errors import ConfigError, did_you_mean
 from bridge.lib.values import SettingError, known_country
 from bridge.mapping import CompiledMapping
 from bridge.record.call import Call
 from bridge.record.json_body import NotAnObject, parse_object
+from bridge.record.origin import Origin
 from bridge.record.unwrap_body import read_record
 
 
@@ -78,15 +79,7 @@ def map_preview(
     origin = replace(origin, zone=zone or origin.zone, country=country or origin.country)
     result = Preview(key, "quarantined", refused)
     if not refused:
-        call = Call.of(
-            values,
-            key=key,
-            source=origin.source,
-            zone=origin.zone,
-            country=origin.country,
-            recording_url=origin.recording_url,
-        )
-        result = preview(compiled, crm, account, call, origin.zone, origin.country, datetime.now(UTC))
+        result = preview(compiled, crm, account, Call.of(values, key, origin), datetime.now(UTC))
     about = {"mapping": str(mapping), "connector": crm.name, "destination": name, "source": origin.source}
     show(about | result.document(), as_json, [*_heading(about, result), *_lines(result)])
     sys.exit(ExitCode.FINDINGS if result.outcome in ("parked", "quarantined") else ExitCode.DONE)
@@ -145,12 +138,12 @@ def _read(
         if config is None or "/" in word or path.suffix == ".json":
             raise click.UsageError(f"there is no file {word} (a call of the ledger needs a configuration)")
         return _from_ledger(config, word)
-    origin = Origin()
+    origin = UNCONFIGURED
     if config is not None and name is not None and (sources := config.sources_of(name)):
-        origin = origin_of(sources[0], config.sources[sources[0]])
+        origin = origin_of(config, sources[0])
     body = sys.stdin.buffer.read() if word == "-" else path.read_bytes()
     try:
-        key, refused = key_of(body, origin.source, zone or origin.zone, datetime.now(UTC))
+        key, refused = key_of(body, replace(origin, zone=zone or origin.zone), datetime.now(UTC))
         return origin, key, parse_object(read_record(body)), refused
     except NotAnObject as error:
         raise click.UsageError(f"{'stdin' if word == '-' else word}: {error}") from error
@@ -162,8 +155,9 @@ def _from_ledger(config: Config, word: str) -> tuple[Origin, str, Mapping[str, A
         call = find_call(config, ledger, word)
     finally:
         ledger.close()
-    source = config.sources.get(call["source"])
-    origin = Origin(call["source"]) if source is None else origin_of(call["source"], source)
+    source = call["source"]
+    known = source in config.sources
+    origin = origin_of(config, source) if known else replace(UNCONFIGURED, source=source)
     return origin, call["key"], call["record"] or {}, ""
 
 

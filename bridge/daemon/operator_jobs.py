@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -15,11 +14,11 @@ from bridge.ledger import Ledger, Window
 from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import CallbridgeError, LedgerError
 from bridge.lib.iso_times import moment, stamp
-from bridge.mapping.planning import Origin
 from bridge.model.calls import Via
 from bridge.model.jobs import PRUNE, Job, JobState
 from bridge.record.arrival import arrivals_of
 from bridge.record.json_body import NotAnObject
+from bridge.record.origin import Origin
 from bridge.record.unwrap_body import TooMany
 
 log = structlog.get_logger("bridge.runs")
@@ -36,7 +35,6 @@ class Operator:
     """What carrying out an operator's work needs of the configuration."""
 
     ledger: Ledger
-    zones: Mapping[str, ZoneInfo]
     retention: Mapping[str, timedelta | None]
     """How long each class of data is kept; None: for ever."""
     stop: threading.Event
@@ -103,17 +101,17 @@ class Operator:
     def _why_waiting(self, entry: int) -> Result:
         found = self.ledger.show_quarantine(entry) or {}
         told = {"id": entry, "reason": found.get("reason", ""), "detail": found.get("detail") or ""}
-        if found.get("source") not in self.zones:
+        if found.get("source") not in self.origins:
             told["detail"] = f"there is no source {found.get('source')} in the daemon's configuration"
         return told
 
     def _refile(self, entry: int) -> bool:
         found = self.ledger.show_quarantine(entry)
-        if found is None or found["state"] != "waiting" or found["source"] not in self.zones:
+        if found is None or found["state"] != "waiting" or found["source"] not in self.origins:
             return False
-        source, via, at = found["source"], Via(found["via"]), moment(found["received_at"])
+        origin, via, at = self.origins[found["source"]], Via(found["via"]), moment(found["received_at"])
         try:
-            arrivals = arrivals_of(source, via, found["body"], at, self.zones[source])
+            arrivals = arrivals_of(origin, via, found["body"], at)
         except (NotAnObject, TooMany):
             return False
         return self.ledger.refile(entry, arrivals)

@@ -8,7 +8,7 @@ from datetime import datetime
 from bridge.config.load import Config
 from bridge.config.problems import load_pair
 from bridge.daemon.scheduler import DEEP, SHORT, WEEKLY, Timetable
-from bridge.daemon.wiring import destinations_by_source, log_in_to, rules_that_read
+from bridge.daemon.wiring import destinations_by_source, log_in_to, origin_of, rules_that_read
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Ledger
 from bridge.lib.errors import ConfigError, Problem
@@ -66,8 +66,7 @@ def reconcile_rules(config: Config, source: str, rules: SourceRules) -> Reconcil
     settings = config.sources[source]
     reconcile = settings.reconcile
     return ReconcileRules(
-        name=source,
-        zone=settings.timezone,
+        origin=origin_of(config, source),
         reads=rules.reads,
         settle=reconcile.settle,
         lookbacks={
@@ -121,8 +120,7 @@ def auditor(
     """What carries out the audits of a source."""
     settings, page_size = config.sources[source], _page_size(config, source)
     rules = AuditRules(
-        source=source,
-        zone=settings.timezone,
+        origin=origin_of(config, source),
         settle=settings.reconcile.settle,
         lookback=settings.reconcile.lookback,
         start_at=settings.start,

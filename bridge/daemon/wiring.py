@@ -24,7 +24,7 @@ from bridge.intake.receive import SourceDoor
 from bridge.ledger import Ledger
 from bridge.lib.errors import ConfigError, Problem
 from bridge.mapping import CompiledMapping
-from bridge.mapping.planning import Origin
+from bridge.record.origin import Origin
 from bridge.source import Source
 from bridge.source.outcall.answers import Names
 from bridge.source.outcall.client import ListApi, OutcallList
@@ -91,8 +91,7 @@ def rules_that_read(config: Config, reads: Mapping[str, frozenset[str]]) -> dict
     taken = destinations_by_source(config)
     return {
         source: SourceRules(
-            zone=settings.timezone,
-            country=settings.country,
+            origin=origin_of(config, source),
             destinations=taken[source],
             reads=frozenset[str]().union(*(reads[name] for name in taken[source])),
             start_at=settings.start,
@@ -105,9 +104,8 @@ def source_doors(config: Config, secrets: Secrets) -> dict[str, SourceDoor]:
     """What the public listener is told of each source."""
     return {
         source: SourceDoor(
-            name=source,
+            origin=origin_of(config, source),
             tokens=tuple(token.encode() for token in secrets.callback_tokens[source]),
-            zone=settings.timezone,
             allow=settings.allow,
             status=settings.ack.status,
             body=settings.ack.body.encode(),
@@ -155,10 +153,13 @@ def _with_those_of_its_account(targets: Mapping[str, Target]) -> dict[str, Targe
 
 def origins_of(config: Config) -> dict[str, Origin]:
     """How to read the calls of each source."""
-    return {
-        source: Origin(settings.timezone, settings.country, settings.recording_url)
-        for source, settings in config.sources.items()
-    }
+    return {source: origin_of(config, source) for source in config.sources}
+
+
+def origin_of(config: Config, source: str) -> Origin:
+    """How to read the calls of one source."""
+    settings = config.sources[source]
+    return Origin(source, settings.timezone, settings.country, settings.recording_url)
 
 
 def new_operator(
@@ -169,7 +170,6 @@ def new_operator(
     locks: KeyLocks | None = None,
 ) -> Operator:
     """What carries out an operator's work; without a daemon's destinations they are loaded when needed."""
-    zones = {source: settings.timezone for source, settings in config.sources.items()}
     retention = {name: getattr(config.retention, name) for name in type(config.retention).model_fields}
 
     def targets() -> Mapping[str, Target]:
@@ -183,7 +183,7 @@ def new_operator(
         )
 
     free = locks.release if locks is not None else lambda _: None
-    return Operator(ledger, zones, retention, stop, origins_of(config), targets, free)
+    return Operator(ledger, retention, stop, origins_of(config), targets, free)
 
 
 def shared_accounts(

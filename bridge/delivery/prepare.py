@@ -14,10 +14,12 @@ from bridge.delivery.plan_sync import PlanSync
 from bridge.ledger import Held
 from bridge.lib.errors import LedgerError
 from bridge.mapping import MappingFault
-from bridge.mapping.planning import Origin, call_of, event_of, plan_of
+from bridge.mapping.planning import event_of
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
 from bridge.model.key_claims import Claim, Conflict, claims_applied
 from bridge.model.plan import Plan, Skip
+from bridge.record.call import Call
+from bridge.record.origin import Origin
 
 # When a delivery that had to give way to one that waits itself is looked at again, after that one's time.
 HELD_FOR = timedelta(seconds=5)
@@ -148,8 +150,6 @@ class Preparer:
         return claims_applied(self._claims([lease.call_id], together).get(lease.call_id, ()), plan)
 
     def _plan(self, lease: Lease) -> tuple[Plan | Skip, str]:
-        origin = self._origins[lease.source]
-        call = call_of(lease.values, lease.key, lease.source, origin)
-        return plan_of(self._destinations[lease.destination].mapping, call, origin), event_of(
-            call, lease.first_seen_at
-        )
+        call = Call.of(lease.values, lease.key, self._origins[lease.source])
+        plan = self._destinations[lease.destination].mapping.plan(call)
+        return plan, event_of(call, lease.first_seen_at)

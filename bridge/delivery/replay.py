@@ -16,13 +16,14 @@ from bridge.ledger import Ledger, Swept, Told, Window
 from bridge.lib.errors import LedgerBusy
 from bridge.lib.phone import mask_phones_in
 from bridge.mapping import CompiledMapping, MappingFault
-from bridge.mapping.planning import Origin, call_of, plan_of
 from bridge.model.crm_state import CrmState
 from bridge.model.deliveries import DeliveryState
 from bridge.model.failures import generalised
 from bridge.model.field_digests import as_sent, sent_last
 from bridge.model.key_claims import Claim, Conflict, claims_applied
 from bridge.model.plan import Plan, PlannedObject, Skip
+from bridge.record.call import Call
+from bridge.record.origin import Origin
 
 PAGE = 200
 EXAMPLES = 5
@@ -121,7 +122,7 @@ def _planned(target: Target, origin: Origin, swept: Swept) -> tuple[Plan | Skip 
     if swept.values is None:
         return None, "unreadable"
     try:
-        return plan_of(target.mapping, call_of(swept.values, swept.key, swept.source, origin), origin), ""
+        return target.mapping.plan(Call.of(swept.values, swept.key, origin)), ""
     except MappingFault as fault:
         return None, generalised(mask_phones_in(fault.cause))
 

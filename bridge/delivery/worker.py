@@ -28,8 +28,8 @@ from bridge.delivery.retry import RetryPolicy
 from bridge.ledger import Ledger, Settled
 from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import LedgerError
-from bridge.mapping.planning import Origin
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
+from bridge.record.origin import Origin
 
 log = structlog.get_logger("bridge.deliver")
 

@@ -20,6 +20,7 @@ from bridge.record.call import Call
 from bridge.record.dialogue_merge import parse_dialogue
 from bridge.record.identity import storable
 from bridge.record.json_body import broken_fields, parse_leniently, read_object
+from bridge.record.origin import Origin
 from bridge.record.verdict import (
     DIALOGUE,
     Incoming,
@@ -44,8 +45,7 @@ _MOST_FLAGS, _LONGEST_FLAG = 20, 50
 class SourceRules:
     """How the records of one source are judged, and where its calls go."""
 
-    zone: ZoneInfo
-    country: str
+    origin: Origin
     destinations: tuple[str, ...] = ()
     reads: frozenset[str] = frozenset()
     start_at: datetime | None = None
@@ -103,17 +103,17 @@ class Judge:
         if known is None:
             return self._judge_first(receipt, rules)
         incoming = self._read(receipt, rules)
-        ruling = rule(known, incoming, rules.reads, rules.zone)
-        flags = (*incoming.flags, *_ahead_flags(incoming.values, receipt, rules.zone))
+        ruling = rule(known, incoming, rules.reads, rules.origin)
+        flags = (*incoming.flags, *_ahead_flags(incoming.values, receipt, rules.origin))
         return self._judgment(receipt, ruling, ruling.known.values, incoming.stamp, flags)
 
     def _judge_first(self, receipt: Pending, rules: SourceRules) -> Judgment:
         """Most calls are heard of once: only what the columns need is read."""
         record, odd = read_columns(receipt.payload)
-        stamped, flags = read_stamps(record, rules.zone, receipt.received_at)
+        stamped, flags = read_stamps(record, rules.origin, receipt.received_at)
         known = Known({}, {}, stamped, receipt.via, revision=1)
         ruling = Ruling(Verdict.NEW, known, unchanged=False, kept=True)
-        flags = (*flags, *odd, *_ahead_flags(record, receipt, rules.zone))
+        flags = (*flags, *odd, *_ahead_flags(record, receipt, rules.origin))
         return self._judgment(receipt, ruling, record, stamped, flags)
 
     def _judgment(
@@ -126,7 +126,7 @@ class Judge:
     ) -> Judgment:
         """A ruling with what the ledger keeps of the call, whose state is `record` as far as it counts."""
         rules = self._sources[receipt.source]
-        call = Call.of(record, key=receipt.key, source=receipt.source, zone=rules.zone, country=rules.country)
+        call = Call.of(record, receipt.key, rules.origin)
         called_at = event_time(call.started_at, call.created_at, receipt.first_seen_at)
         return Judgment(
             receipt_id=receipt.receipt_id,
@@ -163,7 +163,7 @@ class Judge:
 
     def _read(self, receipt: Pending, rules: SourceRules) -> Incoming:
         record, unreadable = read_object(receipt.payload)
-        incoming = read_incoming(record, receipt.via, rules.zone, receipt.received_at)
+        incoming = read_incoming(record, receipt.via, rules.origin, receipt.received_at)
         odd = field_flags(receipt.payload, record, unreadable)
         return replace(incoming, flags=incoming.flags + odd) if odd else incoming
 
@@ -181,13 +181,13 @@ class Judge:
         }
 
 
-def _ahead_flags(record: Mapping[str, Any], receipt: Pending, zone: ZoneInfo) -> tuple[str, ...]:
+def _ahead_flags(record: Mapping[str, Any], receipt: Pending, origin: Origin) -> tuple[str, ...]:
     """What is told of a call's own times that lie too far ahead of its first receipt."""
     times = {"started_ahead": "started_at", "created_ahead": "created_at"}
     return tuple(
         flag
         for flag, name in times.items()
-        if is_ahead(parse_time(record.get(name), zone), receipt.first_seen_at)
+        if is_ahead(parse_time(record.get(name), origin.zone), receipt.first_seen_at)
     )
 
 

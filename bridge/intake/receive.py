@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from bridge.intake.answer_log import NO_SOURCE, AnswerLog
 from bridge.intake.group_commit import GroupCommit, NotFiled
@@ -20,6 +19,7 @@ from bridge.lib.addresses import Network, client_address, is_among, limit_key, p
 from bridge.model.calls import Arrival, Filed, Quarantined, Via
 from bridge.record.arrival import arrivals_of, garbage
 from bridge.record.json_body import NotAnObject, declared_charset
+from bridge.record.origin import Origin
 from bridge.record.unwrap_body import TooMany
 
 Scope = MutableMapping[str, Any]
@@ -31,7 +31,6 @@ MOST_MEMBERS = 16
 MOST_PER_CLIENT = 500
 # Bodies that are not whole yet take no more memory than so many of the largest size: 128 MiB at 2 MiB.
 MOST_BODIES = 64
-_CHINA = ZoneInfo("Asia/Shanghai")
 # What copying an address out of a chat or a document leaves at its ends.
 _AROUND = " \t\r\n\v\f\x85\xa0\u200b\u2060\u3000\ufeff"
 # What a request can be answered with before its source is known, and after.
@@ -73,13 +72,17 @@ class Left(Exception):
 class SourceDoor:
     """What the door knows of one source; tokens are bytes, several may be valid."""
 
-    name: str
+    origin: Origin
     tokens: tuple[bytes, ...]
     allow: tuple[Network, ...] = ()
     status: int = 200
     body: bytes = b"SUCCESS"
     content_type: bytes = b"text/plain"
-    zone: ZoneInfo = _CHINA
+
+    @property
+    def name(self) -> str:
+        """The source's name in the configuration."""
+        return self.origin.source
 
 
 class Door:
@@ -231,7 +234,7 @@ class Door:
         try:
             # By its first bytes: some proxies unzip a body and leave its header, or forget the header.
             text = gunzip(body, self._max_body) if body.startswith(GZIP) else body
-            return arrivals_of(source.name, Via.CALLBACK, text, now, source.zone, charset)
+            return arrivals_of(source.origin, Via.CALLBACK, text, now, charset)
         except NotAnObject as error:
             return [garbage(source.name, Via.CALLBACK, body, str(error), now)]
         except TooMany as error:

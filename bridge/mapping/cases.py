@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from bridge.mapping.compiler import CompiledMapping
 from bridge.mapping.schema import CaseSection
@@ -13,6 +12,7 @@ from bridge.model.plan import Plan, PlannedObject, Skip
 from bridge.record.call import Call
 from bridge.record.identity import IdentityConflict, names_of
 from bridge.record.json_body import NotAnObject, parse_object
+from bridge.record.origin import Origin
 from bridge.record.unwrap_body import read_record
 
 ABSENT = {"absent": True}
@@ -45,25 +45,21 @@ class CaseResult:
         return not self.differences
 
 
-def run_tests(
-    mapping: CompiledMapping, zone: ZoneInfo, country: str, *, recording_url: str = "", source: str = "main"
-) -> list[CaseResult]:
+def run_tests(mapping: CompiledMapping, origin: Origin) -> list[CaseResult]:
     """Plan the record of every case of a mapping, and compare; nothing is asked or sent."""
     results = []
     for number, case in enumerate(mapping.file.tests):
-        outcome = _outcome(mapping, case, zone, country, recording_url, source)
+        outcome = _outcome(mapping, case, origin)
         differences = tuple(_differences(case, outcome))
         name = case.name or f"case {number + 1}"
         results.append(CaseResult(name, mapping.problem(("tests", number), "").line, differences))
     return results
 
 
-def planned_cases(
-    mapping: CompiledMapping, zone: ZoneInfo, country: str, *, recording_url: str = "", source: str = "main"
-) -> Iterator[tuple[str, Plan]]:
+def planned_cases(mapping: CompiledMapping, origin: Origin) -> Iterator[tuple[str, Plan]]:
     """What becomes of the cases that become a plan, each with its name."""
     for number, case in enumerate(mapping.file.tests):
-        outcome = _outcome(mapping, case, zone, country, recording_url, source)
+        outcome = _outcome(mapping, case, origin)
         if isinstance(outcome, Plan):
             yield case.name or f"case {number + 1}", outcome
 
@@ -73,24 +69,11 @@ class _NoRecord(Exception):
 
 
 def _outcome(
-    mapping: CompiledMapping,
-    case: CaseSection,
-    zone: ZoneInfo,
-    country: str,
-    recording_url: str,
-    source: str,
+    mapping: CompiledMapping, case: CaseSection, origin: Origin
 ) -> Plan | Skip | MappingFault | _NoRecord:
     try:
         record = {**_record(mapping, case), **case.fields}
-        call = Call.of(
-            record,
-            key=_key(record),
-            source=source,
-            zone=zone,
-            country=country,
-            recording_url=recording_url,
-        )
-        return mapping.plan(call, zone, country)
+        return mapping.plan(Call.of(record, _key(record), origin))
     except (MappingFault, _NoRecord) as fault:
         return fault
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from bridge.lib.errors import ConfigError, Problem
 from bridge.lib.expression import ExpressionError, Fields, Language, Template
@@ -77,15 +76,15 @@ class CompiledMapping:
         place = ".".join(str(part) for part in path)
         return Problem(str(self.path), place, message, remedy, self._source.line(path))
 
-    def plan(self, call: Call, zone: ZoneInfo, country: str) -> Plan | Skip:
+    def plan(self, call: Call) -> Plan | Skip:
         """What the CRM should hold for a call.
 
         Raises:
             MappingFault: the call cannot be mapped and waits for a person.
         """
-        if self._trial is not None and not self._trial.takes(call, country):
+        if self._trial is not None and not self._trial.takes(call):
             return Skip(NOT_IN_TRIAL)
-        values = self.values(call, zone, country)
+        values = self.values(call)
         for name, condition in self._rules:
             if not condition.is_true(values):
                 return Skip(name)
@@ -103,10 +102,15 @@ class CompiledMapping:
             return Skip(NO_OBJECT)
         return Plan(tuple(planned.values()), left_out, self.file.shadow)
 
-    def values(self, call: Call, zone: ZoneInfo, country: str) -> Values:
+    def values(self, call: Call) -> Values:
         """What its expressions become for a call; where one fails, what stands for it."""
-        record = Fields(call.record)
-        names = {"call": call, "record": record, "_zone": zone, "_country": country, "_unit": self._unit}
+        names = {
+            "call": call,
+            "record": Fields(call.record),
+            "_zone": call.origin.zone,
+            "_country": call.origin.country,
+            "_unit": self._unit,
+        }
         try:
             return self._evaluate(names)
         except ExpressionError:
@@ -240,12 +244,13 @@ class _Trial:
         self._projects = frozenset(section.projects)
         self._phones: dict[str, frozenset[str | None]] = {}
 
-    def takes(self, call: Call, country: str) -> bool:
+    def takes(self, call: Call) -> bool:
         """Whether one of the lists names the call."""
         if not self._tasks.isdisjoint({call.task, call.task_name}):
             return True
         if not self._projects.isdisjoint({call.project, call.project_name}):
             return True
+        country = call.origin.country
         if country not in self._phones:
             self._phones[country] = frozenset(to_e164(phone, country) for phone in self._written) - {None}
         return call.phone_e164 in self._phones[country]

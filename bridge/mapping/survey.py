@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from bridge.lib.expression import as_text
 from bridge.mapping.compiler import CompiledMapping
@@ -27,7 +26,7 @@ class Survey:
             (one.name, field) for one in mapping.objects for field in one.fields if field.table is not None
         ]
 
-    def take(self, call: Call, zone: ZoneInfo, country: str, plan: Plan | None) -> None:
+    def take(self, call: Call, plan: Plan | None) -> None:
         """One more call; without a plan where it cannot be mapped."""
         for planned in plan.objects if plan is not None else ():
             self._planned[planned.name] += 1
@@ -38,7 +37,7 @@ class Survey:
         tabled = [(name, field) for name, field in self._tabled if there is None or name in there]
         if not tabled:
             return
-        values = self._mapping.values(call, zone, country)
+        values = self._mapping.values(call)
         for name, field in tabled:
             content = field.place.read(values)
             if type(content) is Failed or content in (None, ""):

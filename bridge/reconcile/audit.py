@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -21,6 +20,7 @@ from bridge.reconcile.window import Between, Walked
 from bridge.record.arrival import read_head
 from bridge.record.identity import IdentityConflict, names_of
 from bridge.record.json_body import NotAnObject
+from bridge.record.origin import Origin
 from bridge.source import Source
 
 log = structlog.get_logger("bridge.audit")
@@ -136,13 +136,17 @@ def whole_balance(
 class AuditRules:
     """How the calls of one source are audited."""
 
-    source: str
-    zone: ZoneInfo
+    origin: Origin
     settle: timedelta
     lookback: timedelta
     start_at: datetime | None
     page_size: int
     destinations: tuple[str, ...]
+
+    @property
+    def source(self) -> str:
+        """The source's name in the configuration."""
+        return self.origin.source
 
 
 def audited_window(
@@ -225,7 +229,7 @@ class SourceAudit:
     def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Shown]:
         """Note which calls the rows of a page are; what they say of them is reconciliation's affair."""
         now, rules = self._clock(), self._rules
-        listed = [read_row(rules.source, row, now, rules.zone) for row in rows]
+        listed = [read_row(rules.origin, row, now) for row in rows]
         since, until = stamp(window.since), stamp(window.until)
         inside = [one for one in listed if _inside(one.arrival, since, until)]
         self._users.update(one.user for one in inside if one.user is not None)

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from bridge.lib.iso_times import moment, stamp
 from bridge.lib.stored_times import past
 from bridge.reconcile.window import Between
+from bridge.record.origin import Origin
 
 OVERLAP = timedelta(minutes=30)
 """Every run looks at so much again that was covered already."""
@@ -18,14 +18,18 @@ OVERLAP = timedelta(minutes=30)
 class ReconcileRules:
     """How one source is reconciled."""
 
-    name: str
-    zone: ZoneInfo
+    origin: Origin
     reads: frozenset[str]
     settle: timedelta
     lookbacks: Mapping[str, timedelta]
     """How far back a run looks, by what triggered it; `short` for all others."""
     start_at: datetime | None
     page_size: int
+
+    @property
+    def name(self) -> str:
+        """The source's name in the configuration."""
+        return self.origin.source
 
 
 @dataclass(frozen=True, slots=True)

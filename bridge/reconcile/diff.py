@@ -6,7 +6,6 @@ from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -15,6 +14,7 @@ from bridge.model.listing import Place, Unlisted
 from bridge.record.arrival import Head, arrival_by, garbage, read_fields
 from bridge.record.identity import storable
 from bridge.record.json_body import NotAnObject, parse_object, read_json_text
+from bridge.record.origin import Origin
 from bridge.record.unwrap_body import TooMany, read_record
 from bridge.record.verdict import read_incoming, rule
 
@@ -75,14 +75,15 @@ _DECODER = msgspec.json.Decoder(_RowHead)
 _IDENTIFYING = ("uuid", "base_info", "sn", "started_at", "created_at")
 
 
-def read_row(source: str, row: bytes, now: datetime, zone: ZoneInfo) -> Listed:
+def read_row(origin: Origin, row: bytes, now: datetime) -> Listed:
     """A row as the door would take it."""
     digest = blake2b(row, digest_size=DIGEST_SIZE).digest()
     try:
         text, head = _read(row)
-        arrival = arrival_by(head, source, Via.LIST, text, now, zone)
+        arrival = arrival_by(head, origin, Via.LIST, text, now)
     except NotAnObject as error:
-        return Listed(garbage(source, Via.LIST, row, str(error), now), _garbage_key(row), digest, None, None)
+        refused = garbage(origin.source, Via.LIST, row, str(error), now)
+        return Listed(refused, _garbage_key(row), digest, None, None)
     if arrival.names:
         key = arrival.names[0]
     elif arrival.trouble is None and arrival.sn and arrival.local_time:
@@ -159,14 +160,14 @@ class Compared:
     adds: bool
 
 
-def by_meaning(listed: Listed, known: Known, reads: frozenset[str], zone: ZoneInfo) -> Compared:
+def by_meaning(listed: Listed, known: Known, reads: frozenset[str], origin: Origin) -> Compared:
     """Whether a row is news of its call: what the judge will say of it."""
     arrival = listed.arrival
     record = parse_object(arrival.payload)
     if record == known.values and all(stamp == known.stamp for stamp in known.stamps.values()):
         return Compared(Outcome.MATCHED, adds=False)
-    incoming = read_incoming(record, Via.LIST, zone, arrival.received_at)
-    ruling = rule(known, incoming, reads, zone)
+    incoming = read_incoming(record, Via.LIST, origin, arrival.received_at)
+    ruling = rule(known, incoming, reads, origin)
     if ruling.verdict is Verdict.REVISION:
         return Compared(Outcome.REVISED, adds=True)
     state = ruling.known

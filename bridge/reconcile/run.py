@@ -221,7 +221,7 @@ class _Reconciliation:
         fresh: dict[Any, Listed] = {}
         since, until = stamp(window.since), stamp(window.until)
         for row in rows:
-            listed = read_row(rules.name, row, now, rules.zone)
+            listed = read_row(rules.origin, row, now)
             created_at = listed.arrival.created_at
             shown.append(Shown(listed.key, created_at))
             if created_at is None:
@@ -287,7 +287,7 @@ class _Reconciliation:
                 # It was set aside by the judge: a person has it in quarantine.
                 self._window.note(listed, Outcome.CONFLICTING, "its record in the ledger cannot be read")
                 continue
-            compared = by_meaning(listed, state, self._rules.reads, self._rules.zone)
+            compared = by_meaning(listed, state, self._rules.reads, self._rules.origin)
             if compared.adds:
                 fills.append((listed, place, compared.outcome))
             else:

@@ -13,6 +13,7 @@ from bridge.lib.timestamps import parse_time
 from bridge.model.calls import Arrival, Quarantined, Via
 from bridge.record.identity import NO_NAMES, IdentityConflict, names_of, storable
 from bridge.record.json_body import is_utf8, read_object
+from bridge.record.origin import Origin
 from bridge.record.unwrap_body import Piece, read_record, read_records
 
 
@@ -60,9 +61,7 @@ def _readable(record: Mapping[str, Any], unreadable: Sequence[str], names: Seque
     return {name: record.get(name) for name in names if name not in unreadable}
 
 
-def arrivals_of(
-    source: str, via: Via, body: bytes, now: datetime, zone: ZoneInfo, charset: str = ""
-) -> list[Arrival]:
+def arrivals_of(origin: Origin, via: Via, body: bytes, now: datetime, charset: str = "") -> list[Arrival]:
     """The records of a body as the ledger files them: their calls' names, or `sn` and time, or why neither.
 
     Raises:
@@ -73,11 +72,11 @@ def arrivals_of(
         # Nearly every callback: its bytes are the record.
         head = _head_of_one(body)
         if head is not None:
-            return [arrival_by(head, source, via, body, now, zone)]
+            return [arrival_by(head, origin, via, body, now)]
     return [
-        garbage(source, via, piece.text, piece.trouble, now)
+        garbage(origin.source, via, piece.text, piece.trouble, now)
         if piece.trouble
-        else arrival_by(_head_of(piece), source, via, piece.text, now, zone)
+        else arrival_by(_head_of(piece), origin, via, piece.text, now)
         for piece in read_records(body, charset)
     ]
 
@@ -100,18 +99,19 @@ def _head_of_one(text: bytes) -> Head | None:
     return head if named else None
 
 
-def arrival_of(source: str, via: Via, body: bytes, now: datetime, zone: ZoneInfo) -> Arrival:
+def arrival_of(origin: Origin, via: Via, body: bytes, now: datetime) -> Arrival:
     """The one record of a body as the ledger files it.
 
     Raises:
         NotAnObject: the body holds no JSON object, or several.
     """
     text = read_record(body)
-    return arrival_by(read_head(text), source, via, text, now, zone)
+    return arrival_by(read_head(text), origin, via, text, now)
 
 
-def arrival_by(head: Head, source: str, via: Via, text: bytes, now: datetime, zone: ZoneInfo) -> Arrival:
+def arrival_by(head: Head, origin: Origin, via: Via, text: bytes, now: datetime) -> Arrival:
     """The same of a text whose head is read already."""
+    zone = origin.zone
     started_at, created_at = parse_time(head.started_at, zone), parse_time(head.created_at, zone)
     names: tuple[str, ...] = ()
     trouble, detail = None, ""
@@ -120,7 +120,7 @@ def arrival_by(head: Head, source: str, via: Via, text: bytes, now: datetime, zo
     except IdentityConflict as conflict:
         trouble, detail = Quarantined.IDENTITY_CONFLICT, str(conflict)
     return Arrival(
-        source,
+        origin.source,
         via,
         now,
         text,

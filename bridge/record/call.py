@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from bridge.lib.phone import PhoneKind, phone_kind, plain_number, to_e164
 from bridge.lib.timestamps import parse_time
 from bridge.record.dialogue import Turn, split_labels
+from bridge.record.origin import Origin
 from bridge.record.platform_record import dialogue_of, parse_int
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ def _known_flag(description: str, column: str) -> Attribute[bool | None]:
 
 def _time(description: str, column: str) -> Attribute[datetime | None]:
     def read(call: "Call") -> datetime | None:
-        return parse_time(call.record.get(column), call._zone)  # noqa: SLF001 - its own class's table
+        return parse_time(call.record.get(column), call.origin.zone)
 
     return Attribute(description, read)
 
@@ -124,7 +125,7 @@ def _direction(call: "Call") -> Direction | None:
 
 
 def _recording_url(call: "Call") -> str | None:
-    file, prefix = call.recording_file, call._recording_prefix  # noqa: SLF001 - its own class's table
+    file, prefix = call.recording_file, call.origin.recording_url
     if file is None:
         return None
     if file.startswith(("https://", "http://")):
@@ -146,15 +147,15 @@ def _phone(description: str, column: str) -> Attribute[str | None]:
 
 
 def _phone_e164(call: "Call") -> str | None:
-    return to_e164(call.record.get("phone"), call._country)  # noqa: SLF001 - its own class's table
+    return to_e164(call.record.get("phone"), call.origin.country)
 
 
 def _phone_kind(call: "Call") -> PhoneKind:
-    return phone_kind(call.record.get("phone"), call._country)  # noqa: SLF001 - its own class's table
+    return phone_kind(call.record.get("phone"), call.origin.country)
 
 
 def _dialogue(call: "Call") -> tuple[Turn, ...]:
-    return dialogue_of(call.record, call._zone)  # noqa: SLF001 - its own class's table
+    return dialogue_of(call.record, call.origin)
 
 
 def _sex(call: "Call") -> Sex | None:
@@ -168,23 +169,12 @@ class Call:
     key: str
     source: str
     record: Mapping[str, Any] = field(repr=False, hash=False)
-    _zone: ZoneInfo = field(repr=False)
-    _country: str = field(repr=False)
-    _recording_prefix: str = field(repr=False)
+    origin: Origin = field(repr=False)
 
     @classmethod
-    def of(
-        cls,
-        record: Mapping[str, Any],
-        *,
-        key: str,
-        source: str,
-        zone: ZoneInfo,
-        country: str,
-        recording_url: str = "",
-    ) -> Self:
-        """The call that a record tells of; its times are in `zone`, its phones at home in `country`."""
-        return cls(key, source, MappingProxyType(dict(record)), zone, country, recording_url)
+    def of(cls, record: Mapping[str, Any], key: str, origin: Origin) -> Self:
+        """The call that a record tells of."""
+        return cls(key, origin.source, MappingProxyType(dict(record)), origin)
 
     uuid = Attribute("The call's UUID in lower case, as the platform gave it; null if it gave none.", _uuid)
     sn = _text("The platform's `sn` of the record; not known to be unique per call.", "sn")

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from bridge.lib.timestamps import UnreadableTimeError, parse_time, read_time
 from bridge.record.dialogue import Turn, meaning, parse_dialogue, split_labels
+from bridge.record.origin import Origin
 
 
 class Kind(Enum):
@@ -67,8 +68,9 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,4000}(?:\.0*)?")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}")
 
 
-def canonical(record: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+def canonical(record: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
     """The meaning of every field that is there, empty ones as None; what cannot be read stays as it is."""
+    zone = origin.zone
     result: dict[str, Any] = {}
     for name, value in record.items():
         if value is None or value == "" or (isinstance(value, str) and not value.strip()):
@@ -77,14 +79,15 @@ def canonical(record: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
             # Of what type an unknown field is, nobody has said: a number and its digits are one.
             result[name] = _read_text(value, zone)
         elif kind is Kind.DIALOGUE:
-            result[name] = dialogue_of(record, zone) or None
+            result[name] = dialogue_of(record, origin) or None
         else:
             result[name] = _READERS[kind](value, zone)
     return result
 
 
-def dialogue_of(record: Mapping[str, Any], zone: ZoneInfo) -> tuple[Turn, ...]:
+def dialogue_of(record: Mapping[str, Any], origin: Origin) -> tuple[Turn, ...]:
     """The turns of a record, dated by its own call times."""
+    zone = origin.zone
     start = parse_time(record.get("connected_at"), zone) or parse_time(record.get("started_at"), zone)
     end = parse_time(record.get("disconnected_at"), zone)
     return parse_dialogue(

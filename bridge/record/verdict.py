@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from bridge.lib.timestamps import UnreadableTimeError, read_time
 from bridge.model.call_order import AHEAD
 from bridge.model.calls import Known, Verdict, Via, digests
 from bridge.record.dialogue_merge import Turn, lay_over, same_dialogue, to_json
+from bridge.record.origin import Origin
 from bridge.record.platform_record import BOOKKEEPING, FIELDS, canonical, digest
 
 DIALOGUE = "talk_info"
@@ -55,10 +55,10 @@ class Ruling:
     previous_digest: bytes = b""
 
 
-def read_incoming(record: Mapping[str, Any], via: Via, zone: ZoneInfo, received_at: datetime) -> Incoming:
+def read_incoming(record: Mapping[str, Any], via: Via, origin: Origin, received_at: datetime) -> Incoming:
     """What a record says; a stamp more than a day ahead counts as missing and is flagged."""
-    meaning = canonical(record, zone)
-    stamp, flags = read_stamps(record, zone, received_at)
+    meaning = canonical(record, origin)
+    stamp, flags = read_stamps(record, origin, received_at)
     return Incoming(record, meaning, stamp, via, flags + dialogue_flags(meaning.get(DIALOGUE)))
 
 
@@ -68,14 +68,14 @@ def dialogue_flags(turns: Sequence[Turn] | None) -> tuple[str, ...]:
 
 
 def read_stamps(
-    record: Mapping[str, Any], zone: ZoneInfo, received_at: datetime
+    record: Mapping[str, Any], origin: Origin, received_at: datetime
 ) -> tuple[int | None, tuple[str, ...]]:
     """A record's `updated_at` in epoch seconds, and what is odd about it and its other times."""
     moments: dict[str, datetime | None] = {}
     flags: list[str] = []
     for name in (STAMP, *_EVENTS):
         try:
-            moments[name] = read_time(record.get(name), zone)
+            moments[name] = read_time(record.get(name), origin.zone)
         except UnreadableTimeError:
             flags.append(f"unreadable:{name}")
     stamp = moments.get(STAMP)
@@ -84,11 +84,11 @@ def read_stamps(
     return (None if stamp is None else int(stamp.timestamp())), tuple(flags)
 
 
-def rule(known: Known | None, incoming: Incoming, reads: frozenset[str], zone: ZoneInfo) -> Ruling:
+def rule(known: Known | None, incoming: Incoming, reads: frozenset[str], origin: Origin) -> Ruling:
     """The verdict on a record, and the known state after it."""
     if known is None:
         return first(incoming)
-    return _Comparison(known, incoming, _NEWS | reads, zone).ruling()
+    return _Comparison(known, incoming, _NEWS | reads, origin).ruling()
 
 
 def _earlier(one: int | None, other: int | None) -> bool:
@@ -115,12 +115,11 @@ def _newsworthy(meaning: Mapping[str, Any], news: frozenset[str]) -> dict[str, A
 class _Comparison:
     """One record beside what is known of its call."""
 
-    def __init__(self, known: Known, incoming: Incoming, news: frozenset[str], zone: ZoneInfo) -> None:
+    def __init__(self, known: Known, incoming: Incoming, news: frozenset[str], origin: Origin) -> None:
         self._known = known
         self._incoming = incoming
         self._news = news
-        self._zone = zone
-        self._meaning = canonical(known.values, zone)
+        self._meaning = canonical(known.values, origin)
         self._carried = _carried(incoming)
         self._history, self._first_digest = known.history, b""
         if known.revision == 1:

@@ -38,6 +38,7 @@ from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.fixtures.daemon_process import EXAMPLE, ROOT, DaemonProcess, environment, wait_until, write_config
 from tests.fixtures.ledger_calls import filed_all
+from tests.fixtures.origins import MAIN
 from tests.fixtures.request_recorder import Recorder, Sent
 
 SANDBOX = ROOT / "mappings/sandbox.toml"
@@ -130,12 +131,12 @@ def own_mapping(folder: Path, text: str = MAPPING) -> Path:
 
 
 def call_of(**changes: Any) -> Call:
-    return Call.of({**RECORD, **changes}, key=KEY, source="main", zone=ZONE, country="CN", recording_url="")
+    return Call.of({**RECORD, **changes}, KEY, MAIN)
 
 
 def preview_of(mapping: Path, connector: Connector, base_url: str, **changes: Any) -> Preview:
     account = Account("own", base_url, {}, {"company": "c-1"}, 5.0)
-    return preview(load_mapping(mapping), connector, account, call_of(**changes), ZONE, "CN", NOW)
+    return preview(load_mapping(mapping), connector, account, call_of(**changes), NOW)
 
 
 def invoke(*args: object, stdin: bytes | None = None, env: Mapping[str, str] | None = None) -> Result:
@@ -229,7 +230,7 @@ def really_sent(connector: Connector, mapping: Path, *, there: bool, known: Mapp
     with LocalServer(recorder) as server:
         account = Account("own", server.url, CANARY, {"company": "c-1"}, 5.0)
         tokens = Tokens("own", connector.auth.tokens, CANARY, memory, lambda: NOW)
-        plan = load_mapping(mapping).plan(call_of(), ZONE, "CN")
+        plan = load_mapping(mapping).plan(call_of())
         assert isinstance(plan, Plan)
         with closing(Crm(connector, account, tokens, lambda: NOW)) as crm:
             ask_alone(PlanSync(connector, memory, "", lambda: NOW).steps(plan), crm.ask)
@@ -476,9 +477,9 @@ def test_every_starting_mapping_tells_of_each_field_what_becomes_of_it(mapping: 
 def test_a_call_of_the_ledger_is_named_by_uuid_phone_or_sn(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")
     with closing(SqliteLedger(tmp_path / "ledger.db", create=True)) as ledger:
-        filed_all(ledger, [arrival_of("main", Via.CALLBACK, json.dumps(RECORD).encode(), NOW, ZONE)])
+        filed_all(ledger, [arrival_of(MAIN, Via.CALLBACK, json.dumps(RECORD).encode(), NOW)])
         Judge(
-            ledger, {"main": SourceRules(ZONE, "CN", ("crm",), frozenset())}, destinations_since={}
+            ledger, {"main": SourceRules(MAIN, ("crm",), frozenset())}, destinations_since={}
         ).judge_waiting(NOW)
     wanted = document(invoke(SANDBOX, EXAMPLE, "-c", config, "--json"))
     for word in (KEY, RECORD["phone"], RECORD["sn"]):

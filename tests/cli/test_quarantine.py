@@ -23,6 +23,7 @@ from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.fixtures.daemon_process import DaemonProcess, callbridge, wait_until, write_config
 from tests.fixtures.ledger_calls import TO_CRM, call_of, filed_all, stray, uuid
+from tests.fixtures.origins import named
 
 pytestmark = pytest.mark.long
 
@@ -138,11 +139,11 @@ def prepared(folder: Path) -> Desk:
     now = datetime.now(UTC)
 
     def said(record: dict[str, Any], source: str = "main") -> Any:
-        return arrival_of(source, Via.CALLBACK, json.dumps(record).encode(), now, ZONE)
+        return arrival_of(named(source), Via.CALLBACK, json.dumps(record).encode(), now)
 
     ledger = SqliteLedger(folder / "ledger.db", create=True)
-    rules = SourceRules(ZONE, "CN", ("crm",))
-    judge = Judge(ledger, dict.fromkeys(("main", "branch"), rules), destinations_since={})
+    rules = {source: SourceRules(named(source), ("crm",)) for source in ("main", "branch")}
+    judge = Judge(ledger, rules, destinations_since={})
     try:
         ledger.start_destinations(TO_CRM, now)
         filed_all(ledger, [said(record) for record in (FIRST, SECOND, AMBIGUOUS, UNIDENTIFIED)])

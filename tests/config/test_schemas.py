@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from click.testing import CliRunner
@@ -21,6 +20,7 @@ from bridge.config.starters import write_all
 from bridge.crm.connector.schema import ConnectorFile
 from bridge.mapping import MappingFile, load_mapping, run_tests
 from tests.fixtures.daemon_process import callbridge
+from tests.fixtures.origins import MAIN
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = {
@@ -128,7 +128,7 @@ def test_what_init_writes_names_schemas_that_are_there(tmp_path: Path) -> None:
 def test_every_mapping_that_init_writes_passes_its_own_cases(tmp_path: Path, name: str) -> None:
     write_all(tmp_path)
     mapping = load_mapping(tmp_path / "mappings" / name)
-    results = run_tests(mapping, ZoneInfo("Asia/Shanghai"), "CN")
+    results = run_tests(mapping, MAIN)
     assert results
     assert [str(each) for one in results for each in one.differences] == []
 

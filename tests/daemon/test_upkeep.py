@@ -54,6 +54,7 @@ from tests.fixtures.ledger_calls import (
     stray,
     uuid,
 )
+from tests.fixtures.origins import MAIN
 
 pytestmark = pytest.mark.long
 
@@ -143,11 +144,11 @@ def test_a_class_loses_its_old_rows_and_nothing_else(
 
 
 def test_what_is_pruned_still_decides_what_is_news(ledger: SqliteLedger) -> None:
-    judge = Judge(ledger, {"main": SourceRules(ZONE, "CN", ("crm",))}, destinations_since={})
+    judge = Judge(ledger, {"main": SourceRules(MAIN, ("crm",))}, destinations_since={})
 
     def verdict(name: str, hour: int, at: datetime = OLD) -> str:
         record = {"uuid": uuid(1), "name": name, "updated_at": f"2026-08-01 {hour}:00:00"}
-        filed_all(ledger, [arrival_of("main", Via.CALLBACK, json.dumps(record).encode(), at, ZONE)])
+        filed_all(ledger, [arrival_of(MAIN, Via.CALLBACK, json.dumps(record).encode(), at)])
         assert judge.judge_waiting(at) == 1
         return str(ledger.show_call(1)["receipts"][-1]["verdict"])
 

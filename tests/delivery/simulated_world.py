@@ -30,7 +30,7 @@ from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
 from bridge.lib.errors import LedgerError
 from bridge.lib.stored_times import bounded
-from bridge.mapping.planning import Origin, event_of
+from bridge.mapping.planning import event_of
 from bridge.model.calls import Via
 from bridge.model.crm_state import SyncedObject
 from bridge.model.deliveries import Lease, Settlement
@@ -41,13 +41,14 @@ from bridge.sandbox.crm_state import Refusal
 from bridge.sandbox.plain import PlainState, TokenDesk
 from tests.delivery.simulated_parts import Crash, Fuse, Parts, Said, Sleep, Trouble, Walker, check_contact
 from tests.fixtures.ledger_calls import call_keys, filed_all
+from tests.fixtures.origins import MAIN, named
 from tests.servers.clock import Clock, JumpingClock
 
 DATA = Path(__file__).parents[1] / "data" / "plain"
 ZONE = ZoneInfo("Asia/Shanghai")
 LAG = timedelta(milliseconds=300)
 RETRY = RetryPolicy(timedelta(seconds=10), timedelta(minutes=5), timedelta(days=5))
-ORIGIN = Origin(ZONE, "CN", "")
+ORIGIN = MAIN
 SECRET = "secret-of-the-world"
 PHONES = ("15899770631", "15899770632", "15899770633")
 UNFINISHED = ("due", "leased")
@@ -143,7 +144,7 @@ class World:
             self.folder / "files", self.parts.connector(connector), self._mapping()
         )
         self.ledger.start_destinations({source: ["crm"] for source in self.sources}, self.clock())
-        rules = SourceRules(ZONE, "CN", ("crm",), self.destination.mapping.reads)
+        rules = SourceRules(MAIN, ("crm",), self.destination.mapping.reads)
         since = self.ledger.skipped_before()
         self._judge = Judge(self.ledger, dict.fromkeys(self.sources, rules), destinations_since=since)
         offset = self.clock.offset
@@ -231,7 +232,7 @@ class World:
     def record(self, body: Mapping[str, Any], via: Via = Via.CALLBACK, source: str = "main") -> None:
         """The platform tells of a call, and is answered."""
         payload = json.dumps(body).encode()
-        filed_all(self.ledger, [arrival_of(source, via, payload, self.clock(), ZONE)])
+        filed_all(self.ledger, [arrival_of(named(source), via, payload, self.clock())])
         self.acknowledged.add(body["uuid"].lower())
 
     def judge(self) -> int:
@@ -451,8 +452,8 @@ class World:
 
     # -- what should be -------------------------------------------------------------------
     def _settled(self, lease: Lease, settlement: Settlement) -> None:
-        call = Call.of(lease.values, key=lease.key, source=lease.source, zone=ZONE, country="CN")
-        plan = self.destination.mapping.plan(call, ZONE, "CN")
+        call = Call.of(lease.values, lease.key, named(lease.source))
+        plan = self.destination.mapping.plan(call)
         if not isinstance(plan, Plan):
             return
         done = {each.object for each in settlement.done}

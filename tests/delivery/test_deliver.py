@@ -34,13 +34,13 @@ from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.toml_file import load_toml
 from bridge.mapping import load_mapping
-from bridge.mapping.planning import Origin
 from bridge.model.calls import Via
 from bridge.model.deliveries import Lane
 from bridge.record.arrival import arrival_of
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.fixtures.ledger_calls import filed_all
+from tests.fixtures.origins import MAIN
 
 TOP = Path(__file__).parents[2]
 EXAMPLE: dict[str, Any] = json.loads((TOP / "tests/data/callback.json").read_text("utf-8"))
@@ -84,12 +84,12 @@ class Bench:
         destination = Destination("crm", load_mapping(mapping), connector, account)
         tokens = Tokens(account.name, (), account.secrets, self.ledger, self._clock)
         limits = connector.file.limits if rate is None else {"default": LimitSection(rate=(rate,))}
-        rules = SourceRules(ZONE, "CN", ("crm",), destination.mapping.reads)
+        rules = SourceRules(MAIN, ("crm",), destination.mapping.reads)
         self._judge = Judge(self.ledger, {"main": rules}, destinations_since={})
         self.worker = Worker(
             self.ledger,
             {"crm": destination},
-            {"main": Origin(ZONE, "CN", "")},
+            {"main": MAIN},
             RETRY,
             KeyLocks(),
             {account.name: SharedAccount(tokens, Budget(limits, self._clock))},
@@ -106,7 +106,7 @@ class Bench:
 
     def feed(self, **changes: Any) -> None:
         body = json.dumps(EXAMPLE | changes).encode()
-        filed_all(self.ledger, [arrival_of("main", Via.CALLBACK, body, self.now, ZONE)])
+        filed_all(self.ledger, [arrival_of(MAIN, Via.CALLBACK, body, self.now)])
         assert self._judge.judge_waiting(self.now) == 1
 
     def deliver(self, after: timedelta = timedelta(0)) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from bridge.record.arrival import arrival_of
 from bridge.sandbox.plain import PlainState, TokenDesk
 from tests.delivery.simulated_world import DATA, LAG, ORIGIN, RETRY, SECRET, ZONE, destination_of
 from tests.fixtures.ledger_calls import filed_all
+from tests.fixtures.origins import MAIN
 from tests.servers.clock import Clock, Waiting
 
 pytestmark = pytest.mark.long
@@ -105,7 +106,7 @@ class Day:
         mapping = (DATA / "mapping.toml").read_text("utf-8")
         destination = destination_of(folder / "files", connector, mapping)
         self.ledger.start_destinations({"main": ["crm"]}, self.clock())
-        rules = SourceRules(ZONE, "CN", ("crm",), destination.mapping.reads)
+        rules = SourceRules(MAIN, ("crm",), destination.mapping.reads)
         self.judge = Judge(self.ledger, {"main": rules}, destinations_since={})
         account = destination.account
         tokens = Tokens(
@@ -164,7 +165,7 @@ class Day:
             at, body = self.coming.pop(0)
             self.arrived.setdefault(body["uuid"], at)
             payload = json.dumps(body).encode()
-            filed_all(self.ledger, [arrival_of("main", Via.CALLBACK, payload, self.clock(), ZONE)])
+            filed_all(self.ledger, [arrival_of(MAIN, Via.CALLBACK, payload, self.clock())])
         self.judge.judge_waiting(self.clock())
 
     def counts(self) -> dict[str, int]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
-from zoneinfo import ZoneInfo
 
 import click
 import pytest
@@ -39,6 +38,7 @@ from tests.docs.command_tables import commands
 from tests.docs.connector_tables import MARKED, filled, sections
 from tests.fixtures.json_documents import DOCUMENTS
 from tests.fixtures.json_shapes import keys_of
+from tests.fixtures.origins import MAIN
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -420,7 +420,7 @@ def test_the_tutorial_is_a_configuration_without_a_mistake(tmp_path: Path) -> No
         (tmp_path / "secrets" / name).write_text(secret, "utf-8")
     environ = {"OSTWIND_APP_ID": "id", "CALLBRIDGE_LEDGER__URL": f"sqlite:///{tmp_path}/ledger.db"}
     assert find_problems(tmp_path / "config.toml", environ) == Findings((), ())
-    results = run_tests(load_mapping(tmp_path / "mappings/ostwind.toml"), ZoneInfo("Asia/Shanghai"), "CN")
+    results = run_tests(load_mapping(tmp_path / "mappings/ostwind.toml"), MAIN)
     assert [str(one) for result in results for one in result.differences] == []
 
 

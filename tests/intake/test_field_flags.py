@@ -13,6 +13,7 @@ from bridge.ledger.sqlite import SqliteLedger
 from bridge.model.calls import Via
 from bridge.record.arrival import arrivals_of
 from tests.fixtures.ledger_calls import filed_all
+from tests.fixtures.origins import MAIN
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -24,11 +25,11 @@ class Intake:
 
     def __init__(self, ledger: SqliteLedger) -> None:
         self._ledger = ledger
-        self._judge = Judge(ledger, {"main": SourceRules(ZONE, "CN")}, destinations_since={})
+        self._judge = Judge(ledger, {"main": SourceRules(MAIN)}, destinations_since={})
 
     def take(self, body: bytes, charset: str = "") -> dict[str, Any]:
         """File a body; the call that its first record belongs to, as `calls show --json` has it."""
-        filed = filed_all(self._ledger, arrivals_of("main", Via.CALLBACK, body, NOW, ZONE, charset))
+        filed = filed_all(self._ledger, arrivals_of(MAIN, Via.CALLBACK, body, NOW, charset))
         self._judge.judge_waiting(NOW)
         call_id = filed[0].call_id
         assert call_id is not None

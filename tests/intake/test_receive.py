@@ -19,6 +19,7 @@ from bridge.intake.receive import SourceDoor
 from bridge.ledger.sqlite.filing import MOST_UNFILED, MOST_UNFILED_BYTES
 from bridge.record.unwrap_body import MOST_RECORDS
 from tests.fixtures.door import BODY, LIMIT, PATH, UUID, Served, SharedListener, served
+from tests.fixtures.origins import MAIN, named
 
 HUGE = b"x" * (LIMIT + 1)
 GZIP = {"content-encoding": "gzip"}
@@ -50,7 +51,7 @@ def test_the_documented_record_arrives_whole(
 
 
 def test_a_source_may_answer_in_its_own_words(shared_listener: SharedListener, ledger_path: Path) -> None:
-    own = SourceDoor("main", (b"right-token",), status=202, body='{"code":0,"说":"好"}'.encode())
+    own = SourceDoor(MAIN, (b"right-token",), status=202, body='{"code":0,"说":"好"}'.encode())
     with served(shared_listener, ledger_path, {"main": own}) as door:
         for body in (BODY, BODY, b'{"id": 1}'):
             answer = door.post(body)
@@ -61,7 +62,7 @@ def test_a_source_may_answer_in_its_own_words(shared_listener: SharedListener, l
 def test_the_acknowledgement_says_its_content_type(
     shared_listener: SharedListener, ledger_path: Path
 ) -> None:
-    own = SourceDoor("main", (b"right-token",), body=b'{"code":0}', content_type=b"application/json")
+    own = SourceDoor(MAIN, (b"right-token",), body=b'{"code":0}', content_type=b"application/json")
     with served(shared_listener, ledger_path, {"main": own}) as door:
         answer = door.post()
         assert (answer.headers["content-type"], answer.json()) == ("application/json", {"code": 0})
@@ -99,8 +100,8 @@ def test_names_of_two_calls_are_acknowledged_and_kept(door: Served) -> None:
 
 def test_each_source_has_its_own_door(shared_listener: SharedListener, ledger_path: Path) -> None:
     sources = {
-        "main": SourceDoor("main", (b"one", b"two")),
-        "branch": SourceDoor("branch", ("三".encode(),)),
+        "main": SourceDoor(MAIN, (b"one", b"two")),
+        "branch": SourceDoor(named("branch"), ("三".encode(),)),
     }
     with served(shared_listener, ledger_path, sources) as door:
         for path, status in {
@@ -191,7 +192,7 @@ def test_the_size_comes_fourth(door: Served) -> None:
 def refusing(shared_listener: SharedListener, ledger_path: Path) -> Iterator[Served]:
     """A door that nobody here may use; nothing of what it refuses is stored."""
     with served(
-        shared_listener, ledger_path, {"main": SourceDoor("main", (b"right-token",), ELSEWHERE)}
+        shared_listener, ledger_path, {"main": SourceDoor(MAIN, (b"right-token",), ELSEWHERE)}
     ) as door:
         yield door
         for table in ("receipts", "calls", "quarantine"):
@@ -256,7 +257,7 @@ def test_a_trusted_proxy_tells_who_sends(
 ) -> None:
     allow = (*ELSEWHERE, ip_network("2001:db8::/32"))
     with served(
-        shared_listener, ledger_path, {"main": SourceDoor("main", (b"right-token",), allow)}, trusted=trusted
+        shared_listener, ledger_path, {"main": SourceDoor(MAIN, (b"right-token",), allow)}, trusted=trusted
     ) as door:
         headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
         assert door.post(headers=headers).status_code == status
@@ -265,7 +266,7 @@ def test_a_trusted_proxy_tells_who_sends(
 
 def test_an_allowed_address_needs_no_proxy(shared_listener: SharedListener, ledger_path: Path) -> None:
     allow = (ip_network("127.0.0.0/8"),)
-    with served(shared_listener, ledger_path, {"main": SourceDoor("main", (b"right-token",), allow)}) as door:
+    with served(shared_listener, ledger_path, {"main": SourceDoor(MAIN, (b"right-token",), allow)}) as door:
         assert door.post(headers={"x-forwarded-for": "192.0.2.7"}).status_code == 200
 
 

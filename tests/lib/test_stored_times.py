@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -39,6 +38,7 @@ from tests.fixtures.ledger_calls import (
     news,
     settle,
 )
+from tests.fixtures.origins import MAIN
 from tests.servers.clock import Clock
 
 FAR = timedelta(days=400)
@@ -166,7 +166,7 @@ def test_a_clock_put_forward_gives_up_no_delivery(attempt: int) -> None:
 # -- upkeep --------------------------------------------------------------------------------
 def operator(ledger: SqliteLedger) -> Operator:
     kept = {"duplicates": timedelta(days=30)}
-    return Operator(ledger, {}, kept, _Never(), {}, dict, print)  # type: ignore[arg-type]
+    return Operator(ledger, kept, _Never(), {}, dict, print)  # type: ignore[arg-type]
 
 
 class _Never:
@@ -225,8 +225,7 @@ def test_the_daily_prune_comes_though_the_last_one_was_in_the_future(ledger: Sql
 
 # -- the list -----------------------------------------------------------------------------
 RULES = ReconcileRules(
-    "main",
-    ZoneInfo("Asia/Shanghai"),
+    MAIN,
     frozenset(),
     timedelta(minutes=10),
     {"short": 3 * HOUR, "deep": 72 * HOUR, "weekly": timedelta(days=35)},

@@ -15,6 +15,7 @@ from bridge.mapping import CompiledMapping, MappingFault, json_value, load_mappi
 from bridge.model.plan import Plan, PlannedField, PlannedObject, Skip
 from bridge.record.call import Call
 from tests.fixtures.examples import examples
+from tests.fixtures.origins import MAIN
 
 TOP = Path(__file__).parents[2]
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -55,8 +56,8 @@ def mapping_of(folder: Path, *changes: tuple[str, str]) -> CompiledMapping:
 
 def outcome(mapping: CompiledMapping, **changes: Any) -> Plan | Skip:
     record = EXAMPLE | changes
-    call = Call.of(record, key=KEY, source="main", zone=ZONE, country="CN")
-    return mapping.plan(call, ZONE, "CN")
+    call = Call.of(record, KEY, MAIN)
+    return mapping.plan(call)
 
 
 def planned(mapping: CompiledMapping, **changes: Any) -> dict[str, PlannedObject]:

@@ -5,7 +5,6 @@ import os
 import shutil
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from click.testing import CliRunner, Result
@@ -13,6 +12,7 @@ from click.testing import CliRunner, Result
 from bridge.cli import cli
 from bridge.mapping import CaseResult, load_mapping, run_tests
 from tests.fixtures.daemon_process import callbridge
+from tests.fixtures.origins import MAIN
 
 TOP = Path(__file__).parents[2]
 MAPPING = """\
@@ -46,7 +46,7 @@ def write(folder: Path, case: str, name: str = "crm.toml") -> Path:
 
 
 def results(folder: Path, case: str) -> list[CaseResult]:
-    return run_tests(load_mapping(write(folder, case)), ZoneInfo("Asia/Shanghai"), "CN")
+    return run_tests(load_mapping(write(folder, case)), MAIN)
 
 
 PASSES = [
@@ -105,7 +105,7 @@ def test_a_record_that_cannot_be_read_fails_its_case(
     (tmp_path / "callback.json").unlink()
     if content is not None:
         (tmp_path / "callback.json").write_bytes(content)
-    [result] = run_tests(mapping, ZoneInfo("UTC"), "CN")
+    [result] = run_tests(mapping, MAIN)
     assert words in str(result.differences[0])
 
 
@@ -121,7 +121,7 @@ def test_fields_alone_are_a_record(tmp_path: Path) -> None:
 
 def test_the_shipped_mappings_pass_their_own_cases() -> None:
     for path in sorted((TOP / "mappings").glob("*.toml")):
-        for result in run_tests(load_mapping(path), ZoneInfo("Asia/Shanghai"), "CN"):
+        for result in run_tests(load_mapping(path), MAIN):
             assert result.passed, (path.name, result)
 
 

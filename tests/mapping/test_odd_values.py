@@ -22,6 +22,7 @@ from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.delivery.test_deliver import SECRET, Bench
 from tests.fixtures.ledger_calls import filed_all
+from tests.fixtures.origins import MAIN
 
 ZONE = ZoneInfo("Asia/Shanghai")
 TOP = Path(__file__).parents[2]
@@ -34,7 +35,7 @@ def odd(case: str, /, **changes: Any) -> dict[str, Any]:
 
 
 def call(record: dict[str, Any]) -> Call:
-    return Call.of(record, key="k1", source="main", zone=ZONE, country="CN")
+    return Call.of(record, "k1", MAIN)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -68,12 +69,12 @@ def test_stamps_in_chinese() -> None:
     assert known.updated_at == datetime(2025, 4, 14, 3, 0, tzinfo=UTC)
     assert known.created_at == datetime(2025, 4, 14, 2, 20, 50, tzinfo=UTC)
     received = datetime(2025, 4, 14, 3, 5, tzinfo=UTC)
-    said = read_incoming(record, Via.CALLBACK, ZONE, received)
+    said = read_incoming(record, Via.CALLBACK, MAIN, received)
     assert (said.stamp, said.flags) == (int(known.updated_at.timestamp()), ())
     older = read_incoming(
-        odd("unreadable_stamps", updated_at="2025-04-14 10:59:59", name="B"), Via.CALLBACK, ZONE, received
+        odd("unreadable_stamps", updated_at="2025-04-14 10:59:59", name="B"), Via.CALLBACK, MAIN, received
     )
-    assert rule(first(said).known, older, frozenset(), ZONE).verdict is Verdict.STALE
+    assert rule(first(said).known, older, frozenset(), MAIN).verdict is Verdict.STALE
 
 
 def test_what_cannot_be_read_shows_in_the_history_of_the_call(tmp_path: Path) -> None:
@@ -92,10 +93,10 @@ def test_what_cannot_be_read_shows_in_the_history_of_the_call(tmp_path: Path) ->
         odd("unreadable_stamps", name="older", updated_at="2025-04-14 10:59:59"),
     ]
     ledger = SqliteLedger(tmp_path / "ledger.db", create=True)
-    judge = Judge(ledger, {"main": SourceRules(ZONE, "CN")}, destinations_since={})
+    judge = Judge(ledger, {"main": SourceRules(MAIN)}, destinations_since={})
     for record in records:
         body = json.dumps(record).encode()
-        (filed,) = filed_all(ledger, [arrival_of("main", Via.CALLBACK, body, received, ZONE)])
+        (filed,) = filed_all(ledger, [arrival_of(MAIN, Via.CALLBACK, body, received)])
         assert judge.judge_waiting(received) == 1
     assert filed.call_id is not None
     history = ledger.show_call(filed.call_id)
@@ -124,8 +125,8 @@ def test_a_dialogue_that_cannot_be_read_whole_is_flagged_from_the_first(
     received = datetime(2025, 4, 14, 3, 5, tzinfo=UTC)
     ledger = SqliteLedger(tmp_path / "ledger.db", create=True)
     body = json.dumps(odd("talk_info_string", talk_info=talk_info)).encode()
-    (filed,) = filed_all(ledger, [arrival_of("main", Via.CALLBACK, body, received, ZONE)])
-    Judge(ledger, {"main": SourceRules(ZONE, "CN")}, destinations_since={}).judge_waiting(received)
+    (filed,) = filed_all(ledger, [arrival_of(MAIN, Via.CALLBACK, body, received)])
+    Judge(ledger, {"main": SourceRules(MAIN)}, destinations_since={}).judge_waiting(received)
     assert filed.call_id is not None
     (receipt,) = ledger.show_call(filed.call_id)["receipts"]
     ledger.close()
@@ -135,7 +136,7 @@ def test_a_dialogue_that_cannot_be_read_whole_is_flagged_from_the_first(
 def _plan(mapping: Path, connector: Path, record: dict[str, Any]) -> Plan:
     pair = load_pair(mapping, connector)
     assert pair.mapping is not None, pair.problems
-    plan = pair.mapping.plan(call(record), ZONE, "CN")
+    plan = pair.mapping.plan(call(record))
     assert isinstance(plan, Plan)
     return plan
 

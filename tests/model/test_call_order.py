@@ -17,6 +17,7 @@ from bridge.model.calls import Quarantined, Via
 from bridge.record.arrival import arrival_of
 from tests.delivery.simulated_world import PHONES, ZONE, World, body_of
 from tests.fixtures.ledger_calls import filed_all
+from tests.fixtures.origins import MAIN
 
 SEEN = datetime(2026, 11, 22, 8, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -123,12 +124,12 @@ def test_calls_without_a_time_or_of_the_epoch_are_the_oldest(world: World) -> No
 
 def test_a_released_record_of_the_future_counts_by_when_it_came(world: World) -> None:
     body = body_of(1, 1, PHONES[0], status="A", mark="A", talktimes=1) | {"started_at": FAR[0]}
-    arrival = arrival_of("main", Via.CALLBACK, json.dumps(body).encode(), world.clock(), ZONE)
+    arrival = arrival_of(MAIN, Via.CALLBACK, json.dumps(body).encode(), world.clock())
     waiting = msgspec.structs.replace(arrival, trouble=Quarantined.UNIDENTIFIED, detail="for now")
     filed_all(world.ledger, [waiting])
     tell(world, 2, "B")
     world.clock.pass_by(3600)
-    operator = Operator(world.ledger, {"main": ZONE}, {}, None, {}, dict, print)  # type: ignore[arg-type]
+    operator = Operator(world.ledger, {}, None, {"main": MAIN}, dict, print)  # type: ignore[arg-type]
     assert operator.quarantine_retry({"ids": []}, world.clock())["released"] == 1
     world.drain()
     assert graded(world) == ("B", "B")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bridge.lib.timestamps import parse_time
 from bridge.record.json_body import parse_object
 from bridge.record.platform_record import BOOKKEEPING, FIELDS, Kind, canonical, digest, parse_int
+from tests.fixtures.origins import MAIN
 
 ZONE = ZoneInfo("Asia/Shanghai")
 EXAMPLE: dict[str, Any] = json.loads(
@@ -35,7 +36,7 @@ records = st.dictionaries(st.sampled_from([*FIELDS, "new_field"]), json_values, 
 
 
 def one(name: str, value: Any) -> Any:
-    return canonical({name: value}, ZONE)[name]
+    return canonical({name: value}, MAIN)[name]
 
 
 def test_every_field_of_the_example_is_known() -> None:
@@ -125,18 +126,18 @@ def test_no_times(value: object) -> None:
 
 
 def test_absent_is_absent_and_empty_is_none() -> None:
-    assert canonical({}, ZONE) == {}
-    assert canonical({"mark": "", "unit_phone": None}, ZONE) == {"mark": None, "unit_phone": None}
+    assert canonical({}, MAIN) == {}
+    assert canonical({"mark": "", "unit_phone": None}, MAIN) == {"mark": None, "unit_phone": None}
 
 
 def test_the_example() -> None:
-    known = canonical(EXAMPLE, ZONE)
+    known = canonical(EXAMPLE, MAIN)
     assert known["talktimes"] == 88
     assert len(known["talk_info"]) == 17
     assert known["created_at"] == datetime(2025, 4, 14, 2, 20, 50, tzinfo=UTC)
     as_text = {name: str(value) if isinstance(value, int) else value for name, value in EXAMPLE.items()}
-    assert canonical(as_text, ZONE) == known
-    assert digest(canonical(dict(reversed(as_text.items())), ZONE)) == digest(known)
+    assert canonical(as_text, MAIN) == known
+    assert digest(canonical(dict(reversed(as_text.items())), MAIN)) == digest(known)
 
 
 def test_bookkeeping_is_small_and_leaves_what_people_do() -> None:
@@ -164,9 +165,9 @@ def test_digest_tells_fields_and_values_apart_but_not_absent_from_none() -> None
 
 def test_digest_is_the_same_in_another_process() -> None:
     program = (
-        "import json,sys; from zoneinfo import ZoneInfo;"
+        "import json,sys; from tests.fixtures.origins import MAIN;"
         "from bridge.record.platform_record import canonical, digest;"
-        "print(digest(canonical(json.load(sys.stdin), ZoneInfo('Asia/Shanghai'))).hex())"
+        "print(digest(canonical(json.load(sys.stdin), MAIN)).hex())"
     )
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(root)}
@@ -177,17 +178,17 @@ def test_digest_is_the_same_in_another_process() -> None:
         check=True,
         env=environment,
     )
-    assert done.stdout.decode().strip() == digest(canonical(EXAMPLE, ZONE)).hex()
+    assert done.stdout.decode().strip() == digest(canonical(EXAMPLE, MAIN)).hex()
 
 
 @given(records)
 def test_nothing_crashes_and_canonical_is_stable(record: dict[str, Any]) -> None:
-    known = canonical(record, ZONE)
+    known = canonical(record, MAIN)
     assert known.keys() == record.keys()
-    assert canonical(known, ZONE) == known
-    assert digest(canonical(dict(reversed(record.items())), ZONE)) == digest(known)
+    assert canonical(known, MAIN) == known
+    assert digest(canonical(dict(reversed(record.items())), MAIN)) == digest(known)
     again = parse_object(json.dumps(record).encode())
-    assert digest(canonical(again, ZONE)) == digest(known)
+    assert digest(canonical(again, MAIN)) == digest(known)
 
 
 @given(st.integers(), st.sampled_from([name for name, kind in FIELDS.items() if kind is Kind.INTEGER]))

@@ -14,6 +14,7 @@ from bridge.record.arrival import arrivals_of
 from bridge.record.dialogue import parse_dialogue
 from bridge.record.json_body import NotAnObject, parse_object
 from bridge.record.unwrap_body import MOST_RECORDS, TooMany, read_record, read_records
+from tests.fixtures.origins import MAIN
 
 ONE = {"uuid": "7b1d3f60-0000-4000-8000-000000000001", "phone": "13800138000", "name": "张三"}
 TWO = {"uuid": "7b1d3f60-0000-4000-8000-000000000002", "phone": "13900139000", "name": "李四"}
@@ -212,10 +213,8 @@ def test_a_message_with_a_name_of_its_own_is_an_envelope_all_the_same() -> None:
         (text,) = found(json.dumps(MESSAGE | {"data": inner}))
         assert json.loads(text) == record
         # The door takes no short way past it.
-        now, zone = datetime(2026, 11, 22, tzinfo=UTC), ZoneInfo("Asia/Shanghai")
-        (arrival,) = arrivals_of(
-            "main", Via.CALLBACK, json.dumps(MESSAGE | {"data": inner}).encode(), now, zone
-        )
+        now = datetime(2026, 11, 22, tzinfo=UTC)
+        (arrival,) = arrivals_of(MAIN, Via.CALLBACK, json.dumps(MESSAGE | {"data": inner}).encode(), now)
         assert arrival.names == (record["uuid"],)
     # A record with another one in a field of its own stays itself.
     whole = json.dumps(WHOLE | {"data1": json.dumps(record)})

@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from bridge.model.calls import Verdict, Via
 from bridge.record.verdict import read_incoming, rule
+from tests.fixtures.origins import MAIN
 from tests.fixtures.verdicts import (
     CALLBACK,
     DUPLICATE,
@@ -189,11 +189,11 @@ def test_the_list_keeps_what_only_a_callback_told() -> None:
 )
 def test_a_stamp_more_than_a_day_ahead_counts_as_missing(ahead: timedelta, *, believed: bool) -> None:
     future = (RECEIVED + ahead).astimezone(ZONE).strftime("%Y-%m-%d %H:%M:%S")
-    said = read_incoming({"uuid": "u", "name": "A", "updated_at": future}, CALLBACK, ZONE, RECEIVED)
+    said = read_incoming({"uuid": "u", "name": "A", "updated_at": future}, CALLBACK, MAIN, RECEIVED)
     assert said.stamp == (int((RECEIVED + ahead).timestamp()) if believed else None)
     assert said.flags == (() if believed else ("stamp_ahead",))
     known = after(say(1, LIST, name="B"))
-    ruling = rule(known, said, NOTHING, ZONE)
+    ruling = rule(known, said, NOTHING, MAIN)
     assert ruling.verdict is (REVISION if believed else STALE)
 
 
@@ -201,7 +201,7 @@ def test_a_stamp_more_than_a_day_ahead_counts_as_missing(ahead: timedelta, *, be
     "stamp", ["", None, "0000-00-00 00:00:00", "1970-01-01 08:00:00", "-0001-11-30", 0, "0", [], {}]
 )
 def test_what_is_no_time_is_no_stamp(stamp: Any) -> None:
-    said = read_incoming({"uuid": "u", "updated_at": stamp}, CALLBACK, ZONE, RECEIVED)
+    said = read_incoming({"uuid": "u", "updated_at": stamp}, CALLBACK, MAIN, RECEIVED)
     assert (said.stamp, said.flags) == (None, ())
 
 
@@ -210,7 +210,7 @@ UNREADABLE = ["soon", "04/14/2025 10:05:00", "14/04/2025", "25-04-14 10:05:00", 
 
 @pytest.mark.parametrize("stamp", UNREADABLE)
 def test_a_stamp_that_cannot_be_read_is_flagged_and_kept_as_it_came(stamp: Any) -> None:
-    said = read_incoming({"uuid": "u", "updated_at": stamp}, CALLBACK, ZONE, RECEIVED)
+    said = read_incoming({"uuid": "u", "updated_at": stamp}, CALLBACK, MAIN, RECEIVED)
     assert (said.stamp, said.flags) == (None, ("unreadable:updated_at",))
     assert after(({"uuid": "u", "updated_at": stamp}, CALLBACK)).values["updated_at"] == stamp
 
@@ -235,13 +235,13 @@ def test_a_state_whose_stamp_cannot_be_read_beats_none_that_has_one(stamp: Any) 
 
 def test_the_other_times_of_a_call_are_flagged_by_their_names() -> None:
     odd = {"created_at": "soon", "connected_at": "1970-01-01 08:00:00", "disconnected_at": "14/04/2025"}
-    said = read_incoming(record(1) | odd, CALLBACK, ZONE, RECEIVED)
+    said = read_incoming(record(1) | odd, CALLBACK, MAIN, RECEIVED)
     assert said.flags == ("unreadable:created_at", "unreadable:disconnected_at")
 
 
 @pytest.mark.parametrize("stamp", [clock(5), "2025-04-14T02:05:00Z", epoch(5), str(epoch(5) * 1000)])
 def test_a_stamp_is_read_however_it_is_spelt(stamp: Any) -> None:
-    said = read_incoming({"uuid": "u", "updated_at": stamp}, CALLBACK, ZONE, RECEIVED)
+    said = read_incoming({"uuid": "u", "updated_at": stamp}, CALLBACK, MAIN, RECEIVED)
     assert said.stamp == epoch(5)
 
 
@@ -353,11 +353,11 @@ def test_what_was_said_before_is_no_news_whatever_came_between(
     said: list[dict[str, Any]], verdicts: list[Verdict]
 ) -> None:
     """Without stamps, by callback: a state that the call already had never comes back."""
-    zone, now = ZoneInfo("Asia/Shanghai"), datetime(2026, 1, 1, tzinfo=UTC)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
     known, given = None, []
     for fields in said:
-        incoming = read_incoming({"uuid": "u", **fields}, Via.CALLBACK, zone, now)
-        ruling = rule(known, incoming, frozenset(), zone)
+        incoming = read_incoming({"uuid": "u", **fields}, Via.CALLBACK, MAIN, now)
+        ruling = rule(known, incoming, frozenset(), MAIN)
         known = ruling.known
         given.append(ruling.verdict)
     assert given == verdicts

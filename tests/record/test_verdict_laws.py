@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bridge.model.calls import Known, Via
 from bridge.record.platform_record import canonical
+from tests.fixtures.origins import MAIN
 from tests.fixtures.verdicts import (
     CALLBACK,
     DUPLICATE,
@@ -16,7 +17,6 @@ from tests.fixtures.verdicts import (
     NEW,
     NOTHING,
     REVISION,
-    ZONE,
     Record,
     after,
     clock,
@@ -82,7 +82,7 @@ def test_a_poorer_telling_of_the_same_replaces_nothing(via: Via) -> None:
 def test_a_richer_telling_of_the_same_is_kept_and_no_news(via: Via) -> None:
     ruling = hear(after(say(1, talk_info=string_of())), record(2, talk_info=ARRAY), via)
     assert (ruling.verdict, ruling.unchanged) == (DUPLICATE, False)
-    turns = canonical(ruling.known.values, ZONE)["talk_info"]
+    turns = canonical(ruling.known.values, MAIN)["talk_info"]
     assert (turns[0].jump_type, turns[1].agent_name) == ("x", "x")
 
 
@@ -90,7 +90,7 @@ def test_a_changed_poorer_telling_is_news_and_keeps_what_it_does_not_tell() -> N
     known = after(say(1, talk_info=ARRAY))
     ruling = hear(known, record(2, talk_info=string_of(customer="不用了")))
     assert (ruling.verdict, ruling.kept) == (REVISION, False)
-    turns = canonical(ruling.known.values, ZONE)["talk_info"]
+    turns = canonical(ruling.known.values, MAIN)["talk_info"]
     assert [turn.text for turn in turns] == ["您好", "不用了"]
     assert (turns[0].jump_type, turns[1].agent_name) == ("x", None)
 
@@ -115,7 +115,7 @@ def newest_of_each_field(records: Sequence[Record]) -> Record:
     for one in sorted(records, key=lambda one: str(one["updated_at"])):
         said |= {
             name: value
-            for name, value in canonical(one, ZONE).items()
+            for name, value in canonical(one, MAIN).items()
             if not (name == "talk_info" and value is None)
         }
     return {name: value for name, value in said.items() if value is not None and name != "updated_at"}

@@ -41,11 +41,20 @@ _OPEN = stat.S_IRUSR | stat.S_IWUSR
 def migrations() -> Migrations:
     """The numbered SQL files, as a sqlite-utils migration set."""
     known = Migrations("callbridge")
-    folder = resources.files("bridge.ledger.sqlite") / "migrations"
-    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if file.name.endswith(".sql"):
-            _register(known, file.name.removesuffix(".sql"), file.read_text("utf-8"))
+    for name, sql in migration_scripts().items():
+        _register(known, name, sql)
     return known
+
+
+def migration_scripts() -> dict[str, str]:
+    """The SQL of every migration by its name, in the order in which they are applied."""
+    folder = resources.files("bridge.ledger.sqlite") / "migrations"
+    files = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    return {
+        file.name.removesuffix(".sql"): file.read_text("utf-8")
+        for file in files
+        if file.name.endswith(".sql")
+    }
 
 
 def _register(known: Migrations, name: str, sql: str) -> None:
@@ -250,9 +259,8 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
     """A file that a newer program has changed is not ours to touch."""
-    known = migrations()
-    ours = {migration.name for migration in known._migrations}  # noqa: SLF001 -- no public list
-    newer = [done.name for done in known.applied(Database(connection)) if done.name not in ours]
+    ours = migration_scripts()
+    newer = [done.name for done in migrations().applied(Database(connection)) if done.name not in ours]
     if newer:
         raise LedgerUnusable(
             f"the ledger at {path} was written by a newer callbridge ({', '.join(newer)}): upgrade this one"

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from bridge.check.crm import Subject, probe
 from bridge.crm.client import Crm
@@ -14,6 +13,7 @@ from bridge.lib.errors import Problem
 from bridge.lib.toml_file import KeyPath, load_toml
 from bridge.mapping import load_mapping, planned_cases
 from tests.crm.conformance.steps import ConnectorCase, account_of
+from tests.fixtures.origins import MAIN
 from tests.servers.base import VendorServer
 from tests.servers.clock import Clock
 
@@ -36,7 +36,7 @@ def found_online(
     connector = Connector(load_toml(case.connector_path))
     account = account_of(connector, server)
     mapping = load_mapping(mapping_path or case.mapping_path)
-    plans = list(planned_cases(mapping, ZoneInfo("Asia/Shanghai"), "CN"))
+    plans = list(planned_cases(mapping, MAIN))
 
     def problem(_path: KeyPath, message: str, remedy: str) -> Problem:
         return Problem("config.toml", "destinations.crm", message, remedy)

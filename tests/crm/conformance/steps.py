@@ -29,10 +29,10 @@ from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Note
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.toml_file import load_toml
-from bridge.mapping.planning import Origin
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
 from tests.fixtures.ledger_calls import filed_all
+from tests.fixtures.origins import MAIN
 from tests.servers.base import VendorServer
 from tests.servers.clock import Clock
 from tests.servers.wire import Logged
@@ -139,7 +139,7 @@ class Bench:
         self.destination = Destination("crm", pair.mapping, pair.connector, account)
         self._judge = Judge(
             self.ledger,
-            {"main": SourceRules(ZONE, "CN", ("crm",), pair.mapping.reads)},
+            {"main": SourceRules(MAIN, ("crm",), pair.mapping.reads)},
             destinations_since={},
         )
         tokens = Tokens(account.name, pair.connector.auth.tokens, account.secrets, self.ledger, clock)
@@ -164,7 +164,7 @@ class Bench:
         worker = Worker(
             self.ledger,
             {"crm": self.destination},
-            {"main": Origin(ZONE, "CN", "")},
+            {"main": MAIN},
             RETRY,
             self._locks,
             {self.destination.account.name: self._account},
@@ -192,7 +192,7 @@ class Bench:
             **changes,
         }
         body = json.dumps(record).encode()
-        filed_all(self.ledger, [arrival_of("main", Via.CALLBACK, body, self.clock(), ZONE)])
+        filed_all(self.ledger, [arrival_of(MAIN, Via.CALLBACK, body, self.clock())])
         assert self._judge.judge_waiting(self.clock()) == 1
 
     def attempt(self) -> None:

@@ -35,6 +35,7 @@ from tests.fixtures.ledger_calls import (
     settle,
     uuid,
 )
+from tests.fixtures.origins import named
 
 ZONE = ZoneInfo("Asia/Shanghai")
 ONE, TWO = "2026-11-22 09:00:00", "2026-11-22 10:30:00"
@@ -56,7 +57,7 @@ WHERE_A_SIDE_LACKS_THE_START = pytest.mark.parametrize(
 
 def said(record: Record, *, source: str = "main", at: datetime = NOW) -> Arrival:
     """A record as the door reads it."""
-    return arrival_of(source, Via.CALLBACK, json.dumps(record).encode(), at, ZONE)
+    return arrival_of(named(source), Via.CALLBACK, json.dumps(record).encode(), at)
 
 
 def file(ledger: Ledger, **record: Any) -> Filed:
