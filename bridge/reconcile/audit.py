@@ -14,9 +14,9 @@ from bridge.lib.iso_times import moment, stamp
 from bridge.model.calls import Arrival
 from bridge.model.jobs import Job
 from bridge.model.listing import Place, Standing
-from bridge.reconcile.diff import Listed, explain, read_row, stray_key
-from bridge.reconcile.paging import Shown, Walk
-from bridge.reconcile.window import Between, Walked
+from bridge.reconcile.diff import ListedRow, explain, read_row, stray_key
+from bridge.reconcile.paging import ListWalker, RowIdentity
+from bridge.reconcile.window import ListWindow, WalkResult
 from bridge.record.arrival import read_head
 from bridge.record.identity import IdentityConflict, names_of
 from bridge.record.json_body import NotAnObject
@@ -151,14 +151,14 @@ class AuditRules:
 
 def audited_window(
     rules: AuditRules, args: Mapping[str, Any], first: datetime | None, now: datetime
-) -> Between:
+) -> ListWindow:
     """From the first call of the ledger until now less `settle`, unless it was asked otherwise."""
     # A ledger without calls has no first one: then as far as a first reconciliation would look.
     start = first or rules.start_at or now - rules.lookback
     since = moment(args["since"]) if args.get("since") else start
     until = moment(args["until"]) if args.get("until") else now - rules.settle
     since, until = since.replace(microsecond=0), until.replace(microsecond=0)
-    return Between(since, max(since, until))
+    return ListWindow(since, max(since, until))
 
 
 class SourceAudit:
@@ -188,8 +188,8 @@ class SourceAudit:
 
     def carry_out(self, sources: Sequence[Source]) -> Balance:
         """Walk the whole window, then count both sides at once."""
-        walked, reasons = Walked(), list[str]()
-        for window, each in Walk(sources, self._rules.page_size, self).windows([self._window]):
+        walked, reasons = WalkResult(), list[str]()
+        for window, each in ListWalker(sources, self._rules.page_size, self).windows([self._window]):
             walked += each
             reasons += [each.reason] if each.reason else []
             self._ledger.note_progress(self._job_id, self._progress(window))
@@ -215,7 +215,7 @@ class SourceAudit:
         log.info("audit.ended", source=rules.source, id=self._job_id, complete=found["complete"], **counts)
         return found
 
-    def _progress(self, window: Between) -> Row:
+    def _progress(self, window: ListWindow) -> Row:
         whole = self._window
         seen = len(self._known) + len(self._unknown)
         times = {"since": stamp(whole.since), "until": stamp(whole.until), "at": stamp(window.until)}
@@ -226,7 +226,7 @@ class SourceAudit:
         """A page is about to be asked for; raises where the walk shall not go on."""
         self._go_on()
 
-    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Shown]:
+    def take(self, window: ListWindow, rows: Sequence[bytes]) -> Sequence[RowIdentity]:
         """Note which calls the rows of a page are; what they say of them is reconciliation's affair."""
         now, rules = self._clock(), self._rules
         listed = [read_row(rules.origin, row, now) for row in rows]
@@ -236,9 +236,9 @@ class SourceAudit:
         places = self._ledger.places(rules.source, [one.arrival for one in inside])
         for one, place in zip(inside, places, strict=True):
             self._note(one, place)
-        return [Shown(one.key, one.arrival.created_at) for one in listed]
+        return [RowIdentity(one.key, one.arrival.created_at) for one in listed]
 
-    def _note(self, listed: Listed, place: Place) -> None:
+    def _note(self, listed: ListedRow, place: Place) -> None:
         if place.call_id is not None:
             self._known.add(place.call_id)
             return

@@ -5,16 +5,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.reconcile.diff import Listed, Outcome, outcome_of
+from bridge.reconcile.diff import ListedRow, Outcome, stronger_outcome
 
-SHOWN_IDS = 1000
+IDS_PER_HEADING = 1000
 """So many ids of each heading are kept in a run's result; all are counted."""
 
 Result = dict[str, Any]
 
 
 @dataclass(slots=True)
-class Entry:
+class RowState:
     """What is known of one listed row so far."""
 
     digest: bytes = b""
@@ -26,16 +26,16 @@ class Entry:
     detail: str = ""
 
 
-class WindowTally:
+class WindowCounts:
     """What was seen of one window, and of those behind it."""
 
-    def __init__(self, entries: Mapping[str, Entry] | None = None) -> None:
-        self.entries: dict[str, Entry] = dict(entries or {})
+    def __init__(self, entries: Mapping[str, RowState] | None = None) -> None:
+        self.entries: dict[str, RowState] = dict(entries or {})
         self.users: set[str] = set()
 
-    def fresh(self, listed: Listed) -> bool:
+    def needs_comparing(self, listed: ListedRow) -> bool:
         """Whether this row has not been looked at as it is now; another spelling of it is not looked at."""
-        entry = self.entries.setdefault(listed.key, Entry())
+        entry = self.entries.setdefault(listed.key, RowState())
         same = entry.digest == listed.digest or (
             entry.outcome is not None and entry.edited_at == listed.edited_at is not None
         )
@@ -43,21 +43,21 @@ class WindowTally:
         entry.created_at = listed.arrival.created_at
         return not same
 
-    def note(self, listed: Listed, outcome: Outcome, detail: str = "") -> None:
+    def note(self, listed: ListedRow, outcome: Outcome, detail: str = "") -> None:
         """What has been found out about a row."""
         entry = self.entries[listed.key]
-        entry.outcome = outcome_of(entry.outcome, outcome)
+        entry.outcome = stronger_outcome(entry.outcome, outcome)
         if outcome is Outcome.CONFLICTING:
             entry.detail = detail
 
-    def until(self, end: str) -> "tuple[WindowTally, WindowTally]":
+    def until(self, end: str) -> "tuple[WindowCounts, WindowCounts]":
         """The window that ends there, and what was seen of later ones: it counts when they end."""
         later = {
             key: entry for key, entry in self.entries.items() if entry.created_at and entry.created_at >= end
         }
-        ended = WindowTally({key: entry for key, entry in self.entries.items() if key not in later})
+        ended = WindowCounts({key: entry for key, entry in self.entries.items() if key not in later})
         ended.users = self.users
-        return ended, WindowTally(later)
+        return ended, WindowCounts(later)
 
     def calls(self, *, filled: bool = False) -> set[int]:
         """The listed calls that the ledger has now, or only those that it has since."""
@@ -71,8 +71,9 @@ class WindowTally:
         counted = Counter(entry.outcome for entry in self.entries.values())
         ids: dict[str, list[str]] = {one.value: [] for one in Outcome if one is not Outcome.MATCHED}
         for key, entry in self.entries.items():
-            if entry.outcome and entry.outcome.value in ids and len(ids[entry.outcome.value]) < SHOWN_IDS:
-                ids[entry.outcome.value].append(key)
+            listed = ids.get(entry.outcome or "")
+            if listed is not None and len(listed) < IDS_PER_HEADING:
+                listed.append(key)
         return {
             "seen": counted.total() - counted[None],
             **{outcome.value: counted[outcome] for outcome in Outcome},
@@ -85,7 +86,7 @@ class WindowTally:
 COUNTS = ("seen", *(one.value for one in Outcome), "filled", "unlisted", "ours_only")
 
 
-class RunTally:
+class RunCounts:
     """What all windows of a run have come to."""
 
     def __init__(self) -> None:
@@ -107,7 +108,7 @@ class RunTally:
         for name, keys in window["ids"].items():
             self._ids[name] = _some(self._ids.get(name, []), keys)
         for key, why in window["explanations"].items():
-            if len(self._explanations) < 2 * SHOWN_IDS:
+            if len(self._explanations) < 2 * IDS_PER_HEADING:
                 self._explanations[key] = why
 
     def shown(self) -> Result:
@@ -121,4 +122,4 @@ class RunTally:
 
 
 def _some(known: Collection[str], more: Collection[str]) -> list[str]:
-    return [*known, *more][:SHOWN_IDS]
+    return [*known, *more][:IDS_PER_HEADING]

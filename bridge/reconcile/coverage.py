@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.lib.iso_times import moment, stamp
 from bridge.lib.stored_times import past
-from bridge.reconcile.window import Between
+from bridge.reconcile.window import ListWindow
 from bridge.record.origin import Origin
 
 OVERLAP = timedelta(minutes=30)
@@ -33,14 +33,16 @@ class ReconcileRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReconcileRange:
     """What a run has decided to look at, and whether a complete walk moves the coverage, up to when."""
 
-    whole: Between
+    whole: ListWindow
     cover_until: datetime | None
 
 
-def plan_run(args: Mapping[str, Any], rules: ReconcileRules, covered: datetime | None, now: datetime) -> Plan:
+def choose_range(
+    args: Mapping[str, Any], rules: ReconcileRules, covered: datetime | None, now: datetime
+) -> ReconcileRange:
     """From min(now - lookback, covered - 30 min) until now - settle, unless it was asked otherwise."""
     lookback = rules.lookbacks.get(args.get("trigger") or "short", rules.lookbacks["short"])
     settled = now - rules.settle
@@ -52,14 +54,14 @@ def plan_run(args: Mapping[str, Any], rules: ReconcileRules, covered: datetime |
     since = _second(moment(args["since"]) if args.get("since") else min(now - lookback, base - OVERLAP))
     until = _second(moment(args["until"]) if args.get("until") else settled)
     covers = since <= base and not args.get("dry_run")
-    return Plan(Between(since, until), min(until, _second(settled)) if covers else None)
+    return ReconcileRange(ListWindow(since, until), min(until, _second(settled)) if covers else None)
 
 
 def _second(at: datetime) -> datetime:
     return at.replace(microsecond=0)
 
 
-def decision_of(plan: Plan) -> dict[str, Any]:
+def range_as_json(plan: ReconcileRange) -> dict[str, Any]:
     """A plan as a run keeps it, so that it is the same after an interruption."""
     cover_until = None if plan.cover_until is None else stamp(plan.cover_until)
     return {

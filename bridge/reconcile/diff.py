@@ -46,13 +46,13 @@ _RANK = {
 }
 
 
-def outcome_of(before: Outcome | None, now: Outcome) -> Outcome:
+def stronger_outcome(before: Outcome | None, now: Outcome) -> Outcome:
     """What counts of a call that was seen twice: what was found out about it, not that it is mended now."""
     return now if before is None or _RANK[now] > _RANK[before] else before
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedRow:
     """One row of the list, read only as far as filing needs."""
 
     arrival: Arrival
@@ -75,7 +75,7 @@ _DECODER = msgspec.json.Decoder(_RowHead)
 _IDENTIFYING = ("uuid", "base_info", "sn", "started_at", "created_at")
 
 
-def read_row(origin: Origin, row: bytes, now: datetime) -> Listed:
+def read_row(origin: Origin, row: bytes, now: datetime) -> ListedRow:
     """A row as the door would take it."""
     digest = blake2b(row, digest_size=DIGEST_SIZE).digest()
     try:
@@ -83,7 +83,7 @@ def read_row(origin: Origin, row: bytes, now: datetime) -> Listed:
         arrival = arrival_by(head, origin, Via.LIST, text, now)
     except NotAnObject as error:
         refused = garbage(origin.source, Via.LIST, row, str(error), now)
-        return Listed(refused, _garbage_key(row), digest, None, None)
+        return ListedRow(refused, _garbage_key(row), digest, None, None)
     if arrival.names:
         key = arrival.names[0]
     elif arrival.trouble is None and arrival.sn and arrival.local_time:
@@ -92,7 +92,7 @@ def read_row(origin: Origin, row: bytes, now: datetime) -> Listed:
         key = stray_key(arrival.payload)
     user, edited_at = head.user_sn, head.updated_at
     edited_at = edited_at if isinstance(edited_at, str) and edited_at else None
-    return Listed(arrival, key, digest, str(user) if user else None, edited_at)
+    return ListedRow(arrival, key, digest, str(user) if user else None, edited_at)
 
 
 def _read(row: bytes) -> tuple[bytes, _RowHead]:
@@ -139,7 +139,7 @@ def stray_key(body: bytes, *, edited: bool = True) -> str:
     return storable(" | ".join(texts))
 
 
-def at_sight(listed: Listed, place: Place, asked_at: int) -> Outcome | None:
+def compare_by_digest(listed: ListedRow, place: Place, asked_at: int) -> Outcome | None:
     """What can be said of a row without reading what it means; None where it must be read."""
     if place.trouble is not None:
         return Outcome.CONFLICTING
@@ -153,27 +153,27 @@ def at_sight(listed: Listed, place: Place, asked_at: int) -> Outcome | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Comparison:
     """A row beside the known state of its call. `adds`: the row says something to keep, news or not."""
 
     outcome: Outcome
     adds: bool
 
 
-def by_meaning(listed: Listed, known: Known, reads: frozenset[str], origin: Origin) -> Compared:
+def compare_by_meaning(listed: ListedRow, known: Known, reads: frozenset[str], origin: Origin) -> Comparison:
     """Whether a row is news of its call: what the judge will say of it."""
     arrival = listed.arrival
     record = parse_object(arrival.payload)
     if record == known.values and all(stamp == known.stamp for stamp in known.stamps.values()):
-        return Compared(Outcome.MATCHED, adds=False)
+        return Comparison(Outcome.MATCHED, adds=False)
     incoming = read_incoming(record, Via.LIST, origin, arrival.received_at)
     ruling = rule(known, incoming, reads, origin)
     if ruling.verdict is Verdict.REVISION:
-        return Compared(Outcome.REVISED, adds=True)
+        return Comparison(Outcome.REVISED, adds=True)
     state = ruling.known
     adds = state.values != known.values or state.stamp != known.stamp or state.stamps != known.stamps
     stale = ruling.verdict is Verdict.STALE
-    return Compared(Outcome.STALE if stale else Outcome.MATCHED, adds=adds)
+    return Comparison(Outcome.STALE if stale else Outcome.MATCHED, adds=adds)
 
 
 def explain(call: Unlisted, listed_users: Collection[str]) -> str:

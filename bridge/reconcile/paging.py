@@ -15,21 +15,21 @@ from typing import NamedTuple, Protocol
 
 from bridge.lib.errors import SourceError, SourceRefused, SourceUnreachable
 from bridge.lib.iso_times import stamp
-from bridge.reconcile.list_profile import APART, BARREN, ListProfile
-from bridge.reconcile.window import SHORTEST, Between, Walked
+from bridge.reconcile.list_profile import NO_SHARED_ROWS, TIMES_TO_BELIEVE, ListProfile
+from bridge.reconcile.window import SHORTEST_WINDOW, ListWindow, WalkResult, whole_ticks
 from bridge.source import PageTooLarge, Source
 
 MOST_PASSES = 5
 MOST_SPLITS = 3
 """How often a window that will not hold still is halved: into eight parts."""
-FIRST, LONGEST = timedelta(hours=1), timedelta(days=14)
-FILLED = 0.75
+FIRST_WINDOW, LONGEST_WINDOW = timedelta(hours=1), timedelta(days=14)
+TARGET_FILL = 0.75
 """How full of calls a window's page shall be: the next hour may be busier than the last one."""
-OUTSIDE = timedelta(minutes=1)
+DAY_LIST_MARGIN = timedelta(minutes=1)
 """A row that was created so long before or after what was asked for comes of a list that goes by days."""
-SAME_IF_EMPTY = 3
+PASSES_IF_EMPTY = 3
 """Nothing, where the total says that there is something, is believed at the third time."""
-SAME_IF_MOVED = 3
+PASSES_IF_MOVED = 3
 """So are the same rows while the total or the rows move."""
 MOST_PAGES = 10_000
 """Of one window: with a page of 10 rows, the platform's least, a day of 100,000 calls."""
@@ -39,7 +39,7 @@ MOST_FAILURES = 64
 Key = Hashable
 
 
-class Shown(NamedTuple):
+class RowIdentity(NamedTuple):
     """One row as the walk knows it."""
 
     key: Key
@@ -48,13 +48,13 @@ class Shown(NamedTuple):
     """As `bridge.model.stamp` writes it."""
 
 
-class Taker(Protocol):
+class RowConsumer(Protocol):
     """Who wants the rows."""
 
     def ask(self) -> None:
         """A page is about to be asked for; raises where the walk shall not go on."""
 
-    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Shown]:
+    def take(self, window: ListWindow, rows: Sequence[bytes]) -> Sequence[RowIdentity]:
         """Rows have come, perhaps not for the first time."""
 
 
@@ -102,18 +102,18 @@ class _Pass:
         return set(self.totals) == {len(self.keys)}
 
     @property
-    def taken_for_all(self) -> Walked:
+    def taken_for_all(self) -> WalkResult:
         """What more the total counts is listed nowhere."""
-        return Walked(unlisted=max(0, (self.last or 0) - len(self.keys)))
+        return WalkResult(unlisted=max(0, (self.last or 0) - len(self.keys)))
 
 
-class Walk:
+class ListWalker:
     """Walks the lists of all logins of one source, window by window."""
 
-    def __init__(self, sources: Sequence[Source], page_size: int, taker: Taker) -> None:
+    def __init__(self, sources: Sequence[Source], page_size: int, taker: RowConsumer) -> None:
         self._logins = [ListProfile(source, page_size, page_size) for source in sources]
         self._taker = taker
-        self._length = FIRST
+        self._length = FIRST_WINDOW
         self._in_vain = 0
         self._full = 0
         """The last total that was too much for a page."""
@@ -125,12 +125,12 @@ class Walk:
         self._oversized: ListProfile | None = None
         """The login whose pages of that time were too large."""
 
-    def windows(self, gaps: Iterable[Between]) -> Iterator[tuple[Between, Walked]]:
+    def windows(self, left: Iterable[ListWindow]) -> Iterator[tuple[ListWindow, WalkResult]]:
         """Walk all of these times, the oldest first; each window as it is done."""
-        for gap in gaps:
+        for gap in left:
             since = gap.since
             while since < gap.until:
-                window, walked = self._fitting(Between(since, self._until(since, gap.until)))
+                window, walked = self._fitting(ListWindow(since, self._until(since, gap.until)))
                 yield window, walked
                 since = window.until
 
@@ -143,9 +143,9 @@ class Walk:
                 self._oversized.ask_for_less()
                 self._oversized = None
             return until
-        return min(until, since + max(SHORTEST, (self._bad_until - since) // 2 // SHORTEST * SHORTEST))
+        return min(until, since + whole_ticks((self._bad_until - since) // 2))
 
-    def _fitting(self, window: Between) -> tuple[Between, Walked]:
+    def _fitting(self, window: ListWindow) -> tuple[ListWindow, WalkResult]:
         """Walk a window, or as much of its beginning as fits into a page."""
         end = window.until
         while True:
@@ -155,11 +155,11 @@ class Walk:
                 walked = self._failed(window, failed)
             if walked is not None:
                 return window, walked
-            window = Between(window.since, self._until(window.since, end))
+            window = ListWindow(window.since, self._until(window.since, end))
 
-    def _fits(self, window: Between) -> Walked | None:
+    def _fits(self, window: ListWindow) -> WalkResult | None:
         """Walk a window; None where it is too long for a page."""
-        walked, filled = Walked(), 0.0
+        walked, filled = WalkResult(), 0.0
         for login in self._logins:
             first = self._ask(login, window, 0, login.size)
             if login.overflows(len(first.keys), first.total) and self._shrinks(window, first.total, login):
@@ -172,13 +172,13 @@ class Walk:
                 found, seen = self._walk(login, window)
             walked += found
             filled = max(filled, seen / login.cap)
-            if window.length <= SHORTEST:
+            if window.length <= SHORTEST_WINDOW:
                 login.compare(seen, first.total or 0)
         self._adapt(window, filled)
         return walked
 
     # -- pages that fail ---------------------------------------------------------------
-    def _failed(self, window: Between, failed: _PageFailed) -> Walked | None:
+    def _failed(self, window: ListWindow, failed: _PageFailed) -> WalkResult | None:
         """What follows when a page fails for good: fewer rows, a shorter window, or a gap that is told.
 
         Raises:
@@ -192,7 +192,7 @@ class Walk:
             self._prove_alive(login, window, error)
         if isinstance(error, PageTooLarge):
             self._oversized = login
-        if window.length > SHORTEST:
+        if window.length > SHORTEST_WINDOW:
             self._bad_until = window.until
             return None
         size = login.size
@@ -202,11 +202,11 @@ class Walk:
                 return self._walk(replace(login, size=size, cap=size), window)[0]
         # One row is to blame, not how many were asked for.
         self._oversized = None
-        return Walked(complete=False, reason=f"{window.shown}: {failed.reason}")
+        return WalkResult(complete=False, reason=f"{window.shown}: {failed.reason}")
 
-    def _prove_alive(self, login: ListProfile, window: Between, error: SourceError) -> None:
+    def _prove_alive(self, login: ListProfile, window: ListWindow, error: SourceError) -> None:
         """Raise the error unless the list answers for another time: then it is this page that fails."""
-        beside = Between(window.until + APART, window.until + APART + SHORTEST)
+        beside = ListWindow(window.until + NO_SHARED_ROWS, window.until + NO_SHARED_ROWS + SHORTEST_WINDOW)
         self._taker.ask()
         try:
             page = login.source.page(beside.since, beside.until, 0, 1)
@@ -215,7 +215,7 @@ class Walk:
         if page.broken:
             raise error
 
-    def _shrinks(self, window: Between, total: int | None, login: ListProfile) -> bool:
+    def _shrinks(self, window: ListWindow, total: int | None, login: ListProfile) -> bool:
         """Whether a shorter window should be tried; how short is in `_length`."""
         if total is None:
             # Two pages are the least that a window with a full one may have; a list without totals
@@ -225,28 +225,28 @@ class Walk:
             login.doubt(window, total)
             before, self._full = self._full, total
             self._in_vain = self._in_vain + 1 if before == total else 0
-        hopeless = self._by_days or login.vague or self._in_vain >= BARREN
-        if hopeless or window.length <= SHORTEST:
+        hopeless = self._by_days or login.vague or self._in_vain >= TIMES_TO_BELIEVE
+        if hopeless or window.length <= SHORTEST_WINDOW:
             return False
-        expected = window.length * (FILLED * login.cap / total)
-        self._length = max(SHORTEST, expected // SHORTEST * SHORTEST)
+        expected = window.length * (TARGET_FILL * login.cap / total)
+        self._length = whole_ticks(expected)
         return True
 
-    def _adapt(self, window: Between, filled: float) -> None:
+    def _adapt(self, window: ListWindow, filled: float) -> None:
         """How long the next window shall be, by how full this one was."""
         self._in_vain = self._full = 0
         if self._by_days:
             self._length = timedelta(days=1)
             return
-        factor = min(4.0, FILLED / filled) if filled else 4.0
+        factor = min(4.0, TARGET_FILL / filled) if filled else 4.0
         # A window that was cut off at its gap's end says nothing of what is usual.
         length = max(window.length, self._length) if factor >= 1 else window.length
-        self._length = min(LONGEST, max(SHORTEST, length * factor // SHORTEST * SHORTEST))
+        self._length = min(LONGEST_WINDOW, whole_ticks(length * factor))
 
     # -- one window of one login -------------------------------------------------------
     def _walk(
-        self, login: ListProfile, window: Between, first: "_Taken | None" = None, splits: int = 0
-    ) -> tuple[Walked, int]:
+        self, login: ListProfile, window: ListWindow, first: "_PageRows | None" = None, splits: int = 0
+    ) -> tuple[WalkResult, int]:
         """Up to five passes, then in halves; with how many rows there seem to be."""
         earlier: list[_Pass] = []
         size, cap = login.size, login.cap
@@ -259,7 +259,7 @@ class Walk:
             if done.exact:
                 # A page that was short by chance must not keep windows small for ever.
                 login.cap = min(login.size, login.cap + max(1, login.cap // 8))
-                return Walked(), len(done.keys)
+                return WalkResult(), len(done.keys)
             if self._agreed(done, earlier):
                 return done.taken_for_all, len(done.keys)
             earlier.append(done)
@@ -269,7 +269,7 @@ class Walk:
                 raise _MoreThanAPage(there)
             # Some skip what lies between their cap and what was asked for: asking for less shows it.
             size = done.largest if size == login.size and done.largest else login.size
-        if splits < MOST_SPLITS and window.length >= 2 * SHORTEST:
+        if splits < MOST_SPLITS and window.length >= 2 * SHORTEST_WINDOW:
             return self._halved(login, window, splits)
         return self._given_up(login, window, earlier)
 
@@ -278,30 +278,30 @@ class Walk:
         """Whether passes have seen the same often enough to be believed."""
         alike = [one for one in earlier if one.keys == done.keys]
         if not done.keys and done.last:
-            return len(alike) >= SAME_IF_EMPTY - 1
+            return len(alike) >= PASSES_IF_EMPTY - 1
         if not done.repeated and any(set(one.totals) == set(done.totals) == {done.last} for one in alike):
             return True
         # A total that says this and that of the same rows is believed less than the rows; but one that rises
         # during a pass speaks of a row that came behind it.
-        return len(alike) >= SAME_IF_MOVED - 1 and not done.risen
+        return len(alike) >= PASSES_IF_MOVED - 1 and not done.risen
 
     @staticmethod
-    def _given_up(login: ListProfile, window: Between, passes: Sequence[_Pass]) -> tuple[Walked, int]:
+    def _given_up(login: ListProfile, window: ListWindow, passes: Sequence[_Pass]) -> tuple[WalkResult, int]:
         """What there is to say of a window that did not hold still: two passes that saw the same will do."""
         for place, one in reversed(list(enumerate(passes))):
             if one.keys and any(one.keys == other.keys for other in passes[:place]):
                 return one.taken_for_all, len(one.keys)
         reason = f"{window.shown}: {MOST_PASSES} passes of login {login.source.name} each saw other rows"
-        return Walked(complete=False, reason=reason), 0
+        return WalkResult(complete=False, reason=reason), 0
 
-    def _halved(self, login: ListProfile, window: Between, splits: int) -> tuple[Walked, int]:
-        walked, seen = Walked(), 0
+    def _halved(self, login: ListProfile, window: ListWindow, splits: int) -> tuple[WalkResult, int]:
+        walked, seen = WalkResult(), 0
         for half in window.halves():
             found, count = self._walk(login, half, splits=splits + 1)
             walked, seen = walked + found, seen + count
         return walked, seen
 
-    def _pass(self, login: ListProfile, window: Between, size: int, first: "_Taken | None") -> _Pass:
+    def _pass(self, login: ListProfile, window: ListWindow, size: int, first: "_PageRows | None") -> _Pass:
         """All pages once, as far as there seem to be any."""
         done = _Pass()
         index = barren = 0
@@ -335,9 +335,9 @@ class Walk:
             # Behind a full page there may be more, whatever the total says.
             return not full or bool(barren)
         beyond = done.last is None or (index + 1) * done.largest >= done.last
-        return barren >= BARREN or (not rows and beyond)
+        return barren >= TIMES_TO_BELIEVE or (not rows and beyond)
 
-    def _ask(self, login: ListProfile, window: Between, index: int, size: int) -> "_Taken":
+    def _ask(self, login: ListProfile, window: ListWindow, index: int, size: int) -> "_PageRows":
         self._taker.ask()
         try:
             page = login.source.page(window.since, window.until, index, size)
@@ -351,18 +351,18 @@ class Walk:
             raise _PageFailed(login, page.broken)
         if len(shown) >= login.cap or (page.total or 0) > login.cap:
             self._by_days = self._by_days or _elsewhere(window, shown)
-        return _Taken(page.total, [one.key for one in shown])
+        return _PageRows(page.total, [one.key for one in shown])
 
 
-def _elsewhere(window: Between, rows: Sequence[Shown]) -> bool:
+def _elsewhere(window: ListWindow, rows: Sequence[RowIdentity]) -> bool:
     """Whether most rows are of another time than was asked for."""
-    since, until = stamp(window.since - OUTSIDE), stamp(window.until + OUTSIDE)
+    since, until = stamp(window.since - DAY_LIST_MARGIN), stamp(window.until + DAY_LIST_MARGIN)
     outside = sum(one.created_at is not None and not since <= one.created_at < until for one in rows)
     return 2 * outside > len(rows)
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
+class _PageRows:
     """What the walk keeps of a page: what its rows are told apart by, not the rows."""
 
     total: int | None

@@ -18,11 +18,19 @@ from bridge.lib.errors import CallbridgeError, LedgerError
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.jobs import AUDIT, Job, JobState, WalksOf
 from bridge.model.listing import Fill, Place, Seen
-from bridge.reconcile.counts import SHOWN_IDS, Result, RunTally, WindowTally
-from bridge.reconcile.coverage import Plan, ReconcileRules, decision_of, plan_run
-from bridge.reconcile.diff import Listed, Outcome, at_sight, by_meaning, explain, read_row, stray_key
-from bridge.reconcile.paging import Shown, Walk
-from bridge.reconcile.window import Between, Walked, gaps
+from bridge.reconcile.counts import IDS_PER_HEADING, Result, RunCounts, WindowCounts
+from bridge.reconcile.coverage import ReconcileRange, ReconcileRules, choose_range, range_as_json
+from bridge.reconcile.diff import (
+    ListedRow,
+    Outcome,
+    compare_by_digest,
+    compare_by_meaning,
+    explain,
+    read_row,
+    stray_key,
+)
+from bridge.reconcile.paging import ListWalker, RowIdentity
+from bridge.reconcile.window import ListWindow, WalkResult, remaining_windows
 from bridge.source import Source
 
 log = structlog.get_logger("bridge.reconcile")
@@ -152,19 +160,19 @@ class _Reconciliation:
         self._strays: set[str] | None = None
         self._undated: dict[str, str] = {}
         """Rows that do not say when they were created, and in which window they were seen first."""
-        self._window = WindowTally()
-        self._total = RunTally()
+        self._window = WindowCounts()
+        self._total = RunCounts()
 
-    def _decided(self, decided: Mapping[str, Any]) -> Plan:
+    def _decided(self, decided: Mapping[str, Any]) -> ReconcileRange:
         """What the job looks at: decided once, so that it is the same after an interruption."""
         if "since" in decided:
             cover_until = decided["cover_until"]
-            whole = Between(moment(decided["since"]), moment(decided["until"]))
-            return Plan(whole, moment(cover_until) if cover_until else None)
+            whole = ListWindow(moment(decided["since"]), moment(decided["until"]))
+            return ReconcileRange(whole, moment(cover_until) if cover_until else None)
         now = self._reconciler.clock()
         covered = self._ledger.coverage(self._rules.name, now, now).covered_until
-        plan = plan_run(self._args, self._rules, covered, now)
-        self._ledger.note_progress(self._id, decision_of(plan))
+        plan = choose_range(self._args, self._rules, covered, now)
+        self._ledger.note_progress(self._id, range_as_json(plan))
         return plan
 
     def carry_out(self) -> tuple[Result, datetime | None]:
@@ -175,11 +183,13 @@ class _Reconciliation:
             total.add(result)
         sources = self._reconciler.log_in()
         try:
-            walk = Walk(sources, self._rules.page_size, self)
-            for window, walked in walk.windows(gaps(whole, (Between(*times) for *times, _ in done))):
+            walk = ListWalker(sources, self._rules.page_size, self)
+            for window, walked in walk.windows(
+                remaining_windows(whole, (ListWindow(*times) for *times, _ in done))
+            ):
                 result = self._finish(window, walked)
                 total.add(result)
-                progress = decision_of(self._plan) | {"at": stamp(window.until), **total.counts}
+                progress = range_as_json(self._plan) | {"at": stamp(window.until), **total.counts}
                 if result["complete"]:
                     times = (window.since, window.until)
                     self._ledger.finish_window(self._id, times, result, progress)
@@ -214,22 +224,22 @@ class _Reconciliation:
         self._reconciler.go_on(self._id)
         self._asked_at = self._ledger.newest_receipt()
 
-    def take(self, window: Between, rows: Sequence[bytes]) -> Sequence[Shown]:
+    def take(self, window: ListWindow, rows: Sequence[bytes]) -> Sequence[RowIdentity]:
         """Compare the rows of a page with the ledger, and file what it lacks."""
         now, rules = self._reconciler.clock(), self._rules
-        shown: list[Shown] = []
-        fresh: dict[Any, Listed] = {}
+        shown: list[RowIdentity] = []
+        fresh: dict[Any, ListedRow] = {}
         since, until = stamp(window.since), stamp(window.until)
         for row in rows:
             listed = read_row(rules.origin, row, now)
             created_at = listed.arrival.created_at
-            shown.append(Shown(listed.key, created_at))
+            shown.append(RowIdentity(listed.key, created_at))
             if created_at is None:
                 # A list that shows it in every window does not have it so many times.
                 inside = self._undated.setdefault(listed.key, since) == since
             else:
                 inside = since <= created_at < until
-            if inside and self._window.fresh(listed):
+            if inside and self._window.needs_comparing(listed):
                 one = fresh.setdefault(_state_of(listed), listed)
                 # An answer is of one moment: of two states of one stamp the same one counts each time,
                 # for else every run would find the other one to be news.
@@ -238,13 +248,13 @@ class _Reconciliation:
             self._compare(list(fresh.values()))
         return shown
 
-    def _compare(self, rows: Sequence[Listed]) -> None:
+    def _compare(self, rows: Sequence[ListedRow]) -> None:
         placed = self._places(rows)
-        unread: list[tuple[Listed, Place]] = []
-        fills: list[tuple[Listed, Place, Outcome]] = []
+        unread: list[tuple[ListedRow, Place]] = []
+        fills: list[tuple[ListedRow, Place, Outcome]] = []
         for row, place in zip(rows, placed, strict=True):
             listed = row if place.trouble is None else self._apart(row)
-            outcome = at_sight(listed, place, self._asked_at)
+            outcome = compare_by_digest(listed, place, self._asked_at)
             self._window.entries[listed.key].call_id = place.call_id
             if listed.user is not None:
                 self._window.users.add(listed.user)
@@ -261,13 +271,13 @@ class _Reconciliation:
         for start in range(0, len(unread), AT_ONCE):
             self._read(unread[start : start + AT_ONCE])
 
-    def _apart(self, listed: Listed) -> Listed:
+    def _apart(self, listed: ListedRow) -> ListedRow:
         """A row that belongs to no call, or to two, is none of them: it has a key of its own."""
         apart = replace(listed, key=stray_key(listed.arrival.payload))
-        self._window.fresh(apart)
+        self._window.needs_comparing(apart)
         return apart
 
-    def _places(self, rows: Sequence[Listed]) -> list[Place]:
+    def _places(self, rows: Sequence[ListedRow]) -> list[Place]:
         """Where the rows belong, once all that had arrived has its verdict."""
         arrivals = [listed.arrival for listed in rows]
         placed = self._ledger.places(self._rules.name, arrivals)
@@ -276,10 +286,10 @@ class _Reconciliation:
         self._reconciler.catch_up()
         return self._ledger.places(self._rules.name, arrivals)
 
-    def _read(self, unread: Sequence[tuple[Listed, Place]]) -> None:
+    def _read(self, unread: Sequence[tuple[ListedRow, Place]]) -> None:
         """Compare by meaning."""
         known = self._ledger.known_states([place.call_id for _, place in unread if place.call_id is not None])
-        fills: list[tuple[Listed, Place, Outcome]] = []
+        fills: list[tuple[ListedRow, Place, Outcome]] = []
         seen: list[Seen] = []
         for listed, place in unread:
             state = known.get(place.call_id or 0)
@@ -287,7 +297,7 @@ class _Reconciliation:
                 # It was set aside by the judge: a person has it in quarantine.
                 self._window.note(listed, Outcome.CONFLICTING, "its record in the ledger cannot be read")
                 continue
-            compared = by_meaning(listed, state, self._rules.reads, self._rules.origin)
+            compared = compare_by_meaning(listed, state, self._rules.reads, self._rules.origin)
             if compared.adds:
                 fills.append((listed, place, compared.outcome))
             else:
@@ -299,7 +309,7 @@ class _Reconciliation:
             self._ledger.remember_listed(seen)
         self._fill(fills)
 
-    def _fill(self, fills: Sequence[tuple[Listed, Place, Outcome]]) -> None:
+    def _fill(self, fills: Sequence[tuple[ListedRow, Place, Outcome]]) -> None:
         """File rows, by the ledger's one door, unless their calls have changed meanwhile."""
         if not fills:
             return
@@ -334,7 +344,7 @@ class _Reconciliation:
         return self._strays
 
     # -- the end of a window -----------------------------------------------------------
-    def _finish(self, window: Between, walked: Walked) -> Result:
+    def _finish(self, window: ListWindow, walked: WalkResult) -> Result:
         """What a window has come to, with the calls that only the ledger has."""
         seen, self._window = self._window.until(stamp(window.until))
         ours = self._ledger.calls_between(self._rules.name, window.since, window.until)
@@ -343,7 +353,7 @@ class _Reconciliation:
         reasons = [walked.reason] if walked.reason else []
         if short := self._short(window, len(ours - filled), len(listed - filled)):
             reasons.append(short)
-        calls = self._ledger.unlisted(sorted(missed)[:SHOWN_IDS]) if missed else []
+        calls = self._ledger.unlisted(sorted(missed)[:IDS_PER_HEADING]) if missed else []
         result = seen.result()
         return {
             **result,
@@ -357,7 +367,7 @@ class _Reconciliation:
             "ids": result["ids"] | {"ours_only": [call.key for call in calls]},
         }
 
-    def _short(self, window: Between, ledger: int, listed: int) -> str:
+    def _short(self, window: ListWindow, ledger: int, listed: int) -> str:
         """Why a window is not believed whose list is suddenly short; empty where it is believed."""
         if ledger < GUARDED or 2 * listed >= ledger:
             return ""
@@ -373,7 +383,7 @@ class _Reconciliation:
         return f"{since} to {until}: the list shows {listed} of the {ledger} calls that the ledger has"
 
 
-def _state_of(listed: Listed) -> Hashable:
+def _state_of(listed: ListedRow) -> Hashable:
     """What the rows of one answer are told apart by: the call and its stamp; what names none, by its text."""
     arrival = listed.arrival
     if arrival.names or (arrival.sn and arrival.local_time and arrival.trouble is None):

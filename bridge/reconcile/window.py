@@ -4,12 +4,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-SHORTEST = timedelta(seconds=1)
+SHORTEST_WINDOW = timedelta(seconds=1)
 """The platform's clock has no shorter tick."""
 
 
+def whole_ticks(length: timedelta) -> timedelta:
+    """A length cut to whole seconds, and at least one."""
+    return max(SHORTEST_WINDOW, length // SHORTEST_WINDOW * SHORTEST_WINDOW)
+
+
 @dataclass(frozen=True, slots=True)
-class Between:
+class ListWindow:
     """Calls created from `since` until before `until`."""
 
     since: datetime
@@ -24,32 +29,32 @@ class Between:
         """For people."""
         return f"{self.since:%Y-%m-%d %H:%M:%S}Z to {self.until:%Y-%m-%d %H:%M:%S}Z"
 
-    def halves(self) -> "tuple[Between, Between]":
+    def halves(self) -> "tuple[ListWindow, ListWindow]":
         """Two parts, cut at a whole second."""
-        middle = self.since + (self.length // 2 // SHORTEST) * SHORTEST
-        return Between(self.since, middle), Between(middle, self.until)
+        middle = self.since + (self.length // 2 // SHORTEST_WINDOW) * SHORTEST_WINDOW
+        return ListWindow(self.since, middle), ListWindow(middle, self.until)
 
 
 @dataclass(frozen=True, slots=True)
-class Walked:
+class WalkResult:
     """How a window's walk ended. `unlisted`: rows that the total counts, and two passes did not show."""
 
     complete: bool = True
     unlisted: int = 0
     reason: str = ""
 
-    def __add__(self, other: "Walked") -> "Walked":
-        return Walked(
+    def __add__(self, other: "WalkResult") -> "WalkResult":
+        return WalkResult(
             self.complete and other.complete, self.unlisted + other.unlisted, self.reason or other.reason
         )
 
 
-def gaps(whole: Between, done: Iterable[Between]) -> Iterator[Between]:
+def remaining_windows(whole: ListWindow, done: Iterable[ListWindow]) -> Iterator[ListWindow]:
     """What of a time is not done yet."""
     since = whole.since
     for one in sorted(done, key=lambda one: one.since):
         if one.since > since:
-            yield Between(since, min(one.since, whole.until))
+            yield ListWindow(since, min(one.since, whole.until))
         since = max(since, one.until)
     if since < whole.until:
-        yield Between(since, whole.until)
+        yield ListWindow(since, whole.until)

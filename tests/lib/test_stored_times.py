@@ -24,7 +24,7 @@ from bridge.lib.stored_times import LONGEST_WAIT, SteadyClock, bounded, past
 from bridge.model.crm_state import Progress
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.jobs import JobState
-from bridge.reconcile.coverage import OVERLAP, ReconcileRules, plan_run
+from bridge.reconcile.coverage import OVERLAP, ReconcileRules, choose_range
 from tests.delivery.simulated_parts import Trouble
 from tests.delivery.simulated_world import PHONES, World, body_of
 from tests.fixtures.ledger_calls import (
@@ -235,10 +235,10 @@ RULES = ReconcileRules(
 
 
 def test_what_a_wrong_clock_has_covered_is_walked_again() -> None:
-    plan = plan_run({}, RULES, NOW + FAR, NOW)
+    plan = choose_range({}, RULES, NOW + FAR, NOW)
     assert plan.whole.since == NOW - timedelta(days=35) - OVERLAP
     assert plan.cover_until == plan.whole.until == NOW - timedelta(minutes=10)
-    assert plan_run({}, RULES, NOW - HOUR, NOW).whole.since == NOW - 3 * HOUR
+    assert choose_range({}, RULES, NOW - HOUR, NOW).whole.since == NOW - 3 * HOUR
 
 
 def test_coverage_of_the_future_gives_way_to_that_of_now(ledger: SqliteLedger) -> None:

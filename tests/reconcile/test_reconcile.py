@@ -11,7 +11,7 @@ import pytest
 from bridge.ledger import Window
 from bridge.lib.errors import SourceRefused
 from bridge.lib.iso_times import stamp
-from bridge.reconcile.coverage import plan_run
+from bridge.reconcile.coverage import choose_range
 from bridge.reconcile.run import GUARDED, NOT_KNOWN, Interrupted
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.records import Record
@@ -405,7 +405,7 @@ def test_a_run_looks_from_its_lookback_or_the_coverage_whichever_is_earlier() ->
     rules = replace(RULES, settle=10 * MINUTE)
 
     def window(covered: datetime | None, **args: object) -> tuple[datetime, datetime, datetime | None]:
-        plan = plan_run(args, rules, covered, NOW)
+        plan = choose_range(args, rules, covered, NOW)
         return plan.whole.since, plan.whole.until, plan.cover_until
 
     settled = NOW - 10 * MINUTE
@@ -424,7 +424,7 @@ def test_a_run_looks_from_its_lookback_or_the_coverage_whichever_is_earlier() ->
     assert window(NOW - HOUR, until=stamp(NOW))[1:] == (NOW, settled)
     assert window(NOW - HOUR, dry_run=True)[2] is None
     early = replace(rules, start_at=NOW - 240 * HOUR)
-    assert plan_run({}, early, None, NOW).whole.since == NOW - 240 * HOUR - 30 * MINUTE
+    assert choose_range({}, early, None, NOW).whole.since == NOW - 240 * HOUR - 30 * MINUTE
 
 
 def test_five_hours_without_the_platform_are_covered_by_the_next_run(world: World) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.reconcile.paging import LONGEST, MOST_PASSES, Walk
-from bridge.reconcile.window import Between, Walked, gaps
+from bridge.reconcile.paging import LONGEST_WINDOW, MOST_PASSES, ListWalker
+from bridge.reconcile.window import ListWindow, WalkResult, remaining_windows
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.platform_list import PlatformList
 from bridge.source import Page
@@ -19,10 +19,10 @@ from tests.fixtures.listed_rows import SECOND, Notes, Shelf, row, shelf, spread,
 from tests.fixtures.served_platform import NOW
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
-LAST_DAY = Between(NOW - DAY, NOW)
+LAST_DAY = ListWindow(NOW - DAY, NOW)
 
 
-def complete(windows: list[tuple[Between, Walked]]) -> bool:
+def complete(windows: list[tuple[ListWindow, WalkResult]]) -> bool:
     return all(walked.complete for _, walked in windows)
 
 
@@ -37,10 +37,10 @@ def test_windows_are_cut_so_that_each_is_one_page() -> None:
 
 
 def test_a_time_without_calls_is_asked_for_in_few_long_windows() -> None:
-    notes, windows, (asked,) = walk_all(shelf([]), Between(NOW - 365 * DAY, NOW))
+    notes, windows, (asked,) = walk_all(shelf([]), ListWindow(NOW - 365 * DAY, NOW))
     assert (len(notes.rows), complete(windows)) == (0, True)
     assert len(asked.asked) < 35
-    assert max(window.length for window, _ in windows) <= LONGEST
+    assert max(window.length for window, _ in windows) <= LONGEST_WINDOW
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_without_totals_a_full_page_is_cut_until_it_is_not_full() -> None:
 
 def test_what_the_total_counts_and_nobody_lists_is_reported() -> None:
     notes, windows, _ = walk_all(
-        shelf(spread(100, HOUR), Disturbances(unlisted=0.1)), Between(NOW - HOUR, NOW)
+        shelf(spread(100, HOUR), Disturbances(unlisted=0.1)), ListWindow(NOW - HOUR, NOW)
     )
     assert len(notes.rows) == 100
     assert sum(walked.unlisted for _, walked in windows) == pytest.approx(10, abs=4)
@@ -97,7 +97,7 @@ def test_a_platform_that_skips_what_lies_between_its_cap_and_the_page_size() -> 
 
     notes = Notes()
     source = Skipping(shelf(spread(500, HOUR)))
-    windows = list(Walk([source], 100, notes).windows([Between(NOW - HOUR, NOW)]))
+    windows = list(ListWalker([source], 100, notes).windows([ListWindow(NOW - HOUR, NOW)]))
     assert len(notes.rows) == 500
     assert complete(windows)
 
@@ -110,7 +110,7 @@ def test_a_list_that_goes_by_days_is_walked_by_days() -> None:
             return super().page(day, (until + DAY).replace(hour=16, minute=0, second=0), index, size)
 
     source, notes = Daily(shelf(spread(600, 5 * DAY))), Notes()
-    windows = list(Walk([source], 100, notes).windows([Between(NOW - 5 * DAY, NOW)]))
+    windows = list(ListWalker([source], 100, notes).windows([ListWindow(NOW - 5 * DAY, NOW)]))
     assert len(notes.rows) == 600
     assert complete(windows)
     assert len(source.asked) < 250
@@ -130,7 +130,7 @@ def test_a_total_that_is_too_low_hides_nothing_behind_a_page_that_was_cut(off: S
             Low(shelf(spread(3000, 2 * DAY, seed, bursts=False), Disturbances(page_cap=50))),
             Notes(),
         )
-        windows = list(Walk([source], 1000, notes).windows([Between(NOW - 2 * DAY - SECOND, NOW)]))
+        windows = list(ListWalker([source], 1000, notes).windows([ListWindow(NOW - 2 * DAY - SECOND, NOW)]))
         assert len(notes.rows) == 3000
         assert complete(windows)
 
@@ -141,7 +141,7 @@ def test_a_total_of_the_whole_list_says_nothing_of_a_window() -> None:
             return Page(super().page(since, until, index, size).rows, 5000)
 
     source, notes = Whole(shelf(spread(3000, 30 * DAY))), Notes()
-    windows = list(Walk([source], 100, notes).windows([Between(NOW - 30 * DAY - SECOND, NOW)]))
+    windows = list(ListWalker([source], 100, notes).windows([ListWindow(NOW - 30 * DAY - SECOND, NOW)]))
     assert len(notes.rows) == 3000
     assert complete(windows)
     assert len(source.asked) < 800
@@ -150,7 +150,7 @@ def test_a_total_of_the_whole_list_says_nothing_of_a_window() -> None:
 def test_a_second_that_fills_many_pages_leaves_the_windows_around_it_short() -> None:
     burst = [row(10_000 + number, NOW - 3 * HOUR) for number in range(1000)]
     rows = [*spread(1000, 6 * HOUR, bursts=False), *burst]
-    notes, windows, (asked,) = walk_all(shelf(rows), Between(NOW - 6 * HOUR - SECOND, NOW))
+    notes, windows, (asked,) = walk_all(shelf(rows), ListWindow(NOW - 6 * HOUR - SECOND, NOW))
     assert len(notes.rows) == 2000
     assert complete(windows)
     # Windows beside the burst overlap with it, and are no sign of a list that goes by days.
@@ -172,13 +172,13 @@ def test_several_logins_share_the_windows() -> None:
     assert complete(windows)
     done = Counter(window for window, _ in windows)
     for source in shelves:
-        asked = {Between(entry["since"], entry["until"]) for entry in source.asked}
+        asked = {ListWindow(entry["since"], entry["until"]) for entry in source.asked}
         assert done.keys() <= asked
 
 
 def test_a_window_that_shows_other_rows_each_time_is_said_to_be_incomplete() -> None:
     faults = Disturbances(order="any", short_pages=1.0, total_moves=1.0)
-    notes, windows, (asked,) = walk_all(shelf(spread(60, HOUR), faults), Between(NOW - HOUR, NOW))
+    notes, windows, (asked,) = walk_all(shelf(spread(60, HOUR), faults), ListWindow(NOW - HOUR, NOW))
     assert not complete(windows)
     assert all(walked.complete or f"{MOST_PASSES} passes" in walked.reason for _, walked in windows)
     # What was seen counts all the same.
@@ -193,7 +193,7 @@ def test_a_page_number_that_is_ignored_ends_the_pass() -> None:
             return super().page(since, until, 0, size)
 
     source, notes = Stuck(shelf([row(number, NOW - HOUR) for number in range(300)])), Notes()
-    windows = list(Walk([source], 100, notes).windows([LAST_DAY]))
+    windows = list(ListWalker([source], 100, notes).windows([LAST_DAY]))
     assert len(notes.rows) == 100
     # Two passes saw the same: the rest is reported, and `audit` cannot balance by it.
     assert sum(walked.unlisted for _, walked in windows) >= 200
@@ -211,22 +211,22 @@ def test_whoever_takes_the_rows_can_end_the_walk() -> None:
             raise Enough
 
     notes.check = check
-    done: list[tuple[Between, Walked]] = []
+    done: list[tuple[ListWindow, WalkResult]] = []
     with pytest.raises(Enough):
-        done.extend(Walk([source], 100, notes).windows([LAST_DAY]))
+        done.extend(ListWalker([source], 100, notes).windows([LAST_DAY]))
     assert len(source.asked) == 4
 
 
 def test_gaps_are_what_is_not_done_yet() -> None:
-    def hours(*spans: tuple[int, int]) -> list[Between]:
-        return [Between(NOW + since * HOUR, NOW + until * HOUR) for since, until in spans]
+    def hours(*spans: tuple[int, int]) -> list[ListWindow]:
+        return [ListWindow(NOW + since * HOUR, NOW + until * HOUR) for since, until in spans]
 
     (whole,) = hours((0, 10))
-    assert list(gaps(whole, [])) == [whole]
-    assert list(gaps(whole, hours((2, 3), (0, 1), (5, 10)))) == hours((1, 2), (3, 5))
-    assert not list(gaps(whole, hours((0, 6), (4, 10))))
-    assert list(gaps(whole, hours((8, 12)))) == hours((0, 8))
-    assert list(gaps(whole, hours((-3, 1)))) == hours((1, 10))
+    assert list(remaining_windows(whole, [])) == [whole]
+    assert list(remaining_windows(whole, hours((2, 3), (0, 1), (5, 10)))) == hours((1, 2), (3, 5))
+    assert not list(remaining_windows(whole, hours((0, 6), (4, 10))))
+    assert list(remaining_windows(whole, hours((8, 12)))) == hours((0, 8))
+    assert list(remaining_windows(whole, hours((-3, 1)))) == hours((1, 10))
 
 
 shares = st.sampled_from([0.0, 0.0, 0.1, 0.4])
@@ -271,7 +271,7 @@ def test_any_mixture_is_borne(
         faults.empty_pages = 0.0
     rows = spread(count, hours * HOUR, seed)
     platform: PlatformList = shelf(rows, faults, seed)
-    notes, windows, _ = walk_all(platform, Between(NOW - hours * HOUR - SECOND, NOW), page_size)
+    notes, windows, _ = walk_all(platform, ListWindow(NOW - hours * HOUR - SECOND, NOW), page_size)
     if complete(windows):
         assert {one["uuid"] for one in rows} <= notes.rows.keys()
     else:

@@ -7,15 +7,15 @@ from datetime import datetime, timedelta
 import pytest
 
 from bridge.lib.errors import SourceError, SourceRefused, SourceUnreachable
-from bridge.reconcile.paging import MOST_FAILURES, MOST_PAGES, Walk
-from bridge.reconcile.window import Between, Walked
+from bridge.reconcile.paging import MOST_FAILURES, MOST_PAGES, ListWalker
+from bridge.reconcile.window import ListWindow, WalkResult
 from bridge.sandbox.records import PLATFORM_ZONE, Record
 from bridge.source import Page, PageTooLarge
 from tests.fixtures.listed_rows import SECOND, Notes, Shelf, row, shelf, spread
 from tests.fixtures.served_platform import NOW
 
 DAY = timedelta(days=1)
-Fails = Callable[[Between, int, int, Page], Page]
+Fails = Callable[[ListWindow, int, int, Page], Page]
 """What becomes of a page: of a window, by its index and size."""
 
 
@@ -34,19 +34,19 @@ class Failing(Shelf):
 
     def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
         self.calls += 1
-        return self._fails(Between(since, until), index, size, super().page(since, until, index, size))
+        return self._fails(ListWindow(since, until), index, size, super().page(since, until, index, size))
 
 
-def walked(source: Failing, length: timedelta = DAY) -> tuple[Notes, list[tuple[Between, Walked]]]:
+def walked(source: Failing, length: timedelta = DAY) -> tuple[Notes, list[tuple[ListWindow, WalkResult]]]:
     notes = Notes()
-    return notes, list(Walk([source], 100, notes).windows([Between(NOW - length, NOW)]))
+    return notes, list(ListWalker([source], 100, notes).windows([ListWindow(NOW - length, NOW)]))
 
 
 def at(record: Record) -> datetime:
     return datetime.fromisoformat(record["created_at"]).replace(tzinfo=PLATFORM_ZONE)
 
 
-def holds(window: Between, moment: datetime) -> bool:
+def holds(window: ListWindow, moment: datetime) -> bool:
     """The platform is asked for a second more on each side."""
     return window.since - SECOND <= moment <= window.until + SECOND
 
@@ -127,7 +127,7 @@ def test_a_login_that_is_refused_is_not_tried_again() -> None:
 
 
 def test_a_list_of_which_every_page_is_cut_is_given_up() -> None:
-    def how(_window: Between, _index: int, _size: int, page: Page) -> Page:
+    def how(_window: ListWindow, _index: int, _size: int, page: Page) -> Page:
         return Page((), None, broken="it ends after 0 rows") if page.rows else page
 
     source = Failing(spread(2000, DAY), how)
@@ -154,7 +154,7 @@ def test_two_logins_one_of_which_fails() -> None:
     good = Shelf(shelf(rows))
     bad = Failing(rows, lambda window, _index, _size, page: cut(page) if holds(window, poison) else page)
     notes = Notes()
-    windows = list(Walk([good, bad], 100, notes).windows([Between(NOW - DAY - SECOND, NOW)]))
+    windows = list(ListWalker([good, bad], 100, notes).windows([ListWindow(NOW - DAY - SECOND, NOW)]))
     assert len(notes.rows) == 200
     assert 1 <= sum(not one.complete for _, one in windows) <= 5
 
@@ -162,7 +162,7 @@ def test_two_logins_one_of_which_fails() -> None:
 def test_a_total_that_grows_with_every_answer_does_not_cut_windows_for_ever() -> None:
     source: Failing
 
-    def how(_window: Between, _index: int, _size: int, page: Page) -> Page:
+    def how(_window: ListWindow, _index: int, _size: int, page: Page) -> Page:
         return Page(page.rows, source.calls * 7)
 
     source = Failing(spread(100, DAY), how)
@@ -183,7 +183,7 @@ def test_the_same_page_whatever_is_asked_for_ends() -> None:
 def test_pages_that_never_end_end_the_run() -> None:
     source: Failing
 
-    def how(window: Between, _index: int, _size: int, _page: Page) -> Page:
+    def how(window: ListWindow, _index: int, _size: int, _page: Page) -> Page:
         fresh = [row(100 * source.calls + number, window.since) for number in range(100)]
         return Page([json.dumps(one).encode() for one in fresh], None)
 
