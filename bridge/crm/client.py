@@ -6,8 +6,7 @@ so nothing is shared and nothing is cancelled.
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -22,6 +21,7 @@ from bridge.crm.connector.auth import TokenRequest
 from bridge.crm.connector.compiling import Answer, Values
 from bridge.crm.connector.outcome import Meaning
 from bridge.crm.connector.request import Rendered, Request, flat
+from bridge.crm.gate import OpenGate, RequestGate
 from bridge.crm.rendering import Account, common_names, headers_of, origins_of, render
 from bridge.crm.tokens import Exchange, Outputs, Tokens
 from bridge.lib.errors import Blame, DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
@@ -47,13 +47,7 @@ _CODE = re.compile(r"(?=(?:\D*\d){0,7}\D*$)[\w.:-]{1,40}", re.ASCII)
 # Reading one takes longer than sending it; most requests go to the same few places.
 _url = lru_cache(maxsize=256)(httpx.URL)
 
-
-Turn = Callable[[str, str], AbstractContextManager[Callable[[Mapping[str, str]], None]]]
-"""What each request on the wire waits for, by its limit and what it is for; it is told the headers."""
-
-
-def _at_once(_limit: str, _what: str) -> AbstractContextManager[Callable[[Mapping[str, str]], None]]:
-    return nullcontext(lambda _headers: None)
+_OPEN = OpenGate()
 
 
 class Crm:
@@ -66,15 +60,16 @@ class Crm:
         tokens: Tokens,
         clock: Callable[[], datetime],
         transport: httpx.BaseTransport | None = None,
+        gate: RequestGate = _OPEN,
     ) -> None:
+        """Every request passes `gate`: also one repeated with a new token, and the one for that token."""
         self.connector = connector
         self._account = account
         self._tokens = tokens
         self._clock = clock
         self._outputs: Outputs = {}
         self._hidden: tuple[str, ...] = ()
-        self.turn: Turn = _at_once
-        """Also a request that is repeated with a new token, and that for the token, must take its turn."""
+        self._gate = gate
         self._http = HttpClient(account.timeout, transport)
 
     def close(self) -> None:
@@ -162,11 +157,11 @@ class Crm:
         if "://" not in rendered.path:
             rendered.path = f"{self._account.base_url}/{rendered.path.lstrip('/')}"
         limit = request.section.limit
-        turn = _at_once if limit is None else self.turn
+        gate = _OPEN if limit is None else self._gate
         try:
-            with turn(limit or "", "no token") as told:
+            with gate.passing(limit or "", "no token") as passage:
                 answer = self._send(rendered, _url(rendered.path), rendered.content())
-                told(answer.headers)
+                passage.headers = answer.headers
                 return answer
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Permanent(
@@ -187,9 +182,9 @@ class Crm:
         return common_names(self._account, outputs, self._clock(), uuid.uuid4)
 
     def _once(self, request: Request, names: Values, what: str) -> tuple[Answer, Meaning, str]:
-        with self.turn(request.limit, what) as told:
+        with self._gate.passing(request.limit, what) as passage:
             answer, shown = self._exchanged(request, names, what)
-            told(answer.headers)
+            passage.headers = answer.headers
         meaning = self.connector.classifier.judge(answer, request.rules, self._clock(), request.expects)
         return answer, meaning, f"{shown} answered {answer.status}"
 

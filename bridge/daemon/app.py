@@ -26,6 +26,7 @@ from bridge.daemon.reconcile_wiring import daemon_reconcilers, timetables
 from bridge.daemon.scheduler import Scheduler
 from bridge.daemon.threads import Loops, Stages, Threads
 from bridge.delivery.budget_store import BudgetStore
+from bridge.delivery.destination import Routes
 from bridge.delivery.locks import KeyLocks
 from bridge.intake.http_server import Listener
 from bridge.intake.judge import Judge
@@ -33,7 +34,7 @@ from bridge.intake.receive import Door
 from bridge.ledger import Ledger
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.log import hide
-from bridge.lib.stored_times import SteadyClock
+from bridge.lib.stored_times import Clocks, SteadyClock
 
 log = structlog.get_logger("bridge.daemon")
 
@@ -79,11 +80,11 @@ class Daemon:
         self._operator = assembly.new_operator(config, ledger, self._wakeups.stop, destinations, self._locks)
         shared = assembly.shared_accounts(destinations, ledger, clock)
         self._budget_store = BudgetStore(ledger, {name: each.budget for name, each in shared.items()})
+        routes = Routes(assembly.origins_of(config), destinations, shared)
+        clocks = Clocks(clock, self._steady)
         self._upkeep = Upkeep(ledger, list(destinations))
         self._workers = [
-            assembly.new_worker(
-                config, destinations, ledger, self._locks, shared, clock, self._wakeups.stop, self._steady
-            )
+            assembly.new_worker(config, routes, ledger, self._locks, clocks, self._wakeups.stop)
             for _ in range(count)
         ]
         self._door = Door(

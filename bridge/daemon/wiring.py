@@ -14,24 +14,25 @@ from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.daemon.operator_jobs import Operator
 from bridge.delivery.budget import Budget
-from bridge.delivery.destination import Destination, SharedAccount
+from bridge.delivery.destination import Destination, Routes, SharedAccount
 from bridge.delivery.locks import KeyLocks
 from bridge.delivery.replay import Target
 from bridge.delivery.retry import RetryPolicy
-from bridge.delivery.worker import Worker
+from bridge.delivery.worker import Worker, WorkerSettings
 from bridge.intake.judge import SourceRules
 from bridge.intake.receive import SourceDoor
 from bridge.ledger import Ledger
 from bridge.lib.errors import ConfigError, Problem
+from bridge.lib.stored_times import Clocks
 from bridge.mapping import CompiledMapping
 from bridge.record.origin import Origin
 from bridge.source import Source
 from bridge.source.outcall.answers import Names
 from bridge.source.outcall.client import ListApi, OutcallList
 
-# How many seconds a call that can go with others waits for them: longer than a burst takes to arrive,
+# Seconds for which a call that can share a request waits for others: longer than a burst takes to arrive,
 # shorter than anybody notices.
-GATHER = 0.1
+BATCH_WAIT = 0.1
 
 
 def load_destinations(config: Config, secrets: Secrets) -> dict[str, Destination]:
@@ -202,29 +203,23 @@ def shared_accounts(
 
 def new_worker(
     config: Config,
-    destinations: Mapping[str, Destination],
+    routes: Routes,
     ledger: Ledger,
     locks: KeyLocks,
-    accounts: Mapping[str, SharedAccount],
-    clock: Callable[[], datetime],
+    clocks: Clocks,
     stop: threading.Event,
-    steady: Callable[[], datetime],
 ) -> Worker:
     """One delivery worker."""
     delivery = config.delivery
+    retry = RetryPolicy(delivery.first_retry, delivery.longest_retry, delivery.retry_for)
     return Worker(
         ledger,
-        destinations,
-        origins_of(config),
-        RetryPolicy(delivery.first_retry, delivery.longest_retry, delivery.retry_for),
+        routes,
         locks,
-        accounts,
-        clock=clock,
+        WorkerSettings(retry, batch_wait=BATCH_WAIT, settles_in_background=True),
+        clocks=clocks,
         rng=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
         stop=stop,
-        steady=steady,
-        gather=GATHER,
-        overlaps=True,
     )
 
 

@@ -19,7 +19,7 @@ from bridge.lib.stored_times import bounded
 from bridge.model.deliveries import Lane
 
 # How long a request waits for its right before its delivery gives way, in seconds.
-PATIENCE = 2.0
+LONGEST_QUEUEING = 2.0
 # So many faults of the account in a row open its breaker; the waits double up to the longest.
 FAULTS_IN_A_ROW = 5
 FIRST_PAUSE = timedelta(seconds=5)
@@ -195,7 +195,7 @@ class Budget:
     def _full_for(each: _Class, now: datetime) -> float:
         """Seconds for which it has no room, where that is longer than a request would wait for it."""
         wait = each.rates_wait(now.timestamp())
-        return wait if wait > PATIENCE else 0.0
+        return wait if wait > LONGEST_QUEUEING else 0.0
 
     def _forget_future(self, now: datetime) -> None:
         """What lies further ahead than it can have been set, a clock that stood wrong has set: it is over."""

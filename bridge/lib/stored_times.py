@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 LONGEST_WAIT = timedelta(hours=27)
@@ -31,3 +32,13 @@ class SteadyClock:
     def __call__(self) -> datetime:
         """Now, as far as what lies between two readings is asked for."""
         return self._began_at + timedelta(seconds=self._monotonic() - self._began)
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The two clocks of a daemon."""
+
+    wall: Callable[[], datetime]
+    """The system's clock, which may be put back or forward: what people and other machines go by."""
+    steady: Callable[[], datetime]
+    """A `SteadyClock`: what the time between two moments is measured by."""

@@ -22,14 +22,15 @@ import httpx
 from bridge.config.problems import load_pair
 from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
-from bridge.delivery.destination import Destination, SharedAccount
+from bridge.delivery.destination import Destination, Routes, SharedAccount
 from bridge.delivery.locks import LockKey
 from bridge.delivery.replay import Target, replay
 from bridge.delivery.retry import RetryPolicy
+from bridge.delivery.worker import WorkerSettings
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
 from bridge.lib.errors import LedgerError
-from bridge.lib.stored_times import bounded
+from bridge.lib.stored_times import Clocks, bounded
 from bridge.mapping.planning import event_of
 from bridge.model.calls import Via
 from bridge.model.crm_state import SyncedObject
@@ -158,18 +159,18 @@ class World:
         )
         self.budget = self.parts.budget(self.destination.connector.file.limits, self.clock)
         self.locks = self.parts.locks()
+        shared = SharedAccount(tokens, self.budget)
         self._workers = [
             self.parts.worker(
                 self.ledger,
-                {"crm": self.destination},
-                dict.fromkeys(self.sources, ORIGIN),
-                RETRY,
+                Routes(
+                    dict.fromkeys(self.sources, ORIGIN), {"crm": self.destination}, {account.name: shared}
+                ),
                 self.locks,
-                {account.name: SharedAccount(tokens, self.budget)},
-                clock=self.clock,
+                WorkerSettings(RETRY),
+                clocks=Clocks(self.clock, steady),
                 rng=self._rng,
                 stop=Sleep(self.clock),
-                steady=steady,
                 network=lambda: Network(self),
             )
             for _ in self._walkers

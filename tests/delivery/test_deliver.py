@@ -26,12 +26,13 @@ from bridge.crm.connector.schema import LimitSection
 from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.delivery.budget import LONGEST_PAUSE, Budget
-from bridge.delivery.destination import Destination, SharedAccount
+from bridge.delivery.destination import Destination, Routes, SharedAccount
 from bridge.delivery.locks import KeyLocks
 from bridge.delivery.retry import RetryPolicy
-from bridge.delivery.worker import Worker
+from bridge.delivery.worker import Worker, WorkerSettings
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.lib.stored_times import Clocks
 from bridge.lib.toml_file import load_toml
 from bridge.mapping import load_mapping
 from bridge.model.calls import Via
@@ -88,12 +89,14 @@ class Bench:
         self._judge = Judge(self.ledger, {"main": rules}, destinations_since={})
         self.worker = Worker(
             self.ledger,
-            {"crm": destination},
-            {"main": MAIN},
-            RETRY,
+            Routes(
+                {"main": MAIN},
+                {"crm": destination},
+                {account.name: SharedAccount(tokens, Budget(limits, self._clock))},
+            ),
             KeyLocks(),
-            {account.name: SharedAccount(tokens, Budget(limits, self._clock))},
-            clock=self._clock,
+            WorkerSettings(RETRY),
+            clocks=Clocks(self._clock, self._clock),
             rng=rng or random.Random(7),  # noqa: S311 -- spreads retries, guards nothing
             stop=self.stop,
         )

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from bridge.crm.key_matching import has_key, key_shown
-from bridge.delivery.executor import MOST_QUESTIONS, QUICK_TRIES
+from bridge.delivery.attempt import MOST_QUESTIONS
+from bridge.delivery.request_sender import QUICK_TRIES
 from bridge.lib.phone import mask_phones_in, of_crm
 from tests.delivery.simulated_world import DATA
 from tests.fixtures.one_delivery import OddWorld, plain_connector

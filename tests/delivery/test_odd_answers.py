@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.delivery.executor import MOST_QUESTIONS, QUICK_TRIES
+from bridge.delivery.attempt import MOST_QUESTIONS
+from bridge.delivery.request_sender import QUICK_TRIES
 from tests.fixtures.odd_answers import ODD, Odd
 from tests.fixtures.one_delivery import OddWorld, plain_connector
 

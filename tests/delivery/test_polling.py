@@ -14,12 +14,13 @@ from bridge.check.redact import Writer
 from bridge.crm.connector import Connector
 from bridge.crm.rendering import Account
 from bridge.delivery.budget import Budget
+from bridge.delivery.destination import Routes
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.outcome import OutcomeRules, without_secrets
-from bridge.delivery.poison_records import Successes
 from bridge.delivery.retry import RetryPolicy
 from bridge.lib.errors import ConfigError, Pending
 from bridge.lib.masking import Masking
+from bridge.lib.stored_times import Clocks
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.plan import Plan
 from tests.fixtures.small_crm import (
@@ -339,12 +340,13 @@ def test_a_job_that_runs_is_due_again_after_its_wait_and_holds_its_lines(desk: D
     desk.bench.feed("c1")
     lease = desk.bench.ledger.lease(["crm"], ["main"], desk.bench.clock.now)
     assert lease is not None
+    clock = desk.bench.clock
     outcomes = OutcomeRules(
+        Routes({}, {}, {}),
         RetryPolicy(timedelta(seconds=10), timedelta(hours=1), timedelta(days=5)),
-        desk.bench.clock,
+        DoubtClock({"crm": timedelta(0)}, Clocks(clock, clock)),
+        clock,
         random.Random(1),  # noqa: S311 -- chance, no secret
-        DoubtClock({"crm": timedelta(0)}, desk.bench.clock, desk.bench.clock),
-        {"crm": Successes()},
     )
     settled = outcomes._of_error(lease, Pending("it runs", retry_after=7.0), in_doubt=True)
     assert (settled.state, settled.unsent) == (DeliveryState.DUE, True)

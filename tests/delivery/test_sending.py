@@ -10,8 +10,9 @@ import pytest
 
 from bridge.crm.connector.request import Request
 from bridge.crm.connector.schema import LimitSection
+from bridge.delivery.account_gate import AccountGate
 from bridge.delivery.budget import FAULTS_IN_A_ROW, Budget
-from bridge.delivery.executor import Executor
+from bridge.delivery.request_sender import RequestSender
 from bridge.lib.errors import DeliveryError, Permanent, Transient, Unsent
 from bridge.model.deliveries import Lane
 from tests.fixtures.small_crm import Clock, Reply, Seen, Server, connector_of, crm_of, serving
@@ -55,11 +56,12 @@ class Desk:
         self.clock = Clock()
         connector = connector_of(CONNECTOR.replace("LIMIT", limit).replace("TOKEN", token))
         self.budget = Budget(connector.file.limits, self.clock)
-        self.crm = crm_of(connector, server.url, {"token": "s3cret-token"}, clock=self.clock)
         stop = threading.Event()
         # What would be waited for gives way at once.
         stop.set()
-        self.executor = Executor(self.crm, self.budget, random.Random(1), stop)  # noqa: S311 -- spreads retries
+        gate = AccountGate(self.budget, stop)
+        self.crm = crm_of(connector, server.url, {"token": "s3cret-token"}, clock=self.clock, gate=gate)
+        self.sender = RequestSender(self.crm, gate, random.Random(1), stop)  # noqa: S311 -- spreads retries
         self.request: Request = connector.objects["thing"].create[0].request
 
     def answer(self, seen: Seen) -> Reply:
@@ -73,7 +75,7 @@ class Desk:
         return (200 if fresh else 401), {}, {}
 
     def ask(self) -> None:
-        self.executor._quickly(self.request, NAMES, "object thing, create")
+        self.sender.ask(self.request, NAMES, "object thing, create")
 
     def expire(self) -> None:
         self.tokens += 1
@@ -159,7 +161,7 @@ def test_what_was_not_sent_does_not_close_the_breaker(make: Makes) -> None:
             desk.ask()
     assert desk.budget.closed_for(desk.clock()) > 0
     with pytest.raises(Permanent):
-        desk.executor._quickly(desk.request, {**NAMES, "fields": {"n": object()}}, "object thing, create")
+        desk.sender.ask(desk.request, {**NAMES, "fields": {"n": object()}}, "object thing, create")
     desk.budget.refused("default", 60, quota=True)
     with pytest.raises(Transient):
         desk.ask()

@@ -22,13 +22,14 @@ from bridge.daemon.maintenance import LIVE_FOR
 from bridge.daemon.threads import MAINTENANCE_EVERY
 from bridge.delivery.budget import LONGEST_PAUSE, Budget
 from bridge.delivery.budget_store import BudgetStore
-from bridge.delivery.destination import SharedAccount
-from bridge.delivery.executor import QUICK_TRIES
+from bridge.delivery.destination import Routes, SharedAccount
 from bridge.delivery.locks import KeyLocks
-from bridge.delivery.worker import Worker
+from bridge.delivery.request_sender import QUICK_TRIES
+from bridge.delivery.worker import Worker, WorkerSettings
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.lib.stored_times import Clocks
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
 from bridge.sandbox.plain import PlainState, TokenDesk
@@ -117,12 +118,10 @@ class Day:
         self.workers = [
             Worker(
                 self.ledger,
-                {"crm": destination},
-                {"main": ORIGIN},
-                RETRY,
+                Routes({"main": ORIGIN}, {"crm": destination}, {account.name: shared}),
                 locks,
-                {account.name: shared},
-                clock=self.clock,
+                WorkerSettings(RETRY),
+                clocks=Clocks(self.clock, self.clock),
                 rng=self.rng,
                 stop=stop,
                 network=lambda: self.crm,

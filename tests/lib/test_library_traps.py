@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.crm.client import Crm
 from bridge.crm.connector.compiling import Answer
 from bridge.crm.connector.request import Request
+from bridge.delivery.account_gate import AccountGate
 from bridge.delivery.budget import Budget
-from bridge.delivery.executor import QUICK_TRIES, Executor
+from bridge.delivery.request_sender import QUICK_TRIES, RequestSender
 from bridge.lib.errors import DeliveryError, Transient
 from tests.fixtures.small_crm import Clock, connector_of, crm_of
 
@@ -79,13 +79,13 @@ def test_an_exchange_that_is_cut_off_leaks_no_slot_of_the_pool() -> None:
         assert crm.ask(FIND, NAMES, "x").body == {"items": []}
 
 
-def executor_of(answers: Callable[[httpx.Request], httpx.Response], stop: threading.Event) -> Executor:
-    """An executor whose requests go nowhere."""
+def sender_of(answers: Callable[[httpx.Request], httpx.Response], stop: threading.Event) -> RequestSender:
+    """A sender whose requests go nowhere."""
     clock = Clock()
-    crm = crm_of(CONNECTOR, "http://crm.test", {"token": SECRET}, clock=clock)
-    real = Crm(CONNECTOR, crm._account, crm._tokens, clock, httpx.MockTransport(answers))
-    crm.close()
-    return Executor(real, Budget({}, clock), random.Random(1), stop)  # noqa: S311 -- spreads retries
+    gate = AccountGate(Budget({}, clock), stop)
+    transport = httpx.MockTransport(answers)
+    crm = crm_of(CONNECTOR, "http://crm.test", {"token": SECRET}, clock=clock, transport=transport, gate=gate)
+    return RequestSender(crm, gate, random.Random(1), stop)  # noqa: S311 -- spreads retries
 
 
 class Waits(threading.Event):
@@ -101,9 +101,9 @@ class Waits(threading.Event):
         return self.is_set()
 
 
-def ask(executor: Executor, request: Request) -> Answer:
+def ask(sender: RequestSender, request: Request) -> Answer:
     """One request, with its retries."""
-    return executor._quickly(request, NAMES, "x")
+    return sender.ask(request, NAMES, "x")
 
 
 def test_a_retry_keeps_the_retry_after_of_the_last_answer_and_the_kind_of_its_error() -> None:
@@ -113,13 +113,13 @@ def test_a_retry_keeps_the_retry_after_of_the_last_answer_and_the_kind_of_its_er
     def limited(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(503, headers={"retry-after": next(asked)})
 
-    executor = executor_of(limited, stop)
+    sender = sender_of(limited, stop)
     with pytest.raises(DeliveryError) as caught:
-        ask(executor, FIND)
+        ask(sender, FIND)
     assert isinstance(caught.value, Transient)
     assert caught.value.retry_after == 90
     assert next(asked, None) is None, f"{QUICK_TRIES} tries"
-    executor.crm.close()
+    sender.crm.close()
 
 
 def test_a_5xx_is_tried_again_with_waits_and_not_for_ever() -> None:
@@ -130,12 +130,12 @@ def test_a_5xx_is_tried_again_with_waits_and_not_for_ever() -> None:
         seen.append(request)
         return httpx.Response(500)
 
-    executor = executor_of(ill, stop)
+    sender = sender_of(ill, stop)
     with pytest.raises(Transient):
-        ask(executor, FIND)
+        ask(sender, FIND)
     assert len(seen) == QUICK_TRIES
     assert len([wait for wait in stop.waited if wait > 0]) == QUICK_TRIES - 1
-    executor.crm.close()
+    sender.crm.close()
 
 
 class Killed(BaseException):
@@ -149,11 +149,11 @@ def test_what_ends_the_process_is_not_tried_again() -> None:
         seen.append(request)
         raise Killed
 
-    executor = executor_of(kill, Waits())
+    sender = sender_of(kill, Waits())
     with pytest.raises(Killed):
-        ask(executor, FIND)
+        ask(sender, FIND)
     assert len(seen) == 1
-    executor.crm.close()
+    sender.crm.close()
 
 
 def test_a_stop_ends_the_tries() -> None:
@@ -165,11 +165,11 @@ def test_a_stop_ends_the_tries() -> None:
         seen.append(request)
         return httpx.Response(500)
 
-    executor = executor_of(ill, stop)
+    sender = sender_of(ill, stop)
     with pytest.raises(Transient):
-        ask(executor, FIND)
+        ask(sender, FIND)
     assert len(seen) == 1
-    executor.crm.close()
+    sender.crm.close()
 
 
 LOGGED = """
@@ -201,8 +201,8 @@ def test_a_redirect_takes_no_secret_elsewhere() -> None:
         seen.append(request.url.host)
         return httpx.Response(302, headers={"location": "http://other.test/"})
 
-    executor = executor_of(elsewhere, Waits())
+    sender = sender_of(elsewhere, Waits())
     with pytest.raises(DeliveryError, match="redirects"):
-        ask(executor, FIND)
+        ask(sender, FIND)
     assert seen == ["crm.test"]
-    executor.crm.close()
+    sender.crm.close()

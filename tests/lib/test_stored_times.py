@@ -20,7 +20,7 @@ from bridge.delivery.rate_limit import SlidingWindow
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.iso_times import stamp
-from bridge.lib.stored_times import LONGEST_WAIT, SteadyClock, bounded, past
+from bridge.lib.stored_times import LONGEST_WAIT, Clocks, SteadyClock, bounded, past
 from bridge.model.crm_state import Progress
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.jobs import JobState
@@ -271,7 +271,7 @@ LAG = timedelta(seconds=30)
 @pytest.mark.parametrize("jump", [-FAR, timedelta(0), FAR])
 def test_what_was_sent_is_shown_after_the_lag_whatever_the_clock_is_put_to(jump: timedelta) -> None:
     clock, time = Clock(), Clock()
-    doubts = DoubtClock({"crm": LAG}, clock, time)
+    doubts = DoubtClock({"crm": LAG}, Clocks(clock, time))
     sent_at = time.now
     clock.now += jump
     assert doubts.shown_at("crm", None) is None
@@ -284,7 +284,7 @@ def test_what_was_sent_is_shown_after_the_lag_whatever_the_clock_is_put_to(jump:
 
 def test_a_request_of_the_future_counts_from_when_it_is_met(ledger: SqliteLedger) -> None:
     time = Clock()
-    doubts = DoubtClock({"crm": LAG}, time, time)
+    doubts = DoubtClock({"crm": LAG}, Clocks(time, time))
     news(ledger, "a", time.now)
     progress = {"contact": Progress("create", sent_at=time.now + FAR), "call": Progress("create")}
     lease = replace(leased(ledger, time.now), progress=progress)

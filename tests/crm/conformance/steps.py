@@ -21,13 +21,14 @@ from bridge.crm.connector import Connector, shipped_connectors
 from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.delivery.budget import Budget
-from bridge.delivery.destination import Destination, SharedAccount
+from bridge.delivery.destination import Destination, Routes, SharedAccount
 from bridge.delivery.locks import KeyLocks
 from bridge.delivery.retry import RetryPolicy
-from bridge.delivery.worker import Worker
+from bridge.delivery.worker import Worker, WorkerSettings
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Note
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.lib.stored_times import Clocks
 from bridge.lib.toml_file import load_toml
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
@@ -163,12 +164,14 @@ class Bench:
         """One more worker of the same daemon."""
         worker = Worker(
             self.ledger,
-            {"crm": self.destination},
-            {"main": MAIN},
-            RETRY,
+            Routes(
+                {"main": MAIN},
+                {"crm": self.destination},
+                {self.destination.account.name: self._account},
+            ),
             self._locks,
-            {self.destination.account.name: self._account},
-            clock=self.clock,
+            WorkerSettings(RETRY),
+            clocks=Clocks(self.clock, self.clock),
             rng=random.Random(7),  # noqa: S311 -- spreads retries, guards nothing
             stop=self._stop,
         )

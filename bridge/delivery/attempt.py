@@ -1,0 +1,154 @@
+"""An attempt: one prepared delivery on its way into the CRM, from request to request."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import structlog
+
+from bridge.delivery.batch import Result
+from bridge.delivery.destination import Destination
+from bridge.delivery.journal import DeliveryJournal
+from bridge.delivery.lookup import CrmReply, CrmRequest, RequestFlow
+from bridge.delivery.parking import parked_by_our_fault
+from bridge.delivery.plan_sync import PlanSync
+from bridge.delivery.poison_records import FaultCount, faults_of
+from bridge.delivery.stages import PreparedDelivery, SettledDelivery, names_in_log
+from bridge.ledger import DeliveryLedger
+from bridge.ledger.retrying import until_answered
+from bridge.lib.errors import DeliveryError, LedgerError, Permanent
+from bridge.model.crm_state import CrmState
+from bridge.model.deliveries import Lane
+
+log = structlog.get_logger("bridge.deliver")
+
+# For each object of a plan. A first delivery asks two or three, the longest way (found, gone, found again, a
+# duplicate, its link gone) about 15. Each is sent at most QUICK_TRIES times, and once more with a new token.
+MOST_QUESTIONS = 20
+_OF_CIRCLES = (
+    "Look at the record in the CRM, its bin included, and at the connector's rules for gone and duplicate;"
+    " then retry"
+)
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """What a delivery asks for now, and how it ended; neither `wanted` nor a fault: it is delivered."""
+
+    delivery: PreparedDelivery
+    journal: DeliveryJournal
+    sync: PlanSync
+    steps: RequestFlow[None]
+    earlier_faults: FaultCount | None
+    """What its record has drawn in earlier attempts."""
+    wanted: CrmRequest | None = field(default=None, init=False)
+    """What it waits for; None: it has ended, or not begun."""
+    error: DeliveryError | None = field(default=None, init=False)
+    fault: Exception | None = field(default=None, init=False)
+    """A fault of ours, not of the CRM."""
+    questions: int = field(default=0, init=False)
+    """How many it has asked in this attempt."""
+
+    @property
+    def lane(self) -> Lane:
+        """The lane of its delivery."""
+        return self.delivery.lease.lane
+
+    def begin(self) -> None:
+        """Go on to its first request."""
+        self._step(lambda: next(self.steps))
+
+    def go_on(self, result: Result) -> None:
+        """Take the answer to its request, and go on to the next one; not for ever, whatever a CRM answers."""
+        self.questions += 1
+        if self.questions >= MOST_QUESTIONS * len(self.delivery.plan.objects):
+            result = self._in_circles()
+        if isinstance(result, CrmReply):
+            self._step(lambda: self.steps.send(result))
+        else:
+            self._step(lambda: self.steps.throw(result))
+
+    def break_off(self, fault: Exception) -> None:
+        """End it by a fault of ours."""
+        self.wanted, self.fault = None, fault
+
+    def _step(self, step: Callable[[], CrmRequest]) -> None:
+        self.wanted = None
+        try:
+            self.wanted = step()
+        except StopIteration:
+            pass
+        except DeliveryError as error:
+            self.error = error
+        except Exception as fault:  # noqa: BLE001 -- one record's fault must not end the others
+            self.fault = fault
+
+    def _in_circles(self) -> DeliveryError:
+        what = self.wanted.what if self.wanted is not None else "the CRM"
+        error = Permanent(
+            f"{what}: the CRM was asked {self.questions} times in one try, and its answers lead in circles."
+            f" {_OF_CIRCLES}",
+            cause=f"{what}: the CRM's answers lead in circles",
+        )
+        error.says = _OF_CIRCLES
+        return error
+
+
+class AttemptStarter:
+    """Starts attempts: reads what the planned objects were last told, for many deliveries at once."""
+
+    def __init__(self, ledger: DeliveryLedger, clock: Callable[[], datetime], stop: threading.Event) -> None:
+        """`clock` dates requests, so it must go steadily."""
+        self._ledger = ledger
+        self._clock = clock
+        self._stop = stop
+
+    def start(
+        self, prepared: Sequence[PreparedDelivery], destination: Destination
+    ) -> list[Attempt | SettledDelivery]:
+        """An attempt for each prepared delivery of a destination; one whose state cannot be read is parked.
+
+        Raises:
+            LedgerError: the daemon stops while the ledger is busy.
+        """
+        if not prepared:
+            return []
+        account = destination.account.name
+        try:
+            known = self._recall(prepared, account)
+        except LedgerError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- see parked_by_our_fault
+            if len(prepared) == 1:
+                return [_parked(prepared[0], account, error)]
+            # What the ledger holds of one of them is damaged; that must not stop the others.
+            return [started for each in prepared for started in self.start([each], destination)]
+        return [
+            self._attempt(each, destination, states) for each, states in zip(prepared, known, strict=True)
+        ]
+
+    def _recall(self, prepared: Sequence[PreparedDelivery], account: str) -> list[dict[str, CrmState]]:
+        wanted = [(each.lease.delivery_id, each.lease.key, each.plan.objects) for each in prepared]
+        return until_answered(
+            lambda: self._ledger.recall(account, wanted),
+            self._stop,
+            busy=lambda error: log.warning(
+                "delivery.ledger_busy", **names_in_log(prepared[0].lease), error=str(error)
+            ),
+        )
+
+    def _attempt(
+        self, prepared: PreparedDelivery, destination: Destination, states: dict[str, CrmState]
+    ) -> Attempt:
+        lease, plan = prepared.lease, prepared.plan
+        journal = DeliveryJournal(lease, destination.account.name, plan, states, prepared.keys)
+        sync = PlanSync(destination.connector, journal, prepared.event, self._clock)
+        faults = faults_of(lease.progress, lease.revision)
+        return Attempt(prepared, journal, sync, sync.steps(plan), faults)
+
+
+def _parked(prepared: PreparedDelivery, account: str, error: Exception) -> SettledDelivery:
+    lease = prepared.lease
+    settlement = replace(parked_by_our_fault(lease, error), account=account, progress=lease.progress)
+    return SettledDelivery(lease, prepared.started_at, prepared.turn, settlement)

@@ -1,0 +1,54 @@
+"""What the stages of a delivery hand on, in the order prepare → execute → settle; nothing here changes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from bridge.delivery.locks import LockKey
+from bridge.model.deliveries import Lease, Settlement
+from bridge.model.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedDelivery:
+    """A leased delivery that is mapped and holds its key locks: it can be executed."""
+
+    lease: Lease
+    """Without the call's values: all that is wanted of them is in the plan."""
+    started_at: datetime
+    turn: int
+    """The number of its turn at the key locks."""
+    plan: Plan
+    event: str
+    """The call's place among calls: its time, then its key."""
+    keys: Sequence[LockKey]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedDelivery:
+    """A leased delivery whose keys another one holds: it is given back."""
+
+    lease: Lease
+    free_at: datetime | None
+    """Not before then is it worth looking again; None: soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettledDelivery:
+    """A leased delivery at its end, to be written down."""
+
+    lease: Lease
+    started_at: datetime
+    turn: int
+    settlement: Settlement
+
+
+def names_in_log(lease: Lease) -> dict[str, object]:
+    """What a line of the log names of a delivery."""
+    return {
+        "source": lease.source,
+        "call": lease.key,
+        "destination": lease.destination,
+        "revision": lease.revision,
+        "attempt": lease.attempt,
+    }
