@@ -23,7 +23,7 @@ from sqlite_utils import Database
 
 from bridge.ledger import Ledger, open_ledger
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
-from bridge.ledger.sqlite.folding import fold
+from bridge.ledger.sqlite.id_extraction import fold
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
 from bridge.lib.errors import LedgerBusy, LedgerLocked, LedgerUnusable
 from bridge.lib.iso_times import moment, stamp

@@ -66,7 +66,7 @@ _PRINTING = {"print", "echo", "secho", "write", "writelines", "isatty", "close"}
 def test_everything_is_printed_by_one_place() -> None:
     """Commands print by `say`; helper processes write numbers and faults of their own to their parent."""
     allowed = {"cli/output.py"}
-    helpers = {f"ledger/sqlite/{name}.py" for name in ("checking", "copying", "trainer")}
+    helpers = {f"ledger/sqlite/{name}.py" for name in ("backup_check", "backup_copy", "dictionary_process")}
     root = Path(bridge.__file__).parent
     found = set()
     for path in sorted(root.rglob("*.py")):

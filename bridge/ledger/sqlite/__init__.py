@@ -27,11 +27,11 @@ from bridge.ledger.sqlite import (
 )
 from bridge.ledger.sqlite.access import looks
 from bridge.ledger.sqlite.connection import OwnerLock, user_name
+from bridge.ledger.sqlite.dictionary_training import train
 from bridge.ledger.sqlite.jobs import JobPart
 from bridge.ledger.sqlite.operators import OperatorPart
 from bridge.ledger.sqlite.reconciliation import ReconciliationPart
 from bridge.ledger.sqlite.times import moment_of
-from bridge.ledger.sqlite.training import train
 from bridge.ledger.sqlite.writer import Together
 from bridge.lib.errors import LedgerBusy, LedgerUnusable
 from bridge.model.calls import Arrival, Filed, Judgment, Pending

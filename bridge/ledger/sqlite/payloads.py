@@ -14,7 +14,7 @@ from importlib import resources
 
 import zstandard
 
-from bridge.ledger.sqlite.folding import fold, foldable, unfold
+from bridge.ledger.sqlite.id_extraction import fold, foldable, unfold
 from bridge.ledger.sqlite.times import micros
 
 PLAIN = 0

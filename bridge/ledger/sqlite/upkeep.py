@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 
 from bridge.ledger import Row
-from bridge.ledger.sqlite import checking, copying
+from bridge.ledger.sqlite import backup_check, backup_copy
 from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.filing import file_arrivals
-from bridge.ledger.sqlite.folding import fold
+from bridge.ledger.sqlite.id_extraction import fold
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, row_of
 from bridge.lib.errors import LedgerBusy, LedgerUnusable
@@ -153,7 +153,7 @@ def copy_to(target: Path, ledger: Path, go_on: Callable[[], bool]) -> None:
         LedgerUnusable: it could not be made.
         LedgerBusy: it shall not go on.
     """
-    _, problem = _done_aside(copying.__file__, [ledger, target], go_on)
+    _, problem = _done_aside(backup_copy.__file__, [ledger, target], go_on)
     if problem is not None:
         raise LedgerUnusable(f"no copy could be made: {problem}")
 
@@ -165,7 +165,7 @@ def check_copy(path: Path, go_on: Callable[[], bool]) -> int:
         LedgerUnusable: it is damaged.
         LedgerBusy: it shall not go on.
     """
-    calls, problem = _done_aside(checking.__file__, [path], go_on)
+    calls, problem = _done_aside(backup_check.__file__, [path], go_on)
     if problem is not None:
         raise LedgerUnusable(f"the copy at {path} is damaged: {problem or 'it could not be checked'}")
     return int(calls)

@@ -1,4 +1,4 @@
-"""The process that makes a dictionary: run by `bridge.ledger.sqlite.training`, imported by nobody.
+"""The process that makes a dictionary: run by `bridge.ledger.sqlite.dictionary_training`, imported by nobody.
 
 The samples come on stdin, each behind its length in four bytes; the dictionary goes to stdout,
 or nothing where they are too few or too unlike one another.
@@ -8,7 +8,7 @@ import sys
 
 import zstandard
 
-from bridge.ledger.sqlite.training import LEVEL
+from bridge.ledger.sqlite.dictionary_training import LEVEL
 
 DICTIONARY_SIZE = 112_640
 FEWEST_SAMPLES = 500

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.connection import connect
-from bridge.ledger.sqlite.folding import fold, foldable, unfold
+from bridge.ledger.sqlite.id_extraction import fold, foldable, unfold
 from bridge.ledger.sqlite.payloads import PLAIN, Payloads, ship_first
 
 NUMBERS = ("4216aedbab119baf899c6533e444605b", "0" * 32, "f" * 32, "f" * 33, "F" * 32, "a" * 31, "", "客户")

@@ -15,7 +15,7 @@ def train(samples: Iterable[bytes]) -> bytes | None:
     Raises:
         LedgerError: the other process failed.
     """
-    command = [sys.executable, "-m", "bridge.ledger.sqlite.trainer"]
+    command = [sys.executable, "-m", "bridge.ledger.sqlite.dictionary_process"]
     try:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:  # noqa: S603
             if other.stdin is None or other.stdout is None:
