@@ -23,8 +23,9 @@ from bridge.daemon.maintenance import Upkeep
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.connection import JOURNAL_SIZE_LIMIT
+from bridge.ledger.sqlite.disk_space import space
+from bridge.ledger.sqlite.retention import DATA_CLASSES, PRUNED_AT_ONCE
 from bridge.ledger.sqlite.times import micros
-from bridge.ledger.sqlite.upkeep import DATA_CLASSES, PRUNED_AT_ONCE, space
 from bridge.model.calls import Quarantined, Verdict, Via
 from bridge.model.deliveries import DeliveryState, Settlement
 from bridge.model.jobs import JobState

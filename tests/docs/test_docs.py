@@ -24,7 +24,7 @@ from bridge.crm.connector.language import FILTERS as CONNECTOR_FILTERS
 from bridge.crm.connector.outcome import Classifier, Errors
 from bridge.crm.connector.request_schema import Result
 from bridge.ledger import open_ledger
-from bridge.ledger.sqlite.upkeep import DATA_CLASSES
+from bridge.ledger.sqlite.retention import DATA_CLASSES
 from bridge.lib.errors import ConfigError
 from bridge.lib.expression import Language
 from bridge.lib.toml_file import TomlFile

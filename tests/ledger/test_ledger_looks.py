@@ -14,7 +14,15 @@ import msgspec
 import pytest
 
 from bridge.ledger import Ledger, Window
-from bridge.ledger.sqlite import SqliteLedger, deliveries, inspection, status_counts, upkeep
+from bridge.ledger.sqlite import (
+    SqliteLedger,
+    backup,
+    deliveries,
+    inspection,
+    quarantine,
+    retention,
+    status_counts,
+)
 from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import stamp_of
@@ -156,7 +164,7 @@ class Steps:
 
     def prune(self) -> None:
         before = self.at - self.rng.randrange(1, 60) * MINUTE
-        self.ledger.prune(self.rng.choice(list(upkeep.DATA_CLASSES)), before, lambda _: True)
+        self.ledger.prune(self.rng.choice(list(retention.DATA_CLASSES)), before, lambda _: True)
 
     def trip(self) -> None:
         """Work that fails after it wrote is taken back, with what it counted."""
@@ -289,7 +297,7 @@ LOOKS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "counts": counted,
     "calls list": lambda c: inspection.list_calls(c, [], 50),
     "calls list WORD": lambda c: inspection.list_calls(c, ["a", "+8613800000000"], 50),
-    "quarantine list": lambda c: upkeep.list_quarantine(c, "waiting", 50),
+    "quarantine list": lambda c: quarantine.list_quarantine(c, "waiting", 50),
     "the first call": lambda c: inspection.first_call_at(c, None),
     "a window of a source": lambda c: inspection.source_counts(c, "main", WINDOW),
     "release_leases": deliveries.release_leases,
@@ -479,12 +487,12 @@ def test_a_damaged_copy_is_found(ledger: SqliteLedger, tmp_path: Path) -> None:
     fill(ledger, range(100))
     copy = tmp_path / "a copy?#%.db"
     ledger.backup(copy, lambda: True)
-    assert upkeep.check_copy(copy, lambda: True) == 100
+    assert backup.check_copy(copy, lambda: True) == 100
     with copy.open("r+b") as file:
         file.seek(5 * 16384)
         file.write(bytes(3 * 16384))
     with pytest.raises(LedgerUnusable, match="is damaged"):
-        upkeep.check_copy(copy, lambda: True)
+        backup.check_copy(copy, lambda: True)
     copy.write_bytes(b"no ledger at all, but long enough to be looked at" * 1000)
     with pytest.raises(LedgerUnusable, match="is damaged"):
-        upkeep.check_copy(copy, lambda: True)
+        backup.check_copy(copy, lambda: True)

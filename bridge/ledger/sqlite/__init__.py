@@ -1,14 +1,11 @@
 """The ledger in one SQLite file, owned by one daemon. All its SQL is in this package."""
 
-import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from bridge.ledger import Destinations, Held, Note, Row, Settled, Wanted, Window
@@ -23,17 +20,17 @@ from bridge.ledger.sqlite import (
     settling,
     standing,
     status_counts,
-    upkeep,
 )
 from bridge.ledger.sqlite.access import looks
-from bridge.ledger.sqlite.connection import OwnerLock, user_name
-from bridge.ledger.sqlite.dictionary_training import train
+from bridge.ledger.sqlite.connection import OwnerLock
 from bridge.ledger.sqlite.jobs import JobPart
 from bridge.ledger.sqlite.operators import OperatorPart
+from bridge.ledger.sqlite.quarantine import QuarantinePart
 from bridge.ledger.sqlite.reconciliation import ReconciliationPart
 from bridge.ledger.sqlite.times import moment_of
+from bridge.ledger.sqlite.upkeep import UpkeepPart
 from bridge.ledger.sqlite.writer import Together
-from bridge.lib.errors import LedgerBusy, LedgerUnusable
+from bridge.lib.errors import LedgerBusy
 from bridge.model.calls import Arrival, Filed, Judgment, Pending
 from bridge.model.crm_state import CrmState
 from bridge.model.deliveries import Lease
@@ -44,7 +41,7 @@ SPACE_EVERY = 1.0
 __all__ = ["OwnerLock", "SqliteLedger"]
 
 
-class SqliteLedger(OperatorPart, ReconciliationPart, JobPart):
+class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, UpkeepPart):
     """See `bridge.ledger.Ledger`, which says what each method promises."""
 
     _space_at = float("-inf")
@@ -171,80 +168,6 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart):
     def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
         self._write().run(lambda c: objects.save_token(c, account, saved))
 
-    # -- quarantine ---------------------------------------------------------------
-    @looks
-    def list_quarantine(self, state: str | None, limit: int) -> list[Row]:
-        return upkeep.list_quarantine(self._reader, state, limit)
-
-    @looks
-    def show_quarantine(self, entry: int) -> Row | None:
-        return upkeep.show_quarantine(self._reader, self._payloads, entry)
-
-    def refile(self, entry: int, arrivals: Sequence[Arrival]) -> bool:
-        return self._write().run(lambda c: upkeep.refile(c, self._payloads, entry, arrivals))
-
-    def drop(self, entries: Sequence[int]) -> int:
-        return self._write().run(lambda c: upkeep.drop(c, entries))
-
-    # -- upkeep -------------------------------------------------------------------
-    def prune(self, name: str, before: datetime, pause: Callable[[float], bool]) -> int:
-        removed, after_id = 0, 0
-        while True:
-            started = time.monotonic()
-            step = partial(upkeep.prune_step, name=name, before=before, after_id=after_id)
-            further, count = self._write().run(step)
-            removed += count
-            if not pause(time.monotonic() - started):
-                return removed
-            if further is None:
-                break
-            after_id = further
-        left = -1
-        # A file that was not made for it gives nothing back, however often it is asked.
-        while (free := self._write().run(upkeep.free_step)) and free != left:
-            left = free
-            if not pause(0.01):
-                break
-        return removed
-
-    def backup(self, target: Path, go_on: Callable[[], bool]) -> Row:
-        try:
-            upkeep.check_target(target, self._path)
-        except OSError as error:
-            raise _not_copied(target, error) from error
-        unfinished = upkeep.unfinished(target)
-        try:
-            unfinished.unlink(missing_ok=True)
-            # It holds what the ledger holds, so nobody else reads it either.
-            unfinished.touch(mode=0o600)
-            upkeep.copy_to(unfinished, self._path, go_on)
-            with unfinished.open("rb") as copy:
-                os.fsync(copy.fileno())
-            calls = upkeep.check_copy(unfinished, go_on)
-            unfinished.replace(target)
-            upkeep.keep_name(target)
-        except (OSError, sqlite3.Error) as error:
-            raise _not_copied(target, error) from error
-        finally:
-            with suppress(OSError):
-                unfinished.unlink()
-        return {"bytes": target.stat().st_size, "calls": calls}
-
-    @looks
-    def retrain(self, now: datetime) -> bool:
-        if not upkeep.training_due(self._reader):
-            return False
-        body = train(upkeep.sample(self._reader, self._payloads))
-        if body is None:
-            return False
-        self._write().run(lambda c: upkeep.add_dictionary(c, body, now))
-        # Only what is committed may be packed with: a dictionary that is lost loses its records.
-        self._write().run(self._payloads.load)
-        return True
-
-    def space(self) -> Row:
-        return upkeep.space(self._path, self._min_free)
-
     # -- looking -----------------------------------------------------------------
     @looks
     def counts(self) -> Row:
@@ -294,17 +217,3 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart):
         except LedgerBusy:
             return False
         return True
-
-
-def _not_copied(target: Path, error: OSError | sqlite3.Error) -> LedgerUnusable:
-    """Why there is no copy, and where it could be made: the daemon writes it, by the daemon's rights."""
-    message = f"cannot copy the ledger to {target}: "
-    if isinstance(error, OSError) and not os.access(target.parent, os.W_OK | os.X_OK):
-        what = "there is no folder" if not target.parent.exists() else "it may not write in the folder"
-        user = user_name(os.geteuid())
-        message += (
-            f"callbridge runs as user {user}, and {what} {target.parent}: name a file in one of its own"
-        )
-    else:
-        message += str(error)
-    return LedgerUnusable(message)
