@@ -13,13 +13,13 @@ from itertools import takewhile
 from typing import Any
 
 from bridge.check.redact import Shown, Unwritable, Writer
+from bridge.crm.account import Account
 from bridge.crm.connector import Connector, ObjectType
 from bridge.crm.connector.compiling import Answer, Condition, Pick, Values
 from bridge.crm.connector.request import Request
 from bridge.crm.connector.request_schema import StepSection
 from bridge.crm.connector.schema import ObjectSection
 from bridge.crm.connector.steps import Poll, Step
-from bridge.crm.rendering import Account
 from bridge.delivery.plan_sync import PlanSync, ask_alone
 from bridge.lib.errors import DeliveryError, Gone, Permanent
 from bridge.lib.expression import Template

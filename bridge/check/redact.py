@@ -8,11 +8,12 @@ from datetime import datetime
 from string import ascii_letters, digits
 from typing import Any
 
+from bridge.crm.account import Account
 from bridge.crm.connector import Connector
 from bridge.crm.connector.auth import TokenRequest
 from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.request import Rendered, Request
-from bridge.crm.rendering import Account, common_names, headers_of, render
+from bridge.crm.rendering import common_names, headers_of, render
 
 HIDDEN = "***"
 # Two spellings of every secret: where a request differs by more than them, a secret was computed with.

@@ -18,8 +18,8 @@ from bridge.cli.mapping import UNCONFIGURED, config_if_any
 from bridge.cli.output import ExitCode, config_option, json_option, open_to_look, show
 from bridge.config.load import Config
 from bridge.config.problems import load_pair, unmet
+from bridge.crm.account import Account
 from bridge.crm.connector import Connector
-from bridge.crm.rendering import Account
 from bridge.daemon.wiring import account_of, origin_of
 from bridge.lib import escape_invisible
 from bridge.lib.errors import ConfigError, did_you_mean

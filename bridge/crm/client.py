@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import httpx
 
+from bridge.crm.account import Account
 from bridge.crm.connector import Connector
 from bridge.crm.connector.addresses import OtherOrigin, check_address
 from bridge.crm.connector.answer_text import read_answer
@@ -22,7 +23,7 @@ from bridge.crm.connector.compiling import Answer, Values
 from bridge.crm.connector.outcome import Meaning
 from bridge.crm.connector.request import Rendered, Request, flat
 from bridge.crm.gate import OpenGate, RequestGate
-from bridge.crm.rendering import Account, common_names, headers_of, origins_of, render
+from bridge.crm.rendering import common_names, headers_of, origins_of, render
 from bridge.crm.tokens import Exchange, Outputs, Tokens
 from bridge.lib.errors import Blame, DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.lib.expression import ExpressionError, as_text

@@ -2,28 +2,17 @@
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from bridge.crm.account import Account
 from bridge.crm.connector import Connector
 from bridge.crm.connector.addresses import origins_in
 from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.request import Rendered, Request
 from bridge.crm.tokens import Outputs
 from bridge.lib.expression import as_text
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """One CRM account: where it is, and what opens it."""
-
-    name: str
-    base_url: str
-    secrets: Mapping[str, str] = field(repr=False)
-    settings: Mapping[str, str]
-    timeout: float
 
 
 class _Later(Mapping[str, Any]):

@@ -9,8 +9,8 @@ from datetime import datetime
 from bridge.config.load import Config, Secrets
 from bridge.config.problems import account_name, load_pair, unmet
 from bridge.config.schema import ApiSettings
+from bridge.crm.account import Account
 from bridge.crm.connector import Connector
-from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.daemon.operator_jobs import Operator
 from bridge.delivery.budget import Budget

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from bridge.crm.account import Account
 from bridge.crm.connector import Connector
-from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.delivery.batch_gate import BatchGate
 from bridge.delivery.budget import Budget

@@ -19,9 +19,9 @@ from starlette.routing import Route
 
 from bridge.check.preview import Preview, preview
 from bridge.cli import cli
+from bridge.crm.account import Account
 from bridge.crm.client import Crm
 from bridge.crm.connector import Connector
-from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.delivery.plan_sync import PlanSync, ask_alone
 from bridge.intake.judge import Judge, SourceRules

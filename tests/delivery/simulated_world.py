@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 import httpx
 
 from bridge.config.problems import load_pair
-from bridge.crm.rendering import Account
+from bridge.crm.account import Account
 from bridge.crm.tokens import Tokens
 from bridge.delivery.destination import Destination, Routes, SharedAccount
 from bridge.delivery.locks import LockKey

@@ -21,9 +21,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from bridge.crm.account import Account
 from bridge.crm.connector import Connector, shipped_connectors
 from bridge.crm.connector.schema import LimitSection
-from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.delivery.budget import LONGEST_PAUSE, Budget
 from bridge.delivery.destination import Destination, Routes, SharedAccount

@@ -11,8 +11,8 @@ import pytest
 
 from bridge.check.preview import _Rehearsal, _Scene
 from bridge.check.redact import Writer
+from bridge.crm.account import Account
 from bridge.crm.connector import Connector
-from bridge.crm.rendering import Account
 from bridge.delivery.budget import Budget
 from bridge.delivery.destination import Routes
 from bridge.delivery.doubt_clock import DoubtClock

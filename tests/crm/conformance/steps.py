@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 from structlog.testing import capture_logs
 
 from bridge.config.problems import Pair, load_pair
+from bridge.crm.account import Account
 from bridge.crm.connector import Connector, shipped_connectors
-from bridge.crm.rendering import Account
 from bridge.crm.tokens import Tokens
 from bridge.delivery.budget import Budget
 from bridge.delivery.destination import Destination, Routes, SharedAccount

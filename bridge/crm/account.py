@@ -1,0 +1,18 @@
+"""A CRM account: where it is, and what opens it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account at a CRM, as the configuration has it."""
+
+    name: str
+    """Destinations with the same name share the account's token, limits and key locks."""
+    base_url: str
+    secrets: Mapping[str, str] = field(repr=False)
+    settings: Mapping[str, str]
+    """What its connector asks for beside secrets."""
+    timeout: float
+    """Seconds for which each part of a request may take."""
