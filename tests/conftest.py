@@ -41,10 +41,17 @@ for asserting in (
     "crm.conformance.suite",
     "fixtures.ledger_calls",
     "fixtures.verdicts",
-    "ledger.contract.calls",
+    "ledger.contract.accounts",
+    "ledger.contract.delivery",
     "ledger.contract.identity",
+    "ledger.contract.inspection",
     "ledger.contract.intake",
+    "ledger.contract.jobs",
     "ledger.contract.operators",
+    "ledger.contract.quarantine",
+    "ledger.contract.reconciliation",
+    "ledger.contract.steps",
+    "ledger.contract.upkeep",
 ):
     pytest.register_assert_rewrite(f"tests.{asserting}")
 

@@ -1,4 +1,4 @@
-"""The ledger in one SQLite file: the contract, and what is SQLite's own."""
+"""What is SQLite's own of a ledger in one file."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from bridge.ledger import Ledger, open_ledger
+from bridge.ledger import open_ledger
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.ledger.sqlite.id_extraction import fold
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
@@ -50,14 +50,6 @@ from tests.fixtures.ledger_calls import (
     stray,
     uuid,
 )
-from tests.ledger.contract.calls import LedgerContract
-
-
-class TestSqliteLedger(LedgerContract):
-    """The contract, on a real file."""
-
-    def new_ledger(self, folder: Path) -> Ledger:
-        return open_ledger(folder / "ledger.db", create=True)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What every ledger promises about which call a record belongs to; see `ledger_contract`."""
+"""What every ledger promises about which call a record belongs to; see `suite`."""
 
 import json
 import tempfile
@@ -36,6 +36,7 @@ from tests.fixtures.ledger_calls import (
     uuid,
 )
 from tests.fixtures.origins import named
+from tests.ledger.contract.place import LedgerPlace
 
 ZONE = ZoneInfo("Asia/Shanghai")
 ONE, TWO = "2026-11-22 09:00:00", "2026-11-22 10:30:00"
@@ -170,7 +171,7 @@ RECORDS = st.fixed_dictionaries(
 class IdentityContract:
     """Names, and what is filed without one."""
 
-    def new_ledger(self, folder: Path) -> Ledger:
+    def new_place(self, folder: Path) -> LedgerPlace:
         raise NotImplementedError
 
     # -- records without a name ------------------------------------------------------
@@ -367,7 +368,7 @@ class IdentityContract:
         arrivals, rules = [said(record) for record in records], Rules()
         expected = [rules.file(one) for one in arrivals]
         with tempfile.TemporaryDirectory() as folder:
-            ledger = self.new_ledger(Path(folder))
+            ledger = self.new_place(Path(folder)).open()
             found: list[Filed] = []
             for size in (*sizes, len(arrivals)):
                 found += filed_all(ledger, arrivals[len(found) :][:size])

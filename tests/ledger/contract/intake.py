@@ -1,4 +1,4 @@
-"""What every ledger promises about taking records in; see `ledger_contract`."""
+"""What every ledger promises about taking records in; see `suite`."""
 
 import json
 from dataclasses import replace
@@ -32,8 +32,7 @@ from tests.fixtures.ledger_calls import (
     stray,
     uuid,
 )
-
-BOTH = {"main": ("crm", "other")}
+from tests.ledger.contract.steps import BOTH
 
 
 class IntakeContract:

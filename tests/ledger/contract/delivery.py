@@ -1,22 +1,17 @@
-"""What every ledger promises, whatever it is made of: one class, run once for each kind."""
+"""What every ledger promises to delivery workers; see `suite`."""
 
 import threading
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from bridge.ledger import Ledger, Window
-from bridge.lib.iso_times import moment, stamp
-from bridge.model.calls import Columns, Quarantined
+from bridge.ledger import Ledger
+from bridge.lib.iso_times import stamp
 from bridge.model.crm_state import CrmState, FieldWrite, SyncedObject
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.field_digests import digest_of, short_of, with_altered
-from bridge.model.jobs import JobState
 from tests.fixtures.ledger_calls import (
-    ALWAYS,
     MINUTE,
     NOW,
     SOURCES,
@@ -30,34 +25,18 @@ from tests.fixtures.ledger_calls import (
     leased,
     news,
     settle,
-    stray,
     uuid,
 )
-from tests.ledger.contract.identity import IdentityContract
-from tests.ledger.contract.intake import BOTH, IntakeContract
-from tests.ledger.contract.operators import OperatingContract
+from tests.ledger.contract.place import LedgerPlace
+from tests.ledger.contract.steps import BOTH, left_by, planned, reopened
 
 DELIVERED = Settlement(DeliveryState.DELIVERED)
 DAY = timedelta(days=1)
 CONTACT = SyncedObject("contact", "contacts", "+8615899770637", CrmState("51", b"told"), shared=False)
 
 
-class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
-    """Delivering, runs and looking; taking in is inherited."""
-
-    def new_ledger(self, folder: Path) -> Ledger:
-        """A fresh ledger, or the one that was made in `folder` before."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def ledger(self, tmp_path: Path) -> Iterator[Ledger]:
-        ledger = self.new_ledger(tmp_path)
-        yield ledger
-        ledger.close()
-
-    def reopened(self, ledger: Ledger, folder: Path) -> Ledger:
-        ledger.close()
-        return self.new_ledger(folder)
+class DeliveryContract:
+    """Leasing, settling, the leases of the dead, destinations."""
 
     # -- leasing -------------------------------------------------------------------
     def test_a_lease_carries_the_newest_state(self, ledger: Ledger) -> None:
@@ -260,12 +239,12 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         assert leased(ledger, NOW + MINUTE).revision == 2
 
     # -- the dead, and the parked --------------------------------------------------
-    def test_the_leases_of_a_dead_daemon_are_due_again(self, ledger: Ledger, tmp_path: Path) -> None:
+    def test_the_leases_of_a_dead_daemon_are_due_again(self, ledger: Ledger, place: LedgerPlace) -> None:
         for name in ("a", "b", "c"):
             news(ledger, name)
         settle(ledger, leased(ledger), DELIVERED, NOW, NOW)
         held = {leased(ledger).key, leased(ledger).key}
-        again = self.reopened(ledger, tmp_path)
+        again = reopened(ledger, place)
         assert again.lease(["crm"], SOURCES, NOW + MINUTE) is None
         assert again.release_leases() == 2
         assert again.release_leases() == 0
@@ -318,106 +297,38 @@ class LedgerContract(IntakeContract, IdentityContract, OperatingContract):
         assert balance(ledger, "other") == {"ledger": 2, "skipped": 1, "under_way": 1}
         assert set(ledger.counts()["deliveries"]) == {"crm", "other"}
 
-    # -- runs ----------------------------------------------------------------------
-    def test_runs_are_taken_in_order_and_end(self, ledger: Ledger) -> None:
-        assert ledger.take_job(NOW) is None
-        first = ledger.request_job("retry", {"ids": [1, 2]}, NOW)
-        second = ledger.request_job("prune", {"source": "主"}, NOW)
-        assert ledger.job(first).state == "requested"
-        taken = ledger.take_job(NOW + MINUTE)
-        assert taken is not None
-        assert (taken.id, taken.kind, taken.args) == (first, "retry", {"ids": [1, 2]})
-        assert ledger.job(first).state == "running"
-        ledger.end_job(first, JobState.DONE, {"retried": 2, "in_doubt": 0}, NOW + 2 * MINUTE)
-        ended = ledger.job(first)
-        assert (ended.state, ended.result, ended.ended_at) == (
-            "done",
-            {"retried": 2, "in_doubt": 0},
-            NOW + 2 * MINUTE,
-        )
-        other = ledger.take_job(NOW)
-        assert other is not None
-        assert (other.id, other.args) == (second, {"source": "主"})
-        assert ledger.take_job(NOW) is None
+    def test_what_is_settled_soon_is_settled_once_its_future_ends(self, ledger: Ledger) -> None:
+        news(ledger, "a")
+        lease = leased(ledger)
+        ledger.settle_soon([(lease, DELIVERED, NOW)], NOW).result(10)
+        assert balance(ledger) == {"ledger": 1, "delivered": 1}
 
-    def test_a_run_that_a_dead_daemon_left_is_taken_up_again(self, ledger: Ledger, tmp_path: Path) -> None:
-        run_id = ledger.request_job("retry", {"ids": []}, NOW)
-        assert ledger.take_job(NOW) is not None
-        again = self.reopened(ledger, tmp_path)
-        again.release_leases()
-        taken = again.take_job(NOW + MINUTE)
-        again.close()
-        assert taken is not None, "a command waits for this run without end"
-        assert taken.id == run_id
+    # -- whose key it is -------------------------------------------------------------
+    def test_who_came_first_under_a_key_is_told_to_those_behind(self, ledger: Ledger) -> None:
+        routes = {"main": ("crm",), "branch": ("crm", "other")}
+        for source in ("main", "branch"):
+            filed_all(ledger, [arrival("a", source=source), arrival(f"only {source}", source=source)])
+            judge_all(ledger, NOW, routes)
+        ids = {(row["source"], row["key"]): row["id"] for row in ledger.list_calls([], 9)}
+        found = ledger.key_claims(list(ids.values()), ["crm"])
+        assert list(found) == [ids["branch", "a"]]
+        (claim,) = found[ids["branch", "a"]]
+        assert (claim.call.source, claim.holder.source, claim.holder.key) == ("branch", "main", "a")
+        assert claim.holder.created_at == NOW
+        # At another account nobody came before it.
+        assert ledger.key_claims([ids["branch", "a"]], ["other"]) == {}
 
-    # -- looking -------------------------------------------------------------------
-    def test_the_balance_counts_calls_by_creation(self, ledger: Ledger) -> None:
-        for hours in range(4):
-            news(ledger, f"call-{hours}", NOW + timedelta(hours=hours))
-        filed_all(ledger, [arrival("elsewhere", source="branch")])
-        one, three = NOW + timedelta(hours=1), NOW + timedelta(hours=3)
-        assert balance(ledger, window=Window(one, three)) == {"ledger": 2, "under_way": 2}
-        assert balance(ledger, window=Window(three)) == {"ledger": 1, "under_way": 1}
-        assert balance(ledger, window=Window(None, one)) == {"ledger": 1, "under_way": 1}
-        assert balance(ledger, sources=("main", "branch")) == {"ledger": 5, "under_way": 5}
-        assert balance(ledger, sources=()) == {}
-        assert ledger.source_counts("main", Window(one, three))["ledger"] == 2
-        assert ledger.source_counts("branch", ALWAYS)["ledger"] == 1
-        assert ledger.first_call_at() == NOW
-        assert ledger.first_call_at("nowhere") is None
-
-    def test_calls_are_found_by_name_phone_and_sn(self, ledger: Ledger) -> None:
-        for number in range(3):
-            filed_all(ledger, [arrival(uuid(number), f"base-{number}", at=NOW + number * MINUTE)])
-            (pending,) = ledger.waiting(1)
-            created_at = stamp(datetime(2025, 4, 14 - number, tzinfo=UTC))
-            columns = Columns(sn=f"sn-{number % 2}", phone=f"+861589977063{number}", created_at=created_at)
-            ledger.judge([judgment(pending, columns=columns)], TO_CRM, NOW)
-
-        def found(*words: str, limit: int = 10) -> list[str]:
-            return [row["key"] for row in ledger.list_calls(words, limit)]
-
-        assert found() == [uuid(0), uuid(1), uuid(2)]
-        assert found(limit=2) == [uuid(0), uuid(1)]
-        assert found("base-1") == found(uuid(1)) == found("+8615899770631") == [uuid(1)]
-        assert found("sn-0") == [uuid(0), uuid(2)]
-        assert found("sn-1", uuid(2), "base-2") == [uuid(1), uuid(2)]
-        assert found("nothing") == []
-        row = ledger.list_calls([uuid(1)], 10)[0]
-        assert (row["phone"], row["sn"], row["revision"]) == ("+8615899770631", "sn-1", 1)
-        assert row["deliveries"] == {"crm": "due"}
-        assert moment(row["created_at"]) == datetime(2025, 4, 13, tzinfo=UTC)
-
-    def test_deliveries_are_listed_those_changed_last_first(self, ledger: Ledger) -> None:
-        for minutes, name in enumerate(("a", "b", "c")):
-            news(ledger, name, NOW + minutes * MINUTE, BOTH if name == "b" else TO_CRM)
-        settle(ledger, leased(ledger), Settlement(DeliveryState.PARKED, "why"), NOW, NOW + 9 * MINUTE)
-
-        def found(state: str | None = None, to: str | None = None, limit: int = 9) -> list[tuple[str, str]]:
-            return [(row["key"], row["destination"]) for row in ledger.list_deliveries(state, to, limit)]
-
-        assert found() == [("a", "crm"), ("c", "crm"), ("b", "other"), ("b", "crm")]
-        assert found("parked") == [("a", "crm")]
-        assert found("due", "crm") == [("c", "crm"), ("b", "crm")]
-        assert found(None, "other") == [("b", "other")]
-        assert found(limit=1) == [("a", "crm")]
-
-    def test_counts_are_of_everything(self, ledger: Ledger) -> None:
-        ledger.start_destinations(BOTH, NOW)
-        news(ledger, "a", NOW)
-        news(ledger, "b", NOW + MINUTE)
-        settle(ledger, leased(ledger), Settlement(DeliveryState.PARKED, "why", "HTTP 400"), NOW, NOW)
-        filed_all(ledger, [stray(Quarantined.NOT_AN_OBJECT, b"x"), arrival("c", at=NOW + 5 * MINUTE)])
-        found = ledger.counts()
-        assert found["calls"] == {"main": 3}
-        assert found["receipts"] == {"new": 2, "waiting": 1}
-        assert found["quarantined"] == {"not_an_object": 1}
-        nothing = dict.fromkeys(DeliveryState, 0)
-        assert found["deliveries"] == {"crm": nothing | {"due": 1, "parked": 1}, "other": nothing}
-        (parked,) = found["parked"]
-        assert (parked["destination"], parked["cause"], parked["count"]) == ("crm", "HTTP 400", 1)
-        assert found["oldest_owed_at"] == stamp(NOW + MINUTE)
-        assert found["last_received_at"] == stamp(NOW + 5 * MINUTE)
-        judge_all(ledger)
-        assert ledger.counts()["receipts"] == {"new": 3}
-        assert ledger.writable()
+    def test_many_are_recalled_as_each_alone(self, ledger: Ledger) -> None:
+        first = left_by(ledger, "a", {"contact": ("+86139", True, b"1"), "call": ("a", False, b"2")})
+        second = left_by(ledger, "b", {"call": ("b", False, b"3")})
+        wanted = [
+            (first, "a", [planned("contact", "+86139"), planned("call", "a", shared=False)]),
+            (second, "b", [planned("contact", "+86139"), planned("call", "b", shared=False)]),
+            (second, "b", [planned("contact", "another"), planned("call", "another", shared=False)]),
+            (77, "c", []),
+        ]
+        found = [
+            {name: each.digest for name, each in known.items()} for known in ledger.recall("hub", wanted)
+        ]
+        assert found == [{"contact": b"1", "call": b"2"}, {"contact": b"1", "call": b"3"}, {}, {}]
+        assert ledger.recall("elsewhere", wanted[:1])[0].keys() == {"call"}

@@ -1,0 +1,19 @@
+"""Where the contract opens its ledgers."""
+
+from typing import Protocol
+
+from bridge.ledger import Ledger
+
+
+class LedgerPlace(Protocol):
+    """The place of one ledger, which the first `open` makes."""
+
+    def open(self) -> Ledger:
+        """The ledger, to read and to write."""
+
+    def open_to_read(self) -> Ledger:
+        """The ledger, beside the one that writes, for looking only.
+
+        Raises:
+            LedgerUnusable: there is none.
+        """

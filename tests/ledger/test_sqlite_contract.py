@@ -1,0 +1,26 @@
+"""The contract of every ledger, on a SQLite file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bridge.ledger import Ledger, open_ledger
+from tests.ledger.contract.place import LedgerPlace
+from tests.ledger.contract.suite import LedgerContract
+
+
+@dataclass(frozen=True)
+class SqlitePlace:
+    """A file."""
+
+    path: Path
+
+    def open(self) -> Ledger:
+        return open_ledger(self.path, create=True)
+
+    def open_to_read(self) -> Ledger:
+        return open_ledger(self.path, read_only=True)
+
+
+class TestSqliteLedger(LedgerContract):
+    def new_place(self, folder: Path) -> LedgerPlace:
+        return SqlitePlace(folder / "ledger.db")
