@@ -14,9 +14,10 @@ from bridge.ledger import Ledger
 from bridge.lib.errors import ConfigError, Problem
 from bridge.model.jobs import Job
 from bridge.reconcile.audit import AuditRules, SourceAudit
+from bridge.reconcile.compare_pages import Host
 from bridge.reconcile.counts import Result
 from bridge.reconcile.coverage import ReconcileRules
-from bridge.reconcile.run import Reconciler
+from bridge.reconcile.reconciler import Audit, Reconciler
 from bridge.source import Source
 
 # A page is compared with what is known; what is known must have its verdicts first.
@@ -114,9 +115,7 @@ def judge_here(ledger: Ledger, rules: Mapping[str, SourceRules], clock: Callable
         pass
 
 
-def auditor(
-    config: Config, source: str, ledger: Ledger, clock: Callable[[], datetime]
-) -> Callable[[Job, Sequence[Source], Callable[[], None]], Result]:
+def auditor(config: Config, source: str, ledger: Ledger, clock: Callable[[], datetime]) -> Audit:
     """What carries out the audits of a source."""
     settings, page_size = config.sources[source], _page_size(config, source)
     rules = AuditRules(
@@ -155,11 +154,8 @@ def daemon_reconcilers(
             reconcile_rules(config, source, rules[source]),
             ledger,
             log_in_to(config, source, secrets[source], clock, stop),
+            Host(clock, stop, catch_up, arrived),
             sources=sources,
-            clock=clock,
-            stop=stop,
-            catch_up=catch_up,
-            filed=arrived,
             audit=auditor(config, source, ledger, clock),
         )
         for source in sources
@@ -184,9 +180,7 @@ def reconciler_here(
         reconcile_rules(config, source, rules[source]),
         ledger,
         log_in_to(config, source, secrets, clock, stop),
+        Host(clock, stop, catch_up=lambda: judge_here(ledger, rules, clock)),
         sources=listed_sources(config),
-        clock=clock,
-        stop=stop,
-        catch_up=lambda: judge_here(ledger, rules, clock),
         audit=auditor(config, source, ledger, clock),
     )

@@ -18,7 +18,7 @@ from bridge.delivery.worker import Worker
 from bridge.intake.judge import GROUP, Judge
 from bridge.ledger import Ledger
 from bridge.lib.errors import LedgerError
-from bridge.reconcile.run import Reconciler, refuse_walk
+from bridge.reconcile.reconciler import Reconciler, refuse_walk
 
 log = structlog.get_logger("bridge.daemon")
 

@@ -14,6 +14,7 @@ from bridge.lib.iso_times import moment, stamp
 from bridge.model.calls import Arrival
 from bridge.model.jobs import Job
 from bridge.model.listing import Place, Standing
+from bridge.reconcile.counts import SHORT_LISTS_FROM, is_suspiciously_short
 from bridge.reconcile.diff import ListedRow, explain, read_row, stray_key
 from bridge.reconcile.paging import ListWalker, RowIdentity
 from bridge.reconcile.window import ListWindow, WalkResult
@@ -30,8 +31,6 @@ COUNTS = ("platform", "ledger", "quarantined", "erased", "platform_only", "ledge
 MOST_IDS = 100_000
 """So many ids of a heading are shown with what explains them; all are counted."""
 MOST_REASONS = 1000
-GUARDED = 20
-"""With so many calls here, a list that shows less than half of them proves nothing."""
 MUCH = 0.05
 """With a greater share that the list does not show, the balance is told with a warning."""
 EXPLAINED_AT_ONCE = 500
@@ -222,11 +221,11 @@ class SourceAudit:
         return times | {"seen": seen, "missing": len(self._unknown)}
 
     # -- what the walk wants of us -----------------------------------------------------
-    def ask(self) -> None:
+    def before_page(self) -> None:
         """A page is about to be asked for; raises where the walk shall not go on."""
         self._go_on()
 
-    def take(self, window: ListWindow, rows: Sequence[bytes]) -> Sequence[RowIdentity]:
+    def take_rows(self, window: ListWindow, rows: Sequence[bytes]) -> Sequence[RowIdentity]:
         """Note which calls the rows of a page are; what they say of them is reconciliation's affair."""
         now, rules = self._clock(), self._rules
         listed = [read_row(rules.origin, row, now) for row in rows]
@@ -295,14 +294,14 @@ class SourceAudit:
     def _short(self, standing: Standing) -> str:
         """Why the list proves nothing; empty where it may be believed."""
         ours = standing.listed + len(standing.unlisted)
-        if ours < GUARDED or 2 * standing.listed >= ours:
+        if not is_suspiciously_short(ours, standing.listed):
             return ""
         return f"the list shows {standing.listed} of the {ours} calls that the ledger has"
 
     def _doubtful(self, standing: Standing) -> str:
         """The warning beside "balanced": the list lacks much of what the ledger has."""
         lacks, ours = len(standing.unlisted), standing.listed + len(standing.unlisted)
-        if ours < GUARDED or lacks <= MUCH * ours:
+        if ours < SHORT_LISTS_FROM or lacks <= MUCH * ours:
             return ""
         return f"the list shows {standing.listed} of the {ours} calls here ({standing.listed / ours:.0%})"
 

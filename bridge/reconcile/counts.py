@@ -10,7 +10,15 @@ from bridge.reconcile.diff import ListedRow, Outcome, stronger_outcome
 IDS_PER_HEADING = 1000
 """So many ids of each heading are kept in a run's result; all are counted."""
 
+SHORT_LISTS_FROM = 20
+"""With so many calls here, a list that shows less than half of them is not believed."""
+
 Result = dict[str, Any]
+
+
+def is_suspiciously_short(ours: int, listed: int) -> bool:
+    """Whether a list shows so few of `ours` calls that it proves nothing about the others."""
+    return ours >= SHORT_LISTS_FROM and 2 * listed < ours
 
 
 @dataclass(slots=True)

@@ -51,10 +51,10 @@ class RowIdentity(NamedTuple):
 class RowConsumer(Protocol):
     """Who wants the rows."""
 
-    def ask(self) -> None:
+    def before_page(self) -> None:
         """A page is about to be asked for; raises where the walk shall not go on."""
 
-    def take(self, window: ListWindow, rows: Sequence[bytes]) -> Sequence[RowIdentity]:
+    def take_rows(self, window: ListWindow, rows: Sequence[bytes]) -> Sequence[RowIdentity]:
         """Rows have come, perhaps not for the first time."""
 
 
@@ -110,9 +110,9 @@ class _Pass:
 class ListWalker:
     """Walks the lists of all logins of one source, window by window."""
 
-    def __init__(self, sources: Sequence[Source], page_size: int, taker: RowConsumer) -> None:
+    def __init__(self, sources: Sequence[Source], page_size: int, consumer: RowConsumer) -> None:
         self._logins = [ListProfile(source, page_size, page_size) for source in sources]
-        self._taker = taker
+        self._consumer = consumer
         self._length = FIRST_WINDOW
         self._in_vain = 0
         self._full = 0
@@ -207,7 +207,7 @@ class ListWalker:
     def _prove_alive(self, login: ListProfile, window: ListWindow, error: SourceError) -> None:
         """Raise the error unless the list answers for another time: then it is this page that fails."""
         beside = ListWindow(window.until + NO_SHARED_ROWS, window.until + NO_SHARED_ROWS + SHORTEST_WINDOW)
-        self._taker.ask()
+        self._consumer.before_page()
         try:
             page = login.source.page(beside.since, beside.until, 0, 1)
         except SourceError:
@@ -338,7 +338,7 @@ class ListWalker:
         return barren >= TIMES_TO_BELIEVE or (not rows and beyond)
 
     def _ask(self, login: ListProfile, window: ListWindow, index: int, size: int) -> "_PageRows":
-        self._taker.ask()
+        self._consumer.before_page()
         try:
             page = login.source.page(window.since, window.until, index, size)
         except SourceError as error:
@@ -346,7 +346,7 @@ class ListWalker:
                 # It is the login that is refused.
                 raise
             raise _PageFailed(login, str(error), error) from error
-        shown = self._taker.take(window, page.rows)
+        shown = self._consumer.take_rows(window, page.rows)
         if page.broken:
             raise _PageFailed(login, page.broken)
         if len(shown) >= login.cap or (page.total or 0) > login.cap:

@@ -21,7 +21,7 @@ from bridge.model.calls import Quarantined
 from bridge.model.deliveries import DeliveryState, ParkKind, Settlement
 from bridge.model.failures import AGAIN, NO_LONGER_THERE
 from bridge.model.jobs import JobState
-from bridge.reconcile.run import NOT_KNOWN, refuse_walk
+from bridge.reconcile.reconciler import NOT_KNOWN, refuse_walk
 from tests.fixtures.daemon_process import environment, write_config
 from tests.fixtures.ledger_calls import (
     ALWAYS,

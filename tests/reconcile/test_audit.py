@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from bridge.lib.iso_times import stamp
-from bridge.reconcile.audit import GUARDED, source_balances
+from bridge.reconcile.audit import source_balances
+from bridge.reconcile.counts import SHORT_LISTS_FROM
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.source import Page
 from tests.fixtures.listed_rows import row, spread
@@ -189,23 +190,23 @@ def test_a_list_that_will_not_hold_still_proves_nothing(world: World) -> None:
 
 
 def test_a_list_that_is_suddenly_short_proves_nothing(world: World) -> None:
-    records = calls(2 * GUARDED)
+    records = calls(2 * SHORT_LISTS_FROM)
     world.push(*records)
-    world.list_now(*records[: GUARDED - 1])
+    world.list_now(*records[: SHORT_LISTS_FROM - 1])
     found = world.audit(until=stamp(NOW))
     assert (found["platform_only"], found["balanced"]) == (0, False)
-    assert f"{GUARDED - 1} of the {2 * GUARDED}" in found["reasons"][0]
+    assert f"{SHORT_LISTS_FROM - 1} of the {2 * SHORT_LISTS_FROM}" in found["reasons"][0]
 
 
-@pytest.mark.parametrize(("left", "share"), [(4, ""), (5, "94%"), (2 * GUARDED, "50%")])
+@pytest.mark.parametrize(("left", "share"), [(4, ""), (5, "94%"), (2 * SHORT_LISTS_FROM, "50%")])
 def test_a_list_that_lacks_much_is_warned_of_though_it_balances(world: World, left: int, share: str) -> None:
-    records = calls(4 * GUARDED)
+    records = calls(4 * SHORT_LISTS_FROM)
     world.push(*records)
     world.list_now(*records[left:])
     found = world.audit(until=stamp(NOW))
     assert found["balanced"]
     assert sum(found["ledger_only_because"].values()) == left
-    told = f"the list shows {4 * GUARDED - left} of the {4 * GUARDED} calls here ({share})"
+    told = f"the list shows {4 * SHORT_LISTS_FROM - left} of the {4 * SHORT_LISTS_FROM} calls here ({share})"
     assert found.get("warnings", []) == ([told] if share else [])
 
 

@@ -11,8 +11,9 @@ import pytest
 from bridge.ledger import Window
 from bridge.lib.errors import SourceRefused
 from bridge.lib.iso_times import stamp
+from bridge.reconcile.counts import SHORT_LISTS_FROM
 from bridge.reconcile.coverage import choose_range
-from bridge.reconcile.run import GUARDED, NOT_KNOWN, Interrupted
+from bridge.reconcile.reconciler import NOT_KNOWN, Interrupted
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.records import Record
 from bridge.source import Page
@@ -342,19 +343,19 @@ def test_a_run_that_failed_is_the_last_one_and_covers_nothing(world: World) -> N
 
 # -- guard and incompleteness ---------------------------------------------------------------
 def test_a_list_that_is_suddenly_short_is_filled_from_and_not_believed(world: World) -> None:
-    records = calls(4 * GUARDED)
-    world.push(*records[: 3 * GUARDED])
-    listed = records[2 * GUARDED + GUARDED // 2 :]
+    records = calls(4 * SHORT_LISTS_FROM)
+    world.push(*records[: 3 * SHORT_LISTS_FROM])
+    listed = records[2 * SHORT_LISTS_FROM + SHORT_LISTS_FROM // 2 :]
     world.list_now(*listed)
     result = world.reconcile()
     assert shown(result, "missing", "filled", "complete") == {
-        "missing": GUARDED,
-        "filled": GUARDED,
+        "missing": SHORT_LISTS_FROM,
+        "filled": SHORT_LISTS_FROM,
         "complete": False,
     }
-    assert f"of the {3 * GUARDED} calls that the ledger has" in result["reasons"][0]
+    assert f"of the {3 * SHORT_LISTS_FROM} calls that the ledger has" in result["reasons"][0]
     assert world.covered() is None
-    assert result["ours_only"] == 2 * GUARDED + GUARDED // 2
+    assert result["ours_only"] == 2 * SHORT_LISTS_FROM + SHORT_LISTS_FROM // 2
 
 
 def test_a_small_difference_is_believed_and_explained(world: World) -> None:
@@ -483,13 +484,11 @@ def test_a_run_that_was_killed_while_it_filed_files_nothing_twice(ledger_path: P
     records = spread(30, HOUR, bursts=False)
     with new_world(ledger_path, records) as world:
         run_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
-        reconciler = world.reconciler()
 
         def die() -> None:
             raise Interrupted
 
-        reconciler.filed = die
-        assert not reconciler.carry_out()
+        assert not world.reconciler(filed=die).carry_out()
         assert not any(result["seen"] for *_, result in world.ledger.finished_windows(run_id))
         world.judge()
         assert world.receipts() == {"new": 30}
