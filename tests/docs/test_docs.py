@@ -42,7 +42,6 @@ from tests.fixtures.origins import MAIN
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-ARCHITECTURE = (ROOT / "docs/architecture.md").read_text("utf-8")
 COMMANDS = (ROOT / "docs/commands.md").read_text("utf-8")
 DEPENDENCIES = (ROOT / "docs/dependencies.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text("utf-8")
@@ -329,22 +328,6 @@ def test_bookkeeping_is_documented_with_its_reasons() -> None:
 def test_every_verdict_and_reason_is_explained() -> None:
     for word in (*Verdict, *(Quarantined.IDENTITY_CONFLICT, Quarantined.AMBIGUOUS, Quarantined.UNIDENTIFIED)):
         assert f"`{word}`" in IDENTITY
-
-
-def test_the_rooms_are_those_there_are() -> None:
-    there = {f"{file.stem}" for file in (ROOT / "bridge").glob("*.py") if not file.stem.startswith("__")}
-    there |= {
-        f"{folder.name}/" for folder in (ROOT / "bridge").iterdir() if (folder / "__init__.py").exists()
-    }
-    assert set(rows(section(ARCHITECTURE, "The rooms"))) == there
-
-
-def test_the_picture_of_the_rooms_is_the_import_contract() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    [contract] = [one for one in project["tool"]["importlinter"]["contracts"] if one["type"] == "layers"]
-    picture = section(ARCHITECTURE, "The rooms").split("```text\n", 1)[1].split("```", 1)[0]
-    shown = [re.split(r"\s{2,}", line)[0].replace("·", "|") for line in picture.splitlines()]
-    assert shown == contract["layers"]
 
 
 # Connectors
