@@ -48,6 +48,7 @@ for asserting in (
     "ledger.contract.intake",
     "ledger.contract.jobs",
     "ledger.contract.operators",
+    "ledger.contract.ownership",
     "ledger.contract.quarantine",
     "ledger.contract.reconciliation",
     "ledger.contract.steps",

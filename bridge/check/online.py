@@ -13,7 +13,7 @@ from bridge.crm.connector import Connector
 from bridge.crm.tokens import Tokens
 from bridge.daemon.wiring import load_destinations, log_in_to, origin_of
 from bridge.delivery.destination import Destination
-from bridge.ledger.sqlite.connection import OwnerLock
+from bridge.ledger import ownership_of
 from bridge.lib.errors import LedgerError, Problem, SourceRefused, SourceUnreachable
 from bridge.lib.toml_file import KeyPath
 from bridge.mapping import planned_cases
@@ -74,7 +74,7 @@ def _why_borrowed(path: Path, held: ExitStack) -> str:
     if not path.exists():
         return f"{why} there is no ledger to keep it: start the daemon once"
     try:
-        held.enter_context(OwnerLock(path, guest=True))
+        held.enter_context(ownership_of(path, guest=True))
     except LedgerError as error:
         return f"{why} it is the daemon's to renew ({error})"
     return ""

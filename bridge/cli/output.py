@@ -15,7 +15,7 @@ from bridge.ledger import Ledger, open_ledger
 from bridge.lib import escape_invisible
 
 LIMIT = click.IntRange(1, 2**63 - 1)
-"""How many rows to show: more than none, and no more than SQLite counts."""
+"""How many rows to show: more than none, and no more than a ledger counts."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bridge.ledger.sqlite.connection import OwnerLock
+from bridge.ledger import ownership_of
 
 LOOK_EVERY = 0.1
 
@@ -17,15 +17,15 @@ def owning(ledger: Path, stop: threading.Event) -> Iterator[None]:
     Raises:
         LedgerLocked: a daemon lives, or another command does this.
     """
-    lock, ended = OwnerLock(ledger, guest=True), threading.Event()
+    ownership, ended = ownership_of(ledger, guest=True), threading.Event()
 
     def watch() -> None:
         while not ended.wait(LOOK_EVERY):
-            if lock.is_wanted():
+            if ownership.is_wanted():
                 stop.set()
                 return
 
-    with lock:
+    with ownership:
         watcher = threading.Thread(target=watch, name="gives-way", daemon=True)
         watcher.start()
         try:

@@ -41,21 +41,18 @@ def run(config_path: Path | None, as_json: bool) -> None:
     """The daemon: takes callbacks, delivers calls, until SIGTERM (with --json its log is JSON)."""
     # Loaded here, because looking at the ledger needs no web server.
     from bridge.daemon.app import Daemon, on_signals  # noqa: PLC0415
-    from bridge.ledger import open_ledger  # noqa: PLC0415
-    from bridge.ledger.sqlite.connection import OwnerLock, check_owner, usable  # noqa: PLC0415
+    from bridge.ledger import check_user, open_ledger, ownership_of  # noqa: PLC0415
 
     config = _config_or_all_problems(config_path)
     path = ledger_path(config)
-    with usable(path):
-        if path.exists():
-            # Said first: the wrong user cannot read secrets either.
-            check_owner(path)
+    # Said first: the wrong user cannot read secrets either.
+    check_user(path)
     warnings = _refuse_problems(config_path)
     secrets = resolve_secrets(config, os.environ)
     configure(config.log.level, "json" if as_json else config.log.format)
     for warning in warnings:
         say(f"warning: {warning}", err=True)
-    with OwnerLock(path) as owner:
+    with ownership_of(path) as owner:
         ledger = open_ledger(path, create=True, min_free=config.ledger.min_free, owner=owner)
         try:
             Daemon(config, secrets, ledger).run(on_signals)

@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bridge.config.load import Config, secrets_of
-from bridge.ledger.sqlite.connection import user_name
 from bridge.lib.errors import Problem
+from bridge.lib.system_users import user_name
 from bridge.lib.toml_file import KeyPath
 from bridge.lib.values import Network
 

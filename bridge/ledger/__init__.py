@@ -17,7 +17,7 @@ nobody outside this package imports it.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from bridge.ledger.accounts import AccountLedger
 from bridge.ledger.delivery import DeliveryLedger, Held, Note, Settled, Wanted
@@ -25,12 +25,10 @@ from bridge.ledger.inspection import InspectionLedger, Window
 from bridge.ledger.intake import Destinations, IntakeLedger
 from bridge.ledger.jobs import JobQueue
 from bridge.ledger.operators import OperatorLedger, Swept, Told
+from bridge.ledger.ownership import Ownership
 from bridge.ledger.quarantine import QuarantineLedger
 from bridge.ledger.reconciliation import ReconciliationLedger
 from bridge.ledger.upkeep import UpkeepLedger
-
-if TYPE_CHECKING:
-    from bridge.ledger.sqlite.connection import OwnerLock
 
 __all__ = [
     "AccountLedger",
@@ -43,6 +41,7 @@ __all__ = [
     "Ledger",
     "Note",
     "OperatorLedger",
+    "Ownership",
     "QuarantineLedger",
     "ReconciliationLedger",
     "Row",
@@ -52,7 +51,9 @@ __all__ = [
     "UpkeepLedger",
     "Wanted",
     "Window",
+    "check_user",
     "open_ledger",
+    "ownership_of",
 ]
 
 Row = dict[str, Any]
@@ -73,21 +74,44 @@ class Ledger(
     """All that a ledger promises."""
 
 
+def ownership_of(place: Path, *, guest: bool = False) -> Ownership:
+    """The right to do a daemon's work on the ledger at `place`, not acquired yet.
+
+    `guest`: for a command that does that work while no daemon lives; it gives way to one that starts.
+    """
+    from bridge.ledger.sqlite.connection import OwnerLock  # noqa: PLC0415 -- as in `open_ledger`
+
+    return OwnerLock(place, guest=guest)
+
+
+def check_user(place: Path) -> None:
+    """Refuse the wrong user before anything is touched; a ledger that is not there yet is anybody's.
+
+    Raises:
+        LedgerUnusable: the ledger is another user's, or its folder is closed to this one.
+    """
+    from bridge.ledger.sqlite.connection import check_owner, usable  # noqa: PLC0415 -- as in `open_ledger`
+
+    with usable(place):
+        if place.exists():
+            check_owner(place)
+
+
 def open_ledger(
-    path: Path,
+    place: Path,
     *,
     create: bool = False,
     read_only: bool = False,
     min_free: int = 0,
-    owner: "OwnerLock | None" = None,
+    owner: Ownership | None = None,
 ) -> Ledger:
-    """Open the SQLite ledger at `path`; with less than `min_free` bytes on its disk it takes nothing in.
+    """Open the ledger at `place`; with less than `min_free` bytes left there it takes nothing in.
 
-    `owner` is the lock of a daemon, which is told what the ledger has lost since its last one.
+    `owner` is the daemon's ownership: then the ledger notes what it has lost since the last daemon.
 
     Raises:
         LedgerUnusable: missing (and not `create`), newer than this program, another user's.
     """
     from bridge.ledger.sqlite import SqliteLedger  # noqa: PLC0415 -- loads sqlite-utils: 80 ms
 
-    return SqliteLedger(path, create=create, read_only=read_only, min_free=min_free, owner=owner)
+    return SqliteLedger(place, create=create, read_only=read_only, min_free=min_free, owner=owner)

@@ -9,7 +9,7 @@ import pytest
 from bridge.config.exposure import exposures, in_clear
 from bridge.config.load import load_config
 from bridge.config.problems import find_problems
-from bridge.ledger.sqlite.connection import user_name
+from bridge.lib.system_users import user_name
 from tests.fixtures.daemon_process import TOKEN, callbridge, write_config
 
 CLEAR = "is http://: secrets and phone numbers cross the network in clear"

@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 
 from bridge.ledger import Window
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
-from bridge.ledger.sqlite.connection import check_owner, usable, user_name
+from bridge.ledger.sqlite.connection import check_owner, usable
 from bridge.ledger.sqlite.times import micros
 from bridge.lib.errors import LedgerBusy, LedgerLocked, LedgerUnusable
+from bridge.lib.system_users import user_name
 from bridge.model.calls import Quarantined
 from bridge.reconcile.audit import local_balance, whole_balance
 from tests.fixtures.daemon_process import DaemonProcess, callbridge, wait_until, write_config

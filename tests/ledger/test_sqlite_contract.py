@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.ledger import Ledger, open_ledger
+from bridge.ledger import Ledger, Ownership, open_ledger, ownership_of
 from tests.ledger.contract.place import LedgerPlace
 from tests.ledger.contract.suite import LedgerContract
 
@@ -19,6 +19,9 @@ class SqlitePlace:
 
     def open_to_read(self) -> Ledger:
         return open_ledger(self.path, read_only=True)
+
+    def ownership(self, *, guest: bool = False) -> Ownership:
+        return ownership_of(self.path, guest=guest)
 
 
 class TestSqliteLedger(LedgerContract):

@@ -8,6 +8,7 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from bridge.ledger import Ownership
 from bridge.ledger.sqlite import connection as opening
 from bridge.ledger.sqlite.files import Guard, OpenFiles, Witness, note_loss
 from bridge.ledger.sqlite.payloads import Payloads
@@ -43,7 +44,7 @@ class Access:
         create: bool = False,
         read_only: bool = False,
         min_free: int = 0,
-        owner: opening.OwnerLock | None = None,
+        owner: Ownership | None = None,
     ) -> None:
         """`owner` is held by who alone takes calls in here, and who is told what a ledger has lost."""
         self._path = path
@@ -57,7 +58,7 @@ class Access:
             self._check_readable()
         else:
             opening.prepare(path, create=create)
-            if owner is not None:
+            if isinstance(owner, opening.OwnerLock):
                 owner.hold_file()
             with opening.usable(path):
                 connection = opening.connect(path)
@@ -107,9 +108,9 @@ class Access:
             self._writer.close()
 
 
-def _guard(path: Path, connection: sqlite3.Connection, owner: opening.OwnerLock | None) -> Guard:
+def _guard(path: Path, connection: sqlite3.Connection, owner: Ownership | None) -> Guard:
     """What watches the files; of the ledger's owner also how far it has come."""
-    if owner is None:
+    if not isinstance(owner, opening.OwnerLock):
         return Guard(OpenFiles(path))
     witness = Witness(path)
     now = datetime.now(UTC)

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import pwd
 import sqlite3
 import stat
 import time
@@ -20,6 +19,7 @@ from bridge.ledger.sqlite.files import FileLock
 from bridge.ledger.sqlite.park_kinds import name_park_kinds
 from bridge.ledger.sqlite.payloads import ship_first
 from bridge.lib.errors import LedgerLocked, LedgerUnusable
+from bridge.lib.system_users import user_name
 
 # How long a commit waits for another process that writes, before callbacks are answered 503.
 BUSY_TIMEOUT_MS = 3000
@@ -107,14 +107,6 @@ def _of_another(path: Path, owner: int, files: object) -> str:
     name, me = user_name(owner), user_name(os.geteuid())
     remedy = f"put `sudo -u {name}` before the command" if owner else f"sudo chown {me}: {files}"
     return f"{path} belongs to user {name}: {remedy}"
-
-
-def user_name(number: int) -> str:
-    """A user's name, or the number of one who has none."""
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"#{number}"
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

@@ -12,10 +12,10 @@ from pathlib import Path
 from bridge.ledger import Row
 from bridge.ledger.sqlite import backup, dictionaries, retention
 from bridge.ledger.sqlite.access import Access, looks
-from bridge.ledger.sqlite.connection import user_name
 from bridge.ledger.sqlite.dictionary_training import train
 from bridge.ledger.sqlite.disk_space import space
 from bridge.lib.errors import LedgerUnusable
+from bridge.lib.system_users import user_name
 
 
 class UpkeepPart(Access):

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from bridge.ledger import Ledger
+from bridge.ledger import Ledger, Ownership
 
 
 class LedgerPlace(Protocol):
@@ -17,3 +17,6 @@ class LedgerPlace(Protocol):
         Raises:
             LedgerUnusable: there is none.
         """
+
+    def ownership(self, *, guest: bool = False) -> Ownership:
+        """The right to do a daemon's work there, not acquired yet."""

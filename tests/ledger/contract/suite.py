@@ -16,6 +16,7 @@ from tests.ledger.contract.inspection import InspectionContract
 from tests.ledger.contract.intake import IntakeContract
 from tests.ledger.contract.jobs import JobContract
 from tests.ledger.contract.operators import OperatorContract
+from tests.ledger.contract.ownership import OwnershipContract
 from tests.ledger.contract.place import LedgerPlace
 from tests.ledger.contract.quarantine import QuarantineContract
 from tests.ledger.contract.reconciliation import ReconciliationContract
@@ -33,6 +34,7 @@ class LedgerContract(
     QuarantineContract,
     UpkeepContract,
     InspectionContract,
+    OwnershipContract,
 ):
     """All that a ledger promises."""
 
