@@ -1,4 +1,4 @@
-"""What a walk learns of one login's list: how many rows a page has, and whether its totals can be used."""
+"""What paging learns of one login's list: how many rows an answer holds, and what its totals are worth."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,64 +7,63 @@ from bridge.reconcile.window import ListWindow
 from bridge.source import Source
 
 NO_SHARED_ROWS = timedelta(seconds=3)
-"""Windows overlap where they are asked for; with so much between them they have no row in common."""
+"""Windows are asked for a second wider on each side; two with so much between them share no row."""
 TIMES_TO_BELIEVE = 3
-"""A pass ends after three answers in a row that show no new row."""
-
-IMPLAUSIBLE = 3
+"""One odd answer may be chance: what shows three times is how the list works."""
+IMPLAUSIBLE_FACTOR = 3
 """A total beyond three times the rows shown is not believed: deleted rows, which it may count, are fewer."""
 
 
 @dataclass(slots=True)
 class ListProfile:
-    """What was learnt of one login's list."""
+    """How one login's list behaves, as far as its answers have shown."""
 
     source: Source
-    size: int
-    """How many rows to ask for at once."""
-    cap: int
-    """How many rows an answer has at most."""
-    longest: int = 0
-    """How many rows the longest answer had: one that is no shorter may have been cut."""
-    suspected: int = 0
-    lies: int = 0
-    vague: bool = False
-    """Totals are the same whatever is asked for, and say nothing of how short a window should be."""
-    _told: tuple[int, ListWindow] | None = None
-    """A total that was far too much for a page, and the shortest window that it was told of."""
-    _alike: int = 0
+    page_size: int
+    """How many rows are asked for at once."""
+    most_rows: int
+    """How many rows an answer holds at most: some platforms send fewer than they are asked for."""
+    longest_answer: int = 0
+    """Rows of the longest answer so far: one that is no shorter may have been cut."""
+    totals_useless: bool = False
+    """Totals are the same whatever is asked for, so they do not say how short a window must be."""
+    _implausible_totals: int = 0
+    _suspected_size: int = 0
+    _repeated_total: tuple[int, ListWindow] | None = None
+    """A total that was far too much for a page, and the latest window that it was told of."""
+    _times_repeated: int = 0
 
     def overflows(self, rows: int, total: int | None) -> bool:
-        """Whether a window has more than a page: its total says so, or there is none beside a full page."""
-        return rows >= self.cap if total is None else total > self.cap
+        """Whether a window holds more than a page: by its total, or, where there is none, by a full page."""
+        return rows >= self.most_rows if total is None else total > self.most_rows
 
-    def doubt(self, window: ListWindow, total: int) -> None:
-        """The same total of windows that have no row in common, again and again, is one of something else."""
-        if total <= 2 * self.cap:
+    def note_large_total(self, window: ListWindow, total: int) -> None:
+        """Count equal totals of windows that share no row: three in a row are not totals of the windows."""
+        if total <= 2 * self.most_rows:
             return
-        told = self._told
-        if told is None or told[0] != total:
-            self._alike = 0
-        elif window.since >= told[1].until + NO_SHARED_ROWS:
-            self._alike += 1
-        elif window.until >= told[1].until:
+        last = self._repeated_total
+        if last is None or last[0] != total:
+            self._times_repeated = 0
+        elif window.since >= last[1].until + NO_SHARED_ROWS:
+            self._times_repeated += 1
+        elif window.until >= last[1].until:
             return
-        self._told = total, window
-        self.vague = self.vague or self._alike >= TIMES_TO_BELIEVE
+        self._repeated_total = total, window
+        self.totals_useless = self.totals_useless or self._times_repeated >= TIMES_TO_BELIEVE
 
-    def compare(self, seen: int, total: int) -> None:
-        """A window that cannot be cut further: three totals far beyond what was seen say nothing."""
-        if total > IMPLAUSIBLE * max(seen, self.size):
-            self.lies += 1
-            self.vague = self.vague or self.lies >= TIMES_TO_BELIEVE
+    def note_total_of_shortest(self, seen: int, total: int) -> None:
+        """Count implausible totals of windows that cannot be cut further: three of them say nothing."""
+        if total > IMPLAUSIBLE_FACTOR * max(seen, self.page_size):
+            self._implausible_totals += 1
+            self.totals_useless = self.totals_useless or self._implausible_totals >= TIMES_TO_BELIEVE
 
-    def ask_for_less(self) -> None:
-        """A page held more than is read at once, but its halves did not."""
-        self.size = max(1, self.size // 2)
-        self.cap = min(self.cap, self.size)
+    def halve_page_size(self) -> None:
+        """Ask for fewer rows: a page was too large to be read, and its halves were not."""
+        self.page_size = max(1, self.page_size // 2)
+        self.most_rows = min(self.most_rows, self.page_size)
 
-    def asked_too_much(self, size: int) -> None:
-        """Asking for less showed more; twice at the same size is no chance."""
-        if self.suspected == size:
-            self.size = self.cap = size
-        self.suspected = size
+    def note_less_showed_more(self, size: int) -> None:
+        """Asking for `size` rows showed more than asking for more; the second time it is the page size."""
+        if self._suspected_size == size:
+            self.page_size = self.most_rows = size
+        self._suspected_size = size

@@ -1,4 +1,4 @@
-"""Walk a platform's list so that nothing is missed, and so that the walk always ends.
+"""Pages through a platform's list so that no row is missed, and so that it always ends.
 
 The list is live: rows move between pages while they are asked for, and what a platform says of its own
 totals and pages is not to be relied upon. So windows are cut small enough for one page wherever time can
@@ -20,42 +20,43 @@ from bridge.reconcile.window import SHORTEST_WINDOW, ListWindow, WalkResult, who
 from bridge.source import PageTooLarge, Source
 
 MOST_PASSES = 5
+"""So often the pages of one window are asked for before it is cut in halves."""
 MOST_SPLITS = 3
-"""How often a window that will not hold still is halved: into eight parts."""
+"""A window whose rows differ from pass to pass is halved so often: into eight parts."""
 FIRST_WINDOW, LONGEST_WINDOW = timedelta(hours=1), timedelta(days=14)
 TARGET_FILL = 0.75
-"""How full of calls a window's page shall be: the next hour may be busier than the last one."""
+"""How full the next window shall make a page: the next hour may be busier than the last."""
 DAY_LIST_MARGIN = timedelta(minutes=1)
-"""A row that was created so long before or after what was asked for comes of a list that goes by days."""
+"""A row created so long before or after the window shows that the list ignores the time of day."""
 PASSES_IF_EMPTY = 3
-"""Nothing, where the total says that there is something, is believed at the third time."""
+"""So many empty passes are believed where the total says that there are rows."""
 PASSES_IF_MOVED = 3
-"""So are the same rows while the total or the rows move."""
+"""So many passes with the same rows are believed where the total or the pages changed meanwhile."""
 MOST_PAGES = 10_000
-"""Of one window: with a page of 10 rows, the platform's least, a day of 100,000 calls."""
+"""Of one window: with pages of 10 rows, the platform's least, that is a day of 100,000 calls."""
 MOST_FAILURES = 64
-"""Pages of one walk that may fail for good. Finding one second of two weeks takes about ten of them."""
+"""So many pages of one walk may fail for good. Finding one bad second in two weeks takes about ten."""
 
-Key = Hashable
+RowKey = Hashable
 
 
 class RowIdentity(NamedTuple):
-    """One row as the walk knows it."""
+    """What paging needs to know of a row."""
 
-    key: Key
-    """What it is told apart by."""
+    key: RowKey
+    """Equal for two answers that show the same call."""
     created_at: str | None
-    """As `bridge.model.stamp` writes it."""
+    """As `bridge.lib.iso_times.stamp` writes it."""
 
 
 class RowConsumer(Protocol):
-    """Who wants the rows."""
+    """Takes the rows of every page."""
 
     def before_page(self) -> None:
-        """A page is about to be asked for; raises where the walk shall not go on."""
+        """Called before each page is asked for; raises where paging shall not go on."""
 
     def take_rows(self, window: ListWindow, rows: Sequence[bytes]) -> Sequence[RowIdentity]:
-        """Rows have come, perhaps not for the first time."""
+        """Take the rows of one page, which may have come before; returns what tells them apart, in order."""
 
 
 class _MoreThanAPage(Exception):
@@ -81,7 +82,7 @@ class _PageFailed(Exception):
 class _Pass:
     """One pass over the pages of a window."""
 
-    keys: set[Key] = field(default_factory=set)
+    keys: set[RowKey] = field(default_factory=set)
     totals: list[int | None] = field(default_factory=list)
     largest: int = 0
     repeated: bool = False
@@ -102,7 +103,7 @@ class _Pass:
         return set(self.totals) == {len(self.keys)}
 
     @property
-    def taken_for_all(self) -> WalkResult:
+    def as_complete(self) -> WalkResult:
         """What more the total counts is listed nowhere."""
         return WalkResult(unlisted=max(0, (self.last or 0) - len(self.keys)))
 
@@ -113,72 +114,72 @@ class ListWalker:
     def __init__(self, sources: Sequence[Source], page_size: int, consumer: RowConsumer) -> None:
         self._logins = [ListProfile(source, page_size, page_size) for source in sources]
         self._consumer = consumer
-        self._length = FIRST_WINDOW
-        self._in_vain = 0
-        self._full = 0
+        self._next_length = FIRST_WINDOW
+        self._cuts_in_vain = 0
+        self._last_overflow = 0
         """The last total that was too much for a page."""
-        self._by_days = False
+        self._lists_whole_days = False
         """The list shows whole days, whatever part of one is asked for: cutting does not help."""
         self._failures = 0
-        self._bad_until: datetime | None = None
+        self._failing_until: datetime | None = None
         """Somewhere before then is what makes pages fail: it is looked for by halves."""
         self._oversized: ListProfile | None = None
         """The login whose pages of that time were too large."""
 
     def windows(self, left: Iterable[ListWindow]) -> Iterator[tuple[ListWindow, WalkResult]]:
-        """Walk all of these times, the oldest first; each window as it is done."""
+        """Page through all of these times, the oldest first; yields each window when it has ended."""
         for gap in left:
             since = gap.since
             while since < gap.until:
-                window, walked = self._fitting(ListWindow(since, self._until(since, gap.until)))
+                window, walked = self._walk_what_fits(ListWindow(since, self._window_end(since, gap.until)))
                 yield window, walked
                 since = window.until
 
-    def _until(self, since: datetime, end: datetime) -> datetime:
-        """How far the window goes that begins here."""
-        until = min(since + self._length, end)
-        if self._bad_until is None or self._bad_until <= since:
-            self._bad_until = None
+    def _window_end(self, since: datetime, end: datetime) -> datetime:
+        """Where the window ends that begins here."""
+        until = min(since + self._next_length, end)
+        if self._failing_until is None or self._failing_until <= since:
+            self._failing_until = None
             if self._oversized is not None:
-                self._oversized.ask_for_less()
+                self._oversized.halve_page_size()
                 self._oversized = None
             return until
-        return min(until, since + whole_ticks((self._bad_until - since) // 2))
+        return min(until, since + whole_ticks((self._failing_until - since) // 2))
 
-    def _fitting(self, window: ListWindow) -> tuple[ListWindow, WalkResult]:
-        """Walk a window, or as much of its beginning as fits into a page."""
+    def _walk_what_fits(self, window: ListWindow) -> tuple[ListWindow, WalkResult]:
+        """Page through a window, or through as much of its beginning as fits into one page."""
         end = window.until
         while True:
             try:
-                walked = self._fits(window)
+                walked = self._try_window(window)
             except _PageFailed as failed:
-                walked = self._failed(window, failed)
+                walked = self._after_failed_page(window, failed)
             if walked is not None:
                 return window, walked
-            window = ListWindow(window.since, self._until(window.since, end))
+            window = ListWindow(window.since, self._window_end(window.since, end))
 
-    def _fits(self, window: ListWindow) -> WalkResult | None:
-        """Walk a window; None where it is too long for a page."""
+    def _try_window(self, window: ListWindow) -> WalkResult | None:
+        """Page through a window at every login. Returns None where a shorter one must be tried."""
         walked, filled = WalkResult(), 0.0
         for login in self._logins:
-            first = self._ask(login, window, 0, login.size)
-            if login.overflows(len(first.keys), first.total) and self._shrinks(window, first.total, login):
+            first = self._ask(login, window, 0, login.page_size)
+            if login.overflows(len(first.keys), first.total) and self._shorten(window, first.total, login):
                 return None
             try:
                 found, seen = self._walk(login, window, first)
             except _MoreThanAPage as more:
-                if self._shrinks(window, more.total, login):
+                if self._shorten(window, more.total, login):
                     return None
                 found, seen = self._walk(login, window)
             walked += found
-            filled = max(filled, seen / login.cap)
+            filled = max(filled, seen / login.most_rows)
             if window.length <= SHORTEST_WINDOW:
-                login.compare(seen, first.total or 0)
-        self._adapt(window, filled)
+                login.note_total_of_shortest(seen, first.total or 0)
+        self._adapt_length(window, filled)
         return walked
 
     # -- pages that fail ---------------------------------------------------------------
-    def _failed(self, window: ListWindow, failed: _PageFailed) -> WalkResult | None:
+    def _after_failed_page(self, window: ListWindow, failed: _PageFailed) -> WalkResult | None:
         """What follows when a page fails for good: fewer rows, a shorter window, or a gap that is told.
 
         Raises:
@@ -193,13 +194,13 @@ class ListWalker:
         if isinstance(error, PageTooLarge):
             self._oversized = login
         if window.length > SHORTEST_WINDOW:
-            self._bad_until = window.until
+            self._failing_until = window.until
             return None
-        size = login.size
+        size = login.page_size
         while size > 1:
             size = max(1, size // 8)
             with suppress(_PageFailed):
-                return self._walk(replace(login, size=size, cap=size), window)[0]
+                return self._walk(replace(login, page_size=size, most_rows=size), window)[0]
         # One row is to blame, not how many were asked for.
         self._oversized = None
         return WalkResult(complete=False, reason=f"{window.shown}: {failed.reason}")
@@ -215,33 +216,33 @@ class ListWalker:
         if page.broken:
             raise error
 
-    def _shrinks(self, window: ListWindow, total: int | None, login: ListProfile) -> bool:
-        """Whether a shorter window should be tried; how short is in `_length`."""
+    def _shorten(self, window: ListWindow, total: int | None, login: ListProfile) -> bool:
+        """Whether a shorter window should be tried; `_next_length` is set to how long."""
         if total is None:
             # Two pages are the least that a window with a full one may have; a list without totals
             # cannot say that cutting was in vain, but after 20 cuts two weeks are one second.
-            total = 2 * login.cap
+            total = 2 * login.most_rows
         else:
-            login.doubt(window, total)
-            before, self._full = self._full, total
-            self._in_vain = self._in_vain + 1 if before == total else 0
-        hopeless = self._by_days or login.vague or self._in_vain >= TIMES_TO_BELIEVE
+            login.note_large_total(window, total)
+            before, self._last_overflow = self._last_overflow, total
+            self._cuts_in_vain = self._cuts_in_vain + 1 if before == total else 0
+        hopeless = self._lists_whole_days or login.totals_useless or self._cuts_in_vain >= TIMES_TO_BELIEVE
         if hopeless or window.length <= SHORTEST_WINDOW:
             return False
-        expected = window.length * (TARGET_FILL * login.cap / total)
-        self._length = whole_ticks(expected)
+        expected = window.length * (TARGET_FILL * login.most_rows / total)
+        self._next_length = whole_ticks(expected)
         return True
 
-    def _adapt(self, window: ListWindow, filled: float) -> None:
+    def _adapt_length(self, window: ListWindow, filled: float) -> None:
         """How long the next window shall be, by how full this one was."""
-        self._in_vain = self._full = 0
-        if self._by_days:
-            self._length = timedelta(days=1)
+        self._cuts_in_vain = self._last_overflow = 0
+        if self._lists_whole_days:
+            self._next_length = timedelta(days=1)
             return
         factor = min(4.0, TARGET_FILL / filled) if filled else 4.0
         # A window that was cut off at its gap's end says nothing of what is usual.
-        length = max(window.length, self._length) if factor >= 1 else window.length
-        self._length = min(LONGEST_WINDOW, whole_ticks(length * factor))
+        length = max(window.length, self._next_length) if factor >= 1 else window.length
+        self._next_length = min(LONGEST_WINDOW, whole_ticks(length * factor))
 
     # -- one window of one login -------------------------------------------------------
     def _walk(
@@ -249,32 +250,32 @@ class ListWalker:
     ) -> tuple[WalkResult, int]:
         """Up to five passes, then in halves; with how many rows there seem to be."""
         earlier: list[_Pass] = []
-        size, cap = login.size, login.cap
+        size, cap = login.page_size, login.most_rows
         for _ in range(MOST_PASSES):
             done = self._pass(login, window, size, first if not earlier else None)
             # What was shown before was less than the total: rows that came meanwhile are no sign of a cap.
             better = all(len(one.keys) < min(len(done.keys), one.last or 0) for one in earlier)
-            if size < login.size and better:
-                login.asked_too_much(size)
+            if size < login.page_size and better:
+                login.note_less_showed_more(size)
             if done.exact:
                 # A page that was short by chance must not keep windows small for ever.
-                login.cap = min(login.size, login.cap + max(1, login.cap // 8))
+                login.most_rows = min(login.page_size, login.most_rows + max(1, login.most_rows // 8))
                 return WalkResult(), len(done.keys)
-            if self._agreed(done, earlier):
-                return done.taken_for_all, len(done.keys)
+            if self._is_believed(done, earlier):
+                return done.as_complete, len(done.keys)
             earlier.append(done)
             there = len(done.keys) if done.last is None else done.last
-            if first is not None and login.cap < min(cap, there):
+            if first is not None and login.most_rows < min(cap, there):
                 # Now that it is known how little a page holds, a shorter window does better.
                 raise _MoreThanAPage(there)
             # Some skip what lies between their cap and what was asked for: asking for less shows it.
-            size = done.largest if size == login.size and done.largest else login.size
+            size = done.largest if size == login.page_size and done.largest else login.page_size
         if splits < MOST_SPLITS and window.length >= 2 * SHORTEST_WINDOW:
             return self._halved(login, window, splits)
-        return self._given_up(login, window, earlier)
+        return self._best_of(login, window, earlier)
 
     @staticmethod
-    def _agreed(done: _Pass, earlier: Sequence[_Pass]) -> bool:
+    def _is_believed(done: _Pass, earlier: Sequence[_Pass]) -> bool:
         """Whether passes have seen the same often enough to be believed."""
         alike = [one for one in earlier if one.keys == done.keys]
         if not done.keys and done.last:
@@ -286,11 +287,11 @@ class ListWalker:
         return len(alike) >= PASSES_IF_MOVED - 1 and not done.risen
 
     @staticmethod
-    def _given_up(login: ListProfile, window: ListWindow, passes: Sequence[_Pass]) -> tuple[WalkResult, int]:
+    def _best_of(login: ListProfile, window: ListWindow, passes: Sequence[_Pass]) -> tuple[WalkResult, int]:
         """What there is to say of a window that did not hold still: two passes that saw the same will do."""
         for place, one in reversed(list(enumerate(passes))):
             if one.keys and any(one.keys == other.keys for other in passes[:place]):
-                return one.taken_for_all, len(one.keys)
+                return one.as_complete, len(one.keys)
         reason = f"{window.shown}: {MOST_PASSES} passes of login {login.source.name} each saw other rows"
         return WalkResult(complete=False, reason=reason), 0
 
@@ -316,14 +317,14 @@ class ListWalker:
             barren = 0 if len(done.keys) > fresh else barren + 1
             if index and not barren and done.largest < size:
                 # There was more behind a page that was not full: so that is as full as they get.
-                login.cap = min(login.cap, max(done.largest, rows))
+                login.most_rows = min(login.most_rows, max(done.largest, rows))
             done.largest = max(done.largest, rows)
             done.totals.append(total)
             # An empty page may be a hiccup: where rows are likely it is asked for again.
             asked_again = not rows and (full or not index) and not asked_again and total != 0
-            cut = rows > 0 and rows >= min(size, login.cap, login.longest)
+            cut = rows > 0 and rows >= min(size, login.most_rows, login.longest_answer)
             full = cut or (full and asked_again)
-            login.longest = max(login.longest, rows)
+            login.longest_answer = max(login.longest_answer, rows)
             if not asked_again and self._ended(done, index, barren, rows, full=full):
                 return done
             index += not asked_again
@@ -349,12 +350,12 @@ class ListWalker:
         shown = self._consumer.take_rows(window, page.rows)
         if page.broken:
             raise _PageFailed(login, page.broken)
-        if len(shown) >= login.cap or (page.total or 0) > login.cap:
-            self._by_days = self._by_days or _elsewhere(window, shown)
+        if len(shown) >= login.most_rows or (page.total or 0) > login.most_rows:
+            self._lists_whole_days = self._lists_whole_days or _mostly_outside(window, shown)
         return _PageRows(page.total, [one.key for one in shown])
 
 
-def _elsewhere(window: ListWindow, rows: Sequence[RowIdentity]) -> bool:
+def _mostly_outside(window: ListWindow, rows: Sequence[RowIdentity]) -> bool:
     """Whether most rows are of another time than was asked for."""
     since, until = stamp(window.since - DAY_LIST_MARGIN), stamp(window.until + DAY_LIST_MARGIN)
     outside = sum(one.created_at is not None and not since <= one.created_at < until for one in rows)
@@ -366,4 +367,4 @@ class _PageRows:
     """What the walk keeps of a page: what its rows are told apart by, not the rows."""
 
     total: int | None
-    keys: Sequence[Key]
+    keys: Sequence[RowKey]

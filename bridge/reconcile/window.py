@@ -1,11 +1,11 @@
-"""Windows of a platform's list: a time, and how its walk ended."""
+"""Windows of a platform's list: a span of time, and how paging through it ended."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 SHORTEST_WINDOW = timedelta(seconds=1)
-"""The platform's clock has no shorter tick."""
+"""The platform writes times in whole seconds."""
 
 
 def whole_ticks(length: timedelta) -> timedelta:
@@ -15,18 +15,19 @@ def whole_ticks(length: timedelta) -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class ListWindow:
-    """Calls created from `since` until before `until`."""
+    """The calls that were created from `since` on and before `until`."""
 
     since: datetime
     until: datetime
 
     @property
     def length(self) -> timedelta:
+        """From `since` to `until`."""
         return self.until - self.since
 
     @property
     def shown(self) -> str:
-        """For people."""
+        """For people, in UTC."""
         return f"{self.since:%Y-%m-%d %H:%M:%S}Z to {self.until:%Y-%m-%d %H:%M:%S}Z"
 
     def halves(self) -> "tuple[ListWindow, ListWindow]":
@@ -37,11 +38,13 @@ class ListWindow:
 
 @dataclass(frozen=True, slots=True)
 class WalkResult:
-    """How a window's walk ended. `unlisted`: rows that the total counts, and two passes did not show."""
+    """How paging through a window ended. Added up over logins and windows."""
 
     complete: bool = True
     unlisted: int = 0
+    """Rows that the total counts, and that two passes did not show."""
     reason: str = ""
+    """Why it is not complete."""
 
     def __add__(self, other: "WalkResult") -> "WalkResult":
         return WalkResult(
@@ -50,7 +53,7 @@ class WalkResult:
 
 
 def remaining_windows(whole: ListWindow, done: Iterable[ListWindow]) -> Iterator[ListWindow]:
-    """What of a time is not done yet."""
+    """The parts of `whole` that no window of `done` covers, the oldest first."""
     since = whole.since
     for one in sorted(done, key=lambda one: one.since):
         if one.since > since:
