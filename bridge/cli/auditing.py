@@ -33,8 +33,8 @@ from bridge.ledger import Ledger, Row, Window, open_ledger
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.jobs import AUDIT, JobState
-from bridge.reconcile.audit import (
-    COUNTS,
+from bridge.reconcile.balance import (
+    SOURCE_HEADINGS,
     local_balance,
     local_counts,
     open_losses,
@@ -158,7 +158,7 @@ def balance_lines(balance: Row) -> Iterator[str]:
     """The balance to read."""
     yield f"calls created from {balance['since'] or 'the first'} until {balance['until'] or 'now'}"
     for source, counts in balance["sources"].items():
-        yield f"source {source}: " + ", ".join(f"{name} {_count(counts[name])}" for name in COUNTS)
+        yield f"source {source}: " + ", ".join(f"{name} {_count(counts[name])}" for name in SOURCE_HEADINGS)
         yield from _source_lines(counts)
     for destination, counts in balance["destinations"].items():
         parts = " + ".join(f"{counts[name]} {name}" for name in counts if name != "ledger")

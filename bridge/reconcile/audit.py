@@ -1,4 +1,4 @@
-"""The balance: does every call stand under exactly one heading, here, at the platform and at the CRMs?"""
+"""The audit of one source: its whole list beside the ledger, with why each difference is there."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,11 +9,12 @@ from typing import Any
 
 import structlog
 
-from bridge.ledger import Ledger, Row, Window
+from bridge.ledger import Ledger, Row
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.calls import Arrival
 from bridge.model.jobs import Job
 from bridge.model.listing import Place, Standing
+from bridge.reconcile.balance import SOURCE_HEADINGS, Balance
 from bridge.reconcile.counts import SHORT_LISTS_FROM, is_suspiciously_short
 from bridge.reconcile.diff import ListedRow, explain, read_row, stray_key
 from bridge.reconcile.paging import ListWalker, RowIdentity
@@ -26,111 +27,19 @@ from bridge.source import Source
 
 log = structlog.get_logger("bridge.audit")
 
-Balance = dict[str, Any]
-COUNTS = ("platform", "ledger", "quarantined", "erased", "platform_only", "ledger_only")
 MOST_IDS = 100_000
 """So many ids of a heading are shown with what explains them; all are counted."""
 MOST_REASONS = 1000
-MUCH = 0.05
-"""With a greater share that the list does not show, the balance is told with a warning."""
+WARNED_SHARE = 0.05
+"""With a greater share of calls that the list does not show, the balance is told with a warning."""
 EXPLAINED_AT_ONCE = 500
-ARRIVES_WITHIN = timedelta(hours=6)
-"""A record comes at most so long after its call was created, as far as a lost one can be told."""
+# Why a call is on one side only, or not counted yet; shown to the operator.
 CAME = "it came while the list was walked"
 WAITS = "it waits in quarantine: callbridge quarantine list"
 DROPPED = "a person dropped it from quarantine"
 LACKING = "it never came here: callbridge reconcile files it"
 
 
-# -- the ledger's own side ---------------------------------------------------------------
-def local_balance(
-    ledger: Ledger, sources: Sequence[str], destinations: Mapping[str, Sequence[str]], window: Window
-) -> Balance:
-    """The ledger's own side of the balance; the platform is left out.
-
-    `destinations` are name → the sources whose calls it takes.
-    """
-    by_destination = {name: ledger.balance(name, taken, window) for name, taken in destinations.items()}
-    losses = open_losses(ledger, sources, window)
-    return {
-        "since": _shown(window.since),
-        "until": _shown(window.until),
-        "sources": {source: local_counts(ledger, source, window) for source in sources},
-        "destinations": by_destination,
-        "losses": losses,
-        "balanced": not losses and all(map(balances, by_destination.values())),
-    }
-
-
-def open_losses(ledger: Ledger, sources: Sequence[str], window: Window) -> list[Row]:
-    """What the ledger once had of these sources and of this time, and no list has filled since."""
-    found = []
-    for loss in ledger.losses():
-        concerned = [source for source in loss["open"] if source in sources]
-        began = None if loss["since_at"] is None else moment(loss["since_at"]) - ARRIVES_WITHIN
-        before = window.since is not None and moment(loss["until_at"]) < window.since
-        behind = window.until is not None and began is not None and began >= window.until
-        if concerned and not before and not behind:
-            found.append(loss | {"open": concerned})
-    return found
-
-
-def local_counts(ledger: Ledger, source: str, window: Window) -> Balance:
-    """What a source counts whose platform is not asked."""
-    counted = ledger.source_counts(source, window)
-    return {"platform": None, **counted, "platform_only": None, "ledger_only": None, "ids": {}}
-
-
-def balances(counts: Mapping[str, int]) -> bool:
-    """`ledger = delivered + skipped + parked + under_way`."""
-    settled = counts["delivered"] + counts["skipped"] + counts["parked"] + counts["under_way"]
-    return counts["ledger"] == settled
-
-
-def source_balances(counts: Mapping[str, Any]) -> bool:
-    """`platform + ledger_only = ledger + quarantined + platform_only`, nothing only there, all of it seen."""
-    if counts["platform"] is None:
-        return True
-    theirs = counts["platform"] + counts["ledger_only"]
-    ours = counts["ledger"] + counts["quarantined"] + counts["platform_only"]
-    return bool(theirs == ours and counts["platform_only"] == 0 and counts.get("complete", True))
-
-
-def _shown(moment: datetime | None) -> str | None:
-    return None if moment is None else stamp(moment)
-
-
-def whole_balance(
-    audited: Mapping[str, Balance],
-    left_out: Mapping[str, Balance],
-    since: str | None,
-    losses: Sequence[Row] = (),
-) -> Balance:
-    """The balance of all sources: those whose platforms were asked, and those that have none to ask.
-
-    Each has counted its own calls at the destinations, so that all its counts are of one moment.
-    `losses` are those of the sources that have no platform to ask.
-    """
-    destinations: dict[str, Counter[str]] = {}
-    sources: dict[str, Balance] = {}
-    for name, found in {**audited, **left_out}.items():
-        sources[name] = {key: value for key, value in found.items() if key != "destinations"}
-        for destination, counts in found["destinations"].items():
-            destinations.setdefault(destination, Counter()).update(counts)
-    by_destination = {name: dict(counts) for name, counts in destinations.items()}
-    balanced = all(map(source_balances, sources.values())) and all(map(balances, by_destination.values()))
-    balanced = balanced and not losses
-    return {
-        "since": min((one["since"] for one in audited.values()), default=since),
-        "until": max((one["until"] for one in audited.values()), default=None),
-        "sources": sources,
-        "destinations": by_destination,
-        "losses": list(losses),
-        "balanced": balanced,
-    }
-
-
-# -- beside the platform's list ------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class AuditRules:
     """How the calls of one source are audited."""
@@ -210,7 +119,7 @@ class SourceAudit:
         }
         if warning := self._doubtful(standing):
             found["warnings"] = [warning]
-        counts = {name: found[name] for name in COUNTS}
+        counts = {name: found[name] for name in SOURCE_HEADINGS}
         log.info("audit.ended", source=rules.source, id=self._job_id, complete=found["complete"], **counts)
         return found
 
@@ -301,7 +210,7 @@ class SourceAudit:
     def _doubtful(self, standing: Standing) -> str:
         """The warning beside "balanced": the list lacks much of what the ledger has."""
         lacks, ours = len(standing.unlisted), standing.listed + len(standing.unlisted)
-        if ours < SHORT_LISTS_FROM or lacks <= MUCH * ours:
+        if ours < SHORT_LISTS_FROM or lacks <= WARNED_SHARE * ours:
             return ""
         return f"the list shows {standing.listed} of the {ours} calls here ({standing.listed / ours:.0%})"
 

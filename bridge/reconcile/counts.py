@@ -91,14 +91,14 @@ class WindowCounts:
         }
 
 
-COUNTS = ("seen", *(one.value for one in Outcome), "filled", "unlisted", "ours_only")
+COUNT_NAMES = ("seen", *(one.value for one in Outcome), "filled", "unlisted", "ours_only")
 
 
 class RunCounts:
     """What all windows of a run have come to."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
+        self.counts: dict[str, int] = dict.fromkeys(COUNT_NAMES, 0)
         self.complete = True
         self.reasons: list[str] = []
         self.users: set[str] = set()
@@ -107,7 +107,7 @@ class RunCounts:
         self._explanations: dict[str, str] = {}
 
     def add(self, window: Mapping[str, Any]) -> None:
-        for name in COUNTS:
+        for name in COUNT_NAMES:
             self.counts[name] += window[name]
         self.complete = self.complete and window["complete"]
         self.reasons = _some(self.reasons, window["reasons"])

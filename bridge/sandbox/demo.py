@@ -20,7 +20,7 @@ from bridge.ledger import Ledger, Row, Window, open_ledger
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.phone import mask_phone
 from bridge.model.jobs import AUDIT, RECONCILE, JobState
-from bridge.reconcile.audit import local_balance, whole_balance
+from bridge.reconcile.balance import local_balance, whole_balance
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET, Pushing, SandboxPlatform
 from bridge.sandbox.server import LocalServer

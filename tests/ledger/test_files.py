@@ -21,7 +21,7 @@ from bridge.ledger.sqlite.times import micros
 from bridge.lib.errors import LedgerBusy, LedgerLocked, LedgerUnusable
 from bridge.lib.system_users import user_name
 from bridge.model.calls import Quarantined
-from bridge.reconcile.audit import local_balance, whole_balance
+from bridge.reconcile.balance import local_balance, whole_balance
 from tests.fixtures.daemon_process import DaemonProcess, callbridge, wait_until, write_config
 from tests.fixtures.ledger_calls import NOW, TO_CRM, arrival, call_keys, filed_all, news, stray, uuid
 

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from bridge.lib.iso_times import stamp
-from bridge.reconcile.audit import source_balances
 from bridge.reconcile.counts import SHORT_LISTS_FROM
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.source import Page
@@ -219,12 +218,3 @@ def test_users_whom_no_login_lists_are_named(ledger_path: Path) -> None:
         assert found["balanced"]
         world.users = ("demo", "branch")
         assert counted(world.audit()) == {"platform": 15, "ledger": 15}
-
-
-def test_the_equation_itself_is_judged() -> None:
-    counts = {"platform": 3, "ledger": 3, "quarantined": 0, "platform_only": 0, "ledger_only": 0}
-    assert source_balances(counts)
-    assert not source_balances(counts | {"ledger": 4})
-    assert not source_balances(counts | {"platform": 4, "platform_only": 1})
-    assert not source_balances(counts | {"complete": False})
-    assert source_balances(counts | {"platform": None})

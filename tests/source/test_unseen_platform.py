@@ -18,7 +18,7 @@ from starlette.routing import Route
 from bridge.config.load import load_config
 from bridge.daemon.reconcile_wiring import reconciler_here
 from bridge.ledger import open_ledger
-from bridge.reconcile.audit import whole_balance
+from bridge.reconcile.balance import whole_balance
 from bridge.sandbox.records import PLATFORM_ZONE
 from bridge.sandbox.server import LocalServer
 from bridge.source.outcall.edges import edges, tick
