@@ -39,6 +39,44 @@ class Lane(IntEnum):
     BACKFILL = 2
 
 
+class Heading(StrEnum):
+    """Under what a call counts in the balance of a destination."""
+
+    DELIVERED = "delivered"
+    SKIPPED = "skipped"
+    PARKED = "parked"
+    UNDER_WAY = "under_way"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One call on its way to one destination, as the ledger keeps it."""
+
+    state: DeliveryState
+    wanted: int
+    """The revision that the CRM should have; 0: no record of the call could be read."""
+    changed_at: datetime
+    delivered: int | None = None
+    """The revision that the CRM has."""
+    owed_at: datetime | None = None
+    """Since when the wanted revision has been wanted."""
+    due_at: datetime | None = None
+    tries: int = 0
+    """How often the wanted revision has been tried."""
+    reason: str | None = None
+    """The rule that skipped it, or what went wrong: for people to read."""
+    cause: str | None = None
+    """Groups failures that are alike."""
+    park_kind: ParkKind | None = None
+    held_as: DeliveryState | None = None
+    """What a person makes of it: skipped, whatever comes; parked, once its attempt or its doubt has ended."""
+    lane: Lane = Lane.LIVE
+    called_at: datetime | None = None
+    """The call's event time: in a lane the oldest goes first."""
+    in_doubt: bool = False
+    """Whether a request was sent for it of which nobody knows what became."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """One delivery, in one worker's hands."""

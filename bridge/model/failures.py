@@ -23,6 +23,8 @@ NO_LONGER_THERE = "no longer in the CRM"
 """How the cause ends of a delivery whose object was deleted in the CRM, or lost when that was emptied."""
 BY_A_PERSON = "parked by a person"
 """The cause of a delivery that a person parked."""
+UNREADABLE_RECORD = "unreadable record"
+"""The cause of a delivery whose call's stored record cannot be read."""
 IN_DOUBT = "in doubt: "
 """What the cause of a delivery begins with that is parked because nothing tells what became of a request."""
 OF_DOUBT = (

@@ -1,31 +1,31 @@
 """What persons say of deliveries: try again, park, skip, deliver again; and which lane one is in."""
 
-import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from bridge.ledger import Row
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.deliveries import marks
-from bridge.ledger.sqlite.objects import is_in_doubt, said_absent
+from bridge.ledger.sqlite.delivery_rows import DeliveryRow, change_deliveries, deliveries_by_id
+from bridge.ledger.sqlite.objects import said_absent
 from bridge.ledger.sqlite.park_kinds import park_kind_column
 from bridge.ledger.sqlite.times import micros
-from bridge.model.deliveries import Lane, ParkKind
-from bridge.model.failures import BY_A_PERSON
+from bridge.model.deliveries import DeliveryState, Lane, ParkKind
+from bridge.model.delivery_rules import (
+    RetryScope,
+    held,
+    is_busy,
+    may_hold,
+    may_retry,
+    retried,
+    retry_says_absent,
+)
 
 # So many rows are changed in one commit: others have their turn between two.
 AT_ONCE = 500
-
-_AGAIN = """
-UPDATE deliveries SET state = iif(state = 'leased', state, 'due'), due_at = iif(state = 'leased', due_at, :1),
-    owed_at = coalesce(iif(state = 'leased', owed_at, :1), :1), tries = iif(state = 'leased', tries, 0),
-    lane = max(lane, 1), changed_at = :1,
-    reason = iif(person IS NULL AND park_kind IS NOT 'held', reason, NULL),
-    person = NULL, cause = NULL, park_kind = NULL
-WHERE id IN (SELECT value FROM json_each(:2))
-"""
 
 
 def retriable(connection: sqlite3.Connection, ids: Sequence[int], cause: str, destination: str) -> list[Row]:
@@ -99,18 +99,19 @@ def matching_causes(connection: sqlite3.Connection, words: str) -> list[str]:
     return [words] if words in known else [cause for cause in known if words.casefold() in cause.casefold()]
 
 
-def retry(connection: sqlite3.Connection, ids: str, now: datetime) -> int:
-    """Make these due now; `ids` are JSON. Of what is parked in doubt a person says: it is not there."""
-    doubtful = connection.execute(
-        "SELECT id, progress FROM deliveries WHERE id IN (SELECT value FROM json_each(?))"
-        " AND state = 'parked' AND progress IS NOT NULL AND park_kind = 'in_doubt'",
-        (ids,),
-    ).fetchall()
-    connection.executemany(
-        "UPDATE deliveries SET progress = ? WHERE id = ?",
-        [(said_absent(row["progress"]), row["id"]) for row in doubtful],
-    )
-    return connection.execute(_AGAIN, numbered(micros(now), ids)).rowcount
+def retry(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
+    """Make these due now. Of what is parked in doubt a person says: what was sent is not there."""
+    found = deliveries_by_id(connection, ids)
+    changed = [_retried(row, now) for row in found if may_retry(row.delivery, RetryScope.ID)]
+    change_deliveries(connection, changed)
+    return len(changed)
+
+
+def _retried(row: DeliveryRow, now: datetime) -> DeliveryRow:
+    progress = row.progress
+    if progress is not None and retry_says_absent(row.delivery):
+        progress = said_absent(progress)
+    return DeliveryRow(row.id, retried(row.delivery, now), progress)
 
 
 def parked_in_doubt(connection: sqlite3.Connection, destination: str) -> int:
@@ -124,42 +125,18 @@ def parked_in_doubt(connection: sqlite3.Connection, destination: str) -> int:
     return found
 
 
-# What is on its way, or in doubt: it holds its lines, and is a person's once it gives them back.
-_BUSY = "(state = 'leased' OR id IN (SELECT value FROM json_each(:5)))"
-_PARK = f"""
-UPDATE deliveries SET state = iif({_BUSY}, state, 'parked'),
-    due_at = iif({_BUSY}, due_at, NULL), person = iif({_BUSY}, 'parked', NULL),
-    reason = :1, cause = iif({_BUSY}, cause, :2), park_kind = iif({_BUSY}, NULL, 'held'), changed_at = :3
-WHERE id IN (SELECT value FROM json_each(:4)) AND state IN ('due', 'leased') AND wanted > 0
-RETURNING id, state
-"""
-_SKIP = f"""
-UPDATE deliveries SET state = iif({_BUSY}, state, 'skipped'),
-    due_at = iif({_BUSY}, due_at, NULL), person = 'skipped', reason = :1,
-    cause = iif({_BUSY}, cause, :2), park_kind = NULL, changed_at = :3
-WHERE id IN (SELECT value FROM json_each(:4)) AND (person IS NULL OR person <> 'skipped')
-RETURNING id, state
-"""
-
-
 def hold(
-    connection: sqlite3.Connection, ids: str, reason: str, now: datetime, *, skip: bool
+    connection: sqlite3.Connection, ids: Sequence[int], held_as: DeliveryState, why: str, now: datetime
 ) -> dict[str, list[int]]:
     """Park or skip: what it holds from `now` on, and what is on its way or in doubt and held `later`."""
-    said = ("skipped" if skip else "parked") + " by a person" + (f": {reason}" if reason else "")
-    cause = None if skip else BY_A_PERSON
-    waiting = connection.execute(
-        "SELECT id, progress FROM deliveries"
-        " WHERE id IN (SELECT value FROM json_each(?)) AND state = 'due' AND progress IS NOT NULL",
-        (ids,),
+    rows = [row for row in deliveries_by_id(connection, ids) if may_hold(row.delivery, held_as)]
+    change_deliveries(
+        connection, [replace(row, delivery=held(row.delivery, held_as, why, now)) for row in rows]
     )
-    doubtful = json.dumps([row["id"] for row in waiting if is_in_doubt(row["progress"])])
-    held: dict[str, list[int]] = {"now": [], "later": []}
-    for delivery_id, state in connection.execute(
-        _SKIP if skip else _PARK, numbered(said, cause, micros(now), ids, doubtful)
-    ).fetchall():
-        held["later" if state in ("due", "leased") else "now"].append(delivery_id)
-    return held
+    when: dict[str, list[int]] = {"now": [], "later": []}
+    for row in rows:
+        when["later" if is_busy(row.delivery) else "now"].append(row.id)
+    return when
 
 
 _DEMOTED = """

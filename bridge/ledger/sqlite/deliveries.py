@@ -3,16 +3,18 @@
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from bridge.ledger import Destinations
+from bridge.ledger.sqlite.delivery_rows import DeliveryRow, change_deliveries, read_deliveries
 from bridge.ledger.sqlite.judging import state_of
-from bridge.ledger.sqlite.objects import is_in_doubt, progress_of, sent_at
+from bridge.ledger.sqlite.objects import progress_of, sent_at
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import IS_AHEAD, IS_DUE, micros, moment_of
 from bridge.model.deliveries import DeliveryState, Lane, Lease
-from bridge.model.failures import BY_A_PERSON
+from bridge.model.delivery_rules import BEFORE_DESTINATION, given_back, released, unreadable
 
 Wish = tuple[tuple[str, ...], tuple[str, ...], datetime]
 """What a worker may take: of these destinations and sources, what is due by then."""
@@ -43,7 +45,7 @@ def start_destinations(connection: sqlite3.Connection, destinations: Destination
 def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, at: int) -> None:
     connection.execute(
         "INSERT INTO deliveries (call_id, destination, state, wanted, reason, called_at, changed_at)"
-        f" SELECT id, ?, 'skipped', revision, 'before this destination', iif({IS_AHEAD}, first_seen_at,"
+        f" SELECT id, ?, 'skipped', revision, '{BEFORE_DESTINATION}', iif({IS_AHEAD}, first_seen_at,"
         " coalesce(started_at, created_at)), ?"
         " FROM calls c"
         " WHERE source = ? AND NOT EXISTS"
@@ -54,35 +56,15 @@ def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, 
     )
 
 
-# A lease ends with nothing done; where a person said meanwhile what is to become of it, so it is.
-_GIVEN_UP = (
-    "state = coalesce(person, 'due'), due_at = iif(person IS NULL, {}, NULL),"
-    f" cause = iif(person = 'parked', '{BY_A_PERSON}', cause),"
-    " park_kind = iif(person = 'parked', 'held', NULL),"
-    " person = iif(person = 'skipped', person, NULL)"
-)
-# But what is in doubt holds its lines until that is over, whatever a person said.
-_STILL_DUE = "state = 'due', due_at = {}"
-
-
 def release_leases(connection: sqlite3.Connection, now: datetime | None = None) -> int:
     """Leases of a daemon that is dead are simply due again, and its runs asked for again."""
-    begun = connection.execute(
-        "SELECT id, progress FROM deliveries"
-        " WHERE state = 'leased' AND state <> 'delivered' AND progress IS NOT NULL"
-    ).fetchall()
+    # Said twice, because a partial index is found by its own words only.
+    leased_rows = read_deliveries(connection, "state = 'leased' AND state <> 'delivered'")
+    changed = [replace(row, delivery=released(row.delivery)) for row in leased_rows]
     if now is not None:
-        waiting = connection.execute(
-            "SELECT id, progress FROM deliveries WHERE state = 'due' AND progress IS NOT NULL"
-        ).fetchall()
-        connection.executemany(
-            "UPDATE deliveries SET progress = ? WHERE id = ?",
-            [
-                (sent_at(row["progress"], now), row["id"])
-                for row in (*begun, *waiting)
-                if is_in_doubt(row["progress"])
-            ],
-        )
+        waiting = read_deliveries(connection, "state = 'due' AND progress IS NOT NULL")
+        changed = [_sent_now(row, now) for row in (*changed, *waiting)]
+    change_deliveries(connection, changed)
     # A copy that was cut short is not made later, and perhaps over another: its ledger may be that copy.
     connection.execute(
         "UPDATE runs SET state = 'failed', result = ?, ended_at = started_at"
@@ -90,17 +72,13 @@ def release_leases(connection: sqlite3.Connection, now: datetime | None = None) 
         (json.dumps({"error": "callbridge stopped, and the copy was not done yet: ask for it again"}),),
     )
     connection.execute("UPDATE runs SET state = 'requested' WHERE state = 'running'")
-    doubtful = [row["id"] for row in begun if is_in_doubt(row["progress"])]
-    still_due = f"UPDATE deliveries SET {_STILL_DUE.format('changed_at')} WHERE id = ?"
-    connection.executemany(still_due, [(each,) for each in doubtful])
-    return (
-        len(doubtful)
-        + connection.execute(
-            # Said twice, because a partial index is found by its own words only.
-            f"UPDATE deliveries SET {_GIVEN_UP.format('changed_at')}"
-            " WHERE state = 'leased' AND state <> 'delivered'"
-        ).rowcount
-    )
+    return len(leased_rows)
+
+
+def _sent_now(row: DeliveryRow, now: datetime) -> DeliveryRow:
+    if row.progress is None or not row.delivery.in_doubt:
+        return row
+    return replace(row, progress=sent_at(row.progress, now))
 
 
 def any_due(connection: sqlite3.Connection, destinations: Sequence[str], now: datetime) -> bool:
@@ -200,24 +178,21 @@ def lease_of(payloads: Payloads, row: sqlite3.Row, previous: Sequence[tuple[str,
 
 def park(connection: sqlite3.Connection, delivery_id: int, reason: str, now: datetime) -> None:
     """A leased delivery that cannot even be attempted waits for a person."""
-    connection.execute(
-        "UPDATE deliveries SET state = coalesce(person, 'parked'), due_at = NULL, reason = ?,"
-        " cause = 'unreadable record', person = iif(person = 'skipped', person, NULL),"
-        " park_kind = iif(person = 'skipped', NULL, 'failed'), changed_at = ?"
-        " WHERE id = ? AND state = 'leased'",
-        (reason, micros(now), delivery_id),
+    rows = _still_leased(connection, delivery_id)
+    change_deliveries(
+        connection, [replace(row, delivery=unreadable(row.delivery, reason, now)) for row in rows]
     )
 
 
 def give_back(connection: sqlite3.Connection, lease: Lease, due_at: datetime) -> bool:
     """A lease that nothing was done with, because another holds one of its lines; whether it is due again."""
-    held = connection.execute(
-        "SELECT progress FROM deliveries WHERE id = ? AND person IS NOT NULL", (lease.delivery_id,)
-    ).fetchone()
-    ends = _STILL_DUE if held is not None and is_in_doubt(held["progress"]) else _GIVEN_UP
-    left = connection.execute(
-        f"UPDATE deliveries SET {ends.format('?')}, tries = tries - 1 WHERE id = ? AND state = 'leased'"
-        " RETURNING state",
-        (micros(due_at), lease.delivery_id),
-    ).fetchone()
-    return left is not None and left["state"] == DeliveryState.DUE
+    rows = [
+        replace(row, delivery=given_back(row.delivery, due_at))
+        for row in _still_leased(connection, lease.delivery_id)
+    ]
+    change_deliveries(connection, rows)
+    return any(row.delivery.state is DeliveryState.DUE for row in rows)
+
+
+def _still_leased(connection: sqlite3.Connection, delivery_id: int) -> list[DeliveryRow]:
+    return read_deliveries(connection, "id = ? AND state = 'leased'", delivery_id)

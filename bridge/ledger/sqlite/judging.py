@@ -10,11 +10,13 @@ import msgspec
 
 from bridge.ledger import Destinations
 from bridge.ledger.sqlite.binding import numbered
+from bridge.ledger.sqlite.delivery_rows import deliveries_of_calls, put_deliveries
 from bridge.ledger.sqlite.filing import quarantine
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of
+from bridge.lib.iso_times import moment
 from bridge.model.calls import Arrival, Judgment, Known, Pending, Quarantined, Verdict, Via, digests
-from bridge.model.deliveries import DeliveryState, Lane
+from bridge.model.delivery_rules import News, lane_of, never_read, owed
 from bridge.record.json_body import dump_object, parse_object
 
 # A merged state says in its first bytes which dictionary it needs.
@@ -141,19 +143,6 @@ UPDATE calls SET revision = 1, state_receipt = json_extract(j.value, '$[1]'),
     created_at = json_extract(j.value, '$[12]'), started_at = json_extract(j.value, '$[13]')
 FROM json_each(?) j WHERE calls.id = json_extract(j.value, '$[0]')
 """
-_NEW_DELIVERIES = """
-INSERT INTO deliveries
-    (call_id, destination, state, wanted, owed_at, due_at, reason, lane, called_at, changed_at)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), 1,
-       :2, json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-       json_extract(value, '$[6]'), :2
-FROM json_each(:1)
-WHERE true
-ON CONFLICT (call_id, destination) DO UPDATE SET state = coalesce(person, excluded.state), wanted = 1,
-    owed_at = excluded.owed_at, due_at = iif(person IS NULL, excluded.due_at, NULL),
-    reason = iif(person IS NULL, excluded.reason, reason), cause = NULL, tries = 0, park_kind = NULL,
-    lane = excluded.lane, called_at = excluded.called_at, changed_at = excluded.changed_at
-"""
 
 
 def write_news(
@@ -162,7 +151,7 @@ def write_news(
     """Calls whose first record is all that is known of them: a statement a table."""
     if not news:
         return
-    receipts, calls, deliveries, at = [], [], [], micros(now)
+    receipts, calls = [], []
     for judgment in news:
         columns, known = judgment.columns, judgment.known
         receipts.append((judgment.receipt_id, judgment.stamp, " ".join(judgment.flags) or None))
@@ -184,30 +173,9 @@ def write_news(
                 micros(columns.started_at),
             )
         )
-        for destination in destinations.get(judgment.source, ()):
-            rule = judgment.skip.get(destination)
-            state = DeliveryState.DUE if rule is None else DeliveryState.SKIPPED
-            due_at = at if rule is None else None
-            deliveries.append(
-                (
-                    judgment.call_id,
-                    destination,
-                    state,
-                    due_at,
-                    rule,
-                    lane_of(judgment),
-                    micros(judgment.called_at),
-                )
-            )
     connection.execute(_NEW_RECEIPTS, (_rows(receipts),))
     connection.execute(_NEW_CALLS, (_rows(calls),))
-    if deliveries:
-        connection.execute(_NEW_DELIVERIES, numbered(_rows(deliveries), at))
-
-
-def lane_of(judgment: Judgment) -> Lane:
-    """A callback tells of a call that has just been; the list fills gaps."""
-    return Lane.LIVE if judgment.known.via is Via.CALLBACK else Lane.BACKFILL
+    owe(connection, news, destinations, now)
 
 
 def _rows(rows: Sequence[object]) -> str:
@@ -244,8 +212,7 @@ def write_judgment(
     if judgment.verdict is Verdict.DUPLICATE:
         connection.execute("DELETE FROM payloads WHERE receipt_id = ?", (judgment.receipt_id,))
     if news:
-        for destination in destinations.get(judgment.source, ()):
-            owe(connection, judgment, destination, now)
+        owe(connection, [judgment], destinations, now)
 
 
 _STATE = """
@@ -304,41 +271,27 @@ def _write_state(connection: sqlite3.Connection, payloads: Payloads, judgment: J
     )
 
 
-# What is on its way hears of a revision when it settles; what a person skipped does not go at all.
-_STAYS = "state = 'leased' OR person = 'skipped'"
-# A call that was let in once, by a replay or by an earlier configuration, is not left out afterwards.
-_LEFT_OUT = "state = 'skipped' AND excluded.state = 'skipped'"
+def owe(
+    connection: sqlite3.Connection, news: Sequence[Judgment], destinations: Destinations, now: datetime
+) -> None:
+    """What new calls and revisions make due."""
+    there = deliveries_of_calls(connection, [judgment.call_id for judgment in news])
+    put_deliveries(
+        connection,
+        [
+            (judgment.call_id, name, owed(there.get((judgment.call_id, name)), _news(judgment, name), now))
+            for judgment in news
+            for name in destinations.get(judgment.source, ())
+        ],
+    )
 
 
-def owe(connection: sqlite3.Connection, judgment: Judgment, destination: str, now: datetime) -> None:
-    """A revision makes the call's delivery due; one that is leased hears of it when it settles."""
-    rule = judgment.skip.get(destination)
-    at = micros(now)
-    state = DeliveryState.DUE if rule is None else DeliveryState.SKIPPED
-    connection.execute(
-        "INSERT INTO deliveries (call_id, destination, state, wanted, owed_at, due_at, reason, lane,"
-        " called_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (call_id, destination) DO UPDATE SET wanted = excluded.wanted,"
-        f" owed_at = excluded.owed_at, state = iif({_STAYS}, state, iif({_LEFT_OUT}, 'skipped', 'due')),"
-        f" due_at = iif({_STAYS}, due_at, iif({_LEFT_OUT}, NULL, excluded.changed_at)),"
-        f" reason = iif({_STAYS}, reason, iif({_LEFT_OUT}, excluded.reason, NULL)),"
-        # A person's skip holds against revisions; a wish to park does not.
-        " person = iif(person = 'skipped', person, NULL),"
-        " cause = NULL, park_kind = NULL, tries = 0, lane = excluded.lane,"
-        " called_at = coalesce(excluded.called_at, called_at),"
-        " changed_at = excluded.changed_at",
-        (
-            judgment.call_id,
-            destination,
-            state,
-            judgment.known.revision,
-            at,
-            at if rule is None else None,
-            rule,
-            lane_of(judgment),
-            micros(judgment.called_at),
-            at,
-        ),
+def _news(judgment: Judgment, destination: str) -> News:
+    return News(
+        judgment.known.revision,
+        lane_of(judgment.known.via),
+        None if judgment.called_at is None else moment(judgment.called_at),
+        judgment.skip.get(destination),
     )
 
 
@@ -351,7 +304,6 @@ def set_aside(
     now: datetime,
 ) -> None:
     """A record that cannot be judged: quarantined; a call of which nothing else is known is parked."""
-    at = micros(now)
     connection.execute(
         "UPDATE receipts SET verdict = ?, flags = 'unreadable' WHERE id = ?",
         (Verdict.QUARANTINED, pending.receipt_id),
@@ -361,10 +313,12 @@ def set_aside(
     quarantine(connection, payloads, arrival, Quarantined.UNREADABLE, reason, acknowledged=True)
     if connection.execute("SELECT revision FROM calls WHERE id = ?", (pending.call_id,)).fetchone()[0]:
         return
-    for destination in destinations.get(pending.source, ()):
-        connection.execute(
-            "INSERT INTO deliveries (call_id, destination, state, wanted, reason, cause, park_kind,"
-            " changed_at) VALUES (?, ?, 'parked', 0, ?, 'unreadable record', 'failed', ?)"
-            " ON CONFLICT DO NOTHING",
-            (pending.call_id, destination, reason, at),
-        )
+    there = deliveries_of_calls(connection, [pending.call_id])
+    put_deliveries(
+        connection,
+        [
+            (pending.call_id, name, never_read(reason, now))
+            for name in destinations.get(pending.source, ())
+            if (pending.call_id, name) not in there
+        ],
+    )

@@ -1,6 +1,5 @@
 """The ledger's part for those who operate it: deliveries put right, work asked for, accounts looked at."""
 
-import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -10,6 +9,7 @@ from typing import Any
 from bridge.ledger import Row, Swept, Window
 from bridge.ledger.sqlite import acting, objects, sweeping
 from bridge.ledger.sqlite.access import Access, looks
+from bridge.model.deliveries import DeliveryState
 
 
 class OperatorPart(Access):
@@ -33,14 +33,15 @@ class OperatorPart(Access):
 
     @looks
     def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> dict[str, list[int]]:
-        done = self._in_steps(list(ids), partial(acting.hold, reason=reason, now=now, skip=skip))
+        held_as = DeliveryState.SKIPPED if skip else DeliveryState.PARKED
+        done = self._in_steps(list(ids), partial(acting.hold, held_as=held_as, why=reason, now=now))
         return {when: [one for step in done for one in step[when]] for when in ("now", "later")}
 
     def _in_steps(self, ids: Sequence[int], step: Callable[..., Any]) -> list[Any]:
         """Many rows in several commits, so that nobody waits long for the writer."""
         starts = range(0, len(ids), acting.AT_ONCE) or [0]
         parts = [ids[start : start + acting.AT_ONCE] for start in starts]
-        return [self._write().run(partial(_with_ids, step, json.dumps(list(part)))) for part in parts]
+        return [self._write().run(partial(_with_ids, step, part)) for part in parts]
 
     def demote(self, destinations: Sequence[str], before: datetime) -> int:
         demoted = 0
@@ -68,5 +69,5 @@ class OperatorPart(Access):
         return objects.load_budgets(self._reader)
 
 
-def _with_ids(step: Callable[..., Any], ids: str, connection: sqlite3.Connection) -> Any:
+def _with_ids(step: Callable[..., Any], ids: Sequence[int], connection: sqlite3.Connection) -> Any:
     return step(connection, ids)

@@ -2,22 +2,21 @@
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from bridge.ledger import Swept, Told, Window
-from bridge.ledger.sqlite.binding import numbered
+from bridge.ledger.sqlite.delivery_rows import change_deliveries, deliveries_by_id
 from bridge.ledger.sqlite.inspection import CREATED, within
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.memories import forgotten
 from bridge.ledger.sqlite.objects import packed_progress, progress_of
 from bridge.ledger.sqlite.park_kinds import park_kind_column
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.ledger.sqlite.times import micros
 from bridge.model.crm_state import AGAIN, Progress
-from bridge.model.deliveries import Lane, ParkKind
+from bridge.model.deliveries import ParkKind
+from bridge.model.delivery_rules import may_replay, replayed
 
 # INDEXED BY, because a walk in any other order would sort all calls for each page.
 _PAGE = f"""
@@ -84,25 +83,16 @@ def _told(connection: sqlite3.Connection, keys: dict[int, str]) -> dict[int, dic
     return found
 
 
-_DUE = """
-UPDATE deliveries SET state = 'due', due_at = :1, owed_at = :1, tries = 0, lane = :2, reason = NULL,
-    cause = NULL, park_kind = NULL, changed_at = :1
-WHERE id IN (SELECT value FROM json_each(:3)) AND person IS NULL
-"""
-_SETTLED = "state IN ('delivered', 'skipped')"
-# With what was sent forgotten, what the CRM has lost is made again too.
-_SETTLED_OR_GONE = f"({_SETTLED} OR (state = 'parked' AND park_kind = 'gone'))"
-
-
 def replay(
     connection: sqlite3.Connection, ids: Sequence[int], account: str, now: datetime, *, forget: bool
 ) -> int:
     """Make settled deliveries due again behind all others; with `forget` as if nothing had been sent."""
+    rows = [row for row in deliveries_by_id(connection, ids) if may_replay(row.delivery, forget=forget)]
     if forget:
-        _forget(connection, ids, account)
-    listed = msgspec.json.encode(list(ids)).decode()
-    settled = f"{_DUE} AND {_SETTLED_OR_GONE if forget else _SETTLED}"
-    return connection.execute(settled, numbered(micros(now), Lane.BACKFILL, listed)).rowcount
+        _forget(connection, [row.id for row in rows], account)
+        rows = deliveries_by_id(connection, [row.id for row in rows])
+    change_deliveries(connection, [replace(row, delivery=replayed(row.delivery, now)) for row in rows])
+    return len(rows)
 
 
 def _forget(connection: sqlite3.Connection, ids: Sequence[int], account: str) -> None:
@@ -110,8 +100,7 @@ def _forget(connection: sqlite3.Connection, ids: Sequence[int], account: str) ->
     left = {
         row[0]: progress_of(row[1])
         for row in connection.execute(
-            f"SELECT id, progress FROM deliveries WHERE id IN ({', '.join('?' * len(ids))})"
-            f" AND {_SETTLED_OR_GONE} AND person IS NULL",
+            f"SELECT id, progress FROM deliveries WHERE id IN ({', '.join('?' * len(ids))})",
             list(ids),
         )
     }
