@@ -1,0 +1,216 @@
+"""Where one statement changes or counts many deliveries, it does what the pure rules say, in every state."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bridge.ledger import Window
+from bridge.ledger.sqlite import SqliteLedger
+from bridge.ledger.sqlite.connection import connect
+from bridge.ledger.sqlite.delivery_rows import (
+    DeliveryRow,
+    change_deliveries,
+    deliveries_by_id,
+    put_deliveries,
+    read_deliveries,
+)
+from bridge.ledger.sqlite.times import micros
+from bridge.model.deliveries import Delivery, DeliveryState, Heading, Lane, ParkKind
+from bridge.model.delivery_rules import (
+    RetryScope,
+    before_destination,
+    heading,
+    is_overdue,
+    leased,
+    may_retry,
+    retried,
+)
+from tests.fixtures.ledger_calls import NOW, TO_CRM
+
+HOUR = timedelta(hours=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+STATES = [
+    (state, kind)
+    for state in DeliveryState
+    for kind in (ParkKind if state is DeliveryState.PARKED else (None,))
+]
+ALL = [
+    Delivery(
+        state,
+        wanted,
+        NOW - 2 * HOUR,
+        owed_at=owed_at,
+        due_at=NOW - HOUR if state is DeliveryState.DUE else None,
+        tries=2,
+        reason="too long",
+        cause=cause,
+        park_kind=kind,
+        held_as=held_as,
+        lane=lane,
+        called_at=NOW - 9 * HOUR,
+    )
+    for (state, kind), wanted, owed_at, cause, held_as, lane in itertools.product(
+        STATES,
+        (0, 2),
+        (NOW - 3 * HOUR, NOW - HOUR),
+        (None, "answered 422", "answered 422 too_long"),
+        (None, DeliveryState.SKIPPED, DeliveryState.PARKED),
+        Lane,
+    )
+]
+
+
+class Rows:
+    """A ledger whose deliveries are those of `ALL`, each of a call of its own."""
+
+    def __init__(self, folder: Path, deliveries: Sequence[Delivery] = ALL) -> None:
+        path = folder / "ledger.db"
+        self.ledger = SqliteLedger(path, create=True)
+        self.connection = connect(path)
+        self.connection.execute("BEGIN")
+        self.connection.executemany(
+            "INSERT INTO calls (id, source, key, revision, first_seen_at) VALUES (?, 'main', ?, 2, 0)",
+            [(number, f"call {number}") for number in range(1, len(deliveries) + 1)],
+        )
+        put_deliveries(self.connection, [(number, "crm", one) for number, one in enumerate(deliveries, 1)])
+        self.connection.execute("COMMIT")
+
+    def now(self) -> dict[int, Delivery]:
+        """The deliveries as they are, by id."""
+        return {row.id: row.delivery for row in read_deliveries(self.connection, "1 = 1")}
+
+    def close(self) -> None:
+        self.connection.close()
+        self.ledger.close()
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Iterator[Rows]:
+    with closing(Rows(tmp_path)) as made:
+        yield made
+
+
+def test_every_column_is_kept_as_it_was_put_and_as_it_was_changed(rows: Rows) -> None:
+    ids = range(1, len(ALL) + 1)
+    found = deliveries_by_id(rows.connection, ids)
+    assert [row.delivery for row in found] == ALL
+    other = [
+        DeliveryRow(row.id, replace(ALL[-row.id], changed_at=NOW, delivered=1), b"\x93\xa3hub\x80\x90")
+        for row in found
+    ]
+    change_deliveries(rows.connection, other)
+    assert deliveries_by_id(rows.connection, ids) == other
+    # What is put again is as it is now, except for how far it is.
+    put_deliveries(rows.connection, [(number, "crm", one) for number, one in zip(ids, ALL, strict=True)])
+    assert [row.progress for row in deliveries_by_id(rows.connection, ids)] == [b"\x93\xa3hub\x80\x90"] * len(
+        ALL
+    )
+    assert rows.now() == dict(zip(ids, ALL, strict=True))
+
+
+def meant(rows: Rows, scope: RetryScope) -> set[int]:
+    return {number for number, one in rows.now().items() if may_retry(one, scope)}
+
+
+def test_a_retry_of_all_finds_what_the_rule_takes(rows: Rows) -> None:
+    taken, before = meant(rows, RetryScope.ALL), rows.now()
+    assert rows.ledger.retry([], NOW) == len(taken) > 0
+    assert rows.now() == {
+        number: retried(one, NOW) if number in taken else one for number, one in before.items()
+    }
+
+
+def test_a_retry_by_id_finds_what_the_rule_takes(rows: Rows) -> None:
+    taken, before = meant(rows, RetryScope.ID), rows.now()
+    assert rows.ledger.retry(list(before), NOW) == len(taken) > 0
+    assert rows.now() == {
+        number: retried(one, NOW) if number in taken else one for number, one in before.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("cause", "whole"), [("answered 422", True), ("TOO_long", False), ("too long", False)]
+)
+def test_a_retry_by_cause_finds_what_the_rule_takes(rows: Rows, cause: str, whole: bool) -> None:
+    """The reason of all holds the last words; what was tried again since has no cause any more."""
+    scope = RetryScope.CAUSE if whole else RetryScope.WORDS
+    taken = [
+        one
+        for one in rows.now().values()
+        if may_retry(one, scope)
+        and one.cause is not None
+        and (one.cause == cause if whole else cause == "too long" or "too_long" in one.cause)
+    ]
+    groups = rows.ledger.retriable((), cause)
+    assert sum(group["count"] for group in groups) == len(taken) > 0
+    assert rows.ledger.retry([], NOW, cause=cause) == len(taken)
+
+
+def test_a_lease_is_one_more_try_in_sql_too(tmp_path: Path) -> None:
+    due = [one for one in ALL if one.state is DeliveryState.DUE and one.wanted]
+    with closing(Rows(tmp_path, due)) as rows:
+        before = rows.now()
+        assert len(rows.ledger.lease_more("crm", ("main",), NOW, 10_000)) == len(due)
+        assert rows.now() == {number: leased(one, NOW) for number, one in before.items()}
+
+
+def test_a_demotion_finds_what_the_rule_calls_overdue(rows: Rows) -> None:
+    before = rows.now()
+    overdue = {number for number, one in before.items() if is_overdue(one, NOW - 2 * HOUR)}
+    assert rows.ledger.demote(["crm"], NOW - 2 * HOUR) == len(overdue) > 0
+    assert rows.now() == {
+        number: replace(one, lane=Lane.RETRY) if number in overdue else one for number, one in before.items()
+    }
+
+
+def test_the_balance_counts_under_the_headings_of_the_rule(tmp_path: Path) -> None:
+    states: list[DeliveryState | None] = [*DeliveryState, None]
+    every = dict(enumerate(itertools.product(states, (False, True)), 1))
+    with closing(Rows(tmp_path, [])) as rows:
+        rows.connection.execute("BEGIN")
+        for number, (state, unjudged) in every.items():
+            rows.connection.execute(
+                "INSERT INTO calls (id, source, key, revision, first_seen_at) VALUES (?, 'main', ?, 2, ?)",
+                (number, f"call {number}", micros(NOW + number * HOUR)),
+            )
+            if unjudged:
+                rows.connection.execute(
+                    "INSERT INTO receipts (call_id, via, received_at) VALUES (?, 'list', 0)", (number,)
+                )
+            if state is not None:
+                put_deliveries(rows.connection, [(number, "crm", Delivery(state, 2, NOW))])
+        rows.connection.execute("COMMIT")
+        for number, (state, unjudged) in every.items():
+            window = Window(NOW + number * HOUR, NOW + (number + 1) * HOUR)
+            counted = {**{str(one): 0 for one in Heading}, heading(state, unjudged=unjudged): 1}
+            assert rows.ledger.balance("crm", ["main"], window) == {"ledger": 1, **counted}
+
+
+def test_calls_from_before_a_destination_are_skipped_as_the_rule_says(tmp_path: Path) -> None:
+    columns = "INSERT INTO calls (id, source, key, revision, first_seen_at, started_at, created_at)"
+    day, far = 86_400_000_000, 200_000_000_000
+    with closing(Rows(tmp_path, [])) as rows:
+        calls: dict[int, tuple[int | None, ...]] = {
+            1: (day, day + 5_000_000, None),
+            2: (day, None, day + 7_000_000),
+            3: (day, None, None),
+            4: (day, day + far, None),
+        }
+        rows.connection.execute("BEGIN")
+        for number, times in calls.items():
+            values = (number, f"call {number}", number, *times)
+            rows.connection.execute(f"{columns} VALUES (?, 'main', ?, ?, ?, ?, ?)", values)
+        rows.connection.execute(f"{columns} VALUES (5, 'main', 'unjudged', 0, 0, NULL, NULL)")
+        rows.connection.execute("INSERT INTO receipts (call_id, via, received_at) VALUES (5, 'list', 0)")
+        rows.connection.execute("COMMIT")
+        rows.ledger.start_destinations(TO_CRM, NOW)
+        called = [EPOCH + timedelta(days=1, seconds=5), EPOCH + timedelta(days=1, seconds=7), None]
+        assert sorted(rows.now().values(), key=lambda one: one.wanted) == [
+            before_destination(number, at, NOW)
+            for number, at in enumerate([*called, EPOCH + timedelta(days=1)], 1)
+        ]
