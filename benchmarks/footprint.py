@@ -34,7 +34,7 @@ from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger, deliveries, settling
 from bridge.ledger.sqlite.connection import connect
 from bridge.model.calls import Via
-from bridge.model.crm_state import CrmState, FieldWrite, SyncedObject
+from bridge.model.crm_objects import FieldWrite, KnownObject, SyncedObject
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
 from bridge.model.field_digests import SHORT
 from bridge.record.arrival import arrival_of
@@ -130,13 +130,13 @@ class Feeder:
             "contact",
             "contact",
             f"+86{phones[lease.key]}",
-            CrmState(contact_id, self._rng.randbytes(8), last_writes=last_writes),
+            KnownObject(contact_id, self._rng.randbytes(8), last_writes=last_writes),
         )
         call = SyncedObject(
             "call",
             "call",
             lease.key,
-            CrmState(
+            KnownObject(
                 call_id,
                 self._rng.randbytes(8),
                 {"contact": contact_id},

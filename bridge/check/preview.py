@@ -20,13 +20,15 @@ from bridge.crm.connector.request import Request
 from bridge.crm.connector.request_schema import StepSection
 from bridge.crm.connector.schema import ObjectSection
 from bridge.crm.connector.steps import Poll, Step
-from bridge.delivery.plan_sync import PlanSync, ask_alone
+from bridge.delivery.crm_requests import send_one_by_one
+from bridge.delivery.plan_sync import PlanSync
 from bridge.lib.errors import DeliveryError, Gone, Permanent
 from bridge.lib.expression import Template
 from bridge.mapping import CompiledMapping, MappingFault
 from bridge.model.calls import Via
-from bridge.model.crm_state import CrmState, Progress
+from bridge.model.crm_objects import KnownObject
 from bridge.model.plan import Plan, PlannedObject, Skip, WritePolicy
+from bridge.model.sync_progress import SyncProgress
 from bridge.record.arrival import arrival_of
 from bridge.record.call import Call
 from bridge.record.origin import Origin
@@ -232,27 +234,27 @@ class _Rehearsal:
     def run(self, plan: Plan) -> str | None:
         """Take the whole way; the fault that ends it before."""
         try:
-            ask_alone(PlanSync(self._connector, self, "", lambda: self._now).steps(plan), self.ask)
+            send_one_by_one(PlanSync(self._connector, self, "", lambda: self._now).run(plan), self.ask)
         except DeliveryError as error:
             return str(error)
         return None
 
     # -- as the ledger ---------------------------------------------------------------
-    def recall(self, planned: PlannedObject) -> CrmState | None:
+    def recall(self, planned: PlannedObject) -> KnownObject | None:
         """The object as it was last left; called first for each object."""
         self._planned, self._made = planned, False
         self.asked[planned.name] = []
-        return CrmState(self._id()) if self._scene is _Scene.KNOWN else None
+        return KnownObject(self._id()) if self._scene is _Scene.KNOWN else None
 
-    def progress(self, name: str) -> Progress:
+    def progress(self, name: str) -> SyncProgress:
         """Nothing was begun."""
         del name
-        return Progress()
+        return SyncProgress()
 
-    def note(self, name: str, progress: Progress, *, durable: bool) -> None:
+    def note(self, name: str, progress: SyncProgress, *, durable: bool) -> None:
         """Nothing is kept."""
 
-    def unsure(self, planned: PlannedObject, state: CrmState) -> None:
+    def note_possible(self, planned: PlannedObject, known: KnownObject) -> None:
         """Nothing is kept."""
 
     # -- as the CRM ------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.lib.expression import as_text
 from bridge.model.crm_alterations import TAG, unescaped
-from bridge.model.crm_state import Sign
+from bridge.model.crm_objects import Fingerprint
 from bridge.model.field_digests import SIZE, digest_of, is_empty
 from bridge.model.plan import PlannedField
 
@@ -31,27 +31,28 @@ def with_added(each: PlannedField, held: Any) -> Any:
     return as_text(each.value) if is_empty(held) else f"{as_text(held)}{each.separator}{as_text(each.value)}"
 
 
-def sign_of(each: PlannedField, held: Any) -> Sign:
+def sign_of(each: PlannedField, held: Any) -> Fingerprint:
     """What a value is known by that is added to what a field holds."""
     if isinstance(each.value, list):
-        return -1, len(each.value), b"".join(map(digest_of, each.value))
+        return Fingerprint(-1, len(each.value), b"".join(map(digest_of, each.value)))
     text = _lasting(as_text(each.value), each.separator).strip()
-    sign = (0, len(text), digest_of(text))
-    return (_times(sign, each.separator, held), len(text), sign[2] + _letters_sign(as_text(each.value), held))
+    anywhere = Fingerprint(0, len(text), digest_of(text))
+    letters = _letters_sign(as_text(each.value), held)
+    return Fingerprint(_times(anywhere, each.separator, held), len(text), anywhere.digest + letters)
 
 
-def unplaced(sign: Sign) -> Sign:
+def unplaced(sign: Fingerprint) -> Fingerprint:
     """The same of a value of which nobody knows what stood there before: once is enough."""
-    return sign if sign[0] < 0 else (0, sign[1], sign[2][:SIZE])
+    return sign if sign.before < 0 else Fingerprint(0, sign.length, sign.digest[:SIZE])
 
 
-def stands(sign: Sign, separator: str, held: Any) -> bool:
+def stands(sign: Fingerprint, separator: str, held: Any) -> bool:
     """Whether a value was added already: it stands there once more than before."""
     before, _, digest = sign
     if before < 0:
         there = set(map(digest_of, held)) if isinstance(held, list) else set()
         return all(digest[at : at + SIZE] in there for at in range(0, len(digest), SIZE))
-    if _times((before, sign[1], digest[:SIZE]), separator, held) > before:
+    if _times(Fingerprint(before, sign.length, digest[:SIZE]), separator, held) > before:
         return True
     return _more_letters(digest[SIZE:], held)
 
@@ -102,7 +103,7 @@ def _rolled(text: str) -> int:
     return rolled
 
 
-def _times(sign: Sign, separator: str, held: Any) -> int:
+def _times(sign: Fingerprint, separator: str, held: Any) -> int:
     """How often a text stands in another one, between separators."""
     _, size, digest = sign
     text, around = _lasting(as_text(held), separator).strip(), _lines(separator)

@@ -8,9 +8,9 @@ from datetime import datetime
 import structlog
 
 from bridge.delivery.batch import Result
+from bridge.delivery.crm_requests import CrmReply, CrmRequest, RequestFlow
 from bridge.delivery.destination import Destination
 from bridge.delivery.journal import DeliveryJournal
-from bridge.delivery.lookup import CrmReply, CrmRequest, RequestFlow
 from bridge.delivery.parking import parked_by_our_fault
 from bridge.delivery.plan_sync import PlanSync
 from bridge.delivery.poison_records import FaultCount, faults_of
@@ -18,7 +18,7 @@ from bridge.delivery.stages import PreparedDelivery, SettledDelivery, names_in_l
 from bridge.ledger import DeliveryLedger
 from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import DeliveryError, LedgerError, Permanent
-from bridge.model.crm_state import CrmState
+from bridge.model.crm_objects import KnownObject
 from bridge.model.deliveries import Lane
 
 log = structlog.get_logger("bridge.deliver")
@@ -85,7 +85,7 @@ class Attempt:
             self.fault = fault
 
     def _in_circles(self) -> DeliveryError:
-        what = self.wanted.what if self.wanted is not None else "the CRM"
+        what = self.wanted.label if self.wanted is not None else "the CRM"
         error = Permanent(
             f"{what}: the CRM was asked {self.questions} times in one try, and its answers lead in circles."
             f" {_OF_CIRCLES}",
@@ -128,7 +128,7 @@ class AttemptStarter:
             self._attempt(each, destination, states) for each, states in zip(prepared, known, strict=True)
         ]
 
-    def _recall(self, prepared: Sequence[PreparedDelivery], account: str) -> list[dict[str, CrmState]]:
+    def _recall(self, prepared: Sequence[PreparedDelivery], account: str) -> list[dict[str, KnownObject]]:
         wanted = [(each.lease.delivery_id, each.lease.key, each.plan.objects) for each in prepared]
         return until_answered(
             lambda: self._ledger.recall(account, wanted),
@@ -139,13 +139,13 @@ class AttemptStarter:
         )
 
     def _attempt(
-        self, prepared: PreparedDelivery, destination: Destination, states: dict[str, CrmState]
+        self, prepared: PreparedDelivery, destination: Destination, states: dict[str, KnownObject]
     ) -> Attempt:
         lease, plan = prepared.lease, prepared.plan
         journal = DeliveryJournal(lease, destination.account.name, plan, states, prepared.keys)
         sync = PlanSync(destination.connector, journal, prepared.event, self._clock)
         faults = faults_of(lease.progress, lease.revision)
-        return Attempt(prepared, journal, sync, sync.steps(plan), faults)
+        return Attempt(prepared, journal, sync, sync.run(plan), faults)
 
 
 def _parked(prepared: PreparedDelivery, account: str, error: Exception) -> SettledDelivery:

@@ -9,7 +9,7 @@ from bridge.crm.connector.compiling import Answer, Pick, Values
 from bridge.crm.connector.request import Batch, Find, Link, Read
 from bridge.crm.connector.steps import Poll, Step
 from bridge.crm.key_matching import has_key, object_id
-from bridge.delivery.lookup import CrmReply, CrmRequest
+from bridge.delivery.crm_requests import CrmReply, CrmRequest
 from bridge.lib.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.lib.expression import ExpressionError, as_text
 from bridge.lib.masking import LONGEST_MESSAGE
@@ -24,7 +24,7 @@ _TOO_LARGE = (413, 414, 431)
 
 def batch_of(ask: CrmRequest) -> Batch | None:
     """How an ask goes together with others of its kind, where it can."""
-    return ask.of.batch
+    return ask.operation.batch
 
 
 def ask_together(crm: Crm, asks: Sequence[CrmRequest], send: Send | None = None) -> list[Result]:
@@ -34,13 +34,13 @@ def ask_together(crm: Crm, asks: Sequence[CrmRequest], send: Send | None = None)
     spoils nothing for the rest; that one is asked by its own request. `send` is `Crm.ask`,
     or what stands before it.
     """
-    batch = asks[0].of.batch
+    batch = asks[0].operation.batch
     assert batch is not None  # noqa: S101 -- the caller has looked
     try:
         items = _items(crm, batch, asks)
     except ExpressionError:
         return _halved(crm, asks, send)
-    what = f"{asks[0].what} (batch of {len(asks)})"
+    what = f"{asks[0].label} (batch of {len(asks)})"
     # Of what is read, the fields that any of them wants.
     fields = list(dict.fromkeys(name for ask in asks for name in ask.names.get("fields", ())))
     try:
@@ -77,7 +77,7 @@ def _halved(crm: Crm, asks: Sequence[CrmRequest], send: Send | None) -> list[Res
 
 def _alone(crm: Crm, ask: CrmRequest, send: Send | None) -> Result:
     try:
-        return CrmReply((send or crm.ask)(ask.request, ask.names, ask.what))
+        return CrmReply((send or crm.ask)(ask.request, ask.names, ask.label))
     except DeliveryError as error:
         return error
 
@@ -111,7 +111,7 @@ def _taken_apart(
         pairs = _Pairs(batch.match, items, {"settings": crm.common()["settings"]})
         found, bad = pairs.results(results), pairs.failures(batch, answer)
     taken = _Taken(crm, batch, answer)
-    whats = [f"{ask.what} (item {place + 1} of {len(asks)})" for place, ask in enumerate(asks)]
+    whats = [f"{ask.label} (item {place + 1} of {len(asks)})" for place, ask in enumerate(asks)]
     told = [
         taken.item(ask, found.get(place, []), bad.get(place), whats[place]) for place, ask in enumerate(asks)
     ]
@@ -202,12 +202,12 @@ class _Taken:
                 self._crm.judge_item(ask.request, self._answer, failure, what)
                 told = self._crm.masked(json.dumps(failure, ensure_ascii=False), LONGEST_MESSAGE)
                 return Permanent(f"{self._crm.masked(what)}: refused: {told}")
-            if isinstance(ask.of, Find):
+            if isinstance(ask.operation, Find):
                 return CrmReply(self._answer, hits=_hits(results))
             if not results:
-                return self._silent(ask.of, what)
-            if isinstance(ask.of, Read):
-                return CrmReply(self._answer, fields=_fields(ask.of, results[0]))
+                return self._silent(ask.operation, what)
+            if isinstance(ask.operation, Read):
+                return CrmReply(self._answer, fields=_fields(ask.operation, results[0]))
             self._crm.judge_item(ask.request, self._answer, results[0], what)
         except DeliveryError as error:
             return error

@@ -37,7 +37,7 @@ class DoubtClock:
         progress = {
             name: each
             if each.sent_at is None or each.sent_at <= now
-            else replace(each, sent_at=self._met_at.setdefault((lease.delivery_id, each.sent_at), now))
+            else each.with_sent_at(self._met_at.setdefault((lease.delivery_id, each.sent_at), now))
             for name, each in lease.progress.items()
         }
         return replace(lease, progress=progress)

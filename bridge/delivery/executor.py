@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bridge.crm.client import Crm
 from bridge.delivery.attempt import Attempt
 from bridge.delivery.batch import Result, ask_together, batch_of
-from bridge.delivery.lookup import CrmReply
+from bridge.delivery.crm_requests import CrmReply
 from bridge.delivery.poison_records import Successes, room_for
 from bridge.delivery.request_sender import RequestSender
 from bridge.ledger import DeliveryLedger
@@ -70,7 +70,7 @@ class Executor:
         if len(asks) > 1:
             return ask_together(self.crm, asks, self._sender.ask)
         try:
-            return [CrmReply(self._sender.ask(asks[0].request, asks[0].names, asks[0].what))]
+            return [CrmReply(self._sender.ask(asks[0].request, asks[0].names, asks[0].label))]
         except DeliveryError as error:
             return [error]
 
@@ -87,7 +87,7 @@ def _groups(waiting: Sequence[Attempt]) -> list[list[Attempt]]:
             continue
         # One that spoiled a request goes with few, or alone, so that the others are delivered.
         room = room_for(attempt.earlier_faults, batch.max)
-        kind = id(attempt.wanted.of), room
+        kind = id(attempt.wanted.operation), room
         group = open_groups.get(kind)
         if group is None or len(group) >= room:
             group = open_groups[kind] = []

@@ -1,28 +1,28 @@
-"""A job of a CRM: what answered "accepted, not done yet", and is asked until it has ended."""
+"""Polls a job of a CRM: a step that was answered "accepted, not done yet" is asked for until it has ended."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from bridge.crm.connector import ObjectType
 from bridge.crm.connector.compiling import Condition, Values
 from bridge.crm.connector.limits import told_number
 from bridge.crm.connector.steps import Poll
 from bridge.crm.key_matching import object_id
-from bridge.delivery.lookup import CrmReply, CrmRequest, Lookup, ObjectJournal, RequestFlow, Setting
+from bridge.delivery.crm_requests import CrmReply, CrmRequest, RequestFlow
+from bridge.delivery.lookup import Lookup
+from bridge.delivery.object_context import ObjectContext
 from bridge.lib.errors import Gone, InDoubt, Pending, Permanent, Transient
 from bridge.lib.expression import ExpressionError, as_text
 from bridge.lib.masking import LONGEST_MESSAGE, LONGEST_READ
 from bridge.lib.phone import mask_phones_in
 from bridge.lib.values import parse_duration
-from bridge.model.crm_state import Progress
-from bridge.model.plan import PlannedObject
+from bridge.model.sync_progress import Located, Running
 
-# A connector's mistake must not ask without a pause, or come back after a month.
+# A connector's mistake must neither poll without a pause nor come back after a month.
 SHORTEST_WAIT = 1.0
 LONGEST_WAIT = 3600.0
 LOOKED_FOR_EVERY = 30.0
-"""A job that cannot be asked for is looked for by its object, once in 30 seconds."""
+"""Seconds between look-ups for the object of a job that cannot be polled."""
 
 
 class JobFailed(Permanent):
@@ -30,152 +30,159 @@ class JobFailed(Permanent):
 
 
 class JobUnknown(InDoubt):
-    """The CRM no longer knows the job, and so does nobody what became of it."""
+    """The CRM no longer knows the job, so nothing tells what became of it."""
 
 
 class JobPoller:
-    """Follows the job that a step of an object began, over as many tries as it takes."""
+    """Polls the job that a step of an object began, once an attempt, over as many attempts as it takes."""
 
-    def __init__(
-        self,
-        setting: Setting,
-        kind: ObjectType,
-        planned: PlannedObject,
-        looking: Lookup,
-        journal: ObjectJournal,
-    ) -> None:
-        self._setting = setting
-        self._kind = kind
-        self._planned = planned
-        self._looking = looking
-        self._journal = journal
-        self._what = f"object {planned.name}"
+    def __init__(self, context: ObjectContext, lookup: Lookup) -> None:
+        self._context = context
+        self._lookup = lookup
 
-    def poll_of(self, progress: Progress) -> Poll | None:
-        """How the job is asked for that a step begins."""
-        steps = self._kind.steps_of(progress.way)
-        return steps[progress.step].poll if progress.step < len(steps) else None
+    def poll_of(self, run: Running) -> Poll | None:
+        """How the job is polled that the current step begins; None: the step begins none."""
+        steps = self._context.kind.steps_of(run.method)
+        return steps[run.step].poll if run.step < len(steps) else None
 
-    def follow(self) -> RequestFlow[None]:
-        """Ask for the job that an earlier try began; once it has ended, its step is done."""
-        progress = self._journal.progress
-        if progress.absent:
+    def resume(self, run: Running) -> RequestFlow[None]:
+        """Poll the job that an earlier attempt began; once it has ended, its step is done.
+
+        Raises:
+            Pending: it still runs.
+            JobFailed: it failed.
+            InDoubt: nothing tells what became of it.
+        """
+        if run.absent:
             # A person has looked: it came to nothing.
-            self._journal.set(Progress(appended=progress.appended))
-        elif self.poll_of(progress) is None:
+            self._context.journal.restart()
+        elif self.poll_of(run) is None:
             # The connector has changed since.
-            self._journal.set(replace(progress, polled=False))
+            self._set(replace(run, polled=False))
         else:
-            yield from self.ask()
+            yield from self.poll(run)
 
-    def ask(self) -> RequestFlow[None]:
-        """Ask once; what runs on, fails or is lost ends this try."""
-        progress = self._journal.progress
-        poll, since = self.poll_of(progress), progress.sent_at
+    def poll(self, run: Running) -> RequestFlow[None]:
+        """Poll once and note that the step is done; a job that runs on, failed or is lost ends the attempt.
+
+        Raises: as `resume`.
+        """
+        context, poll, since = self._context, self.poll_of(run), run.sent_at
         assert poll is not None  # noqa: S101 -- the callers have looked
         assert since is not None  # noqa: S101 -- it was begun then
-        what = f"{self._what}, {progress.way}"
-        names = {"key": dict(self._planned.key), "captured": progress.captured, "id": progress.crm_id}
+        label = f"{context.label}, {run.method}"
+        names = {"key": dict(context.planned.key), "captured": run.captured, "id": run.crm_id}
         try:
-            reply = yield from _ask_once(poll, names, what, since, self._setting.clock)
+            reply = yield from _poll_once(poll, names, label, since, context.clock)
         except JobFailed:
-            self._journal.set(Progress(appended=progress.appended))
+            context.journal.restart()
             raise
         except InDoubt as error:
-            yield from self._look_for_lost(error)
+            yield from self._look_for_lost(run, error)
             return
         captured = {name: pick.of_answer(reply.answer) for name, pick in poll.capture.items()}
         told = None if poll.id is None else poll.id.of_answer(reply.answer)
-        crm_id = object_id(told) or progress.crm_id
-        step = self._kind.steps_of(progress.way)[progress.step]
-        if crm_id is None and (poll.id or step.id) is not None:
-            # It was done, so it is there, and has our key.
-            lost = InDoubt(f"{what}: the job has ended, and its answer carries no id")
-            yield from self._look_for_lost(lost)
+        crm_id = object_id(told) or run.crm_id
+        steps = context.kind.steps_of(run.method)
+        if crm_id is None and (poll.id or steps[run.step].id) is not None:
+            # It was done, so the object is there, and has our key.
+            lost = InDoubt(f"{label}: the job has ended, and its answer carries no id")
+            yield from self._look_for_lost(run, lost)
             return
         done = replace(
-            progress,
-            step=progress.step + 1,
-            captured={**progress.captured, **captured},
+            run,
+            step=run.step + 1,
+            captured={**run.captured, **captured},
             crm_id=crm_id,
             sent_at=None,
             polled=False,
         )
-        self._journal.set(done, durable=done.step < len(self._kind.steps_of(progress.way)))
+        self._set(done, durable=done.step < len(steps))
 
-    def _look_for_lost(self, error: InDoubt) -> RequestFlow[None]:
-        """A job that cannot be asked for has ended where its object is there."""
-        progress = self._journal.progress
-        looks = self._kind.shows(progress.way, progress.step)
-        found = (yield from self._looking.find()) if looks else None
+    def _look_for_lost(self, run: Running, error: InDoubt) -> RequestFlow[None]:
+        """A job that cannot be polled has ended where its object is there."""
+        kind, journal = self._context.kind, self._context.journal
+        looks = kind.shows(run.method, run.step)
+        found = (yield from self._lookup.find()) if looks else None
         if found is not None:
-            self._journal.set(Progress(crm_id=found.id, appended=progress.appended, adding=progress.adding))
+            journal.set(
+                replace(journal.progress.restarted(Located(found.id)), adding=journal.progress.adding)
+            )
             return
-        repeats = looks or self._kind.steps_of(progress.way)[progress.step].request.idempotent
+        repeats = looks or kind.steps_of(run.method)[run.step].request.idempotent
         if not isinstance(error, JobUnknown) or not repeats:
             # By the CRM's own word it runs on, or nothing tells whether it was done: it is not sent again.
             raise error
-        self._journal.set(replace(progress, polled=False))
+        self._set(replace(run, polled=False))
         raise Transient(str(error), cause=error.cause, retry_after=LOOKED_FOR_EVERY) from error
 
-    def wait(self, progress: Progress) -> None:
-        """What is not there may come yet, as long as the job may run; until then nothing is sent again."""
-        poll, since = self.poll_of(progress), progress.sent_at or self._setting.clock()
+    def wait(self, run: Running) -> None:
+        """Send nothing again while the lost job may still make what is not there yet.
+
+        Raises:
+            Pending: until the longest time that it may run, and the index's lag, have passed.
+        """
+        context, poll = self._context, self.poll_of(run)
         if poll is None:
             return
-        left = (since + poll.longest + self._kind.index_lag - self._setting.clock()).total_seconds()
+        since = run.sent_at or context.clock()
+        left = (since + poll.longest + context.kind.index_lag - context.clock()).total_seconds()
         if left > 0:
             raise Pending(
-                f"{self._what}: in doubt; it may come yet from a job that nobody can ask for",
-                cause=f"{self._what}: a job that nobody can ask for may run yet",
+                f"{context.label}: in doubt; it may come yet from a job that nobody can ask for",
+                cause=f"{context.label}: a job that nobody can ask for may run yet",
                 retry_after=min(left, LOOKED_FOR_EVERY),
             )
 
+    def _set(self, run: Running, *, durable: bool = False) -> None:
+        journal = self._context.journal
+        journal.set(replace(journal.progress, state=run), durable=durable)
 
-def _ask_once(
-    poll: Poll, names: Values, what: str, began_at: datetime, clock: Callable[[], datetime]
+
+def _poll_once(
+    poll: Poll, names: Values, label: str, began_at: datetime, clock: Callable[[], datetime]
 ) -> RequestFlow[CrmReply]:
-    """Ask a job once; the answer with which it ended well.
+    """Poll a job once; the answer with which it ended well.
 
     Raises:
-        Pending: it still runs; due again after the connector's `wait`.
+        Pending: it still runs; due again after the connector's `wait`, in seconds.
         JobFailed: it failed, with the CRM's reason.
         JobUnknown: the CRM no longer knows it.
         InDoubt: it runs for longer than `longest`.
     """
     try:
-        reply = yield CrmRequest(poll, names, f"{what}, poll")
+        reply = yield CrmRequest(poll, names, f"{label}, poll")
     except Gone as error:
         raise JobUnknown(
-            f"{what}: the CRM no longer knows the job that it took: {error}",
-            cause=f"{what}: the CRM no longer knows the job",
+            f"{label}: the CRM no longer knows the job that it took: {error}",
+            cause=f"{label}: the CRM no longer knows the job",
         ) from error
     answer = reply.answer.names
-    if _decides(poll.failed, answer, what, "failed"):
+    if _decides(poll.failed, answer, label, "failed"):
         told = "" if poll.reason is None else as_text(poll.reason.of_answer(reply.answer) or "")
         reason = (
             mask_phones_in(" ".join(told[:LONGEST_READ].split()))[:LONGEST_MESSAGE] or "it gives no reason"
         )
-        raise JobFailed(f"{what}: the job failed: {reason}", cause=f"{what}: the job failed: {reason}")
-    if _decides(poll.until, answer, what, "until"):
+        raise JobFailed(f"{label}: the job failed: {reason}", cause=f"{label}: the job failed: {reason}")
+    if _decides(poll.until, answer, label, "until"):
         return reply
     if (clock() - began_at) > poll.longest:
         raise InDoubt(
-            f"{what}: the job runs since {began_at:%Y-%m-%d %H:%M:%S} UTC, which is longer than any should",
-            cause=f"{what}: the job runs for too long",
+            f"{label}: the job runs since {began_at:%Y-%m-%d %H:%M:%S} UTC, which is longer than any should",
+            cause=f"{label}: the job runs for too long",
         )
     raise Pending(
-        f"{what}: the job still runs", cause=f"{what}: the job still runs", retry_after=_wait(poll, reply)
+        f"{label}: the job still runs", cause=f"{label}: the job still runs", retry_after=_wait(poll, reply)
     )
 
 
-def _decides(condition: Condition | None, names: Values, what: str, key: str) -> bool:
+def _decides(condition: Condition | None, names: Values, label: str, key: str) -> bool:
     if condition is None:
         return False
     try:
         return condition.decides(names)
     except ExpressionError as error:
-        raise Permanent(f"{what}, poll: {key} cannot be decided: {error}. Correct the connector") from error
+        raise Permanent(f"{label}, poll: {key} cannot be decided: {error}. Correct the connector") from error
 
 
 def _wait(poll: Poll, reply: CrmReply) -> float:

@@ -1,167 +1,88 @@
-"""What a way asks of a CRM, and its look-ups: an object found by its key, or read by its id."""
+"""Looks an object up in the CRM, by its key or by its id."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from bridge.crm.connector import ObjectType
-from bridge.crm.connector.compiling import Answer, Condition, Values
-from bridge.crm.connector.request import Find, Link, Read, Request
-from bridge.crm.connector.steps import Poll, Step
+from bridge.crm.connector.compiling import Condition
+from bridge.crm.connector.request import Find
 from bridge.crm.key_matching import has_key, key_shown, object_id
-from bridge.delivery.write_policy import FieldSelection, Present, checked, looks, to_check
-from bridge.lib.errors import DeliveryError, Gone, InDoubt, Permanent
+from bridge.delivery.crm_requests import CrmReply, CrmRequest, Fields, RequestFlow
+from bridge.delivery.object_context import ObjectContext, parked
+from bridge.delivery.write_policy import FieldSelection, checked, looks, to_check
+from bridge.lib.errors import DeliveryError, Gone, Permanent
 from bridge.lib.expression import ExpressionError, as_text
 from bridge.lib.masking import LONGEST_MESSAGE
 from bridge.lib.phone import mask_phones_in, of_crm
-from bridge.model.crm_state import CrmState, Progress
-from bridge.model.plan import PlannedObject
 
-T = TypeVar("T")
-_OF_STRANGERS = (
+_CORRECT_FIND = (
     "Its search does not go by this key: correct find in the connector, or give it a where, which decides in"
     " place of this check"
 )
 
 
-class Journal(Protocol):
-    """What a delivery knows of earlier requests, and where it notes its own."""
-
-    def recall(self, planned: PlannedObject) -> CrmState | None:
-        """The object as it was last left."""
-
-    def progress(self, name: str) -> Progress:
-        """How far this delivery came with an object of its plan."""
-
-    def note(self, name: str, progress: Progress, *, durable: bool) -> None:
-        """How far it is now; `durable`: on disk before anything is sent."""
-
-    def unsure(self, planned: PlannedObject, state: CrmState) -> None:
-        """What is known of an object while a request is on its way; on disk before that is sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class CrmRequest:
-    """A request that a way waits for."""
-
-    of: Step | Poll | Find | Read | Link
-    names: Values
-    what: str
-
-    @property
-    def request(self) -> Request:
-        """The request, alone."""
-        assert self.of.request is not None  # noqa: S101 -- an inline link is never asked for
-        return self.of.request
-
-
-@dataclass(frozen=True, slots=True)
-class CrmReply:
-    """What was answered; of an item of a batch, with its part already taken out."""
-
-    answer: Answer
-    id: str | None = None
-    hits: Sequence[Any] | None = None
-    fields: Present | None = None
-
-
-RequestFlow = Generator[CrmRequest, CrmReply, T]
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What all ways of one delivery have in common; `event` is its call's place among calls."""
-
-    journal: Journal
-    event: str
-    clock: Callable[[], datetime]
-
-
-class ObjectJournal:
-    """How far a delivery came with one object, and where that is noted."""
-
-    def __init__(self, journal: Journal, name: str, progress: Progress) -> None:
-        self._memory = journal
-        self._name = name
-        self.progress = progress
-
-    def set(self, progress: Progress, *, durable: bool = False) -> None:
-        """How far it is now; `durable`: on disk before anything is sent."""
-        self.progress = progress
-        self._memory.note(self._name, progress, durable=durable)
-
-
-def refuse_doubt(planned: PlannedObject, progress: Progress) -> None:
-    """Of what must not be sent twice nobody knows whether it arrived, unless a person has looked."""
-    if not progress.absent:
-        raise InDoubt(
-            f"object {planned.name}, {progress.way}: sent at {progress.sent_at:%Y-%m-%d %H:%M:%S} UTC, and"
-            " nothing tells whether it was processed",
-            cause=f"object {planned.name}, {progress.way}: nothing tells whether it was processed",
-        )
-
-
-def parked(what: str, message: str, cause: str, remedy: str) -> Permanent:
-    """A fault that waits for a person, who is told what to do."""
-    error = Permanent(f"{message}. {remedy}", cause=f"{what}: {cause}")
-    error.says = remedy
-    return error
-
-
 @dataclass(frozen=True, slots=True)
 class FoundObject:
-    """An object that the CRM has, with its fields as far as they were told."""
+    """An object that the CRM has; `present` are its fields, as far as the answer carried them."""
 
     id: str
-    present: Present
+    present: Fields
 
 
 class Lookup:
     """Looks one object up. What an answer does not say is never taken for "not there", or for "empty"."""
 
-    def __init__(self, kind: ObjectType, planned: PlannedObject) -> None:
-        self._kind = kind
+    def __init__(self, context: ObjectContext) -> None:
+        planned = context.planned
+        self._kind = context.kind
         self._planned = planned
         self._names: dict[str, Any] = {"key": dict(planned.key), "fields": list(planned.fields)}
-        self._what = f"object {planned.name}"
-        self._strangers: DeliveryError | None = None
-        """That a search has shown records of other keys only."""
-        self.reads_fields = looks(planned) or kind.whole
-        """Whether the CRM's present fields decide about what is sent."""
+        self._label = context.label
+        self._other_keys: DeliveryError | None = None
+        """Raised where no search finds it, and one of them answered with records of other keys only."""
+        self.reads_fields = looks(planned) or context.kind.whole
+        """Whether the fields that the CRM holds decide about what is sent."""
 
     def find(self) -> RequestFlow[FoundObject | None]:
-        """By its key, one way after the other."""
-        self._strangers = None
+        """Search by the key, with each `find` of the connector in turn; None: the CRM does not have it.
+
+        Raises:
+            Permanent: an answer does not tell whether it is there.
+        """
+        self._other_keys = None
         for find in self._kind.find:
             found = yield from self._find_by(find)
             if found is not None:
                 return found
-        if self._strangers is not None:
-            raise self._strangers
+        if self._other_keys is not None:
+            raise self._other_keys
         return None
 
     def by_key(self) -> RequestFlow[FoundObject | None]:
-        """By its key, however the connector can."""
+        """Look it up by its key: by `find`, or by a `read` that tells the id itself."""
         if self._kind.find or self._kind.read is None or self._kind.read.id is None:
             return (yield from self.find())
         return (yield from self.read(None))
 
     def read(self, crm_id: str | None) -> RequestFlow[FoundObject | None]:
-        """By its id; where that cannot be, by its key."""
+        """Read it by its id, or search by its key where the connector cannot read; None: it is not there."""
         read = self._kind.read
         if read is None:
             return (yield from self.find())
         try:
-            reply = yield CrmRequest(read, {**self._names, "id": crm_id}, f"{self._what}, read")
+            reply = yield CrmRequest(read, {**self._names, "id": crm_id}, f"{self._label}, read")
         except Gone:
             return None
         told = crm_id if read.id is None else object_id(read.id.of_answer(reply.answer))
         fields = read.fields.of_answer(reply.answer) if reply.fields is None else reply.fields
-        return FoundObject(told or crm_id or "", self._fields(fields, "read", read.fields.text))
+        return FoundObject(told or crm_id or "", self._required(fields, "read", read.fields.text))
 
-    def in_our_form(self, fields: Any) -> Present | None:
-        """The fields that an answer carries, as the mapping would send them; None where it carries none."""
+    def in_our_form(self, fields: Any) -> Fields | None:
+        """The fields of an answer in the form in which the mapping sends them; None: it carries none.
+
+        Raises:
+            Permanent: the connector's `read_as` cannot read one of them.
+        """
         if not isinstance(fields, Mapping):
             return None
         read_as = self._kind.read_as
@@ -175,78 +96,58 @@ class Lookup:
             try:
                 found[name] = how.fill({"value": found[name], "name": name})
             except ExpressionError as error:
-                message = f"{self._what}, field {name}: read_as cannot read what the CRM shows"
+                message = f"{self._label}, field {name}: read_as cannot read what the CRM shows"
                 said = mask_phones_in(str(error))[:LONGEST_MESSAGE]
                 raise Permanent(f"{message}: {said}. Correct the connector", cause=message) from error
         return found
 
-    def checked(
-        self, chosen: FieldSelection, crm_id: str, shown: Present | None, *, fresh: bool
+    def read_back(
+        self, sent: FieldSelection, crm_id: str, answered: Fields | None, *, fresh: bool
     ) -> RequestFlow[FieldSelection]:
-        """What was sent, with what the CRM made of it, by its answer or by a look right behind it.
+        """What was sent, beside what the CRM made of it, as its answer or a look-up right after it shows.
 
-        Of what is `fresh` a search that lags knows nothing; of the rest it may show what was there before,
-        which harms nothing.
+        A `fresh` object is not searched for while the index lags. Of others a lagging search may show what
+        was there before, which harms nothing.
         """
-        if shown is not None:
-            return checked(chosen, shown, certain=True)
+        if answered is not None:
+            return checked(sent, answered, certain=True)
         unseen = fresh and self._kind.read is None and self._kind.index_lag
-        if not to_check(self._planned, chosen) or unseen or not self._kind.readable:
-            return chosen
+        if not to_check(self._planned, sent) or unseen or not self._kind.readable:
+            return sent
         try:
             found = yield from (self.find() if self._kind.read is None else self.read(crm_id))
         except DeliveryError:
-            # It was written: that nobody can look now harms nothing.
-            return chosen
+            # It was written: that it cannot be looked up now harms nothing.
+            return sent
         if found is None or found.id != crm_id:
-            return chosen
-        return checked(chosen, found.present, certain=False)
-
-    def _find_by(self, find: Find) -> RequestFlow[FoundObject | None]:
-        try:
-            reply = yield CrmRequest(find, self._names, f"{self._what}, find")
-        except Gone:
-            return None
-        hits = [hit for hit in self._hits(find, reply) if self._counts(find.where, hit)]
-        if find.where is None and reply.hits is None:
-            hits = self._ours(find, hits)
-        if not hits:
-            return None
-        hit = choose_hit(find, hits, self._what)
-        crm_id = find.id.of(hit, {"hit": hit})
-        if (told := object_id(crm_id)) is None:
-            raise Permanent(f"{self._what}, find: a hit carries no id at {find.id.text!r}")
-        fields = find.fields.of(hit, {"hit": hit})
-        return FoundObject(told, self._fields(fields, "find", find.fields.text))
+            return sent
+        return checked(sent, found.present, certain=False)
 
     def has_key(self, found: FoundObject) -> bool | None:
         """Whether what the CRM shows of an object carries the key; None: it does not tell."""
         return has_key(self._names["key"], found.present)
 
     def shown_key(self, found: FoundObject) -> str:
-        """What the CRM shows where the key should stand."""
+        """What the CRM shows where the key should stand, phones masked."""
         return key_shown(self._names["key"], found.present)
 
-    def _ours(self, find: Find, hits: list[Any]) -> list[Any]:
-        """The hits that may have the key; a search that shows only others has not searched for it."""
-        key = self._names["key"]
-        told = [(has_key(key, self._fields_of(find, hit), hit), hit) for hit in hits]
-        ours = [hit for verdict, hit in told if verdict] or [hit for verdict, hit in told if verdict is None]
-        if hits and not ours:
-            crm_id = as_text(find.id.of(hits[0], {"hit": hits[0]}))
-            shown = key_shown(key, self._fields_of(find, hits[0]))
-            self._strangers = Permanent(
-                f"{self._what}, find: the CRM answers with records of other keys, such as {of_crm(crm_id)}"
-                f" ({shown}): nobody knows whether ours is there. {_OF_STRANGERS}",
-                cause=f"{self._what}, find: records of other keys",
-            )
-            self._strangers.says = _OF_STRANGERS
-        return ours
-
-    @staticmethod
-    def _fields_of(find: Find, hit: Any) -> Mapping[str, Any]:
+    # -- reading a search's answer ---------------------------------------------------
+    def _find_by(self, find: Find) -> RequestFlow[FoundObject | None]:
+        try:
+            reply = yield CrmRequest(find, self._names, f"{self._label}, find")
+        except Gone:
+            return None
+        hits = [hit for hit in self._hits(find, reply) if self._counts(find.where, hit)]
+        if find.where is None and reply.hits is None:
+            hits = self._with_our_key(find, hits)
+        if not hits:
+            return None
+        hit = _choose_hit(find, hits, self._label)
+        crm_id = object_id(find.id.of(hit, {"hit": hit}))
+        if crm_id is None:
+            raise Permanent(f"{self._label}, find: a hit carries no id at {find.id.text!r}")
         fields = find.fields.of(hit, {"hit": hit})
-        return fields if isinstance(fields, Mapping) else {}
+        return FoundObject(crm_id, self._required(fields, "find", find.fields.text))
 
     def _hits(self, find: Find, reply: CrmReply) -> list[Any]:
         if reply.hits is not None:
@@ -259,9 +160,9 @@ class Lookup:
         if hits is None and (reply.answer.empty or find.hits.is_null(reply.answer)):
             return []
         raise Permanent(
-            f"{self._what}, find: the answer carries no list at {find.hits.text!r}, so nobody knows whether"
+            f"{self._label}, find: the answer carries no list at {find.hits.text!r}, so nobody knows whether"
             ' it is there. Correct hits, or write it so that none is an empty list: "{{ body.items or [] }}"',
-            cause=f"{self._what}, find: no list in the answer",
+            cause=f"{self._label}, find: no list in the answer",
         )
 
     def _counts(self, where: Condition | None, hit: Any) -> bool:
@@ -270,39 +171,67 @@ class Lookup:
         try:
             return where.decides({"hit": hit, "key": self._names["key"]})
         except ExpressionError as error:
-            raise Permanent(f"{self._what}, find: where cannot be decided: {error}") from error
+            raise Permanent(f"{self._label}, find: where cannot be decided: {error}") from error
 
-    def _fields(self, fields: Any, way: str, place: str) -> Present:
+    def _with_our_key(self, find: Find, hits: list[Any]) -> list[Any]:
+        """The hits that have the key, or else those that do not tell; other keys are no search for it."""
+        key = self._names["key"]
+        judged = [(has_key(key, _fields_of(find, hit), hit), hit) for hit in hits]
+        ours = [hit for verdict, hit in judged if verdict]
+        ours = ours or [hit for verdict, hit in judged if verdict is None]
+        if hits and not ours:
+            crm_id = as_text(find.id.of(hits[0], {"hit": hits[0]}))
+            shown = key_shown(key, _fields_of(find, hits[0]))
+            self._other_keys = parked(
+                f"{self._label}, find",
+                f"{self._label}, find: the CRM answers with records of other keys, such as {of_crm(crm_id)}"
+                f" ({shown}): nobody knows whether ours is there",
+                "records of other keys",
+                _CORRECT_FIND,
+            )
+        return ours
+
+    def _required(self, fields: Any, operation: str, place: str) -> Fields:
+        """The fields of an answer, which must carry some where they decide about what is sent."""
         present = self.in_our_form(fields)
         if present is not None:
             return present
         if self.reads_fields:
             raise Permanent(
-                f"{self._what}, {way}: the answer carries no fields at {place!r}, and without them nobody"
-                " knows what a person wrote there. Correct the connector",
-                cause=f"{self._what}, {way}: no fields in the answer",
+                f"{self._label}, {operation}: the answer carries no fields at {place!r}, and without them"
+                " nobody knows what a person wrote there. Correct the connector",
+                cause=f"{self._label}, {operation}: no fields in the answer",
             )
         return {}
 
 
-def choose_hit(find: Find, hits: Sequence[Any], what: str) -> Any:
-    """Which of several hits is the object."""
+def _fields_of(find: Find, hit: Any) -> Fields:
+    fields = find.fields.of(hit, {"hit": hit})
+    return fields if isinstance(fields, Mapping) else {}
+
+
+def _choose_hit(find: Find, hits: Sequence[Any], label: str) -> Any:
+    """Which of several hits is the object, by the connector's `several`.
+
+    Raises:
+        Permanent: the connector leaves it to a person.
+    """
     if len(hits) == 1 or find.section.several == "first":
         return hits[0]
     if find.section.several == "park" or find.by is None:
         raise Permanent(
-            f"{what}, find: the CRM has {len(hits)} with this key. Merge them, then retry",
-            cause=f"{what}: several in the CRM with one key",
+            f"{label}, find: the CRM has {len(hits)} with this key. Merge them, then retry",
+            cause=f"{label}: several in the CRM with one key",
         )
-    placed = [(by, hit) for hit in hits if (by := find.by.of(hit, {"hit": hit})) not in (None, "")]
-    if not placed:
+    dated = [(by, hit) for hit in hits if (by := find.by.of(hit, {"hit": hit})) not in (None, "")]
+    if not dated:
         return hits[0]
-    ordered = sorted(placed, key=lambda pair: _order(pair[0]))
+    ordered = sorted(dated, key=lambda pair: _order(pair[0]))
     return ordered[0 if find.section.several == "oldest" else -1][1]
 
 
 def _order(value: Any) -> tuple[int, float, str]:
     if isinstance(value, int | float):
-        # As it is: JSON has integers beyond every float.
+        # Not made a float: JSON has integers beyond every float.
         return 0, value, ""
     return 1, 0.0, as_text(value)

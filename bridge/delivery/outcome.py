@@ -20,6 +20,7 @@ from bridge.delivery.poison_records import (
     count_fault,
     is_to_blame,
     park_reason,
+    with_masked_faults,
     without_faults,
 )
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
@@ -150,14 +151,9 @@ def without_secrets(settlement: Settlement, masked: Callable[[str], str]) -> Set
     """A settlement without secrets: what a CRM stored or answered may quote our own token."""
     if not settlement.reason and not settlement.cause:
         return settlement
-    progress = settlement.progress
-    if FAULTS in progress:
-        kept = progress[FAULTS].captured
-        told = {name: masked(kept[name]) for name in ("reason", "cause") if kept.get(name)}
-        progress = {**progress, FAULTS: replace(progress[FAULTS], captured={**kept, **told})}
     return replace(
         settlement,
         reason=settlement.reason and masked(settlement.reason),
         cause=settlement.cause and masked(settlement.cause),
-        progress=progress,
+        progress=with_masked_faults(settlement.progress, masked),
     )

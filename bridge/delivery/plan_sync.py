@@ -1,18 +1,32 @@
-"""A plan's way into a CRM: its objects one after the other, each with its links."""
+"""Brings the objects of one plan into a CRM, one after the other, each with its links."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from bridge.crm.connector import Connector, ObjectType
-from bridge.crm.connector.compiling import Answer, Values
-from bridge.crm.connector.request import Request
-from bridge.delivery.lookup import CrmReply, CrmRequest, Journal, RequestFlow, Setting, refuse_doubt
+from bridge.delivery.crm_requests import CrmRequest, RequestFlow
+from bridge.delivery.object_context import Journal, ObjectContext, ObjectJournal, refuse_doubt
 from bridge.delivery.object_sync import ObjectSync
 from bridge.delivery.write_policy import advanced, sent_digest, settled
 from bridge.lib.errors import DeliveryError, Gone, InDoubt
-from bridge.model.crm_state import CrmState, Progress, Sign, SyncedObject
+from bridge.model.crm_objects import Fingerprint, KnownObject, SyncedObject
 from bridge.model.plan import Plan, PlannedObject
+from bridge.model.sync_progress import Linking, Located, NotStarted, SyncProgress
+
+Targets = Mapping[str, PlannedObject]
+"""Link → the object at its other end, which comes earlier in the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An object with what can be told of it once the objects before it are synced."""
+
+    planned: PlannedObject
+    kind: ObjectType
+    inline: Mapping[str, Any]
+    sent_digest: bytes
 
 
 class PlanSync:
@@ -21,20 +35,23 @@ class PlanSync:
     def __init__(
         self, connector: Connector, journal: Journal, event: str, clock: Callable[[], datetime]
     ) -> None:
+        """`event` is the call's place among all calls: newer ones sort behind it."""
         self._connector = connector
-        self._setting = Setting(journal, event, clock)
-        self._done: dict[str, SyncedObject] = {}
-        self._ways: dict[str, Callable[[CrmState], ObjectSync]] = {}
+        self._journal = journal
+        self._event = event
+        self._clock = clock
+        self._synced: dict[str, SyncedObject] = {}
+        self._prepared: dict[str, _Prepared] = {}
         self.cursor = 0
-        """How far in its plan it is: an object and then its links, in the plan's order."""
+        """How far it is in its plan: 2n while it syncs object n, 2n + 1 while it makes that one's links."""
 
     @property
     def done(self) -> tuple[SyncedObject, ...]:
-        """What has been settled so far, also where a later object fails."""
-        return tuple(self._done.values())
+        """The objects synced so far, also where a later one fails."""
+        return tuple(self._synced.values())
 
-    def steps(self, plan: Plan) -> RequestFlow[None]:
-        """Bring the whole plan about, asking what must be asked.
+    def run(self, plan: Plan) -> RequestFlow[None]:
+        """Sync the whole plan.
 
         Raises:
             DeliveryError: at the first object that fails; `done` holds those before it.
@@ -42,167 +59,169 @@ class PlanSync:
         objects = {planned.name: planned for planned in plan.objects}
         for number, planned in enumerate(plan.objects):
             self.cursor = 2 * number
-            yield from self._one(planned, {link: objects[name] for link, name in planned.links.items()})
+            targets = {link: objects[name] for link, name in planned.links.items()}
+            yield from self._sync_object(planned, targets)
+            self.cursor += 1
+            yield from self._make_links(planned, targets)
 
-    def _one(
-        self, planned: PlannedObject, targets: Mapping[str, PlannedObject], *, again: bool = False
+    # -- one object ------------------------------------------------------------------
+    def _sync_object(
+        self, planned: PlannedObject, targets: Targets, *, renewed: bool = False
     ) -> RequestFlow[None]:
+        """Sync an object; once more (`renewed`) where what it is linked to was gone and has a successor."""
+        prepared = self._prepare(planned, targets)
+        known = self._journal.recall(planned)
+        progress = self._progress_of(planned)
+        if known is not None and _is_synced(prepared, known, progress):
+            # A newer call says the same: its event counts from now on.
+            self._note_synced(planned, advanced(known, planned, self._event))
+            return
+        try:
+            synced = yield from self._object_sync(prepared, known, progress).run()
+        except Gone:
+            # Not the object itself: what it is to be linked to was deleted or merged by a person.
+            has_successor = yield from self._renew(targets[link] for link in prepared.inline)
+            if renewed or not has_successor:
+                raise
+            yield from self._sync_object(planned, targets, renewed=True)
+            return
+        links = known.links if known is not None and known.crm_id == synced.crm_id else {}
+        links = {**links, **{link: to["id"] for link, to in prepared.inline.items()}}
+        left = KnownObject(synced.crm_id, prepared.sent_digest, links, synced.sent.last_writes)
+        self._note_synced(planned, left, synced.sent.altered)
+
+    def _prepare(self, planned: PlannedObject, targets: Targets) -> _Prepared:
         kind = self._connector.objects[planned.type]
-        inline: dict[str, dict[str, Any]] = {
+        inline = {
             link: {"id": self._id(target), "key": dict(target.key)}
             for link, target in targets.items()
             if kind.link[link].request is None
         }
-        remembered = self._setting.journal.recall(planned)
-        told = sent_digest(planned, inline)
-        progress = self._progress_of(planned)
-        self._ways[planned.name] = lambda left: ObjectSync(
-            self._setting, kind, planned, inline, left, Progress(appended=self._appended(planned)), told
-        )
-        altered: Mapping[str, str] = {}
-        if (
-            remembered is not None
-            and remembered.digest == told
-            and not progress.way
-            and settled(planned, remembered, progress.appended)
-        ):
-            remembered = advanced(remembered, planned, self._setting.event)
-        else:
-            way = ObjectSync(self._setting, kind, planned, inline, remembered, progress, told)
-            try:
-                crm_id, chosen = yield from way.go()
-            except Gone:
-                # Not the object itself: what it is to be linked to was deleted or merged by a person.
-                renewed = False
-                for link in inline:
-                    renewed = (yield from self._renewed(targets[link])) or renewed
-                if again or not renewed:
-                    raise
-                yield from self._one(planned, targets, again=True)
-                return
-            links = remembered.links if remembered is not None and remembered.crm_id == crm_id else {}
-            links = {**links, **{link: to["id"] for link, to in inline.items()}}
-            remembered = CrmState(crm_id, told, links, chosen.last_writes)
-            altered = chosen.altered
-        self._settled(planned, remembered, altered)
-        yield from self._link(kind, planned, targets)
+        prepared = _Prepared(planned, kind, inline, sent_digest(planned, inline))
+        self._prepared[planned.name] = prepared
+        return prepared
 
-    def _progress_of(self, planned: PlannedObject) -> Progress:
-        """How far earlier tries came with an object; a link in doubt is a person's to settle.
+    def _progress_of(self, planned: PlannedObject) -> SyncProgress:
+        """How far earlier attempts came with an object.
 
         Raises:
-            InDoubt: nothing tells whether the link was made.
+            InDoubt: nothing tells whether a link was made, and no person has looked.
         """
-        progress = self._setting.journal.progress(planned.name)
+        progress = self._journal.progress(planned.name)
         if progress.key not in ("", planned.key_text):
             # It came so far with another one, which the call fed before its key changed; and before that
             # perhaps this one.
             progress = progress.moved(planned.key_text)
-            self._setting.journal.note(planned.name, progress, durable=False)
-        if progress.sent_at is not None and progress.way.startswith("link "):
-            refuse_doubt(planned, progress)
-            progress = Progress(appended=progress.appended)
-            self._setting.journal.note(planned.name, progress, durable=False)
+            self._journal.note(planned.name, progress, durable=False)
+        if isinstance(progress.state, Linking):
+            refuse_doubt(planned, progress.state)
+            progress = progress.restarted()
+            self._journal.note(planned.name, progress, durable=False)
         return progress
 
-    def _link(
-        self,
-        kind: ObjectType,
-        planned: PlannedObject,
-        targets: Mapping[str, PlannedObject],
-        *,
-        again: bool = False,
+    def _object_sync(
+        self, prepared: _Prepared, known: KnownObject | None, progress: SyncProgress
+    ) -> ObjectSync:
+        return ObjectSync(
+            ObjectContext(
+                prepared.kind,
+                prepared.planned,
+                prepared.inline,
+                prepared.sent_digest,
+                self._event,
+                self._clock,
+                ObjectJournal(self._journal, prepared.planned, known, progress),
+            )
+        )
+
+    def _renew(self, objects: Iterable[PlannedObject]) -> RequestFlow[bool]:
+        """Look up what stands in the place of objects that may be gone; whether one was found for any."""
+        found = False
+        for planned in objects:
+            known = self._synced[planned.name].known
+            progress = SyncProgress(appended=self._appended(planned))
+            sync = self._object_sync(self._prepared[planned.name], known, progress)
+            synced = yield from sync.replacement()
+            if synced is not None:
+                left = KnownObject(synced.crm_id, known.digest, {}, synced.sent.last_writes)
+                self._note_synced(planned, left, synced.sent.altered)
+                found = True
+        return found
+
+    # -- its links -------------------------------------------------------------------
+    def _make_links(
+        self, planned: PlannedObject, targets: Targets, *, renewed: bool = False
     ) -> RequestFlow[None]:
-        self.cursor |= 1
+        """Make the links that the CRM lacks; once more (`renewed`) where one end has a successor."""
+        kind = self._connector.objects[planned.type]
         for link, target in targets.items():
-            left, to_id = self._done[planned.name].state, self._id(target)
-            if kind.link[link].request is None or left.links.get(link) == to_id:
+            known, to_id = self._synced[planned.name].known, self._id(target)
+            if kind.link[link].request is None or known.links.get(link) == to_id:
                 continue
             to = {"id": to_id, "key": dict(target.key)}
-            names = {"id": left.crm_id, "key": dict(planned.key), "to": to}
+            names = {"id": known.crm_id, "key": dict(planned.key), "to": to}
+            request = CrmRequest(kind.link[link], names, f"object {planned.name}, link {link}")
             try:
-                yield from self._ask_link(
-                    planned, link, CrmRequest(kind.link[link], names, _named(planned, link))
-                )
+                yield from self._send_link(planned, link, request)
             except Gone:
-                # One of the two was deleted or merged by a person since we left it.
-                if again:
+                # One of the two was deleted or merged by a person since it was synced.
+                if renewed or not (yield from self._renew_first(target, planned)):
                     raise
-                renewed = (yield from self._renewed(target)) or (yield from self._renewed(planned))
-                if not renewed:
-                    raise
-                yield from self._link(kind, planned, targets, again=True)
+                yield from self._make_links(planned, targets, renewed=True)
                 return
-            self._settled(
-                planned, CrmState(left.crm_id, left.digest, {**left.links, link: to_id}, left.last_writes)
-            )
+            made = {**known.links, link: to_id}
+            self._note_synced(planned, KnownObject(known.crm_id, known.digest, made, known.last_writes))
 
-    def _ask_link(self, planned: PlannedObject, link: str, ask: CrmRequest) -> RequestFlow[None]:
-        """Ask for a link; one that must not be made twice is noted before."""
-        left = self._done[planned.name].state
-        if left.links.get(link) is not None:
-            links = {name: to for name, to in left.links.items() if name != link}
-            self._setting.journal.unsure(planned, CrmState(left.crm_id, left.digest, links, left.last_writes))
-        if ask.request.idempotent:
-            yield ask
+    def _renew_first(self, *objects: PlannedObject) -> RequestFlow[bool]:
+        """Whether one of these, the first that is gone, has a successor."""
+        for planned in objects:
+            if (yield from self._renew([planned])):
+                return True
+        return False
+
+    def _send_link(self, planned: PlannedObject, link: str, request: CrmRequest) -> RequestFlow[None]:
+        """Send a link; one that must not be made twice is noted before."""
+        known = self._synced[planned.name].known
+        if known.links.get(link) is not None:
+            # Until it is answered, the object is linked to the old one or to the new one.
+            others = {name: to for name, to in known.links.items() if name != link}
+            possible = KnownObject(known.crm_id, known.digest, others, known.last_writes)
+            self._journal.note_possible(planned, possible)
+        if request.request.idempotent:
+            yield request
             return
-        journal, before = self._setting.journal, Progress(appended=self._appended(planned))
-        crm_id, now = self._done[planned.name].state.crm_id, self._setting.clock()
-        begun = Progress(f"link {link}", crm_id=crm_id, sent_at=now, appended=before.appended)
-        journal.note(planned.name, begun, durable=True)
+        before = SyncProgress(appended=self._appended(planned))
+        sending = replace(before, state=Linking(link, known.crm_id, self._clock()))
+        self._journal.note(planned.name, sending, durable=True)
         try:
-            yield ask
+            yield request
         except InDoubt:
             raise
         except DeliveryError:
-            journal.note(planned.name, before, durable=False)
+            self._journal.note(planned.name, before, durable=False)
             raise
-        journal.note(planned.name, before, durable=False)
-
-    def _renewed(self, planned: PlannedObject) -> RequestFlow[bool]:
-        """Whether another object stands in the place of one that is gone."""
-        left = self._done[planned.name].state
-        result = yield from self._ways[planned.name](left).verify()
-        if result is None:
-            return False
-        crm_id, chosen = result
-        self._settled(planned, CrmState(crm_id, left.digest, {}, chosen.last_writes), chosen.altered)
-        return True
+        self._journal.note(planned.name, before, durable=False)
 
     def _id(self, planned: PlannedObject) -> str:
-        return self._done[planned.name].state.crm_id
+        return self._synced[planned.name].known.crm_id
 
-    def _appended(self, planned: PlannedObject) -> Mapping[str, Sign]:
-        return self._setting.journal.progress(planned.name).appended
+    def _appended(self, planned: PlannedObject) -> Mapping[str, Fingerprint]:
+        return self._journal.progress(planned.name).appended
 
-    def _settled(
-        self, planned: PlannedObject, remembered: CrmState, altered: Mapping[str, str] | None = None
+    def _note_synced(
+        self, planned: PlannedObject, known: KnownObject, altered: Mapping[str, str] | None = None
     ) -> None:
-        before = self._done.get(planned.name)
-        told = {**(before.altered if before is not None else {}), **(altered or {})}
-        self._done[planned.name] = SyncedObject(
-            planned.name, planned.type, planned.key_text, remembered, planned.shared, told
+        before = self._synced.get(planned.name)
+        all_altered = {**(before.altered if before is not None else {}), **(altered or {})}
+        self._synced[planned.name] = SyncedObject(
+            planned.name, planned.type, planned.key_text, known, planned.shared, all_altered
         )
 
 
-def _named(planned: PlannedObject, link: str) -> str:
-    return f"object {planned.name}, link {link}"
-
-
-def ask_alone(asking: RequestFlow[None], ask: Callable[[Request, Values, str], Answer]) -> None:
-    """Drive one effect to its end, each request by itself.
-
-    Raises:
-        DeliveryError: the fault that ended it.
-    """
-    try:
-        wanted = next(asking)
-        while True:
-            try:
-                answer = ask(wanted.request, wanted.names, wanted.what)
-            except DeliveryError as error:
-                wanted = asking.throw(error)
-            else:
-                wanted = asking.send(CrmReply(answer))
-    except StopIteration:
-        return
+def _is_synced(prepared: _Prepared, known: KnownObject, progress: SyncProgress) -> bool:
+    """Whether the CRM holds all of it already, and nothing was begun since: then nothing is sent."""
+    return (
+        known.digest == prepared.sent_digest
+        and isinstance(progress.state, NotStarted | Located)
+        and settled(prepared.planned, known, progress.appended)
+    )

@@ -5,11 +5,11 @@ does so for one record again and again while others are delivered in between, th
 """
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bridge.lib.errors import DeliveryError, InDoubt
-from bridge.model.crm_state import Progress
+from bridge.model.sync_progress import RecordFaults, SyncProgress
 
 FAULTS = ""
 """Under this name, which no object of a mapping has, a delivery's progress keeps them."""
@@ -70,7 +70,7 @@ class FaultCount:
         taken = successes.count - (self.seen if same else 0)
         return taken > 0 and taken >= WELL * (successes.recovered - (self.recovered if same else 0))
 
-    def kept(self) -> Progress:
+    def kept(self) -> SyncProgress:
         """As the ledger keeps it."""
         told = {
             "cause": self.cause,
@@ -81,18 +81,29 @@ class FaultCount:
             "recovered": self.recovered,
             "reason": self.reason,
         }
-        return Progress("faults", step=self.count, captured=told)
+        return SyncProgress(RecordFaults(self.count, told))
 
 
-def faults_of(progress: Mapping[str, Progress], revision: int) -> FaultCount | None:
+def faults_of(progress: Mapping[str, SyncProgress], revision: int) -> FaultCount | None:
     """The faults that were kept of this revision; another revision starts without any."""
-    kept = progress.get(FAULTS)
-    if kept is None or kept.captured.get("revision") != revision:
+    kept = progress[FAULTS].state if FAULTS in progress else None
+    if not isinstance(kept, RecordFaults) or kept.details.get("revision") != revision:
         return None
-    return FaultCount(count=kept.step, **kept.captured)
+    return FaultCount(count=kept.count, **kept.details)
 
 
-def without_faults(progress: Mapping[str, Progress]) -> dict[str, Progress]:
+def with_masked_faults(
+    progress: Mapping[str, SyncProgress], masked: Callable[[str], str]
+) -> Mapping[str, SyncProgress]:
+    """Progress whose counted faults quote no secret that a CRM sent back."""
+    kept = progress[FAULTS].state if FAULTS in progress else None
+    if not isinstance(kept, RecordFaults):
+        return progress
+    told = {name: masked(kept.details[name]) for name in ("reason", "cause") if kept.details.get(name)}
+    return {**progress, FAULTS: SyncProgress(RecordFaults(kept.count, {**kept.details, **told}))}
+
+
+def without_faults(progress: Mapping[str, SyncProgress]) -> dict[str, SyncProgress]:
     """Progress with the objects alone."""
     return {name: each for name, each in progress.items() if name != FAULTS}
 

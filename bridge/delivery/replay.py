@@ -16,7 +16,7 @@ from bridge.ledger import Ledger, Swept, Told, Window
 from bridge.lib.errors import LedgerBusy
 from bridge.lib.phone import mask_phones_in
 from bridge.mapping import CompiledMapping, MappingFault
-from bridge.model.crm_state import CrmState
+from bridge.model.crm_objects import KnownObject
 from bridge.model.deliveries import DeliveryState
 from bridge.model.failures import generalised
 from bridge.model.field_digests import as_sent, sent_last
@@ -146,7 +146,7 @@ def _compared(
     swept: Swept,
     plan: Plan | Skip | None,
     fault: str,
-    known: Mapping[str, CrmState],
+    known: Mapping[str, KnownObject],
 ) -> Compared:
     if plan is None:
         return Compared(swept, "unreadable" if swept.values is None else "faulty", fault)
@@ -165,7 +165,7 @@ def _compared(
 
 
 def _changes(
-    target: Target, swept: Swept, plan: Plan, known: Mapping[str, CrmState]
+    target: Target, swept: Swept, plan: Plan, known: Mapping[str, KnownObject]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The objects that would be told something else than last time."""
     objects = {planned.name: planned for planned in plan.objects}
@@ -185,7 +185,7 @@ def _changes(
             yield planned.name, {"why": why, "fields": _fields(planned, left)}
 
 
-def _why(planned: PlannedObject, told: Told | None, left: CrmState | None, digest: bytes) -> str:
+def _why(planned: PlannedObject, told: Told | None, left: KnownObject | None, digest: bytes) -> str:
     if told is None:
         return "not sent before"
     if (told.type, told.key) != (planned.type, planned.key_text):
@@ -195,7 +195,7 @@ def _why(planned: PlannedObject, told: Told | None, left: CrmState | None, diges
     return "" if told.digest == digest else "other values"
 
 
-def _fields(planned: PlannedObject, left: CrmState | None) -> dict[str, dict[str, Any]]:
+def _fields(planned: PlannedObject, left: KnownObject | None) -> dict[str, dict[str, Any]]:
     """Fields with their new value, and the old one's digest where it is known; equal ones are left out."""
     last_writes = left.last_writes if left is not None else {}
     found = {}

@@ -17,7 +17,7 @@ from bridge.model.crm_alterations import (
     same,
     surely_altered,
 )
-from bridge.model.crm_state import CrmState, FieldWrite, Sign
+from bridge.model.crm_objects import FieldWrite, Fingerprint, KnownObject
 from bridge.model.field_digests import (
     NOTHING,
     alteration_of,
@@ -55,7 +55,7 @@ class FieldSelection:
 
     fields: Mapping[str, Any]
     last_writes: Mapping[str, FieldWrite]
-    appended: Mapping[str, Sign]
+    appended: Mapping[str, Fingerprint]
     kept: Mapping[str, Any] = field(default_factory=dict)
     """What goes along unchanged, where an update would empty what it leaves out."""
     altered: Mapping[str, str] = field(default_factory=dict)
@@ -89,7 +89,7 @@ def maybe(planned: PlannedObject, fields: Mapping[str, Any]) -> dict[str, FieldW
     }
 
 
-def unsure(remembered: CrmState, planned: PlannedObject, fields: Mapping[str, Any]) -> CrmState:
+def unsure(remembered: KnownObject, planned: PlannedObject, fields: Mapping[str, Any]) -> KnownObject:
     """An object to which fields are being sent: until that is answered, it holds them or what it held."""
     last_writes = {
         name: FieldWrite(last_write.event, with_possible(last_write.digest, fields[name]))
@@ -98,7 +98,7 @@ def unsure(remembered: CrmState, planned: PlannedObject, fields: Mapping[str, An
         for name, last_write in remembered.last_writes.items()
     }
     # What was never sent before was empty.
-    return CrmState(remembered.crm_id, b"", {}, maybe(planned, fields) | last_writes)
+    return KnownObject(remembered.crm_id, b"", {}, maybe(planned, fields) | last_writes)
 
 
 def looks(planned: PlannedObject) -> bool:
@@ -106,7 +106,7 @@ def looks(planned: PlannedObject) -> bool:
     return any(each.write in LOOKING for each in planned.fields.values())
 
 
-def settled(planned: PlannedObject, remembered: CrmState, appended: Mapping[str, Sign]) -> bool:
+def settled(planned: PlannedObject, remembered: KnownObject, appended: Mapping[str, Fingerprint]) -> bool:
     """Whether an object that was last told the same holds it all: no newer call, nothing left to append."""
     return all(
         name in appended or is_empty(each.value)
@@ -118,7 +118,7 @@ def settled(planned: PlannedObject, remembered: CrmState, appended: Mapping[str,
     )
 
 
-def advanced(remembered: CrmState, planned: PlannedObject, event: str) -> CrmState:
+def advanced(remembered: KnownObject, planned: PlannedObject, event: str) -> KnownObject:
     """The same object after a newer call that said the same; of what it did not say, nothing is newer."""
     last_writes = {
         name: FieldWrite(max(event, last_write.event), last_write.digest)
@@ -126,7 +126,7 @@ def advanced(remembered: CrmState, planned: PlannedObject, event: str) -> CrmSta
         else last_write
         for name, last_write in remembered.last_writes.items()
     }
-    return CrmState(remembered.crm_id, remembered.digest, remembered.links, last_writes)
+    return KnownObject(remembered.crm_id, remembered.digest, remembered.links, last_writes)
 
 
 def select_for_new(planned: PlannedObject, event: str, *, nulls: bool = False) -> FieldSelection:
@@ -143,13 +143,13 @@ def select_for_new(planned: PlannedObject, event: str, *, nulls: bool = False) -
 def select_for_existing(
     planned: PlannedObject,
     present: Present | None,
-    remembered: CrmState | None,
+    remembered: KnownObject | None,
     event: str,
-    appended: Mapping[str, Sign],
+    appended: Mapping[str, Fingerprint],
     *,
     whole: bool,
     doubted: bool = False,
-    adding: Mapping[str, Sign] | None = None,
+    adding: Mapping[str, Fingerprint] | None = None,
 ) -> FieldSelection:
     """The fields that an existing object gets from a call.
 
@@ -218,7 +218,7 @@ class _Choice:
         last_writes: Mapping[str, FieldWrite],
         present: Present,
         event: str,
-        appended: Mapping[str, Sign],
+        appended: Mapping[str, Fingerprint],
     ) -> None:
         self.last_writes = dict(last_writes)
         self.present = present
@@ -227,7 +227,7 @@ class _Choice:
         """What each field holds of ours after this, alone."""
         self._settled: list[str] = []
         self.appended = dict(appended)
-        self.adding: Mapping[str, Sign] = {}
+        self.adding: Mapping[str, Fingerprint] = {}
         self.altered: dict[str, tuple[Any, str]] = {}
         """What is shown of a field, and what made it so."""
         self._event = event

@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Protocol
 
 from bridge.ledger.intake import Destinations
-from bridge.model.crm_state import CrmState, Progress, SyncedObject
+from bridge.model.crm_objects import KnownObject, SyncedObject
 from bridge.model.deliveries import Lease, Settlement
 from bridge.model.key_claims import Claim
 from bridge.model.plan import PlannedObject
+from bridge.model.sync_progress import SyncProgress
 
 Held = tuple[str, str, str]
 """A line: account, type and key of a CRM object."""
@@ -26,7 +27,7 @@ class Note:
 
     lease: Lease
     account: str
-    progress: Mapping[str, Progress]
+    progress: Mapping[str, SyncProgress]
     lines: Sequence[Held]
     objects: Sequence[SyncedObject] = ()
     """What is known of objects that were settled, or to which something is sent now."""
@@ -69,7 +70,7 @@ class DeliveryLedger(Protocol):
         `destinations` are those of the account; the earliest comes first, calls without any are left out.
         """
 
-    def recall(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, CrmState]]:
+    def recall(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, KnownObject]]:
         """What each plan's objects were last told, by the mapping's names; in the order of `wanted`."""
 
     def note(self, notes: Sequence[Note]) -> None:

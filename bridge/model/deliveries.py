@@ -6,7 +6,8 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from bridge.model.crm_state import Progress, SyncedObject
+from bridge.model.crm_objects import SyncedObject
+from bridge.model.sync_progress import SyncProgress
 
 
 class DeliveryState(StrEnum):
@@ -92,7 +93,7 @@ class Lease:
     first_seen_at: datetime
     """When the call's first record came."""
     values: Mapping[str, Any]
-    progress: Mapping[str, Progress] = field(default_factory=dict)
+    progress: Mapping[str, SyncProgress] = field(default_factory=dict)
     """How far an earlier attempt came, object by object."""
     previous: tuple[tuple[str, str], ...] = ()
     """Type and key of the objects that it has fed so far."""
@@ -112,7 +113,7 @@ class Settlement:
     account: str = ""
     done: tuple[SyncedObject, ...] = ()
     """The objects that the CRM now holds for the call."""
-    progress: Mapping[str, Progress] = field(default_factory=dict)
+    progress: Mapping[str, SyncProgress] = field(default_factory=dict)
     lines: tuple[tuple[str, str, str], ...] = ()
     """What the delivery goes on to hold, because a request of it is in doubt."""
     remedy: str = ""

@@ -23,15 +23,17 @@ from bridge.crm.account import Account
 from bridge.crm.client import Crm
 from bridge.crm.connector import Connector
 from bridge.crm.tokens import Tokens
-from bridge.delivery.plan_sync import PlanSync, ask_alone
+from bridge.delivery.crm_requests import send_one_by_one
+from bridge.delivery.plan_sync import PlanSync
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.errors import ConfigError
 from bridge.lib.toml_file import load_toml
 from bridge.mapping import load_mapping
 from bridge.model.calls import Via
-from bridge.model.crm_state import CrmState, Progress
+from bridge.model.crm_objects import KnownObject
 from bridge.model.plan import Plan, PlannedObject
+from bridge.model.sync_progress import SyncProgress
 from bridge.record.arrival import arrival_of
 from bridge.record.call import Call
 from bridge.sandbox.crm import SandboxCrm
@@ -203,17 +205,17 @@ class NoJournal:
     def __init__(self, known: Mapping[str, str]) -> None:
         self._known = known
 
-    def recall(self, planned: PlannedObject) -> CrmState | None:
-        return CrmState(self._known[planned.name]) if planned.name in self._known else None
+    def recall(self, planned: PlannedObject) -> KnownObject | None:
+        return KnownObject(self._known[planned.name]) if planned.name in self._known else None
 
-    def progress(self, name: str) -> Progress:
+    def progress(self, name: str) -> SyncProgress:
         del name
-        return Progress()
+        return SyncProgress()
 
-    def note(self, name: str, progress: Progress, *, durable: bool) -> None:
+    def note(self, name: str, progress: SyncProgress, *, durable: bool) -> None:
         pass
 
-    def unsure(self, planned: PlannedObject, state: CrmState) -> None:
+    def note_possible(self, planned: PlannedObject, known: KnownObject) -> None:
         pass
 
     def load_token(self, account: str) -> None:
@@ -233,7 +235,7 @@ def really_sent(connector: Connector, mapping: Path, *, there: bool, known: Mapp
         plan = load_mapping(mapping).plan(call_of())
         assert isinstance(plan, Plan)
         with closing(Crm(connector, account, tokens, lambda: NOW)) as crm:
-            ask_alone(PlanSync(connector, memory, "", lambda: NOW).steps(plan), crm.ask)
+            send_one_by_one(PlanSync(connector, memory, "", lambda: NOW).run(plan), crm.ask)
     return recorder.sent()
 
 

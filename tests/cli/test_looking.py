@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from bridge.cli import cli
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.model.crm_alterations import Alteration
-from bridge.model.crm_state import CrmState, FieldWrite, SyncedObject
+from bridge.model.crm_objects import FieldWrite, KnownObject, SyncedObject
 from bridge.model.deliveries import DeliveryState, Settlement
 from bridge.model.field_digests import digest_of, with_altered
 from tests.fixtures.daemon_process import environment, write_config
@@ -54,7 +54,7 @@ def test_what_a_crm_made_of_a_value_is_told_with_what_helps(tmp_path: Path) -> N
     ledger = SqliteLedger(tmp_path / "ledger.db", create=True)
     call_id = news(ledger, "a")
     mark = FieldWrite("1 a", with_altered(digest_of("a long text"), "a long", Alteration.SHORTENED))
-    left = CrmState("7", b"told", {}, {"lastName": mark})
+    left = KnownObject("7", b"told", {}, {"lastName": mark})
     done = SyncedObject("contact", "contact", "+86", left, altered={"lastName": "shortened"})
     settle(ledger, leased(ledger), Settlement(DeliveryState.DELIVERED, account="hub", done=(done,)), NOW, NOW)
     key = ledger.show_call(call_id)["key"]

@@ -14,7 +14,7 @@ from bridge.ledger import Note, Settled
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.errors import LedgerBusy
 from bridge.model.calls import Arrival, Filed
-from bridge.model.crm_state import SyncedObject
+from bridge.model.crm_objects import SyncedObject
 from bridge.model.deliveries import Lease, Settlement
 from tests.servers.clock import Clock
 

@@ -33,7 +33,7 @@ from bridge.lib.errors import LedgerError
 from bridge.lib.stored_times import Clocks, bounded
 from bridge.mapping.planning import event_of
 from bridge.model.calls import Via
-from bridge.model.crm_state import SyncedObject
+from bridge.model.crm_objects import SyncedObject
 from bridge.model.deliveries import Lease, Settlement
 from bridge.model.plan import Plan, PlannedObject, WritePolicy
 from bridge.record.arrival import arrival_of

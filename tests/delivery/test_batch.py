@@ -11,7 +11,7 @@ from bridge.crm.client import Crm
 from bridge.crm.connector.request import Find, Link, Read
 from bridge.crm.connector.steps import Step
 from bridge.delivery.batch import ask_together
-from bridge.delivery.lookup import CrmReply, CrmRequest
+from bridge.delivery.crm_requests import CrmReply, CrmRequest
 from bridge.lib.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.lib.phone import mask_phone
 from tests.fixtures.small_crm import HANG_UP, Reply, Seen, Server, connector_of, crm_of, serving

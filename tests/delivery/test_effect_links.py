@@ -102,7 +102,7 @@ def test_what_a_person_deleted(make: Makes, policy: str, looks: bool) -> None:
     value = ("B", WritePolicy.IF_EMPTY if looks else WritePolicy.ALWAYS)
     changed = planned("contact", {"key": "a"}, {"grade": value}, on_deleted=policy)
     outcome = bench.deliver(changed, event="6")
-    assert outcome == ("Permanent" if policy == "park" else "delivered")
+    assert outcome == ("Deleted" if policy == "park" else "delivered")
     assert bench.server.told()[1:] == ([SEARCH] if policy == "park" else [SEARCH, POST])
     assert len(crm.held()) == (policy == "recreate")
 

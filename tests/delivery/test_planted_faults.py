@@ -9,7 +9,7 @@ import pytest
 
 from bridge.delivery.budget import Budget
 from bridge.ledger import Note, Settled
-from bridge.model.crm_state import CrmState, FieldWrite
+from bridge.model.crm_objects import FieldWrite, KnownObject
 from bridge.model.deliveries import Lease, Settlement
 from tests.delivery.simulated_parts import Parts, WatchedLedger
 from tests.delivery.test_delivery_model import SEED, run
@@ -42,14 +42,14 @@ class Timeless(WatchedLedger):
 
 def timeless(settlement: Settlement) -> Settlement:
     """The same, with no event beside any field."""
-    done = tuple(replace(each, state=without_events(each.state)) for each in settlement.done)
+    done = tuple(replace(each, known=without_events(each.known)) for each in settlement.done)
     return replace(settlement, done=done)
 
 
-def without_events(left: CrmState) -> CrmState:
+def without_events(left: KnownObject) -> KnownObject:
     """As if the field had been written before all calls."""
     last_writes = {name: FieldWrite("", mark.digest) for name, mark in left.last_writes.items()}
-    return CrmState(left.crm_id, left.digest, left.links, last_writes)
+    return KnownObject(left.crm_id, left.digest, left.links, last_writes)
 
 
 class Impatient(WatchedLedger):

@@ -23,7 +23,7 @@ from bridge.delivery.poison_records import (
     room_for,
 )
 from bridge.lib.errors import DeliveryError, InDoubt, Transient
-from bridge.model.crm_state import Progress
+from bridge.model.sync_progress import Running, SyncMethod, SyncProgress, to_stored
 from tests.fixtures.one_delivery import OddWorld, plain_connector
 
 POISON = "15899770600"
@@ -277,8 +277,8 @@ def test_what_spoiled_a_batch_goes_with_few_and_then_alone() -> None:
 
 def test_counted_faults_are_kept_as_progress() -> None:
     faults = FaultCount("c", 3, "p", count=2, seen=7, together=1, reason="why")
-    kept = {FAULTS: faults.kept(), "contact": Progress("create")}
-    json.dumps(dict(kept[FAULTS].captured))
+    kept = {FAULTS: faults.kept(), "contact": SyncProgress(Running(SyncMethod.CREATE))}
+    json.dumps(dict(to_stored(kept[FAULTS]).captured))
     assert faults_of(kept, 3) == faults
     assert faults_of(kept, 4) is None
     assert faults_of({}, 3) is None

@@ -18,7 +18,7 @@ from bridge.delivery.write_policy import (
     settled,
     unsure,
 )
-from bridge.model.crm_state import CrmState, FieldWrite
+from bridge.model.crm_objects import FieldWrite, Fingerprint, KnownObject
 from bridge.model.field_digests import digest_of
 from bridge.model.plan import PlannedField, PlannedObject, WritePolicy
 
@@ -33,7 +33,7 @@ class Held:
 
     def __init__(self, **fields: Any) -> None:
         self.fields = dict(fields)
-        self.remembered: CrmState | None = None
+        self.remembered: KnownObject | None = None
         self.there = bool(fields)
 
     def take(self, planned: PlannedObject, event: str) -> FieldSelection:
@@ -43,7 +43,7 @@ class Held:
             chosen = select_for_new(planned, event)
         self.there = True
         self.fields |= chosen.fields
-        self.remembered = CrmState("1", b"", {}, chosen.last_writes)
+        self.remembered = KnownObject("1", b"", {}, chosen.last_writes)
         return chosen
 
 
@@ -158,7 +158,7 @@ def test_unless_edited_is_newest_wins_while_nobody_edits(order: tuple[tuple[str,
      ("12345678901234567890", 12345678901234567890), ([], None)],
 )  # fmt: skip
 def test_what_a_crm_shows_in_another_type_is_no_edit(sent: Any, shown: Any) -> None:
-    remembered = CrmState("1", b"", {}, {"city": FieldWrite("1", digest_of(sent))})
+    remembered = KnownObject("1", b"", {}, {"city": FieldWrite("1", digest_of(sent))})
     planned = contact(city=("new", WritePolicy.UNLESS_EDITED))
     assert select_for_existing(planned, {"city": shown}, remembered, "2", {}, whole=False).fields == {
         "city": "new"
@@ -167,7 +167,7 @@ def test_what_a_crm_shows_in_another_type_is_no_edit(sent: Any, shown: Any) -> N
 
 @pytest.mark.parametrize(("sent", "shown"), [(80, 80.5), (80, "81"), ("x", ""), ("x", None), (True, "1x")])
 def test_an_edit_is_seen(sent: Any, shown: Any) -> None:
-    remembered = CrmState("1", b"", {}, {"city": FieldWrite("1", digest_of(sent))})
+    remembered = KnownObject("1", b"", {}, {"city": FieldWrite("1", digest_of(sent))})
     planned = contact(city=("new", WritePolicy.UNLESS_EDITED))
     assert select_for_existing(planned, {"city": shown}, remembered, "2", {}, whole=False).fields == {}
 
@@ -263,7 +263,7 @@ def test_where_an_update_replaces_all_the_rest_goes_along() -> None:
         d=(1, WritePolicy.ALWAYS),
     )
     last_writes = {"c": FieldWrite("9", digest_of("newer")), "d": FieldWrite("1", digest_of(1))}
-    remembered = CrmState("1", b"", {}, last_writes)
+    remembered = KnownObject("1", b"", {}, last_writes)
     chosen = select_for_existing(planned, {"b": "theirs", "c": "newer"}, remembered, "5", {}, whole=True)
     assert (chosen.fields, chosen.kept) == ({"a": "new"}, {"a": "new", "b": "theirs", "c": "newer", "d": 1})
     assert chosen.last_writes["c"].event == "9"
@@ -272,7 +272,7 @@ def test_where_an_update_replaces_all_the_rest_goes_along() -> None:
 def test_equal_values_advance_only_what_the_call_says() -> None:
     last_writes = {"a": FieldWrite("1", b"x"), "b": FieldWrite("1", b"y"), "c": FieldWrite("9", b"z")}
     planned = contact(a=(1, WritePolicy.ALWAYS), c=(1, WritePolicy.ALWAYS))
-    found = advanced(CrmState("1", b"", {}, last_writes), planned, "5").last_writes
+    found = advanced(KnownObject("1", b"", {}, last_writes), planned, "5").last_writes
     assert {name: mark.event for name, mark in found.items()} == {"a": "5", "b": "1", "c": "9"}
 
 
@@ -280,8 +280,8 @@ def test_what_is_settled_costs_no_request() -> None:
     planned = contact(
         a=(1, WritePolicy.ALWAYS), notes=("x", WritePolicy.APPEND), none=(None, WritePolicy.APPEND)
     )
-    remembered = CrmState("1", b"", {}, {"a": FieldWrite("1", digest_of(1))})
-    assert settled(planned, remembered, {"notes": (0, 1, b"")})
+    remembered = KnownObject("1", b"", {}, {"a": FieldWrite("1", digest_of(1))})
+    assert settled(planned, remembered, {"notes": Fingerprint(0, 1, b"")})
     assert not settled(planned, remembered, {})
     assert not settled(contact(a=(2, WritePolicy.ALWAYS)), remembered, {})
     assert looks(planned)
@@ -298,7 +298,7 @@ def test_what_was_refused_is_sent_again_whatever_was_known_before(known: bytes |
     # Nothing was known after a replay by force, or nothing was ever sent.
     last_writes = {} if known is None else {"grade": FieldWrite("000", known)}
     planned, held = contact(grade=("hot", WritePolicy.ALWAYS)), {"grade": "A"}
-    remembered = CrmState("1", last_writes=last_writes)
+    remembered = KnownObject("1", last_writes=last_writes)
     for _ in range(3):
         chosen = select_for_existing(planned, held, remembered, "001", {}, whole=False)
         assert chosen.fields == {"grade": "hot"}
@@ -311,7 +311,7 @@ def test_what_was_refused_is_sent_again_whatever_was_known_before(known: bytes |
 def test_what_may_have_arrived_is_taken_for_ours(arrived: bool, known: bytes | None) -> None:
     planned = contact(grade=("B", WritePolicy.UNLESS_EDITED))
     last_writes = {} if known is None else {"grade": FieldWrite("000", known)}
-    remembered = unsure(CrmState("1", last_writes=last_writes), planned, {"grade": "B"})
+    remembered = unsure(KnownObject("1", last_writes=last_writes), planned, {"grade": "B"})
     held = "B" if arrived else "" if known is None else "A"
     newer = contact(grade=("C", WritePolicy.UNLESS_EDITED))
     chosen = select_for_existing(newer, {"grade": held}, remembered, "002", {}, whole=False)

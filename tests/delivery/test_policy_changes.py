@@ -8,7 +8,7 @@ import pytest
 
 from bridge.delivery.write_policy import FieldSelection, select_for_existing, select_for_new, unsure
 from bridge.ledger.sqlite.memories import SHORTS, names_in, pack_memory, unpack_memory
-from bridge.model.crm_state import CrmState, FieldWrite
+from bridge.model.crm_objects import FieldWrite, KnownObject
 from bridge.model.field_digests import SHORT, digest_of, sent_last, short_of
 from bridge.model.plan import PlannedField, PlannedObject, WritePolicy
 
@@ -24,17 +24,17 @@ def planned(write: WritePolicy, value: Any, *, shared: bool) -> PlannedObject:
     return PlannedObject("thing", "thing", {"key": "a"}, {"field": field}, shared=shared)
 
 
-def kept(remembered: CrmState) -> CrmState:
+def kept(remembered: KnownObject) -> KnownObject:
     """What the ledger gives back of it."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names_in(remembered)), 1)}
     packed = pack_memory(remembered, numbers)
     return unpack_memory(remembered.crm_id, b"", packed, {number: name for name, number in numbers.items()})
 
 
-def after(old: WritePolicy, *, shared: bool) -> tuple[CrmState, FieldSelection]:
+def after(old: WritePolicy, *, shared: bool) -> tuple[KnownObject, FieldSelection]:
     """An object that one call has made under a policy."""
     chosen = select_for_new(planned(old, SENT, shared=shared), EVENT)
-    return kept(CrmState("1", b"", {}, chosen.last_writes)), chosen
+    return kept(KnownObject("1", b"", {}, chosen.last_writes)), chosen
 
 
 def expected(new: WritePolicy, held: str, value: str) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def test_what_a_person_edits_after_the_change_stays(old: WritePolicy, shared: bo
         whole=False,
     )
     assert first.fields == {"field": NEWER}
-    left = kept(CrmState("1", b"", {}, first.last_writes))
+    left = kept(KnownObject("1", b"", {}, first.last_writes))
     again = planned(WritePolicy.UNLESS_EDITED, "9", shared=shared)
     assert select_for_existing(again, {"field": "by hand"}, left, EVENT, {}, whole=False).fields == {}
     assert select_for_existing(again, {"field": NEWER}, left, EVENT, {}, whole=False).fields == {"field": "9"}
@@ -110,7 +110,7 @@ def test_another_call_is_appended_to_what_the_first_wrote_before_the_change(old:
 def test_what_was_appended_to_a_persons_text_is_never_ours_alone() -> None:
     append = planned(WritePolicy.APPEND, "a", shared=True)
     with_theirs = select_for_existing(append, {"field": "by hand"}, None, EVENT, {}, whole=False)
-    left = kept(CrmState("1", b"", {}, with_theirs.last_writes))
+    left = kept(KnownObject("1", b"", {}, with_theirs.last_writes))
     newer = planned(WritePolicy.UNLESS_EDITED, "new", shared=True)
     held = dict(with_theirs.fields)
     assert held == {"field": "by hand\na"}
@@ -121,10 +121,10 @@ def test_what_calls_appended_to_nothing_is_ours() -> None:
     first = select_for_existing(
         planned(WritePolicy.APPEND, "a", shared=True), {}, None, EVENT, {}, whole=False
     )
-    left = kept(CrmState("1", b"", {}, first.last_writes))
+    left = kept(KnownObject("1", b"", {}, first.last_writes))
     append = planned(WritePolicy.APPEND, "b", shared=True)
     second = select_for_existing(append, dict(first.fields), left, OTHER, {}, whole=False)
-    left = kept(CrmState("1", b"", {}, second.last_writes))
+    left = kept(KnownObject("1", b"", {}, second.last_writes))
     newer = planned(WritePolicy.UNLESS_EDITED, "new", shared=True)
     assert select_for_existing(newer, {"field": "a\nb"}, left, OTHER, {}, whole=False).fields == {
         "field": "new"
@@ -132,13 +132,13 @@ def test_what_calls_appended_to_nothing_is_ours() -> None:
 
 
 def test_what_an_older_ledger_does_not_know_stays_as_it_is_there() -> None:
-    nothing = CrmState("1", b"told")
+    nothing = KnownObject("1", b"told")
     newer = planned(WritePolicy.UNLESS_EDITED, NEWER, shared=False)
     assert select_for_existing(newer, {"field": SENT}, nothing, EVENT, {}, whole=False).fields == {}
     # Once it shows what the call says, it is ours.
     same = planned(WritePolicy.UNLESS_EDITED, SENT, shared=False)
     left = kept(
-        CrmState(
+        KnownObject(
             "1",
             b"",
             {},
@@ -166,7 +166,7 @@ def test_what_may_have_arrived_is_ours_after_a_change_too() -> None:
 def test_an_object_of_one_call_keeps_four_bytes_a_field() -> None:
     last_writes = {f"field{number}": FieldWrite("", short_of(number)) for number in range(20)}
     numbers = {name: number for number, name in enumerate([*last_writes, SHORTS, "link"])}
-    remembered = CrmState("1", b"", {"link": "9"}, last_writes)
+    remembered = KnownObject("1", b"", {"link": "9"}, last_writes)
     packed = pack_memory(remembered, numbers)
     assert packed is not None
     assert len(packed) <= 20 * (SHORT + 1) + 20
@@ -177,7 +177,7 @@ def test_an_object_of_one_call_keeps_four_bytes_a_field() -> None:
 @pytest.mark.parametrize("number", [0, 1, 127, 128, 300, 70_000])
 def test_a_ledger_that_has_seen_many_fields_still_tells_them_apart(number: int) -> None:
     numbers = {"a": number, SHORTS: number + 1, "b": number + 2}
-    remembered = CrmState(
+    remembered = KnownObject(
         "1", b"", {}, {"a": FieldWrite("", short_of("x")), "b": FieldWrite("e", digest_of("y"))}
     )
     packed = pack_memory(remembered, numbers)
@@ -187,7 +187,7 @@ def test_a_ledger_that_has_seen_many_fields_still_tells_them_apart(number: int) 
 
 def test_a_release_before_reads_what_is_kept_for_marks_of_another_field() -> None:
     last_writes = {"a": FieldWrite("", short_of("x"))}
-    packed = pack_memory(CrmState("1", b"", {}, last_writes), {"a": 1, SHORTS: 2})
+    packed = pack_memory(KnownObject("1", b"", {}, last_writes), {"a": 1, SHORTS: 2})
     assert packed is not None
     # Its own shape: links, and event → field → digest.
     links, events = msgspec.msgpack.decode(packed, type=tuple[dict[int, str], dict[str, dict[int, bytes]]])
@@ -233,7 +233,7 @@ def test_the_first_call_that_knows_it_wins_in_every_order() -> None:
     held: dict[str, Any] = dict(select_for_new(name("未知"), "002 b").fields)
     older = select_for_existing(name("王芳"), held, None, "001 a", {}, whole=False)
     assert older.fields == {"name": "王芳"}
-    left = CrmState("1", b"", {}, older.last_writes)
+    left = KnownObject("1", b"", {}, older.last_writes)
     for event in ("000 z", "003 c"):
         assert select_for_existing(name("李强"), older.fields, left, event, {}, whole=False).fields == {}
         assert select_for_existing(name("未知"), older.fields, left, event, {}, whole=False).fields == {}

@@ -29,7 +29,7 @@ from bridge.lib.errors import LedgerBusy, LedgerLocked, LedgerUnusable
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.call_order import event_text
 from bridge.model.calls import Quarantined, Verdict
-from bridge.model.crm_state import CrmState, FieldWrite, SyncedObject
+from bridge.model.crm_objects import FieldWrite, KnownObject, SyncedObject
 from bridge.model.deliveries import DeliveryState, Settlement
 from bridge.model.plan import PlannedObject
 from tests.fixtures.daemon_process import wait_until
@@ -367,8 +367,8 @@ def test_an_object_named_like_its_type_with_the_calls_key_is_kept_without_both(
     ledger: SqliteLedger, ledger_path: Path
 ) -> None:
     contact, call = (
-        SyncedObject("person", "contact", "+8615899770637", CrmState("7", b"told"), shared=False),
-        SyncedObject("call", "call", uuid(1), CrmState("8", b"told"), shared=False),
+        SyncedObject("person", "contact", "+8615899770637", KnownObject("7", b"told"), shared=False),
+        SyncedObject("call", "call", uuid(1), KnownObject("8", b"told"), shared=False),
     )
     call_id = news(ledger, uuid(1))
     settle(ledger, leased(ledger), Settlement(DeliveryState.DELIVERED, done=(contact, call)), NOW, NOW)
@@ -381,7 +381,7 @@ def test_an_object_named_like_its_type_with_the_calls_key_is_kept_without_both(
             "object": one.object,
             "type": one.type,
             "key": one.key,
-            "crm_id": one.state.crm_id,
+            "crm_id": one.known.crm_id,
             "altered": {},
         }
         for one in (call, contact)
@@ -395,7 +395,7 @@ def test_fields_are_kept_as_numbers_and_told_by_name(ledger: SqliteLedger, ledge
         "grade": FieldWrite(second, b"y"),
         "name": FieldWrite(first, b""),
     }
-    left = CrmState("7", b"d", {"contact": "9"}, last_writes)
+    left = KnownObject("7", b"d", {"contact": "9"}, last_writes)
     plan = [PlannedObject("deal", "deal", {"id": "7"}, {})]
     for name in ("a", "b"):
         news(ledger, name)

@@ -21,9 +21,9 @@ from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.iso_times import stamp
 from bridge.lib.stored_times import LONGEST_WAIT, Clocks, SteadyClock, bounded, past
-from bridge.model.crm_state import Progress
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.jobs import JobState
+from bridge.model.sync_progress import Running, SyncMethod, SyncProgress
 from bridge.reconcile.coverage import OVERLAP, ReconcileRules, choose_range
 from tests.delivery.simulated_parts import Trouble
 from tests.delivery.simulated_world import PHONES, World, body_of
@@ -286,7 +286,10 @@ def test_a_request_of_the_future_counts_from_when_it_is_met(ledger: SqliteLedger
     time = Clock()
     doubts = DoubtClock({"crm": LAG}, Clocks(time, time))
     news(ledger, "a", time.now)
-    progress = {"contact": Progress("create", sent_at=time.now + FAR), "call": Progress("create")}
+    progress = {
+        "contact": SyncProgress(Running(SyncMethod.CREATE, sent_at=time.now + FAR)),
+        "call": SyncProgress(Running(SyncMethod.CREATE)),
+    }
     lease = replace(leased(ledger, time.now), progress=progress)
     met = time.now
     for _ in range(3):
@@ -294,13 +297,16 @@ def test_a_request_of_the_future_counts_from_when_it_is_met(ledger: SqliteLedger
         assert (believed["contact"].sent_at, believed["call"].sent_at) == (met, None)
         time.pass_by(LAG.total_seconds())
     assert doubts.shown_at("crm", believed["contact"].sent_at) is None
-    lease = replace(lease, progress={"contact": Progress("create", sent_at=met)})
+    lease = replace(lease, progress={"contact": SyncProgress(Running(SyncMethod.CREATE, sent_at=met))})
     assert doubts.believed(lease) is lease
 
 
 def test_what_is_in_doubt_at_a_start_counts_as_sent_now(ledger: SqliteLedger) -> None:
-    sent = {"contact": Progress("create", sent_at=NOW + FAR)}
-    for name, progress in (("doubt", sent), ("begun", {"contact": Progress("create", step=1)})):
+    sent = {"contact": SyncProgress(Running(SyncMethod.CREATE, sent_at=NOW + FAR))}
+    for name, progress in (
+        ("doubt", sent),
+        ("begun", {"contact": SyncProgress(Running(SyncMethod.CREATE, step=1))}),
+    ):
         news(ledger, name)
         lines = (("hub", "contact", name),)
         waits = Settlement(DeliveryState.DUE, "lost", "lost", NOW + HOUR, progress=progress, lines=lines)

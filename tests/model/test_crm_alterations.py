@@ -16,7 +16,7 @@ from bridge.delivery.write_policy import (
     unsure,
 )
 from bridge.model.crm_alterations import EXPLAINED, WORDS, Alteration, alteration, misfit
-from bridge.model.crm_state import CrmState, FieldWrite
+from bridge.model.crm_objects import FieldWrite, KnownObject
 from bridge.model.field_digests import (
     alteration_of,
     digest_of,
@@ -191,7 +191,7 @@ ALTERED = [
 @pytest.mark.parametrize(("sent", "shown"), ALTERED)
 def test_what_an_answer_shows_is_ours_and_a_person_can_still_edit(sent: Any, shown: Any) -> None:
     first = checked(select_for_new(contact(sent), "001 a"), {"name": shown}, certain=True)
-    left = CrmState("1", b"", {}, first.last_writes)
+    left = KnownObject("1", b"", {}, first.last_writes)
     newer = select_for_existing(contact("new"), {"name": shown}, left, "002 b", {}, whole=False)
     assert newer.fields == {"name": "new"}
     same = select_for_existing(contact(sent), {"name": shown}, left, "002 b", {}, whole=False)
@@ -222,11 +222,11 @@ def test_what_is_kept_again_as_it_was_sent_is_told_no_more() -> None:
 
 
 def test_a_look_of_an_older_ledger_takes_only_what_no_person_writes_for_the_crms() -> None:
-    left = CrmState("1", b"", {}, {"name": FieldWrite("001 a", digest_of("王👍芳 & co"))})
+    left = KnownObject("1", b"", {}, {"name": FieldWrite("001 a", digest_of("王👍芳 & co"))})
     for shown, ours in (("王????芳 & co", True), ("王👍芳 &amp; co", True), ("王", False), ("", False)):
         chosen = select_for_existing(contact("王👍芳 & co"), {"name": shown}, left, "002 b", {}, whole=False)
         assert chosen.fields == {}
-        newer = CrmState("1", b"", {}, chosen.last_writes)
+        newer = KnownObject("1", b"", {}, chosen.last_writes)
         later = select_for_existing(contact("new"), {"name": shown}, newer, "003 c", {}, whole=False)
         assert bool(later.fields) is ours, shown
 
@@ -244,11 +244,11 @@ def test_a_look_of_an_older_ledger_takes_only_what_no_person_writes_for_the_crms
 def test_the_first_look_behind_a_lost_answer_may_show_what_the_crm_made_of_it(
     sent: str, shown: str, ours: bool
 ) -> None:
-    before = CrmState("1", b"", {}, select_for_new(contact("old"), "001 a").last_writes)
+    before = KnownObject("1", b"", {}, select_for_new(contact("old"), "001 a").last_writes)
     doubtful = unsure(before, contact(sent), {"name": sent})
     again = select_for_existing(contact(sent), {"name": shown}, doubtful, "002 b", {}, whole=False)
     assert again.fields == ({"name": sent} if ours else {})
-    left = CrmState("1", b"", {}, again.last_writes)
+    left = KnownObject("1", b"", {}, again.last_writes)
     newer = select_for_existing(contact("new"), {"name": shown}, left, "003 c", {}, whole=False)
     assert newer.fields == ({"name": "new"} if ours else {})
 
@@ -260,7 +260,7 @@ def test_a_default_that_the_crm_altered_is_still_the_default(shown: str) -> None
     assert to_check(contact(default, WritePolicy.WHILE_DEFAULT, default), first) == []
     knows = contact("王芳", WritePolicy.WHILE_DEFAULT, default)
     for last_writes in (first.last_writes, checked(first, {"name": shown}, certain=True).last_writes):
-        left = CrmState("1", b"", {}, last_writes)
+        left = KnownObject("1", b"", {}, last_writes)
         assert select_for_existing(knows, {"name": shown}, left, "002 b", {}, whole=False).fields == {
             "name": "王芳"
         }
@@ -343,7 +343,7 @@ def test_which_shapes_fit(value: Any, held: Any, write: WritePolicy, shape: str)
 
 def test_a_shape_that_is_ours_may_be_written_over_and_a_call_without_a_value_minds_none() -> None:
     first = checked(select_for_new(contact("x"), "001 a"), {"name": [{"text": "x"}]}, certain=True)
-    left = CrmState("1", b"", {}, first.last_writes)
+    left = KnownObject("1", b"", {}, first.last_writes)
     held = {"name": [{"text": "x"}]}
     assert select_for_existing(contact("y"), held, left, "002 b", {}, whole=False).fields == {"name": "y"}
     for write in (WritePolicy.APPEND, WritePolicy.IF_EMPTY, WritePolicy.GREATEST):
@@ -351,7 +351,7 @@ def test_a_shape_that_is_ours_may_be_written_over_and_a_call_without_a_value_min
 
 
 def test_what_a_newer_call_wrote_is_not_even_looked_at() -> None:
-    left = CrmState("1", b"", {}, {"name": FieldWrite("009 z", digest_of("z"))})
+    left = KnownObject("1", b"", {}, {"name": FieldWrite("009 z", digest_of("z"))})
     assert select_for_existing(contact("y"), {"name": {"a": 1}}, left, "002 b", {}, whole=False).fields == {}
 
 

@@ -32,7 +32,7 @@ from bridge.ledger.sqlite.upkeep import UpkeepPart
 from bridge.ledger.sqlite.writer import Together
 from bridge.lib.errors import LedgerBusy
 from bridge.model.calls import Arrival, Filed, Judgment, Pending
-from bridge.model.crm_state import CrmState
+from bridge.model.crm_objects import KnownObject
 from bridge.model.deliveries import Lease
 from bridge.model.key_claims import Claim
 
@@ -147,7 +147,7 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
         return key_claims.claims(self._reader, call_ids, destinations)
 
     @looks
-    def recall(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, CrmState]]:
+    def recall(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, KnownObject]]:
         return objects.recall(self._reader, account, wanted)
 
     def note(self, notes: Sequence[Note]) -> None:

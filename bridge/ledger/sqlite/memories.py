@@ -14,7 +14,7 @@ import msgspec
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.times import moment_of
 from bridge.model.call_order import AHEAD, event_parts, event_text, event_time
-from bridge.model.crm_state import CrmState, FieldWrite
+from bridge.model.crm_objects import FieldWrite, KnownObject
 from bridge.model.field_digests import SHORT
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ def numbers_of(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str
     return numbers
 
 
-def names_in(remembered: CrmState) -> Iterator[str]:
+def names_in(remembered: KnownObject) -> Iterator[str]:
     """All that a memory names by a number."""
     yield from remembered.links
     yield from remembered.last_writes
@@ -54,7 +54,7 @@ def _is_short(last_write: FieldWrite) -> bool:
     return len(last_write.digest) == SHORT and not last_write.event
 
 
-def pack_memory(remembered: CrmState, numbers: Mapping[str, int]) -> bytes | None:
+def pack_memory(remembered: KnownObject, numbers: Mapping[str, int]) -> bytes | None:
     """Links and marks as the file keeps them; None for none."""
     links = {numbers[name]: crm_id for name, crm_id in remembered.links.items()}
     events: dict[str, dict[int, bytes]] = {}
@@ -69,10 +69,10 @@ def pack_memory(remembered: CrmState, numbers: Mapping[str, int]) -> bytes | Non
     return _encoded(links, events)
 
 
-def unpack_memory(crm_id: str, digest: bytes, memory: bytes | None, names: Mapping[int, str]) -> CrmState:
+def unpack_memory(crm_id: str, digest: bytes, memory: bytes | None, names: Mapping[int, str]) -> KnownObject:
     """The inverse of `pack_memory`."""
     if memory is None:
-        return CrmState(crm_id, digest)
+        return KnownObject(crm_id, digest)
     links, events = msgspec.msgpack.decode(memory, type=_Kept)
     last_writes = {
         names[field]: FieldWrite(event, told)
@@ -82,7 +82,7 @@ def unpack_memory(crm_id: str, digest: bytes, memory: bytes | None, names: Mappi
     shorts = last_writes.pop(SHORTS, None)
     if shorts is not None:
         last_writes |= {names[field]: FieldWrite("", told) for field, told in _shorts(shorts.digest)}
-    return CrmState(crm_id, digest, {names[link]: to for link, to in links.items()}, last_writes)
+    return KnownObject(crm_id, digest, {names[link]: to for link, to in links.items()}, last_writes)
 
 
 # No call has so many namesakes by the start of its key.
@@ -95,7 +95,7 @@ WHERE s.kind = 'calls' LIMIT :3
 """
 
 
-def believed(connection: sqlite3.Connection, known: Mapping[T, CrmState]) -> dict[T, CrmState]:
+def believed(connection: sqlite3.Connection, known: Mapping[T, KnownObject]) -> dict[T, KnownObject]:
     """Memories without events that lie in the future, as earlier releases wrote them: the call's own counts.
 
     Whether one does is told by the newest receipt, for the clock may stand wrong now.
@@ -112,12 +112,12 @@ def believed(connection: sqlite3.Connection, known: Mapping[T, CrmState]) -> dic
     )
 
 
-def _with_events(remembered: CrmState, events: Mapping[str, str]) -> CrmState:
+def _with_events(remembered: KnownObject, events: Mapping[str, str]) -> KnownObject:
     last_writes = {
         name: FieldWrite(events.get(last_write.event, last_write.event), last_write.digest)
         for name, last_write in remembered.last_writes.items()
     }
-    return CrmState(remembered.crm_id, remembered.digest, remembered.links, last_writes)
+    return KnownObject(remembered.crm_id, remembered.digest, remembered.links, last_writes)
 
 
 def _event_of_its_call(connection: sqlite3.Connection, event: str) -> str:

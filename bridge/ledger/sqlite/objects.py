@@ -18,8 +18,12 @@ from bridge.ledger.sqlite.memories import (
     unpack_memory,
 )
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
-from bridge.model.crm_state import CrmState, Progress, Sign, SyncedObject
+from bridge.model.crm_objects import Fingerprint, KnownObject, SyncedObject
 from bridge.model.deliveries import Lease
+from bridge.model.sync_progress import StoredProgress, SyncProgress, from_stored, to_stored
+
+_SENT_AT = StoredProgress._fields.index("sent_at")
+_ABSENT = StoredProgress._fields.index("absent")
 
 
 def account_id(connection: sqlite3.Connection, name: str) -> int:
@@ -34,15 +38,15 @@ def account_id(connection: sqlite3.Connection, name: str) -> int:
 
 def recall(
     connection: sqlite3.Connection, account: str, wanted: Sequence[Wanted]
-) -> list[dict[str, CrmState]]:
+) -> list[dict[str, KnownObject]]:
     """The objects of each plan as they were last left, by the mapping's names."""
     keys = {(each.type, each.key_text) for _, _, planned in wanted for each in planned if each.shared}
     own = [delivery_id for delivery_id, _, planned in wanted if not all(each.shared for each in planned)]
     shared = _shared(connection, account, list(keys)) if keys else {}
     owned = _own(connection, own) if own else {}
-    found: list[dict[str, CrmState]] = []
+    found: list[dict[str, KnownObject]] = []
     for delivery_id, call_key, planned in wanted:
-        known: dict[str, CrmState] = {}
+        known: dict[str, KnownObject] = {}
         for each in planned:
             if each.shared:
                 left = shared.get((each.type, each.key_text))
@@ -58,7 +62,7 @@ def recall(
 
 def _shared(
     connection: sqlite3.Connection, account: str, keys: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], CrmState]:
+) -> dict[tuple[str, str], KnownObject]:
     rows = connection.execute(
         f"WITH wanted (type, key) AS (VALUES {', '.join(['(?, ?)'] * len(keys))})"
         " SELECT o.type, o.key, o.crm_id, o.digest, o.memory FROM accounts a CROSS JOIN wanted w"
@@ -74,7 +78,7 @@ def _shared(
 
 def _own(
     connection: sqlite3.Connection, ids: Sequence[int]
-) -> dict[tuple[int, str], tuple[str, str | None, CrmState | None]]:
+) -> dict[tuple[int, str], tuple[str, str | None, KnownObject | None]]:
     rows = connection.execute(
         "SELECT delivery_id, object, coalesce(type, object), key, crm_id, digest, memory"
         f" FROM delivery_objects WHERE delivery_id IN ({', '.join('?' * len(ids))}) AND digest IS NOT NULL",
@@ -103,11 +107,11 @@ def remember_all(
     objects: list[Any] = []
     shared: dict[tuple[int, str, str], tuple[Any, ...]] = {}
     accounts = {account: account_id(connection, account) for _, account, done in settled if done}
-    lefts = [each.state for _, _, done in settled for each in done]
+    lefts = [each.known for _, _, done in settled for each in done]
     numbers = numbers_of(connection, [name for left in lefts for name in names_in(left)])
     for lease, account, done in settled:
         for each in done:
-            left, memory, own = each.state, pack_memory(each.state, numbers), not each.shared
+            left, memory, own = each.known, pack_memory(each.known, numbers), not each.shared
             # Most objects are named after their type, and one has the call's key: neither is kept twice.
             kind = None if each.type == each.object else each.type
             key = None if each.key == lease.key else each.key
@@ -138,36 +142,28 @@ def note(connection: sqlite3.Connection, noted: Note) -> None:
     remember_all(connection, [(noted.lease, noted.account, noted.objects)])
 
 
-def packed_progress(account: str, progress: Mapping[str, Progress], lines: Sequence[Held]) -> bytes | None:
+def packed_progress(
+    account: str, progress: Mapping[str, SyncProgress], lines: Sequence[Held]
+) -> bytes | None:
     """Progress as the file keeps it; None for none."""
     if not progress and not lines:
         return None
-    objects = {
-        name: [
-            each.way,
-            each.step,
-            dict(each.captured),
-            each.crm_id,
-            each.told,
-            micros(each.sent_at),
-            dict(each.appended),
-            each.key,
-            dict(each.adding),
-            each.absent,
-            {key: dict(added) for key, added in each.elsewhere.items()},
-            # The release before this one knows no jobs, and reads all others.
-            *([True] if each.polled else []),
-        ]
-        for name, each in progress.items()
-    }
+    objects = {name: _packed(to_stored(each)) for name, each in progress.items()}
     return msgspec.msgpack.encode([account, objects, list(lines)])
+
+
+def _packed(stored: StoredProgress) -> list[Any]:
+    values: list[Any] = list(stored)
+    values[_SENT_AT] = micros(stored.sent_at)
+    # The release before this one knows no jobs, and reads all others.
+    return values if stored.polled else values[:-1]
 
 
 def sent_at(packed: bytes, at: datetime) -> bytes:
     """The same progress, with what was sent and not answered sent at another time."""
     account, objects, lines = msgspec.msgpack.decode(packed)
     for each in objects.values():
-        each[5] = None if each[5] is None else micros(at)
+        each[_SENT_AT] = None if each[_SENT_AT] is None else micros(at)
     return msgspec.msgpack.encode([account, objects, lines])
 
 
@@ -175,7 +171,7 @@ def said_absent(packed: bytes) -> bytes:
     """The same progress after a person's word: what is in doubt did not arrive."""
     account, objects, lines = msgspec.msgpack.decode(packed)
     for each in objects.values():
-        each[9] = each[5] is not None
+        each[_ABSENT] = each[_SENT_AT] is not None
     return msgspec.msgpack.encode([account, objects, lines])
 
 
@@ -184,49 +180,30 @@ def is_in_doubt(packed: bytes | None) -> bool:
     if packed is None:
         return False
     _, objects, _ = msgspec.msgpack.decode(packed)
-    return any(each[5] is not None for each in objects.values())
+    return any(each[_SENT_AT] is not None for each in objects.values())
 
 
-def progress_of(packed: bytes | None) -> dict[str, Progress]:
+def progress_of(packed: bytes | None) -> dict[str, SyncProgress]:
     """The inverse of `packed_progress`, without the lines."""
     if packed is None:
         return {}
     _, objects, _ = msgspec.msgpack.decode(packed)
-    return {name: _progress(*each) for name, each in objects.items()}
+    return {name: from_stored(_unpacked(each)) for name, each in objects.items()}
 
 
-def _progress(
-    way: str,
-    step: int,
-    captured: Mapping[str, Any],
-    crm_id: str | None,
-    told: bytes,
-    sent: int | None,
-    appended: Mapping[str, Sequence[Any]],
-    key: str,
-    adding: Mapping[str, Sequence[Any]],
-    absent: bool,
-    elsewhere: Mapping[str, Mapping[str, Sequence[Any]]],
-    polled: bool = False,
-) -> Progress:
-    return Progress(
-        way,
-        step,
-        captured,
-        crm_id,
-        told,
-        None if sent is None else moment_of(sent),
-        _signs(appended),
-        key,
-        _signs(adding),
-        absent,
-        {other: _signs(added) for other, added in elsewhere.items()},
-        polled,
+def _unpacked(values: list[Any]) -> StoredProgress:
+    sent_at = values[_SENT_AT]
+    stored = StoredProgress(*values)
+    return stored._replace(
+        sent_at=None if sent_at is None else moment_of(sent_at),
+        appended=_fingerprints(stored.appended),
+        adding=_fingerprints(stored.adding),
+        elsewhere={other: _fingerprints(added) for other, added in stored.elsewhere.items()},
     )
 
 
-def _signs(packed: Mapping[str, Sequence[Any]]) -> dict[str, Sign]:
-    return {name: (before, size, digest) for name, (before, size, digest) in packed.items()}
+def _fingerprints(packed: Mapping[str, Sequence[Any]]) -> dict[str, Fingerprint]:
+    return {name: Fingerprint(*each) for name, each in packed.items()}
 
 
 def load_token(connection: sqlite3.Connection, account: str) -> dict[str, Any] | None:
@@ -284,6 +261,6 @@ def in_doubt(connection: sqlite3.Connection) -> dict[int, list[Held]]:
         "SELECT id, progress FROM deliveries WHERE progress IS NOT NULL AND state IN ('due', 'leased')"
     ):
         _, objects, lines = msgspec.msgpack.decode(packed)
-        if any(each[5] is not None for each in objects.values()):
+        if any(each[_SENT_AT] is not None for each in objects.values()):
             found[delivery_id] = [tuple(line) for line in lines]
     return found

@@ -14,9 +14,9 @@ from bridge.ledger.sqlite.memories import forgotten
 from bridge.ledger.sqlite.objects import packed_progress, progress_of
 from bridge.ledger.sqlite.park_kinds import park_kind_column
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.model.crm_state import AGAIN, Progress
 from bridge.model.deliveries import ParkKind
 from bridge.model.delivery_rules import may_replay, replayed
+from bridge.model.sync_progress import Forgotten, SyncProgress
 
 # INDEXED BY, because a walk in any other order would sort all calls for each page.
 _PAGE = f"""
@@ -131,10 +131,10 @@ def _forget(connection: sqlite3.Connection, ids: Sequence[int], account: str) ->
     for delivery_id, name in connection.execute(
         f"SELECT delivery_id, object FROM delivery_objects WHERE delivery_id IN ({marks})", settled
     ):
-        before = left[delivery_id].get(name, Progress())
+        before = left[delivery_id].get(name, SyncProgress())
         # Another call may tell us what the CRM holds before this one comes to it.
         added = {**before.appended, **before.adding}
-        again = Progress(AGAIN, key=before.key, adding=added, elsewhere=before.elsewhere)
+        again = SyncProgress(Forgotten(), key=before.key, adding=added, elsewhere=before.elsewhere)
         begun[delivery_id].setdefault(name, again)
     connection.executemany(
         "UPDATE deliveries SET progress = ? WHERE id = ?",

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.ledger import Ledger
 from bridge.lib.iso_times import stamp
-from bridge.model.crm_state import CrmState, FieldWrite, SyncedObject
+from bridge.model.crm_objects import FieldWrite, KnownObject, SyncedObject
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.field_digests import digest_of, short_of, with_altered
 from tests.fixtures.ledger_calls import (
@@ -32,7 +32,7 @@ from tests.ledger.contract.steps import BOTH, left_by, planned, reopened
 
 DELIVERED = Settlement(DeliveryState.DELIVERED)
 DAY = timedelta(days=1)
-CONTACT = SyncedObject("contact", "contacts", "+8615899770637", CrmState("51", b"told"), shared=False)
+CONTACT = SyncedObject("contact", "contacts", "+8615899770637", KnownObject("51", b"told"), shared=False)
 
 
 class DeliveryContract:
@@ -155,8 +155,8 @@ class DeliveryContract:
         call_id = news(ledger, "a")
         sent = Settlement(DeliveryState.DUE, "half", due_at=NOW, done=(CONTACT,))
         settle(ledger, leased(ledger), sent, NOW, NOW)
-        merged = SyncedObject("contact", "contacts", CONTACT.key, CrmState("52", b"told"), shared=False)
-        call = SyncedObject("call", "calls", "a", CrmState("9", b"told"), shared=False)
+        merged = SyncedObject("contact", "contacts", CONTACT.key, KnownObject("52", b"told"), shared=False)
+        call = SyncedObject("call", "calls", "a", KnownObject("9", b"told"), shared=False)
         done = Settlement(DeliveryState.DELIVERED, done=(merged, call))
         settle(ledger, leased(ledger), done, NOW, NOW)
         assert ledger.show_call(call_id)["crm_objects"] == [
@@ -186,7 +186,7 @@ class DeliveryContract:
         own = {"note": FieldWrite("", with_altered(short_of("👍"), "?", "c"))}
         ids = []
         for number, shared in enumerate((True, False)):
-            left = CrmState("7", b"told", {}, last_writes if shared else own)
+            left = KnownObject("7", b"told", {}, last_writes if shared else own)
             kinds = {"name": "shortened"} if shared else {"note": "characters"}
             done = SyncedObject("contact", "contacts", "+86", left, shared=shared, altered=kinds)
             for name in ("a", "b"):

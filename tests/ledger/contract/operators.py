@@ -8,8 +8,9 @@ import pytest
 from bridge.ledger import Ledger, Note, Window
 from bridge.lib.iso_times import stamp
 from bridge.model.call_order import event_text
-from bridge.model.crm_state import AGAIN, CrmState, FieldWrite, Progress
+from bridge.model.crm_objects import FieldWrite, Fingerprint, KnownObject
 from bridge.model.deliveries import DeliveryState, Lane, ParkKind, Settlement
+from bridge.model.sync_progress import Forgotten, Running, SyncMethod, SyncProgress
 from tests.fixtures.ledger_calls import (
     MINUTE,
     NOW,
@@ -174,7 +175,7 @@ class OperatorContract:
     ) -> None:
         call_id = news(ledger, "a")
         lines = (("hub", "contact", "x"),)
-        doubt = {"contact": Progress("create", sent_at=NOW)}
+        doubt = {"contact": SyncProgress(Running(SyncMethod.CREATE, sent_at=NOW))}
         waits = Settlement(
             DeliveryState.DUE, "lost", "lost", NOW + MINUTE, account="hub", progress=doubt, lines=lines
         )
@@ -255,12 +256,17 @@ class OperatorContract:
         found = left_by(ledger, "a", {"contact": ("+86139", True, b"1"), "call": ("a", False, b"2")})
         ledger.replay([found], "hub", NOW, forget=True)
         lease = leased(ledger)
-        added = {"note": (0, 4, b"told")}
-        assert dict(lease.progress) == {"contact": Progress(AGAIN, adding=added), "call": Progress(AGAIN)}
+        added = {"note": Fingerprint(0, 4, b"told")}
+        assert dict(lease.progress) == {
+            "contact": SyncProgress(Forgotten(), adding=added),
+            "call": SyncProgress(Forgotten()),
+        }
         assert set(lease.previous) == {("contact", "+86139"), ("call", "a")}
         plan = [planned("contact", "+86139"), planned("call", "a", shared=False)]
         (known,) = ledger.recall("hub", [(lease.delivery_id, lease.key, plan)])
-        assert known["contact"] == CrmState("", last_writes={"name": FieldWrite(event_text(NOW, "a"), b"")})
+        assert known["contact"] == KnownObject(
+            "", last_writes={"name": FieldWrite(event_text(NOW, "a"), b"")}
+        )
         assert known["call"].crm_id == ""
 
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 from bridge.ledger import Ledger
 from bridge.model.call_order import event_text
-from bridge.model.crm_state import CrmState, FieldWrite, Progress, SyncedObject
+from bridge.model.crm_objects import FieldWrite, Fingerprint, KnownObject, SyncedObject
 from bridge.model.deliveries import DeliveryState, Settlement
 from bridge.model.plan import PlannedObject
+from bridge.model.sync_progress import SyncProgress
 from tests.fixtures.ledger_calls import (
     NOW,
     delivery,
@@ -37,12 +38,12 @@ def left_by(ledger: Ledger, key: str, objects: Mapping[str, tuple[str, bool, byt
             name,
             name,
             of,
-            CrmState(f"id {of}", told, {}, {"name": FieldWrite(event_text(NOW, "a"), told)}),
+            KnownObject(f"id {of}", told, {}, {"name": FieldWrite(event_text(NOW, "a"), told)}),
             shared,
         )
         for name, (of, shared, told) in objects.items()
     )
-    progress = {"contact": Progress(appended={"note": (0, 4, b"told")})}
+    progress = {"contact": SyncProgress(appended={"note": Fingerprint(0, 4, b"told")})}
     settle(
         ledger,
         lease,

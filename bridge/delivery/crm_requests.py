@@ -1,0 +1,67 @@
+"""What a sync yields and is sent: requests to a CRM, and their replies.
+
+A sync is a generator, so that one driver can send its requests one by one, and another can batch those of
+many syncs; and so that a preview shows what a delivery would send, for both run the same code.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from bridge.crm.connector.compiling import Answer, Values
+from bridge.crm.connector.request import Find, Link, Read, Request
+from bridge.crm.connector.steps import Poll, Step
+from bridge.lib.errors import DeliveryError
+
+T = TypeVar("T")
+Fields = Mapping[str, Any]
+"""An object's fields by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrmRequest:
+    """One request that a sync waits for; `names` are what the connector's expressions may use."""
+
+    operation: Step | Poll | Find | Read | Link
+    names: Values
+    label: str
+    """What it is for, in messages: `object contact, create`."""
+
+    @property
+    def request(self) -> Request:
+        """The operation's HTTP request, compiled."""
+        assert self.operation.request is not None  # noqa: S101 -- an inline link has none, and is never sent
+        return self.operation.request
+
+
+@dataclass(frozen=True, slots=True)
+class CrmReply:
+    """A good answer; that of a batch's item comes with its part already taken out."""
+
+    answer: Answer
+    id: str | None = None
+    hits: Sequence[Any] | None = None
+    fields: Fields | None = None
+
+
+RequestFlow = Generator[CrmRequest, CrmReply, T]
+"""A generator of requests: it is sent each reply, or has the failure thrown in, and returns a `T`."""
+
+
+def send_one_by_one(flow: RequestFlow[None], send: Callable[[Request, Values, str], Answer]) -> None:
+    """Run a flow to its end, each request by itself.
+
+    Raises:
+        DeliveryError: the failure that ended it.
+    """
+    try:
+        wanted = next(flow)
+        while True:
+            try:
+                answer = send(wanted.request, wanted.names, wanted.label)
+            except DeliveryError as error:
+                wanted = flow.throw(error)
+            else:
+                wanted = flow.send(CrmReply(answer))
+    except StopIteration:
+        return

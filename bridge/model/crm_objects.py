@@ -1,0 +1,55 @@
+"""What was sent before: the reason why nothing is sent twice, and no older call overwrites a newer one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+
+class Fingerprint(NamedTuple):
+    """How a value that was added to a field is recognised later, whatever the call says by then.
+
+    `before` is how often the field held it before it was added, `length` its characters, `digest` what
+    `appending` makes of it. Of a list `before` is -1, `length` its items, `digest` that of each item.
+    """
+
+    before: int
+    length: int
+    digest: bytes
+
+
+class FieldWrite(msgspec.Struct, frozen=True, array_like=True):
+    """The last value that was sent for a field: by which call, and its digests (`model.field_digests`).
+
+    `event` is the call's time, then its key, so that texts sort as the calls do; it is empty where only one
+    call feeds the object, or where the write has no confirmed answer yet.
+    """
+
+    event: str
+    digest: bytes
+
+
+class KnownObject(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of a CRM object from what was last sent to it; `crm_id` is empty while it is unknown."""
+
+    crm_id: str
+    digest: bytes = b""
+    """Of all that the last call said of it: an equal one need not be sent."""
+    links: Mapping[str, str] = {}
+    """Link → the id of the object at its other end."""
+    last_writes: Mapping[str, FieldWrite] = {}
+    """Field → what was last sent for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncedObject:
+    """An object that the CRM now holds for a call; `object` is its name in the mapping."""
+
+    object: str
+    type: str
+    key: str
+    known: KnownObject
+    shared: bool = True
+    altered: Mapping[str, str] = field(default_factory=dict)
+    """Fields that the CRM shows otherwise than this delivery sent them, and how."""
