@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bridge.check.field_shapes import FieldShape
-from bridge.crm.client import Crm
+from bridge.crm.client import Crm, JudgedAnswer
 from bridge.crm.connector import Describe, ObjectType, Probe
 from bridge.crm.connector.compiling import Answer, Condition, Values, dig
-from bridge.crm.connector.outcome import Meaning, http_date
+from bridge.crm.connector.outcome import http_date
 from bridge.ledger import open_ledger
 from bridge.lib.errors import DeliveryError, LedgerError, Permanent, Problem, did_you_mean
 from bridge.lib.expression import ExpressionError, as_text
@@ -105,7 +105,7 @@ class _Asking:
         self._described: dict[str, Mapping[str, Any] | None] = {}
         self._failed: set[str | None] = set()
         """The names of probes that failed."""
-        self._answers: dict[str, tuple[Answer, Meaning, str]] = {}
+        self._answers: dict[str, JudgedAnswer] = {}
 
     def everything(self) -> None:
         """Probes first, then what every mapped object has."""
@@ -159,40 +159,40 @@ class _Asking:
     # -- questions -------------------------------------------------------------------
     def _probe(self, probe: Probe) -> None:
         section = probe.section
-        answer, meaning, shown = self._answer_of(probe)
+        judged = self._answer_of(probe)
         holds = probe.expect is not None and probe.expect.holds(
-            {**self._subject.crm.common(), **answer.names}
+            {**self._subject.crm.common(), **judged.answer.names}
         )
         if not holds:
             before = len(self.found.problems)
-            self._judge(probe, meaning, shown)
+            self._judge(probe, judged)
             if len(self.found.problems) > before:
                 self._failed.add(section.name)
-                if meaning.result == "refresh":
+                if judged.meaning.result == "refresh":
                     raise _Refused
                 return
-        if probe.writes is not None and not self._may_write(probe, answer):
+        if probe.writes is not None and not self._may_write(probe, judged.answer):
             self._failed.add(section.name)
 
-    def _answer_of(self, probe: Probe) -> tuple[Answer, Meaning, str]:
+    def _answer_of(self, probe: Probe) -> JudgedAnswer:
         """Several probes may look at one answer: it is asked for once."""
         asked = probe.section.model_dump_json(include={"method", "path", "query", "headers", "json_", "form"})
         if asked not in self._answers:
             self._answers[asked] = self._ask(probe, f'probe "{probe.section.name}"')
         return self._answers[asked]
 
-    def _judge(self, probe: Probe, meaning: Meaning, shown: str) -> None:
+    def _judge(self, probe: Probe, judged: JudgedAnswer) -> None:
         section = probe.section
         try:
-            self._subject.crm.judge(meaning, probe.request, shown)
+            self._subject.crm.judge(judged.meaning, probe.request, judged.shown)
         except DeliveryError as error:
             if not _is_theirs(error):
                 raise
-            path: KeyPath = ("secrets",) if meaning.result == "refresh" else ()
+            path: KeyPath = ("secrets",) if judged.meaning.result == "refresh" else ()
             self.found.problems.append(self.destination(path, str(error), section.remedy))
         else:
             if probe.expect is not None:
-                message = f"{shown}, and that is not what was expected: {section.expect}"
+                message = f"{judged.shown}, and that is not what was expected: {section.expect}"
                 self.found.problems.append(self.destination((), message, section.remedy))
 
     def _may_write(self, probe: Probe, answer: Answer) -> bool:
@@ -211,18 +211,18 @@ class _Asking:
                     self.found.problems.append(self.mapped(path, message, probe.section.remedy))
         return all_may
 
-    def _ask(self, asked: Probe | Describe, what: str) -> tuple[Answer, Meaning, str]:
+    def _ask(self, asked: Probe | Describe, what: str) -> JudgedAnswer:
         before = self._clock()
         try:
-            answer, meaning, shown = self._subject.crm.answer(asked.request, {}, what)
+            judged = self._subject.crm.answer(asked.request, {}, what)
         except DeliveryError as error:
             if not _is_theirs(error):
                 raise
             # Without a token, or with a request that cannot be written, nothing else will do better.
             self.found.problems.append(self.destination(("secrets",), str(error), _SECRETS))
             raise _Refused from error
-        self._compare_clocks(answer, before)
-        return answer, meaning, shown
+        self._compare_clocks(judged.answer, before)
+        return judged
 
     def _compare_clocks(self, answer: Answer, before: datetime) -> None:
         theirs = http_date(answer.headers.get("date", ""))
@@ -241,22 +241,22 @@ class _Asking:
             return self._described[kind.name]
         self._described[kind.name] = None
         what = f'describe "{kind.name}"'
-        answer, meaning, shown = self._ask(describe, what)
+        judged = self._ask(describe, what)
         try:
-            self._subject.crm.judge(meaning, describe.request, shown)
+            self._subject.crm.judge(judged.meaning, describe.request, judged.shown)
         except DeliveryError as error:
             if not _is_theirs(error):
                 raise
-            if meaning.result == "refresh":
+            if judged.meaning.result == "refresh":
                 self.found.problems.append(self.destination(("secrets",), str(error), _SECRETS))
                 raise _Refused from error
             remedy = "create the object in the CRM, or give the destination's user the right to see it"
             message = f"object {name}: the CRM does not describe it: {error}"
             self.found.problems.append(self.mapped(("objects", name), message, remedy))
             return None
-        fields = _by_name(describe, describe.fields.of_answer(answer))
+        fields = _by_name(describe, describe.fields.of_answer(judged.answer))
         if fields is None:
-            message = f"{shown}, with no list of fields at {describe.section.fields!r}"
+            message = f"{judged.shown}, with no list of fields at {describe.section.fields!r}"
             self.found.problems.append(self.destination((), message, "check the connector's describe"))
         self._described[kind.name] = fields
         return fields

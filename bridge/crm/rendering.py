@@ -11,8 +11,10 @@ from bridge.crm.connector import Connector
 from bridge.crm.connector.addresses import origins_in
 from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.request import Rendered, Request
-from bridge.crm.tokens import Outputs
 from bridge.lib.expression import as_text
+
+Outputs = dict[str, Any]
+"""What token exchanges gave, by name."""
 
 
 class _Later(Mapping[str, Any]):
@@ -36,9 +38,9 @@ class _Later(Mapping[str, Any]):
 
 
 def common_names(
-    account: Account, outputs: Outputs, now: datetime, chance: Callable[[], uuid.UUID]
+    account: Account, outputs: Outputs, now: datetime, new_uuid: Callable[[], uuid.UUID]
 ) -> Values:
-    """What every request of an account may use; each has a moment and a chance of its own."""
+    """What every request of an account may use; each has a moment and a random number of its own."""
 
     def moment() -> Values:
         return {
@@ -49,7 +51,7 @@ def common_names(
         }
 
     def drawn() -> Values:
-        number = chance()
+        number = new_uuid()
         return {"uuid4": str(number), "hex": number.hex}
 
     return {

@@ -9,6 +9,7 @@ from datetime import datetime
 import httpx
 
 from bridge.crm.client import Crm
+from bridge.crm.connection import Transport
 from bridge.delivery.account_gate import AccountGate
 from bridge.delivery.attempt import Attempt, AttemptStarter
 from bridge.delivery.destination import Destination, Routes
@@ -174,9 +175,8 @@ class Worker:
         if destination.name not in self._executors:
             shared = self._routes.account_of(destination.name)
             gate = AccountGate(shared.budget, self._stop)
-            crm = Crm(
-                destination.connector, destination.account, shared.tokens, self._clock, self._network(), gate
-            )
+            transport = Transport(gate, self._network())
+            crm = Crm(destination.connector, destination.account, shared.tokens, self._clock, transport)
             sender = RequestSender(crm, gate, self._rng, self._stop)
             self._executors[destination.name] = Executor(sender, self._ledger, shared.successes)
         return self._executors[destination.name]

@@ -113,7 +113,7 @@ def test_an_unknown_connector_is_named_where_the_mapping_names_it(tmp_path: Path
 
 
 def rendered(request: Request, **names: Any) -> Any:
-    account = crm_of(connector_of(), "http://127.0.0.1:9", {"token": SECRET})._account
+    account = crm_of(connector_of(), "http://127.0.0.1:9", {"token": SECRET}).account
     common = common_names(account, {}, NOW, uuid.uuid4)
     return request.render({**common, **names})
 
@@ -163,5 +163,5 @@ def test_no_text_of_a_connector_shows_a_secret() -> None:
     connector = connector_of()
     crm = crm_of(connector, "http://127.0.0.1:9", {"token": SECRET})
     crm.close()
-    for shown in (connector, crm, crm._account):
+    for shown in (connector, crm, crm.account):
         assert SECRET not in f"{shown!r} {shown}"

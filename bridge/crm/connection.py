@@ -1,0 +1,165 @@
+"""One worker's connection to a CRM account: what is written goes out here, and its answer is read.
+
+A pool that many workers share is ten times slower and leaks its slots on cancellation, so each worker has a
+connection of its own, and nothing is cancelled.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from bridge.crm.account import Account
+from bridge.crm.connector import Connector
+from bridge.crm.connector.addresses import OtherOrigin, check_address
+from bridge.crm.connector.answer_text import read_answer
+from bridge.crm.connector.compiling import Answer, Values
+from bridge.crm.connector.request import Rendered, flat
+from bridge.crm.gate import Passage, RequestGate
+from bridge.crm.rendering import Outputs, common_names, headers_of, origins_of
+from bridge.lib.errors import Permanent, Transient
+from bridge.lib.expression import ExpressionError
+from bridge.lib.http.client import HttpClient, UnacceptableAnswer
+from bridge.lib.masking import Masking
+
+# Shorter outputs of a token, such as "1", would blot out whole messages.
+_SHORTEST_SECRET = 6
+_OF_DOTS = (
+    "Correct what stands in the path where it comes from: the record's id in the CRM, the mapping's key, or"
+    " the connector; then retry"
+)
+_OF_HEADERS = "Check the destination's secrets, and what the connector puts there"
+
+
+@dataclass(slots=True)
+class LatestToken:
+    """What an account's token exchanges gave last; any worker's message may quote it, so all hide it."""
+
+    outputs: Outputs = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """How requests get out."""
+
+    gate: RequestGate
+    """Also a request repeated with a new token passes it, and the one for that token."""
+    network: httpx.BaseTransport | None = None
+    """What carries requests in place of the real network."""
+
+
+class Connection:
+    """Sends requests of one worker to one CRM account."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        account: Account,
+        latest: LatestToken,
+        clock: Callable[[], datetime],
+        transport: Transport,
+    ) -> None:
+        self.connector = connector
+        self.account = account
+        self.clock = clock
+        self._latest = latest
+        self._outputs: Outputs = {}
+        self._hidden: tuple[str, ...] = ()
+        self._gate = transport.gate
+        self._http = HttpClient(account.timeout, transport.network)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def use_token(self, outputs: Outputs) -> None:
+        """Requests carry this token from here on."""
+        self._outputs = outputs
+
+    def hide(self, secrets: tuple[str, ...]) -> None:
+        """Keep what the next request carries of secrets, such as a signature, out of messages."""
+        self._hidden = secrets
+
+    def names(self, outputs: Outputs | None = None) -> Values:
+        """The names that every request has; with these outputs of a token, else with those in use."""
+        outputs = self._outputs if outputs is None else outputs
+        return common_names(self.account, outputs, self.clock(), uuid.uuid4)
+
+    def masked(self, text: str, longest: int | None = None) -> str:
+        """A text without secrets and whole phone numbers, and then no longer than `longest`."""
+        outputs = [*_texts_in(self._outputs), *_texts_in(self._latest.outputs), *self._hidden]
+        made = (each for each in outputs if len(each) >= _SHORTEST_SECRET)
+        return Masking((*self.account.secrets.values(), *made)).masked(text, longest)
+
+    def passing(self, limit: str, what: str) -> AbstractContextManager[Passage]:
+        """Wait until a request may go: see `bridge.crm.gate.RequestGate.passing`."""
+        return self._gate.passing(limit, what)
+
+    def send(self, rendered: Rendered, url: httpx.URL, content: bytes) -> Answer:
+        """Send a request whose address and headers are safe.
+
+        Raises:
+            DeliveryError: nothing was sent.
+            httpx.HTTPError: no answer came, or none that can be read.
+        """
+        self._check_address(rendered.path)
+        headers = headers_of(rendered)
+        for name, value in headers.items():
+            # The client's own complaint would quote the secret.
+            if not (value.isascii() and value.isprintable()):
+                raise Permanent(
+                    f"the header {name} cannot be sent: it has a line break or a character that is not"
+                    f" ASCII. {_OF_HEADERS}",
+                    cause=f"the header {name} cannot be sent",
+                )
+        if rendered.query:
+            # As `params`, they would replace what the path says itself.
+            url = url.copy_merge_params(flat(rendered.query))
+        received = self._http.send(
+            rendered.method, url, headers, content if rendered.kind != "none" else None
+        )
+        return read_answer(received.status, received.headers, received.body, received.charset)
+
+    def _check_address(self, address: str) -> None:
+        """Refuse an address that leads to a host which nobody has named, or upwards in its path."""
+        try:
+            check_address(
+                address,
+                self.account.base_url,
+                lambda: origins_of(self.connector, self.account, self.names()),
+            )
+        except OtherOrigin as error:
+            refused = Transient(
+                self.masked(f"nothing was sent: the connector {self.connector.name} leads to {error}"),
+                cause="a request would go to another host",
+                blame="account",
+            )
+            refused.says = self.masked(
+                f"{error} is neither base_url's host nor named by the token's answer. Does it belong to the"
+                " CRM: add it to the connector's origins. Else find out who wrote it there"
+            )
+            raise refused from error
+        except ExpressionError as error:
+            cause = "a value leads to another place of the CRM"
+            upwards = Permanent(self.masked(f"nothing was sent: {error}. {_OF_DOTS}"), cause=cause)
+            upwards.says = _OF_DOTS
+            raise upwards from error
+
+
+def no_answer(error: httpx.HTTPError) -> str:
+    """What to say in place of an answer."""
+    if isinstance(error, UnacceptableAnswer):
+        return f"{error}. No CRM answers so: check base_url, and what stands between here and the CRM"
+    return f"no answer: {type(error).__name__} {error}"
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(each)

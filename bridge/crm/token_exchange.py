@@ -1,0 +1,141 @@
+"""One exchange of secrets for a token: written, signed, sent, and its answer read."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import httpx
+
+from bridge.crm.connection import Connection, no_answer
+from bridge.crm.connector.auth import REFRESH_TOKEN, TokenRequest
+from bridge.crm.connector.compiling import Answer, Values, dig
+from bridge.crm.connector.outcome import Meaning
+from bridge.crm.connector.request import Rendered
+from bridge.crm.gate import OpenGate
+from bridge.crm.rendering import Outputs
+from bridge.lib.errors import Permanent, Transient
+from bridge.lib.expression import as_text
+from bridge.lib.http.connection_errors import connection_remedy
+from bridge.lib.masking import LONGEST_READ
+
+LONGEST_LIFE = timedelta(days=3650)
+"""More would leave the calendar."""
+_UNLIMITED = OpenGate()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGrant:
+    """What an exchange gave."""
+
+    outputs: Outputs
+    life: timedelta | None
+    """How long it lives; None: until it is refused."""
+
+
+def exchange(connection: Connection, request: TokenRequest, outputs: Outputs, now: datetime) -> TokenGrant:
+    """Exchange secrets for a token; `outputs` are what earlier exchanges gave.
+
+    Raises:
+        DeliveryError: there is no token to be had; it says nothing of what it was wanted for.
+        ExpressionError, TypeError, ValueError: the request cannot be written.
+    """
+    names = connection.names(outputs)
+    rendered = request.render({**names, "assertion": _assertion(request, names, now)})
+    answer = _send(connection, rendered, request)
+    meaning = connection.connector.classifier.judge(answer, request.rules, connection.clock())
+    _refuse(meaning, answer)
+    return TokenGrant(_given(request, answer, meaning), _life(request, answer))
+
+
+def _send(connection: Connection, rendered: Rendered, request: TokenRequest) -> Answer:
+    if "://" not in rendered.path:
+        rendered.path = f"{connection.account.base_url}/{rendered.path.lstrip('/')}"
+    limit = request.section.limit
+    gate = _UNLIMITED if limit is None else connection
+    try:
+        with gate.passing(limit or "", "no token") as passage:
+            answer = connection.send(rendered, httpx.URL(rendered.path), rendered.content())
+            passage.headers = answer.headers
+            return answer
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+        raise Permanent(
+            f"no token: it cannot be asked for: {error}. Check base_url and the connector",
+            cause="the request for a token cannot be sent",
+        ) from error
+    except httpx.HTTPError as error:
+        missed = Transient(f"no token: {no_answer(error)}", cause="the CRM gives no token", blame="account")
+        missed.says = connection_remedy(error)
+        raise missed from error
+
+
+def _assertion(request: TokenRequest, names: Values, now: datetime) -> str | None:
+    """The signed JWT of a `jwt_bearer` grant."""
+    if request.assertion is None:
+        return None
+    import jwt  # noqa: PLC0415 -- 8 MB that few CRMs need
+
+    section = request.assertion.section
+    times = {"iat": int(now.timestamp()), "exp": int((now + section.lifetime).timestamp())}
+    try:
+        return jwt.encode(
+            {**times, **request.assertion.claims.fill(names)},
+            names["secrets"].get(section.key, ""),
+            algorithm=section.algorithm,
+        )
+    except (TypeError, ValueError, jwt.PyJWTError) as error:
+        raise Permanent(
+            f"no token: the secret {section.key} is no key for {section.algorithm}: {type(error).__name__}."
+            " Give a private key in PEM",
+            cause="the private key cannot sign",
+        ) from error
+
+
+def _given(request: TokenRequest, answer: Answer, meaning: Meaning) -> Outputs:
+    """What an answer gives; only a refresh token may be left out, which then stays as it is."""
+    given: Outputs = {}
+    for name, pick in request.outputs.items():
+        value = pick.of_answer(answer)
+        if value not in (None, ""):
+            given[name] = value
+        elif name != REFRESH_TOKEN:
+            raise Transient(
+                f"no token: the CRM answered {_quoted(meaning, answer)}, and nothing at {pick.text!r}"
+                f" for {name}. {meaning.says or 'Check the secrets and the connector'}",
+                cause="no token in the token's answer",
+                blame="credentials",
+            )
+    return given
+
+
+def _life(request: TokenRequest, answer: Answer) -> timedelta | None:
+    if request.expires_in is not None:
+        try:
+            life = timedelta(seconds=float(request.expires_in.of_answer(answer)))
+        except (TypeError, ValueError, OverflowError):
+            return request.section.lifetime
+        if life > timedelta(0):
+            return min(life, LONGEST_LIFE)
+    return request.section.lifetime
+
+
+def _quoted(meaning: Meaning, answer: Answer) -> str:
+    """What an answer says is wrong; never the whole of it, which may hold a token."""
+    said = [as_text(dig(answer.body, name)) for name in ("error", "error_description")]
+    own = [meaning.code, meaning.message if meaning.named else ""]
+    parts = dict.fromkeys(part for part in (as_text(answer.status), *own, *said) if part)
+    # What a page says is not quoted either: it may be a form with the login in it.
+    return " ".join(parts)[:LONGEST_READ] + (", which is not the CRM's own answer" if meaning.foreign else "")
+
+
+def _refuse(meaning: Meaning, answer: Answer) -> None:
+    """Raise what an answer means, unless it may carry a token."""
+    # An answer that no rule knows is judged by what it carries.
+    if meaning.result in ("ok", "done") or (meaning.unknown and answer.body is not None):
+        return
+    message = f"no token: the CRM answered {_quoted(meaning, answer)}"
+    if meaning.result in ("unprocessed", "transient", "quota", "in_doubt"):
+        raise Transient(message, cause="the CRM gives no token", retry_after=meaning.wait, blame="account")
+    raise Transient(
+        f"{message}. {meaning.says or 'Check the secrets of the destination'}",
+        cause="the CRM refuses our credentials",
+        blame="credentials",
+    )
