@@ -11,6 +11,7 @@ import pytest
 from bridge.crm.connector import Connector, shipped_connectors
 from bridge.crm.connector.compiling import Answer
 from bridge.lib.toml_file import load_toml
+from tests.crm.conformance.cases import ESPOCRM, FXIAOKE, REMARK
 from tests.crm.conformance.online import found_online
 from tests.crm.conformance.steps import (
     OTHER_PHONE,
@@ -23,42 +24,10 @@ from tests.crm.conformance.steps import (
 )
 from tests.crm.conformance.suite import Conformance
 from tests.fixtures.daemon_process import EXAMPLE
-from tests.servers.base import CALL, CONTACT, Field
+from tests.servers.base import CALL, CONTACT
 from tests.servers.clock import Clock
 from tests.servers.espocrm import EspoCrm
 from tests.servers.fxiaoke import Fxiaoke
-
-REMARK = Field("remark__c", type="long_text", length=2000)
-
-ESPOCRM = ConnectorCase(
-    connector="espocrm",
-    server=lambda clock: EspoCrm(clock=clock),
-    name="lastName",
-    phone="phoneNumber",
-    note="description",
-    key="cCallUuid",
-    contact_path=r"^/api/v1/Contact",
-    forms=("+8615899770637", "+86 158 9977 0637", "158-9977-0637", "015899770637", "0086 15899770637"),
-    required={"lastName": "王"},
-    refreshes=False,
-    unique=False,
-    changes={"objects.call.fields.description": "{{ call.remark }}"},
-)
-FXIAOKE = ConnectorCase(
-    connector="fxiaoke",
-    server=lambda clock: Fxiaoke(clock=clock, token_latency=0, call_fields=[REMARK]),
-    name="name",
-    phone="mobile",
-    note="remark__c",
-    key="call_uuid__c",
-    contact_path="LeadsObj",
-    forms=("15899770637", "+8615899770637", "8615899770637", "008615899770637"),
-    required={"name": "王"},
-    limit_wait=20,
-    unique=False,
-    checks_links=False,
-    changes={"objects.call.fields.remark__c": "{{ call.remark }}", "objects.contact.fields.remark": None},
-)
 
 
 class TestEspocrm(Conformance):

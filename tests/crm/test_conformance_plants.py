@@ -6,11 +6,9 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.crm.conformance.cases import HUBSPOT, SALESFORCE, ZOHO
 from tests.crm.conformance.steps import ConnectorCase, planted
 from tests.crm.conformance.suite import Conformance
-from tests.crm.test_connector_hubspot import HUBSPOT
-from tests.crm.test_connector_salesforce import SALESFORCE
-from tests.crm.test_connector_zoho import ZOHO
 
 pytestmark = pytest.mark.long
 

@@ -11,72 +11,13 @@ from bridge.crm.connector import Connector, load_connector, shipped_connectors
 from bridge.crm.connector.request import Request
 from bridge.crm.rendering import common_names
 from bridge.lib.errors import ConfigError, Problem
-from bridge.lib.toml_file import TomlFile, load_toml
+from bridge.lib.toml_file import load_toml
 from bridge.mapping import load_mapping
+from tests.fixtures.connector_files import connector_of
 from tests.fixtures.small_crm import NOW, crm_of
 
 SECRET = "canary-5a81c0de"
 FIELDS = {"grade": "A", "tags": ["有需求"], "score": 80, "none": None}
-
-GOOD = """\
-name = "own"
-secrets = ["token"]
-
-[auth]
-headers = { Authorization = "Bearer {{ secrets.token }}" }
-
-[limits.search]
-rate = "5/s"
-
-[objects.call]
-key = ["call_key", "part"]
-
-[[objects.call.find]]
-path = "/calls"
-query = { q = "{{ key.call_key }}" }
-hits = "items"
-limit = "search"
-
-[[objects.call.create]]
-name = "first"
-path = "/calls/{{ key.call_key | path }}/{{ key.part }}"
-id = "data.id"
-capture = { etag = "data.etag" }
-
-[objects.call.create.json]
-properties = "{{ fields }}"
-from = "callbridge"
-list = [1, true, "{{ key.call_key }}", { deep = "<{{ key.part }}>" }]
-
-[[objects.call.create]]
-name = "second"
-method = "PUT"
-path = "/calls/{{ id }}/close"
-when = "{{ captured.etag }}"
-headers = { If-Match = "{{ captured.etag }}" }
-
-[objects.call.update]
-method = "PATCH"
-path = "/calls/{{ id | path }}"
-json = "{{ fields }}"
-
-[objects.call.link.contact]
-method = "PUT"
-path = "/links"
-json = { id = "{{ to.id }}", phone = "{{ to.key.phone }}" }
-
-[[outcomes]]
-status = 409
-then = "duplicate"
-"""
-
-
-def connector_of(*changes: tuple[str, str]) -> Connector:
-    text = GOOD
-    for old, new in changes:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    return Connector(TomlFile(Path("own.toml"), text))
 
 
 def test_every_shipped_connector_loads_under_its_files_name() -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from bridge.mapping import load_mapping, run_tests
+from tests.crm.conformance.cases import HUBSPOT, hubspot
 from tests.crm.conformance.online import found_online
 from tests.crm.conformance.steps import EXAMPLE, ConnectorCase, bench_of, phone_of
 from tests.crm.conformance.suite import Conformance
@@ -16,31 +17,6 @@ from tests.servers.base import Field, VendorServer
 from tests.servers.clock import Clock
 from tests.servers.hubspot import HubSpot
 from tests.servers.openapi import specs_folder
-
-
-def hubspot(clock: Clock) -> VendorServer:
-    """A portal as docs/crm/hubspot.md asks for, with an index that lags."""
-    return HubSpot(
-        clock=clock,
-        contact_fields=[Field("callbridge_phone", unique=True)],
-        call_fields=[Field("callbridge_call", unique=True), Field("ai_remark"), Field("ai_tags")],
-        index_lag=20,
-    )
-
-
-HUBSPOT = ConnectorCase(
-    connector="hubspot",
-    server=hubspot,
-    name="firstname",
-    phone="phone",
-    note="ai_remark",
-    key="callbridge_call",
-    contact_path=r"^/crm/v3/objects/contacts",
-    forms=("+8615899770637", "15899770637", "+86 158 9977 0637", "158-9977-0637", "86-15899770637"),
-    contact_key="callbridge_phone",
-    refreshes=False,
-    changes={"objects.call.fields.ai_remark": "{{ call.remark }}"},
-)
 
 
 class TestConformance(Conformance):

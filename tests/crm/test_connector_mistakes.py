@@ -7,7 +7,7 @@ import pytest
 from bridge.crm.connector import Connector
 from bridge.lib.errors import ConfigError, Problem
 from bridge.lib.toml_file import TomlFile
-from tests.crm.test_connector import GOOD, connector_of
+from tests.fixtures.connector_files import GOOD, connector_of
 
 
 def problems_of(*changes: tuple[str, str]) -> list[Problem]:

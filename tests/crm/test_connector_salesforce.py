@@ -8,38 +8,13 @@ from typing import ClassVar
 import pytest
 
 from bridge.crm.connector import shipped_connectors
+from tests.crm.conformance.cases import SALESFORCE, salesforce
 from tests.crm.conformance.online import found_online
 from tests.crm.conformance.steps import OTHER_PHONE, ConnectorCase, bench_of, phone_of, uuid_of
 from tests.crm.conformance.suite import Conformance
 from tests.servers.base import CALL, Field, VendorServer
 from tests.servers.clock import Clock
 from tests.servers.salesforce import LEAD, Salesforce
-
-
-def salesforce(clock: Clock) -> VendorServer:
-    """An organisation as docs/crm/salesforce.md asks for, with an index that lags."""
-    return Salesforce(
-        clock=clock,
-        contact_fields=[Field("Callbridge_Phone__c", unique=True)],
-        call_fields=[Field("Callbridge_Call__c", unique=True), Field("AI_Remark__c")],
-        index_lag=50,
-    )
-
-
-SALESFORCE = ConnectorCase(
-    connector="salesforce",
-    server=salesforce,
-    name="LastName",
-    phone="Phone",
-    note="AI_Remark__c",
-    key="Callbridge_Call__c",
-    contact_path=r"sobjects/Contact|FROM Contact|RETURNING Contact",
-    forms=("+8615899770637", "15899770637", "+86 158 9977 0637", "(158) 9977-0637", "008615899770637"),
-    required={"LastName": "王"},
-    contact_key="Callbridge_Phone__c",
-    limit_wait=30,
-    changes={"objects.call.fields.AI_Remark__c": "{{ call.remark }}"},
-)
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 
+from tests.crm.conformance.cases import ZOHO, zoho
 from tests.crm.conformance.online import found_online
 from tests.crm.conformance.steps import ConnectorCase, bench_of
 from tests.crm.conformance.suite import Conformance
@@ -13,31 +14,6 @@ from tests.servers.base import Field, VendorServer
 from tests.servers.clock import Clock
 from tests.servers.openapi import specs_folder
 from tests.servers.zoho import LEAD, Zoho
-
-
-def zoho(clock: Clock) -> VendorServer:
-    """An organisation as docs/crm/zoho.md asks for, with an index that lags."""
-    return Zoho(
-        clock=clock,
-        contact_fields=[Field("Callbridge_Phone", unique=True)],
-        call_fields=[Field("Callbridge_Call", unique=True), Field("AI_Remark"), Field("AI_Tags")],
-        index_lag=100,
-    )
-
-
-ZOHO = ConnectorCase(
-    connector="zoho",
-    server=zoho,
-    name="Last_Name",
-    phone="Phone",
-    note="AI_Remark",
-    key="Callbridge_Call",
-    contact_path=r"^/crm/v8/Contacts|from Contacts",
-    forms=("+8615899770637", "15899770637", "+86 158 9977 0637", "158-9977-0637", "008615899770637"),
-    required={"Last_Name": "王"},
-    contact_key="Callbridge_Phone",
-    changes={"objects.call.fields.AI_Remark": "{{ call.remark }}"},
-)
 
 
 @pytest.mark.long

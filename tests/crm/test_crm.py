@@ -12,35 +12,10 @@ from typing import Any
 
 import pytest
 
-from bridge.lib.errors import DeliveryError, InDoubt, Permanent, Transient
+from bridge.lib.errors import InDoubt, Permanent, Transient
 from bridge.lib.http.client import CRM_LIMITS
-from tests.fixtures.small_crm import Server, connector_of, crm_of, serving
-
-SECRET = 'canary-5a81 c0"de'
-CONNECTOR = connector_of("""\
-name = "own"
-secrets = ["token"]
-[auth.headers]
-X-Token = "{{ secrets.token }}"
-Authorization = "Basic {{ ('u:' ~ secrets.token) | base64 }}"
-[objects.thing]
-key = ["key"]
-[objects.thing.create]
-path = "/things/{{ key.key | path }}?a=1"
-query = { b = ["x", "y"] }
-id = "id"
-json = "{{ fields }}"
-[objects.thing.find]
-path = "/things"
-hits = "items"
-[objects.thing.link.other]
-path = "/secret/{{ secrets.token | path }}"
-idempotent = true
-""")
-THING = CONNECTOR.objects["thing"]
-CREATE, FIND, LINK = THING.create[0].request, THING.find[0].request, THING.link["other"].request
-assert LINK is not None
-NAMES = {"key": {"key": "a"}, "fields": {}, "to": {"id": "1", "key": {}}, "id": "1"}
+from tests.fixtures.crm_requests import CONNECTOR, CREATE, FIND, LINK, NAMES, SECRET, fault
+from tests.fixtures.small_crm import Server, crm_of, serving
 
 
 @contextmanager
@@ -84,16 +59,6 @@ def drips(start: bytes, drop: bytes) -> Callable[[socket.socket], None]:
             threading.Event().wait(0.05)
 
     return answer
-
-
-def fault(url: str, request: Any, timeout: float = 5) -> DeliveryError:
-    with (
-        closing(crm_of(CONNECTOR, url, {"token": SECRET}, timeout=timeout)) as crm,
-        pytest.raises(DeliveryError) as caught,
-    ):
-        crm.ask(request, NAMES, "object thing, create")
-    assert "canary" not in f"{caught.value!r} {caught.value.cause}"
-    return caught.value
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.model.plan import PlannedField, WritePolicy
-from tests.delivery.test_effect import COMMON, CREATE, FIND, READ, UPDATE
+from tests.fixtures.crm_steps import COMMON, CREATE, FIND, READ, UPDATE
 from tests.fixtures.small_crm import Bench, Reply, SearchCrm, Seen, Server, planned, serving
 
 SEARCH, POST, GET, PATCH = "GET /contacts", "POST /contacts", "GET /contacts/1", "PATCH /contacts/1"

@@ -1,15 +1,13 @@
 """Delivering: a real ledger, a real CRM behind a socket, and everything that a CRM can do wrong."""
 
-import json
 import random
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -21,116 +19,17 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from bridge.crm.account import Account
-from bridge.crm.connector import Connector, shipped_connectors
-from bridge.crm.connector.schema import LimitSection
-from bridge.crm.tokens import Tokens
-from bridge.delivery.budget import LONGEST_PAUSE, Budget
-from bridge.delivery.destination import Destination, Routes, SharedAccount
-from bridge.delivery.locks import KeyLocks
-from bridge.delivery.retry import RetryPolicy
-from bridge.delivery.worker import Worker, WorkerSettings
-from bridge.intake.judge import Judge, SourceRules
-from bridge.ledger.sqlite import SqliteLedger
-from bridge.lib.stored_times import Clocks
-from bridge.lib.toml_file import load_toml
-from bridge.mapping import load_mapping
-from bridge.model.calls import Via
+from bridge.delivery.budget import LONGEST_PAUSE
 from bridge.model.deliveries import Lane
-from bridge.record.arrival import arrival_of
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
-from tests.fixtures.ledger_calls import filed_all
-from tests.fixtures.origins import MAIN
+from tests.fixtures.delivery_bench import NOW, RETRY, SECRET, TOP, Bench
 
-TOP = Path(__file__).parents[2]
-EXAMPLE: dict[str, Any] = json.loads((TOP / "tests/data/callback.json").read_text("utf-8"))
 KEY = "db57f262-18d6-11f0-88c8-2f2b0aba51d7"
 PHONE = "15899770637"
 CONTACT, CALL = f"/contacts/+86{PHONE}", f"/calls/{KEY}"
 ALL_SENT = [(CONTACT, 201), (CALL, 201), (f"{CALL}/contact", 200)]
-SECRET = "canary-5a81c0de"
 ZONE = ZoneInfo("Asia/Shanghai")
-NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
-RETRY = RetryPolicy(timedelta(seconds=10), timedelta(minutes=5), timedelta(hours=1))
-
-
-class Bench:
-    """One source, one destination, one worker; `quick` waits inside an attempt, as a running daemon does."""
-
-    def __init__(
-        self,
-        folder: Path,
-        url: str,
-        *,
-        quick: bool = False,
-        mapping: Path = TOP / "mappings/sandbox.toml",
-        rng: random.Random | None = None,
-        rate: str | None = None,
-    ) -> None:
-        self.url = url
-        self.path = folder / "ledger.db"
-        self.ledger = SqliteLedger(self.path, create=True)
-        self.now = NOW
-        # What is waited for in earnest must pass on this clock too.
-        self._passes = time.monotonic if quick else lambda: 0.0
-        self._began = self._passes()
-        self.stop = threading.Event()
-        if not quick:
-            self.stop.set()
-        self.meanwhile: Callable[[], object] | None = None
-        """Runs once, before the next attempt is settled."""
-        connector = Connector(load_toml(shipped_connectors()["sandbox"]))
-        account = Account("sandbox", url, {"token": SECRET}, {}, 5.0)
-        destination = Destination("crm", load_mapping(mapping), connector, account)
-        tokens = Tokens(account.name, (), account.secrets, self.ledger, self._clock)
-        limits = connector.file.limits if rate is None else {"default": LimitSection(rate=(rate,))}
-        rules = SourceRules(MAIN, ("crm",), destination.mapping.reads)
-        self._judge = Judge(self.ledger, {"main": rules}, destinations_since={})
-        self.worker = Worker(
-            self.ledger,
-            Routes(
-                {"main": MAIN},
-                {"crm": destination},
-                {account.name: SharedAccount(tokens, Budget(limits, self._clock))},
-            ),
-            KeyLocks(),
-            WorkerSettings(RETRY),
-            clocks=Clocks(self._clock, self._clock),
-            rng=rng or random.Random(7),  # noqa: S311 -- spreads retries, guards nothing
-            stop=self.stop,
-        )
-
-    def _clock(self) -> datetime:
-        meanwhile, self.meanwhile = self.meanwhile, None
-        if meanwhile is not None:
-            meanwhile()
-        return self.now + timedelta(seconds=self._passes() - self._began)
-
-    def feed(self, **changes: Any) -> None:
-        body = json.dumps(EXAMPLE | changes).encode()
-        filed_all(self.ledger, [arrival_of(MAIN, Via.CALLBACK, body, self.now)])
-        assert self._judge.judge_waiting(self.now) == 1
-
-    def deliver(self, after: timedelta = timedelta(0)) -> dict[str, Any]:
-        """Deliver once, `after` a time; the delivery as it then stands."""
-        self.now += after
-        assert self.worker.deliver_one(self.now)
-        return self.delivery()
-
-    def delivery(self) -> dict[str, Any]:
-        return dict(self.call["deliveries"][0])
-
-    @property
-    def call(self) -> dict[str, Any]:
-        return self.ledger.show_call(1)
-
-    def wait(self) -> float:
-        return (datetime.fromisoformat(self.delivery()["due_at"]) - self.now).total_seconds()
-
-    def close(self) -> None:
-        self.worker.close()
-        self.ledger.close()
 
 
 Benches = Callable[..., Bench]
@@ -405,7 +304,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from bridge.lib.log import configure
-from tests.delivery.test_deliver import SECRET, Bench
+from tests.fixtures.delivery_bench import SECRET, Bench
 configure("debug", "json")
 bench = Bench(Path(sys.argv[2]), sys.argv[3])
 bench.deliver()

@@ -7,38 +7,9 @@ from typing import Any
 import pytest
 
 from bridge.model.plan import WritePolicy
+from tests.fixtures.crm_steps import COMMON, CREATE, FIND, READ, UPDATE
 from tests.fixtures.small_crm import HANG_UP, Bench, Crash, SearchCrm, Server, planned, serving
 
-COMMON = """\
-name = "own"
-[objects.contact]
-key = ["key"]
-"""
-FIND = """
-[[objects.contact.find]]
-path = "/contacts"
-query = { key = "{{ key.key }}" }
-hits = "items"
-fields = "fields"
-index_lag = "LAG"
-"""
-READ = """
-[objects.contact.read]
-path = "/contacts/{{ id | path }}"
-fields = "data"
-"""
-CREATE = """
-[objects.contact.create]
-path = "/contacts"
-json = "{{ fields | merge(key) }}"
-id = "data.id"
-"""
-UPDATE = """
-[objects.contact.update]
-method = "PATCH"
-path = "/contacts/{{ id | path }}"
-json = "{{ fields | merge(links) }}"
-"""
 CALL = """
 [objects.call]
 key = ["key"]

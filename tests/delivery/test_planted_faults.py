@@ -11,8 +11,8 @@ from bridge.delivery.budget import Budget
 from bridge.ledger import Note, Settled
 from bridge.model.crm_objects import FieldWrite, KnownObject
 from bridge.model.deliveries import Lease, Settlement
+from tests.delivery.model_run import SEED, run
 from tests.delivery.simulated_parts import Parts, WatchedLedger
-from tests.delivery.test_delivery_model import SEED, run
 
 pytestmark = pytest.mark.long
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.ledger import Ledger, Window
+from bridge.ledger import Window
 from bridge.ledger.sqlite import (
     SqliteLedger,
     backup,
@@ -25,12 +25,12 @@ from bridge.ledger.sqlite import (
 )
 from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.ledger.sqlite.times import stamp_of
 from bridge.lib.errors import LedgerBusy, LedgerUnusable
 from bridge.lib.iso_times import stamp
 from bridge.model.calls import Arrival, Columns, Quarantined, Verdict, Via
-from bridge.model.deliveries import DeliveryState, Lane, Settlement
+from bridge.model.deliveries import DeliveryState, Settlement
 from bridge.model.jobs import JobState
+from tests.fixtures.kept_counts import assert_counted
 from tests.fixtures.ledger_calls import (
     MINUTE,
     NOW,
@@ -46,8 +46,6 @@ from tests.fixtures.ledger_calls import (
     uuid,
 )
 
-BOTH = {"main": ("crm", "other"), "branch": ("crm",)}
-
 
 @pytest.fixture
 def ledger(ledger_path: Path) -> Iterator[SqliteLedger]:
@@ -56,41 +54,10 @@ def ledger(ledger_path: Path) -> Iterator[SqliteLedger]:
     ledger.close()
 
 
+BOTH = {"main": ("crm", "other"), "branch": ("crm",)}
+
+
 # -- exact ----------------------------------------------------------------------------
-def assert_counted(ledger: Ledger, path: Path) -> None:
-    """The counts are those of the rows, one by one."""
-    found = ledger.counts()
-    with closing(sqlite3.connect(path)) as rows:
-        calls = rows.execute("SELECT source, count(*) FROM calls GROUP BY 1").fetchall()
-        receipts = rows.execute("SELECT coalesce(verdict, 'waiting'), count(*) FROM receipts GROUP BY 1")
-        groups = (
-            "SELECT destination, cause, count(*), {} FROM deliveries WHERE state = '{}' AND {} GROUP BY 1, 2"
-        )
-        parked = rows.execute(groups.format("min(id)", "parked", "1 = 1")).fetchall()
-        retrying = rows.execute(groups.format("min(due_at)", "due", "cause IS NOT NULL")).fetchall()
-        shared = "SELECT 1 FROM calls WHERE sn IS NOT NULL GROUP BY sn, source HAVING count(*) > 1"
-        assert found["shared_sn"] == len(rows.execute(shared).fetchall())
-        sent = rows.execute("SELECT destination, state, count(*) FROM deliveries GROUP BY 1, 2").fetchall()
-        open_ones = "FROM deliveries WHERE state IN ('due', 'leased') GROUP BY"
-        owed = rows.execute(f"SELECT destination, count(*) {open_ones} 1").fetchall()
-        lanes = rows.execute(f"SELECT destination, lane, count(*) {open_ones} 1, 2").fetchall()
-        assert found["calls"] == dict(calls)
-        assert found["receipts"] == dict(receipts)
-    named = ("destination", "cause", "count")
-    assert {(*map(group.get, named), group["example"]) for group in found["parked"]} == set(parked)
-    assert {(*map(group.get, named), group["next_at"]) for group in found["retrying"]} == {
-        (*group[:3], stamp_of(group[3])) for group in retrying
-    }
-    assert {group["since_at"] is None for group in (*found["parked"], *found["retrying"])} <= {False}
-    assert {name: owed["count"] for name, owed in found["owed"].items()} == dict(owed)
-    assert {
-        (name, lane): count
-        for name, each in found["owed"].items()
-        for lane, count in each["lanes"].items()
-        if count
-    } == {(name, Lane(lane).name.lower()): count for name, lane, count in lanes}
-    told = {(name, state): n for name, states in found["deliveries"].items() for state, n in states.items()}
-    assert {place: count for place, count in told.items() if count} == {row[:2]: row[2] for row in sent}
 
 
 class Steps:

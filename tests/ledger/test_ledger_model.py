@@ -13,6 +13,7 @@ from bridge.ledger.sqlite import SqliteLedger
 from bridge.model.calls import Verdict, Via
 from bridge.model.deliveries import DeliveryState, Lane, Lease, Settlement
 from tests.fixtures.examples import searching
+from tests.fixtures.kept_counts import assert_counted
 from tests.fixtures.ledger_calls import (
     MINUTE,
     NOW,
@@ -25,7 +26,6 @@ from tests.fixtures.ledger_calls import (
     settle,
     uuid,
 )
-from tests.ledger.test_ledger_looks import assert_counted
 
 UNSETTLED = (DeliveryState.DUE, DeliveryState.LEASED)
 

@@ -20,7 +20,7 @@ from bridge.lib.http.deadline import Deadline
 from bridge.lib.http.socket import SocketBackend
 from bridge.model.failures import remedy_of
 from bridge.source.outcall.client import ListApi, OutcallList
-from tests.crm.test_crm import CREATE, fault
+from tests.fixtures.crm_requests import CREATE, fault
 from tests.fixtures.served_platform import CHANCE, NAMES, NOW
 from tests.fixtures.socket_server import served
 

@@ -14,7 +14,7 @@ from bridge.lib.errors import Transient
 from bridge.lib.http.deadline import Deadline
 from bridge.lib.http.socket import SocketBackend
 from bridge.model.failures import remedy_of
-from tests.crm.test_crm import CREATE, fault
+from tests.fixtures.crm_requests import CREATE, fault
 from tests.fixtures.socket_server import AUTHORITY, served
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

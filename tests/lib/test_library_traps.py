@@ -19,30 +19,10 @@ from bridge.delivery.account_gate import AccountGate
 from bridge.delivery.budget import Budget
 from bridge.delivery.request_sender import QUICK_TRIES, RequestSender
 from bridge.lib.errors import DeliveryError, Transient
-from tests.fixtures.small_crm import Clock, connector_of, crm_of
+from tests.fixtures.one_find import CONNECTOR, FIND, NAMES, SECRET
+from tests.fixtures.small_crm import Clock, crm_of
 
 TOP = Path(__file__).parents[2]
-SECRET = "canary-77d1f0"
-CONNECTOR = connector_of(
-    """\
-name = "own"
-secrets = ["token"]
-[auth.query]
-access_token = "{{ secrets.token }}"
-[objects.thing]
-key = ["key"]
-[objects.thing.find]
-path = "/things"
-query = { key = "{{ key.key }}" }
-hits = "items"
-[objects.thing.create]
-path = "/things"
-json = "{{ fields }}"
-id = "id"
-"""
-)
-FIND = CONNECTOR.objects["thing"].find[0].request
-NAMES = {"key": {"key": "a"}, "fields": {}, "links": {}, "id": "1"}
 GOOD = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"items": []}'
 
 
@@ -179,7 +159,8 @@ from bridge.lib.log import configure
 configure("debug", "text")
 import logging
 logging.getLogger("ours").warning("the log is there")
-from tests.lib.test_library_traps import NAMES, FIND, SECRET, CONNECTOR, crm_of
+from tests.fixtures.small_crm import crm_of
+from tests.fixtures.one_find import NAMES, FIND, SECRET, CONNECTOR
 crm = crm_of(CONNECTOR, sys.argv[2], {"token": SECRET})
 crm.ask(FIND, NAMES, "x")
 crm.close()

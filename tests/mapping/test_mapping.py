@@ -11,82 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.lib.errors import ConfigError
-from bridge.mapping import CompiledMapping, MappingFault, json_value, load_mapping
+from bridge.mapping import MappingFault, json_value, load_mapping
 from bridge.model.plan import Plan, PlannedField, PlannedObject, Skip
-from bridge.record.call import Call
 from tests.fixtures.examples import examples
-from tests.fixtures.origins import MAIN
+from tests.fixtures.mappings import EXAMPLE, KEY, TOP, fault, field, mapping_of, outcome, planned
 
-TOP = Path(__file__).parents[2]
 ZONE = ZoneInfo("Asia/Shanghai")
-EXAMPLE: dict[str, Any] = json.loads((TOP / "tests/data/callback.json").read_text("utf-8"))
 SHIPPED = load_mapping(TOP / "mappings/sandbox.toml")
-KEY = "db57f262-18d6-11f0-88c8-2f2b0aba51d7"
 TAGS = ["有需求", "询问公司信息", "想知道公司实力", "贷款额度", "A转人工", "转人工时间:2025-04-14 10:20:17"]
-
-GOOD = """\
-connector = "sandbox"
-
-[[rules]]
-name = "answered"
-when = "{{ call.talk_seconds > 0 }}"
-
-[objects.contact]
-key = { phone = "{{ call.phone | e164 }}" }
-[objects.contact.fields]
-name = "{{ call.name }}"
-
-[objects.call]
-key = { call_key = "{{ call.key }}" }
-link = { contact = "contact" }
-[objects.call.fields]
-x = "{{ call.score }}"
-"""
-
-
-def mapping_of(folder: Path, *changes: tuple[str, str]) -> CompiledMapping:
-    text = GOOD
-    for old, new in changes:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    path = folder / "crm.toml"
-    path.write_text(text, "utf-8")
-    return load_mapping(path)
-
-
-def outcome(mapping: CompiledMapping, **changes: Any) -> Plan | Skip:
-    record = EXAMPLE | changes
-    call = Call.of(record, KEY, MAIN)
-    return mapping.plan(call)
-
-
-def planned(mapping: CompiledMapping, **changes: Any) -> dict[str, PlannedObject]:
-    plan = outcome(mapping, **changes)
-    assert isinstance(plan, Plan)
-    return {one.name: one for one in plan.objects}
-
-
-def field(folder: Path, written: str, **changes: Any) -> Any:
-    """What one field of the call becomes; None where it is left out."""
-    found = field_of(folder, written, **changes)
-    return found.value if isinstance(found, PlannedField) else None
-
-
-def field_of(folder: Path, written: str, top: str = "", **changes: Any) -> PlannedField | str:
-    """One field of the call, or why it is left out."""
-    mapping = mapping_of(folder, ('x = "{{ call.score }}"', f"x = {written}\n{top}"))
-    call = planned(mapping, **changes)["call"]
-    return call.fields["x"] if "x" in call.fields else call.absent["x"]
 
 
 def values(one: PlannedObject) -> dict[str, Any]:
     return {name: field.value for name, field in one.fields.items()}
-
-
-def fault(folder: Path, written: str, **changes: Any) -> str:
-    with pytest.raises(MappingFault) as caught:
-        field(folder, written, **changes)
-    return str(caught.value)
 
 
 # The shipped mapping

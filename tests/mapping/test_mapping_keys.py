@@ -11,7 +11,7 @@ from bridge.lib.errors import ConfigError
 from bridge.mapping import MappingFault, MappingFile
 from bridge.model.plan import Plan, PlannedField, Skip, WritePolicy
 from tests.fixtures.examples import examples
-from tests.mapping.test_mapping import KEY, fault, field, field_of, mapping_of, outcome, planned
+from tests.fixtures.mappings import KEY, fault, field, field_of, mapping_of, outcome, planned
 
 GRADE = 'value = "{{ call.grade }}"'
 OWNERS = '[maps.owners]\n"7" = "u7"\n"8" = 8\n'

@@ -16,31 +16,16 @@ from bridge.lib.lengths import LengthUnit, length_of
 from bridge.model.calls import Verdict, Via
 from bridge.model.plan import Plan
 from bridge.record.arrival import arrival_of
-from bridge.record.call import Call
 from bridge.record.verdict import first, read_incoming, rule
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
-from tests.delivery.test_deliver import SECRET, Bench
+from tests.fixtures.delivery_bench import SECRET, Bench
 from tests.fixtures.ledger_calls import filed_all
+from tests.fixtures.odd_records import DATA, _read, call, odd
 from tests.fixtures.origins import MAIN
 
 ZONE = ZoneInfo("Asia/Shanghai")
 TOP = Path(__file__).parents[2]
-DATA = Path(__file__).parents[1] / "data"
-
-
-def odd(case: str, /, **changes: Any) -> dict[str, Any]:
-    """The example with one of the odd records laid over it."""
-    return {**_read(DATA / "callback.json"), **_read(DATA / "odd" / f"{case}.json"), **changes}
-
-
-def call(record: dict[str, Any]) -> Call:
-    return Call.of(record, "k1", MAIN)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return found
 
 
 @pytest.mark.parametrize(

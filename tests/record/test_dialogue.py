@@ -2,59 +2,17 @@
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bridge.record.dialogue_merge import Turn, lay_over, parse_dialogue, same_dialogue, to_json
-
-ZONE = ZoneInfo("Asia/Shanghai")
-START = datetime(2025, 4, 14, 10, 19, 21, tzinfo=ZONE)
-END = datetime(2025, 4, 14, 10, 20, 48, tzinfo=ZONE)
-ARRAY: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parents[1] / "data" / "callback.json").read_text("utf-8")
-)["talk_info"]
+from bridge.record.dialogue_merge import lay_over, parse_dialogue, same_dialogue, to_json
+from tests.fixtures.dialogues import ARRAY, ZONE, as_string, parsed
 
 FORMS: list[int | str] = [2, 4, 6, "pairs", "alone"]
-
-
-def parsed(value: object) -> tuple[Turn, ...]:
-    return parse_dialogue(value, START, END, ZONE)
-
-
-def as_string(array: list[dict[str, Any]], form: int | str = 6) -> str:
-    """The array in a string form of the platform's.
-
-    A number is the form of its table, customer turns with so many parts; `pairs` and `alone` are the
-    one of its samples, the customer's turn behind the robot's or in a segment of its own.
-    """
-    if isinstance(form, int):
-        return "##".join(_customer(item)[form] if item["is_answer"] else _robot(item) for item in array)
-    text, open_ = "、", False
-    for item in array:
-        if not item["is_answer"]:
-            text += ("@@#@" if open_ else "") + f"##{_robot(item)}"
-        elif open_ and form == "pairs":
-            text += f"@@#@{_customer(item)[6]}"
-        else:
-            text += ("@@#@" if open_ else "") + f"##listen@@{_customer(item)[6]}"
-        open_ = not item["is_answer"]
-    return text + ("@@#@" if open_ else "") + "##listen@@"
-
-
-def _robot(item: dict[str, Any]) -> str:
-    head = [item["vocfile"], item["title"], item["caption"], item["process_code"], "", item["talk_info_sn"]]
-    return "#!".join([*head, item["labelling"], "ctx1", item["talk_datetime"]])
-
-
-def _customer(item: dict[str, Any]) -> dict[int, str]:
-    names = ["answer", "fenduanluyin", "score", "labelling", "talk_info_sn", "talk_datetime"]
-    return {parts: "#@".join(item[name] for name in names[:parts]) for parts in (2, 4, 6)}
 
 
 def changed(index: int, **values: Any) -> list[dict[str, Any]]:

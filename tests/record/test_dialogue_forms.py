@@ -11,8 +11,8 @@ import pytest
 
 from bridge.record.call import transcript
 from bridge.record.dialogue_merge import Turn, same_dialogue, to_json
-from tests.mapping.test_odd_values import call, odd
-from tests.record.test_dialogue import ARRAY, as_string, parsed
+from tests.fixtures.dialogues import ARRAY, as_string, parsed
+from tests.fixtures.odd_records import call, odd
 
 ZONE = ZoneInfo("Asia/Shanghai")
 ROBOT = "/v/a.wav#!开场#!您好#!q1#!#!#!#!design|x#!10:00:01"
