@@ -12,7 +12,7 @@ import click
 from bridge.cli.output import config_option, json_option, ledger_path, read_config, say, show
 from bridge.cli.owning import owning
 from bridge.config.load import Config
-from bridge.daemon.wiring import new_operator
+from bridge.daemon.wiring import new_operator_jobs
 from bridge.ledger import Row, open_ledger
 from bridge.lib.errors import CallbridgeError, LedgerLocked
 from bridge.model.jobs import JobState
@@ -41,7 +41,7 @@ def follow(config: Config, kind: str, args: Mapping[str, Any], *, told_after: fl
                 with owning(path, threading.Event()):
                     # Nobody lives who could still be at it: what was left running is asked for again.
                     ledger.release_leases()
-                    new_operator(config, ledger, threading.Event()).carry_out(datetime.now(UTC))
+                    new_operator_jobs(config, ledger, threading.Event()).carry_out(datetime.now(UTC))
             except LedgerLocked:
                 if until is not None and time.monotonic() > until and job.state == JobState.REQUESTED:
                     until = None

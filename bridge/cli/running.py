@@ -40,7 +40,8 @@ TOKEN_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 def run(config_path: Path | None, as_json: bool) -> None:
     """The daemon: takes callbacks, delivers calls, until SIGTERM (with --json its log is JSON)."""
     # Loaded here, because looking at the ledger needs no web server.
-    from bridge.daemon.app import Daemon, on_signals  # noqa: PLC0415
+    from bridge.daemon.app import Daemon  # noqa: PLC0415
+    from bridge.daemon.signals import on_signals  # noqa: PLC0415
     from bridge.ledger import check_user, open_ledger, ownership_of  # noqa: PLC0415
 
     config = _config_or_all_problems(config_path)

@@ -20,7 +20,7 @@ WARN_FREE = 10
 WARN_WAL = 1 << 30
 
 
-class Upkeep:
+class Maintenance:
     """Watches space and lanes, makes dictionaries, asks for the daily `prune`, gives memory back."""
 
     def __init__(self, ledger: Ledger, destinations: Sequence[str] = ()) -> None:
@@ -30,7 +30,7 @@ class Upkeep:
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         self._warned: frozenset[str] = frozenset()
 
-    def look_after(self, now: datetime) -> None:
+    def maintain(self, now: datetime) -> None:
         """One step."""
         self._watch_space()
         self._give_back()

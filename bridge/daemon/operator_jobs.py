@@ -31,7 +31,7 @@ SHOWN_REASONS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Operator:
+class OperatorJobs:
     """What carrying out an operator's work needs of the configuration."""
 
     ledger: Ledger
@@ -174,11 +174,11 @@ class Operator:
 
     def _result(self, job: Job, now: datetime) -> Result:
         """Rows are also written by hand, and by programs of tomorrow."""
-        if job.kind not in KINDS:
+        if job.kind not in JOB_KINDS:
             raise CallbridgeError(f'there is no such kind of run: "{job.kind}"')
         if job.args is None:
             raise CallbridgeError("its args are no JSON object")
-        return KINDS[job.kind](self, job.args, now)
+        return JOB_KINDS[job.kind](self, job.args, now)
 
     def _end(self, job_id: int, state: JobState, result: Result, now: datetime) -> None:
         """Somebody waits for the end, so it is written however long the ledger is busy."""
@@ -189,13 +189,13 @@ class Operator:
         until_answered(lambda: self.ledger.end_job(job_id, state, result, now), self.stop, busy=busy)
 
 
-KINDS: dict[str, Callable[[Operator, Mapping[str, Any], datetime], Result]] = {
-    "retry": Operator.retry,
-    "park": Operator.park,
-    "skip": Operator.skip,
-    "replay": Operator.replay,
-    "quarantine_retry": Operator.quarantine_retry,
-    "quarantine_drop": Operator.quarantine_drop,
-    PRUNE: Operator.prune,
-    "backup": Operator.backup,
+JOB_KINDS: dict[str, Callable[[OperatorJobs, Mapping[str, Any], datetime], Result]] = {
+    "retry": OperatorJobs.retry,
+    "park": OperatorJobs.park,
+    "skip": OperatorJobs.skip,
+    "replay": OperatorJobs.replay,
+    "quarantine_retry": OperatorJobs.quarantine_retry,
+    "quarantine_drop": OperatorJobs.quarantine_drop,
+    PRUNE: OperatorJobs.prune,
+    "backup": OperatorJobs.backup,
 }

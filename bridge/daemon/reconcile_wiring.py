@@ -6,12 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from bridge.config.load import Config
-from bridge.config.problems import load_pair
+from bridge.daemon.loop import Wakeups
 from bridge.daemon.scheduler import DEEP, SHORT, WEEKLY, Timetable
-from bridge.daemon.wiring import destinations_by_source, log_in_to, origin_of, rules_that_read
+from bridge.daemon.wiring import (
+    compile_destinations,
+    destinations_by_source,
+    log_in_to,
+    origin_of,
+    rules_that_read,
+)
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Ledger
-from bridge.lib.errors import ConfigError, Problem
 from bridge.model.jobs import Job
 from bridge.reconcile.audit import AuditRules, SourceAudit
 from bridge.reconcile.compare_pages import Host
@@ -49,16 +54,7 @@ def rules_without_secrets(config: Config) -> dict[str, SourceRules]:
     Raises:
         ConfigError: a mapping is wrong.
     """
-    reads: dict[str, frozenset[str]] = {}
-    problems: list[Problem] = []
-    for name, settings in config.destinations.items():
-        own = None if settings.connector is None else config.absolute(settings.connector)
-        pair = load_pair(config.absolute(settings.mapping), own)
-        problems += pair.problems
-        if pair.mapping is not None:
-            reads[name] = pair.mapping.reads
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
+    reads = {name: mapping.reads for name, (mapping, _) in compile_destinations(config).items()}
     return rules_that_read(config, reads)
 
 
@@ -139,22 +135,21 @@ def daemon_reconcilers(
     rules: Mapping[str, SourceRules],
     ledger: Ledger,
     clock: Callable[[], datetime],
-    stop: threading.Event,
-    arrived: Callable[[], None],
+    wakeups: Wakeups,
 ) -> dict[str, Reconciler]:
     """One for each source that has a list; each is carried out by a thread of its own."""
     sources = listed_sources(config)
 
     def catch_up() -> None:
-        arrived()
-        wait_for_verdicts(ledger, tuple(config.sources), stop)
+        wakeups.arrived.set()
+        wait_for_verdicts(ledger, tuple(config.sources), wakeups.stop)
 
     return {
         source: Reconciler(
             reconcile_rules(config, source, rules[source]),
             ledger,
-            log_in_to(config, source, secrets[source], clock, stop),
-            Host(clock, stop, catch_up, arrived),
+            log_in_to(config, source, secrets[source], clock, wakeups.stop),
+            Host(clock, wakeups.stop, catch_up, wakeups.arrived.set),
             sources=sources,
             audit=auditor(config, source, ledger, clock),
         )

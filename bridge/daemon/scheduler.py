@@ -76,7 +76,7 @@ class Scheduler:
             self._scheduler.shutdown(wait=True)
             self._scheduler = None
 
-    def put_right(self, now: datetime) -> None:
+    def correct_times(self, now: datetime) -> None:
         """A clock that was put back leaves no look waiting for the day that it had told."""
         for job in self._scheduler.get_jobs() if self._scheduler is not None else ():
             due = job.trigger.get_next_fire_time(None, now)

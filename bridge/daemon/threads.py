@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -10,15 +10,11 @@ from functools import partial
 import structlog
 
 from bridge.daemon.loop import GiveWay, Wakeups, attempt, repeat
-from bridge.daemon.maintenance import Upkeep
-from bridge.daemon.operator_jobs import Operator
-from bridge.daemon.scheduler import Scheduler
-from bridge.delivery.budget_store import BudgetStore
+from bridge.daemon.stages import Stages
 from bridge.delivery.worker import Worker
-from bridge.intake.judge import GROUP, Judge
-from bridge.ledger import Ledger
+from bridge.intake.judge import GROUP
 from bridge.lib.errors import LedgerError
-from bridge.reconcile.reconciler import Reconciler, refuse_walk
+from bridge.reconcile.reconciler import refuse_walk
 
 log = structlog.get_logger("bridge.daemon")
 
@@ -30,25 +26,10 @@ MAINTENANCE_EVERY = 30.0
 SCHEDULE_EVERY = 30.0
 IDLE = 0.5
 """After so long the judge and the workers look for work though nothing has woken them."""
-VERDICTS_WITHIN = 2.0
-"""Verdicts come at least this often, however many callbacks press at the door."""
+JUDGE_WAITS = 2.0
+"""So long verdicts wait for callbacks that press, then they catch up whatever presses."""
 DELIVERY_WAITS = 0.2
 """So long each delivery waits for callbacks that press."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stages:
-    """Whose steps the threads repeat."""
-
-    judge: Judge
-    workers: Sequence[Worker]
-    reconcilers: Mapping[str, Reconciler]
-    """By source."""
-    operator: Operator
-    scheduler: Scheduler
-    upkeep: Upkeep
-    budget_store: BudgetStore
-    ledger: Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +62,7 @@ class Loops:
 
     def judge(self) -> None:
         """Give the verdicts, woken by arrivals; the platform's callbacks go first for a while."""
-        give_way = GiveWay(self.pressed, self.wakeups.stop, VERDICTS_WITHIN)
+        give_way = GiveWay(self.pressed, self.wakeups.stop, JUDGE_WAITS)
 
         def step() -> bool:
             give_way.wait()
@@ -136,7 +117,7 @@ class Loops:
         """Carry out the operators' jobs."""
 
         def step() -> bool:
-            found = self.stages.operator.carry_out(self.clock())
+            found = self.stages.operator_jobs.carry_out(self.clock())
             if found:
                 self.wakeups.wake_workers()
             return found
@@ -151,13 +132,13 @@ class Loops:
     def keep_times(self) -> None:
         """Look after the schedule's times."""
         while not self.wakeups.stop.wait(SCHEDULE_EVERY):
-            self.stages.scheduler.put_right(self.clock())
+            self.stages.scheduler.correct_times(self.clock())
 
     def maintain(self) -> None:
         """Look after the ledger; first when the daemon has run for 30 s, so that its start is quick."""
 
         def step() -> None:
-            self.stages.upkeep.look_after(self.clock())
+            self.stages.maintenance.maintain(self.clock())
 
         wait = partial(self.wakeups.stop.wait, MAINTENANCE_EVERY)
         wait()

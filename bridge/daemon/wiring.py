@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from bridge.config.schema import ApiSettings
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector
 from bridge.crm.tokens import Tokens
-from bridge.daemon.operator_jobs import Operator
+from bridge.daemon.operator_jobs import OperatorJobs
 from bridge.delivery.budget import Budget
 from bridge.delivery.destination import Destination, Routes, SharedAccount
 from bridge.delivery.locks import KeyLocks
@@ -41,18 +41,37 @@ def load_destinations(config: Config, secrets: Secrets) -> dict[str, Destination
     Raises:
         ConfigError: all problems of all files.
     """
+
+    def unmet_by(name: str, connector: Connector) -> Iterable[Problem]:
+        return unmet(config.draft, name, connector)
+
+    return {
+        name: Destination(
+            name, mapping, connector, account_of(config, name, connector, secrets.destinations[name])
+        )
+        for name, (mapping, connector) in compile_destinations(config, unmet_by).items()
+    }
+
+
+def compile_destinations(
+    config: Config, check: Callable[[str, Connector], Iterable[Problem]] = lambda _name, _connector: ()
+) -> dict[str, tuple[CompiledMapping, Connector]]:
+    """The mapping and the connector of every destination; `check` may find more problems of a connector.
+
+    Raises:
+        ConfigError: all problems of all files.
+    """
     problems: list[Problem] = []
-    found: dict[str, Destination] = {}
+    found: dict[str, tuple[CompiledMapping, Connector]] = {}
     for name, settings in config.destinations.items():
         own = None if settings.connector is None else config.absolute(settings.connector)
         pair = load_pair(config.absolute(settings.mapping), own)
         problems += pair.problems
         if pair.connector is None:
             continue
-        problems += unmet(config.draft, name, pair.connector)
+        problems += check(name, pair.connector)
         if pair.mapping is not None:
-            account = account_of(config, name, pair.connector, secrets.destinations[name])
-            found[name] = Destination(name, pair.mapping, pair.connector, account)
+            found[name] = pair.mapping, pair.connector
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return found
@@ -122,18 +141,12 @@ def load_targets(config: Config) -> dict[str, Target]:
     Raises:
         ConfigError: all problems of all files.
     """
-    problems: list[Problem] = []
-    found: dict[str, Target] = {}
-    for name, settings in config.destinations.items():
-        own = None if settings.connector is None else config.absolute(settings.connector)
-        pair = load_pair(config.absolute(settings.mapping), own)
-        problems += pair.problems
-        if pair.connector is not None and pair.mapping is not None:
-            account = account_of(config, name, pair.connector, {})
-            found[name] = target_of(config, name, pair.mapping, pair.connector, account)
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
-    return _with_those_of_its_account(found)
+    return _with_those_of_its_account(
+        {
+            name: target_of(config, name, mapping, connector, account_of(config, name, connector, {}))
+            for name, (mapping, connector) in compile_destinations(config).items()
+        }
+    )
 
 
 def target_of(
@@ -163,13 +176,13 @@ def origin_of(config: Config, source: str) -> Origin:
     return Origin(source, settings.timezone, settings.country, settings.recording_url)
 
 
-def new_operator(
+def new_operator_jobs(
     config: Config,
     ledger: Ledger,
     stop: threading.Event,
     destinations: Mapping[str, Destination] | None = None,
     locks: KeyLocks | None = None,
-) -> Operator:
+) -> OperatorJobs:
     """What carries out an operator's work; without a daemon's destinations they are loaded when needed."""
     retention = {name: getattr(config.retention, name) for name in type(config.retention).model_fields}
 
@@ -184,7 +197,7 @@ def new_operator(
         )
 
     free = locks.release if locks is not None else lambda _: None
-    return Operator(ledger, retention, stop, origins_of(config), targets, free)
+    return OperatorJobs(ledger, retention, stop, origins_of(config), targets, free)
 
 
 def shared_accounts(

@@ -72,7 +72,7 @@ def test_the_clock_asks_for_runs_until_it_is_stopped(ledger: SqliteLedger) -> No
 
 def test_a_clock_that_was_put_back_leaves_no_look_waiting_for_a_year(ledger: SqliteLedger) -> None:
     scheduler = Scheduler({"main": TABLE}, ledger, Clock(datetime.now(UTC)))
-    scheduler.put_right(datetime.now(UTC))
+    scheduler.correct_times(datetime.now(UTC))
     scheduler.start()
     try:
         kept = scheduler._scheduler
@@ -81,11 +81,11 @@ def test_a_clock_that_was_put_back_leaves_no_look_waiting_for_a_year(ledger: Sql
         right = {job.id: job.next_run_time for job in jobs}
         for job in jobs:
             job.modify(next_run_time=job.next_run_time + timedelta(days=400))
-        scheduler.put_right(datetime.now(UTC))
+        scheduler.correct_times(datetime.now(UTC))
         found = {job.id: job.next_run_time for job in kept.get_jobs()}
         assert all(timedelta(0) <= found[one] - right[one] <= timedelta(minutes=15) for one in right)
         # By a clock that is put back a week the look of a week ago comes next; it is asked for at once.
-        scheduler.put_right(datetime.now(UTC) - timedelta(days=7))
+        scheduler.correct_times(datetime.now(UTC) - timedelta(days=7))
         wait_until(lambda: asked(ledger) != [], "what is due by then is asked for")
     finally:
         scheduler.stop()

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from bridge.daemon.maintenance import Upkeep
+from bridge.daemon.maintenance import Maintenance
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.connection import JOURNAL_SIZE_LIMIT
@@ -339,7 +339,7 @@ def test_memory_that_is_free_goes_back(ledger: SqliteLedger) -> None:
     kept = [bytes(2000) for _ in range(10)]
     del pieces
     before = resident()
-    Upkeep(ledger).look_after(NOW)
+    Maintenance(ledger).maintain(NOW)
     assert resident() < before - 50e6
     assert len(kept) == 10
 
@@ -407,20 +407,20 @@ def test_low_disk_refuses_callbacks_and_says_so(small_disk: Path) -> None:
 
 def test_low_disk_is_said_long_before(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with closing(SqliteLedger(small_disk / "ledger.db", create=True, min_free=2**40)) as ledger:
-        upkeep = Upkeep(ledger)
-        upkeep.look_after(NOW)
+        upkeep = Maintenance(ledger)
+        upkeep.maintain(NOW)
         assert "disk_low" not in "".join(capsys.readouterr())
         filler = fill(small_disk, 2**22)
-        upkeep.look_after(NOW)
-        upkeep.look_after(NOW)
+        upkeep.maintain(NOW)
+        upkeep.maintain(NOW)
         assert "".join(capsys.readouterr()).count("ledger.disk_low") == 1
         assert filed_all(ledger, [arrival("a")])[0].key == "a"
         filler.unlink()
-        upkeep.look_after(NOW + timedelta(hours=23))
+        upkeep.maintain(NOW + timedelta(hours=23))
         assert "ledger.space_again" in "".join(capsys.readouterr())
         pruned = "SELECT count(*) FROM runs WHERE kind = 'prune'"
         assert rows(small_disk / "ledger.db", pruned) == [(1,)]
-        upkeep.look_after(NOW + timedelta(hours=24))
+        upkeep.maintain(NOW + timedelta(hours=24))
         assert rows(small_disk / "ledger.db", pruned) == [(2,)]
 
 

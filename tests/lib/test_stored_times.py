@@ -12,8 +12,8 @@ import pytest
 
 from bridge.cli.looking import accounts_now
 from bridge.crm.connector.schema import LimitSection
-from bridge.daemon.maintenance import Upkeep
-from bridge.daemon.operator_jobs import PRUNE_STEP, Operator
+from bridge.daemon.maintenance import Maintenance
+from bridge.daemon.operator_jobs import PRUNE_STEP, OperatorJobs
 from bridge.delivery.budget import LONGEST_PAUSE, Budget
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.rate_limit import SlidingWindow
@@ -164,9 +164,9 @@ def test_a_clock_put_forward_gives_up_no_delivery(attempt: int) -> None:
 
 
 # -- upkeep --------------------------------------------------------------------------------
-def operator(ledger: SqliteLedger) -> Operator:
+def operator(ledger: SqliteLedger) -> OperatorJobs:
     kept = {"duplicates": timedelta(days=30)}
-    return Operator(ledger, kept, _Never(), {}, dict, print)  # type: ignore[arg-type]
+    return OperatorJobs(ledger, kept, _Never(), {}, dict, print)  # type: ignore[arg-type]
 
 
 class _Never:
@@ -217,7 +217,7 @@ def test_a_prune_that_did_not_tell_as_of_when_counts_from_when_it_was_asked_for(
 def test_the_daily_prune_comes_though_the_last_one_was_in_the_future(ledger: SqliteLedger) -> None:
     ledger.request_job("prune", {}, NOW + FAR)
     ledger.take_job(NOW + FAR)
-    Upkeep(ledger).look_after(NOW)
+    Maintenance(ledger).maintain(NOW)
     run = ledger.take_job(NOW)
     assert run is not None
     assert run.kind == "prune"

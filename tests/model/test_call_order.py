@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.daemon.operator_jobs import Operator
+from bridge.daemon.operator_jobs import OperatorJobs
 from bridge.model.call_order import AHEAD, event_parts, event_text, event_time
 from bridge.model.calls import Quarantined, Via
 from bridge.record.arrival import arrival_of
@@ -129,7 +129,7 @@ def test_a_released_record_of_the_future_counts_by_when_it_came(world: World) ->
     filed_all(world.ledger, [waiting])
     tell(world, 2, "B")
     world.clock.pass_by(3600)
-    operator = Operator(world.ledger, {}, None, {"main": MAIN}, dict, print)  # type: ignore[arg-type]
+    operator = OperatorJobs(world.ledger, {}, None, {"main": MAIN}, dict, print)  # type: ignore[arg-type]
     assert operator.quarantine_retry({"ids": []}, world.clock())["released"] == 1
     world.drain()
     assert graded(world) == ("B", "B")
