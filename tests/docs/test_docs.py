@@ -23,6 +23,7 @@ from bridge.crm.connector.compiling import Answer
 from bridge.crm.connector.language import FILTERS as CONNECTOR_FILTERS
 from bridge.crm.connector.outcome import Classifier, Errors
 from bridge.crm.connector.request_schema import Result
+from bridge.crm.connector.schema import Grant
 from bridge.ledger import open_ledger
 from bridge.ledger.sqlite.retention import DATA_CLASSES
 from bridge.lib.errors import ConfigError
@@ -31,6 +32,7 @@ from bridge.lib.toml_file import TomlFile
 from bridge.mapping import LANGUAGE, MappingFile, load_mapping, run_tests
 from bridge.mapping.filters import FILTERS, reference
 from bridge.model.calls import Quarantined, Verdict
+from bridge.model.plan import WritePolicy
 from bridge.record.call import CALL_FIELDS
 from bridge.record.platform_record import BOOKKEEPING
 from tests.docs import command_tables
@@ -248,6 +250,11 @@ def test_every_mapping_key_is_documented() -> None:
     assert all(f"`{table}" in MAPPING for table in tables)
 
 
+def test_every_write_policy_is_documented_and_no_other() -> None:
+    table = MAPPING.split("| `write` | the field is written |", 1)[1].split("\n\n", 1)[0]
+    assert set(rows(table)) == {policy.value for policy in WritePolicy}
+
+
 @pytest.mark.parametrize("text", [README, MAPPING], ids=["README", "mapping.md"])
 def test_the_mapping_that_is_shown_compiles(text: str, tmp_path: Path) -> None:
     [shown] = [block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "connector =" in block]
@@ -272,6 +279,12 @@ def test_the_expressions_that_are_shown_compile() -> None:
     assert expressions
     for expression in expressions:
         assert not LANGUAGE.parse(expression.replace("\\|", "|")).constant
+
+
+def test_the_readme_stays_short_and_leads_to_every_page() -> None:
+    assert len(README.splitlines()) <= 130
+    linked = set(re.findall(r"\]\((docs/[^)#]+)", README))
+    assert linked == {str(page.relative_to(ROOT)) for page in PAGES if page.parent != ROOT}
 
 
 def test_every_dependency_has_its_reason() -> None:
@@ -424,6 +437,11 @@ def test_every_piece_of_a_connector_compiles(piece: str) -> None:
     file = TomlFile(Path("piece.toml"), piece)
     file.data = beside(tomllib.loads(AROUND), file.data)
     Connector(file)
+
+
+def test_every_grant_is_documented_and_no_other() -> None:
+    table = CONNECTORS.split("| `grant` | secrets it reads |", 1)[1].split("\n\n", 1)[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(get_args(Grant))
 
 
 def test_every_filter_of_connectors_is_documented_and_does_what_its_row_says() -> None:
