@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any
 
+import msgspec
+
 from bridge.model.crm_objects import SyncedObject
 from bridge.model.sync_progress import SyncProgress
 
@@ -49,8 +51,7 @@ class Heading(StrEnum):
     UNDER_WAY = "under_way"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One call on its way to one destination, as the ledger keeps it."""
 
     state: DeliveryState

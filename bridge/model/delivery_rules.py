@@ -4,9 +4,11 @@ A ledger finds the deliveries that are meant, asks these rules, and keeps what t
 many rows in one statement, a test compares that statement with the rule in every state.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+
+from msgspec.structs import replace
 
 from bridge.model.calls import Via
 from bridge.model.deliveries import Delivery, DeliveryState, Heading, Lane, ParkKind, Settlement
@@ -40,7 +42,7 @@ def owed(delivery: Delivery | None, news: News, now: datetime) -> Delivery:
     that was let in once is not left out afterwards.
     """
     if delivery is None:
-        delivery = Delivery(DeliveryState.SKIPPED, 0, now)
+        return _first_owed(news, now)
     stays = delivery.state is DeliveryState.LEASED or delivery.held_as is DeliveryState.SKIPPED
     told = replace(
         delivery,
@@ -60,6 +62,20 @@ def owed(delivery: Delivery | None, news: News, now: datetime) -> Delivery:
     if news.skipped_by is not None and never_let_in:
         return replace(told, state=DeliveryState.SKIPPED, due_at=None, reason=news.skipped_by)
     return replace(told, state=DeliveryState.DUE, due_at=now, reason=None)
+
+
+def _first_owed(news: News, now: datetime) -> Delivery:
+    due = news.skipped_by is None
+    return Delivery(
+        DeliveryState.DUE if due else DeliveryState.SKIPPED,
+        news.revision,
+        now,
+        owed_at=now,
+        due_at=now if due else None,
+        reason=news.skipped_by,
+        lane=news.lane,
+        called_at=news.called_at,
+    )
 
 
 def before_destination(revision: int, called_at: datetime | None, now: datetime) -> Delivery:

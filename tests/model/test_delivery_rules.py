@@ -1,10 +1,10 @@
 """What becomes of a delivery, in every state: pure rules, each asserted on all that it leaves."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from bridge.model.calls import Via
 from bridge.model.deliveries import Delivery, DeliveryState, Heading, Lane, ParkKind, Settlement
@@ -196,7 +196,8 @@ def test_a_lease_whose_record_cannot_be_read_stays_skipped_by_a_person() -> None
 # -- how attempts end --------------------------------------------------------------
 def said(state: DeliveryState, **known: Any) -> Settlement:
     due_at = LATER if state is DUE else None
-    return replace(Settlement(state, "it says", "it groups", due_at, park_kind=ParkKind.GONE), **known)
+    whole: dict[str, Any] = {"reason": "it says", "cause": "it groups", "due_at": due_at}
+    return Settlement(state, **{**whole, "park_kind": ParkKind.GONE, **known})
 
 
 TOLD: dict[str, Any] = {"reason": "it says", "cause": "it groups", "changed_at": NOW}

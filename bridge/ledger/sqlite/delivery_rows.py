@@ -80,12 +80,6 @@ WITH changed (id, progress, {_NAMES}) AS (VALUES {{}})
 UPDATE deliveries SET progress = changed.progress, {", ".join(f"{name} = changed.{name}" for name in COLUMNS)}
 FROM changed WHERE deliveries.id = changed.id
 """
-_PUT = f"""
-INSERT INTO deliveries (call_id, destination, {_NAMES})
-SELECT {", ".join(f"json_extract(value, '$[{place}]')" for place in range(len(COLUMNS) + 2))}
-FROM json_each(?) WHERE true
-ON CONFLICT (call_id, destination) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in COLUMNS)}
-"""
 
 
 def read_deliveries(connection: sqlite3.Connection, condition: str, *values: object) -> list[DeliveryRow]:
@@ -103,14 +97,17 @@ def deliveries_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> list
 
 def deliveries_of_calls(
     connection: sqlite3.Connection, call_ids: Iterable[int]
-) -> dict[tuple[int, str], Delivery]:
+) -> dict[tuple[int, str], DeliveryRow]:
     """The deliveries of calls, by call and destination."""
     rows = connection.execute(
-        f"SELECT call_id, destination, progress, {_NAMES} FROM json_each(?) j"
+        f"SELECT call_id, destination, d.id, progress, {_NAMES} FROM json_each(?) j"
         " CROSS JOIN deliveries d ON d.call_id = j.value",
         (_json(list(call_ids)),),
     )
-    return {(row["call_id"], row["destination"]): _delivery_of(row) for row in rows}
+    return {
+        (row["call_id"], row["destination"]): DeliveryRow(row["id"], _delivery_of(row), row["progress"])
+        for row in rows
+    }
 
 
 def change_deliveries(connection: sqlite3.Connection, rows: Sequence[DeliveryRow]) -> None:
@@ -124,11 +121,21 @@ def change_deliveries(connection: sqlite3.Connection, rows: Sequence[DeliveryRow
         connection.execute(sql, [value for row in values for value in row])
 
 
-def put_deliveries(connection: sqlite3.Connection, made: Sequence[NewDelivery]) -> None:
-    """Keep deliveries of calls, new ones and those that were there; how far these are stays as it is."""
-    if made:
-        rows = [(call_id, name, *_columns_of(delivery).values()) for call_id, name, delivery in made]
-        connection.execute(_PUT, (_json(rows),))
+def add_deliveries(connection: sqlite3.Connection, added: Sequence[NewDelivery]) -> None:
+    """Keep deliveries of calls that had none to these destinations; their ids follow this order."""
+    if not added:
+        return
+    rows = [
+        {"call_id": call_id, "destination": name, **_columns_of(delivery)}
+        for call_id, name, delivery in added
+    ]
+    # Most columns of a new delivery are empty: what is in no row takes no time.
+    names = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    places = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(len(names)))
+    connection.execute(
+        f"INSERT INTO deliveries ({', '.join(names)}) SELECT {places} FROM json_each(?)",
+        (_json([[row[name] for name in names] for row in rows]),),
+    )
 
 
 def _json(rows: Sequence[object]) -> str:

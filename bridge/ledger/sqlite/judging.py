@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,14 +11,22 @@ import msgspec
 
 from bridge.ledger import Destinations
 from bridge.ledger.sqlite.binding import numbered
-from bridge.ledger.sqlite.delivery_rows import deliveries_of_calls, put_deliveries
+from bridge.ledger.sqlite.delivery_rows import (
+    DeliveryRow,
+    add_deliveries,
+    change_deliveries,
+    deliveries_of_calls,
+)
 from bridge.ledger.sqlite.filing import quarantine
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.lib.iso_times import moment
 from bridge.model.calls import Arrival, Judgment, Known, Pending, Quarantined, Verdict, Via, digests
+from bridge.model.deliveries import Delivery
 from bridge.model.delivery_rules import News, lane_of, never_read, owed
 from bridge.record.json_body import dump_object, parse_object
+
+NEWS = (Verdict.NEW, Verdict.REVISION)
 
 # A merged state says in its first bytes which dictionary it needs.
 _CODEC_BYTES = 4
@@ -114,10 +123,11 @@ def write_judgments(
         elif judgment.verdict is Verdict.NEW and judgment.kept:
             news.append(judgment)
         else:
-            write_news(connection, news, destinations, now)
+            write_news(connection, news)
             news.clear()
-            write_judgment(connection, payloads, judgment, destinations, now)
-    write_news(connection, news, destinations, now)
+            write_judgment(connection, payloads, judgment)
+    write_news(connection, news)
+    owe(connection, [judgment for judgment in judgments if judgment.verdict in NEWS], destinations, now)
     if repeats:
         ids = _rows(repeats)
         connection.execute(
@@ -145,9 +155,7 @@ FROM json_each(?) j WHERE calls.id = json_extract(j.value, '$[0]')
 """
 
 
-def write_news(
-    connection: sqlite3.Connection, news: Sequence[Judgment], destinations: Destinations, now: datetime
-) -> None:
+def write_news(connection: sqlite3.Connection, news: Sequence[Judgment]) -> None:
     """Calls whose first record is all that is known of them: a statement a table."""
     if not news:
         return
@@ -175,22 +183,15 @@ def write_news(
         )
     connection.execute(_NEW_RECEIPTS, (_rows(receipts),))
     connection.execute(_NEW_CALLS, (_rows(calls),))
-    owe(connection, news, destinations, now)
 
 
 def _rows(rows: Sequence[object]) -> str:
     return msgspec.json.encode(rows).decode()
 
 
-def write_judgment(
-    connection: sqlite3.Connection,
-    payloads: Payloads,
-    judgment: Judgment,
-    destinations: Destinations,
-    now: datetime,
-) -> None:
-    """Write one verdict, the state that it makes, and what is owed because of it."""
-    news = judgment.verdict in (Verdict.NEW, Verdict.REVISION)
+def write_judgment(connection: sqlite3.Connection, payloads: Payloads, judgment: Judgment) -> None:
+    """Write one verdict, and the state that it makes."""
+    news = judgment.verdict in NEWS
     connection.execute(
         "UPDATE receipts SET verdict = ?, revision = ?, stamp = ?, digest = ?, flags = ? WHERE id = ?",
         (
@@ -211,8 +212,6 @@ def write_judgment(
     _write_state(connection, payloads, judgment)
     if judgment.verdict is Verdict.DUPLICATE:
         connection.execute("DELETE FROM payloads WHERE receipt_id = ?", (judgment.receipt_id,))
-    if news:
-        owe(connection, [judgment], destinations, now)
 
 
 _STATE = """
@@ -274,16 +273,20 @@ def _write_state(connection: sqlite3.Connection, payloads: Payloads, judgment: J
 def owe(
     connection: sqlite3.Connection, news: Sequence[Judgment], destinations: Destinations, now: datetime
 ) -> None:
-    """What new calls and revisions make due."""
+    """What new calls and revisions make due, in the order of their verdicts."""
     there = deliveries_of_calls(connection, [judgment.call_id for judgment in news])
-    put_deliveries(
-        connection,
-        [
-            (judgment.call_id, name, owed(there.get((judgment.call_id, name)), _news(judgment, name), now))
-            for judgment in news
-            for name in destinations.get(judgment.source, ())
-        ],
-    )
+    changed: dict[int, DeliveryRow] = {}
+    added: dict[tuple[int, str], Delivery] = {}
+    for judgment in news:
+        for name in destinations.get(judgment.source, ()):
+            place, told = (judgment.call_id, name), _news(judgment, name)
+            if (row := there.get(place)) is None:
+                added[place] = owed(added.get(place), told, now)
+            else:
+                before = changed.get(row.id, row)
+                changed[row.id] = replace(before, delivery=owed(before.delivery, told, now))
+    add_deliveries(connection, [(*place, delivery) for place, delivery in added.items()])
+    change_deliveries(connection, list(changed.values()))
 
 
 def _news(judgment: Judgment, destination: str) -> News:
@@ -314,7 +317,7 @@ def set_aside(
     if connection.execute("SELECT revision FROM calls WHERE id = ?", (pending.call_id,)).fetchone()[0]:
         return
     there = deliveries_of_calls(connection, [pending.call_id])
-    put_deliveries(
+    add_deliveries(
         connection,
         [
             (pending.call_id, name, never_read(reason, now))
