@@ -21,7 +21,7 @@ from bridge.cli.output import (
 )
 from bridge.config.load import Config
 from bridge.daemon.reconcile_wiring import listed_sources
-from bridge.delivery.budget import LONGEST_PAUSE
+from bridge.delivery.breaker import LONGEST_PAUSE
 from bridge.ledger import Ledger, Row
 from bridge.lib.iso_times import moment, stamp
 from bridge.lib.phone import to_e164

@@ -40,15 +40,15 @@ class AccountGate:
             yield passage
         finally:
             self.answered = self.answered or passage.headers is not None
-            self.budget.done(limit, passage.headers)
+            self.budget.finish(limit, passage.headers)
 
     def _queue(self, limit: str) -> float:
         """Seconds that are left to wait where that takes too long; 0: the request may go."""
-        wait, waited = self.budget.take(limit, self.lane), 0.0
+        wait, waited = self.budget.reserve(limit, self.lane), 0.0
         if wait <= 0:
             return 0.0
         with self.budget.queueing(self.lane):
-            while (wait := self.budget.take(limit, self.lane)) > 0:
+            while (wait := self.budget.reserve(limit, self.lane)) > 0:
                 waited += wait
                 if waited > LONGEST_QUEUEING or self._stop.wait(wait):
                     return wait

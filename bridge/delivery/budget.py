@@ -14,20 +14,17 @@ from typing import Any
 from bridge.crm.connector.limits import parse_rate, told_number
 from bridge.crm.connector.outcome import LONGEST_WAIT, next_time
 from bridge.crm.connector.schema import LimitSection
+from bridge.delivery.breaker import CircuitBreaker
 from bridge.delivery.rate_limit import Backoff, LearnedRate, SlidingWindow
 from bridge.lib.stored_times import bounded
 from bridge.model.deliveries import Lane
 
-# How long a request waits for its right before its delivery gives way, in seconds.
+# So long a request waits for its turn, in seconds; then its delivery gives way to others of the worker.
 LONGEST_QUEUEING = 2.0
-# So many faults of the account in a row open its breaker; the waits double up to the longest.
-FAULTS_IN_A_ROW = 5
-FIRST_PAUSE = timedelta(seconds=5)
-LONGEST_PAUSE = timedelta(minutes=5)
 
 
 @dataclass(slots=True)
-class _Class:
+class _RequestClass:
     """The requests of one entry of `[limits]`."""
 
     section: LimitSection
@@ -64,85 +61,62 @@ class Budget:
         self._lock = threading.Lock()
         sections = {"default": LimitSection(), **limits}
         self._classes = {
-            name: _Class(section, [SlidingWindow(*parse_rate(rate)) for rate in section.rate])
+            name: _RequestClass(section, [SlidingWindow(*parse_rate(rate)) for rate in section.rate])
             for name, section in sections.items()
         }
         self._waiting: dict[Lane, int] = dict.fromkeys(Lane, 0)
-        self._faults = 0
-        self._pause = FIRST_PAUSE
-        self._open_until: datetime | None = None
-        self._probing = False
-        self.why = ""
-        """Why the breaker is open."""
+        self._breaker = CircuitBreaker()
         self._restore(saved or {})
 
-    def _of(self, name: str) -> _Class:
+    def _of(self, name: str) -> _RequestClass:
         """A class of requests; one that the connector does not declare, such as `poll`, has no limits yet."""
         if name not in self._classes:
-            self._classes[name] = _Class(LimitSection(), [])
+            self._classes[name] = _RequestClass(LimitSection(), [])
         return self._classes[name]
 
     # -- the breaker ------------------------------------------------------------------
-    def closed_for(self, now: datetime) -> float:
+    def paused_for(self, now: datetime) -> float:
         """Seconds for which nothing of this account should be begun; 0: go on, or probe."""
         with self._lock:
             self._forget_future(now)
-            until = self._open_until
-            if until is None:
-                return max(
-                    max(self._left(each.paused_until, now), self._full_for(each, now))
-                    for each in self._classes.values()
-                )
-            left = (until - now).total_seconds()
-            return max(left, 1.0) if self._probing else max(left, 0.0)
+            if self._breaker.open_until is not None:
+                return self._breaker.open_for(now)
+            return max(
+                max(self._left(each.paused_until, now), self._full_for(each, now))
+                for each in self._classes.values()
+            )
 
     @property
     def probing(self) -> bool:
         """Whether one delivery is out to see if the account is well again."""
         with self._lock:
-            return self._probing
+            return self._breaker.probing
 
-    def probe(self) -> bool:
-        """Whether this delivery may go: all may while the breaker is closed, one while it is not."""
+    def admit(self) -> bool:
+        """Whether a delivery may go out: all may while the breaker is closed, else one that probes."""
         with self._lock:
-            self._forget_future(self._clock())
-            if self._open_until is None:
-                return True
-            if self._probing or self._clock() < self._open_until:
-                return False
-            self._probing = True
-            return True
+            return self._breaker.admit(self._clock())
 
-    def probed(self) -> None:
-        """The delivery that was to find out is over; if it asked nothing, another one is let out."""
+    def end_probe(self) -> None:
+        """The delivery that probes is over; if it asked nothing, another one may probe."""
         with self._lock:
-            self._probing = False
+            self._breaker.end_probe()
 
-    def well(self) -> None:
+    def answered(self) -> None:
         """The account has answered: the breaker closes."""
         with self._lock:
-            self._faults, self._pause = 0, FIRST_PAUSE
-            self._open_until, self._probing, self.why = None, False, ""
+            self._breaker.answered()
 
-    def fault(self, why: str, *, at_once: bool = False) -> None:
-        """The account could not be reached, or is ill; `at_once` for refused credentials."""
+    def failed(self, why: str, *, at_once: bool = False) -> None:
+        """The account could not be reached, or is down; `at_once` for refused credentials."""
         with self._lock:
-            self._faults += 1
-            probed, self._probing = self._probing, False
-            if not (probed or at_once or self._faults >= FAULTS_IN_A_ROW):
-                return
-            self._forget_future(self._clock())
-            if self._open_until is not None and self._clock() < self._open_until:
-                return
-            self._open_until = self._clock() + self._pause
-            self._pause = min(self._pause * 2, LONGEST_PAUSE)
-            self.why = why
+            self._breaker.failed(why, self._clock(), at_once=at_once)
 
     # -- rates --------------------------------------------------------------------------
-    def take(self, name: str, lane: Lane) -> float:
-        """Take the right to send one request.
+    def reserve(self, name: str, lane: Lane) -> float:
+        """Take the right to send one request of a class.
 
-        0: taken, and `done` must follow. Else the seconds after which it is worth asking again.
+        Returns 0: taken, and `finish` must follow. Else the seconds after which it is worth asking again.
         """
         with self._lock:
             each = self._of(name)
@@ -162,7 +136,7 @@ class Budget:
             with self._lock:
                 self._waiting[lane] -= 1
 
-    def done(self, name: str, headers: Mapping[str, str] | None = None) -> None:
+    def finish(self, name: str, headers: Mapping[str, str] | None = None) -> None:
         """A request has ended; `headers` of its answer may tell what is left."""
         with self._lock:
             each = self._of(name)
@@ -192,20 +166,19 @@ class Budget:
             each.paused_until = max(until, each.paused_until or until)
 
     @staticmethod
-    def _full_for(each: _Class, now: datetime) -> float:
+    def _full_for(each: _RequestClass, now: datetime) -> float:
         """Seconds for which it has no room, where that is longer than a request would wait for it."""
         wait = each.rates_wait(now.timestamp())
         return wait if wait > LONGEST_QUEUEING else 0.0
 
     def _forget_future(self, now: datetime) -> None:
         """What lies further ahead than it can have been set, a clock that stood wrong has set: it is over."""
-        if self._open_until is not None:
-            self._open_until = bounded(self._open_until, now, LONGEST_PAUSE) or now
+        self._breaker.forget_future(now)
         for each in self._classes.values():
             each.paused_until = bounded(each.paused_until, now)
             each.day_ends_at = bounded(each.day_ends_at, now)
 
-    def _wait(self, each: _Class, lane: Lane) -> float:
+    def _wait(self, each: _RequestClass, lane: Lane) -> float:
         now = self._clock()
         self._forget_future(now)
         if any(self._waiting[before] for before in Lane if before < lane):
@@ -222,7 +195,7 @@ class Budget:
                 wait = max(wait, (each.day_ends_at - now).total_seconds())
         return max(wait, each.rates_wait(now.timestamp()))
 
-    def _note_sent(self, each: _Class) -> None:
+    def _note_sent(self, each: _RequestClass) -> None:
         at = self._clock().timestamp()
         each.under_way += 1
         each.spent += 1
@@ -231,7 +204,7 @@ class Budget:
         for window in each.windows:
             window.note(at)
 
-    def _read_headers(self, each: _Class, headers: Mapping[str, str]) -> None:
+    def _read_headers(self, each: _RequestClass, headers: Mapping[str, str]) -> None:
         section = each.section
         if section.remaining is None:
             return
@@ -253,11 +226,7 @@ class Budget:
         with self._lock:
             at = self._clock().timestamp()
             return {
-                "breaker": {
-                    "open_until": _text(self._open_until),
-                    "why": self.why,
-                    "pause": self._pause.total_seconds(),
-                },
+                "breaker": self._breaker.kept(),
                 "classes": {
                     name: {
                         "rates": list(each.section.rate),
@@ -290,10 +259,7 @@ class Budget:
                 for window, went in zip(each.windows, kept.get("went", ()), strict=False):
                     window.restore(went, at)
             each.paused_until = _moment(kept.get("paused_until"))
-        breaker = saved.get("breaker", {})
-        self._open_until, self.why = _moment(breaker.get("open_until")), str(breaker.get("why", ""))
-        if self._open_until is not None:
-            self._pause = timedelta(seconds=float(breaker.get("pause", self._pause.total_seconds())))
+        self._breaker.restore(saved.get("breaker", {}))
         self._forget_future(self._clock())
 
 

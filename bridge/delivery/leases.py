@@ -37,7 +37,7 @@ class LeaseTaker:
         open_now = [
             each
             for name, each in self._routes.destinations.items()
-            if self._routes.account_of(name).budget.closed_for(now) <= 0
+            if self._routes.account_of(name).budget.paused_for(now) <= 0
         ]
         begun = {
             each.name
@@ -59,7 +59,7 @@ class LeaseTaker:
             return None
         self.hold(first)
         budget = self._routes.account_of(first.destination).budget
-        if not budget.probe():
+        if not budget.admit():
             self.give_back(first, now)
             return None
         self._probed = budget if budget.probing else None
@@ -76,7 +76,7 @@ class LeaseTaker:
         """The delivery of `take_first` and those with it are done: others may probe and assemble batches."""
         if self._probed is not None:
             # It may have asked nothing: skipped, refused by the mapping, its keys held by another.
-            self._probed.probed()
+            self._probed.end_probe()
             self._probed = None
         if destination.takes_batches:
             self._routes.account_of(destination.name).gate.end()

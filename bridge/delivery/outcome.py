@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from bridge.delivery.attempt import Attempt
-from bridge.delivery.budget import LONGEST_PAUSE
+from bridge.delivery.breaker import LONGEST_PAUSE
 from bridge.delivery.destination import Routes
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.journal import last_sent

@@ -104,14 +104,14 @@ class RequestSender:
         elif error.blame == "account" and self._suspects and not budget.probing:
             return
         elif error.blame in ("account", "credentials"):
-            budget.fault(error.cause, at_once=error.blame == "credentials")
+            budget.failed(error.cause, at_once=error.blame == "credentials")
         elif self._gate.answered:
             # A request that could not even be written tells nothing of the account.
             self._note_answer(request)
 
     def _note_answer(self, request: Request) -> None:
         """The account has answered, and not that it was too much."""
-        self._gate.budget.well()
+        self._gate.budget.answered()
         self._gate.budget.accepted(request.limit)
 
     def _wait(self, state: RetryCallState) -> float:

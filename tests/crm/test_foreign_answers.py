@@ -238,7 +238,7 @@ def test_whatever_answers_in_its_place_nothing_is_doubled_parked_or_lost(
             world.deliver()
         world.deliver(2)
         assert {row["state"] for row in world.rows()} <= {"due", "delivered"}
-        assert world.budget.closed_for(world.clock.now) > 0, "the account is paused"
+        assert world.budget.paused_for(world.clock.now) > 0, "the account is paused"
         assert "not the CRM" in world.row(2)["reason"]
         assert "by itself" in world.row(2)["reason"]
         asked = len(world.requests)

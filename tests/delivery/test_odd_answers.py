@@ -141,7 +141,7 @@ def go_on(world: OddWorld, rows: Rows, seconds: float) -> None:
         if due is None or world.clock.now.timestamp() >= end:
             return
         wait = (due - world.clock.now).total_seconds()
-        world.clock.pass_by(max(wait, world.budget.closed_for(world.clock.now), 1.0))
+        world.clock.pass_by(max(wait, world.budget.paused_for(world.clock.now), 1.0))
 
 
 def check(world: OddWorld, rows: Rows, calls: int, *, batches: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.delivery.budget import FAULTS_IN_A_ROW
+from bridge.delivery.breaker import FAULTS_IN_A_ROW
 from bridge.delivery.poison_records import (
     FAULTS,
     MOST_FAULTS,
@@ -133,7 +133,7 @@ def test_a_poisonous_record_leaves_the_account_open(tmp_path: Path) -> None:
         paused = 0
         for number in range(3, 14):
             flow(world, number, number + 1, seconds=10)
-            paused += world.budget.closed_for(world.clock.now) > 0
+            paused += world.budget.paused_for(world.clock.now) > 0
         assert world.row(0)["state"] == "parked"
         assert paused == 0
 

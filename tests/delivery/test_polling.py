@@ -292,8 +292,8 @@ def test_polls_count_in_a_class_of_their_own() -> None:
     budget = Budget(connector.file.limits, Clock())
     for _ in range(5):
         budget.refused("poll", 60.0)
-    assert budget.take("poll", Lane.LIVE) == 60.0
-    assert budget.take("default", Lane.LIVE) == 0
+    assert budget.reserve("poll", Lane.LIVE) == 60.0
+    assert budget.reserve("default", Lane.LIVE) == 0
 
 
 UNTIL = "until = \"{{ body.state == 'done' }}\"\nfailed"

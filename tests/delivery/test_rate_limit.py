@@ -120,12 +120,12 @@ def test_refusals_that_say_nothing_make_the_pauses_longer_until_something_is_acc
     pauses = []
     for _ in range(8):
         budget.refused("default", None)
-        pauses.append(budget.take("default", Lane.LIVE))
+        pauses.append(budget.reserve("default", Lane.LIVE))
         now[0] += timedelta(seconds=pauses[-1])
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     budget.accepted("default")
     budget.refused("default", None)
-    assert budget.take("default", Lane.LIVE) == 1
+    assert budget.reserve("default", Lane.LIVE) == 1
 
 
 def test_a_refusal_that_says_how_long_is_waited_out_no_longer() -> None:
@@ -133,9 +133,9 @@ def test_a_refusal_that_says_how_long_is_waited_out_no_longer() -> None:
     budget = Budget({}, lambda: now[0])
     for _ in range(100):
         budget.refused("default", 1.0)
-        assert budget.take("default", Lane.LIVE) == 1
+        assert budget.reserve("default", Lane.LIVE) == 1
         now[0] += timedelta(seconds=1)
-    assert budget.take("default", Lane.LIVE) == 0
+    assert budget.reserve("default", Lane.LIVE) == 0
 
 
 def test_a_rate_is_forgotten_after_minutes_without_a_refusal() -> None:

@@ -11,7 +11,8 @@ import pytest
 from bridge.crm.connector.request import Request
 from bridge.crm.connector.schema import LimitSection
 from bridge.delivery.account_gate import AccountGate
-from bridge.delivery.budget import FAULTS_IN_A_ROW, Budget
+from bridge.delivery.breaker import FAULTS_IN_A_ROW
+from bridge.delivery.budget import Budget
 from bridge.delivery.request_sender import RequestSender
 from bridge.lib.errors import DeliveryError, Permanent, Transient, Unsent
 from bridge.model.deliveries import Lane
@@ -159,13 +160,13 @@ def test_what_was_not_sent_does_not_close_the_breaker(make: Makes) -> None:
     for _ in range(FAULTS_IN_A_ROW):
         with pytest.raises(DeliveryError):
             desk.ask()
-    assert desk.budget.closed_for(desk.clock()) > 0
+    assert desk.budget.paused_for(desk.clock()) > 0
     with pytest.raises(Permanent):
         desk.sender.ask(desk.request, {**NAMES, "fields": {"n": object()}}, "object thing, create")
     desk.budget.refused("default", 60, quota=True)
     with pytest.raises(Transient):
         desk.ask()
-    assert desk.budget.closed_for(desk.clock()) > 0
+    assert desk.budget.paused_for(desk.clock()) > 0
     assert desk.budget.state()["breaker"]["open_until"] is not None
 
 
@@ -175,19 +176,19 @@ def test_what_went_within_a_long_window_counts_after_a_restart() -> None:
     before = Budget(limits, clock)
     for _ in range(10):
         clock.tick(1.0)
-        assert before.take("default", Lane.LIVE) == 0
+        assert before.reserve("default", Lane.LIVE) == 0
     saved = json.loads(json.dumps(before.state()))
     clock.tick(60.0)
     after = Budget(limits, clock, saved)
-    waits = [budget.take("default", Lane.LIVE) for budget in (before, after)]
+    waits = [budget.reserve("default", Lane.LIVE) for budget in (before, after)]
     assert waits[0] == pytest.approx(3600 - 69)
     # As if all of a minute had gone at its end.
     assert waits[0] <= waits[1] <= waits[0] + 60
     clock.tick(waits[1] + 11)
     for _ in range(5):
-        assert after.take("default", Lane.LIVE) == 0
+        assert after.reserve("default", Lane.LIVE) == 0
     # What was kept under another rate says nothing of this one.
-    assert Budget({"default": LimitSection(rate=("20/h",))}, clock, saved).take("default", Lane.LIVE) == 0
+    assert Budget({"default": LimitSection(rate=("20/h",))}, clock, saved).reserve("default", Lane.LIVE) == 0
 
 
 @pytest.mark.parametrize(
@@ -200,6 +201,6 @@ def test_headers_that_tell_what_is_left_pause_for_a_day_at_most(
 ) -> None:
     limit = LimitSection(remaining="X-Left", reset_after="X-After")
     budget = Budget({"default": limit}, Clock())
-    assert budget.take("default", Lane.LIVE) == 0
-    budget.done("default", {"x-left": left, "x-after": after})
-    assert budget.take("default", Lane.LIVE) == seconds
+    assert budget.reserve("default", Lane.LIVE) == 0
+    budget.finish("default", {"x-left": left, "x-after": after})
+    assert budget.reserve("default", Lane.LIVE) == seconds

@@ -20,7 +20,8 @@ from structlog.testing import capture_logs
 from bridge.crm.tokens import Tokens
 from bridge.daemon.maintenance import LIVE_FOR
 from bridge.daemon.threads import MAINTENANCE_EVERY
-from bridge.delivery.budget import LONGEST_PAUSE, Budget
+from bridge.delivery.breaker import LONGEST_PAUSE
+from bridge.delivery.budget import Budget
 from bridge.delivery.budget_store import BudgetStore
 from bridge.delivery.destination import Routes, SharedAccount
 from bridge.delivery.locks import KeyLocks

@@ -14,7 +14,8 @@ from bridge.cli.looking import accounts_now
 from bridge.crm.connector.schema import LimitSection
 from bridge.daemon.maintenance import Maintenance
 from bridge.daemon.operator_jobs import PRUNE_STEP, OperatorJobs
-from bridge.delivery.budget import LONGEST_PAUSE, Budget
+from bridge.delivery.breaker import LONGEST_PAUSE
+from bridge.delivery.budget import Budget
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.rate_limit import SlidingWindow
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
@@ -68,11 +69,11 @@ def paused(clock: Clock) -> Budget:
     """An account whose breaker is open, whose class is paused, and whose quota and rate are used up."""
     budget = Budget(LIMITS, clock)
     for _ in range(5):
-        budget.take("default", Lane.LIVE)
-        budget.done("default")
+        budget.reserve("default", Lane.LIVE)
+        budget.finish("default")
     budget.refused("default", 3600.0)
-    budget.fault("401", at_once=True)
-    assert budget.closed_for(clock.now) > 0
+    budget.failed("401", at_once=True)
+    assert budget.paused_for(clock.now) > 0
     return budget
 
 
@@ -85,10 +86,10 @@ def test_an_account_that_was_paused_by_a_wrong_clock_goes_on(restarted: bool) ->
     clock.now -= FAR
     if restarted:
         budget = Budget(LIMITS, clock, saved)
-    assert budget.closed_for(clock.now) == 0
-    assert budget.probe()
-    budget.well()
-    assert budget.take("default", Lane.LIVE) == 0
+    assert budget.paused_for(clock.now) == 0
+    assert budget.admit()
+    budget.answered()
+    assert budget.reserve("default", Lane.LIVE) == 0
     shown = budget.state()
     limit = datetime.fromisoformat(shown["classes"]["default"]["day_ends_at"])
     assert limit <= clock.now + timedelta(days=1)
@@ -99,11 +100,11 @@ def test_a_pause_that_was_set_rightly_is_kept() -> None:
     clock = Clock()
     budget = paused(clock)
     again = Budget(LIMITS, clock, json.loads(json.dumps(budget.state())))
-    assert 0 < again.closed_for(clock.now) <= LONGEST_PAUSE.total_seconds()
-    assert again.take("default", Lane.LIVE) > 3000
+    assert 0 < again.paused_for(clock.now) <= LONGEST_PAUSE.total_seconds()
+    assert again.reserve("default", Lane.LIVE) > 3000
     # Behind by 400 days: what was to wait for an hour waits no longer than for that.
     clock.now -= FAR
-    assert again.closed_for(clock.now) == 0
+    assert again.paused_for(clock.now) == 0
 
 
 def test_a_window_forgets_what_went_in_the_future() -> None:

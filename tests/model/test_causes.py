@@ -87,16 +87,16 @@ def test_a_budget_is_kept_by_the_clock_and_its_breaker_at_once(tmp_path: Path) -
     ledger = open_ledger(tmp_path / "ledger.db", create=True)
     budget_store = BudgetStore(ledger, {"hub": budget})
     assert budget_store.save_changed(NOW) == 1
-    budget.take("default", 0)  # type: ignore[arg-type]
+    budget.reserve("default", 0)  # type: ignore[arg-type]
     budget.refused("default", 30.0)
     assert budget_store.save_changed(NOW + SAVE_EVERY / 2) == 0
     assert budget_store.save_changed(NOW + SAVE_EVERY) == 1
-    budget.fault("answered 401", at_once=True)
+    budget.failed("answered 401", at_once=True)
     assert budget_store.save_changed(NOW + SAVE_EVERY + timedelta(seconds=1)) == 1
     saved = ledger.load_budgets()["hub"]
     ledger.close()
     assert (saved["breaker"]["why"], saved["classes"]["default"]["requests"]) == ("answered 401", 1)
     again = Budget({}, lambda: NOW, saved)
-    assert again.closed_for(NOW) > 0
+    assert again.paused_for(NOW) > 0
     assert again.state()["breaker"] == budget.state()["breaker"]
     assert again.state()["classes"]["default"]["paused_until"] == (NOW + timedelta(seconds=30)).isoformat()
