@@ -9,13 +9,7 @@ from bridge import __version__
 from bridge.cli.acting import backup, prune, quarantine_drop, quarantine_retry
 from bridge.cli.auditing import audit
 from bridge.cli.delivering import deliveries_list, deliveries_park, deliveries_retry, deliveries_skip, replay
-from bridge.cli.looking import (
-    calls_list,
-    calls_show,
-    quarantine_list,
-    quarantine_show,
-    status,
-)
+from bridge.cli.looking import calls_list, calls_show, quarantine_list, quarantine_show
 from bridge.cli.mapping import map_group
 from bridge.cli.output import ExitCode, say
 from bridge.cli.planning import map_plan
@@ -23,6 +17,7 @@ from bridge.cli.previewing import map_preview
 from bridge.cli.reconciling import reconcile
 from bridge.cli.running import check, demo, init, run, simulate_crm, simulate_platform
 from bridge.cli.schema import schema
+from bridge.cli.status import status
 from bridge.lib import escape_invisible
 from bridge.lib.errors import CallbridgeError, ConfigError
 from bridge.lib.log import configure

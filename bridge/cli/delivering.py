@@ -1,6 +1,5 @@
 """Commands that act on deliveries: try again, park, skip, deliver again."""
 
-import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from typing import Any
 
 import click
 
+from bridge.admin.status import with_retry_command
 from bridge.cli.acting import ID, follow
 from bridge.cli.output import (
     LIMIT,
@@ -28,7 +28,6 @@ from bridge.ledger import Row
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.iso_times import stamp
 from bridge.model.deliveries import DeliveryState
-from bridge.model.failures import OF_THIS_CAUSE
 
 NOT_HELD = "none of these deliveries is parked or waits: see `deliveries list`"
 
@@ -64,7 +63,7 @@ def deliveries_list(
         _known(config, destination or "")
     of_found = {one["cause"] for one in found} if cause else set()
     causes = [
-        with_command(group)
+        with_retry_command(group)
         for group in (*counts["parked"], *counts["retrying"])
         if state in (None, group["state"])
         and destination in (None, group["destination"])
@@ -73,12 +72,6 @@ def deliveries_list(
     columns = ("id", "destination", "state", "key", "wanted", "delivered", "due_at", "reason")
     lines = [*(line for group in causes for line in cause_lines(group)), *table(found, columns)]
     show({"causes": causes, "deliveries": found}, as_json, lines)
-
-
-def with_command(group: Row) -> Row:
-    """The same cause, its remedy with the whole command that tries these deliveries again."""
-    whole = f"--cause {shlex.quote(group['cause'] or '')} --destination {shlex.quote(group['destination'])}"
-    return group | {"remedy": (group["remedy"] or "").replace(OF_THIS_CAUSE, whole) or None}
 
 
 def cause_lines(group: Row) -> Iterator[str]:

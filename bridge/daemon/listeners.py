@@ -1,6 +1,6 @@
 """The two listeners of a daemon: callbacks arrive at one, health and metrics are at the other."""
 
-from bridge.admin.metrics import admin_app
+from bridge.admin.app import admin_app
 from bridge.config.load import Config
 from bridge.intake.http_server import Listener
 from bridge.intake.receive import Door

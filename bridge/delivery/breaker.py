@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.lib.stored_times import bounded
+from bridge.lib.stored_times import LONGEST_PAUSE, bounded
 
 # Five faults in a row open it. Then one delivery probes after 5 s, 10 s, 20 s … up to 5 minutes.
 FAULTS_IN_A_ROW = 5
 FIRST_PAUSE = timedelta(seconds=5)
-LONGEST_PAUSE = timedelta(minutes=5)
 
 
 class CircuitBreaker:

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 import structlog
 
 from bridge.delivery.attempt import Attempt
-from bridge.delivery.breaker import LONGEST_PAUSE
 from bridge.delivery.destination import Routes
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.journal import last_sent
@@ -26,6 +25,7 @@ from bridge.delivery.poison_records import (
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.delivery.stages import SettledDelivery, names_in_log
 from bridge.lib.errors import Deleted, DeliveryError, InDoubt, Pending, Transient, Unsent
+from bridge.lib.stored_times import LONGEST_PAUSE
 from bridge.model.deliveries import DeliveryState, Lease, ParkKind, Settlement
 from bridge.model.failures import cause_of, doubt_of, remedy_of
 

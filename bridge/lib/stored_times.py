@@ -9,6 +9,9 @@ LONGEST_WAIT = timedelta(hours=27)
 """Nothing waits longer: no wait that a CRM asks for, no wait of the schedule (a day, and what spreads it), no
 day's quota when the clocks change."""
 
+LONGEST_PAUSE = timedelta(minutes=5)
+"""No CRM account is paused for longer before it is asked again."""
+
 
 def bounded(at: datetime | None, now: datetime, longest: timedelta = LONGEST_WAIT) -> datetime | None:
     """An instant that is waited for; None where it lies further ahead than anything waits, and so is over."""

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from bridge.delivery.breaker import LONGEST_PAUSE
+from bridge.lib.stored_times import LONGEST_PAUSE
 from bridge.model.deliveries import Lane
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer

@@ -20,7 +20,6 @@ from structlog.testing import capture_logs
 from bridge.crm.tokens import Tokens
 from bridge.daemon.maintenance import LIVE_FOR
 from bridge.daemon.threads import MAINTENANCE_EVERY
-from bridge.delivery.breaker import LONGEST_PAUSE
 from bridge.delivery.budget import Budget
 from bridge.delivery.budget_store import BudgetStore
 from bridge.delivery.destination import Routes, SharedAccount
@@ -30,7 +29,7 @@ from bridge.delivery.worker import Worker, WorkerSettings
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.lib.stored_times import Clocks
+from bridge.lib.stored_times import LONGEST_PAUSE, Clocks
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
 from bridge.sandbox.plain import PlainState, TokenDesk

@@ -10,18 +10,17 @@ from typing import Any
 
 import pytest
 
-from bridge.cli.looking import accounts_now
+from bridge.admin.status import accounts_now
 from bridge.crm.connector.schema import LimitSection
 from bridge.daemon.maintenance import Maintenance
 from bridge.daemon.operator_jobs import PRUNE_STEP, OperatorJobs
-from bridge.delivery.breaker import LONGEST_PAUSE
 from bridge.delivery.budget import Budget
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.rate_limit import SlidingWindow
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.iso_times import stamp
-from bridge.lib.stored_times import LONGEST_WAIT, Clocks, SteadyClock, bounded, past
+from bridge.lib.stored_times import LONGEST_PAUSE, LONGEST_WAIT, Clocks, SteadyClock, bounded, past
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.jobs import JobState
 from bridge.model.sync_progress import Running, SyncMethod, SyncProgress

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bridge.admin.metrics import admin_app
+from bridge.admin.app import admin_app
 from bridge.intake.answer_log import AnswerLog
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.addresses import is_own_name
