@@ -144,7 +144,7 @@ def _read(
     body = sys.stdin.buffer.read() if word == "-" else path.read_bytes()
     try:
         key, refused = key_of(body, replace(origin, zone=zone or origin.zone), datetime.now(UTC))
-        return origin, key, parse_object(read_record(body)), refused
+        return origin, key, parse_object(read_record(body, origin.dialect)), refused
     except NotAnObject as error:
         raise click.UsageError(f"{'stdin' if word == '-' else word}: {error}") from error
 

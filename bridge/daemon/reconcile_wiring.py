@@ -54,8 +54,8 @@ def rules_without_secrets(config: Config) -> dict[str, SourceRules]:
     Raises:
         ConfigError: a mapping is wrong.
     """
-    reads = {name: mapping.reads for name, (mapping, _) in compile_destinations(config).items()}
-    return rules_that_read(config, reads)
+    mappings = {name: mapping for name, (mapping, _) in compile_destinations(config).items()}
+    return rules_that_read(config, mappings)
 
 
 def reconcile_rules(config: Config, source: str, rules: SourceRules) -> ReconcileRules:

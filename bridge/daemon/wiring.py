@@ -29,6 +29,7 @@ from bridge.record.origin import Origin
 from bridge.source import Source
 from bridge.source.outcall.answers import Names
 from bridge.source.outcall.client import ListApi, OutcallList
+from bridge.source.outcall.dialect import OUTCALL
 
 # Seconds for which a call that can share a request waits for others: longer than a burst takes to arrive,
 # shorter than anybody notices.
@@ -103,17 +104,19 @@ def destinations_by_source(config: Config) -> dict[str, tuple[str, ...]]:
 
 def source_rules(config: Config, destinations: Mapping[str, Destination]) -> dict[str, SourceRules]:
     """What the judge is told of each source."""
-    return rules_that_read(config, {name: each.mapping.reads for name, each in destinations.items()})
+    return rules_that_read(config, {name: each.mapping for name, each in destinations.items()})
 
 
-def rules_that_read(config: Config, reads: Mapping[str, frozenset[str]]) -> dict[str, SourceRules]:
-    """What the judge is told of each source, where the destinations' mappings read these fields."""
-    taken = destinations_by_source(config)
+def rules_that_read(config: Config, mappings: Mapping[str, CompiledMapping]) -> dict[str, SourceRules]:
+    """What the judge is told of each source; `mappings` are those of all destinations."""
+    taken, origins = destinations_by_source(config), origins_of(config)
     return {
         source: SourceRules(
-            origin=origin_of(config, source),
+            origin=origins[source],
             destinations=taken[source],
-            reads=frozenset[str]().union(*(reads[name] for name in taken[source])),
+            reads=frozenset[str]().union(
+                *(mappings[name].fields_read(origins[source].dialect) for name in taken[source])
+            ),
             start_at=settings.start,
         )
         for source, settings in config.sources.items()
@@ -173,7 +176,7 @@ def origins_of(config: Config) -> dict[str, Origin]:
 def origin_of(config: Config, source: str) -> Origin:
     """How to read the calls of one source."""
     settings = config.sources[source]
-    return Origin(source, settings.timezone, settings.country, settings.recording_url)
+    return Origin(source, OUTCALL, settings.timezone, settings.country, settings.recording_url)
 
 
 def new_operator_jobs(

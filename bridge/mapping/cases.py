@@ -10,7 +10,8 @@ from bridge.mapping.schema import CaseSection
 from bridge.mapping.values import MappingFault, json_value
 from bridge.model.plan import Plan, PlannedObject, Skip
 from bridge.record.call import Call
-from bridge.record.identity import IdentityConflict, names_of
+from bridge.record.dialect import Dialect
+from bridge.record.identity import IdentityConflict
 from bridge.record.json_body import NotAnObject, parse_object
 from bridge.record.origin import Origin
 from bridge.record.unwrap_body import read_record
@@ -72,18 +73,18 @@ def _outcome(
     mapping: CompiledMapping, case: CaseSection, origin: Origin
 ) -> Plan | Skip | MappingFault | _NoRecord:
     try:
-        record = {**_record(mapping, case), **case.fields}
-        return mapping.plan(Call.of(record, _key(record), origin))
+        record = {**_record(mapping, case, origin.dialect), **case.fields}
+        return mapping.plan(Call.of(record, _key(record, origin.dialect), origin))
     except (MappingFault, _NoRecord) as fault:
         return fault
 
 
-def _record(mapping: CompiledMapping, case: CaseSection) -> Mapping[str, Any]:
+def _record(mapping: CompiledMapping, case: CaseSection, dialect: Dialect) -> Mapping[str, Any]:
     if case.record is None:
         return {}
     path = mapping.path.parent / case.record
     try:
-        record: Mapping[str, Any] = parse_object(read_record(path.read_bytes()))
+        record: Mapping[str, Any] = parse_object(read_record(path.read_bytes(), dialect))
     except OSError as error:
         raise _NoRecord(f"{path}: {(error.strerror or str(error)).lower()}") from error
     except NotAnObject as error:
@@ -91,14 +92,14 @@ def _record(mapping: CompiledMapping, case: CaseSection) -> Mapping[str, Any]:
     return record
 
 
-def _key(record: Mapping[str, Any]) -> str:
+def _key(record: Mapping[str, Any], dialect: Dialect) -> str:
     """The call key that the ledger would give a first record."""
+    head = dialect.head_of(record)
     try:
-        names = names_of(record.get("uuid"), record.get("base_info"))
+        names = head.names()
     except IdentityConflict as conflict:
         raise _NoRecord(f"goes to quarantine: {conflict}") from conflict
-    moment = record.get("started_at") or record.get("created_at")
-    return names[0] if names else f"{record.get('sn')}@{moment}"
+    return names[0] if names else f"{head.sn}@{head.started_at or head.created_at}"
 
 
 def _differences(case: CaseSection, outcome: Plan | Skip | MappingFault | _NoRecord) -> Iterator[Difference]:

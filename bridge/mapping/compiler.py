@@ -2,7 +2,7 @@
 keeps the call out. Nothing is sent here.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -21,6 +21,7 @@ from bridge.mapping.schema import FieldSection, MappingFile, ObjectSection, Tria
 from bridge.mapping.values import MappingFault
 from bridge.model.plan import Plan, PlannedObject, Skip
 from bridge.record.call import CALL_FIELDS, Call
+from bridge.record.dialect import Dialect
 
 LANGUAGE = Language(
     {"call": frozenset(CALL_FIELDS) - {"record"}, "record": None}, FILTERS, plain=[Call], arguments=ARGUMENTS
@@ -68,13 +69,22 @@ class CompiledMapping:
         ]
         self.objects = [compiler.object(name, section) for name, section in found.objects.items()]
         self._trial = _Trial(found.trial) if found.trial is not None else None
-        self.reads = frozenset(_platform_fields(self._templates))
-        """The platform's fields that it reads by name: their changes are news."""
+        reads = {read for template in self._templates for read in template.reads}
+        self._record_reads = frozenset(name for owner, name in reads if owner == "record")
+        self._call_reads = frozenset(name for owner, name in reads if owner == "call")
 
     def problem(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
         """A problem with this mapping, with the place it is written at."""
         place = ".".join(str(part) for part in path)
         return Problem(str(self.path), place, message, remedy, self._source.line(path))
+
+    def fields_read(self, dialect: Dialect) -> frozenset[str]:
+        """The platform's fields whose changes are news because it reads them.
+
+        Those that it reads by name, and the bookkeeping fields that normalised values are made of.
+        """
+        made_of = {field for name in self._call_reads for field in dialect.fields_of(name)}
+        return self._record_reads | (made_of & dialect.bookkeeping.keys())
 
     def plan(self, call: Call) -> Plan | Skip:
         """What the CRM should hold for a call.
@@ -254,13 +264,3 @@ class _Trial:
         if country not in self._phones:
             self._phones[country] = frozenset(to_e164(phone, country) for phone in self._written) - {None}
         return call.phone_e164 in self._phones[country]
-
-
-def _platform_fields(templates: Iterable[Template]) -> Iterator[str]:
-    for template in templates:
-        for owner, attribute in template.reads:
-            if owner == "record":
-                yield attribute
-            elif (owner, attribute) == ("call", "updated_at"):
-                # The one normalised value that is made of a bookkeeping field.
-                yield attribute

@@ -23,7 +23,7 @@ from bridge.lib.lengths import LengthUnit, cut_at, shortened
 from bridge.lib.phone import plain_number, to_e164
 from bridge.lib.values import SettingError, known_country, known_zone
 from bridge.record.call import transcript as write_transcript
-from bridge.record.dialogue_merge import Turn
+from bridge.record.turn import Turn
 
 _NUMBER = re.compile(r"[+-]?\d{1,4000}(\.\d*)?")
 

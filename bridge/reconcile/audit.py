@@ -20,7 +20,8 @@ from bridge.reconcile.diff import ListedRow, explain, read_row, stray_key
 from bridge.reconcile.paging import ListWalker, RowIdentity
 from bridge.reconcile.window import ListWindow, WalkResult
 from bridge.record.arrival import read_head
-from bridge.record.identity import IdentityConflict, names_of
+from bridge.record.dialect import Dialect
+from bridge.record.identity import IdentityConflict
 from bridge.record.json_body import NotAnObject
 from bridge.record.origin import Origin
 from bridge.source import Source
@@ -152,7 +153,7 @@ class SourceAudit:
             return
         arrival, key = listed.arrival, listed.key
         if place.trouble is not None:
-            key = stray_key(arrival.payload, edited=False)
+            key = stray_key(arrival.payload, self._rules.origin.dialect, edited=False)
         self._unknown.setdefault(key, _without_record(arrival))
 
     # -- the end -------------------------------------------------------------------------
@@ -160,7 +161,7 @@ class SourceAudit:
         """Every listed call, and every call of the ledger, under its headings."""
         keys = list(self._unknown)
         left = [keys[place] for place in standing.unknown]
-        kept = _kept(standing.strays)
+        kept = _kept(standing.strays, self._rules.origin.dialect)
         waiting = [key for key in left if kept.get(key) == "waiting"]
         lacking = [key for key in left if kept.get(key) != "waiting"]
         missed, users = self._explained(standing.unlisted)
@@ -224,14 +225,13 @@ def _grouped(explanations: Iterable[str]) -> Counter[str]:
     return Counter(text.partition(":")[0].partition(",")[0] for text in explanations)
 
 
-def _kept(strays: Sequence[tuple[str, bytes]]) -> dict[str, str]:
+def _kept(strays: Sequence[tuple[str, bytes]], dialect: Dialect) -> dict[str, str]:
     """What quarantine holds, by all that its records may be told apart by, and their states."""
     kept: dict[str, str] = {}
     for state, body in strays:
-        keys = {stray_key(body, edited=False)}
+        keys = {stray_key(body, dialect, edited=False)}
         with suppress(NotAnObject, IdentityConflict):
-            head = read_head(body)
-            keys.update(names_of(head.uuid, head.base_info))
+            keys.update(read_head(body, dialect).names())
         for key in keys:
             # The same call may have been dropped once and wait again.
             kept[key] = state if kept.get(key) != "waiting" else "waiting"

@@ -126,7 +126,7 @@ class PageComparer:
 
     def _apart(self, listed: ListedRow) -> ListedRow:
         """A row that belongs to no call, or to two, is none of them: it has a key of its own."""
-        apart = replace(listed, key=stray_key(listed.arrival.payload))
+        apart = replace(listed, key=stray_key(listed.arrival.payload, self._rules.origin.dialect))
         self._window.needs_comparing(apart)
         return apart
 
@@ -193,7 +193,8 @@ class PageComparer:
     def _known_strays(self) -> set[str]:
         """What is in quarantine already, in whatever spelling."""
         if self._strays is None:
-            self._strays = {stray_key(body) for _, body in self._ledger.strays(self._rules.name)}
+            dialect, strays = self._rules.origin.dialect, self._ledger.strays(self._rules.name)
+            self._strays = {stray_key(body, dialect) for _, body in strays}
         return self._strays
 
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any
-
-import msgspec
 
 from bridge.model.calls import DIGEST_SIZE, LONGEST_GARBAGE, Arrival, Known, Verdict, Via
 from bridge.model.listing import Place, Unlisted
-from bridge.record.arrival import Head, arrival_by, garbage, read_fields
+from bridge.record.arrival import arrival_by, garbage, read_head
+from bridge.record.dialect import Dialect
+from bridge.record.head import Head
 from bridge.record.identity import storable
 from bridge.record.json_body import NotAnObject, parse_object, read_json_text
 from bridge.record.origin import Origin
@@ -64,22 +63,15 @@ class ListedRow:
     """Its `updated_at`, as it is written."""
 
 
-class _RowHead(Head):
-    user_sn: Any = None
-    updated_at: Any = None
-
-
 _LARGE, _MOST_VALUES = 2**20, 300_000
 """A row may be as large as a page; its values would take 30 times as much memory as its text."""
-_DECODER = msgspec.json.Decoder(_RowHead)
-_IDENTIFYING = ("uuid", "base_info", "sn", "started_at", "created_at")
 
 
 def read_row(origin: Origin, row: bytes, now: datetime) -> ListedRow:
     """A row as the door would take it."""
     digest = blake2b(row, digest_size=DIGEST_SIZE).digest()
     try:
-        text, head = _read(row)
+        text, head = _read(row, origin.dialect)
         arrival = arrival_by(head, origin, Via.LIST, text, now)
     except NotAnObject as error:
         refused = garbage(origin.source, Via.LIST, row, str(error), now)
@@ -89,27 +81,28 @@ def read_row(origin: Origin, row: bytes, now: datetime) -> ListedRow:
     elif arrival.trouble is None and arrival.sn and arrival.local_time:
         key = f"{arrival.sn}@{arrival.local_time}"
     else:
-        key = stray_key(arrival.payload)
-    user, edited_at = head.user_sn, head.updated_at
+        key = stray_key(arrival.payload, origin.dialect)
+    user, edited_at = head.user, head.updated_at
     edited_at = edited_at if isinstance(edited_at, str) and edited_at else None
     return ListedRow(arrival, key, digest, str(user) if user else None, edited_at)
 
 
-def _read(row: bytes) -> tuple[bytes, _RowHead]:
+def _read(row: bytes, dialect: Dialect) -> tuple[bytes, Head]:
     """The record of a row, and its head; a row that names no call may be a wrapping of one that does."""
     head, trouble = None, ""
     if _is_swollen(row):
         raise NotAnObject(f"it holds more than {_MOST_VALUES} values")
     try:
-        text = read_json_text(row)
-        head = read_fields(text, _DECODER)
-        if head.uuid or head.base_info or head.sn:
-            return text, head
+        if dialect.decode is None:
+            text = read_json_text(row)
+            head = read_head(text, dialect)
+            if head.holds_name() or head.sn:
+                return text, head
     except NotAnObject as error:
         trouble = str(error)
     try:
-        unwrapped = read_record(row)
-        return unwrapped, read_fields(unwrapped, _DECODER)
+        unwrapped = read_record(row, dialect)
+        return unwrapped, read_head(unwrapped, dialect)
     except (NotAnObject, TooMany) as error:
         if head is None:
             raise NotAnObject(trouble or str(error)) from None
@@ -126,7 +119,7 @@ def _garbage_key(body: bytes) -> str:
     return blake2b(body[:LONGEST_GARBAGE], digest_size=DIGEST_SIZE).hexdigest()
 
 
-def stray_key(body: bytes, *, edited: bool = True) -> str:
+def stray_key(body: bytes, dialect: Dialect, *, edited: bool = True) -> str:
     """What a record that belongs to no call is told apart by, with or without its last edit."""
     try:
         record = {} if _is_swollen(body) else parse_object(body)
@@ -134,7 +127,7 @@ def stray_key(body: bytes, *, edited: bool = True) -> str:
         record = {}
     if not record:
         return _garbage_key(body)
-    values = (record.get(name) for name in (*_IDENTIFYING, "updated_at")[: None if edited else -1])
+    values = (record.get(name) for name in (*dialect.identifying, *([dialect.stamp] if edited else [])))
     texts = ("" if value is None else str(value).strip().lower() for value in values)
     return storable(" | ".join(texts))
 

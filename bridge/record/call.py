@@ -3,26 +3,21 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from bridge.lib.phone import PhoneKind, phone_kind, plain_number, to_e164
-from bridge.lib.timestamps import parse_time
-from bridge.record.dialogue import Turn, split_labels
+from bridge.lib.whole_numbers import parse_int
+from bridge.record.dialect import Dialect
 from bridge.record.origin import Origin
-from bridge.record.platform_record import dialogue_of, parse_int
+from bridge.record.turn import Turn, split_labels
 
 T = TypeVar("T")
 Direction = Literal["outbound", "inbound"]
 Sex = Literal["male", "female"]
-
-# From 4 on the platform documents two lists that contradict each other; these they agree on, or only one has.
-_INBOUND = frozenset({1, 7})
-_OUTBOUND = frozenset({0, 2, 3, 4, 6})
-_VOICE_TEST = 3
-_SEX: Mapping[str, Sex] = {"1": "male", "2": "female", "男": "male", "女": "female"}
 
 
 class Attribute(Generic[T]):
@@ -43,44 +38,62 @@ class Attribute(Generic[T]):
     def __get__(self, call: "Call | None", owner: type) -> Self | T:
         if call is None:
             return self
-        value = self._read(call)
+        value: T = call._readers[self._name](call)  # noqa: SLF001 -- its own class's table
         # The instance's own dictionary goes before a descriptor without __set__: read once, kept.
         call.__dict__[self._name] = value
         return value
 
+    def reader(self, dialect: Dialect) -> Callable[["Call"], T]:
+        """What reads it of the calls of a platform, which may have a way of its own."""
+        computed = dialect.call.computed.get(self._name)
+        if computed is None:
+            return self._of_platform(dialect)
+        compute = computed.read
+        return lambda call: compute(call.record)
 
-def _text(description: str, column: str) -> Attribute[str | None]:
-    return Attribute(description, lambda call: _text_of(call.record.get(column)))
-
-
-def _integer(description: str, column: str) -> Attribute[int | None]:
-    return Attribute(description, lambda call: parse_int(call.record.get(column)))
-
-
-def _flag(description: str, column: str) -> Attribute[bool]:
-    return Attribute(description, lambda call: bool(parse_int(call.record.get(column))))
-
-
-def _known_flag(description: str, column: str) -> Attribute[bool | None]:
-    def read(call: "Call") -> bool | None:
-        number = parse_int(call.record.get(column))
-        return None if number is None else bool(number)
-
-    return Attribute(description, read)
+    def _of_platform(self, dialect: Dialect) -> Callable[["Call"], T]:
+        del dialect
+        return self._read
 
 
-def _time(description: str, column: str) -> Attribute[datetime | None]:
-    def read(call: "Call") -> datetime | None:
-        return parse_time(call.record.get(column), call.origin.zone)
+class _Column(Attribute[T]):
+    """A value that one field holds, or the first of several that is not empty."""
 
-    return Attribute(description, read)
+    def __init__(self, description: str, convert: Callable[[Any], T]) -> None:
+        super().__init__(description, lambda _: convert(None))
+        self._convert = convert
+
+    def _of_platform(self, dialect: Dialect) -> Callable[["Call"], T]:
+        convert, fields = self._convert, dialect.call.columns.get(self._name, ())
+        if len(fields) == 1:
+            (field_,) = fields
+            return lambda call: convert(call.record.get(field_))
+        if not fields:
+            return self._read
+
+        def first_of(call: Call) -> T:
+            found = (convert(call.record.get(each)) for each in fields)
+            return next((value for value in found if value is not None), convert(None))
+
+        return first_of
 
 
-def _tags(description: str, column: str) -> Attribute[tuple[str, ...]]:
-    return Attribute(description, lambda call: split_labels(call.record.get(column)))
+class _Time(Attribute[datetime | None]):
+    """A time that one field holds."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description, lambda _: None)
+
+    def _of_platform(self, dialect: Dialect) -> Callable[["Call"], datetime | None]:
+        fields, time = dialect.call.columns.get(self._name), dialect.time
+        if not fields:
+            return self._read
+        (field_,) = fields
+        return lambda call: time(call.record.get(field_), call.origin.zone)
 
 
-def _text_of(value: object) -> str | None:
+def text_of(value: object) -> str | None:
+    """What a field says as text; None where it says nothing, or is no single value."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -88,17 +101,60 @@ def _text_of(value: object) -> str | None:
     return str(value).strip() or None
 
 
-def _uuid(call: "Call") -> str | None:
-    uuid = _text_of(call.record.get("uuid"))
-    return uuid.lower() if uuid else None
+def _text(description: str) -> _Column[str | None]:
+    return _Column(description, text_of)
+
+
+def _lower(value: Any) -> str | None:
+    text = text_of(value)
+    return text.lower() if text else None
+
+
+def _integer(description: str) -> _Column[int | None]:
+    return _Column(description, parse_int)
+
+
+def _flag(description: str) -> _Column[bool]:
+    return _Column(description, lambda value: bool(parse_int(value)))
+
+
+def _known_flag(description: str) -> _Column[bool | None]:
+    def convert(value: Any) -> bool | None:
+        number = parse_int(value)
+        return None if number is None else bool(number)
+
+    return _Column(description, convert)
+
+
+def _tags(description: str) -> _Column[tuple[str, ...]]:
+    return _Column(description, split_labels)
+
+
+def _phone(description: str) -> _Column[str | None]:
+    def convert(value: Any) -> str | None:
+        text = text_of(value)
+        # A decimal's fraction would become a part of the number in whatever takes its digits.
+        return plain_number(text) if text and text.isascii() else text
+
+    return _Column(description, convert)
+
+
+def _as_sent(call: "Call", name: str) -> Any:
+    """The value of the field that holds an attribute, unread."""
+    fields = call.origin.dialect.call.columns.get(name, ())
+    return call.record.get(fields[0]) if fields else None
+
+
+def _grade(call: "Call") -> str | None:
+    return call.grade_manual or call.grade_auto
 
 
 def _answered(call: "Call") -> bool:
-    return call.connected_at is not None or (parse_int(call.record.get("talktimes")) or 0) > 0
+    return call.connected_at is not None or (parse_int(_as_sent(call, "talk_seconds")) or 0) > 0
 
 
 def _talk_seconds(call: "Call") -> int:
-    seconds = parse_int(call.record.get("talktimes"))
+    seconds = parse_int(_as_sent(call, "talk_seconds"))
     if seconds is None and call.connected_at and call.disconnected_at:
         # Rules ask for this number, and an answered call must not look like one that was not.
         seconds = round((call.disconnected_at - call.connected_at).total_seconds())
@@ -110,18 +166,6 @@ def _ring_seconds(call: "Call") -> int | None:
     if call.started_at is None or until is None:
         return None
     return max(round((until - call.started_at).total_seconds()), 0)
-
-
-def _direction(call: "Call") -> Direction | None:
-    kind = call.from_type
-    if kind in _INBOUND:
-        return "inbound"
-    if kind in _OUTBOUND:
-        return "outbound"
-    base_info = (_text_of(call.record.get("base_info")) or "").lower()
-    if base_info.endswith("out"):
-        return "outbound"
-    return "inbound" if base_info.endswith("in") else None
 
 
 def _recording_url(call: "Call") -> str | None:
@@ -137,29 +181,24 @@ def _recording_url(call: "Call") -> str | None:
     return prefix + path if "?" in prefix else f"{prefix.rstrip('/')}/{path.lstrip('/')}"
 
 
-def _phone(description: str, column: str) -> Attribute[str | None]:
-    def read(call: "Call") -> str | None:
-        text = _text_of(call.record.get(column))
-        # A decimal's fraction would become a part of the number in whatever takes its digits.
-        return plain_number(text) if text and text.isascii() else text
-
-    return Attribute(description, read)
-
-
 def _phone_e164(call: "Call") -> str | None:
-    return to_e164(call.record.get("phone"), call.origin.country)
+    return to_e164(_as_sent(call, "phone"), call.origin.country)
 
 
 def _phone_kind(call: "Call") -> PhoneKind:
-    return phone_kind(call.record.get("phone"), call.origin.country)
+    return phone_kind(_as_sent(call, "phone"), call.origin.country)
 
 
 def _dialogue(call: "Call") -> tuple[Turn, ...]:
-    return dialogue_of(call.record, call.origin)
+    return call.origin.dialect.dialogue.read(call.record, call.origin.zone)
 
 
-def _sex(call: "Call") -> Sex | None:
-    return _SEX.get(_text_of(call.record.get("rec_sex")) or "")
+def _no_direction(_call: "Call") -> Direction | None:
+    return None
+
+
+def _no_sex(_call: "Call") -> Sex | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -170,108 +209,103 @@ class Call:
     source: str
     record: Mapping[str, Any] = field(repr=False, hash=False)
     origin: Origin = field(repr=False)
+    _readers: Mapping[str, Callable[["Call"], Any]] = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, record: Mapping[str, Any], key: str, origin: Origin) -> Self:
         """The call that a record tells of."""
-        return cls(key, origin.source, MappingProxyType(dict(record)), origin)
+        return cls(key, origin.source, MappingProxyType(dict(record)), origin, _readers_of(origin.dialect))
 
-    uuid = Attribute("The call's UUID in lower case, as the platform gave it; null if it gave none.", _uuid)
-    sn = _text("The platform's `sn` of the record; not known to be unique per call.", "sn")
-    id = _text("The platform's row number, as text, because it can exceed what a CRM's numbers hold.", "id")
+    uuid = _Column("The call's UUID in lower case, as the platform gave it; null if it gave none.", _lower)
+    sn = _text("The platform's `sn` of the record; not known to be unique per call.")
+    id = _text("The platform's row number, as text, because it can exceed what a CRM's numbers hold.")
 
-    phone = _phone("The customer's phone number as the platform gave it, masked digits included.", "phone")
+    phone = _phone("The customer's phone number as the platform gave it, masked digits included.")
     phone_e164 = Attribute(
         "The phone number in E.164; null if it is empty, masked or impossible.", _phone_e164
     )
     phone_kind = Attribute("`mobile`, `landline`, `masked`, `empty` or `other`.", _phone_kind)
-    name = _text("The customer's name.", "name")
-    company = _text("The customer's company.", "unit")
-    company_phone = _phone("The company's phone number as the platform gave it.", "unit_phone")
-    address = _text("The customer's address.", "address")
-    area = _text("Where the phone number is registered, such as 广东省深圳市.", "area_code")
-    sex = Attribute("`male` or `female` as heard by the platform; null if it could not tell.", _sex)
+    name = _text("The customer's name.")
+    company = _text("The customer's company.")
+    company_phone = _phone("The company's phone number as the platform gave it.")
+    address = _text("The customer's address.")
+    area = _text("Where the phone number is registered, such as 广东省深圳市.")
+    sex = Attribute("`male` or `female` as heard by the platform; null if it could not tell.", _no_sex)
 
     grade = Attribute(
         "The customer's grade: the manual one if a person set it, else the automatic one.",
-        lambda call: _text_of(call.record.get("status_manual")) or _text_of(call.record.get("status")),
+        _grade,
     )
-    grade_auto = _text("The grade the robot gave.", "status")
-    grade_manual = _text("The grade a person set.", "status_manual")
-    grade_sub = _text("The grade's subdivision.", "status_sub")
-    score = _integer("The call's score.", "score")
-    tags = _tags("The labels the dialogue earned, in order, as a list.", "labelling")
-    dynamic_tags = _tags("The labels made of the customer's own words, as a list.", "dynamic_labelling")
+    grade_auto = _text("The grade the robot gave.")
+    grade_manual = _text("The grade a person set.")
+    grade_sub = _text("The grade's subdivision.")
+    score = _integer("The call's score.")
+    tags = _tags("The labels the dialogue earned, in order, as a list.")
+    dynamic_tags = _tags("The labels made of the customer's own words, as a list.")
 
-    created_at = _time("When the platform made the record.", "created_at")
-    updated_at = _time("When the platform last changed the record.", "updated_at")
-    started_at = _time("When dialling began.", "started_at")
-    connected_at = _time("When the customer answered; null if nobody did.", "connected_at")
-    disconnected_at = _time("When the call ended.", "disconnected_at")
+    created_at = _Time("When the platform made the record.")
+    updated_at = _Time("When the platform last changed the record.")
+    started_at = _Time("When dialling began.")
+    connected_at = _Time("When the customer answered; null if nobody did.")
+    disconnected_at = _Time("When the call ended.")
     answered = Attribute("Whether the call was answered.", _answered)
-    first_connected = _known_flag(
-        "Whether the first attempt was answered; null if unknown.", "is_first_connected"
-    )
+    first_connected = _known_flag("Whether the first attempt was answered; null if unknown.")
     talk_seconds = Attribute("Seconds talked; 0 if nobody answered.", _talk_seconds)
     ring_seconds = Attribute(
         "Seconds from dialling to the answer, or to the end if none; null if unknown.", _ring_seconds
     )
-    charged_minutes = _integer("Minutes billed.", "charging_minute")
-    call_count = _integer("How often this customer was dialled.", "call_count")
+    charged_minutes = _integer("Minutes billed.")
+    call_count = _integer("How often this customer was dialled.")
 
-    direction = Attribute("`outbound` or `inbound`; null where the platform's codes contradict.", _direction)
-    from_type = _integer(
-        "The platform's code for what started the call; 3 is a voice test.", "call_from_type"
+    direction = Attribute(
+        "`outbound` or `inbound`; null where the platform's codes contradict.", _no_direction
     )
-    is_voice_test = Attribute("Whether this was a voice test.", lambda call: call.from_type == _VOICE_TEST)
-    is_deleted = _flag("Whether the record was deleted on the platform.", "is_deleted")
-    hangup_by = _text("Who hung up or why, in the platform's words.", "endreason")
-    hangup_node = _text("The script node at which the call ended.", "hangup_serial_number")
-    number_status = _integer(
-        "The number check's code: 0 unused, 1 in use, 2 suspended, 100 unchecked.", "number_status"
-    )
-    caller = _text("The number that called.", "caller")
-    transferred = Attribute(
-        "Handover to a person: 0 none, 1 not taken, 2 taken.",
-        lambda call: parse_int(call.record.get("is_transfertoagent")) or 0,
+    from_type = _integer("The platform's code for what started the call; 3 is a voice test.")
+    is_voice_test = Attribute("Whether this was a voice test.", lambda _: False)
+    is_deleted = _flag("Whether the record was deleted on the platform.")
+    hangup_by = _text("Who hung up or why, in the platform's words.")
+    hangup_node = _text("The script node at which the call ended.")
+    number_status = _integer("The number check's code: 0 unused, 1 in use, 2 suspended, 100 unchecked.")
+    caller = _text("The number that called.")
+    transferred = _Column(
+        "Handover to a person: 0 none, 1 not taken, 2 taken.", lambda value: parse_int(value) or 0
     )
 
-    recording_file = _text("The recording's path on the platform's disk.", "recordfile")
+    recording_file = _text("The recording's path on the platform's disk.")
     recording_url = Attribute(
         "The recording's link; null without a recording or where the source has no `recording_url`.",
         _recording_url,
     )
     dialogue = Attribute("The turns of the dialogue, for `transcript` or to loop over.", _dialogue)
-    last_reply = _text("The customer's last reply.", "last_reply")
-    question_count = _integer("How many business questions the customer asked.", "asks_count")
-    summary = _text("The platform's summary of the call.", "summary")
-    remark = _text("The remark a person wrote on the platform.", "mark")
-    read = _known_flag(
-        "Whether a person has read the record on the platform; null if unknown.", "return_visit"
-    )
+    last_reply = _text("The customer's last reply.")
+    question_count = _integer("How many business questions the customer asked.")
+    summary = _text("The platform's summary of the call.")
+    remark = _text("The remark a person wrote on the platform.")
+    read = _known_flag("Whether a person has read the record on the platform; null if unknown.")
 
-    project = _text("The code of the project (script).", "project_sn")
-    project_name = _text("The project's name.", "project_caption")
-    task = Attribute(
-        "The campaign task's code.",
-        lambda call: _text_of(call.record.get("dial_task_main_sn")) or _text_of(call.record.get("cdr_sn")),
-    )
-    task_name = _text("The campaign task's name.", "source")
-    agent_sn = _text("The code of the agent who took the call.", "agent_sn")
-    agent_name = _text("The name of the agent who took the call.", "agent_name")
-    user_sn = _text("The code of the platform user who owns the record.", "user_sn")
-    user_name = _text("The name of the platform user who owns the record.", "user_name")
-    account = _text("The platform's main account.", "parent_sn")
-    team_name = _text("The owner's team.", "team_name")
-    wechat_pushed = _flag("Whether the customer was passed on to WeChat.", "is_wechat")
-    wechat_status = _integer(
-        "Adding on WeChat: 0 none, 1 to be sent, 2 sent, 3 not found, 4 failed.", "auto_add_wechat_status"
-    )
+    project = _text("The code of the project (script).")
+    project_name = _text("The project's name.")
+    task = _text("The campaign task's code.")
+    task_name = _text("The campaign task's name.")
+    agent_sn = _text("The code of the agent who took the call.")
+    agent_name = _text("The name of the agent who took the call.")
+    user_sn = _text("The code of the platform user who owns the record.")
+    user_name = _text("The name of the platform user who owns the record.")
+    account = _text("The platform's main account.")
+    team_name = _text("The owner's team.")
+    wechat_pushed = _flag("Whether the customer was passed on to WeChat.")
+    wechat_status = _integer("Adding on WeChat: 0 none, 1 to be sent, 2 sent, 3 not found, 4 failed.")
     satisfaction = _integer(
-        "The customer's rating: 1 satisfied, 2 fair, 3 not satisfied, 4 very, 5 not at all, 0 none given.",
-        "degree_of_satisfaction",
+        "The customer's rating: 1 satisfied, 2 fair, 3 not satisfied, 4 very, 5 not at all, 0 none given."
     )
-    satisfaction_text = _text("The rating in words.", "satisfaction_caption")
+    satisfaction_text = _text("The rating in words.")
+
+
+@lru_cache(maxsize=16)
+def _readers_of(dialect: Dialect) -> Mapping[str, Callable[[Call], Any]]:
+    """What reads each attribute of the calls of a platform."""
+    attributes = {name: value for name, value in vars(Call).items() if isinstance(value, Attribute)}
+    return {name: attribute.reader(dialect) for name, attribute in attributes.items()}
 
 
 CALL_FIELDS: Mapping[str, str] = MappingProxyType(

@@ -1,7 +1,7 @@
 """Two tellings of one dialogue: do they mean the same, and what is known once both were heard.
 
 Dialogues are compared only on what both encodings carry, and what only the richer one knew survives
-the poorer one. Reading and writing the encodings is the work of `bridge.turns`.
+the poorer one. Reading and writing a platform's encodings is the work of its `DialogueForm`.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bridge.record.dialogue import KEYS, Turn, compared, parse_dialogue, to_json
+from bridge.record.turn import CARRIED, Speaker, Turn, compared
 
-__all__ = ["Turn", "lay_over", "parse_dialogue", "same_dialogue", "to_json"]
+_SPEAKERS: tuple[Speaker, ...] = ("robot", "customer")
 
 # Beyond this many pairs of turns an alignment costs more than it can save.
 _MOST_PAIRS = 250_000
@@ -92,6 +92,7 @@ def _merged(known: Turn, incoming: Turn) -> Turn:
         known,
         extra={**incoming.extra, **known.extra},
         encoding=incoming.encoding,
+        separator=incoming.separator,
         carried=known.carried | incoming.carried,
         **learnt,
     )
@@ -109,10 +110,10 @@ def _pairs(known: Sequence[Turn], incoming: Sequence[Turn]) -> list[tuple[int, i
                     for turn in (*known, *incoming)
                     if turn.speaker == speaker and not turn.is_unparsed
                 ),
-                frozenset(KEYS[speaker]),
+                CARRIED,
             )
         )
-        for speaker in KEYS
+        for speaker in _SPEAKERS
     }
 
     def key(turn: Turn) -> tuple[Any, ...]:
@@ -129,9 +130,9 @@ def _pairs(known: Sequence[Turn], incoming: Sequence[Turn]) -> list[tuple[int, i
 
 
 def _reread(turns: Sequence[Turn], other: Sequence[Turn]) -> tuple[Turn, ...]:
-    """`turns` with a `##` that a customer said given back to that customer, if `other` shows so.
+    """`turns` with a separator that was said given back to who said it, if `other` shows so.
 
-    In the string encoding the words before such a `##` look like the end of the turn before.
+    In an encoding that separates turns by it, the words before it look like the end of the turn before.
     """
     result = list(turns)
     if len(turns) != len(other):
@@ -139,9 +140,10 @@ def _reread(turns: Sequence[Turn], other: Sequence[Turn]) -> tuple[Turn, ...]:
     for index in range(len(result) - 1):
         before, after = result[index], result[index + 1]
         text = other[index].text
-        if before.encoding != "string" or not before.text.startswith(f"{text}##"):
+        separator = before.separator
+        if not separator or not before.text.startswith(text + separator):
             continue
-        whole = f"{before.text[len(text) + 2 :]}##{after.text}"
+        whole = before.text[len(text) + len(separator) :] + separator + after.text
         if whole == other[index + 1].text:
             result[index : index + 2] = [replace(before, text=text), replace(after, text=whole)]
     return tuple(result)

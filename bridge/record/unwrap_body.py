@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import msgspec
 
 from bridge.lib.lenient_json import BLANKS, Malformed, split_members, split_values
-from bridge.record.identity import IdentityConflict, names_of
+from bridge.record.dialect import Dialect
 from bridge.record.json_body import (
     NotAnObject,
     decode_body,
@@ -24,7 +24,6 @@ from bridge.record.json_body import (
     parse_leniently,
     read_object,
 )
-from bridge.record.platform_record import FIELDS
 
 MOST_RECORDS = 1_000
 """In one body; more are refused, and nothing of it is filed."""
@@ -33,8 +32,6 @@ _MOST_LAYERS = 6
 _MOST_FORM_FIELDS = 5_000
 # An envelope has few; records have a hundred and more.
 _MOST_MEMBERS = 50
-# Names of the platform's fields that envelopes use too.
-_TELLING = FIELDS.keys() - {"id", "status", "source", "name", "operator", "mark", "summary", "sn", "classify"}
 
 _PART_HEAD_END = re.compile(r"\r?\n\r?\n")
 _PART_NAME = re.compile(r'\bname="([^"\r\n]{0,200})"')
@@ -46,8 +43,6 @@ _PLACE = re.compile(r"[0-9]{1,9}")
 # talk_info[0][caption], as PHP and jQuery write what is nested.
 _IN_BRACKETS = re.compile(r"([\w.-]{1,200})((?:\[[^\[\]]{0,200}\]){1,6})")
 _BRACKET = re.compile(r"\[([^\[\]]*)\]")
-# What an envelope may have of its own and yet be none of the platform's records; those have 100 fields.
-_OF_ENVELOPES = frozenset({"uuid", "created_at", "updated_at", "started_at"})
 _PLAINLY_A_RECORD = 5
 _FIELD_WITH_JSON = re.compile(r"[^={\[\"]*=\s*(?=[{\[])")
 
@@ -68,31 +63,34 @@ class Piece:
     trouble: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
-    """Fields that hold what JSON does not know: see `bridge.body.read_object`."""
+    """Fields that hold what JSON does not know: see `bridge.record.json_body.read_object`."""
 
 
-def read_records(body: bytes, charset: str = "") -> list[Piece]:
+def read_records(body: bytes, dialect: Dialect, charset: str = "") -> list[Piece]:
     """The records of an unzipped body, each as its own JSON text, however they are wrapped.
 
     Raises:
         NotAnObject: there is none.
         TooMany: there are more than `MOST_RECORDS`.
     """
+    if dialect.decode is not None:
+        body, charset = dialect.decode(body, charset), ""
     text = decode_body(body, charset)
     if not text:
         raise NotAnObject("the body is empty")
+    unwrapping = _Unwrapping(dialect)
     if text[0] in '{["':
-        return _unwrapped(text, _MOST_LAYERS)
-    return _from_form(body, text, charset)
+        return unwrapping.pieces_of(text, _MOST_LAYERS)
+    return unwrapping.of_form(body, text, charset)
 
 
-def read_record(body: bytes) -> bytes:
+def read_record(body: bytes, dialect: Dialect) -> bytes:
     """The text of the one record that a body holds.
 
     Raises:
         NotAnObject: there is none, or several.
     """
-    pieces = read_records(body)
+    pieces = read_records(body, dialect)
     if len(pieces) > 1:
         raise NotAnObject(f"the body holds {len(pieces)} records, not one")
     if pieces[0].trouble:
@@ -100,67 +98,150 @@ def read_record(body: bytes) -> bytes:
     return pieces[0].text
 
 
-def is_identified(record: Mapping[str, Any]) -> bool:
-    """Whether a record says which call it is: by a name, or by `sn` and a time."""
-    try:
-        if names_of(record.get("uuid"), record.get("base_info")):
-            return True
-    except IdentityConflict:
-        return True
-    return bool(record.get("sn")) and bool(record.get("started_at") or record.get("created_at"))
+class _Unwrapping:
+    """Takes records out of what is around them, knowing how the platform's look."""
 
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._of_envelopes = dialect.envelope.identifying
+        self._naming = (*dialect.head.NAMES, *dialect.fields_of("sn"))
 
-def _unwrapped(text: str, layers: int) -> list[Piece]:
-    text = text.strip(BLANKS)
-    if not text or text[0] not in '{["' or layers == 0:
-        raise NotAnObject("the body is not a JSON object")
-    if _ESCAPED_FOR_HTML.match(text):
-        return _unwrapped(unescape(text), layers - 1)
-    if _ESCAPED_QUOTE.match(text):
-        text = f'"{text}"'
-    if text[0] == "{":
-        return _from_object(text, layers)
-    if text[0] == "[":
-        return _from_array(text, layers)
-    inner, _ = parse_leniently(text)
-    if not isinstance(inner, str):
-        raise NotAnObject("the body is not a JSON object")
-    return _unwrapped(inner, layers - 1)
+    def pieces_of(self, text: str, layers: int) -> list[Piece]:
+        """The records in a JSON text that is wrapped at most so many times."""
+        text = text.strip(BLANKS)
+        if not text or text[0] not in '{["' or layers == 0:
+            raise NotAnObject("the body is not a JSON object")
+        if _ESCAPED_FOR_HTML.match(text):
+            return self.pieces_of(unescape(text), layers - 1)
+        if _ESCAPED_QUOTE.match(text):
+            text = f'"{text}"'
+        if text[0] == "{":
+            return self._of_object(text, layers)
+        if text[0] == "[":
+            return self._of_array(text, layers)
+        inner, _ = parse_leniently(text)
+        if not isinstance(inner, str):
+            raise NotAnObject("the body is not a JSON object")
+        return self.pieces_of(inner, layers - 1)
 
+    def _of_object(self, text: str, layers: int) -> list[Piece]:
+        encoded = encode_text(text)
+        try:
+            record, unreadable = read_object(encoded)
+        except NotAnObject:
+            values = _values_behind_one_another(text)
+            if not values or values == [text]:
+                raise
+            return self._all_of(values, layers)
+        bare = [Piece(encoded, record=record, unreadable=unreadable)]
+        if self._is_list_of_records(record):
+            return self._all_of([raw for _, raw in _members(encoded)], layers)
+        identified, telling = self._is_identified(record), self._telling(record)
+        if len(record) > _MOST_MEMBERS or (identified and not self._of_envelopes.issuperset(telling)):
+            return bare
+        carried = [found for _, raw in _members(encoded) if (found := self._carried(raw, layers))]
+        if len(carried) > 1 and all(_same(found, carried[0]) for found in carried):
+            # What was read of a body beside the body itself.
+            carried = carried[:1]
+        if len(carried) != 1:
+            return bare
+        most = max(len(self._telling(piece.record)) for piece in carried[0])
+        return carried[0] if most > (_PLAINLY_A_RECORD if identified else len(telling)) else bare
 
-def _from_object(text: str, layers: int) -> list[Piece]:
-    encoded = encode_text(text)
-    try:
-        record, unreadable = read_object(encoded)
-    except NotAnObject:
-        values = _values_behind_one_another(text)
-        if not values or values == [text]:
-            raise
-        return _all_of(values, layers)
-    bare = [Piece(encoded, record=record, unreadable=unreadable)]
-    if _is_list_of_records(record):
-        return _all_of([raw for _, raw in _members(encoded)], layers)
-    identified = is_identified(record)
-    if len(record) > _MOST_MEMBERS or (identified and not _OF_ENVELOPES.issuperset(_telling(record))):
-        return bare
-    carried = [found for _, raw in _members(encoded) if (found := _carried(raw, layers))]
-    if len(carried) > 1 and all(_same(found, carried[0]) for found in carried):
-        # What was read of a body beside the body itself.
-        carried = carried[:1]
-    if len(carried) != 1:
-        return bare
-    most = max(len(_telling(piece.record)) for piece in carried[0])
-    return carried[0] if most > (_PLAINLY_A_RECORD if identified else len(_telling(record))) else bare
+    def _is_list_of_records(self, record: Mapping[str, Any]) -> bool:
+        """Whether an object stands for a list: by places, as PHP writes it, or by its records' own names."""
+        return bool(record) and all(
+            isinstance(value, dict)
+            and self._is_identified(value)
+            and (_PLACE.fullmatch(key) or key in {str(value.get(name)) for name in self._naming})
+            for key, value in record.items()
+        )
 
+    def _of_array(self, text: str, layers: int) -> list[Piece]:
+        values = [raw for _, raw in _members(encode_text(text))]
+        if not values:
+            raise NotAnObject("the JSON is an empty array, not an object")
+        return self._all_of(values, layers)
 
-def _is_list_of_records(record: Mapping[str, Any]) -> bool:
-    """Whether an object stands for a list: by places, as PHP writes it, or by its records' own names."""
-    return bool(record) and all(
-        isinstance(value, dict)
-        and is_identified(value)
-        and (_PLACE.fullmatch(key) or key in {str(value.get(name)) for name in ("uuid", "base_info", "sn")})
-        for key, value in record.items()
-    )
+    def _all_of(self, values: list[str], layers: int) -> list[Piece]:
+        """Every value unwrapped; one that is no record costs the others nothing, unless none is."""
+        pieces: list[Piece] = []
+        for value in values:
+            try:
+                pieces += self.pieces_of(value, layers - 1)
+            except NotAnObject as error:
+                pieces.append(Piece(encode_text(value), str(error)))
+            if len(pieces) > MOST_RECORDS:
+                raise TooMany(identified=any(self._is_identified(piece.record) for piece in pieces))
+        if all(piece.trouble for piece in pieces):
+            raise NotAnObject(
+                pieces[0].trouble if len(pieces) == 1 else "none of the values is a JSON object"
+            )
+        return pieces
+
+    def _carried(self, raw: str, layers: int) -> list[Piece]:
+        """The records inside a member of an envelope; none where no call can be told from them."""
+        if raw[:1] not in ("{", "[", '"') or layers <= 1 or (raw[0] == '"' and "{" not in raw):
+            return []
+        try:
+            pieces = self.pieces_of(raw, layers - 1)
+        except NotAnObject:
+            return []
+        except TooMany as error:
+            if error.identified:
+                raise
+            # A long dialogue, or whatever else a record without a name may have many of.
+            return []
+        return pieces if any(self._is_identified(piece.record) for piece in pieces) else []
+
+    def _telling(self, record: Mapping[str, Any]) -> set[str]:
+        """The fields that show a record of the platform's: an envelope has fewer than its content."""
+        return record.keys() & self._dialect.telling
+
+    def of_form(self, body: bytes, text: str, charset: str) -> list[Piece]:
+        """The records in a form: one in each field that holds one, or the fields themselves."""
+        if "=" not in text[:4096] and text[:3].lower() not in _PERCENT_JSON:
+            raise NotAnObject("the body is not a JSON object")
+        # Someone who forgot to escape the JSON also left its `+`, `%` and `&` as they are.
+        if unescaped := _FIELD_WITH_JSON.match(text):
+            try:
+                return self.pieces_of(text[unescaped.end() :], _MOST_LAYERS)
+            except NotAnObject:
+                pass
+        fields = list(_multipart_fields(text)) if text.startswith("--") else _form_fields(body, text, charset)
+        flat = _nested(fields)
+        if self._is_identified(flat):
+            return [Piece(dump_object(flat), record=flat)]
+        if any(isinstance(value, dict) for value in flat.values()):
+            # data[uuid]=…: an envelope as a form.
+            pieces = self._of_object(encode_text(dump_object(flat).decode()).decode(), _MOST_LAYERS)
+            if any(self._is_identified(piece.record) for piece in pieces):
+                return pieces
+        # A client that posts a bare JSON text as a form makes it the field's name.
+        parts = [value for _, value in fields] + [name for name, _ in fields]
+        return self._in_fields([_decoded_again(part, charset) for part in parts])
+
+    def _in_fields(self, parts: list[str]) -> list[Piece]:
+        """The records of all fields that hold some; where none is identified, the first one."""
+        identified: dict[bytes, Piece] = {}
+        nameless: list[Piece] = []
+        for part in parts:
+            try:
+                pieces = self.pieces_of(part, _MOST_LAYERS)
+            except NotAnObject:
+                continue
+            if any(self._is_identified(piece.record) for piece in pieces):
+                identified |= {piece.text: piece for piece in pieces}
+            else:
+                nameless += pieces
+        if len(identified) > MOST_RECORDS:
+            raise TooMany(identified=True)
+        if not identified and not nameless:
+            raise NotAnObject("no form field holds a JSON object")
+        return list(identified.values()) or nameless[:1]
+
+    def _is_identified(self, record: Mapping[str, Any]) -> bool:
+        return self._dialect.head_of(record).is_identified()
 
 
 def _same(pieces: list[Piece], others: list[Piece]) -> bool:
@@ -178,28 +259,6 @@ def _values_behind_one_another(text: str) -> list[str]:
         return []
 
 
-def _from_array(text: str, layers: int) -> list[Piece]:
-    values = [raw for _, raw in _members(encode_text(text))]
-    if not values:
-        raise NotAnObject("the JSON is an empty array, not an object")
-    return _all_of(values, layers)
-
-
-def _all_of(values: list[str], layers: int) -> list[Piece]:
-    """Every value unwrapped; one that is no record costs the others nothing, unless none is."""
-    pieces: list[Piece] = []
-    for value in values:
-        try:
-            pieces += _unwrapped(value, layers - 1)
-        except NotAnObject as error:
-            pieces.append(Piece(encode_text(value), str(error)))
-        if len(pieces) > MOST_RECORDS:
-            raise TooMany(identified=any(is_identified(piece.record) for piece in pieces))
-    if all(piece.trouble for piece in pieces):
-        raise NotAnObject(pieces[0].trouble if len(pieces) == 1 else "none of the values is a JSON object")
-    return pieces
-
-
 def _members(text: bytes) -> list[tuple[str, str]]:
     """The members of an object or array, as they are written."""
     try:
@@ -215,52 +274,7 @@ def _members(text: bytes) -> list[tuple[str, str]]:
         raise NotAnObject(str(error)) from None
 
 
-def _carried(raw: str, layers: int) -> list[Piece]:
-    """The records inside a member of an envelope; none where no call can be told from them."""
-    if raw[:1] not in ("{", "[", '"') or layers <= 1 or (raw[0] == '"' and "{" not in raw):
-        return []
-    try:
-        pieces = _unwrapped(raw, layers - 1)
-    except NotAnObject:
-        return []
-    except TooMany as error:
-        if error.identified:
-            raise
-        # A long dialogue, or whatever else a record without a name may have many of.
-        return []
-    return pieces if any(is_identified(piece.record) for piece in pieces) else []
-
-
-def _telling(record: Mapping[str, Any]) -> set[str]:
-    """The fields that say that this is a record of the platform's: an envelope has fewer than its content."""
-    return record.keys() & _TELLING
-
-
 # -- forms -------------------------------------------------------------------------
-def _from_form(body: bytes, text: str, charset: str) -> list[Piece]:
-    """The records in a form: one in each field that holds one, or the fields themselves."""
-    if "=" not in text[:4096] and text[:3].lower() not in _PERCENT_JSON:
-        raise NotAnObject("the body is not a JSON object")
-    # Someone who forgot to escape the JSON also left its `+`, `%` and `&` as they are.
-    if unescaped := _FIELD_WITH_JSON.match(text):
-        try:
-            return _unwrapped(text[unescaped.end() :], _MOST_LAYERS)
-        except NotAnObject:
-            pass
-    fields = list(_multipart_fields(text)) if text.startswith("--") else _form_fields(body, text, charset)
-    flat = _nested(fields)
-    if is_identified(flat):
-        return [Piece(dump_object(flat), record=flat)]
-    if any(isinstance(value, dict) for value in flat.values()):
-        # data[uuid]=…: an envelope as a form.
-        pieces = _from_object(encode_text(dump_object(flat).decode()).decode(), _MOST_LAYERS)
-        if any(is_identified(piece.record) for piece in pieces):
-            return pieces
-    # A client that posts a bare JSON text as a form makes it the field's name.
-    parts = [value for _, value in fields] + [name for name, _ in fields]
-    return _in_fields([_decoded_again(part, charset) for part in parts])
-
-
 def _nested(fields: list[tuple[str, str]]) -> dict[str, Any]:
     """The fields of a form as an object; a list is an object whose keys are its places."""
     result: dict[str, Any] = {}
@@ -284,26 +298,6 @@ def _decoded_again(part: str, charset: str) -> str:
     if part[:3].lower() not in _PERCENT_JSON:
         return part
     return decode_body(unquote_to_bytes(part.replace("+", " ")), charset)
-
-
-def _in_fields(parts: list[str]) -> list[Piece]:
-    """The records of all fields that hold some; where none is identified, the first one."""
-    identified: dict[bytes, Piece] = {}
-    nameless: list[Piece] = []
-    for part in parts:
-        try:
-            pieces = _unwrapped(part, _MOST_LAYERS)
-        except NotAnObject:
-            continue
-        if any(is_identified(piece.record) for piece in pieces):
-            identified |= {piece.text: piece for piece in pieces}
-        else:
-            nameless += pieces
-    if len(identified) > MOST_RECORDS:
-        raise TooMany(identified=True)
-    if not identified and not nameless:
-        raise NotAnObject("no form field holds a JSON object")
-    return list(identified.values()) or nameless[:1]
 
 
 def _form_fields(body: bytes, text: str, charset: str) -> list[tuple[str, str]]:

@@ -10,21 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from bridge.lib.timestamps import UnreadableTimeError, read_time
+from bridge.lib.timestamps import UnreadableTimeError
 from bridge.model.call_order import AHEAD
 from bridge.model.calls import Known, Verdict, Via, digests
-from bridge.record.dialogue_merge import Turn, lay_over, same_dialogue, to_json
+from bridge.record.canonical import canonical, digest
+from bridge.record.dialect import Dialect
+from bridge.record.dialogue_merge import lay_over, same_dialogue
 from bridge.record.origin import Origin
-from bridge.record.platform_record import BOOKKEEPING, FIELDS, canonical, digest
-
-DIALOGUE = "talk_info"
-STAMP = "updated_at"
-UNDATABLE = "unreadable:updated_at"
-
-_SAYS_IF_FULL = frozenset({DIALOGUE, "uuid", "base_info"})
-_EVENTS = ("created_at", "started_at", "connected_at", "disconnected_at")
-_NEWS = frozenset(FIELDS) - BOOKKEEPING.keys()
-"""The fields whose change is news even if no mapping reads them."""
+from bridge.record.turn import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +29,8 @@ class Incoming:
     stamp: int | None
     via: Via
     flags: tuple[str, ...] = ()
-
-    @property
-    def undatable(self) -> bool:
-        """Whether there is a stamp that nobody can read."""
-        return UNDATABLE in self.flags
+    undatable: bool = False
+    """Whether there is a stamp that nobody can read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +47,31 @@ class Ruling:
 
 def read_incoming(record: Mapping[str, Any], via: Via, origin: Origin, received_at: datetime) -> Incoming:
     """What a record says; a stamp more than a day ahead counts as missing and is flagged."""
-    meaning = canonical(record, origin)
+    dialect, meaning = origin.dialect, canonical(record, origin)
     stamp, flags = read_stamps(record, origin, received_at)
-    return Incoming(record, meaning, stamp, via, flags + dialogue_flags(meaning.get(DIALOGUE)))
+    undatable = f"unreadable:{dialect.stamp}" in flags
+    flags += dialogue_flags(meaning.get(dialect.dialogue.field), dialect)
+    return Incoming(record, meaning, stamp, via, flags, undatable)
 
 
-def dialogue_flags(turns: Sequence[Turn] | None) -> tuple[str, ...]:
+def dialogue_flags(turns: Sequence[Turn] | None, dialect: Dialect) -> tuple[str, ...]:
     """What is odd about a dialogue: parts of it are kept raw."""
-    return (f"unreadable:{DIALOGUE}",) if any(turn.flagged for turn in turns or ()) else ()
+    return (f"unreadable:{dialect.dialogue.field}",) if any(turn.flagged for turn in turns or ()) else ()
 
 
 def read_stamps(
     record: Mapping[str, Any], origin: Origin, received_at: datetime
 ) -> tuple[int | None, tuple[str, ...]]:
-    """A record's `updated_at` in epoch seconds, and what is odd about it and its other times."""
+    """A record's stamp in epoch seconds, and what is odd about it and its other times."""
+    dialect = origin.dialect
     moments: dict[str, datetime | None] = {}
     flags: list[str] = []
-    for name in (STAMP, *_EVENTS):
+    for name in (dialect.stamp, *dialect.events):
         try:
-            moments[name] = read_time(record.get(name), origin.zone)
+            moments[name] = dialect.read_time(record.get(name), origin.zone)
         except UnreadableTimeError:
             flags.append(f"unreadable:{name}")
-    stamp = moments.get(STAMP)
+    stamp = moments.get(dialect.stamp)
     if stamp is not None and stamp - received_at > AHEAD:
         return None, ("stamp_ahead", *flags)
     return (None if stamp is None else int(stamp.timestamp())), tuple(flags)
@@ -87,8 +80,8 @@ def read_stamps(
 def rule(known: Known | None, incoming: Incoming, reads: frozenset[str], origin: Origin) -> Ruling:
     """The verdict on a record, and the known state after it."""
     if known is None:
-        return first(incoming)
-    return _Comparison(known, incoming, _NEWS | reads, origin).ruling()
+        return first(incoming, origin)
+    return _Comparison(known, incoming, origin.dialect.news | reads, origin).ruling()
 
 
 def _earlier(one: int | None, other: int | None) -> bool:
@@ -96,16 +89,17 @@ def _earlier(one: int | None, other: int | None) -> bool:
     return other is not None and (one is None or one < other)
 
 
-def first(incoming: Incoming) -> Ruling:
+def first(incoming: Incoming, origin: Origin) -> Ruling:
     """A call's first record is what is known of it; its digest is taken when a second one comes."""
-    stamps = dict.fromkeys(_carried(incoming), incoming.stamp)
+    stamps = dict.fromkeys(_carried(incoming, origin.dialect), incoming.stamp)
     state = Known(incoming.values, stamps, incoming.stamp, incoming.via, revision=1)
     return Ruling(Verdict.NEW, state, unchanged=False, kept=True)
 
 
-def _carried(incoming: Incoming) -> list[str]:
+def _carried(incoming: Incoming, dialect: Dialect) -> list[str]:
     """The fields that a record speaks of; an empty dialogue or name says nothing about a known one."""
-    return [name for name in incoming.values if name not in _SAYS_IF_FULL or incoming.meaning.get(name)]
+    if_full, meaning = dialect.said_if_full, incoming.meaning
+    return [name for name in incoming.values if name not in if_full or meaning.get(name)]
 
 
 def _newsworthy(meaning: Mapping[str, Any], news: frozenset[str]) -> dict[str, Any]:
@@ -120,7 +114,9 @@ class _Comparison:
         self._incoming = incoming
         self._news = news
         self._meaning = canonical(known.values, origin)
-        self._carried = _carried(incoming)
+        self._dialect = origin.dialect
+        self._dialogue_field = origin.dialect.dialogue.field
+        self._carried = _carried(incoming, origin.dialect)
         self._history, self._first_digest = known.history, b""
         if known.revision == 1:
             self._first_digest = digest(_newsworthy(self._meaning, news))
@@ -129,7 +125,7 @@ class _Comparison:
 
     def _same(self, name: str) -> bool:
         ours, theirs = self._meaning.get(name), self._incoming.meaning.get(name)
-        if name == DIALOGUE and ours and theirs:
+        if name == self._dialogue_field and ours and theirs:
             return same_dialogue(ours, theirs)
         return bool(ours == theirs)
 
@@ -181,8 +177,8 @@ class _Comparison:
     def _unsaid_since(self, stamp: int | None) -> set[str]:
         """The carried fields that no newer record has spoken of."""
         known = dict(self._known.stamps)
-        if not self._meaning.get(DIALOGUE):
-            known.pop(DIALOGUE, None)
+        if not self._meaning.get(self._dialogue_field):
+            known.pop(self._dialogue_field, None)
         return {name for name in self._carried if name not in known or _earlier(known[name], stamp)}
 
     def _stale(self) -> Ruling:
@@ -198,12 +194,12 @@ class _Comparison:
 
     def _repeated(self, taken: set[str], via: Via) -> Ruling:
         """No news: the stamps move, and what is no news is kept all the same."""
-        noted = (self._different & taken) - self._news - {STAMP}
+        noted = (self._different & taken) - self._news - {self._dialect.stamp}
         values = {**self._known.values, **{name: self._incoming.values[name] for name in noted}}
         equal = taken - self._different
-        if DIALOGUE in equal:
-            values[DIALOGUE] = self._dialogue(values)
-        newest, stamps = self._stamped(equal | noted | (taken & {STAMP}))
+        if self._dialogue_field in equal:
+            values[self._dialogue_field] = self._dialogue(values)
+        newest, stamps = self._stamped(equal | noted | (taken & {self._dialect.stamp}))
         state = replace(self._known, values=values, stamps=stamps, stamp=newest, via=via)
         unchanged = values == self._known.values and via is self._known.via
         return Ruling(Verdict.DUPLICATE, state, unchanged=unchanged, kept=False)
@@ -211,12 +207,14 @@ class _Comparison:
     def _revised(self, taken: set[str], via: Via) -> Ruling:
         """News: the taken fields are laid over the known ones."""
         values = {**self._known.values, **{name: self._incoming.values[name] for name in taken}}
-        if DIALOGUE in taken:
-            values[DIALOGUE] = self._dialogue(self._known.values)
+        if self._dialogue_field in taken:
+            values[self._dialogue_field] = self._dialogue(self._known.values)
         newest, stamps = self._stamped(taken)
         meaning = {**self._meaning, **{name: self._incoming.meaning[name] for name in taken}}
-        if DIALOGUE in taken:
-            meaning[DIALOGUE] = lay_over(self._meaning.get(DIALOGUE) or (), meaning[DIALOGUE] or ())
+        if self._dialogue_field in taken:
+            meaning[self._dialogue_field] = lay_over(
+                self._meaning.get(self._dialogue_field) or (), meaning[self._dialogue_field] or ()
+            )
         # What the record itself said counts beside the state that it made: said again after
         # others have added to the state, it is still nothing new.
         said = digest(_newsworthy(meaning, self._news))
@@ -228,11 +226,11 @@ class _Comparison:
 
     def _dialogue(self, values: Mapping[str, Any]) -> Any:
         """The dialogue in the richer of its tellings, as it came where one of them is all there is."""
-        ours = self._meaning.get(DIALOGUE) or ()
-        theirs = self._incoming.meaning.get(DIALOGUE) or ()
+        ours = self._meaning.get(self._dialogue_field) or ()
+        theirs = self._incoming.meaning.get(self._dialogue_field) or ()
         merged = lay_over(ours, theirs)
         if merged == ours:
-            return values.get(DIALOGUE)
+            return values.get(self._dialogue_field)
         if merged == theirs:
-            return self._incoming.values[DIALOGUE]
-        return to_json(merged)
+            return self._incoming.values[self._dialogue_field]
+        return self._dialect.dialogue.write(merged)

@@ -145,7 +145,7 @@ class World:
             self.folder / "files", self.parts.connector(connector), self._mapping()
         )
         self.ledger.start_destinations({source: ["crm"] for source in self.sources}, self.clock())
-        rules = SourceRules(MAIN, ("crm",), self.destination.mapping.reads)
+        rules = SourceRules(MAIN, ("crm",), self.destination.mapping.fields_read(MAIN.dialect))
         since = self.ledger.skipped_before()
         self._judge = Judge(self.ledger, dict.fromkeys(self.sources, rules), destinations_since=since)
         offset = self.clock.offset

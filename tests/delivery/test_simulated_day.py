@@ -107,7 +107,7 @@ class Day:
         mapping = (DATA / "mapping.toml").read_text("utf-8")
         destination = destination_of(folder / "files", connector, mapping)
         self.ledger.start_destinations({"main": ["crm"]}, self.clock())
-        rules = SourceRules(MAIN, ("crm",), destination.mapping.reads)
+        rules = SourceRules(MAIN, ("crm",), destination.mapping.fields_read(MAIN.dialect))
         self.judge = Judge(self.ledger, {"main": rules}, destinations_since={})
         account = destination.account
         tokens = Tokens(

@@ -34,7 +34,7 @@ from bridge.mapping.filters import FILTERS, reference
 from bridge.model.calls import Quarantined, Verdict
 from bridge.model.plan import WritePolicy
 from bridge.record.call import CALL_FIELDS
-from bridge.record.platform_record import BOOKKEEPING
+from bridge.source.outcall.fields import BOOKKEEPING
 from tests.docs import command_tables
 from tests.docs.command_tables import commands
 from tests.docs.connector_tables import MARKED, filled, sections

@@ -15,6 +15,7 @@ from bridge.mapping import MappingFault, json_value, load_mapping
 from bridge.model.plan import Plan, PlannedField, PlannedObject, Skip
 from tests.fixtures.examples import examples
 from tests.fixtures.mappings import EXAMPLE, KEY, TOP, fault, field, mapping_of, outcome, planned
+from tests.fixtures.origins import MAIN
 
 ZONE = ZoneInfo("Asia/Shanghai")
 SHIPPED = load_mapping(TOP / "mappings/sandbox.toml")
@@ -264,10 +265,10 @@ def test_control_characters_never_leave(tmp_path: Path, text: str, sent: str | N
 
 
 def test_what_is_read_by_name(tmp_path: Path) -> None:
-    assert SHIPPED.reads == frozenset()
+    assert SHIPPED.fields_read(MAIN.dialect) == frozenset()
 
     def reads(expression: str) -> frozenset[str]:
-        return mapping_of(tmp_path, ('"{{ call.score }}"', f'"{expression}"')).reads
+        return mapping_of(tmp_path, ('"{{ call.score }}"', f'"{expression}"')).fields_read(MAIN.dialect)
 
     assert reads("{{ record.ext1 }} {{ record['pushed_at'] }}") == {"ext1", "pushed_at"}
     assert reads("{{ call.updated_at | iso8601 }}") == {"updated_at"}
@@ -275,7 +276,7 @@ def test_what_is_read_by_name(tmp_path: Path) -> None:
         assert reads("{{ call.record.ext9 }}") == {"ext9"}
     rule = ("{{ call.talk_seconds > 0 }}", "{{ record.of_a_rule }}")
     key = ("{{ call.phone | e164 }}", "{{ record.of_a_key }}")
-    assert mapping_of(tmp_path, rule, key).reads == {"of_a_rule", "of_a_key"}
+    assert mapping_of(tmp_path, rule, key).fields_read(MAIN.dialect) == {"of_a_rule", "of_a_key"}
 
 
 # Broken mappings: what is changed; the line, the key, words of the message, the remedy

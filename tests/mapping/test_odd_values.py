@@ -59,7 +59,7 @@ def test_stamps_in_chinese() -> None:
     older = read_incoming(
         odd("unreadable_stamps", updated_at="2025-04-14 10:59:59", name="B"), Via.CALLBACK, MAIN, received
     )
-    assert rule(first(said).known, older, frozenset(), MAIN).verdict is Verdict.STALE
+    assert rule(first(said, MAIN).known, older, frozenset(), MAIN).verdict is Verdict.STALE
 
 
 def test_what_cannot_be_read_shows_in_the_history_of_the_call(tmp_path: Path) -> None:

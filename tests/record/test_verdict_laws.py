@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.model.calls import Known, Via
-from bridge.record.platform_record import canonical
+from bridge.record.canonical import canonical
 from tests.fixtures.origins import MAIN
 from tests.fixtures.verdicts import (
     CALLBACK,

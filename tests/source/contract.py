@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import pytest
 
 from bridge.lib.errors import SourceRefused, SourceUnreachable
-from bridge.record.identity import names_of
 from bridge.source import Source
+from bridge.source.outcall.names import names_of
 
 SECOND = timedelta(seconds=1)
 

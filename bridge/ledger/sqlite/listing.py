@@ -15,10 +15,10 @@ from bridge.ledger.sqlite.inspection import CREATED
 from bridge.ledger.sqlite.judging import known_of, state_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of
+from bridge.lib.whole_numbers import parse_int
 from bridge.model.calls import Arrival, Filed, Known, Quarantined
 from bridge.model.listing import Coverage, Fill, Place, Seen, Unlisted
 from bridge.record.identity import is_uuid
-from bridge.record.platform_record import parse_int
 
 DIGEST_BYTES = 16
 

@@ -9,8 +9,8 @@ import msgspec
 
 from bridge.lib.lenient_json import BLANKS
 from bridge.lib.masking import LONGEST_READ
+from bridge.lib.whole_numbers import parse_int
 from bridge.record.json_body import NotAnObject, decode_body, encode_text, parse_json
-from bridge.record.platform_record import parse_int
 from bridge.source.outcall.page_text import MOST_ROWS, PageText, read_page
 
 YES = (0, 200, None)

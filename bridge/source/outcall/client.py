@@ -20,8 +20,8 @@ from bridge.lib.http.client import LIST_LIMITS, HttpClient, Received, Unacceptab
 from bridge.lib.http.connection_errors import connection_remedy
 from bridge.lib.masking import LONGEST_MESSAGE, Masking
 from bridge.lib.timestamps import parse_time
+from bridge.lib.whole_numbers import parse_int
 from bridge.record.json_body import declared_charset
-from bridge.record.platform_record import parse_int
 from bridge.source import Page, PageTooLarge
 from bridge.source.outcall.answers import YES, Answer, Names, Reader, Unreadable
 from bridge.source.outcall.edges import edges

@@ -140,7 +140,7 @@ class Bench:
         self.destination = Destination("crm", pair.mapping, pair.connector, account)
         self._judge = Judge(
             self.ledger,
-            {"main": SourceRules(MAIN, ("crm",), pair.mapping.reads)},
+            {"main": SourceRules(MAIN, ("crm",), pair.mapping.fields_read(MAIN.dialect))},
             destinations_since={},
         )
         tokens = Tokens(account.name, pair.connector.auth.tokens, account.secrets, self.ledger, clock)

@@ -1,6 +1,6 @@
 """The turns of a call's dialogue, which the platform writes in three encodings.
 
-A turn remembers which of its fields its encoding spoke of; `bridge.dialogue` compares by that.
+A turn remembers which of its fields its encoding spoke of: two tellings are compared by those alone.
 """
 
 import re
@@ -10,48 +10,15 @@ from functools import lru_cache
 from typing import Any, Literal, cast, get_args
 from zoneinfo import ZoneInfo
 
-import msgspec
 from msgspec.structs import replace
 
-from bridge.record.dialogue_string import Segment, segments
-from bridge.record.turn_clock import TIME_OF_DAY, CallClock
-from bridge.record.unwrap_dialogue import TURN_KEYS, items_of, looks_like_json, unwrapped, whole_items
+from bridge.lib.timestamps import parse_time
+from bridge.record.turn import Number, Speaker, Turn, split_labels
+from bridge.record.turn_clock import CallClock
+from bridge.source.outcall.dialogue_string import SEPARATOR, Segment, segments
+from bridge.source.outcall.unwrap_dialogue import TURN_KEYS, items_of, looks_like_json, unwrapped, whole_items
 
-Speaker = Literal["robot", "customer"]
 Encoding = Literal["array", "json", "string"]
-Number = int | float | str | None
-
-
-class Turn(msgspec.Struct, frozen=True, gc=False):
-    """What one side said at a time; `carried` names the fields its encoding spoke of."""
-
-    speaker: Speaker
-    text: str = ""
-    title: str | None = None
-    time: datetime | None = None
-    time_of_day: str | None = None
-    labels: tuple[str, ...] = ()
-    score: Number = None
-    recording: str | None = None
-    process_code: str | None = None
-    similarity: Number = None
-    talk_info_sn: str | None = None
-    context_sn: str | None = None
-    trigger_word: str | None = None
-    match_type: Number = None
-    jump_type: str | None = None
-    agent_name: str | None = None
-    extra: Mapping[str, Any] = {}
-    raw: Any = None
-    flagged: bool = False
-    encoding: Encoding = "array"
-    carried: frozenset[str] = frozenset()
-
-    @property
-    def is_unparsed(self) -> bool:
-        """Whether `text` is only the raw form, because nothing in it could be told apart."""
-        return self.flagged and not self.carried
-
 
 _SHARED_KEYS = {
     "title": "title",
@@ -105,7 +72,25 @@ _SOUNDS = (".wav", ".mp3", ".amr", ".pcm", ".gsm", ".ogg", ".opus", ".m4a", ".aa
 
 # Some samples of the platform's show a score of 0 as `_0`.
 _DECIMAL = re.compile(r"_?([+-]?\d{1,15}(?:\.\d{1,15})?)", re.ASCII)
-_SEPARATORS = re.compile("[;；]")
+
+
+class OutcallDialogue:
+    """See `bridge.record.dialect.DialogueForm`."""
+
+    field = "talk_info"
+
+    def read(self, record: Mapping[str, Any], zone: ZoneInfo) -> tuple[Turn, ...]:
+        start = parse_time(record.get("connected_at"), zone) or parse_time(record.get("started_at"), zone)
+        end = parse_time(record.get("disconnected_at"), zone)
+        start = start or parse_time(record.get("created_at"), zone)
+        return parse_dialogue(record.get(self.field), start, end, zone)
+
+    def write(self, turns: Iterable[Turn]) -> Any:
+        return to_json(turns)
+
+    def is_plain(self, value: bytes) -> bool:
+        # A list of turns, as it comes nearly always, or none.
+        return value == b"null" or value.startswith((b"[{", b"[]", b'""'))
 
 
 def parse_dialogue(
@@ -133,25 +118,6 @@ def to_json(turns: Iterable[Turn]) -> list[dict[str, Any]]:
     return [_to_object(turn) for turn in turns]
 
 
-def meaning(turn: Turn) -> dict[str, Any]:
-    """The part of a turn that both the array and the full string encoding carry, for digests."""
-    parts = _ROBOT_PARTS if turn.speaker == "robot" else _CUSTOMER_PARTS
-    said = {name: compared(turn, name) for name in parts if name not in ("context_sn", "similarity")}
-    said["speaker"] = turn.speaker
-    if turn.is_unparsed:
-        said["raw"] = turn.raw
-    return {name: value for name, value in said.items() if value not in (None, "", ())}
-
-
-def split_labels(value: object) -> tuple[str, ...]:
-    """The entries between `;` or `；`, trimmed, without empty ones; an entry may hold colons."""
-    if isinstance(value, list | tuple):
-        return tuple(label for item in value for label in split_labels(item))
-    if value is None or value == "" or isinstance(value, bool | dict):
-        return ()
-    return tuple(label for part in _SEPARATORS.split(str(value)) if (label := part.strip()))
-
-
 def _from_object(item: object, encoding: Encoding, clock: CallClock) -> Turn:
     if not isinstance(item, dict) or TURN_KEYS.isdisjoint(item):
         return _unparsed("robot", item, encoding)
@@ -170,7 +136,7 @@ def _from_object(item: object, encoding: Encoding, clock: CallClock) -> Turn:
     moment = clock.moment(values.get("time_of_day"))
     carried = frozenset(values)
     turn = Turn(speaker, time=moment, extra=extra, encoding=encoding, carried=carried, **values)
-    return _restored(turn, ours) if isinstance(ours, dict) else turn
+    return _restored(turn, ours, encoding) if isinstance(ours, dict) else turn
 
 
 def _told_apart(item: Mapping[str, Any], names: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -207,11 +173,13 @@ def _speaker(item: Mapping[str, Any]) -> Speaker:
     return "customer" if item.get("vocfile") == "listen" or item.get("answer") else "robot"
 
 
-def _restored(turn: Turn, ours: Mapping[str, Any]) -> Turn:
+def _restored(turn: Turn, ours: Mapping[str, Any], encoding: Encoding) -> Turn:
+    encoding = _encoding(ours, encoding)
     return replace(
         turn,
         time=turn.time or _stored_time(ours.get("time")),
-        encoding=_encoding(ours, turn.encoding),
+        encoding=encoding,
+        separator=SEPARATOR if encoding == "string" else "",
         flagged=ours.get("flagged") is True,
         raw=ours.get("raw"),
     )
@@ -289,7 +257,8 @@ def _unparsed(speaker: Speaker, raw: Any, encoding: Encoding) -> Turn:
     """What cannot be told apart: whole in `raw`, and as words what a person may read of it."""
     text = raw if isinstance(raw, str) else ""
     text = "" if looks_like_json(text) or _NO_WORDS.fullmatch(text) else _TOKEN.sub(_without_path, text)
-    return Turn(speaker, text=text, raw=raw, flagged=True, encoding=encoding)
+    separator = SEPARATOR if encoding == "string" else ""
+    return Turn(speaker, text=text, raw=raw, flagged=True, encoding=encoding, separator=separator)
 
 
 def _without_path(token: re.Match[str]) -> str:
@@ -307,7 +276,9 @@ def is_sound_file(text: str) -> bool:
 
 
 def _from_segment(segment: Segment, clock: CallClock) -> Turn:
-    speaker, whole = segment.speaker, f"{segment.text}##{segment.more}" if segment.more else segment.text
+    speaker, whole = segment.speaker, segment.text
+    if segment.more:
+        whole += SEPARATOR + segment.more
     names = _ROBOT_PARTS if speaker == "robot" else _CUSTOMER_PARTS
     parts = segment.text.split(_MARKS[speaker])
     if speaker == "customer" and len(parts) % 2 and not parts[0].strip():
@@ -318,22 +289,14 @@ def _from_segment(segment: Segment, clock: CallClock) -> Turn:
     values = {name: _field_value(name, part) for name, part in zip(names, parts, strict=False)}
     odd = len(parts) != len(names) if speaker == "robot" else len(parts) not in (2, 4, 6)
     if segment.more:
-        values["text"] = _field_value("text", f"{values.get('text', '')}##{segment.more}")
+        values["text"] = _field_value("text", f"{values.get('text', '')}{SEPARATOR}{segment.more}")
     return Turn(
         speaker,
         time=clock.moment(values.get("time_of_day")),
         raw=whole if odd else None,
         flagged=odd,
         encoding="string",
+        separator=SEPARATOR,
         carried=frozenset(values),
         **values,
     )
-
-
-def compared(turn: Turn, name: str) -> Any:
-    """A field as it counts for equality: a clock with or without its day or its leading zero is one."""
-    value = getattr(turn, name)
-    if name == "time_of_day" and value is not None:
-        found = TIME_OF_DAY.fullmatch(value.strip())
-        return f"{int(found[2]):02}:{found[3]}:{found[4] or '00'}" if found else value
-    return value.strip() if isinstance(value, str) else value

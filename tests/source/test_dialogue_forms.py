@@ -10,7 +10,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bridge.record.call import transcript
-from bridge.record.dialogue_merge import Turn, same_dialogue, to_json
+from bridge.record.dialogue_merge import same_dialogue
+from bridge.record.turn import Turn
+from bridge.source.outcall.dialogue import to_json
 from tests.fixtures.dialogues import ARRAY, as_string, parsed
 from tests.fixtures.odd_records import call, odd
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.record.identity import IdentityConflict, is_uuid, names_of
+from bridge.record.identity import IdentityConflict, is_uuid
+from bridge.source.outcall.names import names_of
 
 ONE = "db57f262-18d6-11f0-88c8-2f2b0aba51d7"
 NIL = "00000000-0000-0000-0000-000000000000"

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bridge.record.dialogue_merge import lay_over, parse_dialogue, same_dialogue, to_json
+from bridge.record.dialogue_merge import lay_over, same_dialogue
+from bridge.source.outcall.dialogue import parse_dialogue, to_json
 from tests.fixtures.dialogues import ARRAY, ZONE, as_string, parsed
 
 FORMS: list[int | str] = [2, 4, 6, "pairs", "alone"]
@@ -256,7 +257,7 @@ def test_another_encoding_is_no_change_and_loses_nothing(
     assert same_dialogue(poorer, known)
     result = lay_over(known, poorer)
     assert [replace(turn, context_sn=None, similarity=None) for turn in result] == [
-        replace(turn, carried=new.carried, encoding=new.encoding)
+        replace(turn, carried=new.carried, encoding=new.encoding, separator=new.separator)
         for turn, new in zip(known, result, strict=True)
     ]
     assert lay_over(result, poorer) is result

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 ROBOT_FIELDS, CUSTOMER_FIELDS = 9, 6
+SEPARATOR = "##"
+"""Between two turns; people say it too."""
 _LISTEN = "listen@@"
 _STRAY = " 、,，;；.。\t\r\n"
 _PAIRED = re.compile(

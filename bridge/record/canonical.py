@@ -1,0 +1,97 @@
+"""What the fields of a record mean once the noise of types is gone, and a digest of it."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from bridge.lib.timestamps import UnreadableTimeError
+from bridge.lib.whole_numbers import parse_int
+from bridge.record.dialect import Dialect, Kind
+from bridge.record.origin import Origin
+from bridge.record.turn import Turn, digested, split_labels
+
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}")
+
+
+def canonical(record: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
+    """The meaning of every field that is there, empty ones as None; what cannot be read stays as it is."""
+    dialect, zone = origin.dialect, origin.zone
+    result: dict[str, Any] = {}
+    for name, value in record.items():
+        if value is None or value == "" or (isinstance(value, str) and not value.strip()):
+            result[name] = None
+        elif (kind := dialect.kinds.get(name)) is None:
+            # Of what type an unknown field is, nobody has said: a number and its digits are one.
+            result[name] = _read_text(value)
+        elif kind is Kind.DIALOGUE:
+            result[name] = dialect.dialogue.read(record, zone) or None
+        elif kind in _TIMES:
+            result[name] = _read_time(value, dialect, zone)
+        else:
+            result[name] = _READERS[kind](value)
+    return result
+
+
+def digest(canonical_mapping: Mapping[str, Any]) -> bytes:
+    """16 bytes that tell one meaning from another, in every process and order of keys; absent is None.
+
+    A dialogue counts with what both full encodings carry.
+    """
+    said = {name: value for name, value in canonical_mapping.items() if value is not None and value != ()}
+    # ASCII output writes half surrogate pairs as escapes, so that they cannot break the encoding.
+    text = json.dumps(said, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=_jsonable)
+    return blake2b(text.encode("ascii"), digest_size=16).digest()
+
+
+def _read_text(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+def _read_name(value: Any) -> Any:
+    text = _read_text(value)
+    return text.strip().lower() if isinstance(text, str) else text
+
+
+def _read_integer(value: Any) -> Any:
+    number = parse_int(value)
+    if number is None and isinstance(value, str) and _DECIMAL.fullmatch(text := value.strip()):
+        return float(text)
+    return value if number is None else number
+
+
+def _read_time(value: Any, dialect: Dialect, zone: ZoneInfo) -> Any:
+    try:
+        return dialect.read_time(value, zone)
+    except UnreadableTimeError:
+        return value
+
+
+def _read_tags(value: Any) -> Any:
+    if isinstance(value, dict | bool):
+        return value
+    return split_labels(value) or None
+
+
+_TIMES = (Kind.TIME, Kind.EPOCH)
+_READERS: Mapping[Kind, Callable[[Any], Any]] = {
+    Kind.TEXT: _read_text,
+    Kind.NAME: _read_name,
+    Kind.INTEGER: _read_integer,
+    Kind.TAGS: _read_tags,
+}
+
+
+def _jsonable(value: object) -> Any:
+    if isinstance(value, datetime):
+        return {"time": value.astimezone(UTC).isoformat()}
+    if isinstance(value, Turn):
+        return digested(value)
+    raise TypeError(f"a {type(value).__name__} has no place in a record")
