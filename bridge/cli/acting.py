@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from bridge.lib.errors import CallbridgeError, LedgerLocked
 from bridge.model.jobs import JobState
 
 FOLLOW_EVERY = 0.1
+"""Seconds between two looks at a job that somebody waits for."""
 NOT_BEGUN = (
     "it is busy with another one, or cannot write (journalctl -u callbridge says why)."
     " It does it once it can; Ctrl-C ends only this wait"
@@ -28,8 +29,21 @@ NONE_WAITS = "none of these records waits: see `quarantine list`"
 ID = click.IntRange(1, 2**63 - 1)
 
 
-def follow(config: Config, kind: str, args: Mapping[str, Any], *, told_after: float = TOLD_AFTER) -> Row:
-    """Ask for a job and follow it to its end; without a living daemon carry it out here."""
+def follow(
+    config: Config,
+    kind: str,
+    args: Mapping[str, Any],
+    *,
+    told_after: float = TOLD_AFTER,
+    wait: Callable[[float], object] = time.sleep,
+) -> Row:
+    """Ask for a job and follow it to its end; without a living daemon carry it out here.
+
+    `told_after`: seconds until it is said that the daemon has not begun; `wait` lets so many seconds pass.
+
+    Raises:
+        CallbridgeError: the job failed; the message says why.
+    """
     path = ledger_path(config)
     ledger = open_ledger(path)
     try:
@@ -46,7 +60,7 @@ def follow(config: Config, kind: str, args: Mapping[str, Any], *, told_after: fl
                 if until is not None and time.monotonic() > until and job.state == JobState.REQUESTED:
                     until = None
                     say(f"the daemon has not begun run {job_id} yet: {NOT_BEGUN}", err=True)
-                time.sleep(FOLLOW_EVERY)
+                wait(FOLLOW_EVERY)
     finally:
         ledger.close()
     if job.state == JobState.FAILED:

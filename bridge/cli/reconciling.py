@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from bridge.cli.acting import FOLLOW_EVERY
 from bridge.cli.output import (
     ExitCode,
     config_option,
@@ -34,7 +35,6 @@ from bridge.lib.errors import CallbridgeError, LedgerLocked
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.jobs import RECONCILE, Job, JobState
 
-FOLLOW_EVERY = 0.1
 BEGINS_WITHIN = 15.0
 """A daemon that lives begins a job within a second of the job before it; one that does not, hangs."""
 COUNTED = ("seen", "matched", "missing", "revised", "stale", "conflicting", "filled")
@@ -99,7 +99,7 @@ class Followed:
                         self._carry_out(open_jobs)
                 except LedgerLocked:
                     self._tell(open_jobs)
-                    time.sleep(FOLLOW_EVERY)
+                    self._stop.wait(FOLLOW_EVERY)
                 if not self._interrupted:
                     # A daemon that starts goes on with it.
                     self._stop.clear()

@@ -71,7 +71,7 @@ class Demo:
         self.daemon = Daemon(self.config, resolve_secrets(self.config, environ), self.ledger)
         self.platform.callback_url = f"{self.daemon.url}/callback/main/{token}"
         self._stop: Callable[[], None] = lambda: None
-        self._ready = threading.Event()
+        self._ready, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self.daemon.run, args=(self._take_stop,), daemon=True)
         self._thread.start()
         if not self._ready.wait(SETTLE_WITHIN):
@@ -85,6 +85,7 @@ class Demo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
         self.platform.stop()
         self._stop()
         self._thread.join(SETTLE_WITHIN)
@@ -139,13 +140,12 @@ class Demo:
             raise CallbridgeError(f"the demo's {kind}: {job.result.get('error')}")
         return dict(job.result)
 
-    @staticmethod
-    def _until(reached: Callable[[], bool], otherwise: str) -> None:
+    def _until(self, reached: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + SETTLE_WITHIN
         while not reached():
             if time.monotonic() > deadline:
                 raise CallbridgeError(f"the demo's {otherwise}")
-            time.sleep(0.1)
+            self._ended.wait(0.1)
 
     def local_balance(self) -> dict[str, Any]:
         """The ledger's side of the balance."""
@@ -189,7 +189,7 @@ def watch(running: Demo, say: Callable[[str], None]) -> None:
     try:
         while pushing.is_alive():
             _show_new(running, seen, say)
-            time.sleep(0.5)
+            stop.wait(0.5)
     except KeyboardInterrupt:
         say("stopping")
     finally:
