@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
+from bridge.delivery.worker import Worker
 from bridge.model.deliveries import Lease, Settlement
 from tests.delivery.simulated_parts import Parts, Trouble
 from tests.delivery.simulated_world import DATA, LAG, PHONES, World, body_of
@@ -348,3 +350,25 @@ def test_a_word_holds_for_one_sending(parked: World) -> None:
     assert (row_of(parked, 0)["state"], last in asked(parked)) == ("parked", False), (
         "skipped meant: it is there"
     )
+
+
+class Jammed(Random):
+    """Fails as nothing in a CRM can make a worker fail."""
+
+    def random(self) -> float:
+        raise RuntimeError("jammed")
+
+
+def jammed_worker(*args: Any, **more: Any) -> Worker:
+    """A worker that cannot tell when a delivery is due again."""
+    return Worker(*args, **{**more, "rng": Jammed()})
+
+
+def test_a_fault_of_ours_behind_a_lost_answer_forgets_nothing_that_was_sent(tmp_path: Path) -> None:
+    with closing(World(tmp_path, parts=Parts(worker=jammed_worker))) as world:
+        in_doubt(world, 0)
+        row = row_of(world, 0)
+        assert (row["state"], world.locks.holders()[CONTACT]) == ("due", row["id"])
+        world.drain()
+        assert (row_of(world, 0)["state"], row_of(world, 0)["cause"]) == ("parked", "a fault in callbridge")
+        assert world.ledger.in_doubt() == {}
