@@ -257,7 +257,7 @@ class DestinationSettings(Section):
 
 
 LONGEST_RETRY = timedelta(days=1)
-"""See `bridge.stored_times.LONGEST_WAIT`: what would wait for longer was stored by a wrong clock."""
+"""See `bridge.lib.stored_times.LONGEST_WAIT`: what would wait for longer was stored by a wrong clock."""
 
 
 class DeliverySettings(Section):

@@ -77,7 +77,7 @@ class Checker:
         tests: Mapping[str, Any],
         arguments: Mapping[str, Callable[[Any], object]],
     ) -> None:
-        """`own` are the filters that are none of Jinja's; for the rest see `bridge.expression.Language`."""
+        """`own` are the filters that are not Jinja's; for the rest see `bridge.lib.expression.Language`."""
         self._names = names
         self._own = own
         self._filters = filters

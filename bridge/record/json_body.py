@@ -1,6 +1,6 @@
 """From the bytes of an HTTP body to text, and from text to JSON.
 
-What wraps a record (forms, arrays, envelopes) is undone in `bridge.unwrap_body`.
+What wraps a record (forms, arrays, envelopes) is undone in `bridge.record.unwrap_body`.
 """
 
 import json

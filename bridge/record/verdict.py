@@ -35,7 +35,7 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """A verdict and the state after it; see `bridge.model.Judgment` for `unchanged` and `kept`."""
+    """A verdict and the state after it; see `bridge.model.calls.Judgment` for `unchanged` and `kept`."""
 
     verdict: Verdict
     known: Known

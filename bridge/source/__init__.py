@@ -1,8 +1,8 @@
 """A source's list: what a walk asks of a platform. One module a platform, and one contract suite.
 
 To teach callbridge a second platform: a module here with a `Source` in it, whose rows carry the field
-names of `bridge.record`; a class in `tests/test_source.py` that inherits the suite of
-`tests/source_contract.py`; and its name in `bridge.assembly`.
+names of `bridge.record`; a class in `tests/source/test_source.py` that inherits the suite of
+`tests/source/contract.py`; and its name in `bridge.daemon.wiring`.
 """
 
 from collections.abc import Sequence

@@ -227,7 +227,7 @@ def test_every_level_and_field_of_an_event_is_documented() -> None:
 def test_every_filter_is_documented_and_no_other() -> None:
     table = MAPPING.split("\n## Filters\n", 1)[1].split("\n## ", 1)[0]
     listed = [line for line in table.splitlines() if line.startswith("| `")]
-    assert listed == list(reference()), "print bridge.filters.reference() into it"
+    assert listed == list(reference()), "print bridge.mapping.filters.reference() into it"
     assert len(listed) == len(FILTERS)
 
 

@@ -32,7 +32,7 @@ ORDER BY came
 def claims(
     connection: sqlite3.Connection, call_ids: Sequence[int], destinations: Sequence[str]
 ) -> dict[int, list[Claim]]:
-    """See `bridge.ledger.Ledger.key_claims`."""
+    """See `bridge.ledger.delivery.DeliveryLedger.key_claims`."""
     found: dict[int, list[Claim]] = {}
     asked = numbered(json.dumps(list(call_ids)), json.dumps(list(destinations)))
     for row in connection.execute(_CLAIMS, asked):

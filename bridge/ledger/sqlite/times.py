@@ -14,11 +14,11 @@ from bridge.lib.stored_times import LONGEST_WAIT
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
-# Of something that is due, with its time and twice the time of now: `bridge.stored_times.bounded` in SQL.
+# Of something that is due, with its time and twice the time of now: `bridge.lib.stored_times.bounded` in SQL.
 _LONGEST = LONGEST_WAIT // timedelta(microseconds=1)
 IS_DUE = f"({{0}} <= {{1}} OR {{0}} > {{1}} + {_LONGEST})"
 
-# `bridge.call_order.is_ahead`, in the words of the index of migration 0004, which is found by no others.
+# `bridge.model.call_order.is_ahead` in the words of the index of migration 0004, which serves no others.
 IS_AHEAD = "coalesce(started_at, created_at) > first_seen_at + 86400000000"
 
 
