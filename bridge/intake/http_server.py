@@ -43,6 +43,20 @@ class _Server(uvicorn.Server):
         self.begun.set()
 
 
+def _bound(listen: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    # Named, because asyncio switches Nagle's delay off only for sockets that say they are TCP.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((listen.host, listen.port))
+    except OSError as error:
+        bound.close()
+        raise CallbridgeError(f"cannot listen on {listen}: {error.strerror}") from error
+    bound.listen(2048)
+    return bound
+
+
 class Listener:
     """Serves one ASGI application on a socket that is bound at once; signals are not its affair."""
 
@@ -60,15 +74,7 @@ class Listener:
         Raises:
             CallbridgeError: the address is taken or not ours.
         """
-        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        # Named, because asyncio switches Nagle's delay off only for sockets that say they are TCP.
-        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._socket.bind((listen.host, listen.port))
-        except OSError as error:
-            raise CallbridgeError(f"cannot listen on {listen}: {error.strerror}") from error
-        self._socket.listen(2048)
+        self._socket = _bound(listen)
         self.url = f"http://{Address(listen.host, self._socket.getsockname()[1])}"
         self.started = asyncio.Event()
         self._request_timeout = request_timeout

@@ -208,54 +208,59 @@ def _none(value: Any) -> bool:
 
 
 def filters(as_text: Callable[[Any], str]) -> dict[str, Callable[..., Any]]:
-    """The filters that are Jinja's, or stand in for one of them."""
+    """The filters that are Jinja's, or stand in for one of them; `as_text` writes any value as text."""
 
-    def _join(context: CountedContext, value: Iterable[Any], d: str = "", attribute: Any = None) -> str:
+    def text_or_number(value: Any) -> Any:
+        """What is no text or number by itself becomes text: Python's own for it is no data."""
+        return (
+            value if isinstance(value, str | int | float) and not isinstance(value, bool) else as_text(value)
+        )
+
+    kept = {name: jinja.FILTERS[name] for name in _KEPT}
+    return {
+        name: counted(
+            function,
+            null_stays=name in _NULL_STAYS_NULL,
+            first=text_or_number if name in _OF_TEXT else None,
+        )
+        for name, function in (kept | _OWN | _writing(as_text)).items()
+    }
+
+
+def _writing(as_text: Callable[[Any], str]) -> dict[str, Callable[..., Any]]:
+    """The filters that write values as text themselves."""
+
+    def join(context: CountedContext, value: Iterable[Any], d: str = "", attribute: Any = None) -> str:
         items = value if attribute is None else map(_getter(context, attribute), value)
         texts = [as_text(item) for item in items]
         context.charge(sum(map(len, texts)) + len(as_text(d)) * max(len(texts) - 1, 0))
         return as_text(d).join(texts)
 
-    def _replace(context: CountedContext, s: Any, old: str, new: str, count: int | None = None) -> str:
+    def replace(context: CountedContext, s: Any, old: str, new: str, count: int | None = None) -> str:
         text, old, new = as_text(s), as_text(old), as_text(new)
         times = text.count(old)
         times = times if count is None else min(times, max(count, 0))
         context.charge(len(text) + times * max(len(new) - len(old), 0))
         return text.replace(old, new, times)
 
-    own = {
-        "default": _default,
-        "d": _default,
-        "escape": _escape,
-        "e": _escape,
-        "tojson": _tojson,
-        "round": _round,
-        "trim": _trim,
-        "sum": pass_context(_sum),
-        "join": pass_context(_join),
-        "replace": pass_context(_replace),
-    }
-
-    def plain(value: Any) -> Any:
-        """A value that is no text or number by itself, as text: Python's own is no data."""
-        return (
-            value if isinstance(value, str | int | float) and not isinstance(value, bool) else as_text(value)
-        )
-
-    def _urlencode(value: Any) -> str:
+    def urlencode(value: Any) -> str:
         if isinstance(value, Mapping):
             return jinja.do_urlencode({as_text(name): as_text(each) for name, each in value.items()})
         return jinja.do_urlencode(as_text(value))
 
-    kept = {name: jinja.FILTERS[name] for name in _KEPT}
-    return {
-        name: counted(
-            function, null_stays=name in _NULL_STAYS_NULL, first=plain if name in _OF_TEXT else None
-        )
-        for name, function in (kept | own | {"urlencode": _urlencode}).items()
-    }
+    return {"join": pass_context(join), "replace": pass_context(replace), "urlencode": urlencode}
 
 
+_OWN: dict[str, Callable[..., Any]] = {
+    "default": _default,
+    "d": _default,
+    "escape": _escape,
+    "e": _escape,
+    "tojson": _tojson,
+    "round": _round,
+    "trim": _trim,
+    "sum": pass_context(_sum),
+}
 _KEPT = (
     *("abs", "capitalize", "count", "dictsort", "filesizeformat", "first", "float", "groupby", "int"),
     *("items", "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse"),

@@ -4,6 +4,9 @@ Python's engine backtracks and holds the interpreter's lock: `(a+)+$` on 40 lett
 time of a pattern grows can be read from its automaton: it is the number of paths that read one text. Two
 loops that one text leads through side by side make a square of it, one within another an exponential (Weber
 and Seidl, 1991).
+
+Python has no public parser of regular expressions, and one of our own would read some pattern otherwise than
+the engine does. So `re`'s own is used, here only; `test_patterns.py` fails when its trees change.
 """
 
 import re

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from importlib import resources
+from re import _parser  # type: ignore[attr-defined]
 
 import pytest
 
@@ -41,6 +42,34 @@ from bridge.lib.patterns import LONGEST_SEARCHED, LONGEST_SQUARE, PatternError, 
 )
 def test_how_the_time_of_a_pattern_grows(pattern: str, expected: str) -> None:
     assert growth(pattern) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "tree"),
+    [
+        ("a", "[(LITERAL, 97)]"),
+        ("[^a]", "[(NOT_LITERAL, 97)]"),
+        (".", "[(ANY, None)]"),
+        (
+            r"[^b-d\w]",
+            "[(IN, [(NEGATE, None), (RANGE, (98, 100)), (CATEGORY, CATEGORY_WORD)])]",
+        ),
+        ("a+?", "[(MIN_REPEAT, (1, MAXREPEAT, [(LITERAL, 97)]))]"),
+        ("a*", "[(MAX_REPEAT, (0, MAXREPEAT, [(LITERAL, 97)]))]"),
+        ("a{2,3}+", "[(POSSESSIVE_REPEAT, (2, 3, [(LITERAL, 97)]))]"),
+        ("(?>a)", "[(ATOMIC_GROUP, [(LITERAL, 97)])]"),
+        ("a|bc", "[(BRANCH, (None, [[(LITERAL, 97)], [(LITERAL, 98), (LITERAL, 99)]]))]"),
+        ("(a)", "[(SUBPATTERN, (1, 0, 0, [(LITERAL, 97)]))]"),
+        ("(?i:a)", "[(SUBPATTERN, (None, 2, 0, [(LITERAL, 97)]))]"),
+        ("(?=a)", "[(ASSERT, (1, [(LITERAL, 97)]))]"),
+        ("(?<!a)", "[(ASSERT_NOT, (-1, [(LITERAL, 97)]))]"),
+        (r"^$\b\A", "[(AT, AT_BEGINNING), (AT, AT_END), (AT, AT_BOUNDARY), (AT, AT_BEGINNING_STRING)]"),
+        (r"(a)\1", "[(SUBPATTERN, (1, 0, 0, [(LITERAL, 97)])), (GROUPREF, 1)]"),
+    ],
+)
+def test_the_trees_of_pythons_parser_are_those_that_are_judged(pattern: str, tree: str) -> None:
+    # A Python whose parser makes others must not be judged by what is known of these.
+    assert str(list(_parser.parse(pattern))) == tree
 
 
 @pytest.mark.parametrize("pattern", ["(", "(a+)+$", "a{99999999999}", "(" * 2000 + ")" * 2000])
