@@ -7,8 +7,7 @@ from datetime import datetime
 
 import structlog
 
-from bridge.delivery.batch import Result
-from bridge.delivery.crm_requests import CrmReply, CrmRequest, RequestFlow
+from bridge.delivery.crm_requests import CrmReply, CrmRequest, CrmResult, RequestFlow
 from bridge.delivery.destination import Destination
 from bridge.delivery.journal import DeliveryJournal
 from bridge.delivery.parking import parked_by_our_fault
@@ -59,7 +58,7 @@ class Attempt:
         """Go on to its first request."""
         self._step(lambda: next(self.steps))
 
-    def go_on(self, result: Result) -> None:
+    def go_on(self, result: CrmResult) -> None:
         """Take the answer to its request, and go on to the next one; not for ever, whatever a CRM answers."""
         self.questions += 1
         if self.questions >= MOST_QUESTIONS * len(self.delivery.plan.objects):

@@ -44,6 +44,8 @@ class CrmReply:
     fields: Fields | None = None
 
 
+CrmResult = CrmReply | DeliveryError
+"""What one request came to."""
 RequestFlow = Generator[CrmRequest, CrmReply, T]
 """A generator of requests: it is sent each reply, or has the failure thrown in, and returns a `T`."""
 

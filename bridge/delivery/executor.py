@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from bridge.crm.client import Crm
 from bridge.delivery.attempt import Attempt
-from bridge.delivery.batch import Result, ask_together, batch_of
-from bridge.delivery.crm_requests import CrmReply
+from bridge.delivery.batch import BatchSender, batch_of
+from bridge.delivery.crm_requests import CrmResult
 from bridge.delivery.poison_records import Successes, room_for
 from bridge.delivery.request_sender import RequestSender
 from bridge.ledger import DeliveryLedger
-from bridge.lib.errors import DeliveryError, LedgerError
+from bridge.lib.errors import LedgerError
 
 
 class Executor:
@@ -18,6 +18,7 @@ class Executor:
     def __init__(self, sender: RequestSender, ledger: DeliveryLedger, successes: Successes) -> None:
         """`ledger` keeps what must be on disk before anything is sent."""
         self._sender = sender
+        self._batches = BatchSender(sender.crm, sender.ask)
         self._ledger = ledger
         self._successes = successes
 
@@ -58,8 +59,8 @@ class Executor:
         for attempt, result in zip(group, results, strict=True):
             attempt.go_on(result)
 
-    def _results(self, group: Sequence[Attempt]) -> list[Result]:
-        asks = [attempt.wanted for attempt in group if attempt.wanted is not None]
+    def _results(self, group: Sequence[Attempt]) -> list[CrmResult]:
+        requests = [attempt.wanted for attempt in group if attempt.wanted is not None]
         self._sender.begin_group(
             min(attempt.lane for attempt in group),
             suspects=all(
@@ -67,12 +68,9 @@ class Executor:
                 for each in group
             ),
         )
-        if len(asks) > 1:
-            return ask_together(self.crm, asks, self._sender.ask)
-        try:
-            return [CrmReply(self._sender.ask(asks[0].request, asks[0].names, asks[0].label))]
-        except DeliveryError as error:
-            return [error]
+        if len(requests) > 1:
+            return self._batches.send_together(requests)
+        return [self._batches.send_alone(requests[0])]
 
 
 def _groups(waiting: Sequence[Attempt]) -> list[list[Attempt]]:

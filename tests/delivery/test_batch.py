@@ -10,7 +10,7 @@ import pytest
 from bridge.crm.client import Crm
 from bridge.crm.connector.request import Find, Link, Read
 from bridge.crm.connector.steps import Step
-from bridge.delivery.batch import ask_together
+from bridge.delivery.batch import BatchSender
 from bridge.delivery.crm_requests import CrmReply, CrmRequest
 from bridge.lib.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.lib.phone import mask_phone
@@ -156,7 +156,7 @@ class Desk:
     def together(self, asks: list[CrmRequest], answer: Any = None) -> list[Any]:
         if answer is not None:
             self.server.answer = answer if callable(answer) else lambda _seen: (200, answer, {})
-        return [shown(each) for each in ask_together(self.crm, asks)]
+        return [shown(each) for each in BatchSender(self.crm, self.crm.ask).send_together(asks)]
 
 
 def shown(result: Any) -> Any:
