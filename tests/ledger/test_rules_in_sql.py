@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from bridge.ledger import Window
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.ledger.sqlite.call_finding import calls_by_sn_and_time
 from bridge.ledger.sqlite.connection import connect
 from bridge.ledger.sqlite.delivery_rows import (
     DeliveryRow,
@@ -20,6 +21,8 @@ from bridge.ledger.sqlite.delivery_rows import (
     read_deliveries,
 )
 from bridge.ledger.sqlite.times import micros
+from bridge.lib.iso_times import stamp
+from bridge.model.calls import Arrival, Via
 from bridge.model.deliveries import Delivery, DeliveryState, Heading, Lane, ParkKind
 from bridge.model.delivery_rules import (
     RetryScope,
@@ -30,6 +33,8 @@ from bridge.model.delivery_rules import (
     may_retry,
     retried,
 )
+from bridge.model.key_claims import CallIdentity, same_call
+from bridge.record.call_match import KnownCall
 from tests.fixtures.ledger_calls import NOW, TO_CRM
 
 HOUR = timedelta(hours=1)
@@ -208,3 +213,38 @@ def test_calls_from_before_a_destination_are_skipped_as_the_rule_says(tmp_path: 
             before_destination(number, at, NOW)
             for number, at in enumerate([*called, EPOCH + timedelta(days=1)], 1)
         ]
+
+
+def test_calls_of_the_same_sn_and_time_are_found_as_the_rule_calls_two_the_same(tmp_path: Path) -> None:
+    """`created_at` counts only where one of the two lacks `started_at`."""
+    sns, times = ("s1", "another s1", None), (None, NOW, NOW + HOUR)
+    every = list(itertools.product(sns, times, times))
+    with closing(Rows(tmp_path, [])) as rows:
+        rows.connection.execute("BEGIN")
+        rows.connection.executemany(
+            "INSERT INTO calls (id, source, key, revision, first_seen_at, sn, started_at, created_at)"
+            " VALUES (?, 'main', ?, 2, 0, ?, ?, ?)",
+            [
+                (number, f"call {number}", sn, micros(started_at), micros(created_at))
+                for number, (sn, started_at, created_at) in enumerate(every, 1)
+            ],
+        )
+        rows.connection.execute("COMMIT")
+        for sn, started_at, created_at in every:
+            arrival = Arrival(
+                "main",
+                Via.LIST,
+                NOW,
+                b"{}",
+                sn=sn,
+                started_at=None if started_at is None else stamp(started_at),
+                created_at=None if created_at is None else stamp(created_at),
+            )
+            own = CallIdentity("main", "", sn, started_at, created_at)
+            same = [
+                KnownCall(number, f"call {number}")
+                for number, other in enumerate(every, 1)
+                if same_call(own, CallIdentity("main", "", *other))
+            ]
+            assert calls_by_sn_and_time(rows.connection, arrival, nameless=False) == same
+            assert calls_by_sn_and_time(rows.connection, arrival, nameless=True) == []

@@ -13,10 +13,11 @@ import msgspec
 import structlog
 
 from bridge.ledger.sqlite.binding import numbered
+from bridge.ledger.sqlite.call_finding import any_nameless, calls_by_sn_and_time, names_sought, uuid_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros
 from bridge.model.calls import LONGEST_GARBAGE, Arrival, Filed, Quarantined
-from bridge.record.identity import is_uuid
+from bridge.record.call_match import Joins, KnownCall, Opens, Refused, match_call
 
 log = structlog.get_logger("bridge.ledger")
 
@@ -81,7 +82,7 @@ def file_arrivals(
 
 
 class _Batch:
-    """Rows that are gathered, and written table by table."""
+    """Arrivals are matched one by one, their rows gathered, and written table by table."""
 
     def __init__(
         self, connection: sqlite3.Connection, payloads: Payloads, arrivals: Sequence[Arrival]
@@ -91,10 +92,9 @@ class _Batch:
         self._arrivals = arrivals
         self._next_call = self._highest("calls")
         self._next_receipt = self._highest("receipts")
-        self._nameless = bool(
-            connection.execute("SELECT EXISTS (SELECT 1 FROM calls WHERE nameless = 1)").fetchone()[0]
-        )
-        self._known: dict[tuple[str, str], tuple[int, str]] = {}
+        self._any_nameless = any_nameless(connection)
+        self._known: dict[tuple[str, str], KnownCall] = {}
+        # Calls that lack what a nameless record finds them by: `sn`, or one of their times.
         self._lacking: set[int] = set()
         self._calls: list[tuple[object, ...]] = []
         self._names: list[tuple[object, ...]] = []
@@ -106,53 +106,64 @@ class _Batch:
         return found
 
     def file(self) -> list[Filed]:
-        names = [(arrival.source, name) for arrival in self._arrivals for name in arrival.names]
+        names = [(arrival.source, name) for arrival in self._arrivals for name in names_sought(arrival)]
         for source, name, call_id, key, lacking in self._connection.execute(_KNOWN, (_json(names),)):
-            self._known[source, name] = (call_id, key)
+            self._known[source, name] = KnownCall(call_id, key)
             if lacking:
                 self._lacking.add(call_id)
-        filed = [self._plainly(arrival) or self._singly(arrival) for arrival in self._arrivals]
+        filed = [self._file(arrival) for arrival in self._arrivals]
         self._flush()
         return filed
 
-    def _plainly(self, arrival: Arrival) -> Filed | None:
-        """A call that is wholly new, or whose names are all known as one; else None."""
-        if arrival.trouble is not None or not arrival.names:
-            return None
-        found = {self._known.get((arrival.source, name)) for name in arrival.names}
-        if len(found) > 1:
-            return None
-        known = found.pop()
-        if known is None:
-            if self._nameless:
-                return None
-            known = self._add_call(arrival, arrival.names[0])
-        elif known[0] in self._lacking:
-            return None
-        return self._add_receipt(arrival, *known)
+    def _file(self, arrival: Arrival) -> Filed:
+        match match_call(arrival, self):
+            case Refused(trouble, detail):
+                return quarantine(self._connection, self._payloads, arrival, trouble, detail)
+            case Opens(key, nameless):
+                call = self._add_call(arrival, key)
+                if nameless:
+                    self._flush()
+                    self._connection.execute("UPDATE calls SET nameless = 1 WHERE id = ?", (call.call_id,))
+                    self._any_nameless = True
+            case Joins(call, new_names, names_it):
+                self._join(arrival, call, new_names, names_it=names_it)
+        return self._add_receipt(arrival, call)
 
-    def _add_call(self, arrival: Arrival, key: str) -> tuple[int, str]:
+    def _join(self, arrival: Arrival, call: KnownCall, new_names: Sequence[str], *, names_it: bool) -> None:
+        if names_it:
+            self._connection.execute("UPDATE calls SET nameless = NULL WHERE id = ?", (call.call_id,))
+        for name in new_names:
+            self._names.append((arrival.source, name, call.call_id))
+            self._known[arrival.source, name] = call
+        if names_it or not arrival.names:
+            # It was found by sn and time, so nobody has looked yet whether it has both times.
+            self._lacking.add(call.call_id)
+        if call.call_id in self._lacking:
+            self._flush()
+            self._complete(call.call_id, arrival)
+
+    def _add_call(self, arrival: Arrival, key: str) -> KnownCall:
         self._next_call += 1
-        call = (self._next_call, key)
+        call = KnownCall(self._next_call, key)
         at, started_at = micros(arrival.received_at), micros(arrival.started_at)
         self._calls.append(
-            (call[0], arrival.source, key, at, arrival.sn, started_at, micros(arrival.created_at))
+            (call.call_id, arrival.source, key, at, arrival.sn, started_at, micros(arrival.created_at))
         )
         if None in (arrival.sn, arrival.started_at, arrival.created_at):
-            self._lacking.add(call[0])
+            self._lacking.add(call.call_id)
         for name in arrival.names or (key,):
-            self._names.append((arrival.source, name, call[0]))
+            self._names.append((arrival.source, name, call.call_id))
             self._known[arrival.source, name] = call
         return call
 
-    def _add_receipt(self, arrival: Arrival, call_id: int, key: str) -> Filed:
+    def _add_receipt(self, arrival: Arrival, call: KnownCall) -> Filed:
         self._next_receipt += 1
-        self._receipts.append((self._next_receipt, call_id, arrival.via, micros(arrival.received_at)))
+        self._receipts.append((self._next_receipt, call.call_id, arrival.via, micros(arrival.received_at)))
         self._bodies.append(arrival.payload)
-        return Filed(call_id, key)
+        return Filed(call.call_id, call.key)
 
     def _flush(self) -> None:
-        """Write what was gathered; what is filed singly looks for it."""
+        """Write what was gathered, so that SQL finds it."""
         for sql, rows in ((_CALLS, self._calls), (_NAMES, self._names), (_RECEIPTS, self._receipts)):
             if rows:
                 self._connection.execute(sql, (_json(rows),))
@@ -166,91 +177,19 @@ class _Batch:
             self._connection.execute(_PAYLOADS, numbered(_json(places), whole))
         self._calls, self._names, self._receipts, self._bodies = [], [], [], []
 
-    # -- one by one -------------------------------------------------------------------
-    def _singly(self, arrival: Arrival) -> Filed:
-        if arrival.trouble is not None:
-            return quarantine(self._connection, self._payloads, arrival, arrival.trouble, arrival.detail)
+    # -- what the matching asks ---------------------------------------------------------
+    def by_name(self, source: str, name: str) -> KnownCall | None:
+        return self._known.get((source, name))
+
+    def by_sn_and_time(self, arrival: Arrival, *, nameless: bool) -> Sequence[KnownCall]:
+        if nameless and not self._any_nameless:
+            return ()
         self._flush()
-        filed = self._named(arrival) if arrival.names else self._unnamed(arrival)
+        return calls_by_sn_and_time(self._connection, arrival, nameless=nameless)
+
+    def uuid_of(self, call_id: int) -> str | None:
         self._flush()
-        return filed
-
-    def _refuse(self, arrival: Arrival, trouble: Quarantined, detail: str) -> Filed:
-        return quarantine(self._connection, self._payloads, arrival, trouble, detail)
-
-    def _named(self, arrival: Arrival) -> Filed:
-        found = {name: known for name in arrival.names if (known := self._known.get((arrival.source, name)))}
-        calls = set(found.values())
-        if len(calls) > 1:
-            detail = "its names belong to two calls: " + ", ".join(sorted(found))
-            return self._refuse(arrival, Quarantined.IDENTITY_CONFLICT, detail)
-        if not calls:
-            waiting = self._matches(arrival, "nameless = 1")
-            # A call that was nameless takes its name now; among several nobody may guess.
-            call = waiting[0] if len(waiting) == 1 else None
-            if call is None:
-                return self._add_receipt(arrival, *self._add_call(arrival, arrival.names[0]))
-            self._connection.execute("UPDATE calls SET nameless = NULL WHERE id = ?", (call[0],))
-            # It was found by sn and time, so nobody has looked yet whether it has both times.
-            self._lacking.add(call[0])
-        else:
-            call = calls.pop()
-        strangers = [name for name in arrival.names if name not in found]
-        if other := self._other_uuid(call[0], strangers):
-            detail = f"its names belong to call {other}, which has another UUID"
-            return self._refuse(arrival, Quarantined.IDENTITY_CONFLICT, detail)
-        for name in strangers:
-            self._names.append((arrival.source, name, call[0]))
-            self._known[arrival.source, name] = call
-        self._complete(call[0], arrival)
-        return self._add_receipt(arrival, *call)
-
-    def _unnamed(self, arrival: Arrival) -> Filed:
-        """A record without a name joins the one call of the same `sn` and time."""
-        time = arrival.started_at or arrival.created_at
-        if arrival.sn is None or time is None:
-            return self._refuse(arrival, Quarantined.UNIDENTIFIED, "no uuid, no base_info, and no sn or time")
-        key = f"{arrival.sn}@{arrival.local_time}"
-        matches = self._matches(arrival, "1 = 1")
-        if len(matches) > 1:
-            detail = f"{len(matches)} calls have its sn and time: " + ", ".join(one[1] for one in matches)
-            return self._refuse(arrival, Quarantined.AMBIGUOUS, detail)
-        call = matches[0] if matches else self._by_name(arrival.source, key)
-        if call is None:
-            call = self._add_call(arrival, key)
-            self._flush()
-            self._connection.execute("UPDATE calls SET nameless = 1 WHERE id = ?", (call[0],))
-            self._nameless = True
-        else:
-            self._complete(call[0], arrival)
-        return self._add_receipt(arrival, *call)
-
-    def _matches(self, arrival: Arrival, condition: str) -> list[tuple[int, str]]:
-        """Calls of the same `sn` and `started_at`, or `created_at` where either side lacks the other."""
-        if arrival.sn is None:
-            return []
-        rows = self._connection.execute(
-            "SELECT id, key FROM calls WHERE source = :1 AND sn = :2 AND sn_end = substr(:2, -8) AND CASE"
-            " WHEN started_at IS NOT NULL AND :3 IS NOT NULL THEN started_at = :3"
-            f" ELSE created_at = :4 END AND {condition}",
-            numbered(arrival.source, arrival.sn, micros(arrival.started_at), micros(arrival.created_at)),
-        )
-        return [(row[0], row[1]) for row in rows]
-
-    def _by_name(self, source: str, name: str) -> tuple[int, str] | None:
-        row = self._connection.execute(
-            "SELECT c.id, c.key FROM call_names n JOIN calls c ON c.id = n.call_id"
-            " WHERE n.source = ? AND n.name = ?",
-            (source, name),
-        ).fetchone()
-        return None if row is None else (row[0], row[1])
-
-    def _other_uuid(self, call_id: int, names: Sequence[str]) -> str | None:
-        """The call's own UUID where one of `names` is another: different UUIDs are never one call."""
-        if not any(is_uuid(name) for name in names):
-            return None
-        rows = self._connection.execute("SELECT name FROM call_names WHERE call_id = ?", (call_id,))
-        return next((row[0] for row in rows if is_uuid(row[0])), None)
+        return uuid_of(self._connection, call_id)
 
     def _complete(self, call_id: int, arrival: Arrival) -> None:
         """What a call lacked to be found by is known from now on, before its verdict."""

@@ -10,15 +10,16 @@ import msgspec
 
 from bridge.ledger.sqlite import jobs
 from bridge.ledger.sqlite.binding import numbered
+from bridge.ledger.sqlite.call_finding import any_nameless, calls_by_sn_and_time, names_sought, uuid_of
 from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.inspection import CREATED
 from bridge.ledger.sqlite.judging import known_of, state_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.lib.whole_numbers import parse_int
-from bridge.model.calls import Arrival, Filed, Known, Quarantined
+from bridge.model.calls import Arrival, Filed, Known
 from bridge.model.listing import Coverage, Fill, Place, Seen, Unlisted
-from bridge.record.identity import is_uuid
+from bridge.record.call_match import Joins, KnownCall, Opens, Refused, match_call
 
 DIGEST_BYTES = 16
 
@@ -45,86 +46,56 @@ def newest_receipt(connection: sqlite3.Connection) -> int:
 
 def places(connection: sqlite3.Connection, source: str, arrivals: Sequence[Arrival]) -> list[Place]:
     """Where the door would file each of these now."""
-    names = list({name for arrival in arrivals for name in arrival.names})
+    names = list({name for arrival in arrivals for name in names_sought(arrival)})
     rows = connection.execute(_PLACES, numbered(source, _json(names)))
     known = {row["name"]: row for row in rows}
-    waiting = connection.execute("SELECT min(id) FROM receipts WHERE verdict IS NULL").fetchone()[0]
-    nameless = connection.execute("SELECT EXISTS (SELECT 1 FROM calls WHERE nameless = 1)").fetchone()[0]
-    looker = _Looker(connection, source, known, waiting, nameless=bool(nameless))
+    looker = _Looker(connection, known)
     return [looker.place(arrival) for arrival in arrivals]
 
 
 class _Looker:
-    """Reads by the rules of `bridge.ledger.sqlite.filing`, and writes nothing."""
+    """Finds what the door would find, and writes nothing."""
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        source: str,
-        known: Mapping[str, sqlite3.Row],
-        waiting: int | None,
-        *,
-        nameless: bool,
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, known: Mapping[str, sqlite3.Row]) -> None:
         self._connection = connection
-        self._source = source
-        self._known = known
-        self._waiting = waiting
-        self._nameless = nameless
+        self._by_name = known
+        self._by_id = {row["call_id"]: row for row in known.values()}
+        self._any_nameless = any_nameless(connection)
+        self._first_waiting = connection.execute(
+            "SELECT min(id) FROM receipts WHERE verdict IS NULL"
+        ).fetchone()[0]
 
     def place(self, arrival: Arrival) -> Place:
-        if arrival.trouble is not None:
-            return Place(None, "", arrival.trouble, arrival.detail)
-        return self._named(arrival) if arrival.names else self._unnamed(arrival)
+        match match_call(arrival, self):
+            case Refused(trouble, detail):
+                return Place(None, "", trouble, detail)
+            case Opens(key):
+                return Place(None, key)
+            case Joins(call):
+                return self._of(self._row(call.call_id))
 
-    def _named(self, arrival: Arrival) -> Place:
-        found = {name: row for name in arrival.names if (row := self._known.get(name)) is not None}
-        calls = {row["call_id"]: row for row in found.values()}
-        if len(calls) > 1:
-            return self._conflict("its names belong to two calls: " + ", ".join(sorted(found)))
-        if not calls:
-            waiting = self._matches(arrival, "AND nameless = 1") if self._nameless else []
-            return self._by_id(waiting[0]) if len(waiting) == 1 else Place(None, arrival.names[0])
-        (row,) = calls.values()
-        if any(is_uuid(name) for name in arrival.names if name not in found):
-            own = self._connection.execute("SELECT name FROM call_names WHERE call_id = ?", (row["call_id"],))
-            other = next((name for (name,) in own if is_uuid(name)), None)
-            if other is not None:
-                return self._conflict(f"its names belong to call {other}, which has another UUID")
-        return self._of(row)
+    def by_name(self, source: str, name: str) -> KnownCall | None:  # noqa: ARG002 -- all are of one source
+        row = self._by_name.get(name)
+        return None if row is None else KnownCall(row["call_id"], row["key"])
 
-    @staticmethod
-    def _conflict(detail: str) -> Place:
-        return Place(None, "", Quarantined.IDENTITY_CONFLICT, detail)
+    def by_sn_and_time(self, arrival: Arrival, *, nameless: bool) -> Sequence[KnownCall]:
+        if nameless and not self._any_nameless:
+            return ()
+        return calls_by_sn_and_time(self._connection, arrival, nameless=nameless)
 
-    def _unnamed(self, arrival: Arrival) -> Place:
-        if arrival.sn is None or (arrival.started_at or arrival.created_at) is None:
-            return Place(None, "", Quarantined.UNIDENTIFIED, "no uuid, no base_info, and no sn or time")
-        matches = self._matches(arrival, "")
-        if len(matches) > 1:
-            return Place(None, "", Quarantined.AMBIGUOUS, f"{len(matches)} calls have its sn and time")
-        if matches:
-            return self._by_id(matches[0])
-        key = f"{arrival.sn}@{arrival.local_time}"
-        row = self._connection.execute(_PLACES, numbered(self._source, _json([key]))).fetchone()
-        return Place(None, key) if row is None else self._of(row)
+    def uuid_of(self, call_id: int) -> str | None:
+        return uuid_of(self._connection, call_id)
 
-    def _matches(self, arrival: Arrival, condition: str) -> list[int]:
-        rows = self._connection.execute(
-            "SELECT id FROM calls WHERE source = :1 AND sn = :2 AND sn_end = substr(:2, -8) AND CASE"
-            " WHEN started_at IS NOT NULL AND :3 IS NOT NULL THEN started_at = :3"
-            f" ELSE created_at = :4 END {condition} LIMIT 9",
-            numbered(self._source, arrival.sn, micros(arrival.started_at), micros(arrival.created_at)),
-        )
-        return [row[0] for row in rows]
-
-    def _by_id(self, call_id: int) -> Place:
-        return self._of(self._connection.execute(_BY_ID, (call_id,)).fetchone())
+    def _row(self, call_id: int) -> sqlite3.Row:
+        if call_id not in self._by_id:
+            self._by_id[call_id] = self._connection.execute(_BY_ID, (call_id,)).fetchone()
+        return self._by_id[call_id]
 
     def _of(self, row: sqlite3.Row) -> Place:
         newest = row["newest"] or 0
         current = row["receipt_id"] is not None and newest <= row["receipt_id"]
-        judged = self._waiting is None or newest < self._waiting or not self._waits(row["call_id"])
+        first = self._first_waiting
+        judged = first is None or newest < first or not self._waits(row["call_id"])
         digest = row["digest"] if current else b""
         return Place(
             row["call_id"],
