@@ -9,8 +9,8 @@ import click
 from bridge.cli.delivering import compared_lines, window_args
 from bridge.cli.output import config_option, json_option, open_to_look, read_config, show
 from bridge.cli.times import When
+from bridge.config.destination_files import load_pair
 from bridge.config.load import Config
-from bridge.config.problems import load_pair
 from bridge.daemon.wiring import account_of, origins_of, target_of
 from bridge.delivery.replay import Summary, Target, compared
 from bridge.ledger import Ledger, Swept, Window

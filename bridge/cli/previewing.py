@@ -16,8 +16,8 @@ from bridge.check.redact import Shown
 from bridge.cli.looking import find_call
 from bridge.cli.mapping import UNCONFIGURED, config_if_any
 from bridge.cli.output import ExitCode, config_option, json_option, open_to_look, show
+from bridge.config.destination_files import load_pair, unmet
 from bridge.config.load import Config
-from bridge.config.problems import load_pair, unmet
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector
 from bridge.daemon.wiring import account_of, origin_of

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from bridge.config.destination_files import account_name, load_pair, unmet
 from bridge.config.load import Config, Secrets
-from bridge.config.problems import account_name, load_pair, unmet
 from bridge.config.schema import ApiSettings
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector

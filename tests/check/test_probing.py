@@ -17,8 +17,8 @@ from starlette.routing import Route
 from bridge.check.crm import Found
 from bridge.check.online import ask_online
 from bridge.cli import cli
+from bridge.config.destination_files import load_pair
 from bridge.config.load import load_config, resolve_secrets
-from bridge.config.problems import load_pair
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.connection import OwnerLock
 from bridge.sandbox.crm import SandboxCrm

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import httpx
 
-from bridge.config.problems import load_pair
+from bridge.config.destination_files import load_pair
 from bridge.crm.account import Account
 from bridge.crm.tokens import Tokens
 from bridge.delivery.destination import Destination, Routes, SharedAccount

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bridge.config.problems import load_pair
+from bridge.config.destination_files import load_pair
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.lengths import LengthUnit, length_of

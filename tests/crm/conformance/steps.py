@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from structlog.testing import capture_logs
 
-from bridge.config.problems import Pair, load_pair
+from bridge.config.destination_files import Pair, load_pair
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector, shipped_connectors
 from bridge.crm.tokens import Tokens
