@@ -64,7 +64,7 @@ class Executor:
         self._sender.begin_group(
             min(attempt.lane for attempt in group),
             suspects=all(
-                each.earlier_faults is not None and each.earlier_faults.since(self._successes)
+                each.earlier_faults is not None and each.earlier_faults.others_succeeded(self._successes)
                 for each in group
             ),
         )

@@ -1,7 +1,7 @@
 """Poison records: whether one record is to blame for what looks like a fault of the account.
 
-A CRM that answers 500, or a firewall that answers in its place, is ill for everybody, as a rule. But where it
-does so for one record again and again while others are delivered in between, that record is the reason.
+A CRM that answers 500, or a firewall that answers in its place, is down for everybody, as a rule. But where
+it does so for one record again and again while others are delivered in between, that record is the reason.
 """
 
 import uuid
@@ -13,13 +13,15 @@ from bridge.model.sync_progress import RecordFaults, SyncProgress
 
 FAULTS = ""
 """Under this name, which no object of a mapping has, a delivery's progress keeps them."""
-MOST_FAULTS = 3
-# A lost answer tells less than one that came: networks lose some of any record.
-MOST_LOST_ANSWERS = 6
-# Where more than one in so many is delivered only after a fault, it is the account that is ill, by halves.
-WELL = 4
-# After its first fault together with others a delivery goes with a tenth of them, then alone.
-SMALLER = 10
+# Three such answers blame the record. A lost answer tells less than one that came: networks lose some of any
+# record, so it takes six.
+FAULTS_TO_BLAME = 3
+LOST_ANSWERS_TO_BLAME = 6
+# Where more than one delivery in four succeeds only after a fault, the account fails at any record.
+FEWEST_PER_RECOVERED = 4
+# After its first fault in a batch a delivery goes with a tenth as many others, then alone.
+SMALLER_BATCH = 10
+# In characters.
 _LONGEST_REASON = 1000
 REMEDY = (
     "The CRM takes other records and fails at this one: look into its log, and at long or unusual values;"
@@ -28,13 +30,13 @@ REMEDY = (
 
 
 class Successes:
-    """How many deliveries one CRM account has taken since this process began."""
+    """Counts the deliveries that one CRM account has taken since this process began."""
 
     def __init__(self) -> None:
         self.process = uuid.uuid4().hex
         self.count = 0
         self.recovered = 0
-        """How many of these had drawn a fault before."""
+        """How many of these succeeded only after a fault."""
 
     def note(self, *, recovered: bool = False) -> None:
         """One more was delivered; `recovered`: after faults."""
@@ -47,28 +49,33 @@ class FaultCount:
     """How many faults a delivery's record has drawn so far."""
 
     cause: str
+    """Of the last fault: faults of another cause start the count again."""
     revision: int
+    """Of the call: another revision is another record."""
     process: str
+    """Whose counts `seen` and `recovered` are; those of an earlier process count as 0."""
     count: int = 0
     """How often it failed alone, with other deliveries in between."""
     seen: int = 0
-    """How many deliveries the account had taken at the last of these."""
+    """`Successes.count` at the last of these."""
     together: int = 0
-    """How often it failed in one request with others."""
+    """How often it failed in a batch."""
     recovered: int = 0
-    """How many of these had drawn a fault before."""
+    """`Successes.recovered` at the last of these."""
     reason: str = ""
     """Why it is to be parked: it only waits until no request of it can arrive any more."""
 
-    def since(self, successes: Successes) -> bool:
-        """Whether others were delivered since the last one counted."""
+    def others_succeeded(self, successes: Successes) -> bool:
+        """Whether other deliveries succeeded since the last fault that was counted."""
         return successes.count > (self.seen if self.process == successes.process else 0)
 
-    def tells(self, successes: Successes) -> bool:
+    def account_was_well(self, successes: Successes) -> bool:
         """Whether the account was well since then: it took others, and few of them after a fault."""
         same = self.process == successes.process
         taken = successes.count - (self.seen if same else 0)
-        return taken > 0 and taken >= WELL * (successes.recovered - (self.recovered if same else 0))
+        return taken > 0 and taken >= FEWEST_PER_RECOVERED * (
+            successes.recovered - (self.recovered if same else 0)
+        )
 
     def kept(self) -> SyncProgress:
         """As the ledger keeps it."""
@@ -112,7 +119,7 @@ def count_fault(
     before: FaultCount | None, error: DeliveryError, cause: str, revision: int, successes: Successes
 ) -> FaultCount | None:
     """The count after an attempt failed; a failure that says nothing of the record changes nothing."""
-    if not _most(error):
+    if not _faults_to_blame(error):
         return before
     together = 0 if before is None else before.together
     if _together(error) > 1:
@@ -120,10 +127,10 @@ def count_fault(
         return FaultCount(cause, revision, successes.process, count, seen, together + 1, successes.recovered)
     count = 1
     if before is not None and before.cause == cause and before.count > 0:
-        if not before.since(successes):
+        if not before.others_succeeded(successes):
             return before
         # An account that fails now and then at any record proves nothing of this one.
-        count = before.count + before.tells(successes)
+        count = before.count + before.account_was_well(successes)
     return FaultCount(
         cause, revision, successes.process, count, successes.count, together, successes.recovered
     )
@@ -131,8 +138,8 @@ def count_fault(
 
 def is_to_blame(faults: FaultCount | None, error: DeliveryError) -> bool:
     """Whether the record has drawn the fault often enough, and alone."""
-    most = _most(error)
-    return faults is not None and 0 < most <= faults.count and _together(error) <= 1
+    needed = _faults_to_blame(error)
+    return faults is not None and 0 < needed <= faults.count and _together(error) <= 1
 
 
 def park_reason(faults: FaultCount, message: str) -> tuple[str, str]:
@@ -141,22 +148,22 @@ def park_reason(faults: FaultCount, message: str) -> tuple[str, str]:
     return f"{message[:_LONGEST_REASON]}. {told}. {REMEDY}", f"{faults.cause}, of this record only"
 
 
-def room_for(faults: FaultCount | None, most: int) -> int:
-    """With how many in one request a delivery may go that has drawn a fault."""
+def room_for(faults: FaultCount | None, batch_max: int) -> int:
+    """How many may share a request with a delivery that has drawn these faults, itself included."""
     if faults is None:
-        return most
-    return max(1, most // SMALLER) if faults.together == 1 and not faults.count else 1
+        return batch_max
+    return max(1, batch_max // SMALLER_BATCH) if faults.together == 1 and not faults.count else 1
 
 
-def _most(error: DeliveryError) -> int:
-    """How many such faults blame the record; 0: it says nothing of it."""
+def _faults_to_blame(error: DeliveryError) -> int:
+    """How many such faults blame the record; 0: a fault like this says nothing of it."""
     if error.blame != "account":
         return 0
     if any(each.status for each in _chain(error)):
-        return MOST_FAULTS
+        return FAULTS_TO_BLAME
     sent = any(isinstance(each, InDoubt) or each.doubtful for each in _chain(error))
-    # No connection was made, so this record cannot be the reason.
-    return MOST_LOST_ANSWERS if sent else 0
+    # Where no connection was made, the record cannot be the reason.
+    return LOST_ANSWERS_TO_BLAME if sent else 0
 
 
 def _together(error: DeliveryError) -> int:

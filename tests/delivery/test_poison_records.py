@@ -13,8 +13,8 @@ import pytest
 from bridge.delivery.breaker import FAULTS_IN_A_ROW
 from bridge.delivery.poison_records import (
     FAULTS,
-    MOST_FAULTS,
-    MOST_LOST_ANSWERS,
+    FAULTS_TO_BLAME,
+    LOST_ANSWERS_TO_BLAME,
     FaultCount,
     Successes,
     count_fault,
@@ -246,10 +246,10 @@ def test_after_a_restart_what_was_delivered_since_counts() -> None:
 @pytest.mark.parametrize(
     ("error", "most"),
     [
-        (fault(500), MOST_FAULTS),
+        (fault(500), FAULTS_TO_BLAME),
         (fault(0), 0),
-        (fault(0, doubtful=True), MOST_LOST_ANSWERS),
-        (InDoubt("x", blame="account"), MOST_LOST_ANSWERS),
+        (fault(0, doubtful=True), LOST_ANSWERS_TO_BLAME),
+        (InDoubt("x", blame="account"), LOST_ANSWERS_TO_BLAME),
         (Transient("x", blame="limit"), 0),
         (Transient("x", blame="credentials"), 0),
         (Transient("x"), 0),
@@ -282,4 +282,4 @@ def test_counted_faults_are_kept_as_progress() -> None:
     assert faults_of(kept, 3) == faults
     assert faults_of(kept, 4) is None
     assert faults_of({}, 3) is None
-    assert FAULTS_IN_A_ROW > MOST_FAULTS
+    assert FAULTS_IN_A_ROW > FAULTS_TO_BLAME
