@@ -5,15 +5,15 @@ name joins the one call of the same `sn` and time.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from bridge.model.calls import Arrival, Quarantined
 from bridge.record.identity import is_uuid
 
 
-@dataclass(frozen=True, slots=True)
-class KnownCall:
+class KnownCall(msgspec.Struct, frozen=True):
     """A call that the ledger has."""
 
     call_id: int
@@ -36,8 +36,7 @@ class CallFinder(Protocol):
         """The UUID among the call's names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Joins:
+class Joins(msgspec.Struct, frozen=True):
     """The arrival belongs to a call that is known."""
 
     call: KnownCall
@@ -47,8 +46,7 @@ class Joins:
     """The call had no name, and takes these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opens:
+class Opens(msgspec.Struct, frozen=True):
     """The arrival is the first of its call."""
 
     key: str
@@ -56,8 +54,7 @@ class Opens:
     """The key stands for its `sn` and time, until a name comes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """No call takes the arrival: it goes into quarantine."""
 
     trouble: Quarantined
