@@ -15,7 +15,7 @@ from bridge.daemon.wiring import origin_of
 from bridge.lib.errors import ConfigError, Problem
 from bridge.mapping import CaseResult, CompiledMapping, load_mapping, run_tests
 from bridge.record.origin import Origin
-from bridge.source.outcall.dialect import OUTCALL
+from bridge.source.platforms import DEFAULT_PLATFORM, PLATFORMS
 
 
 @click.group("map")
@@ -23,7 +23,7 @@ def map_group() -> None:
     """Try a mapping out on records; nothing is sent."""
 
 
-UNCONFIGURED = Origin("main", OUTCALL, ZoneInfo("Asia/Shanghai"), "CN")
+UNCONFIGURED = Origin("main", PLATFORMS[DEFAULT_PLATFORM].dialect, ZoneInfo("Asia/Shanghai"), "CN")
 """How records are read where no configuration says which source they are of."""
 
 

@@ -26,6 +26,8 @@ from bridge.lib.errors import ConfigError, Problem, did_you_mean
 from bridge.lib.toml_file import ENVIRONMENT, KeyPath, Written, load_toml
 from bridge.lib.validation import kind_at, one_of, told
 from bridge.lib.values import Address, Secret, SettingError
+from bridge.source import Platform
+from bridge.source.platforms import PLATFORMS
 
 DEFAULT_PATHS = (Path("config.toml"), Path("/etc/callbridge/config.toml"))
 # 22 characters of base64 hold the 128 bits that nobody guesses.
@@ -59,6 +61,7 @@ class Config(BaseSettings):
     log: LogSettings = Field(default=LogSettings(), description="What is told on stderr.")
 
     _written: Written = PrivateAttr()
+    _platforms: Mapping[str, Platform] = PrivateAttr()
 
     def __repr_name__(self) -> str:
         return "Config"
@@ -106,6 +109,10 @@ class Config(BaseSettings):
         chosen = self.destinations[destination].sources
         return tuple(self.sources) if chosen is None else chosen
 
+    def platform_of(self, source: str) -> Platform:
+        """The platform that a source is an account of."""
+        return self._platforms[self.sources[source].platform]
+
     def written(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
         """A problem with a value, with the place the operator wrote it at."""
         return self._written.problem(path, message, remedy)
@@ -133,7 +140,9 @@ class Secrets:
             yield from secrets.values()
 
 
-def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
+def load_config(
+    path: Path | None, environ: Mapping[str, str], platforms: Mapping[str, Platform] = PLATFORMS
+) -> Config:
     """Read the configuration, or raise one ConfigError with all its problems; secrets are not read."""
     written, problems = read_draft(path, environ)
     data = written.data
@@ -161,7 +170,7 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
 
         def model_post_init(self, context: Any, /) -> None:
             super().model_post_init(context)
-            self._written = written
+            self._written, self._platforms = written, platforms
 
     try:
         config = Loaded()
@@ -169,7 +178,7 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
         problems += [
             told(written, one, Config) for one in error.errors(include_url=False, include_input=False)
         ]
-    problems += _crosschecks(written)
+    problems += _crosschecks(written, platforms)
     if problems:
         raise ConfigError(_in_order(problems))
     return config
@@ -265,11 +274,18 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
     return sorted(dict.fromkeys(problems), key=lambda one: (one.file == ENVIRONMENT, one.line or 0))
 
 
-def _crosschecks(written: Written) -> Iterator[Problem]:
+def _crosschecks(written: Written, platforms: Mapping[str, Platform]) -> Iterator[Problem]:
     """What sections must agree on; asked of the raw data, so that other mistakes hide nothing."""
     sources = written.data.get("sources", {})
     if sources == {}:
         yield written.problem(("sources",), "at least one source is needed", "add a table [sources.NAME]")
+    for name, source in _table(written.data, "sources").items():
+        platform = source.get("platform") if isinstance(source, dict) else None
+        if isinstance(platform, str) and platform not in platforms:
+            remedy = did_you_mean(platform, platforms)
+            yield written.problem(
+                ("sources", name, "platform"), "is no platform that callbridge knows", remedy
+            )
     destinations = _table(written.data, "destinations")
     for name in destinations:
         yield from _check_destination(written, name, _table(destinations, name), sources)

@@ -45,6 +45,7 @@ from bridge.lib.values import (
     with_a_day,
     with_body,
 )
+from bridge.source.platforms import DEFAULT_PLATFORM, PLATFORMS
 
 
 class Section(BaseModel):
@@ -195,8 +196,13 @@ class ReconcileSettings(Section):
 
 
 class SourceSettings(Section):
-    """One account on the call platform."""
+    """One account on a call platform."""
 
+    platform: str = Field(
+        default=DEFAULT_PLATFORM,
+        description="Which platform it is: how its records and its list read.",
+        json_schema_extra={"enum": [*PLATFORMS]},
+    )
     callback_token: Annotated[tuple[SecretKey, ...], BeforeValidator(listed), AfterValidator(some)] = Field(
         description="The last part of the callback URL; of a list, each is valid, for rotation.",
     )

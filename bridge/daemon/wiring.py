@@ -27,9 +27,7 @@ from bridge.lib.stored_times import Clocks
 from bridge.mapping import CompiledMapping
 from bridge.record.origin import Origin
 from bridge.source import Source
-from bridge.source.outcall.answers import Names
-from bridge.source.outcall.client import ListApi, OutcallList
-from bridge.source.outcall.dialect import OUTCALL
+from bridge.source.list_api import ListApi, ListNames
 
 # Seconds for which a call that can share a request waits for others: longer than a burst takes to arrive,
 # shorter than anybody notices.
@@ -176,7 +174,13 @@ def origins_of(config: Config) -> dict[str, Origin]:
 def origin_of(config: Config, source: str) -> Origin:
     """How to read the calls of one source."""
     settings = config.sources[source]
-    return Origin(source, OUTCALL, settings.timezone, settings.country, settings.recording_url)
+    return Origin(
+        source,
+        config.platform_of(source).dialect,
+        settings.timezone,
+        settings.country,
+        settings.recording_url,
+    )
 
 
 def new_operator_jobs(
@@ -255,7 +259,7 @@ def log_in_to(
             access_id=login.access_id,
             access_secret=secret,
             zone=settings.timezone,
-            names=Names(**login.names.model_dump()),
+            names=ListNames(**login.names.model_dump()),
             login=login.login,
             login_path=login.login_path,
             list_path=login.list_path,
@@ -267,5 +271,6 @@ def log_in_to(
         )
 
     apis = [api(login, secret) for login, secret in zip(settings.api, secrets, strict=True)]
-    chance = random.Random()  # noqa: S311 -- spreads retries, guards nothing
-    return lambda: [OutcallList(one, clock=clock, chance=chance, stop=stop) for one in apis]
+    open_list = config.platform_of(source).open_list
+    rng = random.Random()  # noqa: S311 -- spreads retries, guards nothing
+    return lambda: [open_list(one, clock=clock, rng=rng, stop=stop) for one in apis]

@@ -1,16 +1,20 @@
-"""A source's list: what a walk asks of a platform. One module a platform, and one contract suite.
+"""Platforms: how each writes its records, and how its list is asked. One package a platform.
 
-To teach callbridge a second platform: a module here with a `Source` in it, whose rows carry the field
-names of `bridge.record`; a class in `tests/source/test_source.py` that inherits the suite of
-`tests/source/contract.py`; and its name in `bridge.daemon.wiring`.
+A platform is a `Platform`: a `Dialect` (`bridge.record.dialect`), by which everything else reads its records,
+and what opens its list. To add one: a package beside `outcall` with both, and a line in `platforms.py`; its
+list is held by the suite in `tests/source/contract.py`. May import `record`, `model` and `lib`.
 """
 
-from collections.abc import Sequence
+import random
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from bridge.lib.errors import SourceUnreachable
+from bridge.record.dialect import Dialect
+from bridge.source.list_api import ListApi
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +56,20 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
+
+
+class OpenList(Protocol):
+    """Opens the list of a platform with one login; nothing is asked before the first page is."""
+
+    def __call__(
+        self, api: ListApi, *, clock: Callable[[], datetime], rng: random.Random, stop: threading.Event
+    ) -> Source:
+        """A list that gives up waiting when `stop` is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """One call platform."""
+
+    dialect: Dialect
+    open_list: OpenList

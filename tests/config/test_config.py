@@ -59,6 +59,15 @@ BROKEN = [
     ("[server]", "[sever]", 1, "sever", 'unknown key "sever"', 'did you mean "server"?'),
     ('"127.0.0.1:8480"', '"8480"', 2, "server.listen", "is no address", "127.0.0.1:8480"),
     ('"127.0.0.1:8480"', '"127.0.0.1:8481"', 2, "server.listen", "on the same port", "its own port"),
+    (
+        "[sources.main]",
+        '[sources.main]\nplatform = "outcal"',
+        5,
+        "sources.main.platform",
+        "is no platform that callbridge knows",
+        'did you mean "outcall"?',
+    ),
+    ("[sources.main]", "[sources.main]\nplatform = 1", 5, "sources.main.platform", "should be text", ""),
     ("[sources.main]", '[sources.main]\ncountry = "cn"', 5, "sources.main.country", "country", '"CN"'),
     (
         "[sources.main]",

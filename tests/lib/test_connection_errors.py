@@ -19,7 +19,8 @@ from bridge.lib.http.connection_errors import connection_remedy
 from bridge.lib.http.deadline import Deadline
 from bridge.lib.http.socket import SocketBackend
 from bridge.model.failures import remedy_of
-from bridge.source.outcall.client import ListApi, OutcallList
+from bridge.source.list_api import ListApi
+from bridge.source.outcall.client import OutcallList
 from tests.fixtures.crm_requests import CREATE, fault
 from tests.fixtures.served_platform import CHANCE, NAMES, NOW
 from tests.fixtures.socket_server import served
@@ -154,7 +155,7 @@ def test_crm_and_platform_tell_it() -> None:
         stop.set()
         api = ListApi(f"https://127.0.0.1:{port}", "id", "s3cret", ZoneInfo("UTC"), NAMES)
         with (
-            closing(OutcallList(api, clock=lambda: NOW, chance=CHANCE, stop=stop)) as platform,
+            closing(OutcallList(api, clock=lambda: NOW, rng=CHANCE, stop=stop)) as platform,
             pytest.raises(
                 SourceUnreachable, match="The platform's certificate is signed by nobody but itself"
             ),

@@ -87,7 +87,7 @@ def test_a_platform_that_quotes_what_it_was_sent_is_shown_without_it(
         platform = OutcallList(
             api,
             clock=served.clock,
-            chance=CHANCE,
+            rng=CHANCE,
             stop=threading.Event(),
             sleep=lambda _seconds: None,
             transport=httpx.MockTransport(answer),

@@ -22,7 +22,7 @@ from bridge.record.json_body import (
     read_object,
 )
 from bridge.record.unwrap_body import TooMany, read_record, read_records
-from bridge.source.outcall.dialect import OUTCALL
+from bridge.source.outcall.dialect import OUTCALL_DIALECT
 
 RECORD = {"name": "张三", "phone": "+8615899770637", "mark": "50% a+b & c=d;"}
 JSON = json.dumps(RECORD, ensure_ascii=False)
@@ -63,7 +63,7 @@ json_objects = st.dictionaries(st.text(), json_values, max_size=5)
     ],
 )
 def test_every_wrapping_gives_the_same_object(body: bytes) -> None:
-    text = read_record(body, OUTCALL)
+    text = read_record(body, OUTCALL_DIALECT)
     text.decode()
     assert parse_object(text) == RECORD
 
@@ -91,7 +91,7 @@ def test_every_wrapping_gives_the_same_object(body: bytes) -> None:
 )
 def test_what_is_no_object_says_why(body: bytes) -> None:
     with pytest.raises(NotAnObject, match=r"\w"):
-        parse_object(read_record(body, OUTCALL))
+        parse_object(read_record(body, OUTCALL_DIALECT))
 
 
 @pytest.mark.parametrize(
@@ -152,26 +152,26 @@ def test_depth_is_bounded_without_a_crash() -> None:
 
 def test_a_half_pair_written_raw_stays_utf8() -> None:
     body = '{"a": "张\ud83d"}'.encode("utf-8", "surrogatepass")
-    assert parse_object(read_record(body, OUTCALL)) == {"a": "张\ud83d"}
+    assert parse_object(read_record(body, OUTCALL_DIALECT)) == {"a": "张\ud83d"}
 
 
 @given(json_objects)
 def test_any_object_survives_plain_and_as_a_form(value: dict[str, Any]) -> None:
     text = json.dumps(value)
     for body in (text.encode(), urlencode({"data": text}).encode(), text.encode("utf-16")):
-        assert parse_object(read_record(body, OUTCALL)) == value
+        assert parse_object(read_record(body, OUTCALL_DIALECT)) == value
 
 
 @given(st.binary(max_size=200))
 def test_no_body_raises_anything_else(body: bytes) -> None:
     with suppress(NotAnObject):
-        assert isinstance(parse_object(read_record(body, OUTCALL)), dict)
+        assert isinstance(parse_object(read_record(body, OUTCALL_DIALECT)), dict)
 
 
 def test_a_backslash_before_a_raw_half_surrogate_spoils_its_field() -> None:
-    text = read_record(b'{"uuid":"u","a":"x\\\xed\xa0\xbdy"}', OUTCALL)
+    text = read_record(b'{"uuid":"u","a":"x\\\xed\xa0\xbdy"}', OUTCALL_DIALECT)
     assert read_object(text) == ({"uuid": "u", "a": "x\\\ufffdy"}, ("a",))
-    assert parse_object(read_record(b'{"a":"\\\\\xed\xa0\xbd\\n"}', OUTCALL)) == {"a": "\\\ud83d\n"}
+    assert parse_object(read_record(b'{"a":"\\\\\xed\xa0\xbd\\n"}', OUTCALL_DIALECT)) == {"a": "\\\ud83d\n"}
 
 
 # -- values that JSON does not know ------------------------------------------------
@@ -359,7 +359,7 @@ HOSTILE = {
 def test_what_a_body_costs_grows_with_its_length_and_no_faster(shape: str) -> None:
     begin, middle, end = HOSTILE[shape]
     count = 8_000 // len(middle)
-    once = least_time(lambda body: read_records(body, OUTCALL), begin + middle * count + end)
-    twice = least_time(lambda body: read_records(body, OUTCALL), begin + middle * 2 * count + end)
+    once = least_time(lambda body: read_records(body, OUTCALL_DIALECT), begin + middle * count + end)
+    twice = least_time(lambda body: read_records(body, OUTCALL_DIALECT), begin + middle * 2 * count + end)
     assert twice < 3 * once + 0.002
     assert once < 0.5

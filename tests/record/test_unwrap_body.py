@@ -13,7 +13,7 @@ from bridge.model.calls import Via
 from bridge.record.arrival import arrivals_of
 from bridge.record.json_body import NotAnObject, parse_object
 from bridge.record.unwrap_body import MOST_RECORDS, TooMany, read_record, read_records
-from bridge.source.outcall.dialect import OUTCALL
+from bridge.source.outcall.dialect import OUTCALL_DIALECT
 from bridge.source.outcall.dialogue import parse_dialogue
 from tests.fixtures.origins import MAIN
 
@@ -25,7 +25,7 @@ SPOILT = '{"uuid": "u-3", "score": NaN}'
 
 def found(body: str | bytes, charset: str = "") -> list[str]:
     """The texts that are taken out of a body; what is no record is in angle brackets."""
-    pieces = read_records(body.encode() if isinstance(body, str) else body, OUTCALL, charset)
+    pieces = read_records(body.encode() if isinstance(body, str) else body, OUTCALL_DIALECT, charset)
     return [f"<{piece.text.decode()}>" if piece.trouble else piece.text.decode() for piece in pieces]
 
 
@@ -78,7 +78,7 @@ def found(body: str | bytes, charset: str = "") -> list[str]:
 )
 def test_one_record_in_an_unambiguous_wrapping_is_taken_out_as_it_was_written(body: str | bytes) -> None:
     assert found(body) == [A]
-    assert read_record(body.encode() if isinstance(body, str) else body, OUTCALL) == A.encode()
+    assert read_record(body.encode() if isinstance(body, str) else body, OUTCALL_DIALECT) == A.encode()
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_what_is_ambiguous_or_bare_stays_whole(body: str) -> None:
 )
 def test_what_holds_no_record_says_why(body: str) -> None:
     with pytest.raises(NotAnObject, match=r"\w"):
-        read_records(body.encode(), OUTCALL)
+        read_records(body.encode(), OUTCALL_DIALECT)
 
 
 def test_a_body_wrapped_too_often_is_refused() -> None:
@@ -272,18 +272,18 @@ def test_a_body_wrapped_too_often_is_refused() -> None:
     for _ in range(12):
         text = json.dumps(text)
     with pytest.raises(NotAnObject):
-        read_records(text.encode(), OUTCALL)
+        read_records(text.encode(), OUTCALL_DIALECT)
     body = f"{'[' * 150}{A}{']' * 150}"
     with pytest.raises(NotAnObject):
-        read_records(body.encode(), OUTCALL)
+        read_records(body.encode(), OUTCALL_DIALECT)
 
 
 def test_too_many_records_are_refused_as_one() -> None:
     many = ",".join(f'{{"uuid":"u-{number}"}}' for number in range(MOST_RECORDS))
-    assert len(read_records(f"[{many}]".encode(), OUTCALL)) == MOST_RECORDS
+    assert len(read_records(f"[{many}]".encode(), OUTCALL_DIALECT)) == MOST_RECORDS
     for body in (f"[{many},{A}]", f'{{"data":[{many},{A}]}}', urlencode({"a": f"[{many}]", "b": A})):
         with pytest.raises(TooMany):
-            read_records(body.encode(), OUTCALL)
+            read_records(body.encode(), OUTCALL_DIALECT)
 
 
 CASES = Path(__file__).parents[1] / "data" / "door"
@@ -303,5 +303,5 @@ CASES = Path(__file__).parents[1] / "data" / "door"
     ],
 )
 def test_bodies_that_real_senders_sent(case: str, expected: dict[str, Any]) -> None:
-    record = parse_object(read_record((CASES / case).read_bytes(), OUTCALL))
+    record = parse_object(read_record((CASES / case).read_bytes(), OUTCALL_DIALECT))
     assert record == {"uuid": ONE["uuid"]} | expected

@@ -99,7 +99,7 @@ def test_the_request_is_as_the_platforms_own_clients_send_it() -> None:
     source = OutcallList(
         api,
         clock=lambda: NOW,
-        chance=CHANCE,
+        rng=CHANCE,
         stop=threading.Event(),
         transport=httpx.MockTransport(answer),
     )
@@ -199,7 +199,7 @@ def test_other_faults_do_not_make_a_refusal_final_sooner(served: ServedPlatform)
     def later(_seconds: float = 0) -> None:
         served.disturb(**next(faults))
 
-    source = OutcallList(served.api(), clock=served.clock, chance=CHANCE, stop=threading.Event(), sleep=later)
+    source = OutcallList(served.api(), clock=served.clock, rng=CHANCE, stop=threading.Event(), sleep=later)
     later()
     assert len(whole(source).rows) == 30
     assert next(faults, None) is None
@@ -227,7 +227,7 @@ def test_a_wrong_path_is_told_at_once(served: ServedPlatform) -> None:
 def test_told_to_stop_it_tries_no_more(served: ServedPlatform) -> None:
     stop = threading.Event()
     served.disturb(down=True)
-    source = OutcallList(served.api(), clock=served.clock, chance=CHANCE, stop=stop)
+    source = OutcallList(served.api(), clock=served.clock, rng=CHANCE, stop=stop)
     stop.set()
     with pytest.raises(SourceUnreachable):
         whole(source)
@@ -310,7 +310,7 @@ def answering(listed: Any, login_code: Any = 0) -> tuple[OutcallList, list[str]]
     source = OutcallList(
         api,
         clock=lambda: NOW,
-        chance=CHANCE,
+        rng=CHANCE,
         stop=threading.Event(),
         sleep=lambda _: None,
         transport=httpx.MockTransport(answer),
@@ -378,7 +378,7 @@ def test_no_key_of_any_session_is_shown() -> None:
     source = OutcallList(
         api,
         clock=lambda: NOW,
-        chance=CHANCE,
+        rng=CHANCE,
         stop=threading.Event(),
         sleep=lambda _: None,
         transport=httpx.MockTransport(answer),

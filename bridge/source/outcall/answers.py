@@ -11,6 +11,7 @@ from bridge.lib.lenient_json import BLANKS
 from bridge.lib.masking import LONGEST_READ
 from bridge.lib.whole_numbers import parse_int
 from bridge.record.json_body import NotAnObject, decode_body, encode_text, parse_json
+from bridge.source.list_api import ListNames
 from bridge.source.outcall.page_text import MOST_ROWS, PageText, read_page
 
 YES = (0, 200, None)
@@ -22,24 +23,6 @@ _MOST_COUNTED = 10**12
 
 class Unreadable(ValueError):
     """An answer that is no JSON object, and what it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """How a deployment spells what is asked and answered."""
-
-    page_index: str
-    page_size: str
-    start: str
-    end: str
-    user_sn: str
-    api_key: str
-    api_key_expire: str
-    code: str
-    message: str
-    data: str
-    list: str
-    total: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +51,7 @@ class Answer:
 class Reader:
     """Reads answers, a tenth as expensive as reading all that is in them."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: ListNames) -> None:
         self._names = names
         rows = msgspec.defstruct(
             "Rows",

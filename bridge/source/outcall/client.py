@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import md5
-from typing import Any, Literal
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event
@@ -23,7 +22,8 @@ from bridge.lib.timestamps import parse_time
 from bridge.lib.whole_numbers import parse_int
 from bridge.record.json_body import declared_charset
 from bridge.source import Page, PageTooLarge
-from bridge.source.outcall.answers import YES, Answer, Names, Reader, Unreadable
+from bridge.source.list_api import ListApi
+from bridge.source.outcall.answers import YES, Answer, Reader, Unreadable
 from bridge.source.outcall.edges import edges
 from bridge.source.outcall.pace import Pace
 
@@ -53,25 +53,6 @@ FILTERS = (
     *("warning_times_max", "warning_results", "dynamic_labelling", "mark"),
 )
 """What can be filtered by; all are sent, empty, as the platform's own clients do."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListApi:
-    """One login to the list API, and how this deployment of the platform spells things."""
-
-    base_url: str
-    access_id: str
-    access_secret: str = field(repr=False)
-    zone: ZoneInfo
-    names: Names
-    login: Literal["signed", "password"] = "signed"
-    login_path: str = "/api/login"
-    list_path: str = "/api/crmList"
-    first_page: int = 0
-    time_format: str = "%Y-%m-%d %H:%M:%S"
-    filters: Mapping[str, Any] = field(default_factory=dict)
-    timeout: float = 60.0
-    requests_per_second: float = 20.0
 
 
 class _Short(SourceUnreachable):
@@ -136,14 +117,14 @@ class OutcallList:
         api: ListApi,
         *,
         clock: Callable[[], datetime],
-        chance: random.Random,
+        rng: random.Random,
         stop: threading.Event,
         sleep: Callable[[float], None] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._api = api
         self._clock = clock
-        self._chance = chance
+        self._rng = rng
         self._sleep = sleep or sleep_using_event(stop)
         self._stop = stop
         self._reader = Reader(api.names)
@@ -198,7 +179,7 @@ class OutcallList:
         error = state.outcome.exception() if state.outcome else None
         told = error.retry_after if isinstance(error, _Short) else 0.0
         growing: float = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (state.attempt_number - 1))
-        return max(min(told, 10.0), growing * self._chance.uniform(0.5, 1.0))
+        return max(min(told, 10.0), growing * self._rng.uniform(0.5, 1.0))
 
     # -- sessions -------------------------------------------------------------------
     def _listed(self, asked: Mapping[str, Any]) -> Answer:
@@ -276,7 +257,7 @@ class OutcallList:
         api = self._api
         if api.login == "password":
             # Seen once, with eight hexadecimal digits that nobody could explain.
-            url = f"{self._chance.getrandbits(32):08x}"
+            url = f"{self._rng.getrandbits(32):08x}"
             return {"username": api.access_id, "password": api.access_secret, "from": "2", "url": url}
         stamp = _shown(self._clock().astimezone(api.zone).replace(tzinfo=None))
         signed = f"{api.access_id}{api.access_secret}{stamp}".encode()

@@ -5,7 +5,7 @@ from bridge.source.outcall.dialogue import OutcallDialogue
 from bridge.source.outcall.fields import BOOKKEEPING, COLUMNS, COMPUTED, ENVELOPE, KINDS
 from bridge.source.outcall.names import OutcallHead
 
-OUTCALL = Dialect(
+OUTCALL_DIALECT = Dialect(
     kinds=KINDS,
     bookkeeping=BOOKKEEPING,
     call=CallFields(COLUMNS, COMPUTED),
