@@ -1,0 +1,253 @@
+"""What an attempt's end means as a table: delivered, due again and when, or parked, and what is kept."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from bridge.crm.tokens import Tokens
+from bridge.delivery.attempt import Attempt
+from bridge.delivery.budget import Budget
+from bridge.delivery.destination import Routes, SharedAccount
+from bridge.delivery.doubt_clock import DoubtClock
+from bridge.delivery.journal import DeliveryJournal
+from bridge.delivery.outcome import OutcomeRules
+from bridge.delivery.plan_sync import PlanSync
+from bridge.delivery.poison_records import FAULTS, FAULTS_TO_BLAME, REMEDY, faults_of
+from bridge.delivery.stages import PreparedDelivery
+from bridge.lib.errors import (
+    Deleted,
+    DeliveryError,
+    Duplicate,
+    Gone,
+    InDoubt,
+    Pending,
+    Permanent,
+    Transient,
+    Unsent,
+)
+from bridge.lib.stored_times import Clocks
+from bridge.model.deliveries import DeliveryState, Lease, ParkKind, Settlement
+from bridge.model.plan import Plan, PlannedObject
+from bridge.model.sync_progress import Running, SyncMethod, SyncProgress
+from tests.delivery.simulated_world import DATA, destination_of
+from tests.fixtures.delivery_bench import NOW, RETRY
+from tests.fixtures.small_crm import NoStore
+
+LAG = timedelta(seconds=30)
+KEY = ("crm account", "contact", "+861")
+CONTACT = PlannedObject("contact", "contact", {"phone": "+861"}, {})
+SENT = {"contact": SyncProgress(Running(SyncMethod.CREATE, sent_at=NOW - timedelta(seconds=10)), key="+861")}
+"""A create was sent ten seconds ago, and nobody knows what became of it."""
+SEEN = {"contact": SyncProgress(Running(SyncMethod.CREATE, sent_at=NOW - timedelta(seconds=40)), key="+861")}
+"""The same so long ago that a look-up shows it."""
+LEASE = Lease(
+    delivery_id=1,
+    call_id=1,
+    key="a",
+    source="main",
+    destination="crm",
+    revision=1,
+    attempt=1,
+    owed_at=NOW,
+    first_seen_at=NOW,
+    values={},
+)
+
+
+def now() -> datetime:
+    """The clock stands."""
+    return NOW
+
+
+class Middle(Random):
+    """Jitter that changes nothing."""
+
+    def random(self) -> float:
+        return 0.5
+
+
+class Court:
+    """Rules for one destination, and attempts that end as a test says."""
+
+    def __init__(self, folder: Path) -> None:
+        texts = [(DATA / name).read_text("utf-8") for name in ("connector.toml", "mapping.toml")]
+        self._destination = destination_of(folder / "files", *texts)
+        account = SharedAccount(Tokens("own", (), {}, NoStore(), now), Budget({}, now))
+        self.successes = account.successes
+        self.rules = OutcomeRules(
+            Routes({}, {"crm": self._destination}, {self._destination.account.name: account}),
+            RETRY,
+            DoubtClock({"crm": LAG}, Clocks(now, now)),
+            now,
+            Middle(),
+        )
+
+    def attempt(self, error: Exception | None = None, lease: Lease = LEASE) -> Attempt:
+        """An attempt that has ended, after one question."""
+        plan = Plan((CONTACT,))
+        journal = DeliveryJournal(lease, "crm account", plan, {}, [KEY])
+        sync = PlanSync(self._destination.connector, journal, "event", now)
+        prepared = PreparedDelivery(lease, NOW, 1, plan, "event", [KEY])
+        attempt = Attempt(prepared, journal, sync, sync.run(plan), faults_of(lease.progress, 1))
+        attempt.questions = 1
+        if isinstance(error, DeliveryError):
+            attempt.error = error
+        else:
+            attempt.fault = error
+        return attempt
+
+    def of(self, error: Exception | None = None, **lease: Any) -> Settlement:
+        """The settlement of an attempt that ended so; `lease` is what its lease has of its own."""
+        return self.rules.of(self.attempt(error, replace(LEASE, **lease)))
+
+
+@pytest.fixture
+def court(tmp_path: Path) -> Court:
+    return Court(tmp_path)
+
+
+def in_seconds(settlement: Settlement) -> float | None:
+    """When it is due again."""
+    return None if settlement.due_at is None else (settlement.due_at - NOW).total_seconds()
+
+
+def test_an_attempt_without_error_is_delivered_and_counts_as_a_success(court: Court) -> None:
+    assert court.of() == Settlement(DeliveryState.DELIVERED, account="crm account")
+    assert (court.successes.count, court.successes.recovered) == (1, 0)
+
+
+def test_an_attempt_that_asked_nothing_is_no_success_of_the_account(court: Court) -> None:
+    attempt = court.attempt()
+    attempt.questions = 0
+    assert court.rules.of(attempt).state is DeliveryState.DELIVERED
+    assert court.successes.count == 0
+
+
+DUE = [
+    (Transient("x"), 1, 10),
+    (Transient("x"), 3, 40),
+    (Transient("x", retry_after=90), 1, 90),
+    (Transient("x", blame="limit"), 20, 300),
+    (Transient("x", blame="account"), 6, 300),
+    (Transient("x", blame="record"), 6, 300),
+    (Transient("x", blame="credentials"), 2, 20),
+]
+
+
+@pytest.mark.parametrize(("error", "attempt", "seconds"), DUE)
+def test_what_may_pass_is_due_again_by_the_retry_policy(
+    court: Court, error: DeliveryError, attempt: int, seconds: float
+) -> None:
+    settled = court.of(error, attempt=attempt)
+    assert (settled.state, in_seconds(settled), settled.unsent) == (DeliveryState.DUE, seconds, False)
+    assert (settled.reason, settled.remedy != "") == ("destination crm, x", True)
+
+
+@pytest.mark.parametrize("error", [Unsent("x", retry_after=7), Pending("x", retry_after=7)])
+def test_what_waits_for_room_or_for_a_job_is_due_when_that_is_there_and_is_no_attempt(
+    court: Court, error: DeliveryError
+) -> None:
+    settled = court.of(error, attempt=9)
+    assert (settled.state, in_seconds(settled), settled.unsent) == (DeliveryState.DUE, 7, True)
+
+
+@pytest.mark.parametrize(("owed_for", "attempt", "parked"), [(60, 9, True), (60, 2, False), (59, 9, False)])
+def test_what_never_passes_is_given_up(court: Court, owed_for: int, attempt: int, parked: bool) -> None:
+    settled = court.of(Transient("x"), owed_at=NOW - timedelta(minutes=owed_for), attempt=attempt)
+    assert (settled.state is DeliveryState.PARKED) is parked
+    assert settled.reason.startswith("given up after 1:00:00: destination crm, x") is parked
+
+
+PARKED = [
+    (Permanent("x"), ParkKind.FAILED),
+    (Gone("x"), ParkKind.FAILED),
+    (Duplicate("x"), ParkKind.FAILED),
+    (Deleted("x"), ParkKind.GONE),
+    (InDoubt("x"), ParkKind.FAILED),
+]
+
+
+@pytest.mark.parametrize(("error", "kind"), PARKED)
+def test_what_the_same_request_would_meet_again_is_parked(
+    court: Court, error: DeliveryError, kind: ParkKind
+) -> None:
+    settled = court.of(error)
+    assert (settled.state, settled.park_kind, settled.due_at) == (DeliveryState.PARKED, kind, None)
+    assert (settled.reason, settled.account, settled.lines) == ("destination crm, x", "crm account", ())
+
+
+def test_what_stays_in_doubt_is_parked_as_that_and_keeps_its_progress(court: Court) -> None:
+    settled = court.of(InDoubt("x"), progress=SENT)
+    assert (settled.state, settled.park_kind) == (DeliveryState.PARKED, ParkKind.IN_DOUBT)
+    assert settled.progress == SENT
+    assert settled.reason.endswith("destination crm, x")
+
+
+@pytest.mark.parametrize("error", [Permanent("x"), RuntimeError("ours")])
+def test_what_would_be_parked_waits_with_its_keys_while_a_request_of_it_may_arrive(
+    court: Court, error: Exception
+) -> None:
+    settled = court.of(error, progress=SENT)
+    assert (settled.state, in_seconds(settled)) == (DeliveryState.DUE, 20)
+    assert settled.lines == (KEY,)
+    assert settled.progress["contact"] == SENT["contact"]
+    assert court.of(error, progress=SEEN).state is DeliveryState.PARKED
+    assert court.of(error, progress=SEEN).lines == ()
+
+
+def test_what_is_tried_again_keeps_its_keys_only_while_a_request_is_in_doubt(court: Court) -> None:
+    assert court.of(Transient("x"), progress=SENT).lines == (KEY,)
+    assert court.of(Transient("x")).lines == ()
+
+
+def test_a_fault_of_ours_is_parked_and_remembered_while_it_must_wait(court: Court) -> None:
+    settled = court.of(RuntimeError("of +8615899770637"))
+    assert (settled.state, settled.cause) == (DeliveryState.PARKED, "a fault in callbridge")
+    assert "15899770637" not in settled.reason
+    waits = court.of(RuntimeError("ours"), progress=SENT)
+    faults = faults_of(waits.progress, 1)
+    assert faults is not None
+    assert (faults.count, faults.reason) == (0, waits.reason)
+
+
+def test_a_record_that_alone_draws_the_accounts_faults_is_parked_at_the_third_one(court: Court) -> None:
+    progress: Mapping[str, SyncProgress] = {}
+    states = []
+    for _ in range(FAULTS_TO_BLAME):
+        court.successes.note()
+        error = Transient("x", blame="account")
+        error.status = 500
+        settled = court.of(error, progress=progress)
+        states.append(settled.state)
+        progress = settled.progress
+    assert states == [DeliveryState.DUE, DeliveryState.DUE, DeliveryState.PARKED]
+    assert (settled.due_at, settled.remedy, FAULTS in progress) == (None, REMEDY, False)
+    assert settled.cause.endswith("of this record only")
+
+
+def test_a_success_after_faults_counts_as_a_recovery(court: Court) -> None:
+    error = Transient("x", blame="account")
+    error.status = 500
+    progress = court.of(error).progress
+    assert FAULTS in progress
+    assert court.of(progress=progress).progress == {}
+    assert (court.successes.count, court.successes.recovered) == (1, 1)
+
+
+def test_a_fault_in_telling_the_outcome_is_a_fault_of_ours_that_keeps_what_is_in_doubt(court: Court) -> None:
+    class Jammed(Random):
+        def random(self) -> float:
+            raise RuntimeError("jammed")
+
+    rules = replace(court.rules, rng=Jammed())
+    settled = rules.settled(
+        court.attempt(Transient("x"), replace(LEASE, progress=SENT)), str.upper
+    ).settlement
+    assert (settled.state, in_seconds(settled), settled.lines) == (DeliveryState.DUE, 20, (KEY,))
+    assert settled.progress["contact"] == SENT["contact"]
+    assert settled.reason == "A FAULT IN CALLBRIDGE: RUNTIMEERROR('JAMMED')"
