@@ -27,21 +27,13 @@ from bridge.lib.expression import Template
 from bridge.mapping import CompiledMapping, MappingFault
 from bridge.model.calls import Via
 from bridge.model.crm_objects import KnownObject
-from bridge.model.plan import Plan, PlannedObject, Skip, WritePolicy
+from bridge.model.field_policies import POLICIES
+from bridge.model.plan import Plan, PlannedObject, Skip
 from bridge.model.sync_progress import SyncProgress
 from bridge.record.arrival import arrival_of
 from bridge.record.call import Call
 from bridge.record.origin import Origin
 
-WRITTEN = {
-    WritePolicy.ALWAYS: "whenever it differs from what was sent last",
-    WritePolicy.CREATE: "only with a new object",
-    WritePolicy.IF_EMPTY: "only while the CRM holds nothing there",
-    WritePolicy.UNLESS_EDITED: "only while the CRM still holds what was sent last",
-    WritePolicy.APPEND: "behind what the CRM holds, once for each call",
-    WritePolicy.GREATEST: "only where it is greater than what the CRM holds",
-    WritePolicy.WHILE_DEFAULT: "only while the CRM holds nothing there, or still the mapping's own default",
-}
 _LOOKS = ("find", "read")
 
 
@@ -89,7 +81,7 @@ class ObjectPreview:
             "shared": planned.shared,
             "line": dict(zip(("account", "type", "key"), self.line, strict=True)),
             "fields": {
-                name: {"value": each.value, "write": each.write, "written": WRITTEN[each.write]}
+                name: {"value": each.value, "write": each.write, "written": POLICIES[each.write].written}
                 for name, each in planned.fields.items()
             },
             "absent": dict(planned.absent),

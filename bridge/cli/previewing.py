@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import click
 
-from bridge.check.preview import WRITTEN, Asked, ObjectPreview, Preview, key_of, preview
+from bridge.check.preview import Asked, ObjectPreview, Preview, key_of, preview
 from bridge.check.redact import Shown
 from bridge.cli.looking import find_call
 from bridge.cli.mapping import UNCONFIGURED, config_if_any
@@ -25,6 +25,8 @@ from bridge.lib import escape_invisible
 from bridge.lib.errors import ConfigError, did_you_mean
 from bridge.lib.values import SettingError, known_country
 from bridge.mapping import CompiledMapping
+from bridge.model.field_policies import POLICIES
+from bridge.model.write_policy import WritePolicy
 from bridge.record.call import Call
 from bridge.record.json_body import NotAnObject, parse_object
 from bridge.record.origin import Origin
@@ -193,7 +195,9 @@ def _object(one: ObjectPreview) -> Iterator[str]:
     fed = "other calls feed it too: of them the newest wins" if planned.shared else "it is this call's own"
     yield f"  {fed}"
     for name, each in planned.fields.items():
-        when = "" if each.write == "always" else f"   [{each.write}: {WRITTEN[each.write]}]"
+        when = (
+            "" if each.write is WritePolicy.ALWAYS else f"   [{each.write}: {POLICIES[each.write].written}]"
+        )
         yield f"  {name} = {_json(each.value)}{when}"
     for name, reason in planned.absent.items():
         yield f"  {name}: not sent: {_clean(reason)}"

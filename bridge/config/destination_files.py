@@ -11,7 +11,7 @@ from bridge.lib.errors import ConfigError, Problem, did_you_mean
 from bridge.lib.toml_file import TomlFile, Written, load_toml
 from bridge.lib.validation import in_order
 from bridge.mapping import CompiledMapping
-from bridge.model.plan import LOOKING, WritePolicy
+from bridge.model.field_policies import policy_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,8 @@ def _object_mismatches(
         return
     for field, content in table_at(section, "fields").items():
         write = table_at(content).get("write")
-        if write in LOOKING or (write == WritePolicy.CREATE and found.upsert):
+        policy = policy_named(write)
+        if policy is not None and policy.needs_lookup(upserts=bool(found.upsert)):
             message = f'write = "{write}" has to read the object, and the connector tells no way to'
             remedy = 'use write = "always", or give the connector a find or a read for it'
             yield written.problem(("objects", name, "fields", field, "write"), message, remedy)

@@ -8,8 +8,8 @@ from bridge.crm.connector.compiling import Condition
 from bridge.crm.connector.request import Find
 from bridge.crm.key_matching import has_key, key_shown, object_id
 from bridge.delivery.crm_requests import CrmReply, CrmRequest, Fields, RequestFlow
+from bridge.delivery.field_selection import FieldSelection, checked, needs_lookup, to_read_back
 from bridge.delivery.object_context import ObjectContext, parked
-from bridge.delivery.write_policy import FieldSelection, checked, looks, to_check
 from bridge.lib.errors import DeliveryError, Gone, Permanent
 from bridge.lib.expression import ExpressionError, as_text
 from bridge.lib.masking import LONGEST_MESSAGE
@@ -40,7 +40,7 @@ class Lookup:
         self._label = context.label
         self._other_keys: DeliveryError | None = None
         """Raised where no search finds it, and one of them answered with records of other keys only."""
-        self.reads_fields = looks(planned) or context.kind.whole
+        self.reads_fields = needs_lookup(planned) or context.kind.whole
         """Whether the fields that the CRM holds decide about what is sent."""
 
     def find(self) -> RequestFlow[FoundObject | None]:
@@ -112,7 +112,7 @@ class Lookup:
         if answered is not None:
             return checked(sent, answered, certain=True)
         unseen = fresh and self._kind.read is None and self._kind.index_lag
-        if not to_check(self._planned, sent) or unseen or not self._kind.readable:
+        if not to_read_back(self._planned, sent) or unseen or not self._kind.readable:
             return sent
         try:
             found = yield from (self.find() if self._kind.read is None else self.read(crm_id))

@@ -7,9 +7,9 @@ from typing import Any
 
 from bridge.crm.connector import Connector, ObjectType
 from bridge.delivery.crm_requests import CrmRequest, RequestFlow
+from bridge.delivery.field_selection import is_settled, sent_digest, with_newer_event
 from bridge.delivery.object_context import Journal, ObjectContext, ObjectJournal, refuse_doubt
 from bridge.delivery.object_sync import ObjectSync
-from bridge.delivery.write_policy import advanced, sent_digest, settled
 from bridge.lib.errors import DeliveryError, Gone, InDoubt
 from bridge.model.crm_objects import Fingerprint, KnownObject, SyncedObject
 from bridge.model.plan import Plan, PlannedObject
@@ -74,7 +74,7 @@ class PlanSync:
         progress = self._progress_of(planned)
         if known is not None and _is_synced(prepared, known, progress):
             # A newer call says the same: its event counts from now on.
-            self._note_synced(planned, advanced(known, planned, self._event))
+            self._note_synced(planned, with_newer_event(known, planned, self._event))
             return
         try:
             synced = yield from self._object_sync(prepared, known, progress).run()
@@ -223,5 +223,5 @@ def _is_synced(prepared: _Prepared, known: KnownObject, progress: SyncProgress) 
     return (
         known.digest == prepared.sent_digest
         and isinstance(progress.state, NotStarted | Located)
-        and settled(prepared.planned, known, progress.appended)
+        and is_settled(prepared.planned, known, progress.appended)
     )

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from bridge.crm.connector import ObjectType
-from bridge.delivery.write_policy import sent_digest
+from bridge.delivery.field_selection import sent_digest
 from bridge.ledger import Ledger, Swept, Told, Window
 from bridge.lib.errors import LedgerBusy
 from bridge.lib.phone import mask_phones_in

@@ -9,10 +9,10 @@ from bridge.crm.connector.compiling import Values, dig
 from bridge.crm.connector.steps import Step
 from bridge.crm.key_matching import has_key, key_shown, object_id
 from bridge.delivery.crm_requests import CrmReply, CrmRequest, Fields, RequestFlow
+from bridge.delivery.field_selection import FieldSelection, possible_writes, with_possible_writes
 from bridge.delivery.job_poller import JobPoller
 from bridge.delivery.lookup import Lookup
 from bridge.delivery.object_context import ObjectContext, parked
-from bridge.delivery.write_policy import FieldSelection, maybe, unsure
 from bridge.lib.errors import DeliveryError, Duplicate, InDoubt, Permanent, Transient
 from bridge.lib.expression import ExpressionError
 from bridge.lib.phone import mask_phones_in, of_crm
@@ -232,8 +232,8 @@ class StepRunner:
         """Note what the object may hold once this request is on its way: an edit must not be seen in it."""
         known, planned, fields = self._journal.known, self._context.planned, request.names["fields"]
         if known is not None and known.crm_id and known.crm_id == crm_id:
-            self._journal.note_possible(unsure(known, planned, fields))
-        elif method is SyncMethod.CREATE and (last_writes := maybe(planned, fields)):
+            self._journal.note_possible(with_possible_writes(known, planned, fields))
+        elif method is SyncMethod.CREATE and (last_writes := possible_writes(planned, fields)):
             self._journal.note_possible(KnownObject("", last_writes=last_writes))
 
     def _note_sent_now(self) -> None:

@@ -9,20 +9,21 @@ from dataclasses import dataclass, replace
 from bridge.delivery.crm_requests import Fields, RequestFlow
 from bridge.delivery.doubt_settler import DoubtSettler
 from bridge.delivery.duplicate_resolver import DuplicateResolver
+from bridge.delivery.field_selection import (
+    FieldSelection,
+    ObjectView,
+    held_already,
+    needs_lookup,
+    select_for_existing,
+    select_for_new,
+)
 from bridge.delivery.lookup import FoundObject, Lookup
 from bridge.delivery.object_context import ObjectContext, parked
 from bridge.delivery.step_runner import StepRunner, Synced
-from bridge.delivery.write_policy import (
-    FieldSelection,
-    ShapeMismatch,
-    select_for_existing,
-    select_for_new,
-    shown,
-)
 from bridge.lib.errors import Deleted, Duplicate, Gone, Permanent
 from bridge.model.crm_objects import KnownObject
 from bridge.model.failures import NO_LONGER_THERE
-from bridge.model.plan import WritePolicy
+from bridge.model.field_policies import ShapeMismatch
 from bridge.model.sync_progress import Running, SyncMethod
 
 NOTHING_THERE = (
@@ -117,7 +118,7 @@ class Updater:
         if self._journal.may_have_arrived and self._journal.known_id is None:
             # What the object shows of ours is ours, though the rest may be refused.
             before = self._journal.known.last_writes if self._journal.known is not None else {}
-            held = shown(selection, present or {})
+            held = held_already(selection, present or {})
             self._journal.known = KnownObject(crm_id, last_writes={**before, **held})
         if self._is_done(selection):
             self._journal.set(replace(self._journal.progress.restarted(), appended=selection.appended))
@@ -168,7 +169,7 @@ class Upserter:
         context, planned = self._context, self._context.planned
         crm_id = self._journal.progress.crm_id or self._journal.known_id
         present: Fields | None = None
-        if self._lookup.reads_fields or _writes_new_only(context):
+        if self._lookup.reads_fields or needs_lookup(planned, upserts=True):
             found = yield from self._look(crm_id)
             if found is None:
                 crm_id, selection = None, select_for_new(planned, context.event)
@@ -211,10 +212,6 @@ class Upserter:
         return found
 
 
-def _writes_new_only(context: ObjectContext) -> bool:
-    return any(each.write is WritePolicy.CREATE for each in context.planned.fields.values())
-
-
 def select_fields(context: ObjectContext, present: Fields | None) -> FieldSelection:
     """The fields that an object gets which is there; `present` is what the CRM holds, None: not looked up.
 
@@ -224,21 +221,15 @@ def select_fields(context: ObjectContext, present: Fields | None) -> FieldSelect
     journal = context.journal
     in_doubt = journal.may_have_arrived or journal.may_hold_ours
     try:
+        view = ObjectView(present, journal.known, journal.progress.appended, journal.progress.adding)
         selection = select_for_existing(
-            context.planned,
-            present,
-            journal.known,
-            context.event,
-            journal.progress.appended,
-            whole=context.kind.whole,
-            doubted=in_doubt,
-            adding=journal.progress.adding,
+            context.planned, view, context.event, whole=context.kind.whole, in_doubt=in_doubt
         )
     except ShapeMismatch as error:
         raise _cannot_read(context, error) from error
     if (in_doubt or journal.progress.adding) and present is not None:
         # What stands there already is not added again, whatever becomes of the rest.
-        there = {name: sign for name, sign in selection.appended.items() if name not in selection.fields}
+        there = {name: each for name, each in selection.appended.items() if name not in selection.fields}
         journal.set(replace(journal.progress, appended=there))
     return selection
 

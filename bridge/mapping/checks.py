@@ -13,7 +13,8 @@ from bridge.lib.phone import phone_kind
 from bridge.lib.toml_file import KeyPath, TomlFile
 from bridge.lib.validation import marked
 from bridge.mapping.schema import CaseSection, Form, MappingFile, TrialSection
-from bridge.model.plan import WritePolicy
+from bridge.model.field_policies import policy_named
+from bridge.model.write_policy import WritePolicy
 
 NOT_IN_TRIAL = "not in the trial"
 NO_OBJECT = "no object: the call has no key for any"
@@ -139,6 +140,7 @@ def _fields(data: dict[str, Any]) -> Faults:
 def _wrong_field(written: Mapping[str, Any], maps: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     table, unknown, default = written.get("map"), written.get("unknown"), written.get("default")
     write = written.get("write", WritePolicy.ALWAYS)
+    policy = policy_named(write)
     if isinstance(table, str) and table not in maps:
         remedy = did_you_mean(table, maps) or f"add a table [maps.{table}]"
         yield "map", f'there is no table "{table}" in [maps]', remedy
@@ -148,12 +150,12 @@ def _wrong_field(written: Mapping[str, Any], maps: Mapping[str, Any]) -> Iterato
         yield "unknown", "needs a default", "add `default`"
     if written.get("missing") is not None and default not in (None, "") and "{{" not in str(default):
         yield "missing", "never counts beside a default that is never empty", "leave one of them out"
-    if written.get("missing") == "null" and write not in (WritePolicy.ALWAYS, WritePolicy.UNLESS_EDITED):
+    if written.get("missing") == "null" and not (policy is not None and policy.can_clear):
         yield "missing", f'clears nothing with write = "{write}"', 'use "omit", or write = "always"'
-    if write == WritePolicy.WHILE_DEFAULT and default in (None, ""):
+    if policy is not None and policy.needs_default and default in (None, ""):
         remedy = 'add `default`: default = "未知", and leave it out of `value`'
         yield "write", "needs a default: it is written while the CRM still holds that", remedy
-    if "separator" in written and write != WritePolicy.APPEND:
+    if "separator" in written and not (policy is not None and policy.takes_separator):
         yield "separator", "is only for a field that is appended to", 'add write = "append"'
 
 

@@ -9,7 +9,9 @@ from bridge.lib.expression import as_text
 from bridge.lib.lengths import LengthUnit, shortened
 from bridge.mapping.schema import FieldSection
 from bridge.mapping.values import MappingFault, is_clean, json_value
-from bridge.model.plan import PlannedField, WritePolicy
+from bridge.model.field_policies import POLICIES
+from bridge.model.plan import PlannedField
+from bridge.model.write_policy import WritePolicy
 
 Values = Sequence[Any]
 Read = Callable[[Values], Any]
@@ -116,7 +118,7 @@ class Field:
                 content = self._translated(content, self.table, values)
             if self.default is not None and content in (None, ""):
                 content = self.default.value(values)
-            if self.default is not None and self.write is WritePolicy.WHILE_DEFAULT:
+            if self.default is not None and POLICIES[self.write].needs_default:
                 default = self._limited(self.default.data(values))
         except _LeftOut as reason:
             return str(reason)

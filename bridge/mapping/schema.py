@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from bridge.lib.values import SettingError
-from bridge.model.plan import WritePolicy
+from bridge.model.write_policy import WritePolicy
 
 
 class Form(Enum):

@@ -11,7 +11,6 @@ from typing import Any
 
 from bridge.lib.expression import as_text
 from bridge.model.field_digests import is_empty
-from bridge.model.plan import PlannedField, WritePolicy
 
 
 class Alteration(StrEnum):
@@ -205,30 +204,39 @@ def _replaced_characters(sent: str, shown: str) -> bool:
     return place == len(rest)
 
 
-# -- shapes that no policy can compare or add to ---------------------------------------------------
+# -- shapes that can be neither compared nor added to ------------------------------------------------
 
 
-def misfit(each: PlannedField, held: Any) -> str:
-    """What is wrong with what a CRM shows for a field that is compared or added to; empty: nothing."""
-    if is_empty(held) or isinstance(each.value, Mapping):
+def unreadable_shape(value: Any, held: Any, *, only_presence: bool) -> str:
+    """What is wrong with the shape in which a CRM shows a field, beside our value; empty: nothing.
+
+    With `only_presence` it is only asked whether something is there.
+    """
+    if is_empty(held) or isinstance(value, Mapping):
         return ""
-    of_list = isinstance(each.value, list)
-    asks_only = each.write in _ONLY_EMPTY
+    of_list = isinstance(value, list)
     found = ""
     if isinstance(held, Mapping):
         found = "a table"
     elif isinstance(held, list):
-        if _has_tables(held) and not (of_list and _has_tables(each.value)):
+        if _has_tables(held) and not (of_list and _has_tables(value)):
             found = "a list of tables"
-        elif not of_list and not asks_only:
+        elif not of_list and not only_presence:
             found = _LIST
     elif of_list:
-        found = "" if asks_only else _NO_LIST
-    elif isinstance(held, bool) and not (_is_flag(each.value) or (asks_only and held)):
+        found = "" if only_presence else _NO_LIST
+    elif isinstance(held, bool) and not (_is_flag(value) or (only_presence and held)):
         found = "true or false"
-    elif each.write is WritePolicy.GREATEST and _ordered(each.value, held) is None:
-        found = "a text that is no number" if _decimal(held) is None else "a number"
     return found
+
+
+def unordered_shape(value: Any, held: Any) -> str:
+    """What is wrong with a value that a CRM shows where ours is neither greater nor less; empty: nothing."""
+    if is_empty(held) or isinstance(value, Mapping) or isinstance(held, list):
+        return ""
+    if _ordered(value, held) is not None:
+        return ""
+    return "a text that is no number" if _decimal(held) is None else "a number"
 
 
 def is_greater(value: Any, held: Any) -> bool:
@@ -263,10 +271,8 @@ def _has_tables(items: list[Any]) -> bool:
 
 
 _LIST, _NO_LIST = "a list", "one value, and no list,"
-SOMETHING = frozenset({_LIST, _NO_LIST})
-"""Shapes that say for certain that something is there."""
-# These only ask whether something is there.
-_ONLY_EMPTY = frozenset({WritePolicy.IF_EMPTY, WritePolicy.WHILE_DEFAULT})
+CERTAIN_SHAPES = frozenset({_LIST, _NO_LIST})
+"""Shapes that cannot be compared, and yet show for certain that something is there."""
 
 
 def _is_flag(value: Any) -> bool:

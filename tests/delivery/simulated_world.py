@@ -35,7 +35,8 @@ from bridge.mapping.planning import event_of
 from bridge.model.calls import Via
 from bridge.model.crm_objects import SyncedObject
 from bridge.model.deliveries import Lease, Settlement
-from bridge.model.plan import Plan, PlannedObject, WritePolicy
+from bridge.model.plan import Plan, PlannedObject
+from bridge.model.write_policy import WritePolicy
 from bridge.record.arrival import arrival_of
 from bridge.record.call import Call
 from bridge.sandbox.crm_state import Refusal

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bridge.model.plan import PlannedField, WritePolicy
+from bridge.model.plan import PlannedField
+from bridge.model.write_policy import WritePolicy
 from tests.fixtures.crm_steps import COMMON, CREATE, FIND, READ, UPDATE
 from tests.fixtures.small_crm import Bench, Reply, SearchCrm, Seen, Server, planned, serving
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.model.plan import WritePolicy
+from bridge.model.write_policy import WritePolicy
 from tests.fixtures.crm_steps import COMMON, CREATE, FIND, READ, UPDATE
 from tests.fixtures.small_crm import HANG_UP, Bench, Crash, SearchCrm, Server, planned, serving
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.model.plan import WritePolicy
+from bridge.model.write_policy import WritePolicy
 from tests.fixtures.small_crm import Bench, Crash, SearchCrm, Seen, Server, planned, serving
 
 COMMON = """\

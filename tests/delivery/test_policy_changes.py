@@ -6,11 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.delivery.write_policy import FieldSelection, select_for_existing, select_for_new, unsure
+from bridge.delivery.field_selection import FieldSelection, select_for_new, with_possible_writes
 from bridge.ledger.sqlite.memories import SHORTS, names_in, pack_memory, unpack_memory
 from bridge.model.crm_objects import FieldWrite, KnownObject
 from bridge.model.field_digests import SHORT, digest_of, sent_last, short_of
-from bridge.model.plan import PlannedField, PlannedObject, WritePolicy
+from bridge.model.plan import PlannedField, PlannedObject
+from bridge.model.write_policy import WritePolicy
+from tests.fixtures.selections import selected
 
 # Of one call, at its time; a later revision of it says something else.
 EVENT, OTHER = "001 call-a", "002 call-b"
@@ -67,9 +69,7 @@ def cells() -> Iterator[tuple[WritePolicy, WritePolicy, str, bool]]:
 def test_every_policy_after_every_other(old: WritePolicy, new: WritePolicy, held: str, shared: bool) -> None:
     remembered, _ = after(old, shared=shared)
     present = {"field": HELD[held]}
-    chosen = select_for_existing(
-        planned(new, NEWER, shared=shared), present, remembered, EVENT, {}, whole=False
-    )
+    chosen = selected(planned(new, NEWER, shared=shared), present, remembered, EVENT)
     assert chosen.fields == expected(new, HELD[held], NEWER)
 
 
@@ -77,64 +77,58 @@ def test_every_policy_after_every_other(old: WritePolicy, new: WritePolicy, held
 @pytest.mark.parametrize("shared", [True, False])
 def test_what_a_person_edits_after_the_change_stays(old: WritePolicy, shared: bool) -> None:
     remembered, _ = after(old, shared=shared)
-    first = select_for_existing(
+    first = selected(
         planned(WritePolicy.UNLESS_EDITED, NEWER, shared=shared),
         {"field": SENT},
         remembered,
         EVENT,
-        {},
-        whole=False,
     )
     assert first.fields == {"field": NEWER}
     left = kept(KnownObject("1", b"", {}, first.last_writes))
     again = planned(WritePolicy.UNLESS_EDITED, "9", shared=shared)
-    assert select_for_existing(again, {"field": "by hand"}, left, EVENT, {}, whole=False).fields == {}
-    assert select_for_existing(again, {"field": NEWER}, left, EVENT, {}, whole=False).fields == {"field": "9"}
+    assert selected(again, {"field": "by hand"}, left, EVENT).fields == {}
+    assert selected(again, {"field": NEWER}, left, EVENT).fields == {"field": "9"}
 
 
 @pytest.mark.parametrize("old", [write for write in WritePolicy if write is not WritePolicy.APPEND])
 def test_after_a_change_an_older_call_still_writes_over_no_newer_one(old: WritePolicy) -> None:
     remembered, _ = after(old, shared=True)
     older = planned(WritePolicy.UNLESS_EDITED, "older", shared=True)
-    assert select_for_existing(older, {"field": SENT}, remembered, "000 call-z", {}, whole=False).fields == {}
+    assert selected(older, {"field": SENT}, remembered, "000 call-z").fields == {}
 
 
 @pytest.mark.parametrize("old", [WritePolicy.ALWAYS, WritePolicy.CREATE, WritePolicy.UNLESS_EDITED])
 def test_another_call_is_appended_to_what_the_first_wrote_before_the_change(old: WritePolicy) -> None:
     remembered, _ = after(old, shared=True)
     theirs = planned(WritePolicy.APPEND, "theirs", shared=True)
-    chosen = select_for_existing(theirs, {"field": SENT}, remembered, OTHER, {}, whole=False)
+    chosen = selected(theirs, {"field": SENT}, remembered, OTHER)
     assert chosen.fields == {"field": f"{SENT}\ntheirs"}
 
 
 def test_what_was_appended_to_a_persons_text_is_never_ours_alone() -> None:
     append = planned(WritePolicy.APPEND, "a", shared=True)
-    with_theirs = select_for_existing(append, {"field": "by hand"}, None, EVENT, {}, whole=False)
+    with_theirs = selected(append, {"field": "by hand"}, None, EVENT)
     left = kept(KnownObject("1", b"", {}, with_theirs.last_writes))
     newer = planned(WritePolicy.UNLESS_EDITED, "new", shared=True)
     held = dict(with_theirs.fields)
     assert held == {"field": "by hand\na"}
-    assert select_for_existing(newer, held, left, EVENT, {}, whole=False).fields == {}
+    assert selected(newer, held, left, EVENT).fields == {}
 
 
 def test_what_calls_appended_to_nothing_is_ours() -> None:
-    first = select_for_existing(
-        planned(WritePolicy.APPEND, "a", shared=True), {}, None, EVENT, {}, whole=False
-    )
+    first = selected(planned(WritePolicy.APPEND, "a", shared=True), {}, None, EVENT)
     left = kept(KnownObject("1", b"", {}, first.last_writes))
     append = planned(WritePolicy.APPEND, "b", shared=True)
-    second = select_for_existing(append, dict(first.fields), left, OTHER, {}, whole=False)
+    second = selected(append, dict(first.fields), left, OTHER)
     left = kept(KnownObject("1", b"", {}, second.last_writes))
     newer = planned(WritePolicy.UNLESS_EDITED, "new", shared=True)
-    assert select_for_existing(newer, {"field": "a\nb"}, left, OTHER, {}, whole=False).fields == {
-        "field": "new"
-    }
+    assert selected(newer, {"field": "a\nb"}, left, OTHER).fields == {"field": "new"}
 
 
 def test_what_an_older_ledger_does_not_know_stays_as_it_is_there() -> None:
     nothing = KnownObject("1", b"told")
     newer = planned(WritePolicy.UNLESS_EDITED, NEWER, shared=False)
-    assert select_for_existing(newer, {"field": SENT}, nothing, EVENT, {}, whole=False).fields == {}
+    assert selected(newer, {"field": SENT}, nothing, EVENT).fields == {}
     # Once it shows what the call says, it is ours.
     same = planned(WritePolicy.UNLESS_EDITED, SENT, shared=False)
     left = kept(
@@ -142,21 +136,19 @@ def test_what_an_older_ledger_does_not_know_stays_as_it_is_there() -> None:
             "1",
             b"",
             {},
-            select_for_existing(same, {"field": SENT}, nothing, EVENT, {}, whole=False).last_writes,
+            selected(same, {"field": SENT}, nothing, EVENT).last_writes,
         )
     )
-    assert select_for_existing(newer, {"field": SENT}, left, EVENT, {}, whole=False).fields == {
-        "field": NEWER
-    }
+    assert selected(newer, {"field": SENT}, left, EVENT).fields == {"field": NEWER}
 
 
 def test_what_may_have_arrived_is_ours_after_a_change_too() -> None:
     remembered, _ = after(WritePolicy.ALWAYS, shared=False)
     always = planned(WritePolicy.ALWAYS, NEWER, shared=False)
-    doubtful = kept(unsure(remembered, always, {"field": NEWER}))
+    doubtful = kept(with_possible_writes(remembered, always, {"field": NEWER}))
     newest = planned(WritePolicy.UNLESS_EDITED, "9", shared=False)
     for held, written in ((SENT, True), (NEWER, True), ("by hand", False)):
-        chosen = select_for_existing(newest, {"field": held}, doubtful, EVENT, {}, whole=False)
+        chosen = selected(newest, {"field": held}, doubtful, EVENT)
         assert bool(chosen.fields) is written, held
 
 
@@ -219,28 +211,26 @@ def name(value: str, default: Any = "未知", *, shared: bool = True) -> Planned
 def test_a_default_is_replaced_and_nothing_else(
     held: str | None, said: str, written: bool, shared: bool
 ) -> None:
-    chosen = select_for_existing(name(said, shared=shared), {"name": held}, None, EVENT, {}, whole=False)
+    chosen = selected(name(said, shared=shared), {"name": held}, None, EVENT)
     assert chosen.fields == ({"name": said} if written else {})
 
 
 @pytest.mark.parametrize(("default", "held"), [(0, "0"), (0, 0.0), (False, "false"), ("0", 0)])
 def test_a_default_that_is_shown_in_another_type_is_the_default(default: Any, held: Any) -> None:
-    chosen = select_for_existing(name("x", default), {"name": held}, None, EVENT, {}, whole=False)
+    chosen = selected(name("x", default), {"name": held}, None, EVENT)
     assert chosen.fields == {"name": "x"}
 
 
 def test_the_first_call_that_knows_it_wins_in_every_order() -> None:
     held: dict[str, Any] = dict(select_for_new(name("未知"), "002 b").fields)
-    older = select_for_existing(name("王芳"), held, None, "001 a", {}, whole=False)
+    older = selected(name("王芳"), held, None, "001 a")
     assert older.fields == {"name": "王芳"}
     left = KnownObject("1", b"", {}, older.last_writes)
     for event in ("000 z", "003 c"):
-        assert select_for_existing(name("李强"), older.fields, left, event, {}, whole=False).fields == {}
-        assert select_for_existing(name("未知"), older.fields, left, event, {}, whole=False).fields == {}
+        assert selected(name("李强"), older.fields, left, event).fields == {}
+        assert selected(name("未知"), older.fields, left, event).fields == {}
 
 
 def test_where_there_is_no_default_for_a_call_only_nothing_is_replaced() -> None:
-    assert select_for_existing(name("x", None), {"name": "未知"}, None, EVENT, {}, whole=False).fields == {}
-    assert select_for_existing(name("x", None), {"name": ""}, None, EVENT, {}, whole=False).fields == {
-        "name": "x"
-    }
+    assert selected(name("x", None), {"name": "未知"}, None, EVENT).fields == {}
+    assert selected(name("x", None), {"name": ""}, None, EVENT).fields == {"name": "x"}

@@ -32,7 +32,7 @@ from bridge.lib.toml_file import TomlFile
 from bridge.mapping import LANGUAGE, MappingFile, load_mapping, run_tests
 from bridge.mapping.filters import FILTERS, reference
 from bridge.model.calls import Quarantined, Verdict
-from bridge.model.plan import WritePolicy
+from bridge.model.write_policy import WritePolicy
 from bridge.record.call import CALL_FIELDS
 from bridge.source.outcall.fields import BOOKKEEPING
 from tests.docs import command_tables

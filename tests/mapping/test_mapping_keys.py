@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bridge.lib.errors import ConfigError
 from bridge.mapping import MappingFault, MappingFile
-from bridge.model.plan import Plan, PlannedField, Skip, WritePolicy
+from bridge.model.plan import Plan, PlannedField, Skip
+from bridge.model.write_policy import WritePolicy
 from tests.fixtures.examples import examples
 from tests.fixtures.mappings import KEY, fault, field, field_of, mapping_of, outcome, planned
 

@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.delivery.write_policy import (
-    ShapeMismatch,
-    checked,
-    select_for_existing,
-    select_for_new,
-    to_check,
-    unsure,
-)
-from bridge.model.crm_alterations import EXPLAINED, WORDS, Alteration, alteration, misfit
+from bridge.delivery.field_selection import checked, select_for_new, to_read_back, with_possible_writes
+from bridge.model.crm_alterations import EXPLAINED, WORDS, Alteration, alteration
 from bridge.model.crm_objects import FieldWrite, KnownObject
 from bridge.model.field_digests import (
     alteration_of,
@@ -26,7 +19,10 @@ from bridge.model.field_digests import (
     with_altered,
     with_possible,
 )
-from bridge.model.plan import PlannedField, PlannedObject, WritePolicy
+from bridge.model.field_policies import POLICIES, ShapeMismatch
+from bridge.model.plan import PlannedField, PlannedObject
+from bridge.model.write_policy import WritePolicy
+from tests.fixtures.selections import selected
 
 A = Alteration
 # What was sent, what the CRM shows, and what it made of it.
@@ -110,10 +106,8 @@ def test_no_text_of_a_crm_is_too_odd_to_be_compared(sent: Any, shown: Any) -> No
         assert (alteration(one, other) is None) is (one == other)
     for write in (WritePolicy.APPEND, WritePolicy.UNLESS_EDITED, WritePolicy.GREATEST):
         try:
-            select_for_existing(contact(sent, write), {"name": shown}, None, "1", {}, whole=False)
-            select_for_existing(
-                contact(shown, write), {"name": sent}, None, "1", {}, whole=False, doubted=True
-            )
+            selected(contact(sent, write), {"name": shown}, None, "1")
+            selected(contact(shown, write), {"name": sent}, None, "1", in_doubt=True)
         except ShapeMismatch:
             pass
 
@@ -192,16 +186,16 @@ ALTERED = [
 def test_what_an_answer_shows_is_ours_and_a_person_can_still_edit(sent: Any, shown: Any) -> None:
     first = checked(select_for_new(contact(sent), "001 a"), {"name": shown}, certain=True)
     left = KnownObject("1", b"", {}, first.last_writes)
-    newer = select_for_existing(contact("new"), {"name": shown}, left, "002 b", {}, whole=False)
+    newer = selected(contact("new"), {"name": shown}, left, "002 b")
     assert newer.fields == {"name": "new"}
-    same = select_for_existing(contact(sent), {"name": shown}, left, "002 b", {}, whole=False)
+    same = selected(contact(sent), {"name": shown}, left, "002 b")
     assert same.fields == {}
     assert (
         alteration_of(same.last_writes["name"].digest)
         == alteration_of(first.last_writes["name"].digest)
         != ""
     )
-    edited = select_for_existing(contact("new"), {"name": "by hand"}, left, "002 b", {}, whole=False)
+    edited = selected(contact("new"), {"name": "by hand"}, left, "002 b")
     assert edited.fields == {}
 
 
@@ -224,10 +218,10 @@ def test_what_is_kept_again_as_it_was_sent_is_told_no_more() -> None:
 def test_a_look_of_an_older_ledger_takes_only_what_no_person_writes_for_the_crms() -> None:
     left = KnownObject("1", b"", {}, {"name": FieldWrite("001 a", digest_of("王👍芳 & co"))})
     for shown, ours in (("王????芳 & co", True), ("王👍芳 &amp; co", True), ("王", False), ("", False)):
-        chosen = select_for_existing(contact("王👍芳 & co"), {"name": shown}, left, "002 b", {}, whole=False)
+        chosen = selected(contact("王👍芳 & co"), {"name": shown}, left, "002 b")
         assert chosen.fields == {}
         newer = KnownObject("1", b"", {}, chosen.last_writes)
-        later = select_for_existing(contact("new"), {"name": shown}, newer, "003 c", {}, whole=False)
+        later = selected(contact("new"), {"name": shown}, newer, "003 c")
         assert bool(later.fields) is ours, shown
 
 
@@ -245,11 +239,11 @@ def test_the_first_look_behind_a_lost_answer_may_show_what_the_crm_made_of_it(
     sent: str, shown: str, ours: bool
 ) -> None:
     before = KnownObject("1", b"", {}, select_for_new(contact("old"), "001 a").last_writes)
-    doubtful = unsure(before, contact(sent), {"name": sent})
-    again = select_for_existing(contact(sent), {"name": shown}, doubtful, "002 b", {}, whole=False)
+    doubtful = with_possible_writes(before, contact(sent), {"name": sent})
+    again = selected(contact(sent), {"name": shown}, doubtful, "002 b")
     assert again.fields == ({"name": sent} if ours else {})
     left = KnownObject("1", b"", {}, again.last_writes)
-    newer = select_for_existing(contact("new"), {"name": shown}, left, "003 c", {}, whole=False)
+    newer = selected(contact("new"), {"name": shown}, left, "003 c")
     assert newer.fields == ({"name": "new"} if ours else {})
 
 
@@ -257,14 +251,12 @@ def test_the_first_look_behind_a_lost_answer_may_show_what_the_crm_made_of_it(
 def test_a_default_that_the_crm_altered_is_still_the_default(shown: str) -> None:
     default = "未知" if shown == "??" else "Unknown customer"
     first = select_for_new(contact(default, WritePolicy.WHILE_DEFAULT, default), "001 a")
-    assert to_check(contact(default, WritePolicy.WHILE_DEFAULT, default), first) == []
+    assert to_read_back(contact(default, WritePolicy.WHILE_DEFAULT, default), first) == []
     knows = contact("王芳", WritePolicy.WHILE_DEFAULT, default)
     for last_writes in (first.last_writes, checked(first, {"name": shown}, certain=True).last_writes):
         left = KnownObject("1", b"", {}, last_writes)
-        assert select_for_existing(knows, {"name": shown}, left, "002 b", {}, whole=False).fields == {
-            "name": "王芳"
-        }
-        assert select_for_existing(knows, {"name": "by hand"}, left, "002 b", {}, whole=False).fields == {}
+        assert selected(knows, {"name": shown}, left, "002 b").fields == {"name": "王芳"}
+        assert selected(knows, {"name": "by hand"}, left, "002 b").fields == {}
 
 
 @pytest.mark.parametrize(
@@ -282,10 +274,10 @@ def test_a_default_that_the_crm_altered_is_still_the_default(shown: str) -> None
 def test_in_doubt_an_appended_text_that_the_crm_altered_is_found_there(text: str, shown: str) -> None:
     planned = contact(text, WritePolicy.APPEND)
     for before in (None, "first", f"first\n{shown}"):
-        sent = select_for_existing(planned, {"name": before}, None, "1", {}, whole=False).appended
+        sent = selected(planned, {"name": before}, None, "1").appended
         arrived = shown if before is None else f"{before}\n{shown}"
         for held, added in ((arrived, False), (before, True)):
-            chosen = select_for_existing(planned, {"name": held}, None, "1", {}, whole=False, adding=sent)
+            chosen = selected(planned, {"name": held}, None, "1", adding=sent)
             assert bool(chosen.fields) is added, (before, held)
 
 
@@ -313,7 +305,7 @@ LOOKING = [
 def test_a_shape_that_says_nothing_is_refused(write: WritePolicy, held: Any, shape: str) -> None:
     planned = contact("new", write, "new")
     with pytest.raises(ShapeMismatch) as caught:
-        select_for_existing(planned, {"name": held}, None, "1", {}, whole=False)
+        selected(planned, {"name": held}, None, "1")
     assert (caught.value.field, caught.value.shape) == ("name", shape)
 
 
@@ -338,26 +330,26 @@ def test_a_shape_that_says_nothing_is_refused(write: WritePolicy, held: Any, sha
     ],
 )
 def test_which_shapes_fit(value: Any, held: Any, write: WritePolicy, shape: str) -> None:
-    assert misfit(PlannedField(value, write), held) == shape
+    assert POLICIES[write].shape_mismatch(PlannedField(value, write), held) == shape
 
 
 def test_a_shape_that_is_ours_may_be_written_over_and_a_call_without_a_value_minds_none() -> None:
     first = checked(select_for_new(contact("x"), "001 a"), {"name": [{"text": "x"}]}, certain=True)
     left = KnownObject("1", b"", {}, first.last_writes)
     held = {"name": [{"text": "x"}]}
-    assert select_for_existing(contact("y"), held, left, "002 b", {}, whole=False).fields == {"name": "y"}
+    assert selected(contact("y"), held, left, "002 b").fields == {"name": "y"}
     for write in (WritePolicy.APPEND, WritePolicy.IF_EMPTY, WritePolicy.GREATEST):
-        assert select_for_existing(contact(None, write), held, None, "002 b", {}, whole=False).fields == {}
+        assert selected(contact(None, write), held, None, "002 b").fields == {}
 
 
 def test_what_a_newer_call_wrote_is_not_even_looked_at() -> None:
     left = KnownObject("1", b"", {}, {"name": FieldWrite("009 z", digest_of("z"))})
-    assert select_for_existing(contact("y"), {"name": {"a": 1}}, left, "002 b", {}, whole=False).fields == {}
+    assert selected(contact("y"), {"name": {"a": 1}}, left, "002 b").fields == {}
 
 
 def test_a_list_of_a_person_is_left_alone_where_we_never_wrote() -> None:
     for value, held in ((["x"], "a;b"), ("x", ["a"])):
-        assert select_for_existing(contact(value), {"name": held}, None, "1", {}, whole=False).fields == {}
+        assert selected(contact(value), {"name": held}, None, "1").fields == {}
 
 
 @given(anything, st.sampled_from(LOOKING), anything)
@@ -366,7 +358,7 @@ def test_whatever_the_crm_shows_nothing_but_our_form_is_written(
     value: Any, write: WritePolicy, held: Any
 ) -> None:
     try:
-        chosen = select_for_existing(contact(value, write, "d"), {"name": held}, None, "1", {}, whole=False)
+        chosen = selected(contact(value, write, "d"), {"name": held}, None, "1")
     except ShapeMismatch:
         return
     written = chosen.fields.get("name")

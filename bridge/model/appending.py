@@ -31,28 +31,30 @@ def with_added(each: PlannedField, held: Any) -> Any:
     return as_text(each.value) if is_empty(held) else f"{as_text(held)}{each.separator}{as_text(each.value)}"
 
 
-def sign_of(each: PlannedField, held: Any) -> Fingerprint:
+def fingerprint_of(each: PlannedField, held: Any) -> Fingerprint:
     """What a value is known by that is added to what a field holds."""
     if isinstance(each.value, list):
         return Fingerprint(-1, len(each.value), b"".join(map(digest_of, each.value)))
     text = _lasting(as_text(each.value), each.separator).strip()
-    anywhere = Fingerprint(0, len(text), digest_of(text))
-    letters = _letters_sign(as_text(each.value), held)
-    return Fingerprint(_times(anywhere, each.separator, held), len(text), anywhere.digest + letters)
+    unplaced = Fingerprint(0, len(text), digest_of(text))
+    letters = _letters_digest(as_text(each.value), held)
+    return Fingerprint(_times(unplaced, each.separator, held), len(text), unplaced.digest + letters)
 
 
-def unplaced(sign: Fingerprint) -> Fingerprint:
-    """The same of a value of which nobody knows what stood there before: once is enough."""
-    return sign if sign.before < 0 else Fingerprint(0, sign.length, sign.digest[:SIZE])
+def standing_anywhere(fingerprint: Fingerprint) -> Fingerprint:
+    """The same where nobody knows what stood there before: a value that stands there once was added."""
+    if fingerprint.before < 0:
+        return fingerprint
+    return Fingerprint(0, fingerprint.length, fingerprint.digest[:SIZE])
 
 
-def stands(sign: Fingerprint, separator: str, held: Any) -> bool:
+def was_added(fingerprint: Fingerprint, separator: str, held: Any) -> bool:
     """Whether a value was added already: it stands there once more than before."""
-    before, _, digest = sign
+    before, _, digest = fingerprint
     if before < 0:
         there = set(map(digest_of, held)) if isinstance(held, list) else set()
         return all(digest[at : at + SIZE] in there for at in range(0, len(digest), SIZE))
-    if _times(Fingerprint(before, sign.length, digest[:SIZE]), separator, held) > before:
+    if _times(Fingerprint(before, fingerprint.length, digest[:SIZE]), separator, held) > before:
         return True
     return _more_letters(digest[SIZE:], held)
 
@@ -67,7 +69,7 @@ def _letters(text: str) -> str:
     return _NO_WORD.sub("", unicodedata.normalize("NFKC", text).casefold())
 
 
-def _letters_sign(value: str, held: Any) -> bytes:
+def _letters_digest(value: str, held: Any) -> bytes:
     """What a text is known by where a CRM changed it; nothing of a short one."""
     ours = _letters(value)
     if len(ours) < _FEWEST_LETTERS:
@@ -75,14 +77,14 @@ def _letters_sign(value: str, held: Any) -> bytes:
     return _LETTERS.pack(_rolled(ours), len(ours), _letters(as_text(held)).count(ours))
 
 
-def _more_letters(sign: bytes, held: Any) -> bool:
+def _more_letters(fingerprint: bytes, held: Any) -> bool:
     """Whether a text stands there once more than before, as a CRM may have changed it.
 
     Separators are gone by then, so each place may be its beginning: a hash that rolls finds it in one pass.
     """
-    if len(sign) != _LETTERS.size:
+    if len(fingerprint) != _LETTERS.size:
         return False
-    wanted, size, before = map(int, _LETTERS.unpack(sign))
+    wanted, size, before = map(int, _LETTERS.unpack(fingerprint))
     text = _letters(as_text(held))
     out, times, start, rolled = pow(_BASE, size - 1, _PRIME), 0, 0, _rolled(text[:size])
     while start + size <= len(text):
@@ -103,9 +105,9 @@ def _rolled(text: str) -> int:
     return rolled
 
 
-def _times(sign: Fingerprint, separator: str, held: Any) -> int:
+def _times(fingerprint: Fingerprint, separator: str, held: Any) -> int:
     """How often a text stands in another one, between separators."""
-    _, size, digest = sign
+    _, size, digest = fingerprint
     text, around = _lasting(as_text(held), separator).strip(), _lines(separator)
     starts, place = [0], text.find(around)
     while place >= 0:

@@ -8,19 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.delivery.write_policy import (
+from bridge.delivery.field_selection import (
     FieldSelection,
-    ShapeMismatch,
-    advanced,
-    looks,
-    select_for_existing,
+    is_settled,
+    needs_lookup,
     select_for_new,
-    settled,
-    unsure,
+    with_newer_event,
+    with_possible_writes,
 )
 from bridge.model.crm_objects import FieldWrite, Fingerprint, KnownObject
 from bridge.model.field_digests import digest_of
-from bridge.model.plan import PlannedField, PlannedObject, WritePolicy
+from bridge.model.field_policies import ShapeMismatch
+from bridge.model.plan import PlannedField, PlannedObject
+from bridge.model.write_policy import WritePolicy
+from tests.fixtures.selections import selected
 
 
 def contact(shared: Any = True, **fields: Any) -> PlannedObject:
@@ -38,7 +39,7 @@ class Held:
 
     def take(self, planned: PlannedObject, event: str) -> FieldSelection:
         if self.there:
-            chosen = select_for_existing(planned, dict(self.fields), self.remembered, event, {}, whole=False)
+            chosen = selected(planned, dict(self.fields), self.remembered, event)
         else:
             chosen = select_for_new(planned, event)
         self.there = True
@@ -104,9 +105,7 @@ def test_greatest_is_the_maximum(numbers: list[int]) -> None:
     ],
 )  # fmt: skip
 def test_greatest_goes_by_what_a_value_means(value: Any, held: Any, written: bool) -> None:
-    chosen = select_for_existing(
-        contact(best=(value, WritePolicy.GREATEST)), {"best": held}, None, "1", {}, whole=False
-    )
+    chosen = selected(contact(best=(value, WritePolicy.GREATEST)), {"best": held}, None, "1")
     assert ("best" in chosen.fields) is written
 
 
@@ -120,9 +119,7 @@ def test_greatest_goes_by_what_a_value_means(value: Any, held: Any, written: boo
 )
 def test_what_is_neither_greater_nor_less_parks(value: Any, held: Any, shape: str) -> None:
     with pytest.raises(ShapeMismatch, match=shape):
-        select_for_existing(
-            contact(best=(value, WritePolicy.GREATEST)), {"best": held}, None, "1", {}, whole=False
-        )
+        selected(contact(best=(value, WritePolicy.GREATEST)), {"best": held}, None, "1")
 
 
 @given(st.lists(values.filter(lambda value: value != ""), min_size=1, max_size=5))
@@ -160,16 +157,14 @@ def test_unless_edited_is_newest_wins_while_nobody_edits(order: tuple[tuple[str,
 def test_what_a_crm_shows_in_another_type_is_no_edit(sent: Any, shown: Any) -> None:
     remembered = KnownObject("1", b"", {}, {"city": FieldWrite("1", digest_of(sent))})
     planned = contact(city=("new", WritePolicy.UNLESS_EDITED))
-    assert select_for_existing(planned, {"city": shown}, remembered, "2", {}, whole=False).fields == {
-        "city": "new"
-    }
+    assert selected(planned, {"city": shown}, remembered, "2").fields == {"city": "new"}
 
 
 @pytest.mark.parametrize(("sent", "shown"), [(80, 80.5), (80, "81"), ("x", ""), ("x", None), (True, "1x")])
 def test_an_edit_is_seen(sent: Any, shown: Any) -> None:
     remembered = KnownObject("1", b"", {}, {"city": FieldWrite("1", digest_of(sent))})
     planned = contact(city=("new", WritePolicy.UNLESS_EDITED))
-    assert select_for_existing(planned, {"city": shown}, remembered, "2", {}, whole=False).fields == {}
+    assert selected(planned, {"city": shown}, remembered, "2").fields == {}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +174,7 @@ def test_an_edit_is_seen(sent: Any, shown: Any) -> None:
 )  # fmt: skip
 def test_in_doubt_a_text_that_stands_there_was_appended(held: str | None, added: bool) -> None:
     planned = contact(notes=("two", WritePolicy.APPEND))
-    chosen = select_for_existing(planned, {"notes": held}, None, "1", {}, whole=False, doubted=True)
+    chosen = selected(planned, {"notes": held}, None, "1", in_doubt=True)
     assert (bool(chosen.fields), list(chosen.appended)) == (added, ["notes"])
 
 
@@ -192,18 +187,16 @@ def test_in_doubt_the_text_that_was_sent_is_looked_for_and_not_what_the_call_say
     before: str | None, held: str | None, added: bool
 ) -> None:
     first, second = (contact(notes=(text, WritePolicy.APPEND)) for text in ("first", "second"))
-    sent = select_for_existing(first, {"notes": before}, None, "1", {}, whole=False).appended
-    chosen = select_for_existing(second, {"notes": held}, None, "1", {}, whole=False, adding=sent)
+    sent = selected(first, {"notes": before}, None, "1").appended
+    chosen = selected(second, {"notes": held}, None, "1", adding=sent)
     assert (bool(chosen.fields), list(chosen.appended)) == (added, ["notes"])
 
 
 @pytest.mark.parametrize(("held", "added"), [(["a"], True), (["b", "a"], False), (None, True)])
 def test_in_doubt_the_items_that_were_sent_are_looked_for(held: list[str] | None, added: bool) -> None:
-    sent = select_for_existing(
-        contact(tags=(["a", "b"], WritePolicy.APPEND)), {}, None, "1", {}, whole=False
-    ).appended
+    sent = selected(contact(tags=(["a", "b"], WritePolicy.APPEND)), {}, None, "1").appended
     now = contact(tags=(["c"], WritePolicy.APPEND))
-    chosen = select_for_existing(now, {"tags": held}, None, "1", {}, whole=False, adding=sent)
+    chosen = selected(now, {"tags": held}, None, "1", adding=sent)
     assert bool(chosen.fields) is added
 
 
@@ -226,32 +219,28 @@ LONG = "[10:19] Robot:  it's <b>3 &amp 4</b> é 😀 “fine”"
 def test_in_doubt_a_text_is_known_whatever_the_crm_made_of_it(made: Any, before: str | None) -> None:
     planned = contact(notes=(LONG, WritePolicy.APPEND))
     held = None if before is None else made(before)
-    sent = select_for_existing(planned, {"notes": held}, None, "1", {}, whole=False)
+    sent = selected(planned, {"notes": held}, None, "1")
     for arrived, shown in ((False, held), (True, made(sent.fields["notes"]))):
-        chosen = select_for_existing(
-            planned, {"notes": shown}, None, "1", {}, whole=False, adding=sent.appended
-        )
+        chosen = selected(planned, {"notes": shown}, None, "1", adding=sent.appended)
         assert bool(chosen.fields) is not arrived
 
 
 def test_a_short_text_within_another_is_not_taken_for_ours() -> None:
     planned = contact(notes=("hot", WritePolicy.APPEND))
-    sent = select_for_existing(planned, {"notes": "old"}, None, "1", {}, whole=False).appended
-    chosen = select_for_existing(planned, {"notes": "old\nhotel"}, None, "1", {}, whole=False, adding=sent)
+    sent = selected(planned, {"notes": "old"}, None, "1").appended
+    chosen = selected(planned, {"notes": "old\nhotel"}, None, "1", adding=sent)
     assert chosen.fields == {"notes": "old\nhotel\nhot"}
 
 
 def test_a_text_that_is_empty_by_now_was_added_all_the_same() -> None:
     sent = select_for_new(contact(notes=("first", WritePolicy.APPEND)), "1").appended
     now = contact(notes=(None, WritePolicy.APPEND))
-    assert (
-        select_for_existing(now, {"notes": "first"}, None, "1", {}, whole=False, adding=sent).appended == sent
-    )
+    assert selected(now, {"notes": "first"}, None, "1", adding=sent).appended == sent
 
 
 def test_a_list_is_appended_item_by_item() -> None:
     planned = contact(tags=(["b", "c"], WritePolicy.APPEND))
-    chosen = select_for_existing(planned, {"tags": ["a", "b"]}, None, "1", {}, whole=False)
+    chosen = selected(planned, {"tags": ["a", "b"]}, None, "1")
     assert chosen.fields == {"tags": ["a", "b", "c"]}
 
 
@@ -264,7 +253,7 @@ def test_where_an_update_replaces_all_the_rest_goes_along() -> None:
     )
     last_writes = {"c": FieldWrite("9", digest_of("newer")), "d": FieldWrite("1", digest_of(1))}
     remembered = KnownObject("1", b"", {}, last_writes)
-    chosen = select_for_existing(planned, {"b": "theirs", "c": "newer"}, remembered, "5", {}, whole=True)
+    chosen = selected(planned, {"b": "theirs", "c": "newer"}, remembered, "5", whole=True)
     assert (chosen.fields, chosen.kept) == ({"a": "new"}, {"a": "new", "b": "theirs", "c": "newer", "d": 1})
     assert chosen.last_writes["c"].event == "9"
 
@@ -272,7 +261,7 @@ def test_where_an_update_replaces_all_the_rest_goes_along() -> None:
 def test_equal_values_advance_only_what_the_call_says() -> None:
     last_writes = {"a": FieldWrite("1", b"x"), "b": FieldWrite("1", b"y"), "c": FieldWrite("9", b"z")}
     planned = contact(a=(1, WritePolicy.ALWAYS), c=(1, WritePolicy.ALWAYS))
-    found = advanced(KnownObject("1", b"", {}, last_writes), planned, "5").last_writes
+    found = with_newer_event(KnownObject("1", b"", {}, last_writes), planned, "5").last_writes
     assert {name: mark.event for name, mark in found.items()} == {"a": "5", "b": "1", "c": "9"}
 
 
@@ -281,15 +270,15 @@ def test_what_is_settled_costs_no_request() -> None:
         a=(1, WritePolicy.ALWAYS), notes=("x", WritePolicy.APPEND), none=(None, WritePolicy.APPEND)
     )
     remembered = KnownObject("1", b"", {}, {"a": FieldWrite("1", digest_of(1))})
-    assert settled(planned, remembered, {"notes": Fingerprint(0, 1, b"")})
-    assert not settled(planned, remembered, {})
-    assert not settled(contact(a=(2, WritePolicy.ALWAYS)), remembered, {})
-    assert looks(planned)
+    assert is_settled(planned, remembered, {"notes": Fingerprint(0, 1, b"")})
+    assert not is_settled(planned, remembered, {})
+    assert not is_settled(contact(a=(2, WritePolicy.ALWAYS)), remembered, {})
+    assert needs_lookup(planned)
 
 
 def test_an_own_object_gets_all_its_fields() -> None:
     planned = contact(shared=False, a=(1, WritePolicy.ALWAYS), b=(2, WritePolicy.CREATE))
-    assert select_for_existing(planned, None, None, "1", {}, whole=False).fields == {"a": 1}
+    assert selected(planned, None, None, "1").fields == {"a": 1}
     assert select_for_new(planned, "1").fields == {"a": 1, "b": 2}
 
 
@@ -300,9 +289,9 @@ def test_what_was_refused_is_sent_again_whatever_was_known_before(known: bytes |
     planned, held = contact(grade=("hot", WritePolicy.ALWAYS)), {"grade": "A"}
     remembered = KnownObject("1", last_writes=last_writes)
     for _ in range(3):
-        chosen = select_for_existing(planned, held, remembered, "001", {}, whole=False)
+        chosen = selected(planned, held, remembered, "001")
         assert chosen.fields == {"grade": "hot"}
-        remembered = unsure(remembered, planned, chosen.fields)
+        remembered = with_possible_writes(remembered, planned, chosen.fields)
     assert len(remembered.last_writes.get("grade", FieldWrite("", b"")).digest) <= 16
 
 
@@ -311,10 +300,10 @@ def test_what_was_refused_is_sent_again_whatever_was_known_before(known: bytes |
 def test_what_may_have_arrived_is_taken_for_ours(arrived: bool, known: bytes | None) -> None:
     planned = contact(grade=("B", WritePolicy.UNLESS_EDITED))
     last_writes = {} if known is None else {"grade": FieldWrite("000", known)}
-    remembered = unsure(KnownObject("1", last_writes=last_writes), planned, {"grade": "B"})
+    remembered = with_possible_writes(KnownObject("1", last_writes=last_writes), planned, {"grade": "B"})
     held = "B" if arrived else "" if known is None else "A"
     newer = contact(grade=("C", WritePolicy.UNLESS_EDITED))
-    chosen = select_for_existing(newer, {"grade": held}, remembered, "002", {}, whole=False)
+    chosen = selected(newer, {"grade": held}, remembered, "002")
     assert chosen.fields == {"grade": "C"}
-    edited = select_for_existing(newer, {"grade": "by hand"}, remembered, "002", {}, whole=False)
+    edited = selected(newer, {"grade": "by hand"}, remembered, "002")
     assert edited.fields == {}
