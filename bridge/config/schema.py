@@ -24,11 +24,11 @@ from bridge.lib.values import (
     Address,
     BaseUrl,
     Count,
+    CrontabValue,
     Duration,
     Listen,
     Moment,
     Network,
-    Schedule,
     SecretKey,
     SettingError,
     Size,
@@ -172,17 +172,17 @@ class ReconcileSettings(Section):
     settle: Duration = Field(
         default=timedelta(minutes=10), description="Younger calls may still be on their way."
     )
-    schedule: Schedule = Field(
+    schedule: CrontabValue = Field(
         default=parse_crontab("*/15 * * * *"), description="When to look for missed calls."
     )
     lookback: Span = Field(
         default=timedelta(hours=3), validate_default=True, description="How far back each such look goes."
     )
-    deep_schedule: Schedule = Field(
+    deep_schedule: CrontabValue = Field(
         default=parse_crontab("30 3 * * *"), description="When to look for later edits."
     )
     deep_lookback: Span = Field(default=timedelta(hours=72), description="How far back each deep look goes.")
-    weekly_schedule: Schedule = Field(
+    weekly_schedule: CrontabValue = Field(
         default=parse_crontab("30 4 * * 0"), description="When to look for very late edits."
     )
     weekly_lookback: Span = Field(
@@ -263,7 +263,7 @@ class DestinationSettings(Section):
 
 
 LONGEST_RETRY = timedelta(days=1)
-"""See `bridge.lib.stored_times.LONGEST_WAIT`: what would wait for longer was stored by a wrong clock."""
+"""Below `LONGEST_STORED_WAIT`: what would wait for longer than that was stored by a wrong clock."""
 
 
 class DeliverySettings(Section):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bridge.crm.connector.outcome import Meaning
 from bridge.lib.errors import Blame, DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
-from bridge.lib.masking import LONGEST_MESSAGE, LONGEST_READ
+from bridge.lib.masking import LONGEST_MASKED, LONGEST_MESSAGE
 from bridge.lib.phone import mask_phones_in, of_crm
 from bridge.model.failures import generalised
 
@@ -53,7 +53,7 @@ class AnswerErrors:
 
     def _named(self, ids: Sequence[str], text: str) -> str:
         """What a CRM says without secrets and phone numbers, but with the ids of its records."""
-        text = text[:LONGEST_READ]
+        text = text[:LONGEST_MASKED]
         for each in ids:
             if each in text and mask_phones_in(each) != each:
                 # An id may hold a backslash, which `re.sub` would read as a group.
@@ -70,7 +70,7 @@ class AnswerErrors:
         code = self._masked(meaning.code or (meaning.message if meaning.field else ""))
         code = code if meaning.code and _CODE.fullmatch(code) else generalised(code)[:LONGEST_CAUSE]
         # Each alone: together a status and a code look like a phone number.
-        parts = (f"{what}: answered {status}", code, _PLACES.sub("[]", meaning.field[:LONGEST_READ]))
+        parts = (f"{what}: answered {status}", code, _PLACES.sub("[]", meaning.field[:LONGEST_MASKED]))
         return " ".join(self.masked(part, LONGEST_MESSAGE) for part in parts if part)
 
     def _masked(self, text: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bridge.lib.expression import as_text
-from bridge.lib.masking import LONGEST_MESSAGE, LONGEST_READ
+from bridge.lib.masking import LONGEST_MASKED, LONGEST_MESSAGE
 from bridge.lib.phone import mask_phones_in
 
 # Who writes a number without its country's code leaves out up to three digits, and who dials adds zeros.
@@ -48,7 +48,7 @@ def key_shown(key: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
     """What a record shows in the fields of the key's names, for a message: phones masked, and then cut."""
     told = {name: ", ".join(_leaves(_named(name, fields))) for name in key}
     text = ", ".join(f"{name} {text}" for name, text in told.items() if text)
-    return mask_phones_in(text[:LONGEST_READ])[:LONGEST_MESSAGE]
+    return mask_phones_in(text[:LONGEST_MASKED])[:LONGEST_MESSAGE]
 
 
 def _has_part(name: str, part: str, fields: Mapping[str, Any], shown: Any) -> bool | None:

@@ -15,7 +15,7 @@ from bridge.crm.rendering import Outputs
 from bridge.lib.errors import Permanent, Transient
 from bridge.lib.expression import as_text
 from bridge.lib.http.connection_errors import connection_remedy
-from bridge.lib.masking import LONGEST_READ
+from bridge.lib.masking import LONGEST_MASKED
 
 LONGEST_LIFE = timedelta(days=3650)
 """More would leave the calendar."""
@@ -123,7 +123,9 @@ def _quoted(meaning: Meaning, answer: Answer) -> str:
     own = [meaning.code, meaning.message if meaning.named else ""]
     parts = dict.fromkeys(part for part in (as_text(answer.status), *own, *said) if part)
     # What a page says is not quoted either: it may be a form with the login in it.
-    return " ".join(parts)[:LONGEST_READ] + (", which is not the CRM's own answer" if meaning.foreign else "")
+    return " ".join(parts)[:LONGEST_MASKED] + (
+        ", which is not the CRM's own answer" if meaning.foreign else ""
+    )
 
 
 def _refuse(meaning: Meaning, answer: Answer) -> None:

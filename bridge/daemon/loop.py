@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 from bridge.lib.errors import LedgerError
 
-LOOK_EVERY = 0.02
+DOOR_LOOK_EVERY = 0.02
 """Seconds between two looks at whether callbacks still press."""
 
-Step = Callable[[], bool | None]
+LoopStep = Callable[[], bool | None]
 """One piece of work. Returns True when it found some, so that there may be more at once."""
 Busy = Callable[[LedgerError], object]
 """Told when the ledger could not answer or commit now."""
 
 
-def attempt(step: Step, busy: Busy) -> bool:
+def attempt(step: LoopStep, busy: Busy) -> bool:
     """Do one step and return whether it found work; a busy ledger counts as none."""
     try:
         return bool(step())
@@ -25,7 +25,7 @@ def attempt(step: Step, busy: Busy) -> bool:
         return False
 
 
-def repeat(step: Step, stop: threading.Event, *, wait: Callable[[], object], busy: Busy) -> None:
+def repeat(step: LoopStep, stop: threading.Event, *, wait: Callable[[], object], busy: Busy) -> None:
     """Repeat `step` until `stop` is set: at once while it finds work, else after `wait`.
 
     A step that fails because the ledger is busy is repeated after `wait`. Any other error ends the loop.
@@ -78,5 +78,5 @@ class GiveWay:
 
     def wait(self) -> None:
         """Return when no callback presses, the time is over, or the daemon stops."""
-        while self._pressed() and time.monotonic() < self._until and not self._stop.wait(LOOK_EVERY):
+        while self._pressed() and time.monotonic() < self._until and not self._stop.wait(DOOR_LOOK_EVERY):
             pass

@@ -15,7 +15,7 @@ from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import CallbridgeError, LedgerError
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.calls import Via
-from bridge.model.jobs import PRUNE, Job, JobState
+from bridge.model.jobs import PRUNE, Job, JobResult, JobState
 from bridge.record.arrival import arrivals_of
 from bridge.record.json_body import NotAnObject
 from bridge.record.origin import Origin
@@ -23,7 +23,6 @@ from bridge.record.unwrap_body import TooMany
 
 log = structlog.get_logger("bridge.runs")
 
-Result = Mapping[str, Any]
 PRUNE_STEP = timedelta(days=3)
 """The daily prune believes the clock so far beyond the one before it."""
 SHOWN_REASONS = 20
@@ -44,28 +43,28 @@ class OperatorJobs:
     free: Callable[[int], None]
     """Gives back the lines of a delivery that holds them because it is in doubt."""
 
-    def retry(self, args: Mapping[str, Any], now: datetime) -> Result:
+    def retry(self, args: Mapping[str, Any], now: datetime) -> JobResult:
         """`deliveries retry`: parked deliveries become due; of all, those in doubt are left as they are."""
         cause, destination = args.get("cause", ""), args.get("destination", "")
         retried = self.ledger.retry(args["ids"], now, cause=cause, destination=destination)
         left = 0 if args["ids"] or cause else self.ledger.parked_in_doubt(destination)
         return {"retried": retried, "in_doubt": left}
 
-    def park(self, args: Mapping[str, Any], now: datetime) -> Result:
+    def park(self, args: Mapping[str, Any], now: datetime) -> JobResult:
         """`deliveries park`: what is due waits for a person."""
         return self._hold(args, now, "parked", skip=False)
 
-    def skip(self, args: Mapping[str, Any], now: datetime) -> Result:
+    def skip(self, args: Mapping[str, Any], now: datetime) -> JobResult:
         """`deliveries skip`: these are not delivered, whatever comes."""
         return self._hold(args, now, "skipped", skip=True)
 
-    def _hold(self, args: Mapping[str, Any], now: datetime, done: str, *, skip: bool) -> Result:
+    def _hold(self, args: Mapping[str, Any], now: datetime, done: str, *, skip: bool) -> JobResult:
         held = self.ledger.hold(args["ids"], args.get("reason", ""), now, skip=skip)
         for delivery_id in held["now"]:
             self.free(delivery_id)
         return {done: len(held["now"]), "later": len(held["later"])}
 
-    def replay(self, args: Mapping[str, Any], now: datetime) -> Result:
+    def replay(self, args: Mapping[str, Any], now: datetime) -> JobResult:
         """`replay`: deliver again what differs from what was last sent."""
         window = Window(*(None if args.get(end) is None else moment(args[end]) for end in ("since", "until")))
         found = {}
@@ -85,7 +84,7 @@ class OperatorJobs:
             )
         return {"due": sum(each["due"] for each in found.values()), "destinations": found}
 
-    def quarantine_retry(self, args: Mapping[str, Any], now: datetime) -> Result:
+    def quarantine_retry(self, args: Mapping[str, Any], now: datetime) -> JobResult:
         """`quarantine retry`: file records again, by the rules and the calls of today."""
         del now
         # In the order of arrival, which decides at equal stamps.
@@ -98,7 +97,7 @@ class OperatorJobs:
             "reasons": [self._why_waiting(entry) for entry in left[:SHOWN_REASONS]],
         }
 
-    def _why_waiting(self, entry: int) -> Result:
+    def _why_waiting(self, entry: int) -> JobResult:
         found = self.ledger.show_quarantine(entry) or {}
         told = {"id": entry, "reason": found.get("reason", ""), "detail": found.get("detail") or ""}
         if found.get("source") not in self.origins:
@@ -116,12 +115,12 @@ class OperatorJobs:
             return False
         return self.ledger.refile(entry, arrivals)
 
-    def quarantine_drop(self, args: Mapping[str, Any], now: datetime) -> Result:
+    def quarantine_drop(self, args: Mapping[str, Any], now: datetime) -> JobResult:
         """`quarantine drop`: a person says that these are worth nothing."""
         del now
         return {"dropped": self.ledger.drop(args["ids"])}
 
-    def prune(self, args: Mapping[str, Any], now: datetime) -> Result:
+    def prune(self, args: Mapping[str, Any], now: datetime) -> JobResult:
         """`prune`: remove what is older than its class is kept."""
         del args
         removed = {}
@@ -145,7 +144,7 @@ class OperatorJobs:
         """Let others write for as long; whether to go on."""
         return not self.stop.wait(seconds)
 
-    def backup(self, args: Mapping[str, Any], now: datetime) -> Result:
+    def backup(self, args: Mapping[str, Any], now: datetime) -> JobResult:
         """`backup`: a consistent copy while all goes on."""
         del now
         copied = self.ledger.backup(Path(args["file"]), lambda: not self.stop.is_set())
@@ -172,7 +171,7 @@ class OperatorJobs:
             log.warning("run.ended", **told, error=result["error"])
         return True
 
-    def _result(self, job: Job, now: datetime) -> Result:
+    def _result(self, job: Job, now: datetime) -> JobResult:
         """Rows are also written by hand, and by programs of tomorrow."""
         if job.kind not in JOB_KINDS:
             raise CallbridgeError(f'there is no such kind of run: "{job.kind}"')
@@ -180,7 +179,7 @@ class OperatorJobs:
             raise CallbridgeError("its args are no JSON object")
         return JOB_KINDS[job.kind](self, job.args, now)
 
-    def _end(self, job_id: int, state: JobState, result: Result, now: datetime) -> None:
+    def _end(self, job_id: int, state: JobState, result: JobResult, now: datetime) -> None:
         """Somebody waits for the end, so it is written however long the ledger is busy."""
 
         def busy(error: LedgerError) -> None:
@@ -189,7 +188,7 @@ class OperatorJobs:
         until_answered(lambda: self.ledger.end_job(job_id, state, result, now), self.stop, busy=busy)
 
 
-JOB_KINDS: dict[str, Callable[[OperatorJobs, Mapping[str, Any], datetime], Result]] = {
+JOB_KINDS: dict[str, Callable[[OperatorJobs, Mapping[str, Any], datetime], JobResult]] = {
     "retry": OperatorJobs.retry,
     "park": OperatorJobs.park,
     "skip": OperatorJobs.skip,

@@ -17,17 +17,16 @@ from bridge.daemon.wiring import (
 )
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Ledger
-from bridge.model.jobs import Job
+from bridge.model.jobs import Job, JobResult
 from bridge.reconcile.audit import AuditRules, SourceAudit
 from bridge.reconcile.compare_pages import Host
-from bridge.reconcile.counts import Result
 from bridge.reconcile.coverage import ReconcileRules
 from bridge.reconcile.reconciler import Audit, Reconciler
 from bridge.source import Source
 
 # A page is compared with what is known; what is known must have its verdicts first.
 VERDICTS_WITHIN = 10.0
-ASKED_EVERY = 0.02
+LOOK_FOR_VERDICTS_EVERY = 0.02
 
 
 def listed_sources(config: Config) -> tuple[str, ...]:
@@ -100,7 +99,7 @@ def wait_for_verdicts(ledger: Ledger, sources: Sequence[str], stop: threading.Ev
     """Until the judge, who has a thread of his own, is done with all that has arrived by now."""
     newest, until = ledger.newest_receipt(), time.monotonic() + VERDICTS_WITHIN
     while (waiting := ledger.waiting(1, sources)) and waiting[0].receipt_id <= newest:
-        if stop.wait(ASKED_EVERY) or time.monotonic() > until:
+        if stop.wait(LOOK_FOR_VERDICTS_EVERY) or time.monotonic() > until:
             return
 
 
@@ -123,7 +122,7 @@ def auditor(config: Config, source: str, ledger: Ledger, clock: Callable[[], dat
         destinations=destinations_by_source(config)[source],
     )
 
-    def audit(job: Job, sources: Sequence[Source], go_on: Callable[[], None]) -> Result:
+    def audit(job: Job, sources: Sequence[Source], go_on: Callable[[], None]) -> JobResult:
         return SourceAudit(rules, ledger, job, clock, go_on).carry_out(sources)
 
     return audit

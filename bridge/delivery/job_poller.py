@@ -13,14 +13,14 @@ from bridge.delivery.lookup import Lookup
 from bridge.delivery.object_context import ObjectContext
 from bridge.lib.errors import Gone, InDoubt, Pending, Permanent, Transient
 from bridge.lib.expression import ExpressionError, as_text
-from bridge.lib.masking import LONGEST_MESSAGE, LONGEST_READ
+from bridge.lib.masking import LONGEST_MASKED, LONGEST_MESSAGE
 from bridge.lib.phone import mask_phones_in
 from bridge.lib.values import parse_duration
 from bridge.model.sync_progress import Located, Running
 
 # A connector's mistake must neither poll without a pause nor come back after a month.
-SHORTEST_WAIT = 1.0
-LONGEST_WAIT = 3600.0
+SHORTEST_POLL_WAIT = 1.0
+LONGEST_POLL_WAIT = 3600.0
 LOOKED_FOR_EVERY = 30.0
 """Seconds between look-ups for the object of a job that cannot be polled."""
 
@@ -161,7 +161,7 @@ def _poll_once(
     if _decides(poll.failed, answer, label, "failed"):
         told = "" if poll.reason is None else as_text(poll.reason.of_answer(reply.answer) or "")
         reason = (
-            mask_phones_in(" ".join(told[:LONGEST_READ].split()))[:LONGEST_MESSAGE] or "it gives no reason"
+            mask_phones_in(" ".join(told[:LONGEST_MASKED].split()))[:LONGEST_MESSAGE] or "it gives no reason"
         )
         raise JobFailed(f"{label}: the job failed: {reason}", cause=f"{label}: the job failed: {reason}")
     if _decides(poll.until, answer, label, "until"):
@@ -190,8 +190,8 @@ def _wait(poll: Poll, reply: CrmReply) -> float:
         if "{{" not in poll.wait.text:
             seconds = parse_duration(poll.wait.text).total_seconds()
         else:
-            told = told_number(poll.wait.of_answer(reply.answer), LONGEST_WAIT)
-            seconds = SHORTEST_WAIT if told is None else told
+            told = told_number(poll.wait.of_answer(reply.answer), LONGEST_POLL_WAIT)
+            seconds = SHORTEST_POLL_WAIT if told is None else told
     except (ValueError, ExpressionError):
-        seconds = SHORTEST_WAIT
-    return min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT)
+        seconds = SHORTEST_POLL_WAIT
+    return min(max(seconds, SHORTEST_POLL_WAIT), LONGEST_POLL_WAIT)

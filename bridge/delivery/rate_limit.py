@@ -37,8 +37,8 @@ BURST = 0.05
 # What is less than a step of the clock is over: rounding leaves so much of a wait that was waited out.
 CLOCK_STEP = 2e-6
 # The wait after a refusal that names none: 1 s, doubled while nothing but refusals comes, up to a minute.
-FIRST_WAIT = 1.0
-LONGEST_WAIT = 60.0
+FIRST_BACKOFF = 1.0
+LONGEST_BACKOFF = 60.0
 # Threads read the clock in another order than they note what they sent.
 SKEW = 1.0
 
@@ -240,13 +240,13 @@ class Backoff:
     """How long a class of requests pauses after a refusal that does not say."""
 
     def __init__(self) -> None:
-        self._wait = FIRST_WAIT
+        self._wait = FIRST_BACKOFF
 
     def next(self) -> float:
         """Seconds; twice as many at each refusal in a row."""
-        wait, self._wait = self._wait, min(2 * self._wait, LONGEST_WAIT)
+        wait, self._wait = self._wait, min(2 * self._wait, LONGEST_BACKOFF)
         return wait
 
     def reset(self) -> None:
         """Something was accepted."""
-        self._wait = FIRST_WAIT
+        self._wait = FIRST_BACKOFF

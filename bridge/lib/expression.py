@@ -148,7 +148,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().getitem(obj, argument)
 
 
-Guard = Callable[[str, nodes.Template, bool], str]
+Rewrite = Callable[[str, nodes.Template, bool], str]
 """Writes an expression anew: by its source, what that was read as, and whether it is alone in its text."""
 
 
@@ -181,7 +181,7 @@ class Language:
         # `{% … %}` would make a program of a mapping; Jinja's globals have no use here.
         self._environment.globals.clear()
 
-    def parse(self, text: str, guard: "Guard | None" = None) -> Template:
+    def parse(self, text: str, guard: "Rewrite | None" = None) -> Template:
         """Read a text, check its names and filters; `guard` changes expressions that are right.
 
         Raises:

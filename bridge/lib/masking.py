@@ -12,8 +12,8 @@ from urllib.parse import quote, quote_plus
 
 from bridge.lib.phone import mask_phones_in
 
-HIDDEN = "***"
-LONGEST_READ = 64 * 1024
+MASK = "***"
+LONGEST_MASKED = 64 * 1024
 """How many characters of a text are looked at; what follows them is never shown."""
 LONGEST_MESSAGE = 300
 """How many characters are shown of what another program wrote: enough to name the field."""
@@ -35,12 +35,12 @@ class Masking:
 
     def without_secrets(self, text: str) -> str:
         """A text without secrets, as far as it is read."""
-        shown = text[:LONGEST_READ]
+        shown = text[:LONGEST_MASKED]
         for secret in self._spelt:
-            shown = shown.replace(secret, HIDDEN)
+            shown = shown.replace(secret, MASK)
         for secret in self._spelt:
             shown = _without_beginning(shown, secret)
-        if len(text) > LONGEST_READ and self._spelt:
+        if len(text) > LONGEST_MASKED and self._spelt:
             # What is read may end within a secret.
             shown = shown[: max(0, len(shown) - len(self._spelt[0]))]
         return shown
@@ -56,7 +56,7 @@ def _without_beginning(text: str, secret: str) -> str:
         end = place + least
         while end < len(text) and end - place < len(secret) and text[end] == secret[end - place]:
             end += 1
-        pieces += [text[start:place], HIDDEN]
+        pieces += [text[start:place], MASK]
         start = end
     return "".join([*pieces, text[start:]])
 

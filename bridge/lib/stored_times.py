@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-LONGEST_WAIT = timedelta(hours=27)
+LONGEST_STORED_WAIT = timedelta(hours=27)
 """Nothing waits longer: no wait that a CRM asks for, no wait of the schedule (a day, and what spreads it), no
 day's quota when the clocks change."""
 
@@ -13,7 +13,7 @@ LONGEST_PAUSE = timedelta(minutes=5)
 """No CRM account is paused for longer before it is asked again."""
 
 
-def bounded(at: datetime | None, now: datetime, longest: timedelta = LONGEST_WAIT) -> datetime | None:
+def bounded(at: datetime | None, now: datetime, longest: timedelta = LONGEST_STORED_WAIT) -> datetime | None:
     """An instant that is waited for; None where it lies further ahead than anything waits, and so is over."""
     return None if at is None or at - now > longest else at
 

@@ -307,7 +307,7 @@ Size = Annotated[int, *kind(parse_size, int, "string", "integer")]
 Listen = Annotated[Address, *kind(Address.parse, str, "string")]
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, *kind(_network, str, "string")]
 Zone = Annotated[ZoneInfo, *kind(known_zone, str, "string")]
-Schedule = Annotated[Crontab, *kind(_schedule, str, "string")]
+CrontabValue = Annotated[Crontab, *kind(_schedule, str, "string")]
 Moment = Annotated[date | datetime | None, *kind(_moment, str, "string")]
 SecretKey = Annotated[
     Secret,

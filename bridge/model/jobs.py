@@ -9,6 +9,8 @@ from typing import Any
 RECONCILE, AUDIT, PRUNE = "reconcile", "audit", "prune"
 LIST_WALKS = (RECONCILE, AUDIT)
 """The kinds of job that walk a source's list."""
+JobResult = dict[str, Any]
+"""What came of a job, as `--json` shows it; `error` where it failed."""
 
 
 class JobState(StrEnum):

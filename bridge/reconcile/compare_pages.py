@@ -13,8 +13,8 @@ from bridge.model.listing import Fill, Place, Seen
 from bridge.reconcile.counts import WindowCounts
 from bridge.reconcile.coverage import ReconcileRules
 from bridge.reconcile.diff import (
+    DiffOutcome,
     ListedRow,
-    Outcome,
     compare_by_digest,
     compare_by_meaning,
     read_row,
@@ -42,7 +42,7 @@ class Host:
 class _RowToFile(NamedTuple):
     row: ListedRow
     place: Place
-    outcome: Outcome
+    outcome: DiffOutcome
 
 
 class PageComparer:
@@ -113,8 +113,8 @@ class PageComparer:
                 self._window.users.add(listed.user)
             if outcome is None:
                 unread.append((listed, place))
-            elif outcome is Outcome.MISSING or (
-                outcome is Outcome.CONFLICTING and listed.key not in self._known_strays()
+            elif outcome is DiffOutcome.MISSING or (
+                outcome is DiffOutcome.CONFLICTING and listed.key not in self._known_strays()
             ):
                 fills.append(_RowToFile(listed, place, outcome))
             else:
@@ -148,7 +148,7 @@ class PageComparer:
             state = known.get(place.call_id or 0)
             if state is None:
                 # It was set aside by the judge: a person has it in quarantine.
-                self._window.note(listed, Outcome.CONFLICTING, "its record in the ledger cannot be read")
+                self._window.note(listed, DiffOutcome.CONFLICTING, "its record in the ledger cannot be read")
                 continue
             compared = compare_by_meaning(listed, state, self._rules.reads, self._rules.origin)
             if compared.adds:
@@ -156,7 +156,7 @@ class PageComparer:
             else:
                 self._window.note(listed, compared.outcome)
                 assert place.call_id is not None  # noqa: S101 -- only known calls are read
-                stale = compared.outcome is Outcome.STALE
+                stale = compared.outcome is DiffOutcome.STALE
                 seen.append(Seen(place.call_id, place.newest, stale, listed.digest))
         if not self._dry_run:
             self._ledger.remember_listed(seen)
@@ -169,25 +169,25 @@ class PageComparer:
         filed: Sequence[Filed | Place | None] = [place for _, place, _ in fills]
         if not self._dry_run:
             wanted = [
-                Fill(listed.arrival, listed.digest, outcome is Outcome.MISSING)
+                Fill(listed.arrival, listed.digest, outcome is DiffOutcome.MISSING)
                 for listed, _, outcome in fills
             ]
             filed = self._ledger.fill(self._rules.name, wanted, self._asked_at)
             self._host.filed()
         for (listed, place, outcome), done in zip(fills, filed, strict=True):
             if done is None:
-                self._window.note(listed, Outcome.DEFERRED)
+                self._window.note(listed, DiffOutcome.DEFERRED)
                 continue
-            if done.trouble is not None and outcome is not Outcome.CONFLICTING:
+            if done.trouble is not None and outcome is not DiffOutcome.CONFLICTING:
                 apart = self._apart(listed)
-                self._window.note(apart, Outcome.CONFLICTING, f"quarantined as {done.trouble}")
+                self._window.note(apart, DiffOutcome.CONFLICTING, f"quarantined as {done.trouble}")
                 self._known_strays().add(apart.key)
                 continue
             self._window.note(listed, outcome, place.detail or str(place.trouble or ""))
             entry = self._window.entries[listed.key]
             entry.call_id = done.call_id
-            entry.filled = entry.filled or (outcome is Outcome.MISSING and not self._dry_run)
-            if outcome is Outcome.CONFLICTING:
+            entry.filled = entry.filled or (outcome is DiffOutcome.MISSING and not self._dry_run)
+            if outcome is DiffOutcome.CONFLICTING:
                 self._known_strays().add(listed.key)
 
     def _known_strays(self) -> set[str]:

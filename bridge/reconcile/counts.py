@@ -5,15 +5,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.reconcile.diff import ListedRow, Outcome, stronger_outcome
+from bridge.model.jobs import JobResult
+from bridge.reconcile.diff import DiffOutcome, ListedRow, stronger_outcome
 
 IDS_PER_HEADING = 1000
 """So many ids of each heading are kept in a run's result; all are counted."""
 
 SHORT_LISTS_FROM = 20
 """With so many calls here, a list that shows less than half of them is not believed."""
-
-Result = dict[str, Any]
 
 
 def is_suspiciously_short(ours: int, listed: int) -> bool:
@@ -28,7 +27,7 @@ class RowState:
     digest: bytes = b""
     edited_at: str | None = None
     created_at: str | None = None
-    outcome: Outcome | None = None
+    outcome: DiffOutcome | None = None
     call_id: int | None = None
     filled: bool = False
     detail: str = ""
@@ -51,11 +50,11 @@ class WindowCounts:
         entry.created_at = listed.arrival.created_at
         return not same
 
-    def note(self, listed: ListedRow, outcome: Outcome, detail: str = "") -> None:
+    def note(self, listed: ListedRow, outcome: DiffOutcome, detail: str = "") -> None:
         """What has been found out about a row."""
         entry = self.entries[listed.key]
         entry.outcome = stronger_outcome(entry.outcome, outcome)
-        if outcome is Outcome.CONFLICTING:
+        if outcome is DiffOutcome.CONFLICTING:
             entry.detail = detail
 
     def until(self, end: str) -> "tuple[WindowCounts, WindowCounts]":
@@ -74,24 +73,24 @@ class WindowCounts:
             entry.call_id for entry in found if entry.call_id is not None and (entry.filled or not filled)
         }
 
-    def result(self) -> Result:
+    def result(self) -> JobResult:
         """Counts under each heading, and the keys under each but the plainest."""
         counted = Counter(entry.outcome for entry in self.entries.values())
-        ids: dict[str, list[str]] = {one.value: [] for one in Outcome if one is not Outcome.MATCHED}
+        ids: dict[str, list[str]] = {one.value: [] for one in DiffOutcome if one is not DiffOutcome.MATCHED}
         for key, entry in self.entries.items():
             listed = ids.get(entry.outcome or "")
             if listed is not None and len(listed) < IDS_PER_HEADING:
                 listed.append(key)
         return {
             "seen": counted.total() - counted[None],
-            **{outcome.value: counted[outcome] for outcome in Outcome},
+            **{outcome.value: counted[outcome] for outcome in DiffOutcome},
             "filled": sum(entry.filled for entry in self.entries.values()),
             "ids": ids,
-            "explanations": {key: self.entries[key].detail for key in ids[Outcome.CONFLICTING]},
+            "explanations": {key: self.entries[key].detail for key in ids[DiffOutcome.CONFLICTING]},
         }
 
 
-COUNT_NAMES = ("seen", *(one.value for one in Outcome), "filled", "unlisted", "ours_only")
+COUNT_NAMES = ("seen", *(one.value for one in DiffOutcome), "filled", "unlisted", "ours_only")
 
 
 class RunCounts:
@@ -119,7 +118,7 @@ class RunCounts:
             if len(self._explanations) < 2 * IDS_PER_HEADING:
                 self._explanations[key] = why
 
-    def shown(self) -> Result:
+    def shown(self) -> JobResult:
         return {
             **self.counts,
             "complete": self.complete,

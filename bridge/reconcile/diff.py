@@ -1,6 +1,6 @@
 """The list beside the ledger: pure comparison, which asks nobody and changes nothing."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -18,7 +18,7 @@ from bridge.record.unwrap_body import TooMany, read_record
 from bridge.record.verdict import read_incoming, rule
 
 
-class Outcome(StrEnum):
+class DiffOutcome(StrEnum):
     """What a listed call is beside the ledger."""
 
     MATCHED = "matched"
@@ -34,18 +34,18 @@ _RANK = {
     outcome: rank
     for rank, outcome in enumerate(
         (
-            Outcome.DEFERRED,
-            Outcome.MATCHED,
-            Outcome.STALE,
-            Outcome.REVISED,
-            Outcome.MISSING,
-            Outcome.CONFLICTING,
+            DiffOutcome.DEFERRED,
+            DiffOutcome.MATCHED,
+            DiffOutcome.STALE,
+            DiffOutcome.REVISED,
+            DiffOutcome.MISSING,
+            DiffOutcome.CONFLICTING,
         )
     )
 }
 
 
-def stronger_outcome(before: Outcome | None, now: Outcome) -> Outcome:
+def stronger_outcome(before: DiffOutcome | None, now: DiffOutcome) -> DiffOutcome:
     """What counts of a call that was seen twice: what was found out about it, not that it is mended now."""
     return now if before is None or _RANK[now] > _RANK[before] else before
 
@@ -132,16 +132,16 @@ def stray_key(body: bytes, dialect: Dialect, *, edited: bool = True) -> str:
     return storable(" | ".join(texts))
 
 
-def compare_by_digest(listed: ListedRow, place: Place, asked_at: int) -> Outcome | None:
+def compare_by_digest(listed: ListedRow, place: Place, asked_at: int) -> DiffOutcome | None:
     """What can be said of a row without reading what it means; None where it must be read."""
     if place.trouble is not None:
-        return Outcome.CONFLICTING
+        return DiffOutcome.CONFLICTING
     if place.call_id is None:
-        return Outcome.MISSING
+        return DiffOutcome.MISSING
     if place.newest > asked_at or not place.judged:
-        return Outcome.DEFERRED
+        return DiffOutcome.DEFERRED
     if place.digest == listed.digest:
-        return Outcome.STALE if place.stale else Outcome.MATCHED
+        return DiffOutcome.STALE if place.stale else DiffOutcome.MATCHED
     return None
 
 
@@ -149,7 +149,7 @@ def compare_by_digest(listed: ListedRow, place: Place, asked_at: int) -> Outcome
 class Comparison:
     """A row beside the known state of its call. `adds`: the row says something to keep, news or not."""
 
-    outcome: Outcome
+    outcome: DiffOutcome
     adds: bool
 
 
@@ -158,15 +158,15 @@ def compare_by_meaning(listed: ListedRow, known: Known, reads: frozenset[str], o
     arrival = listed.arrival
     record = parse_object(arrival.payload)
     if record == known.values and all(stamp == known.stamp for stamp in known.stamps.values()):
-        return Comparison(Outcome.MATCHED, adds=False)
+        return Comparison(DiffOutcome.MATCHED, adds=False)
     incoming = read_incoming(record, Via.LIST, origin, arrival.received_at)
     ruling = rule(known, incoming, reads, origin)
     if ruling.verdict is Verdict.REVISION:
-        return Comparison(Outcome.REVISED, adds=True)
+        return Comparison(DiffOutcome.REVISED, adds=True)
     state = ruling.known
     adds = state.values != known.values or state.stamp != known.stamp or state.stamps != known.stamps
     stale = ruling.verdict is Verdict.STALE
-    return Comparison(Outcome.STALE if stale else Outcome.MATCHED, adds=adds)
+    return Comparison(DiffOutcome.STALE if stale else DiffOutcome.MATCHED, adds=adds)
 
 
 def explain(call: Unlisted, listed_users: Collection[str]) -> str:
@@ -180,7 +180,3 @@ def explain(call: Unlisted, listed_users: Collection[str]) -> str:
     if call.created_at is None:
         return "when it was created is not known here: it counts from its arrival, and is listed elsewhere"
     return "not listed"
-
-
-COUNTED = tuple(Outcome)
-Counts = Mapping[str, int]

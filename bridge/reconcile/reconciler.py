@@ -14,16 +14,15 @@ import structlog
 from bridge.ledger import JobQueue, Ledger
 from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import CallbridgeError, LedgerError
-from bridge.model.jobs import AUDIT, Job, JobState, WalksOf
+from bridge.model.jobs import AUDIT, Job, JobResult, JobState, WalksOf
 from bridge.reconcile.compare_pages import Host, PageComparer
-from bridge.reconcile.counts import Result
 from bridge.reconcile.coverage import ReconcileRules
 from bridge.reconcile.reconciliation import Reconciliation, is_dry_run
 from bridge.source import Source
 
 log = structlog.get_logger("bridge.reconcile")
 
-Audit = Callable[[Job, Sequence[Source], Callable[[], None]], Result]
+Audit = Callable[[Job, Sequence[Source], Callable[[], None]], JobResult]
 """Carries out an audit job over these logins; calls the last argument before each page, which may raise."""
 
 NOT_KNOWN = (
@@ -90,7 +89,7 @@ class Reconciler:
         self._end(job, state, result, covered_until)
         return True
 
-    def _result(self, job: Job) -> tuple[Result, datetime | None]:
+    def _result(self, job: Job) -> tuple[JobResult, datetime | None]:
         """What came of a job, and how far the source is covered now."""
         if job.source != self._rules.name:
             raise CallbridgeError(NOT_KNOWN)
@@ -121,7 +120,7 @@ class Reconciler:
         if self._ledger.is_cancelled(job_id):
             raise Cancelled
 
-    def _end(self, job: Job, state: JobState, result: Result, covered_until: datetime | None) -> None:
+    def _end(self, job: Job, state: JobState, result: JobResult, covered_until: datetime | None) -> None:
         """Somebody waits for the end, so it is written however long the ledger is busy."""
 
         def end() -> None:

@@ -8,9 +8,9 @@ import structlog
 
 from bridge.ledger import Ledger
 from bridge.lib.iso_times import moment, stamp
-from bridge.model.jobs import Job
+from bridge.model.jobs import Job, JobResult
 from bridge.reconcile.compare_pages import PageComparer
-from bridge.reconcile.counts import IDS_PER_HEADING, Result, RunCounts, is_suspiciously_short
+from bridge.reconcile.counts import IDS_PER_HEADING, RunCounts, is_suspiciously_short
 from bridge.reconcile.coverage import ReconcileRange, ReconcileRules, choose_range, range_as_json
 from bridge.reconcile.diff import explain
 from bridge.reconcile.paging import ListWalker
@@ -51,7 +51,7 @@ class Reconciliation:
         self._ledger.note_progress(self._job_id, range_as_json(found))
         return found
 
-    def carry_out(self, sources: Sequence[Source]) -> tuple[Result, datetime | None]:
+    def carry_out(self, sources: Sequence[Source]) -> tuple[JobResult, datetime | None]:
         """Walk what is not walked yet. Returns the result, and how far the source is covered now."""
         done = self._ledger.finished_windows(self._job_id)
         for _, _, result in done:
@@ -62,7 +62,7 @@ class Reconciliation:
             self._keep(window, self._window_result(window, walked))
         return self._result()
 
-    def _keep(self, window: ListWindow, result: Result) -> None:
+    def _keep(self, window: ListWindow, result: JobResult) -> None:
         self._total.add(result)
         progress = range_as_json(self._range) | {"at": stamp(window.until), **self._total.counts}
         if result["complete"]:
@@ -70,7 +70,7 @@ class Reconciliation:
         else:
             self._ledger.note_progress(self._job_id, progress)
 
-    def _window_result(self, window: ListWindow, walked: WalkResult) -> Result:
+    def _window_result(self, window: ListWindow, walked: WalkResult) -> JobResult:
         """What a window has come to, with the calls that only the ledger has."""
         seen = self._comparer.end_window(window)
         ours = self._ledger.calls_between(self._rules.name, window.since, window.until)
@@ -108,7 +108,7 @@ class Reconciliation:
         )
         return f"{since} to {until}: the list shows {listed} of the {ours} calls that the ledger has"
 
-    def _result(self) -> tuple[Result, datetime | None]:
+    def _result(self) -> tuple[JobResult, datetime | None]:
         total, source = self._total, self._rules.name
         strangers = sorted(total.ours_users - total.users)
         if strangers:

@@ -12,7 +12,7 @@ from bridge.crm.connector.answer_text import read_answer
 from bridge.crm.connector.compiling import Answer, Headers
 from bridge.crm.connector.outcome import Meaning, http_date, next_time, retry_after
 from bridge.lib.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
-from bridge.lib.masking import LONGEST_READ
+from bridge.lib.masking import LONGEST_MASKED
 from tests.fixtures.small_crm import NOW, Server, connector_of, crm_of, serving
 
 THING = '[objects.thing]\nkey = ["key"]\ncreate = { path = "/things", idempotent = false }\n'
@@ -168,7 +168,7 @@ def test_what_went_wrong_is_read_where_the_connector_says() -> None:
     )
     found = judged(connector, 400, {"fields": ["grade"], "code": 7})
     assert (found.field, found.code, found.named) == ("grade", "7", False)
-    assert len(judged(connector, 400, b"x" * 10**6).message) == LONGEST_READ
+    assert len(judged(connector, 400, b"x" * 10**6).message) == LONGEST_MASKED
 
 
 def test_a_field_that_only_the_sentence_names_is_found_by_an_expression() -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from bridge.lib.errors import SourceRefused
-from bridge.lib.masking import HIDDEN, LONGEST_MESSAGE, LONGEST_READ, Masking
+from bridge.lib.masking import LONGEST_MASKED, LONGEST_MESSAGE, MASK, Masking
 from bridge.source.outcall.client import OutcallList
 from tests.fixtures.served_platform import CHANCE, NOW, served_platform
 
@@ -47,16 +47,16 @@ def test_a_secret_is_hidden_however_it_is_spelt(spelt: str) -> None:
         assert "pass" not in shown
         assert base64.b64encode(TOKEN.encode()).decode()[4:20] not in shown
         assert len(shown) <= LONGEST_MESSAGE
-    assert HIDDEN in MASKING.masked(f"refused: {spelt} is no token")
+    assert MASK in MASKING.masked(f"refused: {spelt} is no token")
 
 
 @pytest.mark.parametrize("cut", range(1, len(TOKEN), 3))
 def test_the_end_of_what_is_read_shows_no_part_of_a_secret(cut: int) -> None:
-    shown = MASKING.masked("x" * (LONGEST_READ - cut) + TOKEN)
+    shown = MASKING.masked("x" * (LONGEST_MASKED - cut) + TOKEN)
     assert not any(TOKEN[:size] in shown for size in range(4, len(TOKEN)))
-    assert len(shown) < LONGEST_READ
+    assert len(shown) < LONGEST_MASKED
     repeated = MASKING.masked(TOKEN * 5000)
-    assert repeated == HIDDEN * (len(repeated) // 3) + HIDDEN[: len(repeated) % 3]
+    assert repeated == MASK * (len(repeated) // 3) + MASK[: len(repeated) % 3]
 
 
 def test_phones_are_masked_before_the_cut_too() -> None:
@@ -67,7 +67,7 @@ def test_phones_are_masked_before_the_cut_too() -> None:
 def test_what_is_no_secret_stays() -> None:
     told = "contact 00Q5g00000ABCDE: field Grade__c too long (40), 2025-04-14T10:00:00Z"
     assert MASKING.masked(told) == told
-    assert Masking([]).masked("y" * 2 * LONGEST_READ) == "y" * LONGEST_READ
+    assert Masking([]).masked("y" * 2 * LONGEST_MASKED) == "y" * LONGEST_MASKED
 
 
 @pytest.mark.parametrize("login", ["signed", "password"])

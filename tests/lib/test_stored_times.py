@@ -20,7 +20,7 @@ from bridge.delivery.rate_limit import SlidingWindow
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.iso_times import stamp
-from bridge.lib.stored_times import LONGEST_PAUSE, LONGEST_WAIT, Clocks, SteadyClock, bounded, past
+from bridge.lib.stored_times import LONGEST_PAUSE, LONGEST_STORED_WAIT, Clocks, SteadyClock, bounded, past
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.jobs import JobState
 from bridge.model.sync_progress import Running, SyncMethod, SyncProgress
@@ -53,9 +53,9 @@ def ledger(ledger_path: Path) -> Iterator[SqliteLedger]:
 
 def test_what_lies_further_ahead_than_anything_waits_is_over() -> None:
     assert bounded(None, NOW) is None
-    for at in (NOW - FAR, NOW, NOW + LONGEST_WAIT):
+    for at in (NOW - FAR, NOW, NOW + LONGEST_STORED_WAIT):
         assert bounded(at, NOW) == at
-    assert bounded(NOW + LONGEST_WAIT + timedelta(microseconds=1), NOW) is None
+    assert bounded(NOW + LONGEST_STORED_WAIT + timedelta(microseconds=1), NOW) is None
     assert bounded(datetime.max.replace(tzinfo=UTC), NOW) is None
     assert [past(at, NOW) for at in (None, NOW - FAR, NOW, NOW + HOUR)] == [None, NOW - FAR, NOW, None]
 
@@ -137,7 +137,7 @@ def test_status_tells_no_pause_of_the_future() -> None:
         (NOW + FAR + HOUR, NOW - FAR, True),
         (NOW + HOUR, NOW, False),
         (NOW + HOUR, NOW - FAR, True),
-        (NOW + LONGEST_WAIT, NOW, False),
+        (NOW + LONGEST_STORED_WAIT, NOW, False),
         (NOW + HOUR, NOW + FAR, True),
     ],
 )

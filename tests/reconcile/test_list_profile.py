@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bridge.reconcile.counts import SHORT_LISTS_FROM, is_suspiciously_short
-from bridge.reconcile.diff import Outcome, stronger_outcome
+from bridge.reconcile.diff import DiffOutcome, stronger_outcome
 from bridge.reconcile.list_profile import NO_SHARED_ROWS, ListProfile
 from bridge.reconcile.window import ListWindow
 from bridge.source import Page
@@ -133,14 +133,14 @@ def test_a_list_that_lacks_more_than_half_of_twenty_calls_is_not_believed(
 
 def test_a_call_seen_twice_counts_under_the_stronger_outcome() -> None:
     order = [
-        Outcome.DEFERRED,
-        Outcome.MATCHED,
-        Outcome.STALE,
-        Outcome.REVISED,
-        Outcome.MISSING,
-        Outcome.CONFLICTING,
+        DiffOutcome.DEFERRED,
+        DiffOutcome.MATCHED,
+        DiffOutcome.STALE,
+        DiffOutcome.REVISED,
+        DiffOutcome.MISSING,
+        DiffOutcome.CONFLICTING,
     ]
-    assert set(order) == set(Outcome)
+    assert set(order) == set(DiffOutcome)
     for place, outcome in enumerate(order):
         assert stronger_outcome(None, outcome) is outcome
         for weaker in order[:place]:

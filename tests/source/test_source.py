@@ -20,7 +20,7 @@ from bridge.source import Page, Source
 from bridge.source.outcall.answers import Reader, Unreadable
 from bridge.source.outcall.client import (
     FILTERS,
-    LONGEST_WAIT,
+    LONGEST_RETRY_WAIT,
     TRIES,
     TRIES_AT_NO,
     TRIES_WHILE_BROKEN,
@@ -179,7 +179,7 @@ def test_short_faults_are_bridged_with_growing_waits(served: ServedPlatform) -> 
     happened = served.platform.list.happened
     assert min(happened[name] for name in ("bad_gateways", "cut_connections", "refusals")) >= 3
     assert waits
-    assert 0 < max(waits) <= LONGEST_WAIT
+    assert 0 < max(waits) <= LONGEST_RETRY_WAIT
     source.close()
 
 

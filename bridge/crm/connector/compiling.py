@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 from bridge.crm.connector.addresses import GUARDS, guard
 from bridge.crm.connector.language import ARGUMENTS, FILTERS, plain
 from bridge.lib.errors import Problem
-from bridge.lib.expression import ExpressionError, Guard, Language, Template
+from bridge.lib.expression import ExpressionError, Language, Rewrite, Template
 from bridge.lib.toml_file import KeyPath, TomlFile, Written
 
 Names = Mapping[str, frozenset[str] | None]
@@ -146,7 +146,9 @@ class Compiler:
             {**(self._common if common else {}), **names}, {**FILTERS, **GUARDS}, arguments=ARGUMENTS
         )
 
-    def template(self, language: Language, place: KeyPath, text: str, guard: Guard | None = None) -> Template:
+    def template(
+        self, language: Language, place: KeyPath, text: str, guard: Rewrite | None = None
+    ) -> Template:
         """A text's template; a broken one is noted, and stands for null."""
         try:
             return language.parse(text, guard)

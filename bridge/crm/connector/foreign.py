@@ -10,7 +10,7 @@ from typing import Literal
 
 from bridge.crm.connector.compiling import Answer, Pick
 from bridge.crm.connector.schema import Speaks
-from bridge.lib.masking import LONGEST_READ
+from bridge.lib.masking import LONGEST_MASKED
 from bridge.lib.phone import mask_phones_in
 
 __all__ = ["Expects", "Speaks", "expected_of", "why_foreign"]
@@ -70,7 +70,7 @@ def _of_text(answer: Answer, speaks: Speaks | None, expects: Expects, *, api: bo
 
 
 def _no_json(text: str) -> str:
-    return f'no JSON, "{" ".join(text[:LONGEST_READ].split())}"'
+    return f'no JSON, "{" ".join(text[:LONGEST_MASKED].split())}"'
 
 
 def _is_json(answer: Answer) -> bool:

@@ -16,12 +16,12 @@ from bridge.crm.connector.request_schema import OutcomeSection, Result
 from bridge.crm.connector.schema import ErrorsSection, InnerSection
 from bridge.lib import patterns
 from bridge.lib.expression import ExpressionError, as_text
-from bridge.lib.masking import LONGEST_READ
+from bridge.lib.masking import LONGEST_MASKED
 from bridge.lib.toml_file import KeyPath
 from bridge.lib.values import parse_duration
 
 # More is a mistake of the CRM, and would leave the calendar.
-LONGEST_WAIT = 86400.0
+LONGEST_RETRY_AFTER = 86400.0
 _BY_STATUS: dict[int, Result] = {
     401: "refresh",
     404: "gone",
@@ -172,7 +172,8 @@ class Errors:
             return []
         places = (self.inner.code, self.inner.field, self.inner.message)
         told = [
-            [as_text(_held(each, place))[:LONGEST_READ] for place in places] for each in listed[:_MOST_INNER]
+            [as_text(_held(each, place))[:LONGEST_MASKED] for place in places]
+            for each in listed[:_MOST_INNER]
         ]
         return [(code, field_, message) for code, field_, message in told if code or message]
 
@@ -288,7 +289,7 @@ class Classifier:
             wait,
             code=code,
             field=field_,
-            message=" ".join((message or answer.text)[:LONGEST_READ].split()),
+            message=" ".join((message or answer.text)[:LONGEST_MASKED].split()),
             named=bool(message),
             status=answer.status,
             **more,
@@ -311,7 +312,7 @@ def _wait_of(rule: Rule, answer: Answer, now: datetime) -> float | None:
     if "{{" not in rule.wait.text:
         return parse_duration(rule.wait.text).total_seconds()
     try:
-        told = told_number(rule.wait.of_answer(answer), LONGEST_WAIT)
+        told = told_number(rule.wait.of_answer(answer), LONGEST_RETRY_AFTER)
     except ExpressionError:
         told = None
     return retry_after(answer, now) if told is None else told
@@ -330,7 +331,7 @@ def _seconds_until(until: Pick, answer: Answer, now: datetime) -> float | None:
     except (TypeError, ValueError, OverflowError, OSError):
         return None
     seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
-    return min(max(0.0, seconds), LONGEST_WAIT)
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
 
 
 def next_time(text: str, now: datetime) -> datetime:
@@ -349,11 +350,11 @@ def retry_after(answer: Answer, now: datetime) -> float | None:
     text = (answer.headers.get("retry-after") or "").strip()
     if not text:
         return None
-    seconds = told_number(text, LONGEST_WAIT)
+    seconds = told_number(text, LONGEST_RETRY_AFTER)
     if seconds is not None:
         return seconds
     at = http_date(text)
-    return None if at is None else told_number((at - now).total_seconds(), LONGEST_WAIT)
+    return None if at is None else told_number((at - now).total_seconds(), LONGEST_RETRY_AFTER)
 
 
 def http_date(text: str) -> datetime | None:

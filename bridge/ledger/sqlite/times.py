@@ -9,13 +9,13 @@ from typing import overload
 
 from bridge.ledger import Row
 from bridge.lib.iso_times import moment, stamp
-from bridge.lib.stored_times import LONGEST_WAIT
+from bridge.lib.stored_times import LONGEST_STORED_WAIT
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 # Of something that is due, with its time and twice the time of now: `bridge.lib.stored_times.bounded` in SQL.
-_LONGEST = LONGEST_WAIT // timedelta(microseconds=1)
+_LONGEST = LONGEST_STORED_WAIT // timedelta(microseconds=1)
 IS_DUE = f"({{0}} <= {{1}} OR {{0}} > {{1}} + {_LONGEST})"
 
 # `bridge.model.call_order.is_ahead` in the words of the index of migration 0004, which serves no others.

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from bridge.lib.lenient_json import BLANKS
-from bridge.lib.masking import LONGEST_READ
+from bridge.lib.masking import LONGEST_MASKED
 from bridge.lib.whole_numbers import parse_int
 from bridge.record.json_body import NotAnObject, decode_body, encode_text, parse_json
 from bridge.source.list_api import ListNames
@@ -151,4 +151,4 @@ def whole(value: Any) -> int | None:
 
 def _text(value: Any) -> str:
     # Cut further once it is masked.
-    return value[:LONGEST_READ] if isinstance(value, str) else ""
+    return value[:LONGEST_MASKED] if isinstance(value, str) else ""

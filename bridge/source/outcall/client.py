@@ -31,7 +31,7 @@ from bridge.source.outcall.pace import Pace
 TRIES = 16
 """Of one page. A try may be four requests: with three of ten of them failing, a long walk still ends."""
 TRIES_AT_NO = 5
-FIRST_WAIT, LONGEST_WAIT = 0.1, 1.0
+FIRST_RETRY_WAIT, LONGEST_RETRY_WAIT = 0.1, 1.0
 # A session is renewed so long before it ends.
 RENEWED_BEFORE = timedelta(minutes=1)
 
@@ -178,7 +178,7 @@ class OutcallList:
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         told = error.retry_after if isinstance(error, _Short) else 0.0
-        growing: float = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (state.attempt_number - 1))
+        growing: float = min(LONGEST_RETRY_WAIT, FIRST_RETRY_WAIT * 2.0 ** (state.attempt_number - 1))
         return max(min(told, 10.0), growing * self._rng.uniform(0.5, 1.0))
 
     # -- sessions -------------------------------------------------------------------
