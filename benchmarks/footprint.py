@@ -31,7 +31,7 @@ from zoneinfo import ZoneInfo
 from benchmarks.load import burst
 from benchmarks.texts import Record, compact, escaped, spaced, varied_bodies, varied_records
 from bridge.intake.judge import Judge, SourceRules
-from bridge.ledger.sqlite import SqliteLedger, deliveries, settling
+from bridge.ledger.sqlite import SqliteLedger, leasing, settle
 from bridge.ledger.sqlite.connection import connect
 from bridge.model.calls import Via
 from bridge.model.crm_objects import FieldWrite, KnownObject, SyncedObject
@@ -98,7 +98,7 @@ class Feeder:
         """What the delivery workers leave behind, without their HTTP."""
         now = datetime.now(UTC)
         self._writer.execute("BEGIN IMMEDIATE")
-        while row := deliveries.lease_each(self._writer, [(ROUTES["main"], ("main",), now)])[0]:
+        while row := leasing.lease_each(self._writer, [(ROUTES["main"], ("main",), now)])[0]:
             ended = now + timedelta(milliseconds=self._rng.randrange(20, 400))
             lease = Lease(
                 delivery_id=row["id"],
@@ -112,7 +112,7 @@ class Feeder:
                 first_seen_at=now,
                 values={},
             )
-            settling.settle_all(self._writer, [(lease, self._outcome(lease, phones, now), now)], ended)
+            settle.settle_all(self._writer, [(lease, self._outcome(lease, phones, now), now)], ended)
         self._writer.execute("COMMIT")
 
     def _outcome(self, lease: Lease, phones: dict[str, str], now: datetime) -> Settlement:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from bridge.delivery.field_selection import FieldSelection, select_for_new, with_possible_writes
-from bridge.ledger.sqlite.memories import SHORTS, names_in, pack_memory, unpack_memory
+from bridge.ledger.sqlite.object_packing import SHORTS, names_in, pack_memory, unpack_memory
 from bridge.model.crm_objects import FieldWrite, KnownObject
 from bridge.model.field_digests import SHORT, digest_of, sent_last, short_of
 from bridge.model.plan import PlannedField, PlannedObject

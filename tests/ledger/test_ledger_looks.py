@@ -17,8 +17,8 @@ from bridge.ledger import Window
 from bridge.ledger.sqlite import (
     SqliteLedger,
     backup,
-    deliveries,
     inspection,
+    leasing,
     quarantine,
     retention,
     status_counts,
@@ -267,7 +267,7 @@ LOOKS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "quarantine list": lambda c: quarantine.list_quarantine(c, "waiting", 50),
     "the first call": lambda c: inspection.first_call_at(c, None),
     "a window of a source": lambda c: inspection.source_counts(c, "main", WINDOW),
-    "release_leases": deliveries.release_leases,
+    "release_leases": leasing.release_leases,
 } | {f"deliveries list --state {state}": of_state(state) for state in OPEN}
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from bridge.ledger import Destinations, Held, Note, Row, Settled, Wanted, Window
 from bridge.ledger.sqlite import (
-    acting,
-    deliveries,
+    crm_objects,
     filing,
     inspection,
     judging,
     key_claims,
-    objects,
-    settling,
+    leasing,
+    operator_actions,
+    settle,
     standing,
     status_counts,
 )
@@ -48,12 +48,12 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
     _low = ""
 
     @cached_property
-    def _leasing(self) -> Together[deliveries.Wish, sqlite3.Row | None]:
-        return Together(self._write(), deliveries.lease_each)
+    def _leasing(self) -> Together[leasing.Wish, sqlite3.Row | None]:
+        return Together(self._write(), leasing.lease_each)
 
     @cached_property
-    def _settling(self) -> Together[settling.Ended, None]:
-        return Together(self._write(), settling.settle_each)
+    def _settling(self) -> Together[settle.Ended, None]:
+        return Together(self._write(), settle.settle_each)
 
     # -- taking in ---------------------------------------------------------------
     def submit(self, arrivals: Sequence[Arrival]) -> Future[list[Filed]]:
@@ -91,7 +91,7 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
 
     # -- delivering --------------------------------------------------------------
     def start_destinations(self, destinations: Destinations, now: datetime) -> None:
-        self._write().run(lambda c: deliveries.start_destinations(c, destinations, now))
+        self._write().run(lambda c: leasing.start_destinations(c, destinations, now))
 
     @looks
     def skipped_before(self) -> dict[str, datetime]:
@@ -99,31 +99,31 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
         return {name: moment_of(since_at) for name, since_at in rows}
 
     def release_leases(self, now: datetime | None = None) -> int:
-        return self._write().run(lambda c: deliveries.release_leases(c, now))
+        return self._write().run(lambda c: leasing.release_leases(c, now))
 
     @looks
     def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
         # An idle worker asks twice a second: looking first keeps it out of the writer's way.
-        if getattr(self._local, "idle", True) and not deliveries.any_due(self._reader, destinations, now):
+        if getattr(self._local, "idle", True) and not leasing.any_due(self._reader, destinations, now):
             return None
         row = self._leasing.run((tuple(destinations), tuple(sources), now))
         self._local.idle = row is None
         if row is None:
             return None
         try:
-            previous = objects.previous_lines(self._reader, [row]).get(row["id"], ())
-            return deliveries.lease_of(self._payloads, row, previous)
+            previous = crm_objects.previous_lines(self._reader, [row]).get(row["id"], ())
+            return leasing.lease_of(self._payloads, row, previous)
         except Exception as error:  # noqa: BLE001 -- whatever is wrong with it
             self._park_unreadable(row, error, now)
             return self.lease(destinations, sources, now)
 
     def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
-        rows = self._write().run(lambda c: deliveries.lease_more(c, destination, sources, now, limit))
-        previous = objects.previous_lines(self._reader, rows) if rows else {}
+        rows = self._write().run(lambda c: leasing.lease_more(c, destination, sources, now, limit))
+        previous = crm_objects.previous_lines(self._reader, rows) if rows else {}
         leases = []
         for row in rows:
             try:
-                leases.append(deliveries.lease_of(self._payloads, row, previous.get(row["id"], ())))
+                leases.append(leasing.lease_of(self._payloads, row, previous.get(row["id"], ())))
             except Exception as error:  # noqa: BLE001 -- whatever is wrong with it
                 self._park_unreadable(row, error, now)
         return leases
@@ -131,7 +131,7 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
     def _park_unreadable(self, row: sqlite3.Row, error: Exception, now: datetime) -> None:
         """A damaged row must not stop the worker, nor stay leased."""
         reason = f"the stored record cannot be read: {error}"
-        self._write().run(lambda c: deliveries.park(c, row["id"], reason, now))
+        self._write().run(lambda c: leasing.park(c, row["id"], reason, now))
 
     def settle(self, settled: Sequence[Settled], now: datetime) -> None:
         self.settle_soon(settled, now).result()
@@ -140,7 +140,7 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
         return self._settling.submit((settled, now))
 
     def give_back(self, lease: Lease, due_at: datetime) -> bool:
-        return self._write().run(lambda c: deliveries.give_back(c, lease, due_at))
+        return self._write().run(lambda c: leasing.give_back(c, lease, due_at))
 
     @looks
     def key_claims(self, call_ids: Sequence[int], destinations: Sequence[str]) -> dict[int, list[Claim]]:
@@ -148,25 +148,25 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
 
     @looks
     def recall(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, KnownObject]]:
-        return objects.recall(self._reader, account, wanted)
+        return crm_objects.recall(self._reader, account, wanted)
 
     def note(self, notes: Sequence[Note]) -> None:
         def write(connection: sqlite3.Connection) -> None:
             for each in notes:
-                objects.note(connection, each)
+                crm_objects.note(connection, each)
 
         self._write().run(write)
 
     @looks
     def in_doubt(self) -> dict[int, list[Held]]:
-        return objects.in_doubt(self._reader)
+        return crm_objects.in_doubt(self._reader)
 
     @looks
     def load_token(self, account: str) -> Mapping[str, Any] | None:
-        return objects.load_token(self._reader, account)
+        return crm_objects.load_token(self._reader, account)
 
     def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
-        self._write().run(lambda c: objects.save_token(c, account, saved))
+        self._write().run(lambda c: crm_objects.save_token(c, account, saved))
 
     # -- looking -----------------------------------------------------------------
     @looks
@@ -204,8 +204,8 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
     ) -> list[Row]:
         named: tuple[Sequence[str], tuple[str, Sequence[str]]] | None = None
         if cause:
-            causes = acting.matching_causes(self._reader, cause)
-            named = causes, acting.by_reason(cause, causes)
+            causes = operator_actions.matching_causes(self._reader, cause)
+            named = causes, operator_actions.by_reason(cause, causes)
         return inspection.list_deliveries(self._reader, state, destination, limit, named)
 
     def writable(self) -> bool:
@@ -213,7 +213,7 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
         if self._low_disk():
             return False
         try:
-            self._write().run(deliveries.beat)
+            self._write().run(leasing.beat)
         except LedgerBusy:
             return False
         return True

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.ledger.sqlite.objects import is_in_doubt, rows_of
+from bridge.ledger.sqlite.crm_objects import is_in_doubt, rows_of
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.deliveries import Delivery, DeliveryState, Lane, ParkKind
 

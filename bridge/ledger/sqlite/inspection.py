@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from bridge.ledger import Row, Window
-from bridge.ledger.sqlite.deliveries import marks
+from bridge.ledger.sqlite.crm_objects import is_in_doubt
 from bridge.ledger.sqlite.judging import state_of
-from bridge.ledger.sqlite.memories import names_of, unpack_memory
-from bridge.ledger.sqlite.objects import is_in_doubt
+from bridge.ledger.sqlite.leasing import marks
+from bridge.ledger.sqlite.object_packing import names_of, unpack_memory
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of, row_of
 from bridge.model.crm_alterations import WORDS

@@ -8,7 +8,7 @@ from typing import Any
 
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.ledger.sqlite.binding import numbered
-from bridge.ledger.sqlite.deliveries import marks
+from bridge.ledger.sqlite.leasing import marks
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.jobs import LIST_WALKS, RECONCILE, Job, JobState, WalksOf
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from bridge.ledger import Row, Swept, Window
-from bridge.ledger.sqlite import acting, objects, sweeping
+from bridge.ledger.sqlite import crm_objects, operator_actions, replay
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.model.deliveries import DeliveryState
 
@@ -18,35 +18,35 @@ class OperatorPart(Access):
     # -- putting deliveries right ---------------------------------------------------
     @looks
     def retriable(self, ids: Sequence[int] = (), cause: str = "", destination: str = "") -> list[Row]:
-        found = acting.retriable(self._reader, ids, cause, destination)
+        found = operator_actions.retriable(self._reader, ids, cause, destination)
         return [{name: value for name, value in group.items() if name != "ids"} for group in found]
 
     @looks
     def parked_in_doubt(self, destination: str = "") -> int:
-        return acting.parked_in_doubt(self._reader, destination)
+        return operator_actions.parked_in_doubt(self._reader, destination)
 
     @looks
     def retry(self, ids: Sequence[int], now: datetime, *, cause: str = "", destination: str = "") -> int:
-        groups = acting.retriable(self._reader, ids, cause, destination)
+        groups = operator_actions.retriable(self._reader, ids, cause, destination)
         found = [one for group in groups for one in group["ids"]]
-        return sum(self._in_steps(found, partial(acting.retry, now=now)))
+        return sum(self._in_steps(found, partial(operator_actions.retry, now=now)))
 
     @looks
     def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> dict[str, list[int]]:
         held_as = DeliveryState.SKIPPED if skip else DeliveryState.PARKED
-        done = self._in_steps(list(ids), partial(acting.hold, held_as=held_as, why=reason, now=now))
+        done = self._in_steps(list(ids), partial(operator_actions.hold, held_as=held_as, why=reason, now=now))
         return {when: [one for step in done for one in step[when]] for when in ("now", "later")}
 
     def _in_steps(self, ids: Sequence[int], step: Callable[..., Any]) -> list[Any]:
         """Many rows in several commits, so that nobody waits long for the writer."""
-        starts = range(0, len(ids), acting.AT_ONCE) or [0]
-        parts = [ids[start : start + acting.AT_ONCE] for start in starts]
+        starts = range(0, len(ids), operator_actions.AT_ONCE) or [0]
+        parts = [ids[start : start + operator_actions.AT_ONCE] for start in starts]
         return [self._write().run(partial(_with_ids, step, part)) for part in parts]
 
     def demote(self, destinations: Sequence[str], before: datetime) -> int:
         demoted = 0
         for destination in destinations:
-            step = partial(acting.demote, destination=destination, before=before)
+            step = partial(operator_actions.demote, destination=destination, before=before)
             while count := self._write().run(step):
                 demoted += count
         return demoted
@@ -55,18 +55,18 @@ class OperatorPart(Access):
     def sweep(
         self, destination: str, source: str, window: Window, after: tuple[int, int] | None, limit: int
     ) -> list[Swept]:
-        return sweeping.sweep(self._reader, self._payloads, destination, source, window, after, limit)
+        return replay.sweep(self._reader, self._payloads, destination, source, window, after, limit)
 
     def replay(self, ids: Sequence[int], account: str, now: datetime, *, forget: bool) -> int:
-        return self._write().run(lambda c: sweeping.replay(c, ids, account, now, forget=forget))
+        return self._write().run(lambda c: replay.replay(c, ids, account, now, forget=forget))
 
     # -- accounts --------------------------------------------------------------------
     def save_budget(self, account: str, saved: Mapping[str, Any], now: datetime) -> None:
-        self._write().run(lambda c: objects.save_budget(c, account, saved, now))
+        self._write().run(lambda c: crm_objects.save_budget(c, account, saved, now))
 
     @looks
     def load_budgets(self) -> dict[str, Row]:
-        return objects.load_budgets(self._reader)
+        return crm_objects.load_budgets(self._reader)
 
 
 def _with_ids(step: Callable[..., Any], ids: Sequence[int], connection: sqlite3.Connection) -> Any:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from bridge.ledger import Row
 from bridge.ledger.sqlite.access import Access, looks
-from bridge.ledger.sqlite.deliveries import marks
 from bridge.ledger.sqlite.filing import file_arrivals
+from bridge.ledger.sqlite.leasing import marks
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import row_of
 from bridge.model.calls import Arrival

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from bridge.ledger import Swept, Told, Window
+from bridge.ledger.sqlite.crm_objects import packed_progress, progress_of
 from bridge.ledger.sqlite.delivery_rows import change_deliveries, deliveries_by_id
 from bridge.ledger.sqlite.inspection import CREATED, within
 from bridge.ledger.sqlite.judging import state_of
-from bridge.ledger.sqlite.memories import forgotten
-from bridge.ledger.sqlite.objects import packed_progress, progress_of
+from bridge.ledger.sqlite.object_packing import forgotten
 from bridge.ledger.sqlite.park_kinds import park_kind_column
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.model.deliveries import ParkKind

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from bridge.ledger import Destinations
+from bridge.ledger.sqlite.crm_objects import progress_of, sent_at
 from bridge.ledger.sqlite.delivery_rows import DeliveryRow, change_deliveries, read_deliveries
 from bridge.ledger.sqlite.judging import state_of
-from bridge.ledger.sqlite.objects import progress_of, sent_at
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import IS_AHEAD, IS_DUE, micros, moment_of
 from bridge.model.deliveries import DeliveryState, Lane, Lease

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from bridge.ledger import Held, Note, Row, Wanted
-from bridge.ledger.sqlite.memories import (
+from bridge.ledger.sqlite.object_packing import (
     believed,
     names_in,
     names_of,
