@@ -1,53 +1,95 @@
-"""An account that is ill is asked by one delivery at a time; one that asks nothing finds out nothing."""
+"""The circuit breaker by itself: when it opens, who may probe, how its pauses grow, what a restart keeps."""
 
-from pathlib import Path
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.crm.conformance.cases import ESPOCRM
-from tests.crm.conformance.steps import OTHER_PHONE, bench_of
+from bridge.delivery.breaker import FAULTS_IN_A_ROW, FIRST_PAUSE, CircuitBreaker
+
+NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
-    ("changes", "state"),
-    [({"call_from_type": 3}, "skipped"), ({"mark": "x"}, "delivered")],
-    ids=["that is skipped", "that asks"],
-)
-def test_after_an_illness_a_delivery_lets_the_others_go(
-    tmp_path: Path, changes: dict[str, Any], state: str
-) -> None:
-    with bench_of(tmp_path, ESPOCRM) as one:
-        one.server.cut_next(100)
-        for number in range(1, 6):
-            one.feed(number)
-            one.attempt()
-        one.feed(6)
-        one.attempt()
-        assert len(one.server.log()) == 5, "the account is left alone"
-        one.server.heal()
-        one.clock.pass_by(3600)
-        # A live call goes before those that were tried: it is the one that finds out.
-        one.feed(6, **changes)
-        one.drain()
-        assert [one.state(number) for number in range(1, 7)] == [*["delivered"] * 5, state]
+def opened() -> CircuitBreaker:
+    """A breaker that refused credentials have opened."""
+    breaker = CircuitBreaker()
+    breaker.failed("401", NOW, at_once=True)
+    return breaker
 
 
-def test_a_delivery_whose_line_is_held_finds_out_nothing(tmp_path: Path) -> None:
-    with bench_of(tmp_path, ESPOCRM) as one:
-        one.server.lose_next_answer(1)
-        one.feed(1)
-        one.attempt()
-        assert one.state() == "due", "in doubt, it holds the line of its contact"
-        one.server.cut_next(100)
-        for number in range(2, 6):
-            one.feed(number, phone=OTHER_PHONE)
-            one.attempt()
-        assert one.state() == "due"
-        one.feed(6)
-        one.attempt()
-        one.server.heal()
-        one.clock.pass_by(3600)
-        one.drain()
-        assert {one.state(number) for number in range(1, 7)} == {"delivered"}
-        assert len(one.server.contacts()) == 2
+def test_five_faults_in_a_row_open_it_and_an_answer_starts_the_count_again() -> None:
+    breaker = CircuitBreaker()
+    for _ in range(FAULTS_IN_A_ROW - 1):
+        breaker.failed("503", NOW, at_once=False)
+    breaker.answered()
+    for _ in range(FAULTS_IN_A_ROW - 1):
+        breaker.failed("503", NOW, at_once=False)
+    assert (breaker.open_for(NOW), breaker.admit(NOW)) == (0, True)
+    breaker.failed("503", NOW, at_once=False)
+    assert (breaker.open_for(NOW), breaker.admit(NOW)) == (FIRST_PAUSE.total_seconds(), False)
+    assert breaker.why == "503"
+
+
+def test_after_its_pause_one_delivery_probes_and_the_others_wait() -> None:
+    breaker, later = opened(), NOW + FIRST_PAUSE
+    assert breaker.open_for(later) == 0
+    assert (breaker.admit(later), breaker.admit(later)) == (True, False)
+    assert breaker.open_for(later) == 1, "the probe is looked for once a second"
+    breaker.end_probe()
+    assert breaker.admit(later), "a probe that asked nothing makes room for another one"
+
+
+def test_an_answer_to_the_probe_closes_it() -> None:
+    breaker, later = opened(), NOW + FIRST_PAUSE
+    breaker.admit(later)
+    breaker.answered()
+    assert (breaker.open_for(later), breaker.admit(later), breaker.probing) == (0, True, False)
+    assert breaker.why == ""
+
+
+def test_each_probe_that_fails_doubles_the_pause_up_to_five_minutes() -> None:
+    breaker, now, pauses = opened(), NOW, list[float]()
+    for _ in range(8):
+        pauses.append(breaker.open_for(now))
+        now += timedelta(seconds=pauses[-1])
+        assert breaker.admit(now)
+        breaker.failed("503", now, at_once=False)
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300]
+    breaker.answered()
+    breaker.failed("401", now, at_once=True)
+    assert breaker.open_for(now) == 5, "after an answer the pauses are short again"
+
+
+def test_faults_of_requests_that_were_under_way_when_it_opened_do_not_lengthen_its_pause() -> None:
+    breaker = opened()
+    for _ in range(3):
+        breaker.failed("503", NOW + timedelta(seconds=1), at_once=False)
+    assert breaker.open_for(NOW) == FIRST_PAUSE.total_seconds()
+    assert breaker.why == "401"
+
+
+@pytest.mark.parametrize("put_back", [timedelta(days=1), timedelta(days=400)])
+def test_a_clock_that_is_put_back_ends_the_pause(put_back: timedelta) -> None:
+    breaker = opened()
+    assert breaker.open_for(NOW - put_back) == 0
+    assert breaker.admit(NOW - put_back)
+
+
+def test_a_restart_keeps_the_pause_why_it_is_and_how_long_the_next_one_will_be() -> None:
+    breaker, later = opened(), NOW + FIRST_PAUSE
+    breaker.admit(later)
+    breaker.failed("503", later, at_once=False)
+    again = CircuitBreaker()
+    again.restore(breaker.kept())
+    assert again.kept() == breaker.kept()
+    assert (again.open_for(later), again.why) == (10, "503")
+    again.admit(later + timedelta(seconds=10))
+    again.failed("503", later + timedelta(seconds=10), at_once=False)
+    assert again.open_for(later + timedelta(seconds=10)) == 20
+
+
+def test_a_closed_one_is_kept_as_closed() -> None:
+    breaker = CircuitBreaker()
+    assert breaker.kept() == {"open_until": None, "why": "", "pause": FIRST_PAUSE.total_seconds()}
+    again = CircuitBreaker()
+    again.restore({})
+    assert again.admit(NOW)
