@@ -9,7 +9,6 @@ from pathlib import Path
 from bridge.check.crm import Found, LedgerTokens, Subject, probe
 from bridge.config.load import Config, Secrets
 from bridge.crm.client import Crm
-from bridge.crm.connector import Connector
 from bridge.crm.tokens import Tokens
 from bridge.daemon.wiring import load_destinations, log_in_to, origin_of
 from bridge.delivery.destination import Destination
@@ -31,11 +30,11 @@ def ask_online(
     found: dict[str, Found] = {}
     with ExitStack() as held:
         borrowed = ""
-        if any(_rotates(each.connector) for each in destinations.values()):
+        if any(each.connector.auth.rotates_refresh_token for each in destinations.values()):
             borrowed = _why_borrowed(path, held)
         for name, each in destinations.items():
             if wanted in (None, name):
-                why = borrowed if _rotates(each.connector) else ""
+                why = borrowed if each.connector.auth.rotates_refresh_token else ""
                 found[name] = _ask_one(config, each, LedgerTokens(path), why, clock)
     return found
 
@@ -61,11 +60,6 @@ def ask_platforms(config: Config, secrets: Secrets, clock: Callable[[], datetime
 
 def _of_source(config: Config, source: str, message: str) -> Problem:
     return config.written(("sources", source, "api"), f"source {source}: {message}")
-
-
-def _rotates(connector: Connector) -> bool:
-    """Whether each exchange ends the refresh token that it was made with."""
-    return any("refresh_token" in token.outputs for token in connector.auth.tokens)
 
 
 def _why_borrowed(path: Path, held: ExitStack) -> str:

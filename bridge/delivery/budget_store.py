@@ -1,4 +1,4 @@
-"""What CRM accounts allow, as it was learned: kept in the ledger, for the next start and for `status`."""
+"""Keeps in the ledger what each CRM account allows, for the next start and for `status`."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -7,24 +7,30 @@ from typing import Any
 import structlog
 
 from bridge.delivery.budget import Budget
-from bridge.ledger import Ledger
+from bridge.ledger import AccountLedger
 
 log = structlog.get_logger("bridge.accounts")
 
+# Counts of requests change all the time, and a start can do with some that are 10 s old.
 SAVE_EVERY = timedelta(seconds=10)
 
 
 class BudgetStore:
-    """Keeps the budgets of all accounts: every so often, and a breaker as soon as it opens or closes."""
+    """Saves the budgets of all accounts: every 10 s, and a breaker as soon as it opens or closes."""
 
-    def __init__(self, ledger: Ledger, budgets: Mapping[str, Budget]) -> None:
+    def __init__(self, ledger: AccountLedger, budgets: Mapping[str, Budget]) -> None:
+        """`budgets` are by account."""
         self._ledger = ledger
         self._budgets = budgets
         self._saved: dict[str, Mapping[str, Any]] = {}
         self._saved_at: dict[str, datetime] = {}
 
     def save_changed(self, now: datetime) -> int:
-        """One step: write what is to be written; how many accounts that were."""
+        """Save the budgets that changed and are due. Returns how many that were.
+
+        Raises:
+            LedgerError: the ledger is busy; the next step saves them.
+        """
         written = 0
         for name, budget in self._budgets.items():
             state, before = budget.state(), self._saved.get(name)
@@ -34,15 +40,15 @@ class BudgetStore:
             if same_breaker and now - self._saved_at[name] < SAVE_EVERY:
                 continue
             self._ledger.save_budget(name, state, now)
-            self._say(name, state["breaker"], (before or {}).get("breaker"))
+            _log_breaker(name, state["breaker"], (before or {}).get("breaker"))
             self._saved[name], self._saved_at[name] = state, now
             written += 1
         return written
 
-    @staticmethod
-    def _say(name: str, breaker: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
-        was_open = before is not None and before["open_until"] is not None
-        if breaker["open_until"] is not None:
-            log.warning("account.paused", account=name, until=breaker["open_until"], why=breaker["why"])
-        elif was_open:
-            log.info("account.well", account=name)
+
+def _log_breaker(name: str, breaker: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    was_open = before is not None and before["open_until"] is not None
+    if breaker["open_until"] is not None:
+        log.warning("account.paused", account=name, until=breaker["open_until"], why=breaker["why"])
+    elif was_open:
+        log.info("account.well", account=name)

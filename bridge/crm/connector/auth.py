@@ -65,6 +65,11 @@ class Auth:
     _secret: frozenset[str]
     """The names of what is made of secrets."""
 
+    @property
+    def rotates_refresh_token(self) -> bool:
+        """Whether each exchange ends the refresh token that it was made with."""
+        return any(REFRESH_TOKEN in token.outputs for token in self.tokens)
+
     def apply(self, rendered: Rendered, names: Values) -> None:
         """Add what authenticates a request; signatures see it as `request`, its body as `request.text`."""
         parts: dict[str, Any] = self._parts.fill(_seeing(self._parts, rendered, names))
