@@ -1,6 +1,6 @@
 """What a walk through the platform's list asks of a ledger."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, Protocol
@@ -30,8 +30,8 @@ class ReconciliationLedger(Protocol):
     def calls_between(self, source: str, since: datetime, until: datetime) -> set[int]:
         """The calls created in a window."""
 
-    def unlisted(self, call_ids: Iterable[int]) -> list[Unlisted]:
-        """What may explain that the list does not show these calls."""
+    def unlisted(self, call_ids: Iterable[int], fields: Collection[str]) -> list[Unlisted]:
+        """What may explain that the list does not show these calls; `fields` are those told of each."""
 
     def strays(self, source: str) -> list[tuple[str, bytes]]:
         """State and body of the records in quarantine that wait, or that a person dropped."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from bridge.model.calls import Arrival, Quarantined
 
@@ -54,8 +55,8 @@ class Unlisted:
 
     key: str
     created_at: datetime | None
-    user: str | None
-    deleted: bool
+    said: Mapping[str, Any]
+    """The fields of its known state that were asked for, as far as it has them."""
     successor: str | None
     """Another call of the same `sn` that came later."""
     first_seen_at: datetime

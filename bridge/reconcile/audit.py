@@ -16,7 +16,7 @@ from bridge.model.jobs import Job
 from bridge.model.listing import Place, Standing
 from bridge.reconcile.balance import SOURCE_HEADINGS, Balance
 from bridge.reconcile.counts import SHORT_LISTS_FROM, is_suspiciously_short
-from bridge.reconcile.diff import ListedRow, explain, read_row, stray_key
+from bridge.reconcile.diff import ListedRow, explain, explaining_fields, read_row, stray_key, user_of
 from bridge.reconcile.paging import ListWalker, RowIdentity
 from bridge.reconcile.window import ListWindow, WalkResult
 from bridge.record.arrival import read_head
@@ -192,13 +192,16 @@ class SourceAudit:
 
     def _explained(self, call_ids: Sequence[int]) -> tuple[dict[str, str], set[str]]:
         """Why the list does not show these calls, by their keys; and whose they are."""
+        origin = self._rules.origin
         found: dict[str, str] = {}
         users: set[str] = set()
         for start in range(0, min(len(call_ids), MOST_IDS), EXPLAINED_AT_ONCE):
-            for call in self._ledger.unlisted(call_ids[start : start + EXPLAINED_AT_ONCE]):
+            asked = call_ids[start : start + EXPLAINED_AT_ONCE]
+            for call in self._ledger.unlisted(asked, explaining_fields(origin.dialect)):
                 came = call.first_seen_at > self._began_at
-                found[call.key] = CAME if came else explain(call, self._users)
-                users.update([call.user] if call.user else [])
+                found[call.key] = CAME if came else explain(call, self._users, origin)
+                if (user := user_of(call, origin)) is not None:
+                    users.add(user)
         return found, users
 
     def _short(self, standing: Standing) -> str:

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from bridge.model.calls import DIGEST_SIZE, LONGEST_GARBAGE, Arrival, Known, Verdict, Via
 from bridge.model.listing import Place, Unlisted
 from bridge.record.arrival import arrival_by, garbage, read_head
+from bridge.record.call import Call, text_of
 from bridge.record.dialect import Dialect
 from bridge.record.head import Head
 from bridge.record.identity import storable
@@ -82,9 +83,9 @@ def read_row(origin: Origin, row: bytes, now: datetime) -> ListedRow:
         key = f"{arrival.sn}@{arrival.local_time}"
     else:
         key = stray_key(arrival.payload, origin.dialect)
-    user, edited_at = head.user, head.updated_at
+    edited_at = head.updated_at
     edited_at = edited_at if isinstance(edited_at, str) and edited_at else None
-    return ListedRow(arrival, key, digest, str(user) if user else None, edited_at)
+    return ListedRow(arrival, key, digest, text_of(head.user), edited_at)
 
 
 def _read(row: bytes, dialect: Dialect) -> tuple[bytes, Head]:
@@ -169,14 +170,25 @@ def compare_by_meaning(listed: ListedRow, known: Known, reads: frozenset[str], o
     return Comparison(DiffOutcome.STALE if stale else DiffOutcome.MATCHED, adds=adds)
 
 
-def explain(call: Unlisted, listed_users: Collection[str]) -> str:
+def explaining_fields(dialect: Dialect) -> tuple[str, ...]:
+    """The fields that may explain why the list does not show a call."""
+    return (*dialect.fields_of("user_sn"), *dialect.fields_of("is_deleted"))
+
+
+def user_of(call: Unlisted, origin: Origin) -> str | None:
+    """Whose record a call is, which a list may show to nobody else."""
+    return Call.of(call.said, call.key, origin).user_sn
+
+
+def explain(call: Unlisted, listed_users: Collection[str], origin: Origin) -> str:
     """Why the list may not show a call that the ledger has."""
-    if call.deleted:
+    user = user_of(call, origin)
+    if Call.of(call.said, call.key, origin).is_deleted:
         return "deleted there"
     if call.successor is not None:
         return f"redialled: its sn now belongs to call {call.successor}"
-    if call.user is not None and listed_users and call.user not in listed_users:
-        return f"belongs to user {call.user}, whom no login's list shows"
+    if user is not None and listed_users and user not in listed_users:
+        return f"belongs to user {user}, whom no login's list shows"
     if call.created_at is None:
         return "when it was created is not known here: it counts from its arrival, and is listed elsewhere"
     return "not listed"

@@ -12,7 +12,7 @@ from bridge.model.jobs import Job, JobResult
 from bridge.reconcile.compare_pages import PageComparer
 from bridge.reconcile.counts import IDS_PER_HEADING, RunCounts, is_suspiciously_short
 from bridge.reconcile.coverage import ReconcileRange, ReconcileRules, choose_range, range_as_json
-from bridge.reconcile.diff import explain
+from bridge.reconcile.diff import explain, explaining_fields, user_of
 from bridge.reconcile.paging import ListWalker
 from bridge.reconcile.window import ListWindow, WalkResult, remaining_windows
 from bridge.source import Source
@@ -79,7 +79,9 @@ class Reconciliation:
         reasons = [walked.reason] if walked.reason else []
         if short := self._short(window, len(ours - filled), len(listed - filled)):
             reasons.append(short)
-        calls = self._ledger.unlisted(sorted(missed)[:IDS_PER_HEADING]) if missed else []
+        origin, asked = self._rules.origin, sorted(missed)[:IDS_PER_HEADING]
+        calls = self._ledger.unlisted(asked, explaining_fields(origin.dialect)) if asked else []
+        explained = {call.key: explain(call, seen.users, origin) for call in calls}
         result = seen.result()
         return {
             **result,
@@ -88,8 +90,8 @@ class Reconciliation:
             "ours_only": len(missed),
             "reasons": reasons,
             "users": sorted(seen.users),
-            "ours_users": sorted({call.user for call in calls if call.user}),
-            "explanations": result["explanations"] | {call.key: explain(call, seen.users) for call in calls},
+            "ours_users": sorted({user for call in calls if (user := user_of(call, origin)) is not None}),
+            "explanations": result["explanations"] | explained,
             "ids": result["ids"] | {"ours_only": [call.key for call in calls]},
         }
 

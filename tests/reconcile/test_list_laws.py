@@ -34,7 +34,7 @@ def run(world: OddWorld, listed: OddList) -> str:
 
 def known(world: OddWorld) -> set[str]:
     found = world.ledger.calls_between("main", NOW - 24 * HOUR, NOW + HOUR)
-    return {call.key for call in world.ledger.unlisted(sorted(found))}
+    return {call.key for call in world.ledger.unlisted(sorted(found), ())}
 
 
 def hold(path: Path, odd: dict[str, Odd], often: float, seed: int, rounds: int) -> tuple[OddList, list[str]]:

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,6 @@ from bridge.ledger.sqlite.inspection import CREATED
 from bridge.ledger.sqlite.judging import known_of, state_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of
-from bridge.lib.whole_numbers import parse_int
 from bridge.model.calls import Arrival, Filed, Known
 from bridge.model.listing import Coverage, Fill, Place, Seen, Unlisted
 from bridge.record.call_match import Joins, KnownCall, Opens, Refused, match_call
@@ -200,19 +199,19 @@ ORDER BY c.id
 """
 
 
-def unlisted(connection: sqlite3.Connection, payloads: Payloads, call_ids: Iterable[int]) -> list[Unlisted]:
+def unlisted(
+    connection: sqlite3.Connection, payloads: Payloads, call_ids: Iterable[int], fields: Collection[str]
+) -> list[Unlisted]:
     """What may explain that the list does not show these calls."""
     found = []
     for row in connection.execute(_UNLISTED, (_json(list(call_ids)),)):
         state = state_of(payloads, row)
-        user = state.get("user_sn")
         created_at = row["created_at"]
         found.append(
             Unlisted(
                 row["key"],
                 None if created_at is None else moment_of(created_at),
-                str(user) if user else None,
-                bool(parse_int(state.get("is_deleted"))),
+                {name: state[name] for name in fields if name in state},
                 row["successor"],
                 moment_of(row["first_seen_at"]),
             )

@@ -1,6 +1,6 @@
 """The part of the SQLite ledger that stands beside the platform's list."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
@@ -44,8 +44,8 @@ class ReconciliationPart(Access):
         return set(listing.calls_between(self._reader, source, since, until))
 
     @looks
-    def unlisted(self, call_ids: Iterable[int]) -> list[Unlisted]:
-        return listing.unlisted(self._reader, self._payloads, call_ids)
+    def unlisted(self, call_ids: Iterable[int], fields: Collection[str]) -> list[Unlisted]:
+        return listing.unlisted(self._reader, self._payloads, call_ids, fields)
 
     @looks
     def strays(self, source: str) -> list[tuple[str, bytes]]:
