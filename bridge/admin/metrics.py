@@ -1,12 +1,13 @@
 """Every metric by its name, labels and sentence; the numbers are the ledger's own."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from datetime import datetime
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from bridge.ledger import Ledger
-from bridge.lib.iso_times import moment
+from bridge.ledger.accounts import KeptBudget
+from bridge.ledger.queries import LedgerCounts, ListStanding
 
 
 class LedgerMetrics:
@@ -19,27 +20,27 @@ class LedgerMetrics:
     def collect(self) -> Iterator[Metric]:
         """All metrics of one moment."""
         counts = self._ledger.counts()
-        yield _gauge("callbridge_calls", "Calls in the ledger.", ["source"], _flat(counts["calls"]))
+        yield _gauge("callbridge_calls", "Calls in the ledger.", ["source"], _flat(counts.calls))
         yield _gauge(
-            "callbridge_receipts", "Arrivals of records by verdict.", ["verdict"], _flat(counts["receipts"])
+            "callbridge_receipts", "Arrivals of records by verdict.", ["verdict"], _flat(counts.receipts)
         )
         yield _gauge(
             "callbridge_quarantined",
             "Records that wait for a person.",
             ["reason"],
-            _flat(counts["quarantined"]),
+            _flat(counts.quarantined),
         )
         deliveries: dict[tuple[str, ...], int] = {
             (destination, str(state)): count
-            for destination, states in counts["deliveries"].items()
+            for destination, states in counts.deliveries.items()
             for state, count in states.items()
         }
         labels = ["destination", "state"]
         yield _gauge("callbridge_deliveries", "Deliveries by state.", labels, deliveries)
         taken = "Calls that a destination takes; what has no delivery yet waits for its verdict."
-        yield _gauge("callbridge_destination_calls", taken, ["destination"], _flat(counts["taken"]))
+        yield _gauge("callbridge_destination_calls", taken, ["destination"], _flat(counts.taken))
         yield from _delivering(counts)
-        yield from _lists(counts["lists"])
+        yield from _lists(counts.lists)
         yield from _accounts(self._ledger.load_budgets())
         answered = CounterMetricFamily(
             "callbridge_callback_answers",
@@ -51,78 +52,79 @@ class LedgerMetrics:
         yield answered
 
 
-def _lists(lists: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+def _lists(lists: Mapping[str, ListStanding]) -> Iterator[Metric]:
     """How the sources stand with their platforms' lists."""
 
-    def by_source(part: str, value: Callable[[Any], float]) -> dict[tuple[str, ...], float]:
-        return {(name,): value(one[part]) for name, one in lists.items() if one[part]}
+    def by_source(value: Callable[[ListStanding], float | None]) -> dict[tuple[str, ...], float]:
+        found = {(name,): value(one) for name, one in lists.items()}
+        return {name: each for name, each in found.items() if each is not None}
 
-    def seconds(at: str) -> float:
-        return moment(at).timestamp()
+    def seconds(at: datetime | None) -> float | None:
+        return None if at is None else at.timestamp()
 
     for name, text, values in (
         (
             "callbridge_covered_until_timestamp_seconds",
             "Until when a source's list has been walked without a hole.",
-            by_source("covered_until", seconds),
+            by_source(lambda one: seconds(one.covered_until)),
         ),
         (
             "callbridge_last_reconciliation_timestamp_seconds",
             "When the last reconciliation ended, however it ended.",
-            by_source("last", lambda last: seconds(last["ended_at"])),
+            by_source(lambda one: seconds(one.last.ended_at) if one.last else None),
         ),
         (
             "callbridge_last_reconciliation_complete",
             "1 where the last reconciliation was complete.",
-            by_source("last", lambda last: float(bool(last["complete"]))),
+            by_source(lambda one: float(bool(one.last.complete)) if one.last else None),
         ),
         (
             "callbridge_gaps",
             "Calls of the last day covered that only the list has told of.",
-            by_source("gaps", lambda gaps: float(gaps["only_listed"])),
+            by_source(lambda one: float(one.gaps.only_listed) if one.gaps else None),
         ),
         (
             "callbridge_gap_rate",
             "The share that these are of all calls of that day.",
-            by_source("gaps", lambda gaps: float(gaps["rate"])),
+            by_source(lambda one: one.gaps.rate if one.gaps else None),
         ),
     ):
         yield _gauge(name, text, ["source"], values)
 
 
-def _delivering(counts: Mapping[str, Any]) -> Iterator[Metric]:
+def _delivering(counts: LedgerCounts) -> Iterator[Metric]:
     owed: dict[tuple[str, ...], float] = {
-        (name, lane): count for name, each in counts["owed"].items() for lane, count in each["lanes"].items()
+        (name, lane): count for name, each in counts.owed.items() for lane, count in each.lanes.items()
     }
     yield _gauge("callbridge_owed", "Deliveries due or on their way.", ["destination", "lane"], owed)
     failed: dict[tuple[str, ...], float] = {
-        (group["destination"], group["state"], group["cause"] or ""): group["count"]
-        for group in (*counts["parked"], *counts["retrying"])
+        (group.destination, group.state, group.cause or ""): group.count
+        for group in (*counts.parked, *counts.retrying)
     }
     labels = ["destination", "state", "cause"]
     yield _gauge("callbridge_failures", "Deliveries parked or tried again, by cause.", labels, failed)
     attempts = CounterMetricFamily(
         "callbridge_delivery_attempts", "Attempts that have ended.", labels=["destination", "outcome"]
     )
-    for name, outcomes in sorted(counts["attempts"].items()):
+    for name, outcomes in sorted(counts.attempts.items()):
         for outcome, count in sorted(outcomes.items()):
             attempts.add_metric([name, outcome], count)
     yield attempts
 
 
-def _accounts(budgets: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+def _accounts(budgets: Mapping[str, KeptBudget]) -> Iterator[Metric]:
     requests = CounterMetricFamily(
         "callbridge_requests", "Requests sent to a CRM account, by limit.", labels=["account", "limit"]
     )
     learned: dict[tuple[str, ...], float] = {}
     for name, kept in budgets.items():
-        for limit, each in kept["classes"].items():
+        for limit, each in kept.saved["classes"].items():
             requests.add_metric([name, limit], each["requests"])
             if each.get("learned_rate"):
                 learned[name, limit] = each["learned_rate"]
     yield requests
     open_ones: dict[tuple[str, ...], float] = {
-        (name,): float(kept["breaker"]["open_until"] is not None) for name, kept in budgets.items()
+        (name,): float(kept.saved["breaker"]["open_until"] is not None) for name, kept in budgets.items()
     }
     yield _gauge("callbridge_account_paused", "1 while an account's breaker is open.", ["account"], open_ones)
     text = "Requests a second that a limit was learned down to, where the CRM refused more."

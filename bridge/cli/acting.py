@@ -13,7 +13,8 @@ from bridge.cli.output import config_option, json_option, ledger_path, read_conf
 from bridge.cli.owning import owning
 from bridge.config.load import Config
 from bridge.daemon.wiring import new_operator_jobs
-from bridge.ledger import Row, open_ledger
+from bridge.ledger import open_ledger
+from bridge.lib.documents import Document
 from bridge.lib.errors import CallbridgeError, LedgerLocked
 from bridge.model.jobs import JobState
 
@@ -36,7 +37,7 @@ def follow(
     *,
     told_after: float = TOLD_AFTER,
     wait: Callable[[float], object] = time.sleep,
-) -> Row:
+) -> Document:
     """Ask for a job and follow it to its end; without a living daemon carry it out here.
 
     `told_after`: seconds until it is said that the daemon has not begun; `wait` lets so many seconds pass.

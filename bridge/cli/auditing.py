@@ -29,7 +29,8 @@ from bridge.cli.reconciling import (
 from bridge.cli.times import When, WhenText, refuse_reversed
 from bridge.config.load import Config
 from bridge.daemon.reconcile_wiring import listed_sources
-from bridge.ledger import Ledger, Row, Window, open_ledger
+from bridge.ledger import InspectionLedger, Window, open_ledger
+from bridge.lib.documents import Document, document_of
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.jobs import AUDIT, JobState
@@ -92,7 +93,7 @@ def _window(
     return window
 
 
-def _local(config: Config, source: str | None, times: Mapping[str, WhenText | None]) -> Row:
+def _local(config: Config, source: str | None, times: Mapping[str, WhenText | None]) -> Document:
     ledger, now = open_to_look(config), now_utc()
     try:
         window = _window(config, source, times, now)
@@ -109,14 +110,14 @@ def _local(config: Config, source: str | None, times: Mapping[str, WhenText | No
     return balance
 
 
-def _counted_sources(config: Config, source: str | None, ledger: Ledger) -> list[str]:
+def _counted_sources(config: Config, source: str | None, ledger: InspectionLedger) -> list[str]:
     # Sources that have left the configuration still have calls.
-    return [source] if source else list(dict.fromkeys([*config.sources, *ledger.counts()["calls"]]))
+    return [source] if source else list(dict.fromkeys([*config.sources, *ledger.counts().calls]))
 
 
 def _beside_the_platform(
     config: Config, source: str | None, times: Mapping[str, WhenText | None], on_interrupt: str
-) -> tuple[Row, str]:
+) -> tuple[Document, str]:
     """The balance, and which sources' platforms could not be asked and why."""
     if source is None and not listed_sources(config):
         tables = " and no ".join(f"[sources.{name}.api]" for name in config.sources)
@@ -144,17 +145,19 @@ def _beside_the_platform(
     return balance | {"balanced": balance["balanced"] and not failed}, failed
 
 
-def _left_out(config: Config, source: str, ledger: Ledger, window: Window, audited: Mapping[str, Row]) -> Row:
+def _left_out(
+    config: Config, source: str, ledger: InspectionLedger, window: Window, audited: Mapping[str, Document]
+) -> Document:
     """A source without a list, beside the others."""
     ends = [moment(one["until"]) for one in audited.values()]
     window = Window(window.since or ledger.first_call_at(source), window.until or max(ends, default=None))
     takers = [name for name in config.destinations if source in config.sources_of(name)]
-    balances = {name: ledger.balance(name, [source], window) for name in takers}
+    balances = {name: document_of(ledger.balance(name, [source], window)) for name in takers}
     return local_counts(ledger, source, window) | {"destinations": balances}
 
 
 # -- to read ----------------------------------------------------------------------------
-def balance_lines(balance: Row) -> Iterator[str]:
+def balance_lines(balance: Document) -> Iterator[str]:
     """The balance to read."""
     yield f"calls created from {balance['since'] or 'the first'} until {balance['until'] or 'now'}"
     for source, counts in balance["sources"].items():
@@ -167,7 +170,7 @@ def balance_lines(balance: Row) -> Iterator[str]:
     yield "balanced" if balance["balanced"] else "NOT balanced"
 
 
-def loss_line(loss: Row) -> str:
+def loss_line(loss: Document) -> str:
     """What the ledger has lost, and what to do."""
     count, since = loss["receipts"] + loss["quarantine"], loss["since_at"] or "the beginning"
     return (
@@ -178,7 +181,7 @@ def loss_line(loss: Row) -> str:
     )
 
 
-def _source_lines(counts: Row) -> Iterator[str]:
+def _source_lines(counts: Document) -> Iterator[str]:
     why = counts.get("explanations", {})
     for heading, ids in counts["ids"].items():
         yield from _some_ids(heading, ids, counts.get(heading, len(ids)), why)

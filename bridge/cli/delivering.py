@@ -24,7 +24,8 @@ from bridge.cli.output import (
 from bridge.cli.times import When, refuse_reversed
 from bridge.config.load import Config
 from bridge.delivery.replay import VERDICTS
-from bridge.ledger import Row
+from bridge.ledger.operators import RetriableGroup
+from bridge.lib.documents import Document, document_of
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.iso_times import stamp
 from bridge.model.deliveries import DeliveryState
@@ -56,25 +57,25 @@ def deliveries_list(
     """Failures by cause, with what to do; then deliveries, those changed last first."""
     config = read_config(config_path)
     ledger = open_to_look(config)
-    found = ledger.list_deliveries(state, destination, limit, cause)
+    found = document_of(ledger.list_deliveries(state, destination, limit, cause))
     counts = ledger.counts()
     ledger.close()
-    if destination not in counts["deliveries"]:
+    if destination not in counts.deliveries:
         _known(config, destination or "")
     of_found = {one["cause"] for one in found} if cause else set()
     causes = [
         with_retry_command(group)
-        for group in (*counts["parked"], *counts["retrying"])
-        if state in (None, group["state"])
-        and destination in (None, group["destination"])
-        and (cause.casefold() in (group["cause"] or "").casefold() or group["cause"] in of_found)
+        for group in (*counts.parked, *counts.retrying)
+        if state in (None, group.state)
+        and destination in (None, group.destination)
+        and (cause.casefold() in (group.cause or "").casefold() or group.cause in of_found)
     ]
     columns = ("id", "destination", "state", "key", "wanted", "delivered", "due_at", "reason")
     lines = [*(line for group in causes for line in cause_lines(group)), *table(found, columns)]
     show({"causes": causes, "deliveries": found}, as_json, lines)
 
 
-def cause_lines(group: Row) -> Iterator[str]:
+def cause_lines(group: Document) -> Iterator[str]:
     """One cause of failures: how many, since when, an example, and what to do."""
     verb = "parked" if group["state"] == DeliveryState.PARKED else "trying again"
     example = (
@@ -124,8 +125,8 @@ def deliveries_retry(
         groups = ledger.retriable(ids, cause, destination)
         left = ledger.parked_in_doubt(destination) if every else 0
         ledger.close()
-        retried = sum(group["count"] for group in groups)
-        causes = [{name: value for name, value in group.items() if name != "in_doubt"} for group in groups]
+        retried = sum(group.count for group in groups)
+        causes = [_cause_document(group) for group in groups]
         document: dict[str, Any] = {"retried": retried, "in_doubt": left, "causes": causes}
         lines = [_would_retry(group) for group in groups]
         show(document, as_json, [*lines, f"{retried} deliveries would be due now", *_left_in_doubt(left)])
@@ -139,9 +140,13 @@ def deliveries_retry(
     _tell_left_out(result["retried"], ids)
 
 
-def _would_retry(group: Row) -> str:
-    again = ": would be sent again, so look first" if group["in_doubt"] else ""
-    return f"{group['count']} for {group['destination']}: {group['cause'] or '-'}{again}"
+def _cause_document(group: RetriableGroup) -> Document:
+    return {name: value for name, value in document_of(group).items() if name != "in_doubt"}
+
+
+def _would_retry(group: RetriableGroup) -> str:
+    again = ": would be sent again, so look first" if group.in_doubt else ""
+    return f"{group.count} for {group.destination}: {group.cause or '-'}{again}"
 
 
 def _left_in_doubt(count: int) -> list[str]:
@@ -177,7 +182,7 @@ def deliveries_skip(ids: tuple[int, ...], reason: str, config_path: Path | None,
     _held(result, "skipped", ids, as_json, "none of these is a delivery that is not skipped yet")
 
 
-def _held(result: Row, done: str, ids: Sequence[int], as_json: bool, nothing: str) -> None:
+def _held(result: Document, done: str, ids: Sequence[int], as_json: bool, nothing: str) -> None:
     later = f", {result['later']} once their attempt or their doubt has ended" if result["later"] else ""
     show(result, as_json, [f"{result[done]} {done}{later}"])
     if not result[done] and not result["later"]:

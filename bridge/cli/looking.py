@@ -8,7 +8,9 @@ import click
 from bridge.admin.calls import spellings
 from bridge.cli.output import LIMIT, config_option, json_option, open_to_look, read_config, show, table
 from bridge.config.load import Config
-from bridge.ledger import Ledger, Row
+from bridge.ledger import InspectionLedger
+from bridge.ledger.queries import CallHistory
+from bridge.lib.documents import Document, document_of
 from bridge.model.crm_alterations import EXPLAINED
 
 # Of one customer, or of one key: more need not be told apart.
@@ -26,8 +28,8 @@ def calls_list(words: tuple[str, ...], limit: int, config_path: Path | None, as_
     ledger = open_to_look(config)
     found = ledger.list_calls(spellings(words, countries_of(config)), limit)
     columns = ("key", "source", "created_at", "phone", "grade", "revision", "deliveries")
-    rows = [row | {"deliveries": _states(row["deliveries"])} for row in found]
-    show({"calls": found}, as_json, table(rows, columns))
+    rows = [document_of(call) | {"deliveries": _states(call.deliveries)} for call in found]
+    show({"calls": document_of(found)}, as_json, table(rows, columns))
     ledger.close()
 
 
@@ -44,7 +46,7 @@ def calls_show(word: str, source: str | None, config_path: Path | None, as_json:
     """One call's whole history, by uuid (its beginning is enough), phone or sn."""
     config = read_config(config_path)
     ledger = open_to_look(config)
-    call = find_call(config, ledger, word, source)
+    call = document_of(find_call(config, ledger, word, source))
     show(call, as_json, _call_lines(call))
     ledger.close()
 
@@ -54,26 +56,26 @@ def countries_of(config: Config) -> set[str]:
     return {settings.country for settings in config.sources.values()}
 
 
-def find_call(config: Config, ledger: Ledger, word: str, source: str | None = None) -> Row:
+def find_call(config: Config, ledger: InspectionLedger, word: str, source: str | None = None) -> CallHistory:
     """The one call of this uuid, phone or sn; `source` tells apart what several sources have sent."""
     calls = ledger.list_calls(spellings((word,), countries_of(config)), MOST_ALIKE)
-    found = [call for call in calls if source in (None, call["source"])]
+    found = [call for call in calls if source in (None, call.source)]
     if not found:
         of = "" if source is None else f" of source {source}"
         raise click.UsageError(f"no call{of} is named {word}, and none has this phone or sn")
     if len(found) > 1:
-        if len({call["key"] for call in found}) == 1:
-            names = " or ".join(f"--source {call['source']}" for call in found)
+        if len({call.key for call in found}) == 1:
+            names = " or ".join(f"--source {call.source}" for call in found)
             raise click.UsageError(
                 f"several sources have the call {word}: `callbridge calls show` takes {names}"
             )
         raise click.UsageError(
             f"several calls match {word}: see `callbridge calls list {word}`, or give more of it"
         )
-    return ledger.show_call(found[0]["id"])
+    return ledger.show_call(found[0].id)
 
 
-def _call_lines(call: Row) -> Iterator[str]:
+def _call_lines(call: Document) -> Iterator[str]:
     for name in ("key", "source", "revision", "phone", "grade", "created_at", "updated_at", "talk_seconds"):
         yield f"{name}: {call[name] if call[name] is not None else '-'}"
     for part, columns in (
@@ -98,7 +100,7 @@ def _call_lines(call: Row) -> Iterator[str]:
 def quarantine_list(state: str, limit: int, config_path: Path | None, as_json: bool) -> None:
     """Records that could not be identified or parsed, the newest first."""
     ledger = open_to_look(read_config(config_path))
-    found = ledger.list_quarantine(state, limit)
+    found = document_of(ledger.list_quarantine(state, limit))
     columns = ("id", "source", "reason", "detail", "arrivals", "received_at", "last_at")
     show({"quarantine": found}, as_json, table(found, columns))
     ledger.close()
@@ -115,5 +117,5 @@ def quarantine_show(entry: int, config_path: Path | None, as_json: bool) -> None
     ledger.close()
     if found is None:
         raise click.UsageError(f"there is no quarantined record {entry}")
-    found["body"] = found["body"].decode("utf-8", "backslashreplace")
-    show(found, as_json, [f"{name}: {value}" for name, value in found.items()])
+    document = document_of(found) | {"body": found.body.decode("utf-8", "backslashreplace")}
+    show(document, as_json, [f"{name}: {value}" for name, value in document.items()])

@@ -157,10 +157,10 @@ def _from_ledger(config: Config, word: str) -> tuple[Origin, str, Mapping[str, A
         call = find_call(config, ledger, word)
     finally:
         ledger.close()
-    source = call["source"]
+    source = call.source
     known = source in config.sources
     origin = origin_of(config, source) if known else replace(UNCONFIGURED, source=source)
-    return origin, call["key"], call["record"] or {}, ""
+    return origin, call.key, call.record, ""
 
 
 # To read it

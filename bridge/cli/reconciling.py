@@ -30,7 +30,8 @@ from bridge.cli.owning import owning
 from bridge.cli.times import When, WhenText, refuse_reversed
 from bridge.config.load import Config
 from bridge.daemon.reconcile_wiring import listed_sources, reconciler_here
-from bridge.ledger import Ledger, Row, open_ledger
+from bridge.ledger import Ledger, open_ledger
+from bridge.lib.documents import Document
 from bridge.lib.errors import CallbridgeError, LedgerLocked
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.jobs import RECONCILE, Job, JobState
@@ -290,7 +291,7 @@ def failures_of(jobs: Mapping[str, Job]) -> str:
     )
 
 
-def reconciled(jobs: Mapping[str, Job]) -> Row:
+def reconciled(jobs: Mapping[str, Job]) -> Document:
     """What the jobs of all sources came to, together and one by one."""
     done = {name: job.result for name, job in jobs.items() if job.state == JobState.DONE}
     return {
@@ -302,7 +303,7 @@ def reconciled(jobs: Mapping[str, Job]) -> Row:
     }
 
 
-def reconciled_lines(document: Row) -> Iterator[str]:
+def reconciled_lines(document: Document) -> Iterator[str]:
     """The same, to read."""
     for name, one in document["sources"].items():
         yield f"source {name}, calls created from {one['since']} until {one['until']}:"

@@ -12,7 +12,7 @@ from bridge.cli.auditing import loss_line
 from bridge.cli.delivering import cause_lines
 from bridge.cli.output import ExitCode, config_option, json_option, open_to_look, read_config, show
 from bridge.daemon.reconcile_wiring import listed_sources
-from bridge.ledger import Row
+from bridge.lib.documents import Document
 from bridge.model.crm_alterations import EXPLAINED
 
 
@@ -29,7 +29,7 @@ def status(config_path: Path | None, as_json: bool) -> None:
     sys.exit(ExitCode.FINDINGS if document["needs_person"] else ExitCode.DONE)
 
 
-def _status_lines(document: Row) -> Iterator[str]:
+def _status_lines(document: Document) -> Iterator[str]:
     for source, count in document["calls"].items():
         yield f"source {source}: {count} calls"
     yield from _list_lines(document)
@@ -63,7 +63,7 @@ def _status_lines(document: Row) -> Iterator[str]:
         yield "nothing needs a person"
 
 
-def _list_lines(document: Row) -> Iterator[str]:
+def _list_lines(document: Document) -> Iterator[str]:
     for source, last in document["last_reconciliation"].items():
         covered = document["covered_until"][source]
         yield f"list of {source}: " + (f"covered until {covered}" if covered else "not covered yet")
@@ -74,14 +74,14 @@ def _list_lines(document: Row) -> Iterator[str]:
             yield f"  gap rate: {share} of the last day covered came by the list alone"
 
 
-def _came_to(last: Row) -> str:
+def _came_to(last: Document) -> str:
     if last["state"] != "done":
         return f"{last['state']}: {last['error']}"
     counts = ", ".join(f"{last[name]} {name}" for name in ("seen", "missing", "revised", "filled"))
     return counts + ("" if last["complete"] else ", NOT complete")
 
 
-def _account_lines(account: Row) -> Iterator[str]:
+def _account_lines(account: Document) -> Iterator[str]:
     name = account["account"]
     if account["paused"]:
         paused = account["paused"]
@@ -96,7 +96,7 @@ def _account_lines(account: Row) -> Iterator[str]:
             yield f"account {name}, limit {limit['limit']}: {learned}"
 
 
-def _altered_lines(altered: Sequence[Row]) -> Iterator[str]:
+def _altered_lines(altered: Sequence[Document]) -> Iterator[str]:
     for one in altered:
         yield (
             f"destination {one['destination']}: {one['object']}.{one['field']} is not kept as it is sent"

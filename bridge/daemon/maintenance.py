@@ -54,13 +54,19 @@ class Maintenance:
         short = frozenset(
             name
             for name, is_short in (
-                ("ledger.disk_low", space["free_bytes"] < WARN_FREE * space["floor_bytes"]),
-                ("ledger.wal_large", space["wal_bytes"] > WARN_WAL),
+                ("ledger.disk_low", space.free_bytes < WARN_FREE * space.floor_bytes),
+                ("ledger.wal_large", space.log_bytes > WARN_WAL),
             )
             if is_short
         )
+        told = {
+            "ledger_bytes": space.ledger_bytes,
+            "wal_bytes": space.log_bytes,
+            "free_bytes": space.free_bytes,
+            "floor_bytes": space.floor_bytes,
+        }
         for name in short - self._warned:
-            log.warning(name, **space)
+            log.warning(name, **told)
         if self._warned - short:
-            log.info("ledger.space_again", **space)
+            log.info("ledger.space_again", **told)
         self._warned = short

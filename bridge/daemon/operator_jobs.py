@@ -60,9 +60,9 @@ class OperatorJobs:
 
     def _hold(self, args: Mapping[str, Any], now: datetime, done: str, *, skip: bool) -> JobResult:
         held = self.ledger.hold(args["ids"], args.get("reason", ""), now, skip=skip)
-        for delivery_id in held["now"]:
+        for delivery_id in held.now:
             self.free(delivery_id)
-        return {done: len(held["now"]), "later": len(held["later"])}
+        return {done: len(held.now), "later": len(held.later)}
 
     def replay(self, args: Mapping[str, Any], now: datetime) -> JobResult:
         """`replay`: deliver again what differs from what was last sent."""
@@ -88,7 +88,7 @@ class OperatorJobs:
         """`quarantine retry`: file records again, by the rules and the calls of today."""
         del now
         # In the order of arrival, which decides at equal stamps.
-        waiting = sorted(entry["id"] for entry in self.ledger.list_quarantine("waiting", -1))
+        waiting = sorted(entry.id for entry in self.ledger.list_quarantine("waiting", -1))
         ids = [entry for entry in waiting if not args["ids"] or entry in args["ids"]]
         left = [entry for entry in ids if not self._refile(entry)]
         return {
@@ -98,19 +98,21 @@ class OperatorJobs:
         }
 
     def _why_waiting(self, entry: int) -> JobResult:
-        found = self.ledger.show_quarantine(entry) or {}
-        told = {"id": entry, "reason": found.get("reason", ""), "detail": found.get("detail") or ""}
-        if found.get("source") not in self.origins:
-            told["detail"] = f"there is no source {found.get('source')} in the daemon's configuration"
-        return told
+        found = self.ledger.show_quarantine(entry)
+        if found is None:
+            return {"id": entry, "reason": "", "detail": "it is not there any more"}
+        detail = found.detail
+        if found.source not in self.origins:
+            detail = f"there is no source {found.source} in the daemon's configuration"
+        return {"id": entry, "reason": found.reason, "detail": detail}
 
     def _refile(self, entry: int) -> bool:
         found = self.ledger.show_quarantine(entry)
-        if found is None or found["state"] != "waiting" or found["source"] not in self.origins:
+        if found is None or found.state != "waiting" or found.source not in self.origins:
             return False
-        origin, via, at = self.origins[found["source"]], Via(found["via"]), moment(found["received_at"])
+        origin, via, at = self.origins[found.source], Via(found.via), found.received_at
         try:
-            arrivals = arrivals_of(origin, via, found["body"], at)
+            arrivals = arrivals_of(origin, via, found.body, at)
         except (NotAnObject, TooMany):
             return False
         return self.ledger.refile(entry, arrivals)
@@ -148,7 +150,7 @@ class OperatorJobs:
         """`backup`: a consistent copy while all goes on."""
         del now
         copied = self.ledger.backup(Path(args["file"]), lambda: not self.stop.is_set())
-        return {"file": args["file"], **copied}
+        return {"file": args["file"], "bytes": copied.bytes, "calls": copied.calls}
 
     def carry_out(self, now: datetime) -> bool:
         """One step: take the oldest requested job to its end; whether there was one."""

@@ -211,7 +211,7 @@ def shared_accounts(
     destinations: Mapping[str, Destination], ledger: Ledger, clock: Callable[[], datetime]
 ) -> dict[str, SharedAccount]:
     """What all workers share of every CRM account: its tokens and its budget."""
-    saved = ledger.load_budgets()
+    saved = {name: kept.saved for name, kept in ledger.load_budgets().items()}
     return {
         each.account.name: SharedAccount(
             Tokens(each.account.name, each.connector.auth.tokens, each.account.secrets, ledger, clock),

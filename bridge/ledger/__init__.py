@@ -7,7 +7,7 @@ raise `LedgerBusy` where the ledger cannot commit now; then nothing of the call 
 The interface is split by who uses it, one module each; code asks in its annotations only for the part that
 it uses: `intake` (the door, the judge), `delivery` and `accounts` (workers), `reconciliation` (the list
 beside the ledger), `jobs`, `operators`, `quarantine`, `upkeep` and `inspection` (operators, and the daemon
-on their behalf).
+on their behalf). What is read comes as the frozen structures of `queries`.
 
 May import: `record`, `model`, `lib`. What a verdict, a retry or a lease's end means is decided there;
 a ledger finds and keeps.
@@ -17,16 +17,17 @@ nobody outside this package imports it.
 """
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from bridge.ledger.accounts import AccountLedger
 from bridge.ledger.delivery import DeliveryLedger, Held, Note, Settled, Wanted
-from bridge.ledger.inspection import InspectionLedger, Window
+from bridge.ledger.inspection import InspectionLedger
 from bridge.ledger.intake import Destinations, IntakeLedger
 from bridge.ledger.jobs import JobQueue
 from bridge.ledger.operators import OperatorLedger, Swept, Told
 from bridge.ledger.ownership import Ownership
 from bridge.ledger.quarantine import QuarantineLedger
+from bridge.ledger.queries import Window
 from bridge.ledger.reconciliation import ReconciliationLedger
 from bridge.ledger.upkeep import UpkeepLedger
 
@@ -44,7 +45,6 @@ __all__ = [
     "Ownership",
     "QuarantineLedger",
     "ReconciliationLedger",
-    "Row",
     "Settled",
     "Swept",
     "Told",
@@ -55,8 +55,6 @@ __all__ = [
     "open_ledger",
     "ownership_of",
 ]
-
-Row = dict[str, Any]
 
 
 class Ledger(

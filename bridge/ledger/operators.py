@@ -5,9 +5,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from bridge.ledger.inspection import Window
+from bridge.ledger.queries import Window
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class RetriableGroup:
+    """Deliveries that a retry would make due, which failed alike."""
+
+    destination: str
+    state: str
+    cause: str | None
+    in_doubt: bool
+    """They are parked because nobody knows whether a request was processed."""
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDeliveries:
+    """The ids of deliveries that a person holds."""
+
+    now: Sequence[int]
+    later: Sequence[int]
+    """On their way or in doubt: they are held once that is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +64,10 @@ class Swept:
 class OperatorLedger(Protocol):
     """Changes the state of deliveries by a person's word."""
 
-    def retriable(self, ids: Sequence[int] = (), cause: str = "", destination: str = "") -> list[Row]:
-        """What `retry` would make due: groups of destination, state, cause and in_doubt, with a count."""
+    def retriable(
+        self, ids: Sequence[int] = (), cause: str = "", destination: str = ""
+    ) -> list[RetriableGroup]:
+        """What `retry` would make due, by destination, state and cause; the largest group first."""
 
     def parked_in_doubt(self, destination: str = "") -> int:
         """How many deliveries are parked in doubt; to this destination, where it is named."""
@@ -60,8 +81,8 @@ class OperatorLedger(Protocol):
         sent did not arrive; else these stay.
         """
 
-    def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> dict[str, list[int]]:
-        """A person parks what is due, or skips: which are so `now`, and which `later`, once they are settled.
+    def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> HeldDeliveries:
+        """A person parks what is due, or skips it.
 
         What is in doubt is so later too: it holds its lines until its request can be seen, or never came.
         A revision makes what was parked due again; what was skipped stays so until `retry`.

@@ -1,21 +1,44 @@
 """What could not be filed under a call, and its ways out."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
 
 from bridge.model.calls import Arrival
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class QuarantineEntry:
+    """One body that could not be filed, however often it came."""
+
+    id: int
+    source: str
+    via: str
+    reason: str
+    detail: str
+    state: str
+    """`waiting`, `released`, or `dropped`."""
+    arrivals: int
+    received_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedBody(QuarantineEntry):
+    """An entry with what came."""
+
+    body: bytes
 
 
 class QuarantineLedger(Protocol):
     """Keeps the records that belong to no call until a person decides."""
 
-    def list_quarantine(self, state: str | None, limit: int) -> list[Row]:
-        """What could not be filed: `waiting`, `released`, `dropped`; the newest first."""
+    def list_quarantine(self, state: str | None, limit: int) -> list[QuarantineEntry]:
+        """Entries (in this state), the newest first; all of them with a limit of -1."""
 
-    def show_quarantine(self, entry: int) -> Row | None:
-        """One entry with its `body` (bytes)."""
+    def show_quarantine(self, entry: int) -> QuarantinedBody | None:
+        """One entry with its body; None where there is none of this id."""
 
     def refile(self, entry: int, arrivals: Sequence[Arrival]) -> bool:
         """File a quarantined body again; released where a call takes a record of it, else it waits on."""

@@ -1,11 +1,30 @@
 """What keeps a ledger small, copied and able to commit, and its queue in order."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """How much room a ledger takes, and how much is left, in bytes."""
+
+    ledger_bytes: int
+    log_bytes: int
+    """What is committed and not in the ledger's own file yet."""
+    free_bytes: int
+    floor_bytes: int
+    """With less free than this nothing is taken in."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupCopy:
+    """A copy that was made and read through."""
+
+    bytes: int
+    calls: int
 
 
 class UpkeepLedger(Protocol):
@@ -20,8 +39,8 @@ class UpkeepLedger(Protocol):
         `pause` is given each step's seconds and says whether to go on.
         """
 
-    def backup(self, target: Path, go_on: Callable[[], bool]) -> Row:
-        """A consistent copy while all goes on, opened and read through: `bytes` and `calls`.
+    def backup(self, target: Path, go_on: Callable[[], bool]) -> BackupCopy:
+        """A consistent copy while all goes on, opened and read through.
 
         `go_on` is asked between the steps; once it says no, `LedgerBusy` is raised and nothing left.
         """
@@ -29,8 +48,8 @@ class UpkeepLedger(Protocol):
     def retrain(self, now: datetime) -> bool:
         """Make a new dictionary of the ledger's own records, where it has grown enough."""
 
-    def space(self) -> Row:
-        """`ledger_bytes`, `wal_bytes`, `free_bytes`, and `floor_bytes`, below which nothing is taken."""
+    def space(self) -> Space:
+        """The room it takes and has left now."""
 
     def writable(self) -> bool:
         """Whether a commit would succeed now."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from bridge.model.balance import DestinationBalance
 from bridge.model.calls import Arrival, Quarantined
 
 
@@ -78,7 +79,7 @@ class Standing:
     """How many of those by the ledger's word are listed."""
     unlisted: Sequence[int]
     """The others of them."""
-    destinations: Mapping[str, Mapping[str, int]]
+    destinations: Mapping[str, DestinationBalance]
     """Where the calls of `ledger` stand at each destination."""
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import structlog
 
-from bridge.ledger import Ledger, Row
+from bridge.ledger import Ledger
+from bridge.lib.documents import document_of
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.calls import Arrival
 from bridge.model.jobs import Job
@@ -116,7 +117,7 @@ class SourceAudit:
             "unlisted": walked.unlisted,
             "complete": not reasons,
             "reasons": reasons[:MOST_REASONS],
-            "destinations": standing.destinations,
+            "destinations": document_of(standing.destinations),
         }
         if warning := self._doubtful(standing):
             found["warnings"] = [warning]
@@ -124,7 +125,7 @@ class SourceAudit:
         log.info("audit.ended", source=rules.source, id=self._job_id, complete=found["complete"], **counts)
         return found
 
-    def _progress(self, window: ListWindow) -> Row:
+    def _progress(self, window: ListWindow) -> dict[str, Any]:
         whole = self._window
         seen = len(self._known) + len(self._unknown)
         times = {"since": stamp(whole.since), "until": stamp(whole.until), "at": stamp(window.until)}

@@ -6,11 +6,14 @@ Per source `platform + ledger_only = ledger + quarantined + platform_only`; per 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.ledger import Ledger, Row, Window
-from bridge.lib.iso_times import moment, stamp
+from bridge.ledger import InspectionLedger, Window
+from bridge.ledger.queries import Loss
+from bridge.lib.documents import document_of
+from bridge.lib.iso_times import stamp
 
 Balance = dict[str, Any]
 """A part of the document that `audit --json` prints."""
@@ -22,41 +25,46 @@ ARRIVES_WITHIN = timedelta(hours=6)
 
 
 def local_balance(
-    ledger: Ledger, sources: Sequence[str], destinations: Mapping[str, Sequence[str]], window: Window
+    ledger: InspectionLedger,
+    sources: Sequence[str],
+    destinations: Mapping[str, Sequence[str]],
+    window: Window,
 ) -> Balance:
     """The balance without the platform: only the destinations' equation is judged.
 
     `destinations`: by name, the sources whose calls each takes.
     """
-    by_destination = {name: ledger.balance(name, taken, window) for name, taken in destinations.items()}
+    by_destination = {
+        name: document_of(ledger.balance(name, taken, window)) for name, taken in destinations.items()
+    }
     losses = open_losses(ledger, sources, window)
     return {
         "since": _shown(window.since),
         "until": _shown(window.until),
         "sources": {source: local_counts(ledger, source, window) for source in sources},
         "destinations": by_destination,
-        "losses": losses,
+        "losses": document_of(losses),
         "balanced": not losses and all(map(destination_balances, by_destination.values())),
     }
 
 
-def open_losses(ledger: Ledger, sources: Sequence[str], window: Window) -> list[Row]:
+def open_losses(ledger: InspectionLedger, sources: Sequence[str], window: Window) -> list[Loss]:
     """What a restored backup lacks of these sources in this time, and no reconciliation has filled."""
     found = []
     for loss in ledger.losses():
-        concerned = [source for source in loss["open"] if source in sources]
-        began = None if loss["since_at"] is None else moment(loss["since_at"]) - ARRIVES_WITHIN
-        before = window.since is not None and moment(loss["until_at"]) < window.since
+        concerned = [source for source in loss.open if source in sources]
+        began = None if loss.since_at is None else loss.since_at - ARRIVES_WITHIN
+        before = window.since is not None and loss.until_at < window.since
         behind = window.until is not None and began is not None and began >= window.until
         if concerned and not before and not behind:
-            found.append(loss | {"open": concerned})
+            found.append(replace(loss, open=concerned))
     return found
 
 
-def local_counts(ledger: Ledger, source: str, window: Window) -> Balance:
+def local_counts(ledger: InspectionLedger, source: str, window: Window) -> Balance:
     """What a source counts whose platform is not asked."""
     counted = ledger.source_counts(source, window)
-    return {"platform": None, **counted, "platform_only": None, "ledger_only": None, "ids": {}}
+    return {"platform": None, **asdict(counted), "platform_only": None, "ledger_only": None, "ids": {}}
 
 
 def destination_balances(counts: Mapping[str, int]) -> bool:
@@ -82,7 +90,7 @@ def whole_balance(
     audited: Mapping[str, Balance],
     left_out: Mapping[str, Balance],
     since: str | None,
-    losses: Sequence[Row] = (),
+    losses: Sequence[Loss] = (),
 ) -> Balance:
     """The balance of all sources: those whose platforms were asked, and those that have none to ask.
 
@@ -105,6 +113,6 @@ def whole_balance(
         "until": max((one["until"] for one in audited.values()), default=None),
         "sources": sources,
         "destinations": by_destination,
-        "losses": list(losses),
+        "losses": document_of(list(losses)),
         "balanced": balanced,
     }

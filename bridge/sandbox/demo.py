@@ -16,7 +16,7 @@ import httpx
 from bridge.config import starters
 from bridge.config.load import Config, load_config, resolve_secrets
 from bridge.daemon.app import Daemon
-from bridge.ledger import Ledger, Row, Window, open_ledger
+from bridge.ledger import Ledger, Window, open_ledger
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.phone import mask_phone
 from bridge.model.jobs import AUDIT, RECONCILE, JobState
@@ -131,7 +131,7 @@ class Demo:
             lambda: not self.local_balance()["destinations"]["crm"]["under_way"], "calls did not settle"
         )
 
-    def _run(self, kind: str) -> Row:
+    def _run(self, kind: str) -> dict[str, Any]:
         """What the daemon finds in the run that it is asked for."""
         job_id = self.ledger.request_job(kind, {"source": "main"}, datetime.now(UTC))
         self._until(lambda: not self.ledger.job(job_id).is_open, f"{kind} did not end")

@@ -57,7 +57,7 @@ def test_what_a_crm_made_of_a_value_is_told_with_what_helps(tmp_path: Path) -> N
     left = KnownObject("7", b"told", {}, {"lastName": mark})
     done = SyncedObject("contact", "contact", "+86", left, altered={"lastName": "shortened"})
     settle(ledger, leased(ledger), Settlement(DeliveryState.DELIVERED, account="hub", done=(done,)), NOW, NOW)
-    key = ledger.show_call(call_id)["key"]
+    key = ledger.show_call(call_id).key
     ledger.close()
 
     def told(*args: str) -> str:

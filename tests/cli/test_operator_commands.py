@@ -15,7 +15,7 @@ from bridge.cli import cli
 from bridge.cli.acting import follow
 from bridge.cli.output import left_aside
 from bridge.config.load import load_config
-from bridge.ledger import Ledger, Row
+from bridge.ledger import Ledger
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.model.calls import Quarantined
 from bridge.model.deliveries import DeliveryState, ParkKind, Settlement
@@ -121,18 +121,18 @@ def test_deliveries_are_retried_by_words_of_the_reason_that_is_shown(desk: Desk)
     found = said(desk.ask("deliveries", "list", "--cause", "VERY good", "--json"))
     assert [row["key"] for row in found["deliveries"]] == ["c", "a"]
     assert {group["cause"] for group in found["causes"]} == {LONG, "in doubt: object call"}
-    assert [group["count"] for group in desk.ledger.retriable(cause="very good")] == [1]
+    assert [group.count for group in desk.ledger.retriable(cause="very good")] == [1]
     assert desk.ledger.retriable(cause="very_good") == []
-    assert [group["count"] for group in desk.ledger.retriable(cause="100%")] == [1]
+    assert [group.count for group in desk.ledger.retriable(cause="100%")] == [1]
     assert desk.ledger.retriable(cause="100%%") == []
     assert said(desk.ask("deliveries", "retry", "--cause", "very good", "--json"))["retried"] == 1
-    assert [row["key"] for row in desk.ledger.list_deliveries("parked", None, 9)] == ["c", "b"]
+    assert [row.key for row in desk.ledger.list_deliveries("parked", None, 9)] == ["c", "b"]
 
 
 def test_a_whole_cause_means_no_other_whose_reason_holds_its_words(desk: Desk) -> None:
     desk.parked("a", "short", "why")
     desk.parked("b", LONG, "it is too short")
-    assert [group["cause"] for group in desk.ledger.retriable(cause="short")] == ["short"]
+    assert [group.cause for group in desk.ledger.retriable(cause="short")] == ["short"]
 
 
 @pytest.mark.parametrize("command", [("status",), ("deliveries", "list")])
@@ -168,12 +168,12 @@ def test_a_record_that_waits_on_in_quarantine_tells_why(desk: Desk) -> None:
 def test_a_replay_by_force_takes_what_the_crm_has_lost_and_no_other_that_is_parked(desk: Desk) -> None:
     desk.parked("a", f"object contact: {NO_LONGER_THERE}", "7 is no longer in the CRM", ParkKind.GONE)
     desk.parked("b", LONG, "why")
-    ids = [row["id"] for row in desk.ledger.list_deliveries("parked", "crm", 9)]
+    ids = [row.id for row in desk.ledger.list_deliveries("parked", "crm", 9)]
     gone = {swept.key: swept.gone for swept in desk.ledger.sweep("crm", "main", ALWAYS, None, 9)}
     assert gone == {"a": True, "b": False}
     assert desk.ledger.replay(ids, "account", NOW, forget=False) == 0
     assert desk.ledger.replay(ids, "account", NOW, forget=True) == 1
-    assert [row["key"] for row in desk.ledger.list_deliveries("due", "crm", 9)] == ["a"]
+    assert [row.key for row in desk.ledger.list_deliveries("due", "crm", 9)] == ["a"]
 
 
 def test_a_walk_of_a_list_that_the_daemon_does_not_know_ends_with_what_to_do(desk: Desk) -> None:
@@ -184,8 +184,8 @@ def test_a_walk_of_a_list_that_the_daemon_does_not_know_ends_with_what_to_do(des
     assert desk.ledger.job(run).state == "failed"
     assert desk.ledger.job(run).result == {"error": NOT_KNOWN}
     # It is told under the name of the source that was asked for.
-    lists = desk.ledger.counts()["lists"]
-    assert {name: one["last"]["error"] for name, one in lists.items()} == {"main": NOT_KNOWN}
+    lists = desk.ledger.counts().lists
+    assert {name: one.last and one.last.error for name, one in lists.items()} == {"main": NOT_KNOWN}
     ended_at = desk.ledger.job(run).ended_at
     assert ended_at is not None
     assert ended_at > NOW
@@ -207,7 +207,7 @@ def test_it_is_said_which_of_two_configurations_is_taken(tmp_path: Path) -> None
 def test_a_command_says_that_the_daemon_has_not_begun_its_work(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results: list[Row] = []
+    results: list[dict[str, Any]] = []
     config, heard = load_config(desk.config, {}), ""
     with OwnerLock(desk.config.parent / "ledger.db"):
         waiting = threading.Thread(target=lambda: results.append(follow(config, "prune", {}, told_after=0.0)))

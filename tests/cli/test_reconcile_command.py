@@ -301,8 +301,8 @@ def windows_of(folder: Path) -> list[Window]:
 def assert_all_there_once(both: Both) -> None:
     both.assert_agrees()
     ledger = open_ledger(both.folder / "ledger.db", read_only=True)
-    assert ledger.counts()["receipts"] == {"new": 3000}
-    assert ledger.counts()["calls"] == {"main": 3000}
+    assert ledger.counts().receipts == {"new": 3000}
+    assert ledger.counts().calls == {"main": 3000}
     ledger.close()
 
 

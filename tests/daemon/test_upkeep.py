@@ -100,7 +100,7 @@ def aged(ledger: SqliteLedger) -> None:
         filed_all(ledger, [stray(Quarantined.NOT_AN_OBJECT, f"garbage {at}".encode(), at=at)])
         filed_all(ledger, [stray(Quarantined.UNIDENTIFIED, f"waits {at}".encode(), at=at)])
         filed_all(ledger, [stray(Quarantined.UNIDENTIFIED, f"dropped {at}".encode(), at=at)])
-        ledger.drop([max(row["id"] for row in ledger.list_quarantine("waiting", 100))])
+        ledger.drop([max(row.id for row in ledger.list_quarantine("waiting", 100))])
         ledger.request_job("retry", {"ids": []}, at)
         taken = ledger.take_job(at)
         assert taken is not None
@@ -151,14 +151,14 @@ def test_what_is_pruned_still_decides_what_is_news(ledger: SqliteLedger) -> None
         record = {"uuid": uuid(1), "name": name, "updated_at": f"2026-08-01 {hour}:00:00"}
         filed_all(ledger, [arrival_of(MAIN, Via.CALLBACK, json.dumps(record).encode(), at)])
         assert judge.judge_waiting(at) == 1
-        return str(ledger.show_call(1)["receipts"][-1]["verdict"])
+        return str(ledger.show_call(1).receipts[-1].verdict)
 
     assert [verdict("张", 10), verdict("李", 11), verdict("王", 11)] == ["new", "revision", "revision"]
     assert [verdict("王", 11), verdict("张", 10)] == ["duplicate", "stale"]
     removed = {name: ledger.prune(name, NOW, lambda _: True) for name in DATA_CLASSES}
     # The newest receipt stays: by its number a ledger that has lost some is found out.
     assert removed == dict.fromkeys(DATA_CLASSES, 0) | {"duplicates": 1, "history": 2}
-    assert ledger.show_call(1)["record"]["name"] == "王"
+    assert ledger.show_call(1).record["name"] == "王"
     later = [verdict("王", 11, NOW), verdict("李", 11, NOW), verdict("张", 10, NOW)]
     assert later == ["duplicate", "stale", "stale"]
     assert verdict("赵", 12, NOW) == "revision"
@@ -266,7 +266,7 @@ def test_a_backup_while_callbacks_come(tmp_path: Path) -> None:
     assert json.loads(status.stdout)["calls"] == {"main": told["calls"]}
     with closing(SqliteLedger(elsewhere / "ledger.db")) as ledger:
         assert filed_all(ledger, [arrival(before[0])])[0].key == before[0]
-        assert ledger.counts()["calls"] == {"main": told["calls"]}
+        assert ledger.counts().calls == {"main": told["calls"]}
 
 
 @pytest.mark.parametrize("target", ["missing/copy.db", "config.toml/copy.db", "ledger.db"])
@@ -317,7 +317,7 @@ def test_a_dictionary_of_its_own_makes_records_smaller(
         first, second = (sizes[codec] for codec in sorted(sizes))
         assert second < first * 0.75
         for number in (0, count):
-            assert ledger.show_call(number + 1)["record"] == json.loads(talk(number))
+            assert ledger.show_call(number + 1).record == json.loads(talk(number))
 
         # Another process, beside this one, and after it.
         write_config(tmp_path, "http://127.0.0.1:9")
@@ -326,7 +326,7 @@ def test_a_dictionary_of_its_own_makes_records_smaller(
             assert shown["record"] == json.loads(talk(number))
     with closing(SqliteLedger(path)) as reopened:
         for number in (0, count, count + 1):
-            assert reopened.show_call(number + 1)["record"] == json.loads(talk(number))
+            assert reopened.show_call(number + 1).record == json.loads(talk(number))
         file(reopened, range(count + 20, count + 21))
         assert len(rows(path, "SELECT DISTINCT codec FROM payloads")) == 2
 
@@ -367,15 +367,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(folder: Path, left: int) -> Path:
     """A file that leaves so many bytes."""
     filler = folder / "filler"
-    free = space(folder / "ledger.db", 0)["free_bytes"]
+    free = space(folder / "ledger.db", 0).free_bytes
     filler.write_bytes(bytes(free - left))
     return filler
 
 
 def test_the_floor_is_a_part_of_a_small_disk(tmp_path: Path) -> None:
     total = shutil.disk_usage(tmp_path).total
-    assert space(tmp_path / "ledger.db", 1)["floor_bytes"] == 1
-    assert space(tmp_path / "ledger.db", 2**62)["floor_bytes"] == total // 20
+    assert space(tmp_path / "ledger.db", 1).floor_bytes == 1
+    assert space(tmp_path / "ledger.db", 2**62).floor_bytes == total // 20
 
 
 def test_low_disk_refuses_callbacks_and_says_so(small_disk: Path) -> None:
@@ -429,13 +429,13 @@ def test_the_log_is_cut_back_after_a_long_reader(ledger: SqliteLedger, ledger_pa
     with closing(sqlite3.connect(ledger_path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM calls").fetchone()
-        while ledger.space()["wal_bytes"] <= JOURNAL_SIZE_LIMIT + 2**20:
+        while ledger.space().log_bytes <= JOURNAL_SIZE_LIMIT + 2**20:
             filed_all(ledger, [stray(Quarantined.UNIDENTIFIED, os.urandom(4 * 2**20)) for _ in range(4)])
         assert ledger.writable()
-        assert ledger.space()["wal_bytes"] > JOURNAL_SIZE_LIMIT
+        assert ledger.space().log_bytes > JOURNAL_SIZE_LIMIT
         reader.execute("ROLLBACK")
     # The next commits copy the log into the file, begin it anew and cut it.
     for _ in range(3):
         assert ledger.writable()
-    assert ledger.space()["wal_bytes"] <= JOURNAL_SIZE_LIMIT
+    assert ledger.space().log_bytes <= JOURNAL_SIZE_LIMIT
     assert rows(ledger_path, "PRAGMA integrity_check") == [("ok",)]

@@ -29,6 +29,7 @@ from bridge.delivery.retry import RetryPolicy
 from bridge.delivery.worker import WorkerSettings
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
+from bridge.lib.documents import document_of
 from bridge.lib.errors import LedgerError
 from bridge.lib.stored_times import Clocks, bounded
 from bridge.mapping.planning import event_of
@@ -295,9 +296,9 @@ class World:
         self.happened["skip"] += 1
         self.happened["skip in doubt"] += row["id"] in self.ledger.in_doubt() and row["state"] == "due"
         held = self.ledger.hold([row["id"]], "", self.clock(), skip=True)
-        for delivery_id in held["now"]:
+        for delivery_id in held.now:
             self.locks.release(delivery_id)
-        self.skipped.update([row["key"]] if any(held.values()) else [])
+        self.skipped.update([row["key"]] if held.now or held.later else [])
 
     def replay(self, *, force: bool) -> dict[str, Any]:
         """A person asks for what differs, or for all."""
@@ -491,7 +492,7 @@ class World:
 
     def deliveries(self) -> list[dict[str, Any]]:
         """All deliveries as they stand."""
-        return [dict(row) for row in self.ledger.list_deliveries(None, None, 100)]
+        return [document_of(row) for row in self.ledger.list_deliveries(None, None, 100)]
 
     def check(self) -> None:
         """What must hold at every moment."""
@@ -503,8 +504,8 @@ class World:
             several = {each: n for each, n in Counter(one[key] for one in contents[kind]).items() if n > 1}
             assert not several, f"more than one of {kind}: {several}"
         balance = self.ledger.balance("crm", self.sources, Window())
-        parts = sum(balance[name] for name in ("delivered", "skipped", "parked", "under_way"))
-        assert balance["ledger"] == parts == len(keys), balance
+        parts = balance.delivered + balance.skipped + balance.parked + balance.under_way
+        assert balance.ledger == parts == len(keys), balance
 
     def check_quiet(self) -> None:
         """What must hold once all is done."""
@@ -538,7 +539,7 @@ class World:
         assert one is not None, f"missing: {row}"
         assert row["delivered"] == row["wanted"], row
         (found,) = self.ledger.list_calls([row["key"]], 2)
-        state = self.ledger.show_call(found["id"])["record"]
+        state = self.ledger.show_call(found.id).record
         phone = state["phone"]
         expected = {"grade": state["status"], "remark": state["mark"], "talk_seconds": state["talktimes"]}
         held = {name: one.get(name) for name in expected}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bridge.lib.documents import document_of
 from bridge.model.plan import PlannedField
 from bridge.model.write_policy import WritePolicy
 from tests.fixtures.crm_steps import COMMON, CREATE, FIND, READ, UPDATE
@@ -94,12 +95,12 @@ def test_what_the_crm_made_of_a_value_is_no_edit_and_is_told(
     assert bench.deliver(contact(sent), event="001 a") == "delivered"
     # One look behind the write, where the answer does not tell.
     assert bench.server.told() == ([SEARCH, POST, GET] if text is PLAIN else [SEARCH, POST])
-    (told,) = bench.ledger.counts()["altered"]
-    assert {**told, "last_at": None} == {
+    (told,) = bench.ledger.counts().altered
+    assert {**document_of(told), "last_at": None} == {
         "destination": "crm", "object": "contact", "field": "name", "kind": kind, "count": 1, "last_at": None,
     }  # fmt: skip
-    (shown,) = bench.ledger.show_call(1)["crm_objects"]
-    assert (shown["object"], shown["crm_id"], shown["altered"]) == ("contact", "1", {"name": kind})
+    (shown,) = bench.ledger.show_call(1).crm_objects
+    assert (shown.object, shown.crm_id, shown.altered) == ("contact", "1", {"name": kind})
     bench.restart()
     # The same again is not sent; a newer value is; a person's edit stays.
     assert bench.deliver(contact(sent), event="002 b", call="c2") == "delivered"
@@ -116,7 +117,7 @@ def test_an_answer_tells_it_of_every_policy(make: Makes, write: WritePolicy) -> 
     bench, _ = make(cut, TOLD)
     default = "a long text" if write is WritePolicy.WHILE_DEFAULT else None
     assert bench.deliver(contact("a long text", write, default=default)) == "delivered"
-    assert [one["kind"] for one in bench.ledger.counts()["altered"]] == ["shortened"]
+    assert [one.kind for one in bench.ledger.counts().altered] == ["shortened"]
     assert bench.server.told() == [SEARCH, POST]
 
 
@@ -125,14 +126,14 @@ def test_no_look_is_spent_on_what_no_later_look_depends_on(make: Makes, write: W
     bench, _ = make(cut)
     assert bench.deliver(contact("a long text", write, default="a long text")) == "delivered"
     assert bench.server.told() == [SEARCH, POST]
-    assert bench.ledger.counts()["altered"] == []
+    assert bench.ledger.counts().altered == []
 
 
 def test_what_is_kept_as_it_was_sent_is_told_of_nobody(make: Makes) -> None:
     bench, _ = make(lambda value: value, TOLD)
     bench.deliver(contact("x"))
-    assert bench.ledger.counts()["altered"] == []
-    assert bench.ledger.show_call(1)["crm_objects"][0]["altered"] == {}
+    assert bench.ledger.counts().altered == []
+    assert bench.ledger.show_call(1).crm_objects[0].altered == {}
 
 
 def test_a_look_that_fails_behind_a_write_harms_nothing(make: Makes) -> None:
@@ -142,14 +143,14 @@ def test_a_look_that_fails_behind_a_write_harms_nothing(make: Makes) -> None:
     crm.next(GET, (404, {}, {}))
     # A record that is gone by its id and found by its key is asked for again.
     assert bench.deliver(contact("a longer text"), event="6", call="c2") == "Transient"
-    assert bench.ledger.counts()["altered"] == []
+    assert bench.ledger.counts().altered == []
 
 
 def test_where_only_a_search_shows_it_that_is_asked_if_it_knows_at_once(make: Makes) -> None:
     bench, _ = make(cut, COMMON + FIND.replace("LAG", "0s") + CREATE + UPDATE)
     bench.deliver(contact("a long text"))
     assert bench.server.told() == [SEARCH, POST, SEARCH]
-    assert [one["kind"] for one in bench.ledger.counts()["altered"]] == ["shortened"]
+    assert [one.kind for one in bench.ledger.counts().altered] == ["shortened"]
 
 
 def test_where_the_search_lags_it_is_asked_of_what_it_has_known_for_long(make: Makes) -> None:
@@ -160,7 +161,7 @@ def test_where_the_search_lags_it_is_asked_of_what_it_has_known_for_long(make: M
     theirs = planned("contact", {"key": "b"}, {"name": ("a long text", WritePolicy.UNLESS_EDITED)})
     bench.deliver(theirs, call="c2")
     assert bench.server.told() == [SEARCH, "PATCH /contacts/2", SEARCH]
-    assert [one["kind"] for one in bench.ledger.counts()["altered"]] == ["shortened"]
+    assert [one.kind for one in bench.ledger.counts().altered] == ["shortened"]
     newer = planned("contact", {"key": "b"}, {"name": ("new text", WritePolicy.UNLESS_EDITED)})
     bench.deliver(newer, event="6", call="c3")
     assert crm.objects["2"]["name"] == "new "
@@ -238,7 +239,7 @@ def test_a_shape_that_is_explained_is_text(
 def test_what_a_crm_shows_in_its_own_shape_after_our_write_is_ours(make: Makes) -> None:
     bench, crm = make(lambda value: [{"text": value}])
     bench.deliver(contact("first"), event="001 a")
-    assert bench.ledger.counts()["altered"] == []
+    assert bench.ledger.counts().altered == []
     bench.deliver(contact("second"), event="002 b", call="c2")
     assert crm.held()[0]["name"] == [{"text": "second"}]
     crm.objects["1"]["name"] = [{"text": "by hand"}]

@@ -69,17 +69,17 @@ def test_a_call_is_delivered_once_with_its_contact(bench: Benches) -> None:
     crm = SandboxCrm(SECRET)
     one = bench(crm.app)
     delivery = one.deliver()
-    assert (delivery["state"], delivery["delivered"], delivery["reason"]) == ("delivered", 1, None)
+    assert (delivery.state, delivery.delivered, delivery.reason) == ("delivered", 1, None)
     assert statuses(crm) == ALL_SENT
     (contact,), (call,) = crm.contents()["contacts"], crm.contents()["calls"]
     assert (contact["phone"], contact["interest"]) == (f"+86{PHONE}", "warm")
     assert (call["call_key"], call["contact_id"], call["score"]) == (KEY, contact["id"], 80)
     assert len(call["transcript"].split("\n")) == 17
-    assert [(row["object"], row["crm_id"]) for row in one.call["crm_objects"]] == [
+    assert [(row.object, row.crm_id) for row in one.call.crm_objects] == [
         ("call", call["id"]),
         ("contact", contact["id"]),
     ]
-    assert [row["outcome"] for row in one.call["attempts"]] == ["delivered"]
+    assert [row.outcome for row in one.call.attempts] == ["delivered"]
     assert not one.worker.deliver_one(NOW + timedelta(days=30))
 
 
@@ -87,7 +87,7 @@ def test_a_rule_that_is_false_skips_by_its_name(bench: Benches) -> None:
     crm = SandboxCrm()
     one = bench(crm.app, {"call_from_type": 3})
     delivery = one.deliver()
-    assert (delivery["state"], delivery["reason"]) == ("skipped", "no voice tests")
+    assert (delivery.state, delivery.reason) == ("skipped", "no voice tests")
     assert crm.log() == []
 
 
@@ -96,10 +96,10 @@ def test_a_revision_while_leased_is_delivered_after_it(bench: Benches) -> None:
     one = bench(crm.app)
     one.meanwhile = lambda: one.feed(status_manual="A", updated_at="2025-04-14 11:00:00")
     delivery = one.deliver()
-    assert (delivery["state"], delivery["wanted"], delivery["delivered"]) == ("due", 2, 1)
+    assert (delivery.state, delivery.wanted, delivery.delivered) == ("due", 2, 1)
     assert crm.contents()["calls"][0]["grade"] == "B"
     delivery = one.deliver()
-    assert (delivery["state"], delivery["wanted"], delivery["delivered"]) == ("delivered", 2, 2)
+    assert (delivery.state, delivery.wanted, delivery.delivered) == ("delivered", 2, 2)
     (contact,), (call,) = crm.contents()["contacts"], crm.contents()["calls"]
     assert (contact["grade"], contact["interest"], call["grade"]) == ("A", "hot", "A")
     assert statuses(crm) == [*ALL_SENT, ("/contacts/c_1", 200), ("/calls/k_1", 200)], "a link stays"
@@ -113,7 +113,7 @@ def test_a_short_retry_after_is_waited_for_within_the_attempt(bench: Benches) ->
     crm.add_fault(status=429, retry_after=1, path="/calls/")
     one = bench(crm.app, quick=True)
     delivery = one.deliver()
-    assert (delivery["state"], delivery["tries"]) == ("delivered", 1)
+    assert (delivery.state, delivery.tries) == ("delivered", 1)
     assert statuses(crm) == [ALL_SENT[0], (CALL, 429), *ALL_SENT[1:]]
     refused, repeated = (datetime.fromisoformat(entry["time"]) for entry in crm.log()[1:3])
     assert 1.0 <= (repeated - refused).total_seconds() < 1.5
@@ -128,7 +128,7 @@ def test_a_shutdown_ends_the_wait(bench: Benches) -> None:
 
     made.append(bench(always(refuse), quick=True))
     before = time.monotonic()
-    assert made[0].deliver()["state"] == "due"
+    assert made[0].deliver().state == "due"
     assert time.monotonic() - before < 1.5
 
 
@@ -138,20 +138,20 @@ def test_a_long_retry_after_goes_to_the_ledgers_schedule(bench: Benches, status:
     crm.add_fault(status=status, retry_after=90)
     one = bench(crm.app, quick=True)
     delivery = one.deliver()
-    assert (delivery["state"], len(crm.log())) == ("due", 1)
+    assert (delivery.state, len(crm.log())) == ("due", 1)
     assert one.wait() == pytest.approx(90, abs=1)
-    assert delivery["reason"].startswith("destination crm, object contact, upsert: PUT /contacts/")
-    assert f"answered {status}" in delivery["cause"]
+    assert str(delivery.reason).startswith("destination crm, object contact, upsert: PUT /contacts/")
+    assert f"answered {status}" in str(delivery.cause)
     assert not one.worker.deliver_one(NOW + timedelta(seconds=89))
-    assert one.deliver(after=timedelta(seconds=91))["state"] == "delivered"
-    assert [row["outcome"] for row in one.call["attempts"]] == ["due", "delivered"]
+    assert one.deliver(after=timedelta(seconds=91)).state == "delivered"
+    assert [row.outcome for row in one.call.attempts] == ["due", "delivered"]
 
 
 @pytest.mark.parametrize("asked", ["inf", "1e30", "nan", "99999999999999999999", "soon", "-5"])
 def test_a_nonsensical_retry_after_parks_nothing(bench: Benches, asked: str) -> None:
     answer = PlainTextResponse("slow down", 429, {"Retry-After": asked})
     one = bench(always(lambda _request: answer))
-    assert one.deliver()["state"] == "due"
+    assert one.deliver().state == "due"
     assert 9 <= one.wait() <= 35 * 86400
 
 
@@ -165,7 +165,7 @@ def test_what_passes_at_once_is_repeated_and_makes_one_object(
     lost = status is None
     crm.add_fault(path=CONTACT, status=status, after_effect=effect and not lost, lost_answer=lost)
     one = bench(crm.app, quick=True)
-    assert one.deliver()["state"] == "delivered"
+    assert one.deliver().state == "delivered"
     assert statuses(crm) == [(CONTACT, status), (CONTACT, 200 if effect else 201), *ALL_SENT[1:]]
     assert [len(crm.contents()[kind]) for kind in ("contacts", "calls")] == [1, 1]
 
@@ -176,17 +176,19 @@ def test_waits_grow_until_patience_runs_out(bench: Benches) -> None:
     one = bench(crm.app)
     for number, expected in enumerate([10, 20, 40, 80, 160, 300, 300], start=1):
         delivery = one.deliver()
-        assert (delivery["state"], delivery["tries"]) == ("due", number)
+        assert (delivery.state, delivery.tries) == ("due", number)
         assert 0.9 * expected <= one.wait() <= 1.1 * expected
         # The breaker may hold the account back for longer than this one delivery waits.
-        one.now = datetime.fromisoformat(delivery["due_at"]) + LONGEST_PAUSE
+        one.now = (delivery.due_at or one.now) + LONGEST_PAUSE
     delivery = one.deliver(after=RETRY.give_up_after)
-    assert delivery["state"] == "parked"
-    assert delivery["reason"].startswith("given up after 1:00:00: destination crm, object contact, upsert: ")
+    assert delivery.state == "parked"
+    assert str(delivery.reason).startswith(
+        "given up after 1:00:00: destination crm, object contact, upsert: "
+    )
     assert not one.worker.deliver_one(NOW + timedelta(days=9))
     crm.clear_faults()
     assert one.ledger.retry([], one.now) == 1
-    assert one.deliver(after=LONGEST_PAUSE)["state"] == "delivered"
+    assert one.deliver(after=LONGEST_PAUSE).state == "delivered"
 
 
 def test_a_crm_that_is_down_is_tried_again(bench: Benches) -> None:
@@ -194,12 +196,12 @@ def test_a_crm_that_is_down_is_tried_again(bench: Benches) -> None:
     down.stop()
     one = bench(down.url)
     delivery = one.deliver()
-    assert (delivery["state"], delivery["cause"]) == ("due", "the CRM cannot be reached")
-    assert "destination crm, object contact, upsert: PUT" in delivery["reason"]
-    assert hides(delivery["reason"])
+    assert (delivery.state, delivery.cause) == ("due", "the CRM cannot be reached")
+    assert "destination crm, object contact, upsert: PUT" in str(delivery.reason)
+    assert hides(str(delivery.reason))
     assert 9 <= one.wait() <= 11
     with LocalServer(SandboxCrm().app, port=down.port):
-        assert one.deliver(after=timedelta(seconds=11))["state"] == "delivered"
+        assert one.deliver(after=timedelta(seconds=11)).state == "delivered"
 
 
 # Faults that need a person
@@ -210,23 +212,23 @@ def test_a_refusal_names_object_and_field_and_masks_the_phone(bench: Benches, ph
     crm = SandboxCrm()
     one = bench(crm.app, {"status": "A" * 40, "phone": phone})
     delivery = one.deliver()
-    assert (delivery["state"], len(crm.log())) == ("parked", 1)
-    assert delivery["reason"].startswith("destination crm, object contact, upsert: PUT /contacts/")
-    assert "answered 422" in delivery["reason"]
-    assert "(field grade)" in delivery["reason"]
-    assert delivery["cause"] == "object contact, upsert: answered 422 too_long grade"
-    assert f"****{phone[-4:]}" in delivery["reason"]
-    assert phone.strip("+") not in delivery["reason"]
+    assert (delivery.state, len(crm.log())) == ("parked", 1)
+    assert str(delivery.reason).startswith("destination crm, object contact, upsert: PUT /contacts/")
+    assert "answered 422" in str(delivery.reason)
+    assert "(field grade)" in str(delivery.reason)
+    assert delivery.cause == "object contact, upsert: answered 422 too_long grade"
+    assert f"****{phone[-4:]}" in str(delivery.reason)
+    assert phone.strip("+") not in str(delivery.reason)
 
 
 def test_what_was_sent_before_a_refusal_is_remembered(bench: Benches) -> None:
     crm = SandboxCrm()
     crm.add_fault(status=422, path="/calls/")
     one = bench(crm.app)
-    assert one.deliver()["state"] == "parked"
-    assert [row["object"] for row in one.call["crm_objects"]] == ["contact"]
+    assert one.deliver().state == "parked"
+    assert [row.object for row in one.call.crm_objects] == ["contact"]
     one.ledger.retry([], one.now)
-    assert one.deliver()["state"] == "delivered"
+    assert one.deliver().state == "delivered"
     assert len(crm.contents()["contacts"]) == 1
 
 
@@ -234,10 +236,10 @@ def test_a_wrong_secret_pauses_the_account_and_says_where_to_look(bench: Benches
     crm = SandboxCrm("another token")
     one = bench(crm.app)
     delivery = one.deliver()
-    assert (delivery["state"], len(crm.log())) == ("due", 1)
-    assert "answered 401" in delivery["reason"]
-    assert "Check the destination's secrets" in delivery["reason"]
-    assert hides(delivery["reason"])
+    assert (delivery.state, len(crm.log())) == ("due", 1)
+    assert "answered 401" in str(delivery.reason)
+    assert "Check the destination's secrets" in str(delivery.reason)
+    assert hides(str(delivery.reason))
     other = KEY.replace("db57", "db58")
     one.feed(uuid=other, base_info=other)
     assert not one.worker.deliver_one(one.now), "another call would only be refused as well"
@@ -247,8 +249,8 @@ def test_a_wrong_secret_pauses_the_account_and_says_where_to_look(bench: Benches
 def test_a_useless_answer_is_parked(bench: Benches) -> None:
     one = bench(always(lambda _request: JSONResponse({"ok": True})))
     delivery = one.deliver()
-    assert delivery["state"] == "parked"
-    assert "object contact: the answer carries no id at 'id'" in delivery["reason"]
+    assert delivery.state == "parked"
+    assert "object contact: the answer carries no id at 'id'" in str(delivery.reason)
 
 
 def test_a_call_that_cannot_be_mapped_is_parked_with_place_and_masked_phone(
@@ -262,10 +264,10 @@ def test_a_call_that_cannot_be_mapped_is_parked_with_place_and_masked_phone(
     crm = SandboxCrm()
     one = bench(crm.app, mapping=path)
     delivery = one.deliver()
-    assert (delivery["state"], crm.log()) == ("parked", [])
-    assert delivery["reason"].startswith("mapping: objects.contact.fields.name in own.toml: ")
-    assert "****0637" in delivery["reason"]
-    assert hides(delivery["reason"] + delivery["cause"])
+    assert (delivery.state, crm.log()) == ("parked", [])
+    assert str(delivery.reason).startswith("mapping: objects.contact.fields.name in own.toml: ")
+    assert "****0637" in str(delivery.reason)
+    assert hides(str(delivery.reason) + str(delivery.cause))
 
 
 # Faults of ours
@@ -283,12 +285,12 @@ def test_a_fault_of_ours_parks_its_row_and_no_other(bench: Benches) -> None:
     crm.add_fault(status=500)
     one = bench(crm.app, rng=Jammed())
     delivery = one.deliver()
-    assert (delivery["state"], delivery["cause"]) == ("parked", "a fault in callbridge")
-    assert "no chance for 158****0637" in delivery["reason"]
+    assert (delivery.state, delivery.cause) == ("parked", "a fault in callbridge")
+    assert "no chance for 158****0637" in str(delivery.reason)
     other = KEY.replace("db57", "db58")
     one.feed(uuid=other, base_info=other)
-    assert one.deliver()["state"] == "parked"
-    assert [row["state"] for row in one.ledger.show_call(2)["deliveries"]] == ["delivered"]
+    assert one.deliver().state == "parked"
+    assert [row.state for row in one.ledger.show_call(2).deliveries] == ["delivered"]
 
 
 def test_a_state_that_cannot_be_read_parks_its_row(bench: Benches) -> None:
@@ -296,7 +298,7 @@ def test_a_state_that_cannot_be_read_parks_its_row(bench: Benches) -> None:
     with closing(sqlite3.connect(one.path, isolation_level=None)) as connection:
         connection.execute("UPDATE payloads SET body = x'00'")
     one.worker.deliver_one(NOW)
-    assert [row["state"] for row in one.ledger.list_deliveries(None, None, 9)] == ["parked"]
+    assert [row.state for row in one.ledger.list_deliveries(None, None, 9)] == ["parked"]
 
 
 DELIVER = """
@@ -333,7 +335,7 @@ def test_a_shadow_is_planned_and_not_sent(bench: Benches, tmp_path: Path) -> Non
     path.write_text(f"shadow = true\n{text}", "utf-8")
     crm = SandboxCrm()
     delivery = bench(crm.app, mapping=path).deliver()
-    assert (delivery["state"], delivery["reason"]) == ("skipped", "shadow: nothing is sent")
+    assert (delivery.state, delivery.reason) == ("skipped", "shadow: nothing is sent")
     assert crm.log() == []
 
 
@@ -341,18 +343,18 @@ def test_what_gives_way_to_our_own_limits_has_not_failed(bench: Benches) -> None
     crm = SandboxCrm()
     other = {"uuid": "aa57f262-18d6-11f0-88c8-2f2b0aba51d7", "base_info": "", "phone": "15899770638"}
     one = bench(crm.app, rate="4/60s")
-    assert one.deliver()["state"] == "delivered"
+    assert one.deliver().state == "delivered"
     one.feed(**other)
     assert one.worker.deliver_one(one.now)
     second = one.ledger.show_call(2)
-    (delivery,) = second["deliveries"]
-    assert (delivery["state"], delivery["lane"], delivery["tries"]) == ("due", Lane.LIVE, 0)
-    assert "waits 60 s for the CRM's limits" in delivery["reason"]
-    assert second["attempts"] == [], "no attempt was made"
+    (delivery,) = second.deliveries
+    assert (delivery.state, delivery.lane, delivery.tries) == ("due", Lane.LIVE, 0)
+    assert "waits 60 s for the CRM's limits" in (delivery.reason or "")
+    assert second.attempts == [], "no attempt was made"
     assert not one.worker.deliver_one(one.now + timedelta(seconds=50)), "nothing is begun without room for it"
     one.now += timedelta(seconds=60)
     assert one.worker.deliver_one(one.now)
     second = one.ledger.show_call(2)
-    assert second["deliveries"][0]["state"] == "delivered"
-    assert [attempt["outcome"] for attempt in second["attempts"]] == ["delivered"]
+    assert second.deliveries[0].state == "delivered"
+    assert [attempt.outcome for attempt in second.attempts] == ["delivered"]
     assert len(crm.log()) == 6, "what was sent before is not sent again"

@@ -1,6 +1,5 @@
 """What is in doubt: whose lines it holds, how long, and how a person ends it."""
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 import pytest
 
 from bridge.delivery.worker import Worker
+from bridge.ledger.operators import HeldDeliveries
+from bridge.lib.documents import document_of
 from bridge.model.deliveries import Lease, Settlement
 from tests.delivery.simulated_parts import Parts, Trouble
 from tests.delivery.simulated_world import DATA, LAG, PHONES, World, body_of
@@ -40,9 +41,9 @@ def in_doubt(world: World, number: int, phone: str = PHONES[0], kind: str = "cut
     assert row_of(world, number)["id"] in world.ledger.in_doubt()
 
 
-def hold(world: World, number: int, *, skip: bool) -> dict[str, list[int]]:
+def hold(world: World, number: int, *, skip: bool) -> HeldDeliveries:
     held = world.ledger.hold([row_of(world, number)["id"]], "", world.clock(), skip=skip)
-    for delivery_id in held["now"]:
+    for delivery_id in held.now:
         world.locks.release(delivery_id)
     return held
 
@@ -54,7 +55,7 @@ def test_what_a_person_takes_while_it_is_in_doubt_holds_its_lines_until_that_is_
 ) -> None:
     in_doubt(world, 0)
     held = row_of(world, 0)
-    assert hold(world, 0, skip=skip) == {"now": [], "later": [held["id"]]}
+    assert hold(world, 0, skip=skip) == HeldDeliveries(now=[], later=[held["id"]])
     if restart:
         world.restart()
     assert world.locks.holders()[CONTACT] == held["id"]
@@ -69,10 +70,10 @@ def test_what_a_person_takes_while_it_is_in_doubt_holds_its_lines_until_that_is_
 def test_a_call_that_is_in_doubt_is_shown_to_scripts_too(world: World) -> None:
     in_doubt(world, 0)
     (call,) = world.ledger.list_calls([row_of(world, 0)["key"]], 2)
-    shown = world.ledger.show_call(call["id"])
-    assert json.loads(json.dumps(shown))["deliveries"][0]["in_doubt"] is True
+    shown = world.ledger.show_call(call.id)
+    assert document_of(shown)["deliveries"][0]["in_doubt"] is True
     world.drain()
-    assert world.ledger.show_call(call["id"])["deliveries"][0]["in_doubt"] is False
+    assert world.ledger.show_call(call.id).deliveries[0].in_doubt is False
 
 
 def test_another_call_makes_no_second_contact_while_a_skipped_one_may_still_arrive(world: World) -> None:
@@ -111,7 +112,7 @@ def test_a_skip_of_what_gets_into_doubt_meanwhile_holds_its_lines_and_gives_them
     world.troubles.append(Trouble("lost", on="write"))
     world.go_on(0, requests=2)
     assert world.under_way
-    assert hold(world, 0, skip=True)["later"]
+    assert hold(world, 0, skip=True).later
     world.go_on(0)
     assert (row_of(world, 0)["state"], world.locks.holders()[CONTACT]) == ("due", row_of(world, 0)["id"])
     world.drain()
@@ -308,8 +309,8 @@ def test_without_a_persons_word_nothing_is_sent_again(parked: World) -> None:
     assert (row["state"], parked.locks.holders()) == ("parked", {})
     assert row["cause"].startswith("in doubt: ")
     assert "retry sends it again, skip lets it be" in row["reason"]
-    (group,) = parked.ledger.counts()["parked"]
-    assert "callbridge deliveries retry ID, which sends it again" in group["remedy"]
+    (group,) = parked.ledger.counts().parked
+    assert "callbridge deliveries retry ID, which sends it again" in (group.remedy or "")
     assert parked.ledger.retry([], parked.clock()) == 0, "all does not mean it"
     assert parked.ledger.retry([], parked.clock(), cause="answered") == 0, "nor do words of its cause"
     assert parked.ledger.retriable() == []
@@ -324,7 +325,7 @@ def test_without_a_persons_word_nothing_is_sent_again(parked: World) -> None:
 def test_who_retries_it_says_that_it_is_not_there(parked: World, by: str, crash: bool) -> None:
     last, row = asked(parked)[-1], row_of(parked, 0)
     ids, cause = ([row["id"]], "") if by == "id" else ([], row["cause"])
-    assert parked.ledger.retriable(ids, cause)[0]["count"] == 1
+    assert parked.ledger.retriable(ids, cause)[0].count == 1
     assert row_of(parked, 0) == row, "which changes nothing yet"
     assert parked.ledger.retry(ids, parked.clock(), cause=cause) == 1
     if crash:

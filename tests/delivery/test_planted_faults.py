@@ -9,6 +9,7 @@ import pytest
 
 from bridge.delivery.budget import Budget
 from bridge.ledger import Note, Settled
+from bridge.ledger.operators import HeldDeliveries
 from bridge.model.crm_objects import FieldWrite, KnownObject
 from bridge.model.deliveries import Lease, Settlement
 from tests.delivery.model_run import SEED, run
@@ -119,12 +120,12 @@ class Hasty(Budget):
 class Freeing(WatchedLedger):
     """Lets go of what is in doubt as soon as a person skips it."""
 
-    def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> dict[str, list[int]]:
+    def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> HeldDeliveries:
         held = super().hold(ids, reason, now, skip=skip)
-        doubtful = [each for each in self.in_doubt() if each in held["later"]]
+        doubtful = [each for each in self.in_doubt() if each in held.later]
         gone = "UPDATE deliveries SET state = 'skipped', due_at = NULL WHERE id = ? AND state = 'due'"
         self._write().run(lambda connection: connection.executemany(gone, [(each,) for each in doubtful]))
-        return {"now": [*held["now"], *doubtful], "later": []}
+        return HeldDeliveries(now=[*held.now, *doubtful], later=[])
 
 
 UNSKIP = "UPDATE deliveries SET person = NULL WHERE state = 'skipped'"
@@ -133,7 +134,7 @@ UNSKIP = "UPDATE deliveries SET person = NULL WHERE state = 'skipped'"
 class Unskipping(WatchedLedger):
     """A revision undoes what a person said."""
 
-    def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> dict[str, list[int]]:
+    def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> HeldDeliveries:
         held = super().hold(ids, reason, now, skip=skip)
         self._write().run(lambda connection: connection.execute(UNSKIP))
         return held

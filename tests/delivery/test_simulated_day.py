@@ -30,6 +30,7 @@ from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.stored_times import LONGEST_PAUSE, Clocks
+from bridge.model.balance import DestinationBalance
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
 from bridge.sandbox.plain import PlainState, TokenDesk
@@ -167,11 +168,11 @@ class Day:
             filed_all(self.ledger, [arrival_of(MAIN, Via.CALLBACK, payload, self.clock())])
         self.judge.judge_waiting(self.clock())
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> DestinationBalance:
         """Deliveries by state; that all of them stand under one heading is told by the balance."""
         balance = self.ledger.balance("crm", ["main"], Window())
-        parts = sum(balance[name] for name in ("delivered", "skipped", "parked", "under_way"))
-        assert balance["ledger"] == parts == len(self.arrived), balance
+        parts = balance.delivered + balance.skipped + balance.parked + balance.under_way
+        assert balance.ledger == parts == len(self.arrived), balance
         return balance
 
     def sent_between(self, since: timedelta, until: timedelta) -> int:
@@ -237,13 +238,13 @@ def check_state(day: Day) -> None:
     longest: Counter[str] = Counter()
     notes: dict[str, set[str]] = {}
     for found in day.ledger.list_calls([], CALLS + 1):
-        state = day.ledger.show_call(found["id"])["record"]
+        state = day.ledger.show_call(found.id).record
         key, phone = state["uuid"], f"+86{state['phone']}"
         one = calls[key]
         assert (one["grade"], one["remark"]) == (state["status"], state["mark"])
         assert one["contact_id"] == contacts[phone]["id"]
         newest[phone] = max(
-            newest.get(phone, ("", {})), (state["started_at"], state), key=lambda each: each[0]
+            newest.get(phone, ("", {})), (state["started_at"], dict(state)), key=lambda each: each[0]
         )
         longest[phone] = max(longest[phone], state["talktimes"])
         notes.setdefault(phone, set()).add(key)
@@ -257,7 +258,7 @@ def check_state(day: Day) -> None:
 
 def test_a_day_with_the_crm_down_for_six_hours(tmp_path: Path) -> None:
     with day_in(tmp_path) as day:
-        at_hours: dict[int, dict[str, int]] = {}
+        at_hours: dict[int, DestinationBalance] = {}
         memory: dict[int, int] = {}
         tracemalloc.start()
         try:
@@ -267,33 +268,33 @@ def test_a_day_with_the_crm_down_for_six_hours(tmp_path: Path) -> None:
                 day.said.clear()
                 if hour in (4, 15, 24):
                     memory[hour] = memory_of_ours()
-                assert at_hours[hour]["parked"] == 0
+                assert at_hours[hour].parked == 0
                 if hour == 15:
-                    owed = day.ledger.counts()["owed"]["crm"]
+                    owed = day.ledger.counts().owed["crm"]
         finally:
             tracemalloc.stop()
         day.go_on(day.begin + DAY + HOUR)
-        assert day.counts()["delivered"] == CALLS
+        assert day.counts().delivered == CALLS
         check_state(day)
         check_outage(day, at_hours)
         check_backlog(day)
         assert most_within(day.crm.sent, WITHIN) <= RATE + WORKERS, "tokens are asked for beside the rate"
         grown = max(memory.values()) - memory[4]
         print("memory of ours: " + ", ".join(f"{held:,} bytes at {hour} h" for hour, held in memory.items()))
-        print(f"owed at the end of the outage: {owed['lanes']}")
+        print(f"owed at the end of the outage: {owed.lanes}")
         # Of what went lately every class remembers when, as its rates need: ten thousand times at most.
         assert grown < 500_000, memory
 
 
-def check_outage(day: Day, at_hours: dict[int, dict[str, int]]) -> None:
+def check_outage(day: Day, at_hours: dict[int, DestinationBalance]) -> None:
     """One delivery at a time finds out whether the CRM is well; then the backlog is gone within limits."""
     in_outage = day.sent_between(DOWN_AT, UP_AT)
     probes = (UP_AT - DOWN_AT) / (LONGEST_PAUSE * 0.9)
     print(f"{CALLS} calls, {in_outage} requests in the outage, {len(day.crm.sent)} in all")
-    print(f"under way by the hour: {[each['under_way'] for each in at_hours.values()]}")
-    assert at_hours[15]["under_way"] >= CALLS * 0.24
+    print(f"under way by the hour: {[each.under_way for each in at_hours.values()]}")
+    assert at_hours[15].under_way >= CALLS * 0.24
     assert in_outage <= (probes + 20) * QUICK_TRIES
-    assert at_hours[20]["under_way"] <= 5
+    assert at_hours[20].under_way <= 5
 
 
 def check_backlog(day: Day) -> None:

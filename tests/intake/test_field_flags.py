@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from bridge.intake.judge import Judge, SourceRules
+from bridge.ledger.queries import CallHistory
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.model.calls import Via
 from bridge.record.arrival import arrivals_of
@@ -27,7 +27,7 @@ class Intake:
         self._ledger = ledger
         self._judge = Judge(ledger, {"main": SourceRules(MAIN)}, destinations_since={})
 
-    def take(self, body: bytes, charset: str = "") -> dict[str, Any]:
+    def take(self, body: bytes, charset: str = "") -> CallHistory:
         """File a body; the call that its first record belongs to, as `calls show --json` has it."""
         filed = filed_all(self._ledger, arrivals_of(MAIN, Via.CALLBACK, body, NOW, charset))
         self._judge.judge_waiting(NOW)
@@ -43,36 +43,36 @@ def intake(ledger_path: Path) -> Iterator[Intake]:
     ledger.close()
 
 
-def flags(call: dict[str, Any]) -> list[str | None]:
-    return [receipt["flags"] for receipt in call["receipts"]]
+def flags(call: CallHistory) -> list[str | None]:
+    return [receipt.flags for receipt in call.receipts]
 
 
 def test_an_unreadable_value_is_kept_raw_and_flagged(intake: Intake) -> None:
     call = intake.take(f'{{"uuid":"{UUID}","score":NaN,"recordfile":"D:\\x","name":"张三"}}'.encode())
     assert flags(call) == ["unreadable:score unreadable:recordfile"]
-    assert call["record"] == {"uuid": UUID, "score": "NaN", "recordfile": "D:\\x", "name": "张三"}
+    assert call.record == {"uuid": UUID, "score": "NaN", "recordfile": "D:\\x", "name": "张三"}
     # A record that says it better is news, and the flag stays with the receipt that earned it.
     call = intake.take(f'{{"uuid":"{UUID}","score":5,"name":"张三"}}'.encode())
     assert flags(call) == ["unreadable:score unreadable:recordfile", None]
-    assert (call["record"]["score"], call["receipts"][1]["verdict"]) == (5, "revision")
+    assert (call.record["score"], call.receipts[1].verdict) == (5, "revision")
     # The same once more is no news, and flagged as before.
     call = intake.take(f'{{"uuid":"{UUID}","score":NaN,"recordfile":"D:\\x","name":"张三"}}'.encode())
     assert flags(call)[2] == "unreadable:score unreadable:recordfile"
-    assert call["receipts"][2]["verdict"] == "stale"
+    assert call.receipts[2].verdict == "stale"
 
 
 def test_a_value_inside_a_dialogue_spoils_no_turn(intake: Intake) -> None:
     turn = '{"is_answer":0,"caption":"你好","score":NaN}'
     call = intake.take(f'{{"uuid":"{UUID}","talk_info":[{turn}]}}'.encode())
     assert flags(call) == ["unreadable:talk_info"]
-    assert call["record"]["talk_info"] == [{"is_answer": 0, "caption": "你好", "score": "NaN"}]
+    assert call.record["talk_info"] == [{"is_answer": 0, "caption": "你好", "score": "NaN"}]
 
 
 def test_broken_characters_are_flagged_by_field(intake: Intake) -> None:
     body = f'{{"uuid":"{UUID}","last_reply":"好的，可以加微信","name":"王小'.encode() + b'\xe6\x98"}'
     call = intake.take(body)
     assert flags(call) == ["broken_text:name"]
-    assert (call["record"]["name"], call["record"]["last_reply"]) == ("王小\ufffd", "好的，可以加微信")
+    assert (call.record["name"], call.record["last_reply"]) == ("王小\ufffd", "好的，可以加微信")
 
 
 def test_a_clean_record_has_no_flags(intake: Intake) -> None:
@@ -96,5 +96,5 @@ def test_each_record_of_a_body_has_its_own(intake: Intake) -> None:
 
 def test_a_dialogue_that_is_a_number_beyond_all_is_read_all_the_same(intake: Intake) -> None:
     call = intake.take(f'{{"uuid":"{UUID}","talk_info":1e999}}'.encode())
-    assert call["receipts"][0]["verdict"] == "new"
-    assert call["record"]["talk_info"] == "1e999"
+    assert call.receipts[0].verdict == "new"
+    assert call.record["talk_info"] == "1e999"

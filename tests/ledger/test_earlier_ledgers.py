@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +32,19 @@ def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
 def test_an_earlier_ledger_migrates_and_balances(tmp_path: Path) -> None:
     path = earlier_ledger(tmp_path)
     with closing(SqliteLedger(path)) as ledger:
-        assert {name: ledger.balance(name, ["main"], Window()) for name in BALANCED} == BALANCED
+        assert {name: asdict(ledger.balance(name, ["main"], Window())) for name in BALANCED} == BALANCED
         assert len(rows(path, "SELECT 1 FROM _sqlite_migrations")) == len(migrations()._migrations)
         assert rows(path, "PRAGMA integrity_check") == [("ok",)]
 
 
 def test_every_record_of_an_earlier_ledger_can_be_read(tmp_path: Path) -> None:
     with closing(SqliteLedger(earlier_ledger(tmp_path))) as ledger:
-        shown = [ledger.show_call(call["id"]) for call in ledger.list_calls([], 100)]
+        shown = [ledger.show_call(call.id) for call in ledger.list_calls([], 100)]
         assert len(shown) == 40
-        judged = [call for call in shown if call["revision"]]
-        assert {call["record"]["uuid"] for call in judged} == {call["key"] for call in judged}
-        entries = [ledger.show_quarantine(row["id"]) for row in ledger.list_quarantine(None, 100)]
-        assert [bool(entry and entry["body"]) for entry in entries] == [True] * 5
+        judged = [call for call in shown if call.revision]
+        assert {call.record["uuid"] for call in judged} == {call.key for call in judged}
+        entries = [ledger.show_quarantine(row.id) for row in ledger.list_quarantine(None, 100)]
+        assert [bool(entry and entry.body) for entry in entries] == [True] * 5
 
 
 @pytest.mark.long

@@ -1,5 +1,6 @@
 """The ledger is the file it opened: moved, replaced, or its log gone, nothing is acknowledged any more."""
 
+import dataclasses
 import os
 import shutil
 import sqlite3
@@ -18,6 +19,7 @@ from bridge.ledger import Window
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.ledger.sqlite.connection import check_owner, usable
 from bridge.ledger.sqlite.times import micros
+from bridge.lib.documents import document_of
 from bridge.lib.errors import LedgerBusy, LedgerLocked, LedgerUnusable
 from bridge.lib.system_users import user_name
 from bridge.model.calls import Quarantined
@@ -251,10 +253,10 @@ def test_a_ledger_that_lost_its_log_is_not_balanced_until_its_list_was_walked(
     try:
         assert call_keys(lost, "main") == ["a"]
         (loss,) = lost.losses()
-        assert (loss["receipts"], loss["quarantine"], loss["open"]) == (2, 0, ["main"])
+        assert (loss.receipts, loss.quarantine, loss.open) == (2, 0, ["main"])
         audited = local_balance(lost, ["main"], {"crm": ["main"]}, Window())
         assert audited["balanced"] is False
-        assert audited["losses"] == [loss]
+        assert audited["losses"] == [document_of(loss)]
         before = Window(until=NOW - timedelta(hours=7))
         assert local_balance(lost, ["main"], {"crm": ["main"]}, before)["balanced"]
         later = NOW + timedelta(days=3650)
@@ -270,7 +272,7 @@ def test_a_ledger_that_lost_its_log_is_not_balanced_until_its_list_was_walked(
         with closing(sqlite3.connect(tmp_path / "lost" / "ledger.db")) as connection:
             connection.execute("INSERT INTO coverage VALUES ('main', ?, 1)", (micros(later),))
             connection.commit()
-        assert lost.losses() == [loss | {"open": []}]
+        assert lost.losses() == [dataclasses.replace(loss, open=[])]
         assert local_balance(lost, ["main"], {"crm": ["main"]}, Window())["balanced"]
     finally:
         lost.close()
@@ -287,7 +289,7 @@ def test_a_quarantined_record_that_was_lost_is_missed_too(
     (loss,) = lost.losses()
     lost.close()
     lock.release()
-    assert (loss["receipts"], loss["quarantine"], loss["since_at"], loss["open"]) == (0, 1, None, ["main"])
+    assert (loss.receipts, loss.quarantine, loss.since_at, loss.open) == (0, 1, None, ["main"])
 
 
 def test_pruning_everything_accuses_nobody(ledger_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_counts_are_exact_whatever_happens(ledger: SqliteLedger, ledger_path: Pa
         steps.at += timedelta(seconds=rng.randrange(60))
         assert_counted(ledger, ledger_path)
     found = ledger.counts()
-    assert min(found["shared_sn"], len(found["calls"]), len(found["receipts"]) - 2) > 0, found
+    assert min(found.shared_sn, len(found.calls), len(found.receipts) - 2) > 0, found
     for _ in range(10):
         steps.remove()
         assert_counted(ledger, ledger_path)
@@ -207,8 +207,8 @@ def test_counters_of_a_ledger_without_them(ledger_path: Path) -> None:
 def test_the_newest_calls_of_all_sources(ledger: SqliteLedger) -> None:
     for minutes, (name, source) in enumerate([("a", "main"), ("b", "branch"), ("c", "main"), ("d", "north")]):
         filed_all(ledger, [arrival(name, source=source, at=NOW + minutes * MINUTE)])
-    assert [row["key"] for row in ledger.list_calls([], 3)] == ["d", "c", "b"]
-    assert [row["key"] for row in ledger.list_calls(["a", "b"], 9)] == ["b", "a"]
+    assert [row.key for row in ledger.list_calls([], 3)] == ["d", "c", "b"]
+    assert [row.key for row in ledger.list_calls(["a", "b"], 9)] == ["b", "a"]
     assert ledger.first_call_at() == NOW
     assert ledger.first_call_at("north") == NOW + 3 * MINUTE
     assert ledger.first_call_at("nowhere") is None
@@ -308,7 +308,7 @@ def test_a_balance_of_few_calls_reads_few(ledger: SqliteLedger, ledger_path: Pat
         assert whole_tables(ledger_path, look(window)) == ["SCAN c"]
         with closing(sqlite3.connect(ledger_path)) as connection:
             connection.row_factory = sqlite3.Row
-            assert inspection.balance(connection, "crm", ["main"], window)["under_way"] == 2
+            assert inspection.balance(connection, "crm", ["main"], window).under_way == 2
 
 
 # -- copies ---------------------------------------------------------------------------
@@ -329,12 +329,12 @@ def test_what_is_committed_while_a_copy_is_made_is_wholly_in_it_or_not_at_all(
 
     target = tmp_path / "copy.db"
     told = ledger.backup(target, while_calls_come)
-    assert told["bytes"] == target.stat().st_size
+    assert told.bytes == target.stat().st_size
     with closing(sqlite3.connect(target)) as copy:
         keys = [key for (key,) in copy.execute("SELECT key FROM calls ORDER BY id")]
         # One moment: all up to one, with all that belongs to it.
         assert keys == [uuid(number) for number in range(len(keys))]
-        assert told["calls"] == len(keys) > 600
+        assert told.calls == len(keys) > 600
         for table in ("receipts", "payloads", "call_names"):
             assert copy.execute(f"SELECT count(*) FROM {table}").fetchone() == (len(keys),)  # noqa: S608 -- our own
         assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -380,7 +380,7 @@ def test_a_copy_holds_all_that_the_ledger_holds_but_tokens_and_open_work(
         assert restored.release_leases(NOW) == 0
         assert restored.take_job(NOW) is None
         assert_counted(restored, copy)
-        assert restored.counts()["deliveries"] == ledger.counts()["deliveries"]
+        assert restored.counts().deliveries == ledger.counts().deliveries
     # Read last: whoever closes the file ends the locks of its process.
     assert b"SECRET" in ledger_path.read_bytes() + ledger_path.with_name("ledger.db-wal").read_bytes()
 
@@ -406,7 +406,7 @@ def test_a_copy_replaces_nothing_but_a_copy(ledger: SqliteLedger, ledger_path: P
     note.write_text("keep me")
     empty.touch()
     for target in (copy, copy, empty):
-        assert ledger.backup(target, lambda: True)["calls"] == 1
+        assert ledger.backup(target, lambda: True).calls == 1
     other = folder / "other.db.unfinished"
     other.write_text("keep me too")
     in_use = folder / "used.db"

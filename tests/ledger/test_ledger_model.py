@@ -191,14 +191,14 @@ class LedgerMachine(RuleBasedStateMachine):
         waiting = [one.key for one in self.ledger.waiting(100)]
         assert waiting == [key for key, _, _ in self.queue]
         for row in self.ledger.list_calls([], 10):
-            call = self.calls[row["key"]]
-            assert row["revision"] == call.revision
-            shown = self.ledger.show_call(row["id"])
-            assert len(shown["attempts"]) == call.attempts
-            assert row["deliveries"] == ({} if call.state is None else {"crm": call.state})
-            for found in shown["deliveries"]:
-                assert (found["wanted"], found["delivered"]) == (call.wanted, call.delivered)
-                assert found["tries"] == call.tries
+            call = self.calls[row.key]
+            assert row.revision == call.revision
+            shown = self.ledger.show_call(row.id)
+            assert len(shown.attempts) == call.attempts
+            assert row.deliveries == ({} if call.state is None else {"crm": call.state})
+            for found in shown.deliveries:
+                assert (found.wanted, found.delivered) == (call.wanted, call.delivered)
+                assert found.tries == call.tries
 
 
 TestLedgerModel = LedgerMachine.TestCase

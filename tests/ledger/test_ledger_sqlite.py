@@ -25,6 +25,7 @@ from bridge.ledger import open_ledger
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.ledger.sqlite.id_extraction import fold
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
+from bridge.lib.documents import document_of
 from bridge.lib.errors import LedgerBusy, LedgerLocked, LedgerUnusable
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.call_order import event_text
@@ -374,7 +375,7 @@ def test_an_object_named_like_its_type_with_the_calls_key_is_kept_without_both(
     settle(ledger, leased(ledger), Settlement(DeliveryState.DELIVERED, done=(contact, call)), NOW, NOW)
     found = rows(ledger_path, "SELECT object, type, key, crm_id FROM delivery_objects ORDER BY 1")
     assert found == [("call", None, None, "8"), ("person", "contact", "+8615899770637", "7")]
-    shown = ledger.show_call(call_id)["crm_objects"]
+    shown = document_of(ledger.show_call(call_id).crm_objects)
     assert shown == [
         {
             "destination": "crm",

@@ -103,7 +103,7 @@ def test_a_ledger_of_an_earlier_release_is_looked_at_and_then_migrated(tmp_path:
         connection.commit()
     with closing(SqliteLedger(path, read_only=True)) as looked_at:
         assert looked_at.parked_in_doubt() == 1
-        assert sum(group["count"] for group in looked_at.retriable()) == 2
+        assert sum(group.count for group in looked_at.retriable()) == 2
         gone = [swept.gone for swept in looked_at.sweep("crm", "main", ALWAYS, None, 9)]
         assert gone == [kind is ParkKind.GONE for kind in WORDS.values()]
     with closing(SqliteLedger(path)) as ledger:

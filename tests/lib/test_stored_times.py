@@ -18,6 +18,7 @@ from bridge.delivery.budget import Budget
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.rate_limit import SlidingWindow
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
+from bridge.ledger.accounts import KeptBudget
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.iso_times import stamp
 from bridge.lib.stored_times import LONGEST_PAUSE, LONGEST_STORED_WAIT, Clocks, SteadyClock, bounded, past
@@ -119,7 +120,7 @@ def test_a_window_forgets_what_went_in_the_future() -> None:
 def test_status_tells_no_pause_of_the_future() -> None:
     clock = Clock()
     clock.now += FAR
-    saved = {"own": {**paused(clock).state(), "at": stamp(clock.now)}}
+    saved = {"own": KeptBudget(paused(clock).state(), clock.now)}
     (told,) = accounts_now(saved, clock.now)
     assert told["paused"]["until"] > stamp(clock.now)
     assert told["limits"][0]["paused_until"] is not None

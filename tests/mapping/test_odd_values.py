@@ -86,7 +86,7 @@ def test_what_cannot_be_read_shows_in_the_history_of_the_call(tmp_path: Path) ->
     assert filed.call_id is not None
     history = ledger.show_call(filed.call_id)
     ledger.close()
-    assert [(one["verdict"], one["flags"]) for one in history["receipts"]] == [
+    assert [(one.verdict, one.flags) for one in history.receipts] == [
         ("new", None),
         ("stale", "unreadable:updated_at started_ahead"),
         ("revision", "unreadable:created_at unreadable:talk_info"),
@@ -113,9 +113,9 @@ def test_a_dialogue_that_cannot_be_read_whole_is_flagged_from_the_first(
     (filed,) = filed_all(ledger, [arrival_of(MAIN, Via.CALLBACK, body, received)])
     Judge(ledger, {"main": SourceRules(MAIN)}, destinations_since={}).judge_waiting(received)
     assert filed.call_id is not None
-    (receipt,) = ledger.show_call(filed.call_id)["receipts"]
+    (receipt,) = ledger.show_call(filed.call_id).receipts
     ledger.close()
-    assert (receipt["verdict"], receipt["flags"]) == ("new", flags)
+    assert (receipt.verdict, receipt.flags) == ("new", flags)
 
 
 def _plan(mapping: Path, connector: Path, record: dict[str, Any]) -> Plan:

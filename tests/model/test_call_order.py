@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from bridge.daemon.operator_jobs import OperatorJobs
+from bridge.ledger.queries import CallsAhead
 from bridge.model.call_order import AHEAD, event_parts, event_text, event_time
 from bridge.model.calls import Quarantined, Via
 from bridge.record.arrival import arrival_of
@@ -82,7 +83,7 @@ def graded(world: World) -> tuple[str, str]:
 
 
 def flags_of(world: World, call_id: int) -> list[str | None]:
-    return [receipt["flags"] for receipt in world.ledger.show_call(call_id)["receipts"]]
+    return [receipt.flags for receipt in world.ledger.show_call(call_id).receipts]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_call_dated_in_the_future_blocks_no_later_update(world: World, far: ob
     tell(world, 1, "A", via, started_at=far)
     assert graded(world) == ("A", "A")
     assert flags_of(world, 1) == ["started_ahead"]
-    assert world.ledger.counts()["ahead"] == {"count": 1, "ids": [world.ledger.show_call(1)["key"]]}
+    assert world.ledger.counts().ahead == CallsAhead(1, [world.ledger.show_call(1).key])
     tell(world, 2, "B", via)
     assert graded(world) == ("B", "B")
     assert flags_of(world, 2) == [None]
@@ -111,7 +112,7 @@ def test_a_revision_of_a_call_of_the_future_stays_where_its_first_receipt_put_it
     world.clock.pass_by(120)
     tell(world, 1, "A", started_at=local(world.clock.now), updated_at=local(world.clock.now))
     assert graded(world) == ("A", "A")
-    assert world.ledger.counts()["ahead"] == {"count": 0, "ids": []}
+    assert world.ledger.counts().ahead == CallsAhead(0, [])
 
 
 def test_calls_without_a_time_or_of_the_epoch_are_the_oldest(world: World) -> None:
@@ -119,7 +120,7 @@ def test_calls_without_a_time_or_of_the_epoch_are_the_oldest(world: World) -> No
     for number, odd in enumerate(("1970-01-01 08:00:00", "0000-00-00 00:00:00", "-0001-11-30", ""), 3):
         tell(world, number, "C", started_at=odd, created_at=odd)
     assert graded(world) == ("B", "B")
-    assert world.ledger.counts()["ahead"]["count"] == 0
+    assert world.ledger.counts().ahead.count == 0
 
 
 def test_a_released_record_of_the_future_counts_by_when_it_came(world: World) -> None:
@@ -151,7 +152,7 @@ def believe(folder: Path, event: str) -> None:
 
 def test_a_mark_of_the_future_gives_way_to_every_call_that_came_later(world: World) -> None:
     tell(world, 1, "A", started_at=FAR[0])
-    key = world.ledger.show_call(1)["key"]
+    key = world.ledger.show_call(1).key
     believe(world.folder, event_text(datetime(2098, 12, 31, 16, tzinfo=UTC), key))
     tell(world, 3, "C", started_at=local(world.clock.now - HOUR))
     assert graded(world) == ("A", "A"), "the call of the future came after this one was"
@@ -169,7 +170,7 @@ def test_a_mark_of_the_future_whose_call_nobody_knows_gives_way_to_all(world: Wo
 def test_what_a_call_of_the_future_kept_out_is_put_right_by_a_replay(world: World) -> None:
     tell(world, 1, "A", started_at=FAR[0])
     tell(world, 2, "B")
-    key = world.ledger.show_call(1)["key"]
+    key = world.ledger.show_call(1).key
     # As if the call of today had been delivered, and had changed nothing.
     contact = world.contact_of(f"+86{PHONES[0]}")
     assert contact is not None

@@ -93,7 +93,7 @@ def test_a_budget_is_kept_by_the_clock_and_its_breaker_at_once(tmp_path: Path) -
     assert budget_store.save_changed(NOW + SAVE_EVERY) == 1
     budget.failed("answered 401", at_once=True)
     assert budget_store.save_changed(NOW + SAVE_EVERY + timedelta(seconds=1)) == 1
-    saved = ledger.load_budgets()["hub"]
+    saved = ledger.load_budgets()["hub"].saved
     ledger.close()
     assert (saved["breaker"]["why"], saved["classes"]["default"]["requests"]) == ("answered 401", 1)
     again = Budget({}, lambda: NOW, saved)

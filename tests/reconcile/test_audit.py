@@ -127,7 +127,7 @@ def test_listed_calls_that_wait_in_quarantine_are_counted_as_that(world: World) 
     assert counted(found) == {"platform": 4, "ledger": 2, "quarantined": 2}
     assert found["balanced"]
     (dropped,) = [
-        one["id"] for one in world.ledger.list_quarantine("waiting", 9) if one["reason"] == "unidentified"
+        one.id for one in world.ledger.list_quarantine("waiting", 9) if one.reason == "unidentified"
     ]
     world.ledger.drop([dropped])
     found = world.audit(since=SINCE)

@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
+from bridge.ledger.queries import Loss
+from bridge.lib.documents import document_of
 from bridge.reconcile.balance import destination_balances, source_balances, whole_balance
+from tests.fixtures.ledger_calls import NOW
 
 SOURCE = {"platform": 3, "ledger": 3, "quarantined": 0, "platform_only": 0, "ledger_only": 0}
 DESTINATION = {"ledger": 10, "delivered": 4, "skipped": 3, "parked": 2, "under_way": 1}
@@ -60,22 +63,25 @@ def test_the_sources_counts_are_added_up_at_each_destination() -> None:
     assert whole["sources"]["c"] == {"platform": None}
 
 
+LOSS = Loss(1, NOW, None, NOW, receipts=3, quarantine=0, open=["main"])
+
+
 @pytest.mark.parametrize(
     ("source", "destination", "losses", "balanced"),
     [
         ({}, {}, [], True),
         ({"platform_only": 1}, {}, [], False),
         ({}, {"parked": 3}, [], False),
-        ({}, {}, [{"since_at": None}], False),
+        ({}, {}, [LOSS], False),
     ],
     ids=["all is well", "a source does not", "a destination does not", "a restored backup lacks calls"],
 )
 def test_the_whole_balances_where_every_part_does(
-    source: dict[str, int], destination: dict[str, int], losses: list[dict[str, Any]], balanced: bool
+    source: dict[str, int], destination: dict[str, int], losses: list[Loss], balanced: bool
 ) -> None:
     part = audited("01", "02", crm=DESTINATION | destination) | source
     whole = whole_balance({"main": part}, {}, None, losses)
-    assert (whole["balanced"], whole["losses"]) == (balanced, losses)
+    assert (whole["balanced"], whole["losses"]) == (balanced, document_of(losses))
 
 
 def test_without_an_audited_source_the_balance_begins_where_it_was_asked_to() -> None:

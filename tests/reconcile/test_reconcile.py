@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from bridge.ledger import Window
+from bridge.lib.documents import document_of
 from bridge.lib.errors import SourceRefused
 from bridge.lib.iso_times import stamp
 from bridge.reconcile.counts import SHORT_LISTS_FROM
@@ -32,6 +33,12 @@ def world(ledger_path: Path) -> Iterator[World]:
 
 def shown(result: dict[str, object], *names: str) -> dict[str, object]:
     return {name: result[name] for name in names}
+
+
+def gap_rate(world: World) -> float:
+    gaps = world.ledger.counts().lists["main"].gaps
+    assert gaps is not None
+    return gaps.rate
 
 
 def put_as(world: World, key: str, record: Record) -> None:
@@ -59,7 +66,7 @@ def test_what_was_never_pushed_is_filed_and_what_was_edited_is_revised(world: Wo
     assert sorted(result["ids"]["missing"]) == sorted(one["uuid"] for one in lost)
     assert sorted(result["ids"]["revised"]) == sorted(one["uuid"] for one in edited)
     world.assert_agrees()
-    assert world.ledger.balance("crm", ["main"], Window())["under_way"] == 60
+    assert world.ledger.balance("crm", ["main"], Window()).under_way == 60
 
 
 def test_a_second_run_finds_nothing_and_files_nothing(world: World) -> None:
@@ -142,8 +149,8 @@ def test_rows_that_belong_to_no_one_call_conflict_and_are_kept_once(world: World
         assert len(result["ids"]["conflicting"]) == 2
         assert all(result["explanations"][key] for key in result["ids"]["conflicting"])
     waiting = world.ledger.list_quarantine("waiting", 10)
-    assert sorted(one["reason"] for one in waiting) == ["identity_conflict", "unidentified"]
-    assert {one["arrivals"] for one in waiting} == {1}
+    assert sorted(one.reason for one in waiting) == ["identity_conflict", "unidentified"]
+    assert {one.arrivals for one in waiting} == {1}
 
 
 def test_a_row_whose_names_belong_to_two_calls_is_neither_of_them(world: World) -> None:
@@ -160,7 +167,7 @@ def test_a_row_whose_names_belong_to_two_calls_is_neither_of_them(world: World) 
         assert (found["platform"], found["ledger"], found["quarantined"]) == (3, 2, 1)
         assert found["balanced"]
     (waiting,) = world.ledger.list_quarantine("waiting", 10)
-    assert waiting["arrivals"] == 1
+    assert waiting.arrivals == 1
 
 
 def test_a_row_that_may_be_either_of_two_calls_is_kept_once_however_it_is_spelt(world: World) -> None:
@@ -178,7 +185,7 @@ def test_a_row_that_may_be_either_of_two_calls_is_kept_once_however_it_is_spelt(
             "filled": 0,
         }
     (waiting,) = world.ledger.list_quarantine("waiting", 10)
-    assert (waiting["reason"], waiting["arrivals"]) == ("ambiguous", 1)
+    assert (waiting.reason, waiting.arrivals) == ("ambiguous", 1)
 
 
 def test_a_second_row_of_a_call_with_empty_names_is_no_news(world: World) -> None:
@@ -300,29 +307,35 @@ def test_a_late_callback_takes_its_call_out_of_the_gaps_again(world: World) -> N
 
 
 def test_how_a_list_is_covered_is_told_beside_the_counts(world: World) -> None:
-    assert world.ledger.counts()["lists"] == {}
+    assert world.ledger.counts().lists == {}
     records = spread(10, HOUR)
     world.push(*records[:6])
     world.list_now(*records)
     world.audit()
     world.reconcile(dry_run=True)
-    assert world.ledger.counts()["lists"] == {}, "what files nothing is no reconciliation"
+    assert world.ledger.counts().lists == {}, "what files nothing is no reconciliation"
     world.reconcile()
     world.audit()
-    (main,) = world.ledger.counts()["lists"].values()
-    assert main["covered_until"] == main["last"]["ended_at"] == stamp(NOW)
-    assert shown(main["last"], "state", "complete", "missing", "error") == {
+    (main,) = world.ledger.counts().lists.values()
+    assert main.covered_until == NOW
+    assert main.last is not None
+    assert main.last.ended_at == NOW
+    assert shown(document_of(main.last), "state", "complete", "missing", "error") == {
         "state": "done",
         "complete": True,
         "missing": 4,
         "error": None,
     }
-    assert shown(main["gaps"], "calls", "only_listed", "rate") == {"calls": 10, "only_listed": 4, "rate": 0.4}
+    assert shown(document_of(main.gaps), "calls", "only_listed", "rate") == {
+        "calls": 10,
+        "only_listed": 4,
+        "rate": 0.4,
+    }
     world.push(records[7])
-    assert world.ledger.counts()["lists"]["main"]["gaps"]["rate"] == 0.3
+    assert gap_rate(world) == 0.3
     world.clock.now = NOW + 30 * HOUR
     world.reconcile(trigger="short")
-    assert world.ledger.counts()["lists"]["main"]["gaps"]["rate"] == 0.0, "that was another day"
+    assert gap_rate(world) == 0.0, "that was another day"
 
 
 def test_a_run_that_failed_is_the_last_one_and_covers_nothing(world: World) -> None:
@@ -332,13 +345,13 @@ def test_a_run_that_failed_is_the_last_one_and_covers_nothing(world: World) -> N
     world.meanwhile = refuse
     world.ledger.request_job("reconcile", {"source": "main"}, NOW)
     assert world.reconciler().carry_out()
-    (main,) = world.ledger.counts()["lists"].values()
-    assert shown(main["last"], "state", "error", "complete") == {
+    (main,) = world.ledger.counts().lists.values()
+    assert shown(document_of(main.last), "state", "error", "complete") == {
         "state": "failed",
         "error": "it says no",
         "complete": None,
     }
-    assert (main["covered_until"], main["gaps"]) == (None, None)
+    assert (main.covered_until, main.gaps) == (None, None)
 
 
 # -- guard and incompleteness ---------------------------------------------------------------

@@ -87,9 +87,10 @@ def test_five_hours_without_the_platform_and_two_without_the_daemon(ledger_path:
         before = len(served.asked())
         states = live_on(world, NOW + 5 * HOUR)
         assert states == ["done"], "the next scheduled one is enough"
-        last = world.ledger.counts()["lists"]["main"]["last"]
+        last = world.ledger.counts().lists["main"].last
         settled = [one for one in lost if created_before(one, NOW + 5 * HOUR - SETTLE)]
-        assert (last["missing"], last["filled"], last["complete"]) == (len(settled), len(settled), True)
+        assert last is not None
+        assert (last.missing, last.filled, last.complete) == (len(settled), len(settled), True)
         assert world.covered() == NOW + 5 * HOUR - SETTLE
         # By the platform's own log, the time that was missed was asked for without a hole.
         windows = asked_since(served, before)

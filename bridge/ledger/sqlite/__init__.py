@@ -8,7 +8,16 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from bridge.ledger import Destinations, Held, Note, Row, Settled, Wanted, Window
+from bridge.ledger import Destinations, Held, Note, Settled, Wanted
+from bridge.ledger.queries import (
+    CallHistory,
+    LedgerCounts,
+    ListedCall,
+    ListedDelivery,
+    Loss,
+    SourceCounts,
+    Window,
+)
 from bridge.ledger.sqlite import (
     crm_objects,
     filing,
@@ -18,7 +27,6 @@ from bridge.ledger.sqlite import (
     leasing,
     operator_actions,
     settle,
-    standing,
     status_counts,
 )
 from bridge.ledger.sqlite.access import looks
@@ -31,6 +39,7 @@ from bridge.ledger.sqlite.times import moment_of
 from bridge.ledger.sqlite.upkeep import UpkeepPart
 from bridge.ledger.sqlite.writer import Together
 from bridge.lib.errors import LedgerBusy
+from bridge.model.balance import DestinationBalance
 from bridge.model.calls import Arrival, Filed, Judgment, Pending
 from bridge.model.crm_objects import KnownObject
 from bridge.model.deliveries import Lease
@@ -85,8 +94,8 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
         if time.monotonic() - self._space_at > SPACE_EVERY:
             self._space_at = time.monotonic()
             found = self.space()
-            left = f"only {found['free_bytes'] / 2**20:.0f} MiB are left on the ledger's disk"
-            self._low = left if found["free_bytes"] < found["floor_bytes"] else ""
+            left = f"only {found.free_bytes / 2**20:.0f} MiB are left on the ledger's disk"
+            self._low = left if found.free_bytes < found.floor_bytes else ""
         return self._low
 
     # -- delivering --------------------------------------------------------------
@@ -170,20 +179,20 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
 
     # -- looking -----------------------------------------------------------------
     @looks
-    def counts(self) -> Row:
+    def counts(self) -> LedgerCounts:
         now = datetime.now(UTC)
-        return self._of_one_moment(lambda c: status_counts.counts(c, now) | {"lists": standing.lists(c, now)})
+        return self._of_one_moment(lambda c: status_counts.counts(c, now))
 
     @looks
-    def balance(self, destination: str, sources: Sequence[str], window: Window) -> dict[str, int]:
+    def balance(self, destination: str, sources: Sequence[str], window: Window) -> DestinationBalance:
         return inspection.balance(self._reader, destination, sources, window)
 
     @looks
-    def source_counts(self, source: str, window: Window) -> dict[str, int]:
+    def source_counts(self, source: str, window: Window) -> SourceCounts:
         return inspection.source_counts(self._reader, source, window)
 
     @looks
-    def losses(self) -> list[Row]:
+    def losses(self) -> list[Loss]:
         return inspection.losses(self._reader)
 
     @looks
@@ -191,17 +200,17 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
         return inspection.first_call_at(self._reader, source)
 
     @looks
-    def list_calls(self, words: Sequence[str], limit: int) -> list[Row]:
+    def list_calls(self, words: Sequence[str], limit: int) -> list[ListedCall]:
         return inspection.list_calls(self._reader, words, limit)
 
     @looks
-    def show_call(self, call_id: int) -> Row:
+    def show_call(self, call_id: int) -> CallHistory:
         return self._of_one_moment(lambda c: inspection.show_call(c, self._payloads, call_id))
 
     @looks
     def list_deliveries(
         self, state: str | None, destination: str | None, limit: int, cause: str = ""
-    ) -> list[Row]:
+    ) -> list[ListedDelivery]:
         named: tuple[Sequence[str], tuple[str, Sequence[str]]] | None = None
         if cause:
             causes = operator_actions.matching_causes(self._reader, cause)

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from bridge.ledger import Held, Note, Row, Wanted
+from bridge.ledger import Held, Note, Wanted
+from bridge.ledger.accounts import KeptBudget
 from bridge.ledger.sqlite.object_packing import (
     believed,
     names_in,
@@ -17,7 +18,7 @@ from bridge.ledger.sqlite.object_packing import (
     pack_memory,
     unpack_memory,
 )
-from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
+from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.crm_objects import Fingerprint, KnownObject, SyncedObject
 from bridge.model.deliveries import Lease
 from bridge.model.sync_progress import StoredProgress, SyncProgress, from_stored, to_stored
@@ -229,12 +230,12 @@ def save_budget(
     )
 
 
-def load_budgets(connection: sqlite3.Connection) -> dict[str, Row]:
+def load_budgets(connection: sqlite3.Connection) -> dict[str, KeptBudget]:
     """What was kept of every account, and when."""
     rows = connection.execute(
         "SELECT name, budget, budget_at FROM accounts WHERE budget IS NOT NULL ORDER BY name"
     )
-    return {name: {**json.loads(budget), "at": stamp_of(at)} for name, budget, at in rows}
+    return {name: KeptBudget(json.loads(budget), moment_of(at)) for name, budget, at in rows}
 
 
 def previous_lines(

@@ -3,21 +3,16 @@
 import os
 from pathlib import Path
 
-from bridge.ledger import Row
+from bridge.ledger.upkeep import Space
 
 
-def space(path: Path, min_free: int) -> Row:
+def space(path: Path, min_free: int) -> Space:
     """Bytes of the file and its log, what is left on the disk, and the floor below which nothing is taken."""
     disk = os.statvfs(path.parent)
     log = path.with_name(path.name + "-wal")
     # On a small disk a floor in bytes would never let anything in.
     floor = min(min_free, disk.f_blocks * disk.f_frsize // 20)
-    return {
-        "ledger_bytes": file_size(path),
-        "wal_bytes": file_size(log),
-        "free_bytes": disk.f_bavail * disk.f_frsize,
-        "floor_bytes": floor,
-    }
+    return Space(file_size(path), file_size(log), disk.f_bavail * disk.f_frsize, floor)
 
 
 def file_size(path: Path) -> int:

@@ -6,13 +6,25 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from bridge.ledger import Row, Window
+from bridge.ledger.queries import (
+    Attempt,
+    CallDelivery,
+    CallHistory,
+    CrmObject,
+    ListedCall,
+    ListedDelivery,
+    Loss,
+    Receipt,
+    SourceCounts,
+    Window,
+)
 from bridge.ledger.sqlite.crm_objects import is_in_doubt
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.leasing import marks
 from bridge.ledger.sqlite.object_packing import names_of, unpack_memory
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.ledger.sqlite.times import micros, moment_of, row_of
+from bridge.ledger.sqlite.times import micros, model_of, moment_of
+from bridge.model.balance import DestinationBalance
 from bridge.model.crm_alterations import WORDS
 from bridge.model.deliveries import DeliveryState
 from bridge.model.field_digests import alteration_of
@@ -40,7 +52,7 @@ def within(window: Window) -> tuple[str, list[int]]:
 
 def balance(
     connection: sqlite3.Connection, destination: str, sources: Sequence[str], window: Window
-) -> dict[str, int]:
+) -> DestinationBalance:
     """Every call of the sources under exactly one heading, in one statement."""
     condition, values = within(window)
     return _balance(connection, destination, sources, _whole(connection, window), condition, values)
@@ -48,7 +60,7 @@ def balance(
 
 def balance_of(
     connection: sqlite3.Connection, destination: str, source: str, call_ids: Sequence[int]
-) -> dict[str, int]:
+) -> DestinationBalance:
     """The same for these calls."""
     ids = " AND c.id IN (SELECT value FROM json_each(?))"
     return _balance(connection, destination, (source,), "", ids, [json.dumps(list(call_ids))])
@@ -61,7 +73,7 @@ def _balance(
     index: str,
     condition: str,
     values: Sequence[Any],
-) -> dict[str, int]:
+) -> DestinationBalance:
     row = connection.execute(
         "SELECT count(*) AS ledger,"
         " count(*) FILTER (WHERE state = 'delivered' AND NOT waits) AS delivered,"
@@ -74,7 +86,7 @@ def _balance(
         f" WHERE c.source IN ({marks(sources)}){condition})",
         (destination, *sources, *values),
     ).fetchone()
-    return dict(row)
+    return model_of(DestinationBalance, row)
 
 
 def _whole(connection: sqlite3.Connection, window: Window) -> str:
@@ -83,7 +95,7 @@ def _whole(connection: sqlite3.Connection, window: Window) -> str:
     return "NOT INDEXED" if window.since is None or first is None or window.since <= first else ""
 
 
-def source_counts(connection: sqlite3.Connection, source: str, window: Window) -> dict[str, int]:
+def source_counts(connection: sqlite3.Connection, source: str, window: Window) -> SourceCounts:
     """Call keys known, and what waits in quarantine."""
     condition, values = within(window)
     calls = connection.execute(
@@ -95,12 +107,12 @@ def source_counts(connection: sqlite3.Connection, source: str, window: Window) -
         " WHERE source = ? AND state = 'waiting' AND reason NOT IN ('not_an_object', 'unreadable')",
         (source,),
     ).fetchone()[0]
-    return {"ledger": calls, "quarantined": waiting, "erased": 0}
+    return SourceCounts(calls, waiting, 0)
 
 
-def losses(connection: sqlite3.Connection) -> list[Row]:
+def losses(connection: sqlite3.Connection) -> list[Loss]:
     """What was lost, with the sources whose lists have not been walked beyond it since."""
-    found: list[Row] = []
+    found: list[Loss] = []
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'losses'").fetchone():
         # An earlier daemon still has it.
         return found
@@ -111,7 +123,7 @@ def losses(connection: sqlite3.Connection) -> list[Row]:
             " WHERE v.covered_at IS NULL OR v.covered_at < ? ORDER BY 1",
             (row["until_at"],),
         ).fetchall()
-        found.append(row_of(row) | {"open": [source for (source,) in still]})
+        found.append(model_of(Loss, row, open=[source for (source,) in still]))
     return found
 
 
@@ -129,7 +141,7 @@ SELECT c.id, c.source, c.key, c.revision, c.sn, c.phone, c.name, c.grade, c.crea
 """
 
 
-def list_calls(connection: sqlite3.Connection, words: Sequence[str], limit: int) -> list[Row]:
+def list_calls(connection: sqlite3.Connection, words: Sequence[str], limit: int) -> list[ListedCall]:
     """Calls by name, phone or sn, newest first."""
     newest = f"ORDER BY {CREATED} DESC, c.id DESC LIMIT ?"
     if words:
@@ -145,7 +157,10 @@ def list_calls(connection: sqlite3.Connection, words: Sequence[str], limit: int)
     else:
         rows = _newest(connection, f"{_CALL} WHERE c.source = ? {newest}", limit)
     deliveries = "SELECT destination, state FROM deliveries WHERE call_id = ?"
-    return [row_of(row) | {"deliveries": dict(connection.execute(deliveries, (row["id"],)))} for row in rows]
+    return [
+        model_of(ListedCall, row, deliveries=dict(connection.execute(deliveries, (row["id"],)).fetchall()))
+        for row in rows
+    ]
 
 
 def _by_beginning(
@@ -173,57 +188,57 @@ def _newest(connection: sqlite3.Connection, sql: str, limit: int) -> list[sqlite
     return sorted(rows, key=age, reverse=True)[:limit]
 
 
-def show_call(connection: sqlite3.Connection, payloads: Payloads, call_id: int) -> Row:
+def show_call(connection: sqlite3.Connection, payloads: Payloads, call_id: int) -> CallHistory:
     """One call's whole history."""
 
-    def rows(sql: str) -> list[Row]:
-        return [row_of(row) for row in connection.execute(sql, (call_id,))]
+    def rows(sql: str) -> list[sqlite3.Row]:
+        return connection.execute(sql, (call_id,)).fetchall()
 
-    call = rows(f"{_CALL} WHERE c.id = ?")[0]
-    state = connection.execute(
-        "SELECT c.state, s.codec AS state_codec, s.body AS state_body FROM calls c"
-        " LEFT JOIN payloads s ON s.receipt_id = c.state_receipt WHERE c.id = ?",
-        (call_id,),
-    ).fetchone()
-    attempts = (
-        "SELECT a.*, d.destination FROM attempts a JOIN deliveries d ON d.id = a.delivery_id"
-        " WHERE d.call_id = ? ORDER BY a.id"
-    )
-    deliveries = "SELECT * FROM deliveries WHERE call_id = ? ORDER BY destination"
-    objects = (
-        "SELECT d.destination, o.object, coalesce(o.type, o.object) AS type, coalesce(o.key, c.key) AS key,"
-        " o.crm_id, coalesce(o.memory, (SELECT s.memory FROM accounts a CROSS JOIN crm_objects s"
-        " ON s.account_id = a.id AND s.type = coalesce(o.type, o.object) AND s.key = coalesce(o.key, c.key)"
-        " WHERE o.digest IS NULL AND s.crm_id = o.crm_id LIMIT 1)) AS memory"
-        " FROM delivery_objects o JOIN deliveries d ON d.id = o.delivery_id"
-        " JOIN calls c ON c.id = d.call_id WHERE d.call_id = ? ORDER BY 1, 2"
-    )
     fields = names_of(connection)
-    return call | {
-        "names": [row["name"] for row in rows("SELECT name FROM call_names WHERE call_id = ?")],
-        "receipts": rows(
-            "SELECT id, via, received_at, verdict, revision, flags FROM receipts"
-            " WHERE call_id = ? ORDER BY id"
-        ),
-        "deliveries": [_shown(row) for row in rows(deliveries)],
-        "attempts": rows(attempts),
-        "crm_objects": [_object(row, fields) for row in rows(objects)],
-        "record": state_of(payloads, state),
-    }
+    return model_of(
+        CallHistory,
+        rows(f"{_CALL} WHERE c.id = ?")[0],
+        names=[row["name"] for row in rows("SELECT name FROM call_names WHERE call_id = ?")],
+        receipts=[model_of(Receipt, row) for row in rows(_RECEIPTS)],
+        deliveries=[_delivery(row) for row in rows(_DELIVERIES)],
+        attempts=[model_of(Attempt, row) for row in rows(_ATTEMPTS)],
+        crm_objects=[_crm_object(row, fields) for row in rows(_OBJECTS)],
+        record=state_of(payloads, rows(_STATE)[0]),
+    )
 
 
-def _object(row: Row, names: Mapping[int, str]) -> Row:
-    """An object for people and scripts, with the fields of which the CRM keeps something else."""
-    marks = unpack_memory("", b"", row.pop("memory"), names).last_writes
+_RECEIPTS = (
+    "SELECT id, via, received_at, verdict, revision, flags FROM receipts WHERE call_id = ? ORDER BY id"
+)
+_DELIVERIES = "SELECT * FROM deliveries WHERE call_id = ? ORDER BY destination"
+_ATTEMPTS = (
+    "SELECT a.*, d.destination FROM attempts a JOIN deliveries d ON d.id = a.delivery_id"
+    " WHERE d.call_id = ? ORDER BY a.id"
+)
+_OBJECTS = (
+    "SELECT d.destination, o.object, coalesce(o.type, o.object) AS type, coalesce(o.key, c.key) AS key,"
+    " o.crm_id, coalesce(o.memory, (SELECT s.memory FROM accounts a CROSS JOIN crm_objects s"
+    " ON s.account_id = a.id AND s.type = coalesce(o.type, o.object) AND s.key = coalesce(o.key, c.key)"
+    " WHERE o.digest IS NULL AND s.crm_id = o.crm_id LIMIT 1)) AS memory"
+    " FROM delivery_objects o JOIN deliveries d ON d.id = o.delivery_id"
+    " JOIN calls c ON c.id = d.call_id WHERE d.call_id = ? ORDER BY 1, 2"
+)
+_STATE = (
+    "SELECT c.state, s.codec AS state_codec, s.body AS state_body FROM calls c"
+    " LEFT JOIN payloads s ON s.receipt_id = c.state_receipt WHERE c.id = ?"
+)
+
+
+def _delivery(row: sqlite3.Row) -> CallDelivery:
+    """How far it came is the daemon's affair, unless it is in doubt."""
+    progress = row["progress"]
+    return model_of(CallDelivery, row, in_doubt=progress is not None and is_in_doubt(progress))
+
+
+def _crm_object(row: sqlite3.Row, names: Mapping[int, str]) -> CrmObject:
+    marks = unpack_memory("", b"", row["memory"], names).last_writes
     kinds = {name: WORDS.get(alteration_of(mark.digest)) for name, mark in marks.items()}
-    return row | {"altered": {name: kind for name, kind in kinds.items() if kind}}
-
-
-def _shown(delivery: Row) -> Row:
-    """A delivery for people and scripts: how far it came is the daemon's affair, unless it is in doubt."""
-    progress = delivery.pop("progress")
-    delivery.pop("park_kind", None)
-    return delivery | {"in_doubt": progress is not None and is_in_doubt(progress)}
+    return model_of(CrmObject, row, altered={name: kind for name, kind in kinds.items() if kind})
 
 
 def list_deliveries(
@@ -232,7 +247,7 @@ def list_deliveries(
     destination: str | None,
     limit: int,
     failed: tuple[Sequence[str], tuple[str, Sequence[str]]] | None = None,
-) -> list[Row]:
+) -> list[ListedDelivery]:
     """Deliveries with their calls, those changed last first.
 
     With `failed` those of these causes, and those whose reason meets a condition with its values.
@@ -249,7 +264,7 @@ def list_deliveries(
         condition += f" AND d.{OPEN} AND (d.cause IN ({marks(causes)}) OR {of_reason})"
         values += [*causes, *words]
     return [
-        row_of(row)
+        model_of(ListedDelivery, row)
         for row in connection.execute(
             "SELECT d.id, d.destination, d.state, d.wanted, d.delivered, d.due_at, d.tries, d.lane, d.cause,"
             " d.reason, d.person, d.changed_at, c.source, c.key, c.phone"

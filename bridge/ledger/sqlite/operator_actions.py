@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from bridge.ledger import Row
+from bridge.ledger.operators import HeldDeliveries, RetriableGroup
 from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.crm_objects import said_absent
 from bridge.ledger.sqlite.delivery_rows import DeliveryRow, change_deliveries, deliveries_by_id
@@ -28,25 +28,19 @@ from bridge.model.delivery_rules import (
 AT_ONCE = 500
 
 
-def retriable(connection: sqlite3.Connection, ids: Sequence[int], cause: str, destination: str) -> list[Row]:
-    """What a retry would make due: groups of destination, state, cause and doubt, with `count` and `ids`."""
-    groups: dict[tuple[str, str, str | None, str | None], Row] = {}
-    for delivery_id, *found in connection.execute(*_meant(connection, ids, cause, destination)):
-        at, state, why, kind = found
-        group = groups.setdefault(
-            (at, state, why, kind),
-            {
-                "destination": at,
-                "state": state,
-                "cause": why,
-                "in_doubt": kind == ParkKind.IN_DOUBT,
-                "count": 0,
-                "ids": [],
-            },
-        )
-        group["count"] += 1
-        group["ids"].append(delivery_id)
-    return sorted(groups.values(), key=lambda group: -group["count"])
+def retriable(
+    connection: sqlite3.Connection, ids: Sequence[int], cause: str, destination: str
+) -> list[tuple[RetriableGroup, list[int]]]:
+    """What a retry would make due, grouped, each group with the ids of its deliveries; the largest first."""
+    groups: dict[tuple[str, str, str | None, str | None], list[int]] = {}
+    for delivery_id, *group in connection.execute(*_meant(connection, ids, cause, destination)):
+        at, state, why, kind = group
+        groups.setdefault((at, state, why, kind), []).append(delivery_id)
+    found = [
+        (RetriableGroup(at, state, why, kind == ParkKind.IN_DOUBT, len(each)), each)
+        for (at, state, why, kind), each in groups.items()
+    ]
+    return sorted(found, key=lambda one: -one[0].count)
 
 
 def _meant(
@@ -127,16 +121,16 @@ def parked_in_doubt(connection: sqlite3.Connection, destination: str) -> int:
 
 def hold(
     connection: sqlite3.Connection, ids: Sequence[int], held_as: DeliveryState, why: str, now: datetime
-) -> dict[str, list[int]]:
+) -> HeldDeliveries:
     """Park or skip: what it holds from `now` on, and what is on its way or in doubt and held `later`."""
     rows = [row for row in deliveries_by_id(connection, ids) if may_hold(row.delivery, held_as)]
     change_deliveries(
         connection, [replace(row, delivery=held(row.delivery, held_as, why, now)) for row in rows]
     )
-    when: dict[str, list[int]] = {"now": [], "later": []}
-    for row in rows:
-        when["later" if is_busy(row.delivery) else "now"].append(row.id)
-    return when
+    return HeldDeliveries(
+        now=[row.id for row in rows if not is_busy(row.delivery)],
+        later=[row.id for row in rows if is_busy(row.delivery)],
+    )
 
 
 _DEMOTED = """

@@ -6,7 +6,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from bridge.ledger import Row, Swept, Window
+from bridge.ledger import Swept, Window
+from bridge.ledger.accounts import KeptBudget
+from bridge.ledger.operators import HeldDeliveries, RetriableGroup
 from bridge.ledger.sqlite import crm_objects, operator_actions, replay
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.model.deliveries import DeliveryState
@@ -17,9 +19,10 @@ class OperatorPart(Access):
 
     # -- putting deliveries right ---------------------------------------------------
     @looks
-    def retriable(self, ids: Sequence[int] = (), cause: str = "", destination: str = "") -> list[Row]:
-        found = operator_actions.retriable(self._reader, ids, cause, destination)
-        return [{name: value for name, value in group.items() if name != "ids"} for group in found]
+    def retriable(
+        self, ids: Sequence[int] = (), cause: str = "", destination: str = ""
+    ) -> list[RetriableGroup]:
+        return [group for group, _ in operator_actions.retriable(self._reader, ids, cause, destination)]
 
     @looks
     def parked_in_doubt(self, destination: str = "") -> int:
@@ -28,14 +31,16 @@ class OperatorPart(Access):
     @looks
     def retry(self, ids: Sequence[int], now: datetime, *, cause: str = "", destination: str = "") -> int:
         groups = operator_actions.retriable(self._reader, ids, cause, destination)
-        found = [one for group in groups for one in group["ids"]]
+        found = [delivery_id for _, each in groups for delivery_id in each]
         return sum(self._in_steps(found, partial(operator_actions.retry, now=now)))
 
     @looks
-    def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> dict[str, list[int]]:
+    def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> HeldDeliveries:
         held_as = DeliveryState.SKIPPED if skip else DeliveryState.PARKED
         done = self._in_steps(list(ids), partial(operator_actions.hold, held_as=held_as, why=reason, now=now))
-        return {when: [one for step in done for one in step[when]] for when in ("now", "later")}
+        return HeldDeliveries(
+            [one for held in done for one in held.now], [one for held in done for one in held.later]
+        )
 
     def _in_steps(self, ids: Sequence[int], step: Callable[..., Any]) -> list[Any]:
         """Many rows in several commits, so that nobody waits long for the writer."""
@@ -65,7 +70,7 @@ class OperatorPart(Access):
         self._write().run(lambda c: crm_objects.save_budget(c, account, saved, now))
 
     @looks
-    def load_budgets(self) -> dict[str, Row]:
+    def load_budgets(self) -> dict[str, KeptBudget]:
         return crm_objects.load_budgets(self._reader)
 
 

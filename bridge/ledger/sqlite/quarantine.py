@@ -3,12 +3,12 @@
 import sqlite3
 from collections.abc import Sequence
 
-from bridge.ledger import Row
+from bridge.ledger.quarantine import QuarantinedBody, QuarantineEntry
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.leasing import marks
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.ledger.sqlite.times import row_of
+from bridge.ledger.sqlite.times import model_of
 from bridge.model.calls import Arrival
 
 
@@ -16,11 +16,11 @@ class QuarantinePart(Access):
     """See `bridge.ledger.quarantine`, which says what each method promises."""
 
     @looks
-    def list_quarantine(self, state: str | None, limit: int) -> list[Row]:
+    def list_quarantine(self, state: str | None, limit: int) -> list[QuarantineEntry]:
         return list_quarantine(self._reader, state, limit)
 
     @looks
-    def show_quarantine(self, entry: int) -> Row | None:
+    def show_quarantine(self, entry: int) -> QuarantinedBody | None:
         return show_quarantine(self._reader, self._payloads, entry)
 
     def refile(self, entry: int, arrivals: Sequence[Arrival]) -> bool:
@@ -33,21 +33,21 @@ class QuarantinePart(Access):
 _ENTRY = "SELECT id, source, via, reason, detail, state, arrivals, received_at, last_at FROM quarantine"
 
 
-def list_quarantine(connection: sqlite3.Connection, state: str | None, limit: int) -> list[Row]:
+def list_quarantine(connection: sqlite3.Connection, state: str | None, limit: int) -> list[QuarantineEntry]:
     """Entries, the newest first."""
     condition, values = ("WHERE state = ?", [state]) if state else ("", [])
     order = "ORDER BY last_at DESC, id DESC LIMIT ?"
     rows = connection.execute(f"{_ENTRY} {condition} {order}", (*values, limit))
-    return [row_of(row) for row in rows]
+    return [model_of(QuarantineEntry, row) for row in rows]
 
 
-def show_quarantine(connection: sqlite3.Connection, payloads: Payloads, entry: int) -> Row | None:
-    """One entry with its body, as text where it is text."""
+def show_quarantine(connection: sqlite3.Connection, payloads: Payloads, entry: int) -> QuarantinedBody | None:
+    """One entry with its body."""
     row = connection.execute(f"{_ENTRY} WHERE id = ?", (entry,)).fetchone()
     if row is None:
         return None
     codec, body = connection.execute("SELECT codec, body FROM quarantine WHERE id = ?", (entry,)).fetchone()
-    return row_of(row) | {"body": payloads.unpack(codec, body)}
+    return model_of(QuarantinedBody, row, body=payloads.unpack(codec, body))
 
 
 def refile(

@@ -1,16 +1,14 @@
 """How calls stand beside the platform's list: those of a window, and how far each list is covered."""
 
 import sqlite3
-from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
-from bridge.ledger import Row, Window
+from bridge.ledger.queries import GapRate, LastReconciliation, ListStanding, Window
 from bridge.ledger.sqlite import inspection, listing
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
-from bridge.lib.iso_times import stamp
+from bridge.ledger.sqlite.times import at_or_none, micros, model_of
 from bridge.model.calls import Arrival
 from bridge.model.listing import Standing
 
@@ -44,10 +42,9 @@ def standing(
         elsewhere = sorted(set(found).difference(listing.calls_between(connection, source, *window)))
     balances = {}
     for name in destinations:
-        counts = Counter(inspection.balance(connection, name, [source], Window(*window)))
+        balances[name] = inspection.balance(connection, name, [source], Window(*window))
         if elsewhere:
-            counts.update(inspection.balance_of(connection, name, source, elsewhere))
-        balances[name] = dict(counts)
+            balances[name] += inspection.balance_of(connection, name, source, elsewhere)
     return Standing(
         known=frozenset(come),
         unknown=left,
@@ -67,38 +64,33 @@ FROM coverage v LEFT JOIN runs r ON r.id = v.run_id WHERE v.source <> '' ORDER B
 """
 
 
-def lists(connection: sqlite3.Connection, now: datetime) -> dict[str, Row]:
+def lists(connection: sqlite3.Connection, now: datetime) -> dict[str, ListStanding]:
     """How far each source's list is covered, what came of the last reconciliation, and the gap rate."""
-    found: dict[str, Row] = {}
+    found: dict[str, ListStanding] = {}
     for row in connection.execute(_LISTS).fetchall():
         covered_at = row["covered_at"]
         if covered_at is not None and covered_at > micros(now):
             # A clock that stood wrong has said so: the next walk finds out.
             covered_at = None
-        last = {name: row[name] for name in ("id", "state", *_RESULTS)}
-        last |= {"ended_at": stamp_of(row["ended_at"])}
-        if last["complete"] is not None:
-            last["complete"] = bool(last["complete"])
-        until = None if covered_at is None else moment_of(covered_at)
-        found[row["source"]] = {
-            "last": None if row["id"] is None else last,
-            "covered_until": stamp_of(covered_at),
-            "gaps": None if until is None else _gaps(connection, row["source"], until),
-        }
+        until = at_or_none(covered_at)
+        found[row["source"]] = ListStanding(
+            last=None if row["id"] is None else _last(row),
+            covered_until=until,
+            gaps=None if until is None else _gaps(connection, row["source"], until),
+        )
     return found
 
 
-def _gaps(connection: sqlite3.Connection, source: str, until: datetime) -> Row:
+def _last(row: sqlite3.Row) -> LastReconciliation:
+    complete = row["complete"]
+    return model_of(LastReconciliation, row, complete=None if complete is None else bool(complete))
+
+
+def _gaps(connection: sqlite3.Connection, source: str, until: datetime) -> GapRate:
     """Of the last calls that are covered, how many only the list has told of."""
     coverage = listing.coverage(connection, source, until - GAPS_OF, until)
     rate = coverage.gaps / coverage.calls if coverage.calls else 0.0
-    return {
-        "since": stamp(until - GAPS_OF),
-        "until": stamp(until),
-        "calls": coverage.calls,
-        "only_listed": coverage.gaps,
-        "rate": round(rate, 6),
-    }
+    return GapRate(until - GAPS_OF, until, coverage.calls, coverage.gaps, round(rate, 6))
 
 
 def _looked_for_again(

@@ -3,10 +3,17 @@
 import sqlite3
 from datetime import datetime, timedelta
 
-from bridge.ledger import Row
+from bridge.ledger.queries import (
+    AlteredField,
+    CallsAhead,
+    LedgerCounts,
+    Owed,
+    ParkedGroup,
+    RetryingGroup,
+)
+from bridge.ledger.sqlite import standing
 from bridge.ledger.sqlite.inspection import OPEN
-from bridge.ledger.sqlite.times import IS_AHEAD, micros, row_of, stamp_of
-from bridge.lib.iso_times import stamp
+from bridge.ledger.sqlite.times import IS_AHEAD, at_or_none, micros, model_of, moment_of
 from bridge.model.deliveries import DeliveryState, Lane
 
 _FAILURES = f"""
@@ -29,7 +36,7 @@ EXAMPLES = 5
 MOST_SECONDS = 30 * 86400
 
 
-def counts(connection: sqlite3.Connection, now: datetime) -> Row:
+def counts(connection: sqlite3.Connection, now: datetime) -> LedgerCounts:
     """Everything `status` and the metrics tell, of one moment."""
 
     def by(sql: str) -> dict[str, int]:
@@ -46,37 +53,38 @@ def counts(connection: sqlite3.Connection, now: datetime) -> Row:
         f" WHERE state IN ('due', 'leased') AND {OPEN}"
         " UNION ALL SELECT min(received_at) FROM receipts WHERE verdict IS NULL)"
     ).fetchone()[0]
-    return {
-        "owed": _owed(connection, now),
-        "attempts": _attempts(connection),
-        "taken": by(
+    return LedgerCounts(
+        owed=_owed(connection, now),
+        attempts=_attempts(connection),
+        taken=by(
             "SELECT r.destination, sum(n.count) FROM routes r JOIN counters n ON n.kind = 'calls'"
             " AND n.part = r.source GROUP BY 1"
         ),
-        "calls": by(counters.format("part", "calls")),
-        "receipts": by(counters.format("state", "receipts")),
-        "quarantined": by("SELECT reason, count(*) FROM quarantine WHERE state = 'waiting' GROUP BY 1"),
-        "deliveries": deliveries,
-        "parked": [_with_call(connection, row_of(row)) for row in connection.execute(_PARKED)],
-        "altered": [_altered(row) for row in connection.execute(_ALTERED, (ALTERED_FOR // MICROSECOND,))],
-        "retrying": [row_of(row) for row in connection.execute(_RETRYING)],
-        "ahead": _ahead(connection),
-        "shared_sn": sum(by(counters.format("part", "shared_sn")).values()),
-        "oldest_owed_at": stamp_of(oldest),
-        "last_received_at": stamp_of(
+        calls=by(counters.format("part", "calls")),
+        receipts=by(counters.format("state", "receipts")),
+        quarantined=by("SELECT reason, count(*) FROM quarantine WHERE state = 'waiting' GROUP BY 1"),
+        deliveries=deliveries,
+        parked=[_with_call(connection, row) for row in connection.execute(_PARKED)],
+        altered=[_altered(row) for row in connection.execute(_ALTERED, (ALTERED_FOR // MICROSECOND,))],
+        retrying=[model_of(RetryingGroup, row) for row in connection.execute(_RETRYING)],
+        ahead=_ahead(connection),
+        shared_sn=sum(by(counters.format("part", "shared_sn")).values()),
+        oldest_owed_at=at_or_none(oldest),
+        last_received_at=at_or_none(
             connection.execute(
                 "SELECT max(received_at) FROM receipts WHERE id = (SELECT max(id) FROM receipts)"
             ).fetchone()[0]
         ),
-    }
+        lists=standing.lists(connection, now),
+    )
 
 
-def _ahead(connection: sqlite3.Connection) -> Row:
+def _ahead(connection: sqlite3.Connection) -> CallsAhead:
     """Calls whose time was not believed, with the newest few of them."""
     ids = f"FROM calls WHERE {IS_AHEAD}"
     keys = connection.execute(f"SELECT key {ids} ORDER BY id DESC LIMIT {EXAMPLES}").fetchall()
     count = connection.execute(f"SELECT count(*) {ids}").fetchone()[0] if keys else 0
-    return {"count": count, "ids": [key for (key,) in keys]}
+    return CallsAhead(count, [key for (key,) in keys])
 
 
 ALTERED_FOR = timedelta(days=7)
@@ -89,25 +97,17 @@ ORDER BY since_at DESC, state LIMIT 50
 """
 
 
-def _altered(row: sqlite3.Row) -> Row:
-    """A field that a CRM does not keep as it takes it."""
+def _altered(row: sqlite3.Row) -> AlteredField:
     name, _, field = row["state"].partition(".")
-    return {
-        "destination": row["part"],
-        "object": name,
-        "field": field,
-        "kind": row["cause"],
-        "count": row["count"],
-        "last_at": stamp_of(row["since_at"]),
-    }
+    return AlteredField(row["part"], name, field, row["cause"], row["count"], moment_of(row["since_at"]))
 
 
-def _with_call(connection: sqlite3.Connection, group: Row) -> Row:
+def _with_call(connection: sqlite3.Connection, row: sqlite3.Row) -> ParkedGroup:
     """A group of failures with the key of its example's call."""
     found = connection.execute(
-        "SELECT c.key FROM deliveries d JOIN calls c ON c.id = d.call_id WHERE d.id = ?", (group["example"],)
+        "SELECT c.key FROM deliveries d JOIN calls c ON c.id = d.call_id WHERE d.id = ?", (row["example"],)
     ).fetchone()
-    return group | {"example_call": found[0] if found else None}
+    return model_of(ParkedGroup, row, example_call=found[0] if found else None)
 
 
 def _attempts(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
@@ -118,7 +118,7 @@ def _attempts(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
     return found
 
 
-def _owed(connection: sqlite3.Connection, now: datetime) -> dict[str, Row]:
+def _owed(connection: sqlite3.Connection, now: datetime) -> dict[str, Owed]:
     """What each destination still owes, lane by lane, how fast that goes, and when it will be done."""
     lanes: dict[str, dict[str, int]] = {}
     for row in connection.execute(
@@ -129,12 +129,12 @@ def _owed(connection: sqlite3.Connection, now: datetime) -> dict[str, Row]:
     owed = {}
     for destination, found in lanes.items():
         count, rate = sum(found.values()), pace.get(destination, 0.0)
-        owed[destination] = {
-            "count": count,
-            "lanes": {lane.name.lower(): found.get(lane.name.lower(), 0) for lane in Lane},
-            "rate": round(rate, 2),
-            "done_at": stamp(now + timedelta(seconds=count / rate)) if rate > count / MOST_SECONDS else None,
-        }
+        owed[destination] = Owed(
+            count=count,
+            lanes={lane.name.lower(): found.get(lane.name.lower(), 0) for lane in Lane},
+            rate=round(rate, 2),
+            done_at=now + timedelta(seconds=count / rate) if rate > count / MOST_SECONDS else None,
+        )
     return owed
 
 

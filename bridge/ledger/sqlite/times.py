@@ -1,15 +1,20 @@
 """Times as the file keeps them: microseconds since the epoch, UTC, a third of the text's bytes.
 
-Nothing of it leaves the package: what is handed out are moments, or in rows `stamp` texts.
+Nothing of it leaves the package: what is handed out are moments.
 """
 
 import sqlite3
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
-from bridge.ledger import Row
 from bridge.lib.iso_times import moment, stamp
 from bridge.lib.stored_times import LONGEST_STORED_WAIT
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Model = TypeVar("Model", bound="DataclassInstance")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -45,6 +50,13 @@ def stamp_of(kept: int | None) -> str | None:
     return None if kept is None else stamp(moment_of(kept))
 
 
-def row_of(row: sqlite3.Row) -> Row:
-    """A row to hand out: every column that ends in `_at` is a time."""
-    return {name: stamp_of(row[name]) if name.endswith("_at") else row[name] for name in row.keys()}  # noqa: SIM118 -- iterating a Row gives its values
+def at_or_none(kept: int | None) -> datetime | None:
+    """`moment_of`, of a time that may be missing."""
+    return None if kept is None else moment_of(kept)
+
+
+def model_of(kind: type[Model], row: sqlite3.Row, **more: object) -> Model:
+    """A read model from the columns that are named as its fields are; those that end in `_at` are times."""
+    names = [each.name for each in fields(kind) if each.name not in more]
+    values = {name: at_or_none(row[name]) if name.endswith("_at") else row[name] for name in names}
+    return kind(**values, **more)

@@ -9,11 +9,11 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from bridge.ledger import Row
 from bridge.ledger.sqlite import backup, dictionaries, retention
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.ledger.sqlite.dictionary_training import train
 from bridge.ledger.sqlite.disk_space import space
+from bridge.ledger.upkeep import BackupCopy, Space
 from bridge.lib.errors import LedgerUnusable
 from bridge.lib.system_users import user_name
 
@@ -41,7 +41,7 @@ class UpkeepPart(Access):
                 break
         return removed
 
-    def backup(self, target: Path, go_on: Callable[[], bool]) -> Row:
+    def backup(self, target: Path, go_on: Callable[[], bool]) -> BackupCopy:
         try:
             backup.check_target(target, self._path)
         except OSError as error:
@@ -62,7 +62,7 @@ class UpkeepPart(Access):
         finally:
             with suppress(OSError):
                 unfinished.unlink()
-        return {"bytes": target.stat().st_size, "calls": calls}
+        return BackupCopy(target.stat().st_size, calls)
 
     @looks
     def retrain(self, now: datetime) -> bool:
@@ -76,7 +76,7 @@ class UpkeepPart(Access):
         self._write().run(self._payloads.load)
         return True
 
-    def space(self) -> Row:
+    def space(self) -> Space:
         return space(self._path, self._min_free)
 
 

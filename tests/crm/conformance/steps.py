@@ -28,6 +28,7 @@ from bridge.delivery.worker import Worker, WorkerSettings
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Note
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.lib.documents import document_of
 from bridge.lib.stored_times import Clocks
 from bridge.lib.toml_file import load_toml
 from bridge.model.calls import Via
@@ -225,7 +226,9 @@ class Bench:
     # -- what is seen -----------------------------------------------------------------
     def deliveries(self) -> list[dict[str, Any]]:
         """All deliveries, in the order in which the calls came."""
-        rows: list[dict[str, Any]] = [dict(row) for row in self.ledger.list_deliveries(None, None, 100)]
+        rows: list[dict[str, Any]] = [
+            document_of(row) for row in self.ledger.list_deliveries(None, None, 100)
+        ]
         return sorted(rows, key=lambda row: int(row["id"]))
 
     def delivery(self, number: int = 1) -> dict[str, Any]:
@@ -289,7 +292,7 @@ class Bench:
         assert self.server.violations == []
 
     def _messages(self) -> str:
-        attempts = [self.ledger.show_call(row)["attempts"] for row in range(1, len(self.deliveries()) + 1)]
+        attempts = [self.ledger.show_call(row).attempts for row in range(1, len(self.deliveries()) + 1)]
         reasons = [row["reason"] for row in self.deliveries()]
         return json.dumps([reasons, attempts, self._events], default=str, ensure_ascii=False)
 

@@ -43,7 +43,7 @@ class Conformance:
             assert one.contact()[self.case.name] == self.case.written_as("王芳")
             assert PHONE in str(one.contact()[self.case.phone])
             assert one.call()[self.case.note] == self.case.written_as("有意向")
-            ids = {row["object"]: row["crm_id"] for row in one.ledger.show_call(1)["crm_objects"]}
+            ids = {row.object: row.crm_id for row in one.ledger.show_call(1).crm_objects}
             assert ids == {"contact": one.contact()["id"], "call": one.call()["id"]}
 
     def test_the_same_again_asks_nothing(self, tmp_path: Path) -> None:
@@ -395,8 +395,8 @@ class Conformance:
                 two.send(3, name="李👍", mark="四")
                 assert two.contact()[self.case.name] == self.case.written_as("李????")
                 assert two.call()[self.case.note] == self.case.written_as("二")
-                told = two.ledger.counts()["altered"]
-                assert {(each["field"], each["kind"]) for each in told} == {(self.case.name, "characters")}
+                told = two.ledger.counts().altered
+                assert {(each.field, each.kind) for each in told} == {(self.case.name, "characters")}
                 two.server.edit(CONTACT, two.contact()["id"], **{self.case.name: "手写"})
                 two.send(4, name="别人")
                 assert two.contact()[self.case.name] == "手写"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.ledger import Ledger
-from bridge.lib.iso_times import stamp
+from bridge.ledger.accounts import KeptBudget
 from tests.fixtures.ledger_calls import (
     MINUTE,
     NOW,
@@ -23,6 +23,6 @@ class AccountContract:
         ledger.save_token("hub", {"token": "t"})
         ledger.save_budget("hub", saved, NOW + MINUTE)
         again = reopened(ledger, place)
-        assert again.load_budgets() == {"hub": {**saved, "at": stamp(NOW + MINUTE)}}
+        assert again.load_budgets() == {"hub": KeptBudget(saved, NOW + MINUTE)}
         assert again.load_token("hub") == {"token": "t"}
         again.close()

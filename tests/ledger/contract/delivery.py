@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.ledger import Ledger
-from bridge.lib.iso_times import stamp
+from bridge.lib.documents import document_of
 from bridge.model.crm_objects import FieldWrite, KnownObject, SyncedObject
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.field_digests import digest_of, short_of, with_altered
@@ -47,7 +47,7 @@ class DeliveryContract:
         assert (lease.revision, lease.attempt, lease.owed_at) == (2, 1, NOW + MINUTE)
         assert lease.values == {"uuid": "a", "name": "李"}
         row = delivery(ledger, call_id)
-        assert (row["id"], row["state"], row["tries"]) == (lease.delivery_id, "leased", 1)
+        assert (row.id, row.state, row.tries) == (lease.delivery_id, "leased", 1)
         assert balance(ledger) == {"ledger": 1, "under_way": 1}
         assert ledger.lease(["crm"], SOURCES, NOW + timedelta(days=1)) is None
 
@@ -105,7 +105,7 @@ class DeliveryContract:
             ),
             (
                 Settlement(DeliveryState.DUE, "HTTP 503", "HTTP 503", NOW + 5 * MINUTE),
-                {"state": "due", "delivered": None, "reason": "HTTP 503", "due_at": stamp(NOW + 5 * MINUTE)},
+                {"state": "due", "delivered": None, "reason": "HTTP 503", "due_at": NOW + 5 * MINUTE},
                 "under_way",
             ),
         ],
@@ -117,12 +117,12 @@ class DeliveryContract:
         call_id = news(ledger, "a")
         settle(ledger, leased(ledger), settlement, NOW, NOW + MINUTE)
         found = delivery(ledger, call_id)
-        assert {name: found[name] for name in row} == row
-        assert found["changed_at"] == stamp(NOW + MINUTE)
-        (attempt,) = ledger.show_call(call_id)["attempts"]
-        assert (attempt["revision"], attempt["outcome"]) == (1, settlement.state)
-        assert (attempt["started_at"], attempt["ended_at"]) == (stamp(NOW), stamp(NOW + MINUTE))
-        assert (attempt["detail"], attempt["destination"]) == (settlement.reason or None, "crm")
+        assert {name: getattr(found, name) for name in row} == row
+        assert found.changed_at == NOW + MINUTE
+        (attempt,) = ledger.show_call(call_id).attempts
+        assert (attempt.revision, attempt.outcome) == (1, settlement.state)
+        assert (attempt.started_at, attempt.ended_at) == (NOW, NOW + MINUTE)
+        assert (attempt.detail, attempt.destination) == (settlement.reason or None, "crm")
         assert balance(ledger) == {"ledger": 1, counted: 1}
 
     def test_a_retry_waits_for_its_time_and_counts_on(self, ledger: Ledger) -> None:
@@ -140,16 +140,16 @@ class DeliveryContract:
             settle(ledger, leased(ledger, NOW + MINUTE), given, NOW, NOW)
         lease = leased(ledger, NOW + MINUTE)
         assert (lease.attempt, lease.lane) == (1, Lane.LIVE)
-        assert ledger.show_call(call_id)["attempts"] == []
-        assert ledger.counts()["attempts"] == {}
+        assert ledger.show_call(call_id).attempts == []
+        assert ledger.counts().attempts == {}
 
     def test_a_lease_is_settled_once(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         lease = leased(ledger)
         settle(ledger, lease, DELIVERED, NOW, NOW)
         settle(ledger, lease, Settlement(DeliveryState.PARKED, "late"), NOW, NOW)
-        assert delivery(ledger, call_id)["state"] == "delivered"
-        assert len(ledger.show_call(call_id)["attempts"]) == 1
+        assert delivery(ledger, call_id).state == "delivered"
+        assert len(ledger.show_call(call_id).attempts) == 1
 
     def test_the_crm_objects_are_those_sent_last(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
@@ -159,7 +159,7 @@ class DeliveryContract:
         call = SyncedObject("call", "calls", "a", KnownObject("9", b"told"), shared=False)
         done = Settlement(DeliveryState.DELIVERED, done=(merged, call))
         settle(ledger, leased(ledger), done, NOW, NOW)
-        assert ledger.show_call(call_id)["crm_objects"] == [
+        assert document_of(ledger.show_call(call_id).crm_objects) == [
             {
                 "destination": "crm",
                 "object": "call",
@@ -193,22 +193,22 @@ class DeliveryContract:
                 ids.append(news(ledger, f"{name}{number}"))
                 settled = Settlement(DeliveryState.DELIVERED, account="hub", done=(done,))
                 settle(ledger, leased(ledger), settled, NOW, NOW + number * MINUTE)
-        told = ledger.counts()["altered"]
-        assert [(one["object"], one["field"], one["kind"], one["count"]) for one in told] == [
+        told = ledger.counts().altered
+        assert [(one.object, one.field, one.kind, one.count) for one in told] == [
             ("contact", "note", "characters", 2),
             ("contact", "name", "shortened", 2),
         ]
-        assert {one["destination"] for one in told} == {"crm"}
+        assert {one.destination for one in told} == {"crm"}
         # What has not happened for a week is mended.
         later = NOW + 7 * DAY
         news(ledger, "c")
         settle(ledger, leased(ledger), DELIVERED, later, later)
-        assert [one["field"] for one in ledger.counts()["altered"]] == ["note", "name"]
+        assert [one.field for one in ledger.counts().altered] == ["note", "name"]
         news(ledger, "d")
         settle(ledger, leased(ledger), DELIVERED, later + MINUTE / 2, later + MINUTE / 2)
-        assert [one["field"] for one in ledger.counts()["altered"]] == ["note"]
-        assert all(one["last_at"] for one in told)
-        shown = [ledger.show_call(each)["crm_objects"][0]["altered"] for each in ids]
+        assert [one.field for one in ledger.counts().altered] == ["note"]
+        assert all(one.last_at for one in told)
+        shown = [ledger.show_call(each).crm_objects[0].altered for each in ids]
         assert shown == [{"name": "shortened"}] * 2 + [{"note": "characters"}] * 2
 
     @pytest.mark.parametrize("state", [DeliveryState.DELIVERED, DeliveryState.SKIPPED, DeliveryState.PARKED])
@@ -216,12 +216,12 @@ class DeliveryContract:
         call_id = news(ledger, "a", name="张")
         lease = leased(ledger)
         news(ledger, "a", NOW + MINUTE, name="李")
-        assert (delivery(ledger, call_id)["state"], delivery(ledger, call_id)["wanted"]) == ("leased", 2)
+        assert (delivery(ledger, call_id).state, delivery(ledger, call_id).wanted) == ("leased", 2)
         assert ledger.lease(["crm"], SOURCES, NOW + MINUTE) is None
         settle(ledger, lease, Settlement(state, "why", "cause"), NOW, NOW + 2 * MINUTE)
         row = delivery(ledger, call_id)
-        assert (row["state"], row["reason"], row["cause"]) == ("due", None, None)
-        assert row["delivered"] == (1 if state is DeliveryState.DELIVERED else None)
+        assert (row.state, row.reason, row.cause) == ("due", None, None)
+        assert row.delivered == (1 if state is DeliveryState.DELIVERED else None)
         assert balance(ledger) == {"ledger": 1, "under_way": 1}
         again = leased(ledger, NOW + 2 * MINUTE)
         assert (again.revision, again.attempt, again.values["name"]) == (2, 1, "李")
@@ -235,7 +235,7 @@ class DeliveryContract:
         settle(ledger, leased(ledger), Settlement(state, "why", "cause"), NOW, NOW)
         news(ledger, "a", NOW + MINUTE, name="李")
         row = delivery(ledger, call_id)
-        assert (row["state"], row["wanted"], row["tries"], row["reason"]) == ("due", 2, 0, None)
+        assert (row.state, row.wanted, row.tries, row.reason) == ("due", 2, 0, None)
         assert leased(ledger, NOW + MINUTE).revision == 2
 
     # -- the dead, and the parked --------------------------------------------------
@@ -268,7 +268,7 @@ class DeliveryContract:
             settle(ledger, leased(ledger), settlement, NOW, NOW)
         calls["held"] = news(ledger, "held")
         leased(ledger)
-        ids = {name: delivery(ledger, call_id)["id"] for name, call_id in calls.items()}
+        ids = {name: delivery(ledger, call_id).id for name, call_id in calls.items()}
 
         assert ledger.retry([ids["later"], ids["bad"]], NOW + MINUTE) == 2
         assert ledger.retry([ids["done"], ids["left"], ids["held"], 999], NOW + MINUTE) == 0
@@ -286,16 +286,16 @@ class DeliveryContract:
         ledger.start_destinations(BOTH, NOW + MINUTE)
         assert ledger.skipped_before() == {"other": NOW + MINUTE}
         row = delivery(ledger, old, "other")
-        assert (row["state"], row["reason"]) == ("skipped", "before this destination")
+        assert (row.state, row.reason) == ("skipped", "before this destination")
         assert balance(ledger, "other") == {"ledger": 1, "skipped": 1}
-        assert delivery(ledger, old)["state"] == "due"
+        assert delivery(ledger, old).state == "due"
 
         new = news(ledger, "new", NOW + 2 * MINUTE, BOTH)
         ledger.start_destinations(BOTH, NOW + 3 * MINUTE)
         assert ledger.skipped_before() == {"other": NOW + MINUTE}
-        assert delivery(ledger, new, "other")["state"] == "due"
+        assert delivery(ledger, new, "other").state == "due"
         assert balance(ledger, "other") == {"ledger": 2, "skipped": 1, "under_way": 1}
-        assert set(ledger.counts()["deliveries"]) == {"crm", "other"}
+        assert set(ledger.counts().deliveries) == {"crm", "other"}
 
     def test_what_is_settled_soon_is_settled_once_its_future_ends(self, ledger: Ledger) -> None:
         news(ledger, "a")
@@ -309,7 +309,7 @@ class DeliveryContract:
         for source in ("main", "branch"):
             filed_all(ledger, [arrival("a", source=source), arrival(f"only {source}", source=source)])
             judge_all(ledger, NOW, routes)
-        ids = {(row["source"], row["key"]): row["id"] for row in ledger.list_calls([], 9)}
+        ids = {(row.source, row.key): row.id for row in ledger.list_calls([], 9)}
         found = ledger.key_claims(list(ids.values()), ["crm"])
         assert list(found) == [ids["branch", "a"]]
         (claim,) = found[ids["branch", "a"]]

@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.ledger import Ledger
+from bridge.ledger.queries import SourceCounts
 from bridge.lib.iso_times import stamp
 from bridge.model.calls import Arrival, Columns, Filed, Quarantined, Via
 from bridge.model.deliveries import DeliveryState, Settlement
@@ -68,8 +69,8 @@ def file(ledger: Ledger, **record: Any) -> Filed:
 def judge_waiting(ledger: Ledger) -> None:
     """Every receipt that waits is news, and says of its call what it is known by already."""
     while waiting := ledger.waiting(1):
-        row = next(row for row in ledger.list_calls([], 100) if row["id"] == waiting[0].call_id)
-        columns = Columns(sn=row["sn"], started_at=row["started_at"], created_at=row["created_at"])
+        row = next(row for row in ledger.list_calls([], 100) if row.id == waiting[0].call_id)
+        columns = Columns(row.sn, started_at=text_of(row.started_at), created_at=text_of(row.created_at))
         ledger.judge([judgment(waiting[0], columns=columns)], TO_CRM, NOW)
 
 
@@ -149,10 +150,14 @@ def told(ledger: Ledger) -> list[Known]:
     """The ledger's calls in the model's words, but for whether they are nameless."""
     calls = []
     for row in ledger.list_calls([], 1000):
-        shown = ledger.show_call(row["id"])
-        known_by = {name: row[name] for name in ("sn", "started_at", "created_at")}
-        receipts = len(shown["receipts"])
-        calls.append(Known(row["key"], set(shown["names"]), nameless=False, **known_by, receipts=receipts))
+        shown = ledger.show_call(row.id)
+        known_by = {
+            "sn": row.sn,
+            "started_at": text_of(row.started_at),
+            "created_at": text_of(row.created_at),
+        }
+        receipts = len(shown.receipts)
+        calls.append(Known(row.key, set(shown.names), nameless=False, **known_by, receipts=receipts))
     return sorted(calls, key=lambda call: call.key)
 
 
@@ -166,6 +171,10 @@ RECORDS = st.fixed_dictionaries(
         "created_at": TIMES,
     }
 )
+
+
+def text_of(at: datetime | None) -> str | None:
+    return None if at is None else stamp(at)
 
 
 class IdentityContract:
@@ -188,7 +197,7 @@ class IdentityContract:
         file(ledger, uuid=uuid(2), sn="s1", started_at=TWO, created_at=TWO)
         # Its own creation says otherwise, and does not count: both sides know the start.
         assert file(ledger, **NAMELESS, created_at="2026-01-01 00:00:00") == named
-        assert ledger.counts()["calls"] == {"main": 2}
+        assert ledger.counts().calls == {"main": 2}
 
     @WHERE_A_SIDE_LACKS_THE_START
     def test_creation_counts_where_a_side_lacks_the_start(
@@ -213,9 +222,9 @@ class IdentityContract:
             file(ledger, uuid=uuid(number), **NAMELESS)
         assert file(ledger, **NAMELESS) == Filed(None, trouble=Quarantined.AMBIGUOUS)
         (entry,) = ledger.list_quarantine("waiting", 10)
-        assert (entry["reason"], entry["state"], entry["arrivals"]) == ("ambiguous", "waiting", 1)
-        assert all(uuid(number) in entry["detail"] for number in (1, 2))
-        assert ledger.source_counts("main", ALWAYS) == {"ledger": 2, "quarantined": 1, "erased": 0}
+        assert (entry.reason, entry.state, entry.arrivals) == ("ambiguous", "waiting", 1)
+        assert all(uuid(number) in entry.detail for number in (1, 2))
+        assert ledger.source_counts("main", ALWAYS) == SourceCounts(ledger=2, quarantined=1, erased=0)
 
     @pytest.mark.parametrize(
         "record",
@@ -230,7 +239,7 @@ class IdentityContract:
     def test_without_sn_or_time_nobody_knows(self, ledger: Ledger, record: Record) -> None:
         file(ledger, **NAMED)
         assert file(ledger, **record) == Filed(None, trouble=Quarantined.UNIDENTIFIED)
-        assert ledger.counts()["quarantined"] == {"unidentified": 1}
+        assert ledger.counts().quarantined == {"unidentified": 1}
 
     def test_another_source_never_joins(self, ledger: Ledger) -> None:
         ours = file(ledger, **NAMED)
@@ -246,12 +255,12 @@ class IdentityContract:
         assert file(ledger, **NAMED, base_info="b-1") == nameless
         for record in ({"uuid": uuid(1)}, {"base_info": "B-1"}, NAMELESS):
             assert file(ledger, **record) == nameless
-        assert [row["key"] for row in ledger.list_calls([uuid(1)], 10)] == [f"s1@{ONE}"]
+        assert [row.key for row in ledger.list_calls([uuid(1)], 10)] == [f"s1@{ONE}"]
         second = file(ledger, uuid=uuid(2), base_info="b-1")
         assert second.trouble is Quarantined.IDENTITY_CONFLICT
         # Another call of the same dialling list and second has its own name.
         assert file(ledger, **NAMED | {"uuid": uuid(2)}).key == uuid(2)
-        assert ledger.counts()["calls"] == {"main": 2}
+        assert ledger.counts().calls == {"main": 2}
 
     def test_two_nameless_calls_that_match_keep_the_name_out(self, ledger: Ledger) -> None:
         by_start = file(ledger, sn="s1", started_at=ONE)
@@ -270,7 +279,7 @@ class IdentityContract:
         judge_waiting(ledger)
         again = leased(ledger)
         assert (again.call_id, again.key, again.revision) == (call_id, f"s1@{ONE}", 2)
-        assert delivery(ledger, call_id)["delivered"] == 1
+        assert delivery(ledger, call_id).delivered == 1
         assert balance(ledger) == {"ledger": 1, "under_way": 1}
 
     # -- what a second record teaches --------------------------------------------------
@@ -290,8 +299,8 @@ class IdentityContract:
         call_id = call_of(ledger, said(NAMED))
         file(ledger, uuid=uuid(1), sn="s2", started_at=TWO)
         (row,) = ledger.list_calls([], 10)
-        assert (row["id"], row["sn"]) == (call_id, "s1")
-        assert row["started_at"] == stamp(datetime.fromisoformat(ONE).replace(tzinfo=ZONE))
+        assert (row.id, row.sn) == (call_id, "s1")
+        assert row.started_at == datetime.fromisoformat(ONE).replace(tzinfo=ZONE)
 
     # -- what never joins -------------------------------------------------------------
     def test_an_id_never_joins(self, ledger: Ledger) -> None:
@@ -303,13 +312,13 @@ class IdentityContract:
 
     def test_two_uuids_of_one_sn_are_two_calls_and_told(self, ledger: Ledger) -> None:
         one = file(ledger, **NAMED)
-        assert ledger.counts()["shared_sn"] == 0
+        assert ledger.counts().shared_sn == 0
         two = file(ledger, **NAMED | {"uuid": uuid(2)})
         assert one.call_id != two.call_id
-        assert ledger.counts()["shared_sn"] == 1
+        assert ledger.counts().shared_sn == 1
         filed(ledger, said(NAMED | {"sn": "s2"}, source="branch"))
         file(ledger, uuid=uuid(3), sn="s2")
-        assert ledger.counts()["shared_sn"] == 1
+        assert ledger.counts().shared_sn == 1
 
     def test_numbers_that_end_alike_are_not_one(self, ledger: Ledger) -> None:
         ends = [f"{start}{'x' * 20}" for start in ("a", "b")]
@@ -318,10 +327,10 @@ class IdentityContract:
             for sn in (*ends, "x", "xx", "客户客户客户客户客户")
         }
         assert len(set(calls.values())) == len(calls)
-        assert ledger.counts()["shared_sn"] == 0
+        assert ledger.counts().shared_sn == 0
         for sn, call_id in calls.items():
             assert file(ledger, sn=sn, started_at=ONE).call_id == call_id
-            assert [row["id"] for row in ledger.list_calls([sn], 9)] == [call_id]
+            assert [row.id for row in ledger.list_calls([sn], 9)] == [call_id]
 
     # -- batches ----------------------------------------------------------------------
     def test_one_batch_is_filed_like_one_by_one(self, ledger: Ledger) -> None:
@@ -358,7 +367,7 @@ class IdentityContract:
         assert [one.key for one in found] == keys
         assert [index for index, one in enumerate(found) if one.trouble] == [6, 8, 9]
         assert {one.trouble for one in found if one.trouble} == {conflict}
-        assert ledger.counts()["receipts"] == {"waiting": 9}
+        assert ledger.counts().receipts == {"waiting": 9}
 
     @examples(20, 500)
     @given(records=st.lists(RECORDS, min_size=1, max_size=9), sizes=st.lists(st.integers(1, 5), max_size=5))
@@ -373,11 +382,11 @@ class IdentityContract:
             for size in (*sizes, len(arrivals)):
                 found += filed_all(ledger, arrivals[len(found) :][:size])
             calls, counts = told(ledger), ledger.counts()
-            kept = [(row["reason"], row["arrivals"]) for row in ledger.list_quarantine(None, 100)]
+            kept = [(row.reason, row.arrivals) for row in ledger.list_quarantine(None, 100)]
             ledger.close()
         assert [(one.key, one.trouble) for one in found] == [(one.key, one.trouble) for one in expected]
         for call in rules.calls:
             call.nameless = False
         assert calls == sorted(rules.calls, key=lambda call: call.key)
         assert sorted(kept) == sorted((str(reason), count) for reason, count in rules.quarantine.values())
-        assert sum(counts["receipts"].values()) == sum(call.receipts for call in rules.calls)
+        assert sum(counts.receipts.values()) == sum(call.receipts for call in rules.calls)

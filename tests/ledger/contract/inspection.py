@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from bridge.ledger import Ledger, Window
-from bridge.lib.iso_times import moment, stamp
+from bridge.lib.iso_times import stamp
 from bridge.model.calls import Columns, Quarantined
 from bridge.model.deliveries import DeliveryState, Settlement
 from tests.fixtures.ledger_calls import (
@@ -38,8 +38,8 @@ class InspectionContract:
         assert balance(ledger, window=Window(None, one)) == {"ledger": 1, "under_way": 1}
         assert balance(ledger, sources=("main", "branch")) == {"ledger": 5, "under_way": 5}
         assert balance(ledger, sources=()) == {}
-        assert ledger.source_counts("main", Window(one, three))["ledger"] == 2
-        assert ledger.source_counts("branch", ALWAYS)["ledger"] == 1
+        assert ledger.source_counts("main", Window(one, three)).ledger == 2
+        assert ledger.source_counts("branch", ALWAYS).ledger == 1
         assert ledger.first_call_at() == NOW
         assert ledger.first_call_at("nowhere") is None
 
@@ -52,7 +52,7 @@ class InspectionContract:
             ledger.judge([judgment(pending, columns=columns)], TO_CRM, NOW)
 
         def found(*words: str, limit: int = 10) -> list[str]:
-            return [row["key"] for row in ledger.list_calls(words, limit)]
+            return [row.key for row in ledger.list_calls(words, limit)]
 
         assert found() == [uuid(0), uuid(1), uuid(2)]
         assert found(limit=2) == [uuid(0), uuid(1)]
@@ -61,9 +61,9 @@ class InspectionContract:
         assert found("sn-1", uuid(2), "base-2") == [uuid(1), uuid(2)]
         assert found("nothing") == []
         row = ledger.list_calls([uuid(1)], 10)[0]
-        assert (row["phone"], row["sn"], row["revision"]) == ("+8615899770631", "sn-1", 1)
-        assert row["deliveries"] == {"crm": "due"}
-        assert moment(row["created_at"]) == datetime(2025, 4, 13, tzinfo=UTC)
+        assert (row.phone, row.sn, row.revision) == ("+8615899770631", "sn-1", 1)
+        assert row.deliveries == {"crm": "due"}
+        assert row.created_at == datetime(2025, 4, 13, tzinfo=UTC)
 
     def test_deliveries_are_listed_those_changed_last_first(self, ledger: Ledger) -> None:
         for minutes, name in enumerate(("a", "b", "c")):
@@ -71,7 +71,7 @@ class InspectionContract:
         settle(ledger, leased(ledger), Settlement(DeliveryState.PARKED, "why"), NOW, NOW + 9 * MINUTE)
 
         def found(state: str | None = None, to: str | None = None, limit: int = 9) -> list[tuple[str, str]]:
-            return [(row["key"], row["destination"]) for row in ledger.list_deliveries(state, to, limit)]
+            return [(row.key, row.destination) for row in ledger.list_deliveries(state, to, limit)]
 
         assert found() == [("a", "crm"), ("c", "crm"), ("b", "other"), ("b", "crm")]
         assert found("parked") == [("a", "crm")]
@@ -86,17 +86,17 @@ class InspectionContract:
         settle(ledger, leased(ledger), Settlement(DeliveryState.PARKED, "why", "HTTP 400"), NOW, NOW)
         filed_all(ledger, [stray(Quarantined.NOT_AN_OBJECT, b"x"), arrival("c", at=NOW + 5 * MINUTE)])
         found = ledger.counts()
-        assert found["calls"] == {"main": 3}
-        assert found["receipts"] == {"new": 2, "waiting": 1}
-        assert found["quarantined"] == {"not_an_object": 1}
+        assert found.calls == {"main": 3}
+        assert found.receipts == {"new": 2, "waiting": 1}
+        assert found.quarantined == {"not_an_object": 1}
         nothing = dict.fromkeys(DeliveryState, 0)
-        assert found["deliveries"] == {"crm": nothing | {"due": 1, "parked": 1}, "other": nothing}
-        (parked,) = found["parked"]
-        assert (parked["destination"], parked["cause"], parked["count"]) == ("crm", "HTTP 400", 1)
-        assert found["oldest_owed_at"] == stamp(NOW + MINUTE)
-        assert found["last_received_at"] == stamp(NOW + 5 * MINUTE)
+        assert found.deliveries == {"crm": nothing | {"due": 1, "parked": 1}, "other": nothing}
+        (parked,) = found.parked
+        assert (parked.destination, parked.cause, parked.count) == ("crm", "HTTP 400", 1)
+        assert found.oldest_owed_at == NOW + MINUTE
+        assert found.last_received_at == NOW + 5 * MINUTE
         judge_all(ledger)
-        assert ledger.counts()["receipts"] == {"new": 3}
+        assert ledger.counts().receipts == {"new": 3}
         assert ledger.writable()
 
     def test_a_ledger_that_lost_nothing_tells_no_losses(self, ledger: Ledger) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.ledger import Ledger
+from bridge.ledger.queries import SourceCounts
 from bridge.lib.errors import LedgerBusy
 from bridge.model.calls import Filed, Known, Quarantined, Verdict, Via
 from bridge.model.deliveries import DeliveryState, Settlement
@@ -45,11 +46,11 @@ class IntakeContract:
         assert (found.key, found.trouble) == (uuid(1), None)
         assert call_keys(ledger, "main") == [uuid(1)]
         shown = ledger.show_call(found.call_id)
-        assert set(shown["names"]) == {uuid(1), "base-1"}
-        assert [row["verdict"] for row in shown["receipts"]] == [None]
-        assert shown["revision"] == 0
-        assert shown["record"] == {}
-        assert ledger.counts()["receipts"] == {"waiting": 1}
+        assert set(shown.names) == {uuid(1), "base-1"}
+        assert [row.verdict for row in shown.receipts] == [None]
+        assert shown.revision == 0
+        assert shown.record == {}
+        assert ledger.counts().receipts == {"waiting": 1}
 
     def test_a_second_name_joins_and_the_key_stays(self, ledger: Ledger) -> None:
         first = filed(ledger, arrival("base-1"))
@@ -58,8 +59,8 @@ class IntakeContract:
         assert [second, third] == [first, first]
         assert first.key == "base-1"
         assert first.call_id is not None
-        assert set(ledger.show_call(first.call_id)["names"]) == {uuid(1), "base-1"}
-        assert len(ledger.show_call(first.call_id)["receipts"]) == 3
+        assert set(ledger.show_call(first.call_id).names) == {uuid(1), "base-1"}
+        assert len(ledger.show_call(first.call_id).receipts) == 3
 
     def test_one_batch_sees_what_it_has_filed_itself(self, ledger: Ledger) -> None:
         batch = [arrival(uuid(1)), arrival(uuid(2)), arrival(uuid(1), "base-1"), arrival("base-1")]
@@ -71,7 +72,7 @@ class IntakeContract:
         ours = filed(ledger, arrival(uuid(1)))
         theirs = filed(ledger, arrival(uuid(1), source="branch"))
         assert ours.call_id != theirs.call_id
-        assert ledger.counts()["calls"] == {"main": 1, "branch": 1}
+        assert ledger.counts().calls == {"main": 1, "branch": 1}
         assert call_keys(ledger, "branch") == [uuid(1)]
 
     def test_names_of_two_calls_are_a_conflict(self, ledger: Ledger) -> None:
@@ -79,10 +80,10 @@ class IntakeContract:
         two = call_of(ledger, arrival("base-2"))
         found = filed(ledger, arrival("base-1", "base-2", "base-3"))
         assert found == Filed(None, trouble=Quarantined.IDENTITY_CONFLICT)
-        assert ledger.counts()["quarantined"] == {"identity_conflict": 1}
-        assert ledger.show_call(one)["names"] == ["base-1"]
-        assert ledger.show_call(two)["names"] == ["base-2"]
-        assert ledger.counts()["receipts"] == {"waiting": 2}
+        assert ledger.counts().quarantined == {"identity_conflict": 1}
+        assert ledger.show_call(one).names == ["base-1"]
+        assert ledger.show_call(two).names == ["base-2"]
+        assert ledger.counts().receipts == {"waiting": 2}
         # Nothing of the refused record counts: its third name is still free.
         assert filed(ledger, arrival("base-3")).call_id not in (one, two, None)
 
@@ -90,7 +91,7 @@ class IntakeContract:
         call_id = call_of(ledger, arrival(uuid(1), "base-1"))
         found = filed(ledger, arrival(uuid(2), "base-1"))
         assert found.trouble is Quarantined.IDENTITY_CONFLICT
-        assert set(ledger.show_call(call_id)["names"]) == {uuid(1), "base-1"}
+        assert set(ledger.show_call(call_id).names) == {uuid(1), "base-1"}
         # The other UUID is a call of its own once it comes alone.
         assert filed(ledger, arrival(uuid(2))).key == uuid(2)
 
@@ -103,16 +104,16 @@ class IntakeContract:
         found = filed_all(ledger, [stray(trouble, b"one"), stray(trouble, b"one"), stray(trouble, b"two")])
         assert found == [Filed(None, trouble=trouble)] * 3
         assert filed(ledger, stray(trouble, b"one")).trouble is trouble
-        assert ledger.counts()["quarantined"] == {trouble: 2}
-        assert ledger.counts()["receipts"] == {}
+        assert ledger.counts().quarantined == {trouble: 2}
+        assert ledger.counts().receipts == {}
         assert ledger.waiting(10) == []
         of_calls = 0 if trouble is Quarantined.NOT_AN_OBJECT else 2
-        assert ledger.source_counts("main", ALWAYS) == {"ledger": 0, "quarantined": of_calls, "erased": 0}
+        assert ledger.source_counts("main", ALWAYS) == SourceCounts(0, of_calls, 0)
 
     def test_the_same_body_is_kept_for_each_source(self, ledger: Ledger) -> None:
         trouble = Quarantined.UNIDENTIFIED
         filed_all(ledger, [stray(trouble, b"{}"), stray(trouble, b"{}", source="branch")])
-        assert ledger.counts()["quarantined"] == {"unidentified": 2}
+        assert ledger.counts().quarantined == {"unidentified": 2}
 
     def test_submitted_work_keeps_its_order(self, ledger: Ledger) -> None:
         futures = [ledger.submit([arrival(uuid(number)), arrival("again")]) for number in range(40)]
@@ -180,22 +181,20 @@ class IntakeContract:
     def test_news_is_written_and_owed_to_every_destination(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a", NOW, BOTH, name="张")
         shown = ledger.show_call(call_id)
-        assert [(row["verdict"], row["revision"], row["via"]) for row in shown["receipts"]] == [
-            ("new", 1, "callback")
-        ]
-        assert (shown["revision"], shown["record"]) == (1, {"uuid": "a", "name": "张"})
-        rows = [(row["destination"], row["state"], row["wanted"]) for row in shown["deliveries"]]
+        assert [(row.verdict, row.revision, row.via) for row in shown.receipts] == [("new", 1, "callback")]
+        assert (shown.revision, shown.record) == (1, {"uuid": "a", "name": "张"})
+        rows = [(row.destination, row.state, row.wanted) for row in shown.deliveries]
         assert rows == [("crm", "due", 1), ("other", "due", 1)]
         assert ledger.waiting(10) == []
 
         news(ledger, "a", NOW + MINUTE, BOTH, name="李")
         shown = ledger.show_call(call_id)
-        assert [(row["verdict"], row["revision"]) for row in shown["receipts"]] == [
+        assert [(row.verdict, row.revision) for row in shown.receipts] == [
             ("new", 1),
             ("revision", 2),
         ]
-        assert shown["record"]["name"] == "李"
-        assert [row["wanted"] for row in shown["deliveries"]] == [2, 2]
+        assert shown.record["name"] == "李"
+        assert [row.wanted for row in shown.deliveries] == [2, 2]
 
     @pytest.mark.parametrize("verdict", [Verdict.DUPLICATE, Verdict.STALE])
     def test_what_is_no_news_is_written_and_owes_nothing(self, ledger: Ledger, verdict: Verdict) -> None:
@@ -206,11 +205,11 @@ class IntakeContract:
         found = replace(judgment(pending, verdict), flags=("stamp_ahead", "odd"))
         ledger.judge([found], TO_CRM, NOW + MINUTE)
         shown = ledger.show_call(call_id)
-        last = shown["receipts"][-1]
-        assert (last["verdict"], last["revision"], last["flags"]) == (verdict, None, "stamp_ahead odd")
-        assert (shown["revision"], shown["record"]["name"]) == (1, "张")
-        assert delivery(ledger, call_id)["state"] == "delivered"
-        assert ledger.counts()["receipts"] == {"new": 1, verdict: 1}
+        last = shown.receipts[-1]
+        assert (last.verdict, last.revision, last.flags) == (verdict, None, "stamp_ahead odd")
+        assert (shown.revision, shown.record["name"]) == (1, "张")
+        assert delivery(ledger, call_id).state == "delivered"
+        assert ledger.counts().receipts == {"new": 1, verdict: 1}
         assert ledger.waiting(10) == []
 
     def test_a_newer_stamp_is_kept_of_a_record_that_says_the_same(self, ledger: Ledger) -> None:
@@ -230,7 +229,7 @@ class IntakeContract:
     def test_a_rule_skips_one_destination_from_the_start(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a", NOW, BOTH, skip={"other": "before start_at"})
         skipped = delivery(ledger, call_id, "other")
-        assert (skipped["state"], skipped["reason"], skipped["due_at"]) == (
+        assert (skipped.state, skipped.reason, skipped.due_at) == (
             "skipped",
             "before start_at",
             None,
@@ -241,8 +240,8 @@ class IntakeContract:
 
     def test_calls_of_a_source_without_destinations_are_kept(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a", NOW, {})
-        assert ledger.show_call(call_id)["deliveries"] == []
-        assert ledger.show_call(call_id)["revision"] == 1
+        assert ledger.show_call(call_id).deliveries == []
+        assert ledger.show_call(call_id).revision == 1
 
     # -- setting aside -------------------------------------------------------------
     def test_a_record_set_aside_parks_and_stops_waiting(self, ledger: Ledger) -> None:
@@ -252,10 +251,10 @@ class IntakeContract:
         assert ledger.waiting(10) == []
         for name in ("crm", "other"):
             row = delivery(ledger, call_id, name)
-            assert (row["state"], row["wanted"]) == ("parked", 0)
-            assert row["reason"] == "the record cannot be read: why"
+            assert (row.state, row.wanted) == ("parked", 0)
+            assert row.reason == "the record cannot be read: why"
             assert balance(ledger, name) == {"ledger": 1, "parked": 1}
-        assert [row["verdict"] for row in ledger.show_call(call_id)["receipts"]] == ["quarantined"]
+        assert [row.verdict for row in ledger.show_call(call_id).receipts] == ["quarantined"]
         # There is nothing to send, so nothing to retry.
         assert ledger.retry([], NOW) == 0
         news(ledger, "a", NOW + MINUTE)
@@ -269,10 +268,10 @@ class IntakeContract:
         (pending,) = ledger.waiting(10)
         ledger.set_aside(pending, "why", TO_CRM, NOW)
         row = delivery(ledger, call_id)
-        assert (row["state"], row["wanted"], row["delivered"]) == ("delivered", 1, 1)
-        assert ledger.counts()["quarantined"] == {"unreadable": 1}
+        assert (row.state, row.wanted, row.delivered) == ("delivered", 1, 1)
+        assert ledger.counts().quarantined == {"unreadable": 1}
         # The call itself is known, so the platform's side of the balance counts it once.
-        assert ledger.source_counts("main", ALWAYS)["quarantined"] == 0
+        assert ledger.source_counts("main", ALWAYS).quarantined == 0
 
     def test_an_attempt_under_way_is_not_forgotten_when_a_record_is_set_aside(self, ledger: Ledger) -> None:
         """The request is out: what became of it is written, and nobody else sends beside it."""
@@ -284,8 +283,8 @@ class IntakeContract:
         ledger.retry([], NOW)
         assert ledger.lease(["crm"], SOURCES, NOW + MINUTE) is None, "leased to two workers at once"
         settle(ledger, lease, Settlement(DeliveryState.DELIVERED), NOW, NOW + MINUTE)
-        assert delivery(ledger, call_id)["delivered"] == 1
-        assert len(ledger.show_call(call_id)["attempts"]) == 1
+        assert delivery(ledger, call_id).delivered == 1
+        assert len(ledger.show_call(call_id).attempts) == 1
 
     def test_a_record_that_comes_again_to_the_byte_is_told_apart(self, ledger: Ledger) -> None:
         first, again = arrival("a", payload=b'{"uuid":"a"}'), arrival("a", payload=b'{"uuid":"a"}')
@@ -300,7 +299,7 @@ class IntakeContract:
         assert (changed.known is not None, listed.known is not None) == (True, True)
         repeated = replace(judgment(changed, Verdict.DUPLICATE), receipt_id=same.receipt_id, repeats=True)
         ledger.judge([repeated], TO_CRM, NOW)
-        assert ledger.counts()["receipts"] == {"new": 1, "duplicate": 1, "waiting": 2}
+        assert ledger.counts().receipts == {"new": 1, "duplicate": 1, "waiting": 2}
         assert [one.receipt_id for one in ledger.waiting(10)] == [changed.receipt_id, listed.receipt_id]
 
     def test_waiting_receipts_count_as_under_way(self, ledger: Ledger) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.ledger import Ledger, Note, Window
-from bridge.lib.iso_times import stamp
+from bridge.ledger.operators import HeldDeliveries
 from bridge.model.call_order import event_text
 from bridge.model.crm_objects import FieldWrite, Fingerprint, KnownObject
 from bridge.model.deliveries import DeliveryState, Lane, ParkKind, Settlement
@@ -42,26 +42,26 @@ class OperatorContract:
         news(ledger, "b", NOW)
         again = Settlement(DeliveryState.DUE, "why", "down", NOW + 9 * MINUTE, remedy="wait")
         settle(ledger, leased(ledger), again, NOW, NOW)
-        (group,) = ledger.counts()["parked"]
-        assert (group["destination"], group["cause"], group["count"]) == ("crm", LONG, 2)
-        assert (group["remedy"], group["since_at"], group["example_call"]) == ("shorten it", stamp(NOW), "a0")
-        (group,) = ledger.counts()["retrying"]
-        assert (group["cause"], group["remedy"], group["next_at"]) == (
+        (group,) = ledger.counts().parked
+        assert (group.destination, group.cause, group.count) == ("crm", LONG, 2)
+        assert (group.remedy, group.since_at, group.example_call) == ("shorten it", NOW, "a0")
+        (again_group,) = ledger.counts().retrying
+        assert (again_group.cause, again_group.remedy, again_group.next_at) == (
             "down",
             "wait",
-            stamp(NOW + 9 * MINUTE),
+            NOW + 9 * MINUTE,
         )
-        assert [row["key"] for row in ledger.list_deliveries(None, None, 9, "TOO_LONG")] == ["a1", "a0"]
+        assert [row.key for row in ledger.list_deliveries(None, None, 9, "TOO_LONG")] == ["a1", "a0"]
         assert ledger.list_deliveries(None, None, 9, "nothing") == []
 
     def test_since_when_starts_anew_once_there_was_none_left(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a", NOW)
         settle(ledger, leased(ledger), parked(LONG), NOW, NOW)
         assert ledger.retry([id_of(ledger, call_id)], NOW) == 1
-        assert ledger.counts()["parked"] == []
+        assert ledger.counts().parked == []
         later = NOW + timedelta(hours=1)
         settle(ledger, leased(ledger), parked(LONG), later, later)
-        assert ledger.counts()["parked"][0]["since_at"] == stamp(later)
+        assert ledger.counts().parked[0].since_at == later
 
     def test_retry_by_cause_takes_what_failed_so_and_nothing_else(self, ledger: Ledger) -> None:
         causes = {"a": LONG, "b": "another cause", "c": LONG}
@@ -72,7 +72,7 @@ class OperatorContract:
         waits = Settlement(DeliveryState.DUE, "why", LONG, NOW + timedelta(days=1))
         settle(ledger, leased(ledger), waits, NOW, NOW)
         assert ledger.retriable(cause="too_long", destination="elsewhere") == []
-        groups = {(one["state"], one["cause"]): one["count"] for one in ledger.retriable(cause="too_long")}
+        groups = {(one.state, one.cause): one.count for one in ledger.retriable(cause="too_long")}
         assert groups == {("parked", LONG): 2, ("due", LONG): 1}
         assert ledger.retry([], NOW, cause="too_long", destination="crm") == 3
         assert ledger.retry([], NOW, cause="too_long") == 0
@@ -84,9 +84,9 @@ class OperatorContract:
             news(ledger, f"call {number}")
         leases = [leased(ledger), *ledger.lease_more("crm", SOURCES, NOW, 2000)]
         ledger.settle([(lease, parked(LONG), NOW) for lease in leases], NOW)
-        assert ledger.counts()["attempts"] == {"crm": {"parked": 1100}}
+        assert ledger.counts().attempts == {"crm": {"parked": 1100}}
         assert ledger.retry([], NOW) == 1100
-        assert ledger.counts()["owed"]["crm"]["lanes"] == {"live": 0, "retry": 1100, "backfill": 0}
+        assert ledger.counts().owed["crm"].lanes == {"live": 0, "retry": 1100, "backfill": 0}
 
     @pytest.mark.parametrize(
         ("kind", "taken"),
@@ -109,13 +109,15 @@ class OperatorContract:
     def test_a_persons_skip_holds_against_revisions_until_retry(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         found = id_of(ledger, call_id)
-        assert ledger.hold([found, 99], "no customer", NOW, skip=True) == {"now": [found], "later": []}
+        assert ledger.hold([found, 99], "no customer", NOW, skip=True) == HeldDeliveries(
+            now=[found], later=[]
+        )
         news(ledger, "a", NOW + MINUTE, name="李")
         row = delivery(ledger, call_id)
-        assert (row["state"], row["wanted"], row["due_at"]) == ("skipped", 2, None)
-        assert row["reason"] == "skipped by a person: no customer"
+        assert (row.state, row.wanted, row.due_at) == ("skipped", 2, None)
+        assert row.reason == "skipped by a person: no customer"
         assert ledger.lease(["crm"], SOURCES, NOW + MINUTE) is None
-        assert ledger.hold([found], "", NOW, skip=True) == {"now": [], "later": []}
+        assert ledger.hold([found], "", NOW, skip=True) == HeldDeliveries(now=[], later=[])
         assert ledger.retry([], NOW) == 0
         assert ledger.retry([found], NOW) == 1
         assert leased(ledger, NOW + MINUTE).revision == 2
@@ -128,15 +130,15 @@ class OperatorContract:
         ledger.hold([id_of(ledger, call_id)], "", NOW, skip=True)
         news(ledger, "a", NOW + MINUTE, name="李")
         assert balance(ledger) == {"ledger": 1, "skipped": 1}
-        assert delivery(ledger, call_id)["delivered"] == 1
+        assert delivery(ledger, call_id).delivered == 1
 
     def test_a_revision_takes_up_what_a_person_parked(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         found = id_of(ledger, call_id)
-        assert ledger.hold([found], "ask", NOW, skip=False) == {"now": [found], "later": []}
+        assert ledger.hold([found], "ask", NOW, skip=False) == HeldDeliveries(now=[found], later=[])
         row = delivery(ledger, call_id)
-        assert (row["state"], row["reason"]) == ("parked", "parked by a person: ask")
-        assert ledger.counts()["parked"][0]["cause"] == "parked by a person"
+        assert (row.state, row.reason) == ("parked", "parked by a person: ask")
+        assert ledger.counts().parked[0].cause == "parked by a person"
         assert ledger.lease(["crm"], SOURCES, NOW) is None
         news(ledger, "a", NOW + MINUTE, name="李")
         assert leased(ledger, NOW + MINUTE).revision == 2
@@ -144,7 +146,7 @@ class OperatorContract:
     def test_there_is_nothing_to_park_of_what_is_delivered(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         settle(ledger, leased(ledger), DELIVERED, NOW, NOW)
-        assert ledger.hold([id_of(ledger, call_id)], "", NOW, skip=False) == {"now": [], "later": []}
+        assert ledger.hold([id_of(ledger, call_id)], "", NOW, skip=False) == HeldDeliveries(now=[], later=[])
 
     @pytest.mark.parametrize("skip", [True, False], ids=["skip", "park"])
     @pytest.mark.parametrize("end", ["failed", "given back", "died"])
@@ -152,8 +154,8 @@ class OperatorContract:
         call_id = news(ledger, "a")
         lease = leased(ledger)
         held = ledger.hold([lease.delivery_id], "no", NOW, skip=skip)
-        assert held == {"now": [], "later": [lease.delivery_id]}
-        assert delivery(ledger, call_id)["state"] == "leased"
+        assert held == HeldDeliveries(now=[], later=[lease.delivery_id])
+        assert delivery(ledger, call_id).state == "leased"
         if end == "failed":
             again = Settlement(DeliveryState.DUE, "HTTP 503", "HTTP 503", NOW + MINUTE)
             settle(ledger, lease, again, NOW, NOW)
@@ -163,7 +165,7 @@ class OperatorContract:
             ledger.release_leases()
         row = delivery(ledger, call_id)
         word = "skipped" if skip else "parked"
-        assert (row["state"], row["due_at"], row["reason"]) == (word, None, f"{word} by a person: no")
+        assert (row.state, row.due_at, row.reason) == (word, None, f"{word} by a person: no")
         assert ledger.lease(["crm"], SOURCES, NOW + timedelta(days=1)) is None
         news(ledger, "a", NOW + MINUTE, name="李")
         assert balance(ledger) == {"ledger": 1, "skipped" if skip else "under_way": 1}
@@ -184,7 +186,7 @@ class OperatorContract:
         if end == "waits":
             settle(ledger, lease, waits, NOW, NOW)
         held = ledger.hold([lease.delivery_id], "no", NOW, skip=skip)
-        assert held == {"now": [], "later": [lease.delivery_id]}
+        assert held == HeldDeliveries(now=[], later=[lease.delivery_id])
         if end == "failed":
             settle(ledger, lease, waits, NOW, NOW)
         elif end == "given back":
@@ -193,21 +195,21 @@ class OperatorContract:
             ledger.release_leases()
         word = "skipped" if skip else "parked"
         row = delivery(ledger, call_id)
-        assert (row["state"], row["reason"]) == ("due", f"{word} by a person: no")
+        assert (row.state, row.reason) == ("due", f"{word} by a person: no")
         assert ledger.in_doubt() == {lease.delivery_id: list(lines)}
         assert balance(ledger) == {"ledger": 1, "under_way": 1}
         again = leased(ledger, NOW + MINUTE)
         assert again.held
         settle(ledger, again, Settlement(DeliveryState.DUE, due_at=NOW), NOW, NOW)
         row = delivery(ledger, call_id)
-        assert (row["state"], row["due_at"], row["reason"]) == (word, None, f"{word} by a person: no")
+        assert (row.state, row.due_at, row.reason) == (word, None, f"{word} by a person: no")
 
     def test_what_is_delivered_after_all_is_delivered(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         lease = leased(ledger)
         ledger.hold([lease.delivery_id], "no", NOW, skip=False)
         settle(ledger, lease, DELIVERED, NOW, NOW)
-        assert delivery(ledger, call_id)["state"] == "delivered"
+        assert delivery(ledger, call_id).state == "delivered"
         news(ledger, "a", NOW + MINUTE, name="李")
         assert leased(ledger, NOW + MINUTE).revision == 2
 

@@ -88,7 +88,7 @@ class ReconciliationContract:
         assert late is None
         assert new is not None
         assert call_keys(ledger, "main") == ["a", "b"]
-        assert ledger.counts()["receipts"] == {"new": 1, "waiting": 1}
+        assert ledger.counts().receipts == {"new": 1, "waiting": 1}
 
     def test_a_row_is_remembered_until_the_call_changes(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
@@ -125,7 +125,7 @@ class ReconciliationContract:
         records = [(Quarantined.UNIDENTIFIED, b'{"n": 1}'), (Quarantined.AMBIGUOUS, b'{"n": 2}')]
         filed_all(ledger, [stray(reason, body) for reason, body in records])
         filed_all(ledger, [stray(Quarantined.NOT_AN_OBJECT, b"no record")])
-        dropped = next(row["id"] for row in ledger.list_quarantine(None, 9) if row["reason"] == "ambiguous")
+        dropped = next(row.id for row in ledger.list_quarantine(None, 9) if row.reason == "ambiguous")
         ledger.drop([dropped])
         assert sorted(ledger.strays("main")) == [("dropped", b'{"n": 2}'), ("waiting", b'{"n": 1}')]
         assert ledger.strays("branch") == []
@@ -143,7 +143,7 @@ class ReconciliationContract:
         assert found.strays == [("waiting", b'{"n": 1}')]
         assert ledger.known_states([came])[came].values["uuid"] == "came since"
         crm = found.destinations["crm"]
-        assert (crm["ledger"], crm["under_way"]) == (4, 4)
+        assert (crm.ledger, crm.under_way) == (4, 4)
 
     # -- how far ---------------------------------------------------------------------
     def test_a_finished_window_is_kept_with_the_progress_until_the_walk_ends(

@@ -21,7 +21,7 @@ BOTH = {"main": ("crm", "other")}
 
 
 def id_of(ledger: Ledger, call_id: int) -> int:
-    found: int = delivery(ledger, call_id)["id"]
+    found: int = delivery(ledger, call_id).id
     return found
 
 

@@ -40,9 +40,9 @@ class UpkeepContract:
         news(ledger, "new", NOW + 20 * MINUTE)
         assert ledger.demote(["crm", "other"], NOW + 10 * MINUTE) == 1
         assert ledger.demote(["crm"], NOW + 10 * MINUTE) == 0
-        owed = ledger.counts()["owed"]["crm"]
-        assert (owed["count"], owed["lanes"]) == (2, {"live": 1, "retry": 1, "backfill": 0})
-        assert (owed["rate"], owed["done_at"]) == (0.0, None)
+        owed = ledger.counts().owed["crm"]
+        assert (owed.count, owed.lanes) == (2, {"live": 1, "retry": 1, "backfill": 0})
+        assert (owed.rate, owed.done_at) == (0.0, None)
         order = [leased(ledger, NOW + 20 * MINUTE) for _ in range(2)]
         assert [(lease.key, lease.lane) for lease in order] == [("new", Lane.LIVE), ("old", Lane.RETRY)]
 
@@ -56,9 +56,9 @@ class UpkeepContract:
             return True
 
         assert ledger.prune("duplicates", NOW, pause) == 0
-        assert ledger.counts()["receipts"] == {"new": 2, "duplicate": 3}
+        assert ledger.counts().receipts == {"new": 2, "duplicate": 3}
         assert ledger.prune("duplicates", NOW + MINUTE, pause) == 3
-        assert ledger.counts()["receipts"]["new"] == 2
+        assert ledger.counts().receipts["new"] == 2
         assert call_keys(ledger, "main") == ["a", "b"]
         assert paused
         assert all(seconds >= 0 for seconds in paused)
@@ -78,8 +78,8 @@ class UpkeepContract:
         for key in ("a", "b"):
             news(ledger, key)
         copied = ledger.backup(tmp_path / "copy", lambda: True)
-        assert copied["calls"] == 2
-        assert copied["bytes"] == (tmp_path / "copy").stat().st_size > 0
+        assert copied.calls == 2
+        assert copied.bytes == (tmp_path / "copy").stat().st_size > 0
 
     def test_a_copy_that_shall_not_go_on_leaves_nothing(self, ledger: Ledger, tmp_path: Path) -> None:
         news(ledger, "a")
@@ -94,9 +94,9 @@ class UpkeepContract:
     def test_space_is_told_in_bytes(self, ledger: Ledger) -> None:
         news(ledger, "a")
         found = ledger.space()
-        assert found["ledger_bytes"] > 0
-        assert found["free_bytes"] > 0
-        assert found["floor_bytes"] >= 0
+        assert found.ledger_bytes > 0
+        assert found.free_bytes > 0
+        assert found.floor_bytes >= 0
 
     def test_a_ledger_opened_to_read_writes_nothing(self, ledger: Ledger, place: LedgerPlace) -> None:
         news(ledger, "a")
