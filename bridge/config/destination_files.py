@@ -16,7 +16,7 @@ from bridge.model.field_policies import policy_named
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What a destination's files became; None where one cannot be used."""
+    """The compiled files of a destination; None where one cannot be used."""
 
     mapping: CompiledMapping | None
     connector: Connector | None
@@ -24,7 +24,7 @@ class Pair:
 
 
 def account_name(settings: DestinationSettings, connector: Connector) -> str:
-    """The CRM account of a destination: as it is called, else its connector and address."""
+    """The name of a destination's CRM account: as configured, else its connector and address."""
     return settings.account or f"{connector.name} {settings.base_url or connector.file.base_url}"
 
 
@@ -64,7 +64,7 @@ def _named(file: TomlFile) -> Connector | None:
 
 
 def unmet(written: Written, name: str, connector: Connector) -> Iterator[Problem]:
-    """What a connector needs of its destination and does not get, and what it is given and does not know."""
+    """Secrets and settings that a destination lacks, and those that its connector does not know."""
     place = ("destinations", name)
     destination = table_at(written.data, *place)
     secrets, settings = table_at(destination, "secrets"), table_at(destination, "settings")

@@ -1,4 +1,4 @@
-"""What a configuration leaves open to others: warnings of `check`, each with its remedy."""
+"""What a configuration exposes to other users or machines: warnings of `check`, each with its remedy."""
 
 import ipaddress
 import os

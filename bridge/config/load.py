@@ -75,7 +75,7 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Nothing is read from the side: `load_config` hands over file and environment."""
+        """Take values only from `load_config`, which hands over file and environment."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
@@ -85,7 +85,7 @@ class Config(BaseSettings):
 
     @property
     def draft(self) -> Written:
-        """What the operator wrote, with where."""
+        """What the operator wrote, with the place of each value."""
         return self._written
 
     @property
@@ -95,7 +95,7 @@ class Config(BaseSettings):
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What works, but should not stay so."""
+        """Problems that do not stop the daemon."""
         remedy = 'move it out: { env = "NAME" }, { file = "/path" } or { credential = "name" }'
         plain = [path for path, secret in secrets_of(self) if secret.kind == "plain"]
         told = [self.written(path, "is a secret in clear", remedy) for path in plain]
@@ -132,7 +132,7 @@ class Secrets:
     """Callback tokens that could be guessed: `check` refuses them, a daemon in service goes on with them."""
 
     def values(self) -> Iterator[str]:
-        """All of them, for what must not show one."""
+        """Every secret, for masking."""
         yield from filter(None, (self.admin_token, self.metrics_token))
         for group in (*self.callback_tokens.values(), *self.api.values()):
             yield from group
@@ -206,7 +206,7 @@ def unreadable_secrets(written: Written, environ: Mapping[str, str]) -> Iterator
 
 
 def _values(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """What stands where a secret is expected."""
+    """The values that stand where the models expect a secret."""
     if isinstance(value, list):
         for place, inside in enumerate(value):
             yield from _values(inside, (*path, place))
@@ -275,7 +275,7 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
 
 
 def _crosschecks(written: Written, platforms: Mapping[str, Platform]) -> Iterator[Problem]:
-    """What sections must agree on; asked of the raw data, so that other mistakes hide nothing."""
+    """What sections must agree on; checked on the raw data, so that other mistakes hide nothing."""
     sources = written.data.get("sources", {})
     if sources == {}:
         yield written.problem(("sources",), "at least one source is needed", "add a table [sources.NAME]")

@@ -17,7 +17,7 @@ PREFIX = "CALLBRIDGE_"
 def lay_overrides(
     data: dict[str, Any], environ: Mapping[str, str], root: type[BaseModel], problems: list[Problem]
 ) -> dict[KeyPath, str]:
-    """Lay the environment's overrides over the file's data; gives each one's path and variable."""
+    """Lay the environment's overrides over the file's data. Returns each path's variable."""
     variables: dict[KeyPath, str] = {}
     # Sorted, so that a whole table is laid before its parts.
     for variable in sorted(environ):
@@ -67,7 +67,7 @@ def _lay(
 
 
 def _spelled(table: Mapping[str, Any], part: str) -> str:
-    """The key as the file spells it: variables have neither case nor dashes."""
+    """The key as the file spells it: variables have no lower case and no dashes."""
     if part in table:
         return part
     return next((key for key in table if key.lower().replace("-", "_") == part), part)

@@ -1,4 +1,4 @@
-"""What each part of the program is told: the sections of the configuration.
+"""The sections of the configuration, one for each part of the program.
 
 No message here repeats the value it complains about: it may be a secret in the wrong place.
 """
@@ -101,7 +101,7 @@ class LedgerSettings(Section):
     )
 
     def file(self, base_dir: Path) -> Path:
-        """The SQLite file, by its one true name: what guards and measures it stands beside it."""
+        """The SQLite file with all links resolved: its lock and log stand beside the real file."""
         return Path(os.path.realpath(base_dir / self.url.removeprefix("sqlite:///")))
 
 

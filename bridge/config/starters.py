@@ -1,4 +1,4 @@
-"""What `init` writes: a configuration, a mapping and secrets to start from, and what editors go by."""
+"""What `init` writes: a configuration, mappings, secrets, and the JSON Schema that editors use."""
 
 import re
 import secrets
@@ -30,7 +30,7 @@ url = "sqlite:///ledger.db"
 
 
 def shipped(name: str) -> str:
-    """A file of the top level, as text: beside the package in a checkout, inside it once installed."""
+    """The text of a shipped file: it lies beside the package in a checkout, and inside it once installed."""
     installed = resources.files("bridge") / "starters" / name
     if installed.is_file():
         return installed.read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Upkeep: what the daemon does for its ledger without being asked."""
+"""What the daemon does for its ledger without being asked, every 30 s."""
 
 import ctypes
 from collections.abc import Sequence
@@ -12,12 +12,13 @@ from bridge.model.jobs import PRUNE
 
 log = structlog.get_logger("bridge.upkeep")
 
-# A call that is owed for longer is no live one: those of now go before it.
+# A delivery that has waited for longer leaves the live lane, so that the calls of now go first.
 LIVE_FOR = timedelta(minutes=10)
 PRUNE_EVERY = timedelta(days=1)
-# Said long before callbacks are refused, and when another process keeps the log from ending.
 WARN_FREE = 10
+"""Low disk space is warned of at so many times the floor at which callbacks are refused."""
 WARN_WAL = 1 << 30
+"""Bytes. A write-ahead log of this size means that another process keeps it from being folded in."""
 
 
 class Maintenance:
@@ -26,12 +27,12 @@ class Maintenance:
     def __init__(self, ledger: Ledger, destinations: Sequence[str] = ()) -> None:
         self._ledger = ledger
         self._destinations = destinations
-        # Of glibc, which keeps what was freed, scattered over a heap for each thread; others have none.
+        # glibc keeps freed memory in a heap for each thread; other C libraries have no such function.
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         self._warned: frozenset[str] = frozenset()
 
     def maintain(self, now: datetime) -> None:
-        """One step."""
+        """One step: look after everything once."""
         self._watch_space()
         self._give_back()
         if self._ledger.demote(self._destinations, now - LIVE_FOR):
@@ -44,12 +45,12 @@ class Maintenance:
             self._ledger.request_job(PRUNE, {}, now)
 
     def _give_back(self) -> None:
-        """Memory that is free goes back to the system."""
+        """Give free memory back to the system."""
         if self._trim is not None:
             self._trim(0)
 
     def _watch_space(self) -> None:
-        """Say once when space gets short, and once when it is there again."""
+        """Warn once when disk space gets short, and say once when there is enough again."""
         space = self._ledger.space()
         short = frozenset(
             name

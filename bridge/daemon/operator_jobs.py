@@ -1,4 +1,4 @@
-"""Work that an operator asks for: a command adds one row, the daemon carries it out."""
+"""The jobs that operators ask for: a command adds a row to the ledger, the daemon carries it out."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -24,14 +24,14 @@ from bridge.record.unwrap_body import TooMany
 log = structlog.get_logger("bridge.runs")
 
 PRUNE_STEP = timedelta(days=3)
-"""The daily prune believes the clock so far beyond the one before it."""
+"""A prune believes the clock only so far beyond the last prune: one a year ahead must not cost a year."""
 SHOWN_REASONS = 20
-"""Of so many quarantined records that wait on it is told why."""
+"""For so many records that stay in quarantine the result says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorJobs:
-    """What carrying out an operator's work needs of the configuration."""
+    """Carries out operators' jobs, each kind by the method of its name."""
 
     ledger: Ledger
     retention: Mapping[str, timedelta | None]
@@ -39,23 +39,23 @@ class OperatorJobs:
     stop: threading.Event
     origins: Mapping[str, Origin]
     targets: Callable[[], Mapping[str, Target]]
-    """The destinations, with the mappings that deliveries go by now."""
+    """The destinations with the mappings that are in force."""
     free: Callable[[int], None]
-    """Gives back the lines of a delivery that holds them because it is in doubt."""
+    """Releases the key locks of a delivery that holds them because it is in doubt."""
 
     def retry(self, args: Mapping[str, Any], now: datetime) -> JobResult:
-        """`deliveries retry`: parked deliveries become due; of all, those in doubt are left as they are."""
+        """`deliveries retry`: make parked deliveries due; with `--all`, those in doubt are left parked."""
         cause, destination = args.get("cause", ""), args.get("destination", "")
         retried = self.ledger.retry(args["ids"], now, cause=cause, destination=destination)
         left = 0 if args["ids"] or cause else self.ledger.parked_in_doubt(destination)
         return {"retried": retried, "in_doubt": left}
 
     def park(self, args: Mapping[str, Any], now: datetime) -> JobResult:
-        """`deliveries park`: what is due waits for a person."""
+        """`deliveries park`: hold due deliveries back until a person retries them."""
         return self._hold(args, now, "parked", skip=False)
 
     def skip(self, args: Mapping[str, Any], now: datetime) -> JobResult:
-        """`deliveries skip`: these are not delivered, whatever comes."""
+        """`deliveries skip`: never deliver these, whatever revisions come."""
         return self._hold(args, now, "skipped", skip=True)
 
     def _hold(self, args: Mapping[str, Any], now: datetime, done: str, *, skip: bool) -> JobResult:
@@ -118,18 +118,18 @@ class OperatorJobs:
         return self.ledger.refile(entry, arrivals)
 
     def quarantine_drop(self, args: Mapping[str, Any], now: datetime) -> JobResult:
-        """`quarantine drop`: a person says that these are worth nothing."""
+        """`quarantine drop`: mark records as worthless; `prune` removes them later."""
         del now
         return {"dropped": self.ledger.drop(args["ids"])}
 
     def prune(self, args: Mapping[str, Any], now: datetime) -> JobResult:
-        """`prune`: remove what is older than its class is kept."""
+        """`prune`: remove data that is older than its class is kept."""
         del args
         removed = {}
         as_of = self._as_of(now)
         for name, kept in self.retention.items():
             if kept is not None and not self.stop.is_set():
-                # As long a pause as the step took: half of the writer's time stays free.
+                # It pauses as long as each step took, so that half of the writer's time stays free.
                 removed[name] = self.ledger.prune(name, as_of - kept, self._pause)
         return {"removed": removed, "as_of": stamp(as_of)}
 
@@ -143,17 +143,17 @@ class OperatorJobs:
         return min(now, (last.requested_at if as_of is None else moment(as_of)) + PRUNE_STEP)
 
     def _pause(self, seconds: float) -> bool:
-        """Let others write for as long; whether to go on."""
+        """Let others write for so many seconds. Returns False where the daemon stops."""
         return not self.stop.wait(seconds)
 
     def backup(self, args: Mapping[str, Any], now: datetime) -> JobResult:
-        """`backup`: a consistent copy while all goes on."""
+        """`backup`: copy the ledger consistently while everything goes on."""
         del now
         copied = self.ledger.backup(Path(args["file"]), lambda: not self.stop.is_set())
         return {"file": args["file"], "bytes": copied.bytes, "calls": copied.calls}
 
     def carry_out(self, now: datetime) -> bool:
-        """One step: take the oldest requested job to its end; whether there was one."""
+        """One step: take the oldest requested job to its end. Returns False when there was none."""
         job = self.ledger.take_job(now)
         if job is None:
             return False
@@ -174,7 +174,7 @@ class OperatorJobs:
         return True
 
     def _result(self, job: Job, now: datetime) -> JobResult:
-        """Rows are also written by hand, and by programs of tomorrow."""
+        """Carry out a job; its row may have been written by hand or by a later release."""
         if job.kind not in JOB_KINDS:
             raise CallbridgeError(f'there is no such kind of run: "{job.kind}"')
         if job.args is None:

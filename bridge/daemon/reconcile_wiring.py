@@ -1,4 +1,4 @@
-"""From the configuration to those who walk lists: in the daemon, or in a command where none lives."""
+"""Builds reconcilers from the configuration: for the daemon, or for a command where no daemon lives."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ from bridge.reconcile.coverage import ReconcileRules
 from bridge.reconcile.reconciler import Audit, Reconciler
 from bridge.source import Source
 
-# A page is compared with what is known; what is known must have its verdicts first.
+# Seconds. A page is compared with known states, so what has arrived must have its verdicts first.
 VERDICTS_WITHIN = 10.0
 LOOK_FOR_VERDICTS_EVERY = 0.02
 
@@ -35,7 +35,7 @@ def listed_sources(config: Config) -> tuple[str, ...]:
 
 
 def api_secrets(config: Config, source: str, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The secrets of a source's logins, and no others: commands run in shells that have no others.
+    """Only the secrets of one source's logins: a command's shell may not have the others.
 
     Raises:
         ConfigError: one of them is missing.
@@ -96,7 +96,7 @@ def timetables(config: Config) -> dict[str, Timetable]:
 
 
 def wait_for_verdicts(ledger: Ledger, sources: Sequence[str], stop: threading.Event) -> None:
-    """Until the judge, who has a thread of his own, is done with all that has arrived by now."""
+    """Wait, at most 10 s, until the judge on its own thread is done with all that has arrived by now."""
     newest, until = ledger.newest_receipt(), time.monotonic() + VERDICTS_WITHIN
     while (waiting := ledger.waiting(1, sources)) and waiting[0].receipt_id <= newest:
         if stop.wait(LOOK_FOR_VERDICTS_EVERY) or time.monotonic() > until:
@@ -104,14 +104,14 @@ def wait_for_verdicts(ledger: Ledger, sources: Sequence[str], stop: threading.Ev
 
 
 def judge_here(ledger: Ledger, rules: Mapping[str, SourceRules], clock: Callable[[], datetime]) -> None:
-    """The verdicts on all that waits, where no daemon lives that would give them."""
+    """Give the verdicts on everything that waits, where no daemon lives to do it."""
     judge = Judge(ledger, rules, destinations_since=ledger.skipped_before())
     while judge.judge_waiting(clock()):
         pass
 
 
 def auditor(config: Config, source: str, ledger: Ledger, clock: Callable[[], datetime]) -> Audit:
-    """What carries out the audits of a source."""
+    """A function that carries out the audits of a source."""
     settings, page_size = config.sources[source], _page_size(config, source)
     rules = AuditRules(
         origin=origin_of(config, source),
@@ -136,7 +136,7 @@ def daemon_reconcilers(
     clock: Callable[[], datetime],
     wakeups: Wakeups,
 ) -> dict[str, Reconciler]:
-    """One for each source that has a list; each is carried out by a thread of its own."""
+    """A reconciler for each source that has a list; each runs on its own thread."""
     sources = listed_sources(config)
 
     def catch_up() -> None:
@@ -164,7 +164,7 @@ def reconciler_here(
     clock: Callable[[], datetime],
     stop: threading.Event,
 ) -> Reconciler:
-    """For a command that does the work itself, because no daemon lives; it gives the verdicts as well.
+    """A reconciler for a command that does the work itself; it gives the verdicts as well.
 
     Raises:
         ConfigError: a secret of the source's logins is missing, or a mapping is wrong.

@@ -1,4 +1,4 @@
-"""Schedule: asks for reconciliations when it is their time; threads of their own carry them out.
+"""Asks for reconciliations when their time comes; the reconcilers' threads carry them out.
 
 APScheduler keeps the times; what it calls does no more than add a row, so that nothing of its executors,
 its overlaps or its shutdown matters. Its memory is empty after a start, so what was missed meanwhile is
@@ -26,7 +26,7 @@ log = structlog.get_logger("bridge.schedule")
 
 SHORT, DEEP, WEEKLY = "short", "deep", "weekly"
 WIDTH = {SHORT: 0, DEEP: 1, WEEKLY: 2}
-"""A wider look sees all that a narrower one would."""
+"""A wider reconciliation covers everything that a narrower one would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Scheduler:
         self._scheduler: BackgroundScheduler | None = None
 
     def start(self) -> None:
-        """Begin to keep the times; the first jobs are asked for at once."""
+        """Start the schedule and ask for the first reconciliations at once."""
         if not self._timetables:
             return
         # It costs 95 ms to load, which only a daemon that reconciles should pay.
@@ -77,7 +77,7 @@ class Scheduler:
             self._scheduler = None
 
     def correct_times(self, now: datetime) -> None:
-        """A clock that was put back leaves no look waiting for the day that it had told."""
+        """Bring jobs forward that wait for a time which a wrong clock had computed."""
         for job in self._scheduler.get_jobs() if self._scheduler is not None else ():
             due = job.trigger.get_next_fire_time(None, now)
             if due is not None and job.next_run_time > due:
@@ -85,7 +85,7 @@ class Scheduler:
                 job.modify(next_run_time=due)
 
     def first(self, timetable: Timetable) -> str:
-        """The widest look that was missed while no daemon lived; a short one is due at every start."""
+        """The trigger of the widest reconciliation missed while no daemon lived; `short` when none was."""
         now, missed = self._clock(), SHORT
         for trigger in (DEEP, WEEKLY):
             last = past(self._asked_at(timetable.source, trigger), now)
@@ -99,7 +99,7 @@ class Scheduler:
         return self._ledger.last_requested_at(RECONCILE, source=source, trigger=trigger)
 
     def ask(self, source: str, trigger: str) -> None:
-        """Ask for a reconciliation, unless one that sees as much waits already."""
+        """Ask for a reconciliation, unless one that covers as much is already requested."""
         try:
             waiting = [job for job in self._ledger.open_walks(source) if job.state == JobState.REQUESTED]
             if any(_covers(job, trigger) for job in waiting):

@@ -17,6 +17,6 @@ def notify(state: str) -> None:
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between two signs of life, half of what systemd allows; None: not asked for."""
+    """Seconds between two `WATCHDOG=1`, half of what systemd allows; None where it expects none."""
     allowed = os.environ.get("WATCHDOG_USEC")
     return int(allowed) / 2_000_000 if allowed and allowed.isdigit() else None

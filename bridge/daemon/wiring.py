@@ -1,4 +1,4 @@
-"""From the configuration to what each stage is handed: its own section, and nothing else."""
+"""Turns the configuration into what each stage is handed: its own section, and nothing else."""
 
 import random
 import threading
@@ -122,7 +122,7 @@ def rules_that_read(config: Config, mappings: Mapping[str, CompiledMapping]) -> 
 
 
 def source_doors(config: Config, secrets: Secrets) -> dict[str, SourceDoor]:
-    """What the public listener is told of each source."""
+    """What the door is told of each source."""
     return {
         source: SourceDoor(
             origin=origin_of(config, source),
@@ -190,7 +190,7 @@ def new_operator_jobs(
     destinations: Mapping[str, Destination] | None = None,
     locks: KeyLocks | None = None,
 ) -> OperatorJobs:
-    """What carries out an operator's work; without a daemon's destinations they are loaded when needed."""
+    """Carries out operators' jobs; without `destinations` they are loaded when a job needs them."""
     retention = {name: getattr(config.retention, name) for name in type(config.retention).model_fields}
 
     def targets() -> Mapping[str, Target]:
@@ -250,7 +250,7 @@ def log_in_to(
     clock: Callable[[], datetime],
     stop: threading.Event,
 ) -> Callable[[], Sequence[Source]]:
-    """Every login of a source, each with a session of its own; they belong to the run that asks for them."""
+    """A function that makes all logins of a source, each with its own session; its caller closes them."""
     settings = config.sources[source]
 
     def api(login: ApiSettings, secret: str) -> ListApi:

@@ -1,4 +1,4 @@
-"""What was answered at the door: counts for metrics, and a log that tells of it without a line a request."""
+"""The answers to callbacks: counted for metrics, and logged without a line for each request."""
 
 import asyncio
 from collections import Counter
@@ -26,7 +26,7 @@ def _later(delay: float, call: Callable[[], None]) -> object:
 
 @dataclass(slots=True)
 class _Kind:
-    """What came of one kind since its first line of this minute."""
+    """Answers of one kind since the line that was logged first in this minute."""
 
     answers: int = 0
     records: int = 0
@@ -87,7 +87,7 @@ class AnswerLog:
             kind.addresses[address] += 1
 
     def _count(self, source: str, status: int) -> _Kind | None:
-        """Count an answer; None where it is the first of its kind in this minute."""
+        """Count an answer. None: it is the first of its kind in this minute, and gets a line of its own."""
         which = (source, status)
         self.counts[which] = self.counts.get(which, 0) + 1
         return self._kind(source, status)
@@ -102,7 +102,7 @@ class AnswerLog:
         return kind
 
     def flush(self) -> None:
-        """Tell what came since the first lines, and begin a new minute."""
+        """Log one line for each kind that came again since its first line, and begin a new minute."""
         kinds, self._kinds = self._kinds, {}
         for (source, status), kind in kinds.items():
             if not kind.answers:
@@ -123,7 +123,7 @@ class AnswerLog:
 
 
 def _shown(addresses: Counter[str]) -> str:
-    """Those that came most often, with their counts."""
+    """The most frequent ones with their counts, as text."""
     shown = [f"{address} ×{count}" for address, count in addresses.most_common(_SHOWN_ADDRESSES) if address]
     others = len(addresses) - len(shown)
     return ", ".join(shown) + (f" and {others} more" if others > 0 and shown else "")

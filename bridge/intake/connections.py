@@ -1,4 +1,4 @@
-"""Which connections a listener holds, and which one goes when there is no room for another."""
+"""Which connections a listener holds, and which one is closed when there is no room for another."""
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -19,7 +19,7 @@ class _Peer(Generic[C]):
         self.arriving: dict[C, None] = {}
 
     def oldest(self) -> C | None:
-        """The one that has said nothing for longest, else the one whose request arrives most slowly."""
+        """The connection that is silent for longest; without a silent one, whose request began first."""
         for waiting in (self.silent, self.arriving):
             for connection in waiting:
                 return connection
@@ -43,7 +43,7 @@ class ConnectionTable(Generic[C]):
         return len(self._of)
 
     def open(self, connection: C, address: str, limit: int) -> C | None:
-        """A new connection, silent as yet; returns the one to close for it, which may be itself."""
+        """Add a new connection. Returns the one to close for it, which may be the new one itself."""
         peer = self._peers.get(address)
         if peer is None:
             peer = self._peers[address] = _Peer(address, limit)
@@ -51,7 +51,7 @@ class ConnectionTable(Generic[C]):
         if peer.count >= peer.limit:
             crowded = peer
         elif len(self._of) >= self._limit:
-            # Of the address that has most, so that who has few keeps them.
+            # Taken from the address that has most, so that an address with few keeps them.
             crowded = max(self._peers.values(), key=lambda one: one.count)
         victim = None
         if crowded is not None:
@@ -61,7 +61,7 @@ class ConnectionTable(Generic[C]):
                     del self._peers[address]
                 return connection
             self.close(victim)
-            # An address whose only connection made room is there again.
+            # The address may just have lost its only connection, and with it its entry.
             self._peers[address] = peer
         peer.count += 1
         peer.silent[connection] = None

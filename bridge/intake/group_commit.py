@@ -1,4 +1,4 @@
-"""Files what arrives; what comes while a commit is under way shares the next one."""
+"""Group commit: bodies that arrive while the ledger commits share the next commit."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -14,18 +14,18 @@ log = structlog.get_logger("bridge.receive")
 
 # With so many bodies waiting for a commit, further ones are answered 503.
 MOST_WAITING = 10_000
-# The same for their size: a ledger that is locked must not fill the memory with what waits for it.
+# The same for their bytes: while the ledger is locked, waiting bodies must not fill the memory.
 MOST_WAITING_BYTES = 1 << 28
 # Eight bodies or more in one commit are a burst.
 PRESSED = 8
 
 
 class NotFiled(Exception):
-    """Nothing of the body is on disk, or not all of it: the sender has to come again."""
+    """The body is not on disk, or not all of it: the sender must send it again."""
 
 
 class GroupCommit:
-    """Hands bodies to the ledger, all that wait in one commit."""
+    """Hands all bodies that wait to the ledger, in one commit."""
 
     def __init__(self, ledger: Ledger, filed: Callable[[], None]) -> None:
         self._ledger = ledger
@@ -63,7 +63,7 @@ class GroupCommit:
         except LedgerError as error:
             raise NotFiled(str(error)) from error
         except Exception as error:
-            # Whatever it is, nothing was committed; the platform shall come again.
+            # Whatever the fault is, nothing was committed: the platform must send it again.
             log.exception("callback.fault", source=arrivals[0].source)
             raise NotFiled("a fault in callbridge, see its log") from error
 

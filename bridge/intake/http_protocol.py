@@ -20,7 +20,7 @@ from bridge.lib.addresses import Network, is_among, limit_key, parse_address
 
 LONGEST_HEAD = 65_536
 MOST_HEADERS = 100
-# What may be held back behind a request that is being answered: one read of the event loop is 256 KiB.
+# Bytes that are held back while a request is being answered: one read of the event loop is 256 KiB.
 _MOST_HELD = 1 << 20
 # Chunks of one byte need five more to be told apart; trailers and extensions are what else costs.
 _CHUNKING_COSTS = 8
@@ -39,7 +39,7 @@ _FOREIGN = (
 
 
 class Waiting(Enum):
-    """What a connection is waited for."""
+    """What the listener waits for on a connection."""
 
     REQUEST = "its next request"
     REST = "the rest of a request"
@@ -48,7 +48,7 @@ class Waiting(Enum):
 
 @dataclass
 class Limits:
-    """What the connections of one listener share: their table, its limits, and who is told of refusals."""
+    """Shared by all connections of one listener: their table, its limits, and who is told of refusals."""
 
     connections: ConnectionTable["LimitedProtocol"]
     per_address: int
@@ -98,7 +98,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     # -- what arrives --------------------------------------------------------------
     def data_received(self, data: bytes) -> None:
-        """Read on; what belongs to a later request waits until this one is answered."""
+        """Take what has arrived; bytes of a later request wait until this one is answered."""
         if self._ended:
             return
         if self._whole and self.waiting is Waiting.ANSWER:
@@ -124,7 +124,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """
         head = self._head
         if not head:
-            # Empty lines between requests are no request, and end no silence.
+            # Empty lines between requests are not a request, and do not restart the timeout.
             data = data.lstrip(_EMPTY_LINES)
             if not data:
                 return b""
@@ -148,7 +148,7 @@ class LimitedProtocol(HttpToolsProtocol):
             whole = _UPGRADE.sub(b"\r\nX-Offer:", whole)
         self._whole = False
         if self._feed(whole) and self._in_head:
-            # Nothing may be read in two ways: the parser sees another end than we do.
+            # A head must have one meaning: here the parser sees its end elsewhere than we do.
             self.refuse(400, "the request is no HTTP")
         return rest
 
@@ -179,7 +179,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # -- what the parser finds -----------------------------------------------------
     def on_message_begin(self) -> None:
         if self._whole:
-            # A request in one piece with the last chunk of another: that one is answered, and the
+            # This request came in one piece with the last chunk of another. That one is answered, and the
             # connection closed, so that the client sends this one again.
             self._ended = True
             self.cycle.keep_alive = False
@@ -192,7 +192,7 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Trailers come behind the body: what they say was decided by then.
+        # Trailers come after the body: by then everything they could say is decided.
         if self._in_head and not self._ended:
             super().on_header(name, value)
 
@@ -213,7 +213,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if name == b"host":
                 hosts += 1
                 if self.url[:1] != b"/" and b"://" in self.url:
-                    # Where the address names a host, that one counts (RFC 9112, 3.2.2).
+                    # Where the request line names a host, it replaces the Host header (RFC 9112, 3.2.2).
                     self.headers[place] = (name, self.url.split(b"/", 3)[2].rpartition(b"@")[2])
             elif name == b"content-length":
                 self._body_left = int(value)
@@ -244,7 +244,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     # -- what is answered ----------------------------------------------------------
     def on_response_complete(self) -> None:
-        """The answer is given: go on with what was held back."""
+        """The answer has been given: read on in what was held back."""
         self.server_state.total_requests += 1
         self.answered_any = True
         if self.transport.is_closing():
@@ -272,7 +272,7 @@ class LimitedProtocol(HttpToolsProtocol):
             table.answer(self)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """A client that has closed its side may wait for answers: the connection ends after the last."""
+        """The client has closed its side and may still wait for answers: close after the last of them."""
         self._half_closed = True
         return self._end_half_closed()
 
@@ -312,7 +312,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.refuse(408, "the request did not arrive in time")
 
     def make_room(self) -> None:
-        """Give way to a new connection."""
+        """Close this silent connection, because a new one needs its place."""
         self._ended = True
         self.limits.refused(503, "too many connections", self._address)
         if self.waiting is Waiting.REST:
@@ -326,7 +326,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def stalls(self, now: float) -> float:
-        """For how long the other side has read nothing of what it was sent."""
+        """For how many seconds the client has read nothing of what it was sent."""
         if not self.transport.get_write_buffer_size():
             self._unread_since = None
         elif self._unread_since is None:
@@ -335,5 +335,5 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def _foreign(data: bytes) -> str | None:
-    """Why what begins like this will never be a request; else nobody hears of it before the timeout."""
+    """Why bytes that begin like this cannot become an HTTP request; empty where they may."""
     return next((reason for start, reason in _FOREIGN if data.startswith(start)), None)

@@ -19,18 +19,18 @@ from bridge.lib.errors import CallbridgeError
 from bridge.lib.values import Address
 
 MOST_CONNECTIONS = 2_000
-# Of one address, so that it takes four to fill the listener, and the oldest silent one then makes room.
+# A quarter of the listener: four addresses fill it, and then the oldest silent connection makes room.
 MOST_PER_ADDRESS = 500
 # All senders behind a proxy come from its address.
 MOST_PER_PROXY = 1_500
-# A connection may be silent this long before its first request, and this long behind an answer, in seconds.
+# Seconds that a connection may be silent before its first request, and after an answer.
 FIRST_SILENCE, KEEP_ALIVE = 8.0, 5.0
-# What was written and is not read for so long is given up, in seconds.
+# Seconds after which a connection is closed whose client does not read its answer.
 LONGEST_STALL = 30.0
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's own handlers would raise the signal again once it has served."""
+    """uvicorn without its signal handlers, which would raise the signal again after serving."""
 
     begun: asyncio.Event
 
@@ -58,7 +58,7 @@ def _bound(listen: Address) -> socket.socket:
 
 
 class Listener:
-    """Serves one ASGI application on a socket that is bound at once; signals are not its affair."""
+    """Serves one ASGI application on a socket that is bound at construction; it handles no signals."""
 
     def __init__(
         self,
@@ -105,14 +105,14 @@ class Listener:
             sweeping.cancel()
 
     async def _sweep(self) -> None:
-        """One timer for all connections costs a request nothing."""
+        """Look after all connections by one timer: a timer for each would cost every request."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(self._request_timeout / 4, 1.0))
             self.sweep(loop.time())
 
     def open(self) -> list[LimitedProtocol]:
-        """The connections that there are."""
+        """The open connections."""
         return [one for one in self._server.server_state.connections if isinstance(one, LimitedProtocol)]
 
     def sweep(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Receive: the public door. Nothing is answered `SUCCESS` before it is on disk.
+"""The public door: checks a callback, files it, and answers `SUCCESS` only when it is on disk.
 
 Checked in this order: method, source and token, address, size, body. What arrives while
 a commit is under way shares the next one.
@@ -27,7 +27,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 GZIP = b"\x1f\x8b"
 MOST_MEMBERS = 16
-# Requests of one sender behind a proxy that are under way at once.
+# The most requests under way at once of one sender behind a proxy.
 MOST_PER_CLIENT = 500
 # Bodies that are not whole yet take no more memory than so many of the largest size: 128 MiB at 2 MiB.
 MOST_BODIES = 64
@@ -53,7 +53,7 @@ class Refusal(Exception):
         self.close = close or status not in (400, 503)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """What goes with the answer."""
+        """The answer's headers."""
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
         if self.allow:
             headers.append((b"allow", self.allow.encode()))
@@ -65,12 +65,12 @@ class Refusal(Exception):
 
 
 class Left(Exception):
-    """The sender was gone before the body's end."""
+    """The sender closed the connection before the body was complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceDoor:
-    """What the door knows of one source; tokens are bytes, several may be valid."""
+    """What the door needs to know of one source. Each of `tokens` is valid, for rotation."""
 
     origin: Origin
     tokens: tuple[bytes, ...]
@@ -123,7 +123,7 @@ class Door:
             arrivals = self._arrivals(source, body, charset)
             self._judge_filed(arrivals, await self._commits.file(arrivals))
         except Left:
-            # Nobody is there to be answered; a sender that was cut off is counted by who did it.
+            # Nobody is left to be answered. A sender that the listener cut off is counted there.
             self._answered.left(source.name if source else NO_SOURCE)
             return
         except (Refusal, NotFiled, asyncio.CancelledError) as error:
@@ -148,7 +148,7 @@ class Door:
 
     @property
     def pressed(self) -> bool:
-        """Whether callbacks arrive so fast that other work had better wait."""
+        """Whether callbacks arrive so fast that other work should wait."""
         return self._commits.pressed
 
     @property
@@ -157,11 +157,11 @@ class Door:
         return self._commits.closed
 
     def count_refused(self, status: int, reason: str, address: str) -> None:
-        """The listener refused what never became a request."""
+        """Count an answer that the listener gave itself, to something that never became a request."""
         self._answered.refused(status, reason, NO_SOURCE, address)
 
     def close(self) -> None:
-        """Refuse what comes from now on; what has been read is still filed."""
+        """Refuse callbacks from now on; bodies that have been read are still filed."""
         self._commits.closed = True
         self._answered.flush()
 
@@ -202,7 +202,7 @@ class Door:
             del self._under_way[client]
 
     async def _read(self, length: int, receive: Receive) -> bytes:
-        """The body; how long it may take is the listener's affair."""
+        """Read the body. The listener bounds how long that may take."""
         if length > self._max_body:
             raise self._too_large()
         message = await receive()
@@ -232,7 +232,7 @@ class Door:
     def _arrivals(self, source: SourceDoor, body: bytes, charset: str) -> list[Arrival]:
         now = self._clock()
         try:
-            # By its first bytes: some proxies unzip a body and leave its header, or forget the header.
+            # Told by its first bytes: some proxies unzip a body and keep its header, or lose the header.
             text = gunzip(body, self._max_body) if body.startswith(GZIP) else body
             return arrivals_of(source.origin, Via.CALLBACK, text, now, charset)
         except NotAnObject as error:
@@ -241,7 +241,7 @@ class Door:
             raise Refusal(413, str(error)) from error
 
     def _judge_filed(self, arrivals: Sequence[Arrival], filed: Sequence[Filed]) -> None:
-        # What is no record among several is kept too; the others are not to be sent again for it.
+        # One element that is not a record is kept as garbage: the others need not be sent again for it.
         if all(one.trouble is Quarantined.NOT_AN_OBJECT for one in filed):
             raise Refusal(400, f"no JSON object: {arrivals[0].detail}")
         if not all(one.kept for one in filed):
