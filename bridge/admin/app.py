@@ -12,13 +12,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bridge.admin.metrics import LedgerMetrics
-from bridge.ledger import Ledger
+from bridge.admin.status import StatusLedger
 from bridge.lib.addresses import Network, is_among, is_own_name, parse_address
 from bridge.lib.errors import LedgerError
 
 
 def admin_app(
-    ledger: Ledger,
+    ledger: StatusLedger,
     *,
     accepting: Callable[[], bool],
     answers: Callable[[], Mapping[tuple[str, int], int]],

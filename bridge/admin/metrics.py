@@ -5,7 +5,7 @@ from datetime import datetime
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from bridge.ledger import Ledger
+from bridge.admin.status import StatusLedger
 from bridge.ledger.accounts import KeptBudget
 from bridge.ledger.queries import LedgerCounts, ListStanding
 
@@ -13,7 +13,7 @@ from bridge.ledger.queries import LedgerCounts, ListStanding
 class LedgerMetrics:
     """The ledger's counts as metrics, read when they are asked for."""
 
-    def __init__(self, ledger: Ledger, answers: Callable[[], Mapping[tuple[str, int], int]]) -> None:
+    def __init__(self, ledger: StatusLedger, answers: Callable[[], Mapping[tuple[str, int], int]]) -> None:
         self._ledger = ledger
         self._answers = answers
 

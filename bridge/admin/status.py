@@ -3,8 +3,9 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 
-from bridge.ledger import Ledger
+from bridge.ledger import AccountLedger, InspectionLedger, UpkeepLedger
 from bridge.ledger.accounts import KeptBudget
 from bridge.ledger.queries import FailureGroup, LedgerCounts, ListStanding
 from bridge.ledger.upkeep import Space
@@ -15,7 +16,11 @@ from bridge.model.deliveries import DeliveryState
 from bridge.model.failures import OF_THIS_CAUSE
 
 
-def status_document(ledger: Ledger, listed_sources: Sequence[str], now: datetime) -> Document:
+class StatusLedger(InspectionLedger, AccountLedger, UpkeepLedger, Protocol):
+    """What health, metrics and the status ask of a ledger."""
+
+
+def status_document(ledger: StatusLedger, listed_sources: Sequence[str], now: datetime) -> Document:
     """Counts by state, how far behind, and what needs a person; the keys are those of `status --json`.
 
     `listed_sources`: those whose list can be asked, which are told of even before the first walk.

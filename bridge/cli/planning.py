@@ -12,8 +12,8 @@ from bridge.cli.times import When
 from bridge.config.destination_files import load_pair
 from bridge.config.load import Config
 from bridge.daemon.wiring import account_of, origins_of, target_of
-from bridge.delivery.replay import Summary, Target, compared
-from bridge.ledger import Ledger, Swept, Window
+from bridge.delivery.replay import ReplayLedger, Summary, Target, compared
+from bridge.ledger import Swept, Window
 from bridge.lib.errors import ConfigError
 from bridge.lib.iso_times import moment
 from bridge.mapping import Survey
@@ -75,7 +75,7 @@ def _target(config: Config, name: str, path: Path) -> Target:
     return target_of(config, name, pair.mapping, pair.connector, account)
 
 
-def _planned(config: Config, ledger: Ledger, target: Target, window: Window) -> dict[str, Any]:
+def _planned(config: Config, ledger: ReplayLedger, target: Target, window: Window) -> dict[str, Any]:
     summary, survey, origins = Summary(), Survey(target.mapping), origins_of(config)
 
     def look(swept: Swept, plan: Plan | Skip | None) -> None:

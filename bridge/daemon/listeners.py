@@ -1,10 +1,10 @@
 """The two listeners of a daemon: callbacks arrive at one, health and metrics are at the other."""
 
 from bridge.admin.app import admin_app
+from bridge.admin.status import StatusLedger
 from bridge.config.load import Config
 from bridge.intake.http_server import Listener
 from bridge.intake.receive import Door
-from bridge.ledger import Ledger
 
 
 def public_listener(config: Config, door: Door) -> Listener:
@@ -22,7 +22,7 @@ def public_listener(config: Config, door: Door) -> Listener:
     )
 
 
-def admin_listener(config: Config, metrics_token: str | None, door: Door, ledger: Ledger) -> Listener:
+def admin_listener(config: Config, metrics_token: str | None, door: Door, ledger: StatusLedger) -> Listener:
     """Where operators and their monitoring look.
 
     Raises:

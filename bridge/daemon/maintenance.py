@@ -3,10 +3,11 @@
 import ctypes
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 
-from bridge.ledger import Ledger
+from bridge.ledger import JobQueue, UpkeepLedger
 from bridge.lib.stored_times import past
 from bridge.model.jobs import PRUNE
 
@@ -21,10 +22,14 @@ WARN_WAL = 1 << 30
 """Bytes. A write-ahead log of this size means that another process keeps it from being folded in."""
 
 
+class MaintainedLedger(UpkeepLedger, JobQueue, Protocol):
+    """What maintenance asks of a ledger."""
+
+
 class Maintenance:
     """Watches space and lanes, makes dictionaries, asks for the daily `prune`, gives memory back."""
 
-    def __init__(self, ledger: Ledger, destinations: Sequence[str] = ()) -> None:
+    def __init__(self, ledger: MaintainedLedger, destinations: Sequence[str] = ()) -> None:
         self._ledger = ledger
         self._destinations = destinations
         # glibc keeps freed memory in a heap for each thread; other C libraries have no such function.

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from bridge.crm.connector import ObjectType
 from bridge.delivery.field_selection import sent_digest
-from bridge.ledger import Ledger, Swept, Told, Window
+from bridge.ledger import DeliveryLedger, OperatorLedger, Swept, Told, Window
 from bridge.lib.errors import LedgerBusy
 from bridge.lib.phone import mask_phones_in
 from bridge.mapping import CompiledMapping, MappingFault
@@ -65,8 +65,12 @@ class Compared:
         return self.verdict in ("changed", "released", "skipped") and self.swept.delivery_id is not None
 
 
+class ReplayLedger(DeliveryLedger, OperatorLedger, Protocol):
+    """What a replay asks of a ledger."""
+
+
 def compared(
-    ledger: Ledger,
+    ledger: ReplayLedger,
     target: Target,
     origins: Mapping[str, Origin],
     window: Window,
@@ -92,7 +96,7 @@ def compared(
 
 
 def _page(
-    ledger: Ledger,
+    ledger: ReplayLedger,
     target: Target,
     origin: Origin,
     page: Sequence[Swept],
@@ -273,7 +277,7 @@ def _example(one: Compared) -> dict[str, Any]:
 
 
 def replay(
-    ledger: Ledger,
+    ledger: ReplayLedger,
     target: Target,
     origins: Mapping[str, Origin],
     window: Window,
@@ -295,7 +299,9 @@ def replay(
     return {"due": due, **summary.document()}
 
 
-def _send(ledger: Ledger, target: Target, going: Sequence[Compared], now: datetime, *, force: bool) -> int:
+def _send(
+    ledger: ReplayLedger, target: Target, going: Sequence[Compared], now: datetime, *, force: bool
+) -> int:
     # Of what a rule leaves out now nothing is sent, so nothing is forgotten either.
     ids: dict[bool, list[int]] = {False: [], True: []}
     for one in going:

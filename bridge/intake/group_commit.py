@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 import structlog
 
-from bridge.ledger import Ledger
+from bridge.ledger import IntakeLedger
 from bridge.lib.errors import LedgerError
 from bridge.model.calls import Arrival, Filed
 
@@ -27,7 +27,7 @@ class NotFiled(Exception):
 class GroupCommit:
     """Hands all bodies that wait to the ledger, in one commit."""
 
-    def __init__(self, ledger: Ledger, filed: Callable[[], None]) -> None:
+    def __init__(self, ledger: IntakeLedger, filed: Callable[[], None]) -> None:
         self._ledger = ledger
         self._filed = filed
         self._waiting: list[tuple[Sequence[Arrival], asyncio.Future[Sequence[Filed]]]] = []

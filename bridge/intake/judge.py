@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from bridge.intake.columns import ColumnReader, columns_of, field_flags, when
-from bridge.ledger import Destinations, Ledger
+from bridge.ledger import Destinations, IntakeLedger
 from bridge.model.call_order import event_time, is_ahead
 from bridge.model.calls import Columns, Judgment, Known, Pending, Verdict
 from bridge.record.call import Call
@@ -43,7 +43,7 @@ class Judge:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: IntakeLedger,
         sources: Mapping[str, SourceRules],
         *,
         destinations_since: Mapping[str, datetime],

@@ -14,7 +14,7 @@ from typing import Any
 
 from bridge.intake.answer_log import NO_SOURCE, AnswerLog
 from bridge.intake.group_commit import GroupCommit, NotFiled
-from bridge.ledger import Ledger
+from bridge.ledger import IntakeLedger
 from bridge.lib.addresses import Network, client_address, is_among, limit_key, parse_address
 from bridge.model.calls import Arrival, Filed, Quarantined, Via
 from bridge.record.arrival import arrivals_of, garbage
@@ -91,7 +91,7 @@ class Door:
     def __init__(
         self,
         sources: Mapping[str, SourceDoor],
-        ledger: Ledger,
+        ledger: IntakeLedger,
         *,
         max_body: int,
         trusted_proxies: Sequence[Network] = (),

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
-from bridge.ledger import Ledger
+from bridge.ledger import InspectionLedger, JobQueue, ReconciliationLedger
 from bridge.lib.documents import document_of
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.calls import Arrival
@@ -71,13 +71,17 @@ def audited_window(
     return ListWindow(since, max(since, until))
 
 
+class AuditLedger(ReconciliationLedger, InspectionLedger, JobQueue, Protocol):
+    """What an audit asks of a ledger."""
+
+
 class SourceAudit:
     """One audit of one source: it walks the list, and files nothing."""
 
     def __init__(
         self,
         rules: AuditRules,
-        ledger: Ledger,
+        ledger: AuditLedger,
         job: Job,
         clock: Callable[[], datetime],
         go_on: Callable[[], None],

@@ -11,13 +11,13 @@ from functools import partial
 
 import structlog
 
-from bridge.ledger import JobQueue, Ledger
+from bridge.ledger import JobQueue
 from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import CallbridgeError, LedgerError
 from bridge.model.jobs import AUDIT, Job, JobResult, JobState, WalksOf
 from bridge.reconcile.compare_pages import Host, PageComparer
 from bridge.reconcile.coverage import ReconcileRules
-from bridge.reconcile.reconciliation import Reconciliation, is_dry_run
+from bridge.reconcile.reconciliation import Reconciliation, WalkLedger, is_dry_run
 from bridge.source import Source
 
 log = structlog.get_logger("bridge.reconcile")
@@ -45,7 +45,7 @@ class Reconciler:
     def __init__(
         self,
         rules: ReconcileRules,
-        ledger: Ledger,
+        ledger: WalkLedger,
         log_in: Callable[[], Sequence[Source]],
         host: Host,
         *,

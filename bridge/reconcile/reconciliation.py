@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
-from bridge.ledger import Ledger
+from bridge.ledger import JobQueue, ReconciliationLedger
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.jobs import Job, JobResult
 from bridge.reconcile.compare_pages import PageComparer
@@ -25,11 +25,15 @@ def is_dry_run(job: Job) -> bool:
     return bool((job.args or {}).get("dry_run"))
 
 
+class WalkLedger(ReconciliationLedger, JobQueue, Protocol):
+    """What a walk through the list asks of a ledger."""
+
+
 class Reconciliation:
     """Walks the list of one source, window by window, and keeps each window that is complete."""
 
     def __init__(
-        self, rules: ReconcileRules, ledger: Ledger, job: Job, now: datetime, comparer: PageComparer
+        self, rules: ReconcileRules, ledger: WalkLedger, job: Job, now: datetime, comparer: PageComparer
     ) -> None:
         self._rules = rules
         self._ledger = ledger
