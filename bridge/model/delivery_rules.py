@@ -4,6 +4,7 @@ A ledger finds the deliveries that are meant, asks these rules, and keeps what t
 many rows in one statement, a test compares that statement with the rule in every state.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from bridge.model.calls import Via
 from bridge.model.deliveries import Delivery, DeliveryState, Heading, Lane, ParkKind, Settlement
 from bridge.model.failures import BY_A_PERSON, UNREADABLE_RECORD
+from bridge.model.sync_progress import Forgotten, SyncProgress
 
 BEFORE_DESTINATION = "before this destination"
 """Why a call is skipped that was there before the destination was."""
@@ -271,6 +273,23 @@ def replayed(delivery: Delivery, now: datetime) -> Delivery:
         lane=Lane.BACKFILL,
         changed_at=now,
     )
+
+
+def forgotten_progress(
+    progress: Mapping[str, SyncProgress], objects: Iterable[str]
+) -> dict[str, SyncProgress]:
+    """Progress once everything is to be sent again; `objects` are those that were sent before.
+
+    What is in doubt stays so: it must not be sent a second time because all else is.
+    """
+    left = {name: each for name, each in progress.items() if each.sent_at is not None}
+    for name in objects:
+        if name not in left:
+            before = progress.get(name, SyncProgress())
+            # What this call may have added already is looked for before anything is added.
+            added = {**before.appended, **before.adding}
+            left[name] = SyncProgress(Forgotten(), key=before.key, adding=added, elsewhere=before.elsewhere)
+    return left
 
 
 # -- lanes and counts --------------------------------------------------------------

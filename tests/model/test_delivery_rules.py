@@ -7,11 +7,13 @@ import pytest
 from msgspec.structs import replace
 
 from bridge.model.calls import Via
+from bridge.model.crm_objects import Fingerprint
 from bridge.model.deliveries import Delivery, DeliveryState, Heading, Lane, ParkKind, Settlement
 from bridge.model.delivery_rules import (
     News,
     RetryScope,
     before_destination,
+    forgotten_progress,
     given_back,
     heading,
     held,
@@ -31,6 +33,7 @@ from bridge.model.delivery_rules import (
     settled,
     unreadable,
 )
+from bridge.model.sync_progress import Forgotten, Located, Running, SyncMethod, SyncProgress
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -445,6 +448,48 @@ def test_what_is_replayed_goes_behind_all_others_as_if_never_tried(state: Delive
         "cause": None,
     }
     assert replayed(was, NOW) == replace(was, **told, state=DUE, park_kind=None, lane=Lane.BACKFILL)
+
+
+SENT = Running(SyncMethod.CREATE, sent_at=NOW)
+ADDED, MAYBE, OTHER = Fingerprint(0, 3, b"a"), Fingerprint(1, 4, b"b"), Fingerprint(0, 5, b"c")
+
+
+@pytest.mark.parametrize(
+    ("before", "objects", "left"),
+    [
+        ({}, [], {}),
+        ({}, ["contact"], {"contact": SyncProgress(Forgotten())}),
+        ({"contact": SyncProgress(Located("7"))}, [], {}),
+        ({"contact": SyncProgress(SENT, key="x")}, ["contact"], {"contact": SyncProgress(SENT, key="x")}),
+        ({"contact": SyncProgress(SENT)}, [], {"contact": SyncProgress(SENT)}),
+        (
+            {
+                "contact": SyncProgress(
+                    Located("7"),
+                    appended={"note": ADDED, "tags": ADDED},
+                    adding={"tags": MAYBE},
+                    key="x",
+                    elsewhere={"y": {"note": OTHER}},
+                )
+            },
+            ["contact", "call"],
+            {
+                "contact": SyncProgress(
+                    Forgotten(),
+                    adding={"note": ADDED, "tags": MAYBE},
+                    key="x",
+                    elsewhere={"y": {"note": OTHER}},
+                ),
+                "call": SyncProgress(Forgotten()),
+            },
+        ),
+    ],
+    ids=["nothing", "sent before", "not sent before", "in doubt", "in doubt and never sent", "added to"],
+)
+def test_a_forced_replay_forgets_all_but_what_is_in_doubt_and_what_was_added(
+    before: dict[str, SyncProgress], objects: list[str], left: dict[str, SyncProgress]
+) -> None:
+    assert forgotten_progress(before, objects) == left
 
 
 # -- lanes and counts --------------------------------------------------------------

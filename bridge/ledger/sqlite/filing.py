@@ -218,34 +218,29 @@ def quarantine(
     One that was acknowledged before is always kept.
     """
     digest = blake2b(arrival.payload, digest_size=16).digest()
-    garbage = trouble is Quarantined.NOT_AN_OBJECT
-    body = arrival.payload[:LONGEST_GARBAGE] if garbage else arrival.payload
-    at = micros(arrival.received_at)
-    known = connection.execute(
-        "UPDATE quarantine SET arrivals = arrivals + 1, last_at = ?,"
-        " state = CASE state WHEN 'dropped' THEN 'dropped' ELSE 'waiting' END"
-        " WHERE source = ? AND digest = ?",
-        (at, arrival.source, digest),
-    ).rowcount
-    if not known:
+    if not _came_again(connection, arrival, digest):
+        garbage = trouble is Quarantined.NOT_AN_OBJECT
         full = _full_of_garbage(connection) if garbage else _full(connection, arrival.source)
         if full and not acknowledged:
             return Filed(None, trouble=trouble, kept=False)
+        body = arrival.payload[:LONGEST_GARBAGE] if garbage else arrival.payload
+        at = micros(arrival.received_at)
         connection.execute(
             "INSERT INTO quarantine (source, via, reason, detail, state, digest, arrivals,"
             " received_at, last_at, codec, body) VALUES (?, ?, ?, ?, 'waiting', ?, 1, ?, ?, ?, ?)",
-            (
-                arrival.source,
-                arrival.via,
-                trouble,
-                detail,
-                digest,
-                at,
-                at,
-                *payloads.pack(body),
-            ),
+            (arrival.source, arrival.via, trouble, detail, digest, at, at, *payloads.pack(body)),
         )
     return Filed(None, trouble=trouble)
+
+
+def _came_again(connection: sqlite3.Connection, arrival: Arrival, digest: bytes) -> bool:
+    """Count one more arrival of a body that is there; what a person dropped stays dropped."""
+    counted = connection.execute(
+        "UPDATE quarantine SET arrivals = arrivals + 1, last_at = ?,"
+        " state = iif(state = 'dropped', 'dropped', 'waiting') WHERE source = ? AND digest = ?",
+        (micros(arrival.received_at), arrival.source, digest),
+    )
+    return counted.rowcount > 0
 
 
 def _full(connection: sqlite3.Connection, source: str) -> bool:

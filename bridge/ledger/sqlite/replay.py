@@ -8,15 +8,15 @@ from typing import Any
 
 from bridge.ledger import Swept, Told, Window
 from bridge.ledger.sqlite.crm_objects import packed_progress, progress_of
-from bridge.ledger.sqlite.delivery_rows import change_deliveries, deliveries_by_id
+from bridge.ledger.sqlite.delivery_rows import DeliveryRow, change_deliveries, deliveries_by_id
 from bridge.ledger.sqlite.inspection import CREATED, within
 from bridge.ledger.sqlite.judging import state_of
+from bridge.ledger.sqlite.leasing import marks
 from bridge.ledger.sqlite.object_packing import forgotten
 from bridge.ledger.sqlite.park_kinds import park_kind_column
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.model.deliveries import ParkKind
-from bridge.model.delivery_rules import may_replay, replayed
-from bridge.model.sync_progress import Forgotten, SyncProgress
+from bridge.model.delivery_rules import forgotten_progress, may_replay, replayed
 
 # INDEXED BY, because a walk in any other order would sort all calls for each page.
 _PAGE = f"""
@@ -89,54 +89,48 @@ def replay(
     """Make settled deliveries due again behind all others; with `forget` as if nothing had been sent."""
     rows = [row for row in deliveries_by_id(connection, ids) if may_replay(row.delivery, forget=forget)]
     if forget:
-        _forget(connection, [row.id for row in rows], account)
-        rows = deliveries_by_id(connection, [row.id for row in rows])
+        rows = _with_progress_forgotten(connection, rows, account)
+        _forget_objects(connection, [row.id for row in rows], account)
     change_deliveries(connection, [replace(row, delivery=replayed(row.delivery, now)) for row in rows])
     return len(rows)
 
 
-def _forget(connection: sqlite3.Connection, ids: Sequence[int], account: str) -> None:
-    """What was sent for these; who wrote which field is kept, so no older call overwrites a newer one."""
-    left = {
-        row[0]: progress_of(row[1])
-        for row in connection.execute(
-            f"SELECT id, progress FROM deliveries WHERE id IN ({', '.join('?' * len(ids))})",
-            list(ids),
+def _with_progress_forgotten(
+    connection: sqlite3.Connection, rows: Sequence[DeliveryRow], account: str
+) -> list[DeliveryRow]:
+    objects: dict[int, list[str]] = {row.id: [] for row in rows}
+    for delivery_id, name in connection.execute(
+        f"SELECT delivery_id, object FROM delivery_objects WHERE delivery_id IN ({marks(rows)})",
+        [row.id for row in rows],
+    ):
+        objects[delivery_id].append(name)
+    return [
+        replace(
+            row,
+            progress=packed_progress(
+                account, forgotten_progress(progress_of(row.progress), objects[row.id]), ()
+            ),
         )
-    }
-    settled = list(left)
-    # What is in doubt stays so: it must not be sent again because others are.
-    begun = {
-        each: {name: one for name, one in progress.items() if one.sent_at is not None}
-        for each, progress in left.items()
-    }
-    marks = ", ".join("?" * len(settled))
-    rows = connection.execute(
+        for row in rows
+    ]
+
+
+def _forget_objects(connection: sqlite3.Connection, ids: Sequence[int], account: str) -> None:
+    """What was sent for these; who wrote which field is kept, so no older call overwrites a newer one."""
+    fed = connection.execute(
         "SELECT o.account_id, o.type, o.key, o.memory FROM delivery_objects d JOIN crm_objects o"
         " ON o.type = coalesce(d.type, d.object) AND o.key = d.key"
-        f" WHERE d.delivery_id IN ({marks}) AND d.digest IS NULL"
+        f" WHERE d.delivery_id IN ({marks(ids)}) AND d.digest IS NULL"
         " AND o.account_id = (SELECT id FROM accounts WHERE name = ?)",
-        (*settled, account),
+        (*ids, account),
     ).fetchall()
     connection.executemany(
         "UPDATE crm_objects SET crm_id = '', digest = x'', memory = ?"
         " WHERE account_id = ? AND type = ? AND key = ?",
-        [(forgotten(row["memory"]), row["account_id"], row["type"], row["key"]) for row in rows],
+        [(forgotten(row["memory"]), row["account_id"], row["type"], row["key"]) for row in fed],
     )
     connection.execute(
         "UPDATE delivery_objects SET crm_id = '', digest = iif(digest IS NULL, NULL, x''), told = NULL,"
-        f" memory = NULL WHERE delivery_id IN ({marks})",
-        settled,
-    )
-    for delivery_id, name in connection.execute(
-        f"SELECT delivery_id, object FROM delivery_objects WHERE delivery_id IN ({marks})", settled
-    ):
-        before = left[delivery_id].get(name, SyncProgress())
-        # Another call may tell us what the CRM holds before this one comes to it.
-        added = {**before.appended, **before.adding}
-        again = SyncProgress(Forgotten(), key=before.key, adding=added, elsewhere=before.elsewhere)
-        begun[delivery_id].setdefault(name, again)
-    connection.executemany(
-        "UPDATE deliveries SET progress = ? WHERE id = ?",
-        [(packed_progress(account, progress, ()), each) for each, progress in begun.items()],
+        f" memory = NULL WHERE delivery_id IN ({marks(ids)})",
+        ids,
     )
