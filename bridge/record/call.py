@@ -140,9 +140,13 @@ def _phone(description: str) -> _Column[str | None]:
 
 
 def _as_sent(call: "Call", name: str) -> Any:
-    """The value of the field that holds an attribute, unread."""
+    """The value of the field that holds an attribute, unread; None where no field does."""
     fields = call.origin.dialect.call.columns.get(name, ())
     return call.record.get(fields[0]) if fields else None
+
+
+def _phone_as_sent(call: "Call") -> Any:
+    return _as_sent(call, "phone") or call.phone
 
 
 def _grade(call: "Call") -> str | None:
@@ -150,7 +154,7 @@ def _grade(call: "Call") -> str | None:
 
 
 def _answered(call: "Call") -> bool:
-    return call.connected_at is not None or (parse_int(_as_sent(call, "talk_seconds")) or 0) > 0
+    return call.connected_at is not None or call.talk_seconds > 0
 
 
 def _talk_seconds(call: "Call") -> int:
@@ -182,11 +186,11 @@ def _recording_url(call: "Call") -> str | None:
 
 
 def _phone_e164(call: "Call") -> str | None:
-    return to_e164(_as_sent(call, "phone"), call.origin.country)
+    return to_e164(_phone_as_sent(call), call.origin.country)
 
 
 def _phone_kind(call: "Call") -> PhoneKind:
-    return phone_kind(_as_sent(call, "phone"), call.origin.country)
+    return phone_kind(_phone_as_sent(call), call.origin.country)
 
 
 def _dialogue(call: "Call") -> tuple[Turn, ...]:

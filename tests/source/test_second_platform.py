@@ -1,0 +1,214 @@
+"""A platform of another vendor is one package and one line of the registry: everything else reads by it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bridge.config.load import load_config, resolve_secrets
+from bridge.daemon.loop import Wakeups
+from bridge.daemon.stages import Stages, build_stages
+from bridge.ledger.sqlite import SqliteLedger
+from bridge.lib.stored_times import Clocks
+from bridge.mapping import load_mapping
+from bridge.record.call import CALL_FIELDS
+from bridge.record.dialect import Dialect
+from bridge.sandbox.crm import SandboxCrm
+from bridge.sandbox.server import LocalServer
+from bridge.source.platforms import PLATFORMS
+from tests.fixtures.door import TLS, SharedListener
+from tests.fixtures.second_platform import SECOND_DIALECT, second_platform
+
+NOW = datetime(2025, 4, 14, 9, 30, tzinfo=UTC)
+TOKEN = "second-token-of-24-chars"
+CONFIG = """
+[sources.berlin]
+platform = "second"
+callback_token = "second-token-of-24-chars"
+timezone = "Europe/Berlin"
+country = "DE"
+reconcile.settle = "0s"
+[sources.berlin.api]
+base_url = "https://second.invalid"
+access_id = "north"
+access_secret = "canary-of-second"
+[destinations.crm]
+mapping = "crm.toml"
+base_url = "CRM_URL"
+[destinations.crm.secrets]
+token = "token-of-crm"
+"""
+MAPPING = """
+connector = "sandbox"
+[[rules]]
+name = "answered"
+when = "{{ call.answered and not call.is_deleted }}"
+[objects.contact]
+key = { phone = "{{ call.phone | e164 }}" }
+[objects.contact.fields]
+name = "{{ call.name }}"
+grade = "{{ call.grade }}"
+[objects.call]
+key = { call_key = "{{ call.key }}" }
+link = { contact = "contact" }
+[objects.call.fields]
+started_at = "{{ call.started_at | iso8601 }}"
+talk_seconds = "{{ call.talk_seconds }}"
+direction = "{{ call.direction }}"
+transcript = "{{ call.dialogue | transcript('Bot', 'Caller') }}"
+remark = "{{ record.agency }}"
+"""
+CALL: dict[str, Any] = {
+    "callNo": "K-2041",
+    "agency": "north",
+    "party": {"tel": "030 901820", "fullName": "Erika"},
+    "rating": "hot",
+    "spokenMs": 61500,
+    "born": "14.04.2025 10:19:00",
+    "dialled": "14.04.2025 10:19:05",
+    "touched": "14.04.2025 10:21:00",
+    "trail": "Bot: Guten Tag | Caller: Hallo",
+}
+RATED_LATER = {**CALL, "rating": "cold", "touched": "14.04.2025 11:00:00"}
+NEVER_PUSHED = {**CALL, "callNo": "K-2042", "party": {"tel": "030 901821", "fullName": "Max"}}
+
+
+class Bridge:
+    """One daemon's stages over a ledger of its own, the CRM, and what the platform's list shows."""
+
+    def __init__(self, folder: Path, crm: SandboxCrm, url: str, listener: SharedListener) -> None:
+        (folder / "crm.toml").write_text(MAPPING, "utf-8")
+        path = folder / "config.toml"
+        path.write_text(CONFIG.replace("CRM_URL", url), "utf-8")
+        self.listed: list[dict[str, Any]] = []
+        platforms = {**PLATFORMS, "second": second_platform(self.listed)}
+        config = load_config(path, {}, platforms)
+        self.crm = crm
+        self.now = NOW
+        self.ledger = SqliteLedger(folder / "ledger.db", create=True)
+        self.stages: Stages = build_stages(
+            config, resolve_secrets(config, {}), self.ledger, Clocks(self.clock, self.clock), Wakeups()
+        )
+        self._listener = listener
+        listener.door = self.stages.door
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def push(self, call: dict[str, Any]) -> str:
+        """The platform tells of a call; what it is answered, once the verdict is given."""
+        body = {"event": "call.finished", "call": call}
+        with httpx.Client(verify=TLS) as client:
+            url = f"{self._listener.url}/callback/berlin/{TOKEN}"
+            answer = client.post(url, content=json.dumps(body).encode())
+        self.settle()
+        return answer.text
+
+    def settle(self) -> None:
+        """Every verdict is given, and all that is due is delivered."""
+        while self.stages.judge.judge_waiting(self.now):
+            pass
+        while self.stages.workers[0].deliver_one(self.now):
+            pass
+
+    def carry_out(self, kind: str) -> dict[str, Any]:
+        """A job of the source to its end: its result."""
+        job_id = self.ledger.request_job(kind, {"source": "berlin"}, self.now)
+        assert self.stages.reconcilers["berlin"].carry_out()
+        self.settle()
+        return dict(self.ledger.job(job_id).result)
+
+    def verdicts(self) -> dict[str, int]:
+        return {name: count for name, count in self.ledger.counts().receipts.items() if count}
+
+    def close(self) -> None:
+        for worker in self.stages.workers:
+            worker.close()
+        self.ledger.close()
+
+
+@pytest.fixture
+def bridge(tmp_path: Path, shared_listener: SharedListener) -> Iterator[Bridge]:
+    crm = SandboxCrm()
+    with (
+        LocalServer(crm.app) as server,
+        closing(Bridge(tmp_path, crm, server.url, shared_listener)) as bridge,
+    ):
+        yield bridge
+
+
+def test_a_pushed_call_is_filed_mapped_and_delivered(bridge: Bridge) -> None:
+    assert bridge.push(CALL) == "SUCCESS"
+    (call,) = bridge.crm.contents()["calls"]
+    assert call["call_key"] == "k-2041"
+    assert (call["talk_seconds"], call["direction"], call["remark"]) == (61, "outbound", "north")
+    assert call["started_at"] == "2025-04-14T08:19:05Z"
+    assert call["transcript"] == "Bot: Guten Tag\nCaller: Hallo"
+    (contact,) = bridge.crm.contents()["contacts"]
+    assert (contact["phone"], contact["name"], contact["grade"]) == ("+4930901820", "Erika", "hot")
+
+
+def test_verdicts_go_by_its_own_stamps_and_meaning(bridge: Bridge) -> None:
+    for call in (CALL, CALL, {**CALL, "touched": "14.04.2025 10:30:00"}, RATED_LATER, CALL):
+        assert bridge.push(call) == "SUCCESS"
+    assert bridge.verdicts() == {"new": 1, "duplicate": 2, "revision": 1, "stale": 1}
+    (contact,) = bridge.crm.contents()["contacts"]
+    assert contact["grade"] == "cold"
+
+
+def test_its_list_is_reconciled_and_audited(bridge: Bridge) -> None:
+    bridge.push(CALL)
+    bridge.listed += [CALL, NEVER_PUSHED]
+    bridge.now += timedelta(minutes=1)
+    found = bridge.carry_out("reconcile")
+    assert {name: found[name] for name in ("seen", "matched", "missing", "filled")} == {
+        "seen": 2,
+        "matched": 1,
+        "missing": 1,
+        "filled": 1,
+    }
+    assert {call["talk_seconds"] for call in bridge.crm.contents()["calls"]} == {61}
+    assert len(bridge.crm.contents()["calls"]) == 2
+    audit = bridge.carry_out("audit")
+    assert (audit["platform"], audit["ledger"], audit["platform_only"], audit["complete"]) == (2, 2, 0, True)
+
+
+def test_what_a_person_deleted_there_is_why_its_list_lacks_a_call(bridge: Bridge) -> None:
+    bridge.push({**CALL, "binned": 1})
+    bridge.now += timedelta(minutes=1)
+    audit = bridge.carry_out("audit")
+    assert audit["explanations"] == {"k-2041": "deleted there"}
+
+
+def test_a_mapping_reads_the_bookkeeping_field_that_a_normalised_value_is_made_of(tmp_path: Path) -> None:
+    path = tmp_path / "crm.toml"
+    path.write_text(MAPPING.replace("call.direction", "call.updated_at | iso8601"), "utf-8")
+    assert load_mapping(path).fields_read(SECOND_DIALECT) == {"agency", "touched"}
+    assert load_mapping(path).fields_read(PLATFORMS["outcall"].dialect) == {"agency", "updated_at"}
+
+
+def test_a_record_that_names_no_call_waits_in_quarantine(bridge: Bridge) -> None:
+    assert bridge.push({"agency": "north", "party": {"tel": "030 901820"}}) == "SUCCESS"
+    (entry,) = bridge.ledger.list_quarantine("waiting", 10)
+    assert entry.reason == "unidentified"
+
+
+@pytest.mark.parametrize(
+    "dialect", [*(one.dialect for one in PLATFORMS.values()), SECOND_DIALECT], ids=[*PLATFORMS, "second"]
+)
+def test_a_dialect_speaks_of_attributes_that_a_call_has_and_of_fields_that_it_knows(dialect: Dialect) -> None:
+    attributes = dialect.call.columns.keys() | dialect.call.computed.keys()
+    assert attributes <= CALL_FIELDS.keys()
+    assert not dialect.call.columns.keys() & dialect.call.computed.keys()
+    fields = {field for name in attributes for field in dialect.fields_of(name)}
+    assert fields <= dialect.kinds.keys()
+    assert dialect.bookkeeping.keys() <= dialect.kinds.keys()
+    in_head = dict(zip(dialect.head.__struct_fields__, dialect.head.__struct_encode_fields__, strict=True))
+    for attribute in ("sn", "started_at", "created_at", "updated_at"):
+        assert dialect.fields_of(attribute) in ((in_head[attribute],), ())
+    assert dialect.fields_of("user_sn") in ((in_head["user"],), ())
