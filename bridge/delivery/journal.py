@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from bridge.ledger import Held, Note
+from bridge.ledger import Note
 from bridge.model.crm_objects import KnownObject, SyncedObject
-from bridge.model.deliveries import Lease
+from bridge.model.deliveries import Lease, LockKey
 from bridge.model.plan import Plan, PlannedObject, Skip
 from bridge.model.sync_progress import SyncProgress
 
@@ -20,9 +20,10 @@ class DeliveryJournal:
         account: str,
         plan: Plan,
         known: Mapping[str, KnownObject],
-        lines: Sequence[Held],
+        keys: Sequence[LockKey],
     ) -> None:
-        self.lines = tuple(lines)
+        self.keys = tuple(keys)
+        """What its delivery has locked."""
         self.account = account
         self.unsaved = False
         """Whether something must be written to the ledger before the next request is sent."""
@@ -62,7 +63,7 @@ class DeliveryJournal:
         """What must be on disk now; an object that was synced is kept before its progress is dropped."""
         objects = {each.object: each for each in done} | self._possible
         self._possible, self.unsaved = {}, False
-        return Note(self._lease, self.account, self.left(), self.lines, tuple(objects.values()))
+        return Note(self._lease, self.account, self.left(), self.keys, tuple(objects.values()))
 
     def left(self) -> dict[str, SyncProgress]:
         """The progress that says something: objects that were not begun are left out."""

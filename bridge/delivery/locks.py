@@ -8,9 +8,8 @@ import threading
 from collections.abc import Iterable
 from datetime import datetime
 
+from bridge.model.deliveries import LockKey
 from bridge.model.plan import Plan
-
-LockKey = tuple[str, str, str]
 
 
 class KeyLocks:

@@ -73,7 +73,7 @@ class OutcomeRules:
             account=journal.account,
             done=tuple(attempt.sync.done),
             progress={**left, FAULTS: faults.kept()} if is_due and faults is not None else left,
-            lines=journal.lines if is_due and journal.in_doubt else (),
+            held_keys=journal.keys if is_due and journal.in_doubt else (),
         )
 
     def _judged(self, attempt: Attempt) -> tuple[Settlement, FaultCount | None]:

@@ -105,7 +105,7 @@ class Preparer:
             shown_at,
             account=self._account(lease),
             progress=lease.progress,
-            lines=tuple(sorted(held)),
+            held_keys=tuple(sorted(held)),
         )
 
     def _may_release(self, lease: Lease) -> bool:

@@ -78,7 +78,7 @@ class Settler:
 
     def _free_keys(self, settled: SettledDelivery) -> None:
         delivery_id, settlement = settled.lease.delivery_id, settled.settlement
-        if settlement.lines:
+        if settlement.held_keys:
             # A request is in doubt: nobody else may touch the object before a look-up has settled that.
             self._locks.hold_until(delivery_id, settlement.due_at or self._clock(), settled.turn)
         else:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from bridge.delivery.locks import LockKey
-from bridge.model.deliveries import Lease, Settlement
+from bridge.model.deliveries import Lease, LockKey, Settlement
 from bridge.model.plan import Plan
 
 

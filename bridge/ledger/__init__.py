@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bridge.ledger.accounts import AccountLedger
-from bridge.ledger.delivery import DeliveryLedger, Held, Note, Settled, Wanted
+from bridge.ledger.delivery import DeliveryLedger, Note, Settled, Wanted
 from bridge.ledger.inspection import InspectionLedger
 from bridge.ledger.intake import Destinations, IntakeLedger
 from bridge.ledger.jobs import JobQueue
@@ -35,7 +35,6 @@ __all__ = [
     "AccountLedger",
     "DeliveryLedger",
     "Destinations",
-    "Held",
     "InspectionLedger",
     "IntakeLedger",
     "JobQueue",

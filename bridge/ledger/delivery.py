@@ -8,13 +8,11 @@ from typing import Protocol
 
 from bridge.ledger.intake import Destinations
 from bridge.model.crm_objects import KnownObject, SyncedObject
-from bridge.model.deliveries import Lease, Settlement
+from bridge.model.deliveries import Lease, LockKey, Settlement
 from bridge.model.key_claims import Claim
 from bridge.model.plan import PlannedObject
 from bridge.model.sync_progress import SyncProgress
 
-Held = tuple[str, str, str]
-"""A line: account, type and key of a CRM object."""
 Wanted = tuple[int, str, Sequence[PlannedObject]]
 """A delivery's id, its call's key, and what it plans."""
 Settled = tuple[Lease, Settlement, datetime]
@@ -23,12 +21,12 @@ Settled = tuple[Lease, Settlement, datetime]
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """How far a leased delivery is, and the lines that it holds."""
+    """How far a leased delivery is, and the keys that it has locked."""
 
     lease: Lease
     account: str
     progress: Mapping[str, SyncProgress]
-    lines: Sequence[Held]
+    held_keys: Sequence[LockKey]
     objects: Sequence[SyncedObject] = ()
     """What is known of objects that were settled, or to which something is sent now."""
 
@@ -76,5 +74,5 @@ class DeliveryLedger(Protocol):
     def note(self, notes: Sequence[Note]) -> None:
         """How far deliveries are, before they send what must not be sent twice; one commit."""
 
-    def in_doubt(self) -> dict[int, list[Held]]:
-        """Deliveries with a request of which nothing is known, each with the lines it holds."""
+    def in_doubt(self) -> dict[int, list[LockKey]]:
+        """Deliveries with a request of which nothing is known, each with the keys it has locked."""

@@ -11,6 +11,9 @@ import msgspec
 from bridge.model.crm_objects import SyncedObject
 from bridge.model.sync_progress import SyncProgress
 
+LockKey = tuple[str, str, str]
+"""CRM account, object type, rendered key: two deliveries never touch one at once. Operators say "line"."""
+
 
 class DeliveryState(StrEnum):
     """Where one call stands on its way to one destination."""
@@ -115,8 +118,8 @@ class Settlement:
     done: tuple[SyncedObject, ...] = ()
     """The objects that the CRM now holds for the call."""
     progress: Mapping[str, SyncProgress] = field(default_factory=dict)
-    lines: tuple[tuple[str, str, str], ...] = ()
-    """What the delivery goes on to hold, because a request of it is in doubt."""
+    held_keys: tuple[LockKey, ...] = ()
+    """What the delivery keeps locked, because a request of it is in doubt."""
     remedy: str = ""
     """What to do about the cause."""
     park_kind: ParkKind = ParkKind.FAILED

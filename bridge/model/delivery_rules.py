@@ -149,7 +149,7 @@ def settled(delivery: Delivery, revision: int, settlement: Settlement, now: date
     A newer revision that came meanwhile makes it due again. What a person said meanwhile comes true, unless
     the CRM has the call after all; in doubt it keeps its lines, and the person waits.
     """
-    outdated, in_doubt = delivery.wanted > revision, bool(settlement.lines)
+    outdated, in_doubt = delivery.wanted > revision, bool(settlement.held_keys)
     delivered = settlement.state is DeliveryState.DELIVERED
     held_as = delivery.held_as
     ended = replace(

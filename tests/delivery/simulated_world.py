@@ -23,7 +23,6 @@ from bridge.config.destination_files import load_pair
 from bridge.crm.account import Account
 from bridge.crm.tokens import Tokens
 from bridge.delivery.destination import Destination, Routes, SharedAccount
-from bridge.delivery.locks import LockKey
 from bridge.delivery.replay import Target, replay
 from bridge.delivery.retry import RetryPolicy
 from bridge.delivery.worker import WorkerSettings
@@ -35,7 +34,7 @@ from bridge.lib.stored_times import Clocks, bounded
 from bridge.mapping.planning import event_of
 from bridge.model.calls import Via
 from bridge.model.crm_objects import SyncedObject
-from bridge.model.deliveries import Lease, Settlement
+from bridge.model.deliveries import Lease, LockKey, Settlement
 from bridge.model.plan import Plan, PlannedObject
 from bridge.model.write_policy import WritePolicy
 from bridge.record.arrival import arrival_of

@@ -178,7 +178,7 @@ def test_what_the_same_request_would_meet_again_is_parked(
 ) -> None:
     settled = court.of(error)
     assert (settled.state, settled.park_kind, settled.due_at) == (DeliveryState.PARKED, kind, None)
-    assert (settled.reason, settled.account, settled.lines) == ("destination crm, x", "crm account", ())
+    assert (settled.reason, settled.account, settled.held_keys) == ("destination crm, x", "crm account", ())
 
 
 def test_what_stays_in_doubt_is_parked_as_that_and_keeps_its_progress(court: Court) -> None:
@@ -194,15 +194,15 @@ def test_what_would_be_parked_waits_with_its_keys_while_a_request_of_it_may_arri
 ) -> None:
     settled = court.of(error, progress=SENT)
     assert (settled.state, in_seconds(settled)) == (DeliveryState.DUE, 20)
-    assert settled.lines == (KEY,)
+    assert settled.held_keys == (KEY,)
     assert settled.progress["contact"] == SENT["contact"]
     assert court.of(error, progress=SEEN).state is DeliveryState.PARKED
-    assert court.of(error, progress=SEEN).lines == ()
+    assert court.of(error, progress=SEEN).held_keys == ()
 
 
 def test_what_is_tried_again_keeps_its_keys_only_while_a_request_is_in_doubt(court: Court) -> None:
-    assert court.of(Transient("x"), progress=SENT).lines == (KEY,)
-    assert court.of(Transient("x")).lines == ()
+    assert court.of(Transient("x"), progress=SENT).held_keys == (KEY,)
+    assert court.of(Transient("x")).held_keys == ()
 
 
 def test_a_fault_of_ours_is_parked_and_remembered_while_it_must_wait(court: Court) -> None:
@@ -248,6 +248,6 @@ def test_a_fault_in_telling_the_outcome_is_a_fault_of_ours_that_keeps_what_is_in
     settled = rules.settled(
         court.attempt(Transient("x"), replace(LEASE, progress=SENT)), str.upper
     ).settlement
-    assert (settled.state, in_seconds(settled), settled.lines) == (DeliveryState.DUE, 20, (KEY,))
+    assert (settled.state, in_seconds(settled), settled.held_keys) == (DeliveryState.DUE, 20, (KEY,))
     assert settled.progress["contact"] == SENT["contact"]
     assert settled.reason == "A FAULT IN CALLBRIDGE: RUNTIMEERROR('JAMMED')"

@@ -309,8 +309,8 @@ def test_what_is_in_doubt_at_a_start_counts_as_sent_now(ledger: SqliteLedger) ->
         ("begun", {"contact": SyncProgress(Running(SyncMethod.CREATE, step=1))}),
     ):
         news(ledger, name)
-        lines = (("hub", "contact", name),)
-        waits = Settlement(DeliveryState.DUE, "lost", "lost", NOW + HOUR, progress=progress, lines=lines)
+        keys = (("hub", "contact", name),)
+        waits = Settlement(DeliveryState.DUE, "lost", "lost", NOW + HOUR, progress=progress, held_keys=keys)
         settle(ledger, leased(ledger), waits, NOW, NOW)
     ledger.release_leases(NOW + 2 * HOUR)
     found = [ledger.lease(["crm"], SOURCES, NOW + 3 * HOUR) for _ in range(2)]

@@ -47,7 +47,7 @@ DUE, LEASED, DELIVERED, SKIPPED, PARKED = (
     DeliveryState.SKIPPED,
     DeliveryState.PARKED,
 )
-LINES = (("hub", "contact", "+86139"),)
+KEYS = (("hub", "contact", "+86139"),)
 
 
 def one(state: DeliveryState, **known: Any) -> Delivery:
@@ -231,7 +231,7 @@ def test_what_nothing_is_said_of_has_neither_reason_nor_cause() -> None:
         (Lane.LIVE, said(DUE), Lane.RETRY),
         (Lane.BACKFILL, said(DUE), Lane.BACKFILL),
         (Lane.LIVE, said(DUE, unsent=True), Lane.LIVE),
-        (Lane.LIVE, said(DUE, lines=LINES), Lane.LIVE),
+        (Lane.LIVE, said(DUE, held_keys=KEYS), Lane.LIVE),
         (Lane.LIVE, said(PARKED), Lane.LIVE),
         (Lane.LIVE, said(DELIVERED), Lane.LIVE),
     ],
@@ -249,7 +249,7 @@ def test_what_gave_way_to_limits_was_no_try() -> None:
 def test_what_is_in_doubt_waits_with_its_lines() -> None:
     was = one(LEASED, lane=Lane.LIVE)
     told = replace(was, **TOLD, state=DUE, due_at=LATER, in_doubt=True)
-    assert settled(was, 2, said(DUE, lines=LINES), NOW) == told
+    assert settled(was, 2, said(DUE, held_keys=KEYS), NOW) == told
 
 
 @pytest.mark.parametrize("state", [DELIVERED, SKIPPED, PARKED, DUE])
@@ -301,7 +301,7 @@ def test_what_was_delivered_after_all_is_no_persons_any_more() -> None:
 def test_a_person_waits_until_nothing_is_in_doubt(held_as: DeliveryState, due_at: datetime | None) -> None:
     was = one(LEASED, held_as=held_as, lane=Lane.LIVE)
     told: dict[str, Any] = {"cause": "it groups", "changed_at": NOW, "state": DUE, "in_doubt": True}
-    left = settled(was, 2, said(DUE, lines=LINES, due_at=due_at), NOW)
+    left = settled(was, 2, said(DUE, held_keys=KEYS, due_at=due_at), NOW)
     assert left == replace(was, **told, due_at=due_at or NOW)
 
 

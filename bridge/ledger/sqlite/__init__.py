@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from bridge.ledger import Destinations, Held, Note, Settled, Wanted
+from bridge.ledger import Destinations, Note, Settled, Wanted
 from bridge.ledger.queries import (
     CallHistory,
     LedgerCounts,
@@ -42,7 +42,7 @@ from bridge.lib.errors import LedgerBusy
 from bridge.model.balance import DestinationBalance
 from bridge.model.calls import Arrival, Filed, Judgment, Pending
 from bridge.model.crm_objects import KnownObject
-from bridge.model.deliveries import Lease
+from bridge.model.deliveries import Lease, LockKey
 from bridge.model.key_claims import Claim
 
 SPACE_EVERY = 1.0
@@ -167,7 +167,7 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
         self._write().run(write)
 
     @looks
-    def in_doubt(self) -> dict[int, list[Held]]:
+    def in_doubt(self) -> dict[int, list[LockKey]]:
         return crm_objects.in_doubt(self._reader)
 
     @looks

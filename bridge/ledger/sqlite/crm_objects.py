@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.ledger import Held, Note, Wanted
+from bridge.ledger import Note, Wanted
 from bridge.ledger.accounts import KeptBudget
 from bridge.ledger.sqlite.object_packing import (
     believed,
@@ -20,7 +20,7 @@ from bridge.ledger.sqlite.object_packing import (
 )
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.crm_objects import Fingerprint, KnownObject, SyncedObject
-from bridge.model.deliveries import Lease
+from bridge.model.deliveries import Lease, LockKey
 from bridge.model.sync_progress import StoredProgress, SyncProgress, from_stored, to_stored
 
 _SENT_AT = StoredProgress._fields.index("sent_at")
@@ -138,19 +138,19 @@ def note(connection: sqlite3.Connection, noted: Note) -> None:
     """How far a leased delivery is, before it sends what must not be sent twice."""
     connection.execute(
         "UPDATE deliveries SET progress = ? WHERE id = ? AND state = 'leased'",
-        (packed_progress(noted.account, noted.progress, noted.lines), noted.lease.delivery_id),
+        (packed_progress(noted.account, noted.progress, noted.held_keys), noted.lease.delivery_id),
     )
     remember_all(connection, [(noted.lease, noted.account, noted.objects)])
 
 
 def packed_progress(
-    account: str, progress: Mapping[str, SyncProgress], lines: Sequence[Held]
+    account: str, progress: Mapping[str, SyncProgress], held_keys: Sequence[LockKey]
 ) -> bytes | None:
     """Progress as the file keeps it; None for none."""
-    if not progress and not lines:
+    if not progress and not held_keys:
         return None
     objects = {name: _packed(to_stored(each)) for name, each in progress.items()}
-    return msgspec.msgpack.encode([account, objects, list(lines)])
+    return msgspec.msgpack.encode([account, objects, list(held_keys)])
 
 
 def _packed(stored: StoredProgress) -> list[Any]:
@@ -162,18 +162,18 @@ def _packed(stored: StoredProgress) -> list[Any]:
 
 def sent_at(packed: bytes, at: datetime) -> bytes:
     """The same progress, with what was sent and not answered sent at another time."""
-    account, objects, lines = msgspec.msgpack.decode(packed)
+    account, objects, held_keys = msgspec.msgpack.decode(packed)
     for each in objects.values():
         each[_SENT_AT] = None if each[_SENT_AT] is None else micros(at)
-    return msgspec.msgpack.encode([account, objects, lines])
+    return msgspec.msgpack.encode([account, objects, held_keys])
 
 
 def said_absent(packed: bytes) -> bytes:
     """The same progress after a person's word: what is in doubt did not arrive."""
-    account, objects, lines = msgspec.msgpack.decode(packed)
+    account, objects, held_keys = msgspec.msgpack.decode(packed)
     for each in objects.values():
         each[_ABSENT] = each[_SENT_AT] is not None
-    return msgspec.msgpack.encode([account, objects, lines])
+    return msgspec.msgpack.encode([account, objects, held_keys])
 
 
 def is_in_doubt(packed: bytes | None) -> bool:
@@ -185,7 +185,7 @@ def is_in_doubt(packed: bytes | None) -> bool:
 
 
 def progress_of(packed: bytes | None) -> dict[str, SyncProgress]:
-    """The inverse of `packed_progress`, without the lines."""
+    """The inverse of `packed_progress`, without the locked keys."""
     if packed is None:
         return {}
     _, objects, _ = msgspec.msgpack.decode(packed)
@@ -255,13 +255,13 @@ def previous_lines(
     return found
 
 
-def in_doubt(connection: sqlite3.Connection) -> dict[int, list[Held]]:
-    """Deliveries that wait for a look-up, with the lines that they hold."""
+def in_doubt(connection: sqlite3.Connection) -> dict[int, list[LockKey]]:
+    """Deliveries that wait for a look-up, with the keys that they have locked."""
     found = {}
     for delivery_id, packed in connection.execute(
         "SELECT id, progress FROM deliveries WHERE progress IS NOT NULL AND state IN ('due', 'leased')"
     ):
-        _, objects, lines = msgspec.msgpack.decode(packed)
+        _, objects, held_keys = msgspec.msgpack.decode(packed)
         if any(each[_SENT_AT] is not None for each in objects.values()):
-            found[delivery_id] = [tuple(line) for line in lines]
+            found[delivery_id] = [tuple(key) for key in held_keys]
     return found

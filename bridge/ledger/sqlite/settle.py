@@ -68,7 +68,7 @@ def _row(row: DeliveryRow, lease: Lease, settlement: Settlement, now: datetime) 
     return DeliveryRow(
         row.id,
         settled(row.delivery, lease.revision, settlement, now),
-        packed_progress(settlement.account, settlement.progress, settlement.lines),
+        packed_progress(settlement.account, settlement.progress, settlement.held_keys),
     )
 
 

@@ -176,13 +176,13 @@ class OperatorContract:
         self, ledger: Ledger, skip: bool, end: str
     ) -> None:
         call_id = news(ledger, "a")
-        lines = (("hub", "contact", "x"),)
+        keys = (("hub", "contact", "x"),)
         doubt = {"contact": SyncProgress(Running(SyncMethod.CREATE, sent_at=NOW))}
         waits = Settlement(
-            DeliveryState.DUE, "lost", "lost", NOW + MINUTE, account="hub", progress=doubt, lines=lines
+            DeliveryState.DUE, "lost", "lost", NOW + MINUTE, account="hub", progress=doubt, held_keys=keys
         )
         lease = leased(ledger)
-        ledger.note([Note(lease, "hub", doubt, lines)])
+        ledger.note([Note(lease, "hub", doubt, keys)])
         if end == "waits":
             settle(ledger, lease, waits, NOW, NOW)
         held = ledger.hold([lease.delivery_id], "no", NOW, skip=skip)
@@ -196,7 +196,7 @@ class OperatorContract:
         word = "skipped" if skip else "parked"
         row = delivery(ledger, call_id)
         assert (row.state, row.reason) == ("due", f"{word} by a person: no")
-        assert ledger.in_doubt() == {lease.delivery_id: list(lines)}
+        assert ledger.in_doubt() == {lease.delivery_id: list(keys)}
         assert balance(ledger) == {"ledger": 1, "under_way": 1}
         again = leased(ledger, NOW + MINUTE)
         assert again.held
