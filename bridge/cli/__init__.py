@@ -1,4 +1,10 @@
-"""The command line: the only place that prints, and that knows exit codes."""
+"""The command line: the only place that prints and that knows exit codes.
+
+Owns every command with its options, its `--json` document and its lines for people; the work is done below.
+May import every other room: `check`, `sandbox`, `daemon`, `config`, `reconcile`, `delivery`, `admin`,
+`ledger`, `mapping`, `source`, `crm`, `record`, `model` and `lib`.
+Begin at `cli` below, which names all commands, and at `output.py` for what they share.
+"""
 
 import sys
 from typing import Any

@@ -1,0 +1,7 @@
+"""A CRM account as something to send requests to: its client, its tokens, and how its API works.
+
+Owns the requests that go to CRMs, the tokens they carry, and what answers mean; it knows nothing of
+deliveries.
+May import `record`, `model` and `lib`.
+Begin at `client.py`: `Crm`, then `connector/`, where a connector's TOML file becomes objects.
+"""

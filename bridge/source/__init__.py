@@ -1,8 +1,12 @@
 """Platforms: how each writes its records, and how its list is asked. One package a platform.
 
-A platform is a `Platform`: a `Dialect` (`bridge.record.dialect`), by which everything else reads its records,
-and what opens its list. To add one: a package beside `outcall` with both, and a line in `platforms.py`; its
-list is held by the suite in `tests/source/contract.py`. May import `record`, `model` and `lib`.
+Owns what differs between platforms: a `Platform` is a `Dialect` (`bridge.record.dialect`), by which
+everything
+else reads its records, and what opens its list.
+May import `record`, `model` and `lib`.
+Begin at `Platform` below. To add one: a package beside `outcall` with both, and a line in `platforms.py`;
+its
+list is held by the suite in `tests/source/contract.py`.
 """
 
 import random

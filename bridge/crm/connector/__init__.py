@@ -1,4 +1,10 @@
-"""A connector: how one CRM's API works, compiled from its file and shared by all workers."""
+"""A connector: how one CRM's API works, compiled from its TOML file and shared by all workers.
+
+Owns the keys of connector files, and turns them into requests to send and answers to judge.
+May import `record`, `model` and `lib`; it opens no connection.
+Begin at `schema.py` for the keys, at `Connector` below for what becomes of them, and at `outcome.py` for
+what an answer means.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

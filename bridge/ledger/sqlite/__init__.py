@@ -1,4 +1,10 @@
-"""The ledger in one SQLite file, owned by one daemon. All its SQL is in this package."""
+"""The ledger in one SQLite file, owned by one daemon.
+
+Owns all SQL, the migrations, the thread that writes, the lock of the one owner, and the packing of records.
+May import `record`, `model` and `lib`, and the interfaces of `ledger`; only `ledger` imports it.
+Begin at `SqliteLedger` below, then `writer.py` for how commits are shared and `delivery_rows.py` for the
+columns.
+"""
 
 import sqlite3
 import time
