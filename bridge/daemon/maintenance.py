@@ -1,6 +1,8 @@
 """What the daemon does for its ledger without being asked, every 30 s."""
 
 import ctypes
+import threading
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -20,6 +22,8 @@ WARN_FREE = 10
 """Low disk space is warned of at so many times the floor at which callbacks are refused."""
 WARN_WAL = 1 << 30
 """Bytes. A write-ahead log of this size means that another process keeps it from being folded in."""
+REPACKED_FOR = 10.0
+"""Seconds of one turn that may go into packing records again; the rest of the half minute is others'."""
 
 
 class MaintainedLedger(UpkeepLedger, JobQueue, Protocol):
@@ -29,9 +33,16 @@ class MaintainedLedger(UpkeepLedger, JobQueue, Protocol):
 class Maintenance:
     """Watches space and lanes, makes dictionaries, asks for the daily `prune`, gives memory back."""
 
-    def __init__(self, ledger: MaintainedLedger, destinations: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        ledger: MaintainedLedger,
+        destinations: Sequence[str] = (),
+        stop: threading.Event | None = None,
+    ) -> None:
+        """`stop` ends what takes long."""
         self._ledger = ledger
         self._destinations = destinations
+        self._stop = stop or threading.Event()
         # glibc keeps freed memory in a heap for each thread; other C libraries have no such function.
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         self._warned: frozenset[str] = frozenset()
@@ -45,9 +56,20 @@ class Maintenance:
         if self._ledger.retrain(now):
             log.info("ledger.dictionary_made")
             self._give_back()
+        self._repack()
         last = past(self._ledger.last_requested_at(PRUNE), now)
         if last is None or now - last >= PRUNE_EVERY:
             self._ledger.request_job(PRUNE, {}, now)
+
+    def _repack(self) -> None:
+        until = time.monotonic() + REPACKED_FOR
+
+        def pause(seconds: float) -> bool:
+            """As long a pause as the step took: half of the writer's time stays free."""
+            return not self._stop.wait(seconds) and time.monotonic() < until
+
+        if count := self._ledger.repack(pause):
+            log.info("ledger.repacked", count=count)
 
     def _give_back(self) -> None:
         """Give free memory back to the system."""

@@ -83,6 +83,6 @@ def build_stages(
         reconcilers=daemon_reconcilers(config, secrets.api, rules, ledger, clock, wakeups),
         scheduler=Scheduler(timetables(config), ledger, clock),
         operator_jobs=new_operator_jobs(config, ledger, wakeups.stop, destinations, locks),
-        maintenance=Maintenance(ledger, list(destinations)),
+        maintenance=Maintenance(ledger, list(destinations), wakeups.stop),
         ledger=ledger,
     )

@@ -46,7 +46,14 @@ class UpkeepLedger(Protocol):
         """
 
     def retrain(self, now: datetime) -> bool:
-        """Make a new dictionary of the ledger's own records, where it has grown enough."""
+        """Learn from the ledger's own records how to pack the next ones, where it has grown enough."""
+
+    def repack(self, pause: Callable[[float], bool]) -> int:
+        """Pack records again, in small steps, whose packing holds values of other people; how many.
+
+        Earlier versions learnt from whole records. `pause` is given each step's seconds and says whether to
+        go on now; the next call goes on where this one stopped, and once all is done finds nothing to do.
+        """
 
     def space(self) -> Space:
         """The room it takes and has left now."""

@@ -292,7 +292,8 @@ def talk(number: int) -> bytes:
     """A record in words that the shipped dictionary never saw."""
     made = random.Random(number)  # noqa: S311 -- sample data
     text = " ".join(made.choice(WORDS) for _ in range(60))
-    return json.dumps({"uuid": uuid(number), "name": text, "remark": str(number)}).encode()
+    phone = f"1391{number:07}"
+    return json.dumps({"uuid": uuid(number), "phone": phone, "caption": text, "remark": str(number)}).encode()
 
 
 def test_a_dictionary_of_its_own_makes_records_smaller(

@@ -18,7 +18,7 @@ from bridge.ledger.sqlite.delivery_rows import (
     deliveries_of_calls,
 )
 from bridge.ledger.sqlite.filing import quarantine
-from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.payloads import Payloads, prefixed, without_prefix
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.lib.iso_times import moment
 from bridge.model.calls import Arrival, Judgment, Known, Pending, Quarantined, Verdict, Via, digests
@@ -27,9 +27,6 @@ from bridge.model.delivery_rules import News, lane_of, never_read, owed
 from bridge.record.json_body import dump_object, parse_object
 
 NEWS = (Verdict.NEW, Verdict.REVISION)
-
-# A merged state says in its first bytes which dictionary it needs.
-_CODEC_BYTES = 4
 
 _WAITING = """
 SELECT r.id, r.call_id, r.via, r.received_at, p.codec, p.body,
@@ -95,8 +92,7 @@ def known_of(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Ro
 def state_text(payloads: Payloads, row: sqlite3.Row) -> bytes:
     """The known state, as JSON, from a row that carries `state` or the receipt's payload."""
     if row["state"] is not None:
-        codec = int.from_bytes(row["state"][:_CODEC_BYTES], "big")
-        return payloads.unpack(codec, row["state"][_CODEC_BYTES:])
+        return payloads.unpack(*without_prefix(row["state"]))
     if row["state_body"] is None:
         return b"{}"
     return payloads.unpack(row["state_codec"], row["state_body"])
@@ -245,8 +241,7 @@ def _write_state(connection: sqlite3.Connection, payloads: Payloads, judgment: J
     columns = judgment.columns
     state = None
     if not judgment.kept:
-        codec, body = payloads.pack(dump_object(known.values))
-        state = codec.to_bytes(_CODEC_BYTES, "big") + body
+        state = prefixed(*payloads.pack(dump_object(known.values)))
     connection.execute(
         _STATE,
         (

@@ -20,6 +20,8 @@ from bridge.ledger.sqlite.times import micros
 PLAIN = 0
 """The codec of a record that is kept as it came; all others are numbers of dictionaries."""
 
+_CODEC_BYTES = 4
+
 PARAMETERS = zstandard.ZstdCompressionParameters(
     strategy=zstandard.STRATEGY_LAZY,
     window_log=17,  # more than the largest dictionary
@@ -57,6 +59,15 @@ class Payloads:
             self._codec = max(self._codec, number)
             self._compressor = zstandard.ZstdCompressor(compression_params=PARAMETERS, dict_data=dictionary)
 
+    def for_another_thread(self) -> "Payloads":
+        """The same dictionaries, with a compressor of its own."""
+        other = Payloads()
+        other._dictionaries, other._codec = self._dictionaries, self._codec
+        if self._codec != PLAIN:
+            dictionary = self._dictionaries[self._codec]
+            other._compressor = zstandard.ZstdCompressor(compression_params=PARAMETERS, dict_data=dictionary)
+        return other
+
     def pack(self, text: bytes) -> tuple[int, bytes]:
         """JSON text → the codec's number and the bytes to store."""
         if self._compressor is None or not foldable(text):
@@ -85,11 +96,25 @@ class Payloads:
         return unfold(cached[codec].decompress(body, allow_extra_data=True), body)
 
 
+def prefixed(codec: int, body: bytes) -> bytes:
+    """A packed record behind its codec, for a column that has none beside it."""
+    return codec.to_bytes(_CODEC_BYTES, "big") + body
+
+
+def without_prefix(packed: bytes) -> tuple[int, bytes]:
+    """The inverse of `prefixed`."""
+    return int.from_bytes(packed[:_CODEC_BYTES], "big"), packed[_CODEC_BYTES:]
+
+
+def shipped_dictionary() -> bytes:
+    """The dictionary that comes with the package."""
+    return (resources.files("bridge.ledger.sqlite") / "payload.dict").read_bytes()
+
+
 def ship_first(connection: sqlite3.Connection, now: datetime) -> None:
     """Give a new ledger the dictionary that comes with the package."""
-    body = (resources.files("bridge.ledger.sqlite") / "payload.dict").read_bytes()
     connection.execute(
         "INSERT INTO dictionaries (trained, created_at, calls, body) SELECT 0, ?, 0, ?"
         " WHERE NOT EXISTS (SELECT 1 FROM dictionaries)",
-        (micros(now), body),
+        (micros(now), shipped_dictionary()),
     )

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -13,6 +13,7 @@ from bridge.ledger.sqlite import backup, dictionaries, retention
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.ledger.sqlite.dictionary_training import train
 from bridge.ledger.sqlite.disk_space import space
+from bridge.ledger.sqlite.repacking import Repacking
 from bridge.ledger.upkeep import BackupCopy, Space
 from bridge.lib.errors import LedgerUnusable
 from bridge.lib.system_users import user_name
@@ -20,6 +21,11 @@ from bridge.lib.system_users import user_name
 
 class UpkeepPart(Access):
     """See `bridge.ledger.upkeep`, which says what each method promises."""
+
+    _taught_nothing_at = 0
+    """How many calls the ledger had when its records made no dictionary."""
+    _repacking: Repacking | None = None
+    """How far `repack` has come in this process."""
 
     def prune(self, name: str, before: datetime, pause: Callable[[float], bool]) -> int:
         removed, after_id = 0, 0
@@ -66,15 +72,41 @@ class UpkeepPart(Access):
 
     @looks
     def retrain(self, now: datetime) -> bool:
-        if not dictionaries.training_due(self._reader):
+        calls = dictionaries.calls_in(self._reader)
+        if not dictionaries.training_due(self._reader) or calls < 2 * self._taught_nothing_at:
             return False
         body = train(dictionaries.sample(self._reader, self._payloads))
-        if body is None:
+        if body is not None:
+            self._write().run(lambda c: dictionaries.add_trained(c, body, now))
+        elif dictionaries.newest_has_to_go(self._reader):
+            self._write().run(lambda c: dictionaries.add_shipped(c, now))
+        else:
+            # The same records would teach nothing again in half a minute.
+            self._taught_nothing_at = calls
             return False
-        self._write().run(lambda c: dictionaries.add_dictionary(c, body, now))
         # Only what is committed may be packed with: a dictionary that is lost loses its records.
         self._write().run(self._payloads.load)
         return True
+
+    @looks
+    def repack(self, pause: Callable[[float], bool]) -> int:
+        outdated = dictionaries.that_have_to_go(self._reader)
+        if not outdated:
+            return 0
+        if self._repacking is None or self._repacking.outdated != outdated:
+            self._repacking = Repacking(outdated, self._payloads.for_another_thread())
+        repacked, go_on = 0, True
+        while go_on and not self._repacking.is_done:
+            started = time.monotonic()
+            repacked += self._repacking.step(self._reader, self._replace_rows)
+            go_on = pause(time.monotonic() - started)
+        if self._repacking.is_done:
+            self._write().run(lambda c: dictionaries.remove(c, outdated))
+            self._repacking = None
+        return repacked
+
+    def _replace_rows(self, update: str, rows: Sequence[Sequence[object]]) -> None:
+        self._write().run(lambda c: c.executemany(update, rows).rowcount)
 
     def space(self) -> Space:
         return space(self._path, self._min_free)

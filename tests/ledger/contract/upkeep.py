@@ -90,6 +90,7 @@ class UpkeepContract:
     def test_a_ledger_learns_nothing_from_a_handful_of_records(self, ledger: Ledger) -> None:
         news(ledger, "a")
         assert not ledger.retrain(NOW)
+        assert ledger.repack(lambda _: True) == 0
 
     def test_space_is_told_in_bytes(self, ledger: Ledger) -> None:
         news(ledger, "a")
