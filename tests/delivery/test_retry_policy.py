@@ -83,3 +83,16 @@ def test_giving_up_takes_five_days_and_as_many_attempts_as_lead_to_the_longest_w
 
 def test_a_caller_who_shortens_waits_does_not_make_it_give_up_earlier() -> None:
     assert wait(9, owed_for=timedelta(days=6), maximum=timedelta(minutes=5)) == 300
+
+
+def test_the_attempt_whose_wait_is_just_the_longest_is_the_first_that_gives_up() -> None:
+    policy = RetryPolicy(timedelta(seconds=1), timedelta(seconds=8), timedelta(seconds=30))
+
+    def gives_up(attempt: int) -> bool:
+        owed_at = NOW - timedelta(minutes=1)
+        at = next_attempt_at(
+            policy, owed_at=owed_at, attempt=attempt, retry_after=None, now=NOW, jitter=MIDDLE
+        )
+        return at is None
+
+    assert [gives_up(attempt) for attempt in (3, 4)] == [False, True]
