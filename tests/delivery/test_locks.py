@@ -1,9 +1,74 @@
 """Key locks and the batch gate: who may have what at once, whatever the order in which threads get there."""
 
+import threading
+from datetime import UTC, datetime, timedelta
+
 from bridge.delivery.batch_gate import WORKERS_AT_ONCE, BatchGate
 from bridge.delivery.locks import KeyLocks
 
 CONTACT, CALL = ("a", "contact", "+861"), ("a", "call", "k")
+NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+LONG = 30.0
+"""Seconds that no test waits for."""
+
+
+def test_a_delivery_takes_all_of_its_keys_or_none() -> None:
+    locks = KeyLocks()
+    assert locks.acquire(1, [CONTACT], 0)
+    assert not locks.acquire(2, [CONTACT, CALL], 0)
+    assert locks.holders() == {CONTACT: 1}
+    assert locks.acquire(1, [CONTACT, CALL], 0), "what it holds already is no obstacle"
+    locks.release(1)
+    assert locks.acquire(2, [CONTACT, CALL], 0)
+    assert locks.holders() == {CONTACT: 2, CALL: 2}
+
+
+def test_who_waits_for_a_key_gets_it_once_it_is_released() -> None:
+    locks, got = KeyLocks(), list[bool]()
+    locks.acquire(1, [CONTACT], 0)
+    waiter = threading.Thread(target=lambda: got.append(locks.acquire(2, [CONTACT], LONG)))
+    waiter.start()
+    locks.release(1)
+    waiter.join()
+    assert (got, locks.holders()) == ([True], {CONTACT: 2})
+
+
+def test_nobody_waits_for_a_holder_that_waits_itself() -> None:
+    locks, got = KeyLocks(), list[bool]()
+    locks.acquire(1, [CONTACT], 0)
+    waiter = threading.Thread(target=lambda: got.append(locks.acquire(2, [CONTACT], LONG)))
+    waiter.start()
+    locks.hold_until(1, NOW)
+    waiter.join()
+    assert (got, locks.holders()) == ([False], {CONTACT: 1})
+    assert not locks.acquire(2, [CONTACT], LONG)
+
+
+def test_when_keys_are_free_is_told_by_the_last_holder_that_waits() -> None:
+    locks, later = KeyLocks(), NOW + timedelta(seconds=5)
+    locks.acquire(1, [CONTACT], 0)
+    locks.acquire(2, [CALL], 0)
+    assert locks.free_at(3, [CONTACT, CALL]) is None, "both are at work"
+    locks.hold_until(1, later)
+    locks.hold_until(2, NOW)
+    assert locks.free_at(3, [CONTACT, CALL]) == later
+    assert locks.free_at(3, [CALL]) == NOW
+    assert locks.free_at(1, [CONTACT]) is None, "its own keys keep nobody"
+    assert locks.acquire(1, [CONTACT], 0)
+    assert locks.free_at(3, [CONTACT]) is None, "it goes on, so nobody can tell"
+    locks.release(2)
+    assert locks.free_at(3, [CALL]) is None
+
+
+def test_a_turn_that_is_over_lets_no_holder_wait() -> None:
+    locks = KeyLocks()
+    first = locks.begin_turn(1)
+    locks.acquire(1, [CONTACT], 0)
+    second = locks.begin_turn(1)
+    locks.hold_until(1, NOW, first)
+    assert locks.free_at(2, [CONTACT]) is None
+    locks.hold_until(1, NOW, second)
+    assert locks.free_at(2, [CONTACT]) == NOW
 
 
 def test_a_turn_that_is_over_releases_no_key_of_the_next_one() -> None:
