@@ -31,7 +31,7 @@ from bridge.lib.iso_times import stamp
 from bridge.lib.log import configure
 from bridge.model.calls import DIGEST_SIZE
 from bridge.source import Page
-from bridge.source.outcall.answers import Reader
+from bridge.source.outcall.answers import AnswerReader
 from tests.fixtures.daemon_process import environment, write_config
 from tests.fixtures.reconciliation import RULES, World, new_world
 from tests.fixtures.served_platform import NAMES, NOW
@@ -49,7 +49,7 @@ class Stored:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._reader = Reader(NAMES)
+        self._reader = AnswerReader(NAMES)
         self.pages: dict[tuple[datetime, datetime, int], bytes] = {}
         self.asked: list[bytes] = []
         self.making = 0.0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.source.outcall.answers import Answer, Reader, Unreadable
+from bridge.source.outcall.answers import AnswerReader, ListAnswer, UnreadableAnswer
 from bridge.source.outcall.page_text import MOST_ROWS, read_page
 from tests.fixtures.served_platform import NAMES
 
@@ -22,8 +22,8 @@ def page(
     return head + b",".join(rows) + tail
 
 
-def read(text: bytes, charset: str = "") -> Answer:
-    return Reader(NAMES).read(text, charset)
+def read(text: bytes, charset: str = "") -> ListAnswer:
+    return AnswerReader(NAMES).read(text, charset)
 
 
 SPOILT = {
@@ -171,7 +171,7 @@ def test_what_is_declared_goes_first() -> None:
     ],
 )
 def test_what_is_no_object_is_no_answer(text: bytes) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableAnswer):
         read(text)
 
 
@@ -211,7 +211,7 @@ def test_no_damage_surprises_the_reader(data: st.DataObject) -> None:
         )
     try:
         answer = read(bytes(text))
-    except Unreadable:
+    except UnreadableAnswer:
         return
     assert sum(map(len, answer.rows or ())) <= len(text)
 

@@ -17,16 +17,16 @@ from bridge.lib.errors import SourceRefused, SourceUnreachable
 from bridge.sandbox.platform import ACCESS_SECRET
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.source import Page, Source
-from bridge.source.outcall.answers import Reader, Unreadable
+from bridge.source.outcall.answers import AnswerReader, UnreadableAnswer
 from bridge.source.outcall.client import (
     FILTERS,
     LONGEST_RETRY_WAIT,
     TRIES,
-    TRIES_AT_NO,
     TRIES_WHILE_BROKEN,
+    TRIES_WHILE_REFUSED,
     OutcallList,
 )
-from bridge.source.outcall.pace import Pace
+from bridge.source.outcall.rate import RequestRate
 from tests.fixtures.served_platform import (
     CHANCE,
     HOUR,
@@ -188,13 +188,13 @@ def test_a_platform_that_goes_on_refusing_is_not_hammered(served: ServedPlatform
     served.disturb(refusals=1.0)
     with pytest.raises(SourceRefused, match="code 1 the system is busy"):
         whole(source)
-    assert len(served.asked()) == 2 * TRIES_AT_NO
+    assert len(served.asked()) == 2 * TRIES_WHILE_REFUSED
     source.close()
 
 
 def test_other_faults_do_not_make_a_refusal_final_sooner(served: ServedPlatform) -> None:
     down: dict[str, float] = {"down": True}
-    faults = iter([*[down] * TRIES_AT_NO, {"refusals": 1.0}, {"refusals": 1.0}, {}])
+    faults = iter([*[down] * TRIES_WHILE_REFUSED, {"refusals": 1.0}, {"refusals": 1.0}, {}])
 
     def later(_seconds: float = 0) -> None:
         served.disturb(**next(faults))
@@ -253,13 +253,13 @@ def test_the_pace_spreads_requests_and_makes_up_for_nothing() -> None:
         slept.append(seconds)
         now[0] += seconds
 
-    pace = Pace(2, lambda: now[0], sleep)
+    rate = RequestRate(2, lambda: now[0], sleep)
     for _ in range(3):
-        pace.wait()
+        rate.wait()
     assert slept == [0.5, 0.5]
     now[0] += 10
-    pace.wait()
-    pace.wait()
+    rate.wait()
+    rate.wait()
     assert slept == [0.5, 0.5, 0.5]
 
 
@@ -283,15 +283,15 @@ def test_the_pace_spreads_requests_and_makes_up_for_nothing() -> None:
     ],
 )
 def test_answers_in_any_spelling(text: bytes, rows: list[bytes] | None, total: int | None) -> None:
-    answer = Reader(NAMES).read(text)
+    answer = AnswerReader(NAMES).read(text)
     assert (None if answer.rows is None else list(answer.rows), answer.total) == (rows, total)
     assert not answer.vacant
 
 
 @pytest.mark.parametrize("text", [b"", b"<html>", b"[]", b'"x"', b"{", b"null"])
 def test_what_is_no_object_is_no_answer(text: bytes) -> None:
-    with pytest.raises(Unreadable):
-        Reader(NAMES).read(text)
+    with pytest.raises(UnreadableAnswer):
+        AnswerReader(NAMES).read(text)
 
 
 def answering(listed: Any, login_code: Any = 0) -> tuple[OutcallList, list[str]]:
@@ -394,7 +394,7 @@ def test_no_key_of_any_session_is_shown() -> None:
 @pytest.mark.parametrize("odd", [{}, {"x": "\ud83d"}])
 def test_lists_within_the_list_are_rows(nested: Any, odd: Any) -> None:
     text = json.dumps({"code": 0, "data": {"list": nested, "total": 2}, **odd})
-    answer = Reader(NAMES).read(text.encode())
+    answer = AnswerReader(NAMES).read(text.encode())
     assert [json.loads(row) for row in answer.rows or ()] == [{"a": 1}, {"a": 2}]
 
 
@@ -421,8 +421,8 @@ def test_a_total_of_nothing_needs_no_new_session() -> None:
 
 @given(st.binary(max_size=60) | st.text(max_size=40).map(str.encode))
 def test_no_bytes_surprise_the_reader(content: bytes) -> None:
-    with suppress(Unreadable):
-        Reader(NAMES).read(b'{"data":' + content + b"}")
+    with suppress(UnreadableAnswer):
+        AnswerReader(NAMES).read(b'{"data":' + content + b"}")
 
 
 def test_disturbances_are_set_over_http_too(served: ServedPlatform) -> None:

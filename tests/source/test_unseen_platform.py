@@ -21,7 +21,7 @@ from bridge.ledger import open_ledger
 from bridge.reconcile.balance import whole_balance
 from bridge.sandbox.records import PLATFORM_ZONE
 from bridge.sandbox.server import LocalServer
-from bridge.source.outcall.edges import edges, tick
+from bridge.source.outcall.windows import resolution, window_texts
 from tests.fixtures.daemon_process import environment, write_config
 from tests.fixtures.listed_rows import row
 from tests.fixtures.reconciliation import HOUR
@@ -166,5 +166,5 @@ def test_it_is_reconciled_and_audited(tmp_path: Path, time_format: str, *, inclu
     ],
 )
 def test_times_are_rounded_outwards(time_format: str, unit: timedelta, texts: tuple[str, str]) -> None:
-    assert tick(time_format) == unit
-    assert edges(NOW - HOUR, NOW, PLATFORM_ZONE, time_format) == texts
+    assert resolution(time_format) == unit
+    assert window_texts(NOW - HOUR, NOW, PLATFORM_ZONE, time_format) == texts

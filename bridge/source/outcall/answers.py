@@ -14,19 +14,19 @@ from bridge.record.json_body import NotAnObject, decode_body, encode_text, parse
 from bridge.source.list_api import ListNames
 from bridge.source.outcall.page_text import MOST_ROWS, PageText, read_page
 
-YES = (0, 200, None)
+SUCCESS_CODES = (0, 200, None)
 """Codes of success; some deployments tell none."""
 _WORDS_OF_SUCCESS = frozenset({"success", "ok", "true", "succeed", "successful"})
 _MOST_COUNTED = 10**12
 """A total that is higher counts nothing."""
 
 
-class Unreadable(ValueError):
+class UnreadableAnswer(ValueError):
     """An answer that is no JSON object, and what it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ListAnswer:
     """An answer's parts; `rows` are None where there is no data at all."""
 
     code: int | str | None
@@ -45,10 +45,10 @@ class Answer:
     @property
     def refused(self) -> bool:
         """Whether the code says no; a word that nobody knows says nothing beside rows."""
-        return self.code not in YES and (isinstance(self.code, int) or not self.rows)
+        return self.code not in SUCCESS_CODES and (isinstance(self.code, int) or not self.rows)
 
 
-class Reader:
+class AnswerReader:
     """Reads answers, a tenth as expensive as reading all that is in them."""
 
     def __init__(self, names: ListNames) -> None:
@@ -65,11 +65,11 @@ class Reader:
         )
         self._decoder = msgspec.json.Decoder(answer)
 
-    def read(self, content: bytes, charset: str = "") -> Answer:
+    def read(self, content: bytes, charset: str = "") -> ListAnswer:
         """An answer's parts; `charset` is what it declares, as `declared_charset` reads it.
 
         Raises:
-            Unreadable: no JSON object.
+            UnreadableAnswer: no JSON object.
         """
         if charset:
             content = _in_utf8(content, charset)
@@ -77,27 +77,27 @@ class Reader:
             return self._quickly(content)
         page = read_page(content if charset else _in_utf8(content), self._names.data, self._names.list)
         if page is None:
-            raise Unreadable(f"{content[:40]!r}")
+            raise UnreadableAnswer(f"{content[:40]!r}")
         return self._carefully(page)
 
-    def _quickly(self, content: bytes) -> Answer:
+    def _quickly(self, content: bytes) -> ListAnswer:
         """A page as nearly all are."""
         read: Any = self._decoder.decode(content)
         raw = bytes(read.data.total)
-        total = whole(msgspec.json.decode(raw)) if raw else None
+        total = count_in(msgspec.json.decode(raw)) if raw else None
         rows = [bytes(row) for row in read.data.rows[:MOST_ROWS]]
         if rows and all(row.startswith(b"[") for row in rows):
             rows = _flat(rows)
         broken = f"it has more than {MOST_ROWS} rows" if len(read.data.rows) > MOST_ROWS else ""
-        return Answer(code_of(read.code), _text(read.message), {}, rows, total, broken=broken)
+        return ListAnswer(code_of(read.code), _text(read.message), {}, rows, total, broken=broken)
 
-    def _carefully(self, page: PageText) -> Answer:
+    def _carefully(self, page: PageText) -> ListAnswer:
         """What is no page, or what msgspec refuses: half surrogates, NaN, lists written as objects."""
         names = self._names
         told = {name: _value(text) for name, text in page.members.items()}
         parts = {name: _value(text) for name, text in page.data.items()}
         rows = page.rows
-        total = whole(parts.get(names.total, told.get(names.total)))
+        total = count_in(parts.get(names.total, told.get(names.total)))
         if rows is None and (
             total == 0 or (page.empty and total is not None) or (names.total in parts and len(parts) == 1)
         ):
@@ -105,8 +105,9 @@ class Reader:
         if rows and all(row.startswith(b"[") for row in rows):
             rows = _flat(rows)
         members = (*page.members, names.data) if page.has_data else tuple(page.members)
-        code, message = code_of(told.get(names.code)), _text(told.get(names.message))
-        return Answer(code, message, parts, rows, total, page.empty and rows is None, members, page.broken)
+        code, text = code_of(told.get(names.code)), _text(told.get(names.message))
+        vacant = page.empty and rows is None
+        return ListAnswer(code, text, parts, rows, total, vacant, members, page.broken)
 
 
 def _flat(rows: list[bytes]) -> list[bytes]:
@@ -143,7 +144,7 @@ def _value(text: bytes) -> Any:
         return None
 
 
-def whole(value: Any) -> int | None:
+def count_in(value: Any) -> int | None:
     """A count, however it is spelt."""
     number = parse_int(value)
     return number if number is not None and 0 <= number <= _MOST_COUNTED else None

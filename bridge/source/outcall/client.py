@@ -23,14 +23,14 @@ from bridge.lib.whole_numbers import parse_int
 from bridge.record.json_body import declared_charset
 from bridge.source import Page, PageTooLarge
 from bridge.source.list_api import ListApi
-from bridge.source.outcall.answers import YES, Answer, Reader, Unreadable
-from bridge.source.outcall.edges import edges
-from bridge.source.outcall.pace import Pace
+from bridge.source.outcall.answers import SUCCESS_CODES, AnswerReader, ListAnswer, UnreadableAnswer
+from bridge.source.outcall.rate import RequestRate
+from bridge.source.outcall.windows import window_texts
 
 # tenacity bridges seconds; the schedule of runs bridges the rest.
 TRIES = 16
 """Of one page. A try may be four requests: with three of ten of them failing, a long walk still ends."""
-TRIES_AT_NO = 5
+TRIES_WHILE_REFUSED = 5
 FIRST_RETRY_WAIT, LONGEST_RETRY_WAIT = 0.1, 1.0
 # A session is renewed so long before it ends.
 RENEWED_BEFORE = timedelta(minutes=1)
@@ -55,7 +55,7 @@ FILTERS = (
 """What can be filtered by; all are sent, empty, as the platform's own clients do."""
 
 
-class _Short(SourceUnreachable):
+class _Retriable(SourceUnreachable):
     """Worth another try within seconds; not before `retry_after` where the platform said so."""
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
@@ -63,24 +63,24 @@ class _Short(SourceUnreachable):
         self.retry_after = retry_after
 
 
-class _No(_Short):
+class _Refused(_Retriable):
     """The platform answers and says no, which some do when they are busy."""
 
 
-class _Slow(_Short):
+class _TimedOut(_Retriable):
     """The answer did not come within the timeout."""
 
 
-class _Broken(_Short):
+class _BrokenAnswer(_Retriable):
     """An answer that cannot be read, or not to its end; `answer` is what could be read of it."""
 
-    def __init__(self, message: str, answer: Answer | None = None) -> None:
+    def __init__(self, message: str, answer: ListAnswer | None = None) -> None:
         super().__init__(message)
         self.answer = answer
 
 
 @dataclass(slots=True)
-class _Enough:
+class _RetryLimit:
     """Ends the tries for one page; other faults between them do not make a refusal final sooner."""
 
     stop: threading.Event
@@ -90,12 +90,12 @@ class _Enough:
 
     def __call__(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
-        self.refusals += isinstance(error, _No)
-        self.slow += isinstance(error, _Slow)
-        self.broken[str(error)] += isinstance(error, _Broken)
+        self.refusals += isinstance(error, _Refused)
+        self.slow += isinstance(error, _TimedOut)
+        self.broken[str(error)] += isinstance(error, _BrokenAnswer)
         return (
             self.stop.is_set()
-            or self.refusals >= TRIES_AT_NO
+            or self.refusals >= TRIES_WHILE_REFUSED
             or self.slow >= TRIES_WHILE_SLOW
             or self.broken[str(error)] >= TRIES_WHILE_BROKEN
             or state.attempt_number >= TRIES
@@ -127,8 +127,8 @@ class OutcallList:
         self._rng = rng
         self._sleep = sleep or sleep_using_event(stop)
         self._stop = stop
-        self._reader = Reader(api.names)
-        self._pace = Pace(api.requests_per_second, time.monotonic, self._sleep)
+        self._reader = AnswerReader(api.names)
+        self._rate = RequestRate(api.requests_per_second, time.monotonic, self._sleep)
         self._session: _Session | None = None
         self._hidden: deque[str] = deque(maxlen=8)
         """What no message shows beside the secret: signatures, and the keys of sessions, over ones too."""
@@ -147,7 +147,7 @@ class OutcallList:
 
     def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
         names = self._api.names
-        start, end = edges(since, until, self._api.zone, self._api.time_format)
+        start, end = window_texts(since, until, self._api.zone, self._api.time_format)
         asked = {
             **dict.fromkeys(FILTERS, ""),
             **self._api.filters,
@@ -158,17 +158,17 @@ class OutcallList:
         }
         retrying = Retrying(
             # Listed, because whatever else is raised is a fault of ours.
-            retry=retry_if_exception_type(_Short),
+            retry=retry_if_exception_type(_Retriable),
             wait=self._wait,
-            stop=_Enough(self._stop),
+            stop=_RetryLimit(self._stop),
             sleep=self._sleep,
             reraise=True,
         )
         try:
-            answer: Answer = retrying(self._listed, asked)
-        except _No as error:
+            answer: ListAnswer = retrying(self._listed, asked)
+        except _Refused as error:
             raise SourceRefused(str(error)) from error
-        except _Broken as error:
+        except _BrokenAnswer as error:
             if error.answer is None or self._stop.is_set():
                 raise
             return Page(error.answer.rows or (), None, broken=str(error))
@@ -177,12 +177,12 @@ class OutcallList:
     # -- trying again ---------------------------------------------------------------
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        told = error.retry_after if isinstance(error, _Short) else 0.0
+        told = error.retry_after if isinstance(error, _Retriable) else 0.0
         growing: float = min(LONGEST_RETRY_WAIT, FIRST_RETRY_WAIT * 2.0 ** (state.attempt_number - 1))
         return max(min(told, 10.0), growing * self._rng.uniform(0.5, 1.0))
 
     # -- sessions -------------------------------------------------------------------
-    def _listed(self, asked: Mapping[str, Any]) -> Answer:
+    def _listed(self, asked: Mapping[str, Any]) -> ListAnswer:
         """One page; an answer without data means that the session is over, so that is renewed once."""
         answer = self._list_once(asked)
         if answer.rows is None:
@@ -196,7 +196,7 @@ class OutcallList:
             raise self._refusal(answer, f"its list {self._lack(answer)}")
         return answer
 
-    def _list_once(self, asked: Mapping[str, Any]) -> Answer:
+    def _list_once(self, asked: Mapping[str, Any]) -> ListAnswer:
         session = self._current()
         names = self._api.names
         body = {names.user_sn: session.user, names.api_key: session.key, **asked}
@@ -204,16 +204,16 @@ class OutcallList:
         if answer.refused and answer.rows is not None:
             raise self._refusal(answer, "its list says no")
         if answer.broken:
-            raise _Broken(self._told(f"a page of its list is broken: {answer.broken}"), answer)
+            raise _BrokenAnswer(self._told(f"a page of its list is broken: {answer.broken}"), answer)
         return answer
 
-    def _refusal(self, answer: Answer, what: str) -> _Short:
+    def _refusal(self, answer: ListAnswer, what: str) -> _Retriable:
         if not answer.refused:
             # The same each time is no passing fault, and every try logs in anew.
-            return _Broken(self._told(f"{what}: {answer.message}" if answer.message else what))
-        return _No(self._told(f"{what}: code {answer.code} {answer.message}".rstrip()))
+            return _BrokenAnswer(self._told(f"{what}: {answer.message}" if answer.message else what))
+        return _Refused(self._told(f"{what}: code {answer.code} {answer.message}".rstrip()))
 
-    def _lack(self, answer: Answer) -> str:
+    def _lack(self, answer: ListAnswer) -> str:
         if not answer.refused and not answer.data and self._api.names.data not in answer.members:
             members = ", ".join(sorted(answer.members))[:200] or "nothing"
             return (
@@ -238,7 +238,7 @@ class OutcallList:
         answer = self._ask(self._api.login_path, self._credentials())
         names, data = self._api.names, answer.data
         key, user = data.get(names.api_key), data.get(names.user_sn)
-        if (isinstance(answer.code, int) and answer.code not in YES) or not key or user is None:
+        if (isinstance(answer.code, int) and answer.code not in SUCCESS_CODES) or not key or user is None:
             said = f": code {answer.code} {answer.message}".rstrip() if answer.code is not None else ""
             raise SourceRefused(
                 self._told(
@@ -266,14 +266,14 @@ class OutcallList:
         return {"api_access_id": api.access_id, "from": 1, "sign": sign, "timestamp": stamp}
 
     # -- the wire -------------------------------------------------------------------
-    def _ask(self, path: str, body: Mapping[str, Any]) -> Answer:
-        self._pace.wait()
+    def _ask(self, path: str, body: Mapping[str, Any]) -> ListAnswer:
+        self._rate.wait()
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         try:
             url = httpx.URL(f"{self._api.base_url}{path}")
             received = self._http.send("POST", url, _HEADERS, content)
         except _NO_CONNECTION as error:
-            kind = _Slow if isinstance(error, httpx.TimeoutException) else _Short
+            kind = _TimedOut if isinstance(error, httpx.TimeoutException) else _Retriable
             why = connection_remedy(error, "platform")
             raise kind(self._told(f"it cannot be reached: {error}{'. ' if why else ''}{why}")) from error
         except _NOT_SENT as error:
@@ -281,25 +281,25 @@ class OutcallList:
         except UnacceptableAnswer as error:
             if error.too_large:
                 raise PageTooLarge(self._told(f"{path}: {error}. Ask for a smaller page_size")) from error
-            raise _Broken(self._told(f"{path}: {error}")) from error
+            raise _BrokenAnswer(self._told(f"{path}: {error}")) from error
         except httpx.HTTPError as error:
-            kind = _Slow if isinstance(error, httpx.TimeoutException) else _Short
+            kind = _TimedOut if isinstance(error, httpx.TimeoutException) else _Retriable
             raise kind(self._told(f"no answer from {path}: {type(error).__name__} {error}")) from error
         self._check(received, path)
         try:
             declared = declared_charset(received.headers.get("content-type", "").encode("ascii", "replace"))
             return self._reader.read(received.body, declared)
-        except Unreadable as error:
-            raise _Broken(self._told(f"{path} answers what is no JSON object: {error}")) from error
+        except UnreadableAnswer as error:
+            raise _BrokenAnswer(self._told(f"{path} answers what is no JSON object: {error}")) from error
 
     def _check(self, received: Received, path: str) -> None:
         status = received.status
         if status in (408, 425, 429) or status >= 500:
             told = received.headers.get("retry-after", "")
-            raise _Short(self._told(f"{path} answers {status}"), _seconds(told))
+            raise _Retriable(self._told(f"{path} answers {status}"), _seconds(told))
         if status in (401, 403):
             self._session = None
-            raise _No(self._told(f"{path} answers {status}"))
+            raise _Refused(self._told(f"{path} answers {status}"))
         if not 200 <= status < 300:
             raise SourceRefused(
                 self._told(f"{path} answers {status}. Check base_url, login_path and list_path")

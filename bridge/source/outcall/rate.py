@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 
-class Pace:
+class RequestRate:
     """Waits before a request until its turn has come."""
 
     def __init__(
