@@ -71,7 +71,7 @@ class Middle(Random):
         return 0.5
 
 
-class Court:
+class OutcomeBench:
     """Rules for one destination, and attempts that end as a test says."""
 
     def __init__(self, folder: Path) -> None:
@@ -107,8 +107,8 @@ class Court:
 
 
 @pytest.fixture
-def court(tmp_path: Path) -> Court:
-    return Court(tmp_path)
+def bench(tmp_path: Path) -> OutcomeBench:
+    return OutcomeBench(tmp_path)
 
 
 def in_seconds(settlement: Settlement) -> float | None:
@@ -116,16 +116,16 @@ def in_seconds(settlement: Settlement) -> float | None:
     return None if settlement.due_at is None else (settlement.due_at - NOW).total_seconds()
 
 
-def test_an_attempt_without_error_is_delivered_and_counts_as_a_success(court: Court) -> None:
-    assert court.of() == Settlement(DeliveryState.DELIVERED, account="crm account")
-    assert (court.successes.count, court.successes.recovered) == (1, 0)
+def test_an_attempt_without_error_is_delivered_and_counts_as_a_success(bench: OutcomeBench) -> None:
+    assert bench.of() == Settlement(DeliveryState.DELIVERED, account="crm account")
+    assert (bench.successes.count, bench.successes.recovered) == (1, 0)
 
 
-def test_an_attempt_that_asked_nothing_is_no_success_of_the_account(court: Court) -> None:
-    attempt = court.attempt()
+def test_an_attempt_that_asked_nothing_is_no_success_of_the_account(bench: OutcomeBench) -> None:
+    attempt = bench.attempt()
     attempt.questions = 0
-    assert court.rules.of(attempt).state is DeliveryState.DELIVERED
-    assert court.successes.count == 0
+    assert bench.rules.of(attempt).state is DeliveryState.DELIVERED
+    assert bench.successes.count == 0
 
 
 DUE = [
@@ -141,24 +141,26 @@ DUE = [
 
 @pytest.mark.parametrize(("error", "attempt", "seconds"), DUE)
 def test_what_may_pass_is_due_again_by_the_retry_policy(
-    court: Court, error: DeliveryError, attempt: int, seconds: float
+    bench: OutcomeBench, error: DeliveryError, attempt: int, seconds: float
 ) -> None:
-    settled = court.of(error, attempt=attempt)
+    settled = bench.of(error, attempt=attempt)
     assert (settled.state, in_seconds(settled), settled.unsent) == (DeliveryState.DUE, seconds, False)
     assert (settled.reason, settled.remedy != "") == ("destination crm, x", True)
 
 
 @pytest.mark.parametrize("error", [Unsent("x", retry_after=7), Pending("x", retry_after=7)])
 def test_what_waits_for_room_or_for_a_job_is_due_when_that_is_there_and_is_no_attempt(
-    court: Court, error: DeliveryError
+    bench: OutcomeBench, error: DeliveryError
 ) -> None:
-    settled = court.of(error, attempt=9)
+    settled = bench.of(error, attempt=9)
     assert (settled.state, in_seconds(settled), settled.unsent) == (DeliveryState.DUE, 7, True)
 
 
 @pytest.mark.parametrize(("owed_for", "attempt", "parked"), [(60, 9, True), (60, 2, False), (59, 9, False)])
-def test_what_never_passes_is_given_up(court: Court, owed_for: int, attempt: int, parked: bool) -> None:
-    settled = court.of(Transient("x"), owed_at=NOW - timedelta(minutes=owed_for), attempt=attempt)
+def test_what_never_passes_is_given_up(
+    bench: OutcomeBench, owed_for: int, attempt: int, parked: bool
+) -> None:
+    settled = bench.of(Transient("x"), owed_at=NOW - timedelta(minutes=owed_for), attempt=attempt)
     assert (settled.state is DeliveryState.PARKED) is parked
     assert settled.reason.startswith("given up after 1:00:00: destination crm, x") is parked
 
@@ -174,15 +176,15 @@ PARKED = [
 
 @pytest.mark.parametrize(("error", "kind"), PARKED)
 def test_what_the_same_request_would_meet_again_is_parked(
-    court: Court, error: DeliveryError, kind: ParkKind
+    bench: OutcomeBench, error: DeliveryError, kind: ParkKind
 ) -> None:
-    settled = court.of(error)
+    settled = bench.of(error)
     assert (settled.state, settled.park_kind, settled.due_at) == (DeliveryState.PARKED, kind, None)
     assert (settled.reason, settled.account, settled.held_keys) == ("destination crm, x", "crm account", ())
 
 
-def test_what_stays_in_doubt_is_parked_as_that_and_keeps_its_progress(court: Court) -> None:
-    settled = court.of(InDoubt("x"), progress=SENT)
+def test_what_stays_in_doubt_is_parked_as_that_and_keeps_its_progress(bench: OutcomeBench) -> None:
+    settled = bench.of(InDoubt("x"), progress=SENT)
     assert (settled.state, settled.park_kind) == (DeliveryState.PARKED, ParkKind.IN_DOUBT)
     assert settled.progress == SENT
     assert settled.reason.endswith("destination crm, x")
@@ -190,39 +192,41 @@ def test_what_stays_in_doubt_is_parked_as_that_and_keeps_its_progress(court: Cou
 
 @pytest.mark.parametrize("error", [Permanent("x"), RuntimeError("ours")])
 def test_what_would_be_parked_waits_with_its_keys_while_a_request_of_it_may_arrive(
-    court: Court, error: Exception
+    bench: OutcomeBench, error: Exception
 ) -> None:
-    settled = court.of(error, progress=SENT)
+    settled = bench.of(error, progress=SENT)
     assert (settled.state, in_seconds(settled)) == (DeliveryState.DUE, 20)
     assert settled.held_keys == (KEY,)
     assert settled.progress["contact"] == SENT["contact"]
-    assert court.of(error, progress=SEEN).state is DeliveryState.PARKED
-    assert court.of(error, progress=SEEN).held_keys == ()
+    assert bench.of(error, progress=SEEN).state is DeliveryState.PARKED
+    assert bench.of(error, progress=SEEN).held_keys == ()
 
 
-def test_what_is_tried_again_keeps_its_keys_only_while_a_request_is_in_doubt(court: Court) -> None:
-    assert court.of(Transient("x"), progress=SENT).held_keys == (KEY,)
-    assert court.of(Transient("x")).held_keys == ()
+def test_what_is_tried_again_keeps_its_keys_only_while_a_request_is_in_doubt(bench: OutcomeBench) -> None:
+    assert bench.of(Transient("x"), progress=SENT).held_keys == (KEY,)
+    assert bench.of(Transient("x")).held_keys == ()
 
 
-def test_a_fault_of_ours_is_parked_and_remembered_while_it_must_wait(court: Court) -> None:
-    settled = court.of(RuntimeError("of +8615899770637"))
+def test_a_fault_of_ours_is_parked_and_remembered_while_it_must_wait(bench: OutcomeBench) -> None:
+    settled = bench.of(RuntimeError("of +8615899770637"))
     assert (settled.state, settled.cause) == (DeliveryState.PARKED, "a fault in callbridge")
     assert "15899770637" not in settled.reason
-    waits = court.of(RuntimeError("ours"), progress=SENT)
+    waits = bench.of(RuntimeError("ours"), progress=SENT)
     faults = faults_of(waits.progress, 1)
     assert faults is not None
     assert (faults.count, faults.reason) == (0, waits.reason)
 
 
-def test_a_record_that_alone_draws_the_accounts_faults_is_parked_at_the_third_one(court: Court) -> None:
+def test_a_record_that_alone_draws_the_accounts_faults_is_parked_at_the_third_one(
+    bench: OutcomeBench,
+) -> None:
     progress: Mapping[str, SyncProgress] = {}
     states = []
     for _ in range(FAULTS_TO_BLAME):
-        court.successes.note()
+        bench.successes.note()
         error = Transient("x", blame="account")
         error.status = 500
-        settled = court.of(error, progress=progress)
+        settled = bench.of(error, progress=progress)
         states.append(settled.state)
         progress = settled.progress
     assert states == [DeliveryState.DUE, DeliveryState.DUE, DeliveryState.PARKED]
@@ -230,23 +234,25 @@ def test_a_record_that_alone_draws_the_accounts_faults_is_parked_at_the_third_on
     assert settled.cause.endswith("of this record only")
 
 
-def test_a_success_after_faults_counts_as_a_recovery(court: Court) -> None:
+def test_a_success_after_faults_counts_as_a_recovery(bench: OutcomeBench) -> None:
     error = Transient("x", blame="account")
     error.status = 500
-    progress = court.of(error).progress
+    progress = bench.of(error).progress
     assert FAULTS in progress
-    assert court.of(progress=progress).progress == {}
-    assert (court.successes.count, court.successes.recovered) == (1, 1)
+    assert bench.of(progress=progress).progress == {}
+    assert (bench.successes.count, bench.successes.recovered) == (1, 1)
 
 
-def test_a_fault_in_telling_the_outcome_is_a_fault_of_ours_that_keeps_what_is_in_doubt(court: Court) -> None:
+def test_a_fault_in_telling_the_outcome_is_a_fault_of_ours_that_keeps_what_is_in_doubt(
+    bench: OutcomeBench,
+) -> None:
     class Jammed(Random):
         def random(self) -> float:
             raise RuntimeError("jammed")
 
-    rules = replace(court.rules, rng=Jammed())
+    rules = replace(bench.rules, rng=Jammed())
     settled = rules.settled(
-        court.attempt(Transient("x"), replace(LEASE, progress=SENT)), str.upper
+        bench.attempt(Transient("x"), replace(LEASE, progress=SENT)), str.upper
     ).settlement
     assert (settled.state, in_seconds(settled), settled.held_keys) == (DeliveryState.DUE, 20, (KEY,))
     assert settled.progress["contact"] == SENT["contact"]
