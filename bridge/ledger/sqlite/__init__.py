@@ -37,13 +37,13 @@ from bridge.ledger.sqlite import (
 )
 from bridge.ledger.sqlite.access import looks
 from bridge.ledger.sqlite.connection import OwnerLock
+from bridge.ledger.sqlite.destinations import skipped_before, start_destinations
 from bridge.ledger.sqlite.jobs import JobPart
 from bridge.ledger.sqlite.operators import OperatorPart
 from bridge.ledger.sqlite.quarantine import QuarantinePart
 from bridge.ledger.sqlite.reconciliation import ReconciliationPart
-from bridge.ledger.sqlite.times import moment_of
 from bridge.ledger.sqlite.upkeep import UpkeepPart
-from bridge.ledger.sqlite.writer import Together
+from bridge.ledger.sqlite.writer import Together, heartbeat
 from bridge.lib.errors import LedgerBusy
 from bridge.model.balance import DestinationBalance
 from bridge.model.calls import Arrival, Filed, Judgment, Pending
@@ -106,12 +106,11 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
 
     # -- delivering --------------------------------------------------------------
     def start_destinations(self, destinations: Destinations, now: datetime) -> None:
-        self._write().run(lambda c: leasing.start_destinations(c, destinations, now))
+        self._write().run(lambda c: start_destinations(c, destinations, now))
 
     @looks
     def skipped_before(self) -> dict[str, datetime]:
-        rows = self._reader.execute("SELECT name, since_at FROM destinations WHERE since_at IS NOT NULL")
-        return {name: moment_of(since_at) for name, since_at in rows}
+        return skipped_before(self._reader)
 
     def release_leases(self, now: datetime | None = None) -> int:
         return self._write().run(lambda c: leasing.release_leases(c, now))
@@ -228,7 +227,7 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
         if self._low_disk():
             return False
         try:
-            self._write().run(leasing.beat)
+            self._write().run(heartbeat)
         except LedgerBusy:
             return False
         return True

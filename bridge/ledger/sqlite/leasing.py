@@ -1,4 +1,4 @@
-"""What is owed to destinations: leasing, settling, trying again."""
+"""Leases: which delivery a worker takes next, and what happens when a lease ends with nothing done."""
 
 import json
 import sqlite3
@@ -7,17 +7,16 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from bridge.ledger import Destinations
 from bridge.ledger.sqlite.crm_objects import progress_of, sent_at
 from bridge.ledger.sqlite.delivery_rows import DeliveryRow, change_deliveries, read_deliveries
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.payloads import Payloads
-from bridge.ledger.sqlite.times import IS_AHEAD, IS_DUE, micros, moment_of
+from bridge.ledger.sqlite.times import IS_DUE, micros, moment_of
 from bridge.model.deliveries import DeliveryState, Lane, Lease
-from bridge.model.delivery_rules import BEFORE_DESTINATION, given_back, released, unreadable
+from bridge.model.delivery_rules import given_back, released, unreadable
 
 Wish = tuple[tuple[str, ...], tuple[str, ...], datetime]
-"""What a worker may take: of these destinations and sources, what is due by then."""
+"""What a worker asks for: any delivery to these destinations, from these sources, that is due by then."""
 
 
 def marks(values: Sequence[Any]) -> str:
@@ -25,39 +24,8 @@ def marks(values: Sequence[Any]) -> str:
     return ", ".join("?" * len(values))
 
 
-def start_destinations(connection: sqlite3.Connection, destinations: Destinations, now: datetime) -> None:
-    """Register destinations; the calls that were there before a later one are skipped for it."""
-    at = micros(now)
-    fresh = connection.execute("SELECT NOT EXISTS (SELECT 1 FROM calls)").fetchone()[0]
-    routes = {(source, name) for source, names in destinations.items() for name in names}
-    known = {(row[0], row[1]) for row in connection.execute("SELECT source, destination FROM routes")}
-    for source, name in sorted(routes - known):
-        connection.execute(
-            "INSERT INTO destinations VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            (name, at, None if fresh else at),
-        )
-        if not fresh:
-            _skip_earlier_calls(connection, source, name, at)
-    connection.execute("DELETE FROM routes")
-    connection.executemany("INSERT INTO routes VALUES (?, ?)", sorted(routes))
-
-
-def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, at: int) -> None:
-    connection.execute(
-        "INSERT INTO deliveries (call_id, destination, state, wanted, reason, called_at, changed_at)"
-        f" SELECT id, ?, 'skipped', revision, '{BEFORE_DESTINATION}', iif({IS_AHEAD}, first_seen_at,"
-        " coalesce(started_at, created_at)), ?"
-        " FROM calls c"
-        " WHERE source = ? AND NOT EXISTS"
-        " (SELECT 1 FROM deliveries d WHERE d.call_id = c.id AND d.destination = ?)"
-        # What still waits for its verdict is delivered or skipped by it.
-        " AND NOT EXISTS (SELECT 1 FROM receipts r WHERE r.call_id = c.id AND r.verdict IS NULL)",
-        (name, at, source, name),
-    )
-
-
 def release_leases(connection: sqlite3.Connection, now: datetime | None = None) -> int:
-    """Leases of a daemon that is dead are simply due again, and its runs asked for again."""
+    """Make the leases of a dead daemon due again, and its jobs requested again; how many leases."""
     # Said twice, because a partial index is found by its own words only.
     leased_rows = read_deliveries(connection, "state = 'leased' AND state <> 'delivered'")
     changed = [replace(row, delivery=released(row.delivery)) for row in leased_rows]
@@ -65,7 +33,7 @@ def release_leases(connection: sqlite3.Connection, now: datetime | None = None) 
         waiting = read_deliveries(connection, "state = 'due' AND progress IS NOT NULL")
         changed = [_sent_now(row, now) for row in (*changed, *waiting)]
     change_deliveries(connection, changed)
-    # A copy that was cut short is not made later, and perhaps over another: its ledger may be that copy.
+    # A backup that was cut short is not made later: this ledger may be that backup, put back.
     connection.execute(
         "UPDATE runs SET state = 'failed', result = ?, ended_at = started_at"
         " WHERE state = 'running' AND kind = 'backup'",
@@ -82,7 +50,7 @@ def _sent_now(row: DeliveryRow, now: datetime) -> DeliveryRow:
 
 
 def any_due(connection: sqlite3.Connection, destinations: Sequence[str], now: datetime) -> bool:
-    """Whether a lease may find something."""
+    """Whether `lease_each` would find a delivery to one of these destinations."""
     sql = (
         "SELECT EXISTS (SELECT 1 FROM deliveries"
         f" WHERE state = 'due' AND destination IN ({marks(destinations)}) AND {IS_DUE.format('due_at', '?')})"
@@ -104,13 +72,8 @@ ORDER BY d.lane, d.called_at LIMIT ?
 """
 
 
-def beat(connection: sqlite3.Connection) -> None:
-    """A commit that writes something, however little."""
-    connection.execute("INSERT INTO heartbeat VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET beats = beats + 1")
-
-
 def lease_each(connection: sqlite3.Connection, wishes: Sequence[Wish]) -> list[sqlite3.Row | None]:
-    """For each who asks the first that is due: by lane, then by the call's own time."""
+    """Give each worker that asks the next delivery that is due: by lane, then by the call's own time."""
     asked: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
     for place, (destinations, sources, _) in enumerate(wishes):
         asked.setdefault((destinations, sources), []).append(place)
@@ -133,7 +96,7 @@ def lease_each(connection: sqlite3.Connection, wishes: Sequence[Wish]) -> list[s
 def lease_more(
     connection: sqlite3.Connection, destination: str, sources: Sequence[str], now: datetime, limit: int
 ) -> list[sqlite3.Row]:
-    """Take up to `limit` of one destination, in the order in which they would be taken alone."""
+    """Lease up to `limit` deliveries to one destination, in the order in which single leases would go."""
     rows = _first_due(connection, destination, sources, now, limit)
     _mark_leased(connection, rows, now)
     return rows
@@ -157,7 +120,7 @@ def _mark_leased(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row], no
 
 
 def lease_of(payloads: Payloads, row: sqlite3.Row, previous: Sequence[tuple[str, str]] = ()) -> Lease:
-    """The lease that a row describes, its state decoded."""
+    """The lease that a row of `lease_each` describes, with its call's known state decoded."""
     return Lease(
         delivery_id=row["id"],
         call_id=row["call_id"],
@@ -177,22 +140,22 @@ def lease_of(payloads: Payloads, row: sqlite3.Row, previous: Sequence[tuple[str,
 
 
 def park(connection: sqlite3.Connection, delivery_id: int, reason: str, now: datetime) -> None:
-    """A leased delivery that cannot even be attempted waits for a person."""
-    rows = _still_leased(connection, delivery_id)
+    """Park a leased delivery whose record cannot be read."""
+    rows = _if_leased(connection, delivery_id)
     change_deliveries(
         connection, [replace(row, delivery=unreadable(row.delivery, reason, now)) for row in rows]
     )
 
 
 def give_back(connection: sqlite3.Connection, lease: Lease, due_at: datetime) -> bool:
-    """A lease that nothing was done with, because another holds one of its lines; whether it is due again."""
+    """End a lease with which nothing was done; whether the delivery is due again."""
     rows = [
         replace(row, delivery=given_back(row.delivery, due_at))
-        for row in _still_leased(connection, lease.delivery_id)
+        for row in _if_leased(connection, lease.delivery_id)
     ]
     change_deliveries(connection, rows)
     return any(row.delivery.state is DeliveryState.DUE for row in rows)
 
 
-def _still_leased(connection: sqlite3.Connection, delivery_id: int) -> list[DeliveryRow]:
+def _if_leased(connection: sqlite3.Connection, delivery_id: int) -> list[DeliveryRow]:
     return read_deliveries(connection, "id = ? AND state = 'leased'", delivery_id)

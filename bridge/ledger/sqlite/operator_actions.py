@@ -1,4 +1,4 @@
-"""What persons say of deliveries: try again, park, skip, deliver again; and which lane one is in."""
+"""What operators do to deliveries: retry, park, skip; and which ones they mean by words of a cause."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ from bridge.model.delivery_rules import (
     retry_says_absent,
 )
 
-# So many rows are changed in one commit: others have their turn between two.
+# Rows changed in one commit, which takes the writer about 10 ms; callbacks are committed in between.
 AT_ONCE = 500
 
 
 def retriable(
     connection: sqlite3.Connection, ids: Sequence[int], cause: str, destination: str
 ) -> list[tuple[RetriableGroup, list[int]]]:
-    """What a retry would make due, grouped, each group with the ids of its deliveries; the largest first."""
+    """What a retry would make due, in groups with the ids of their deliveries; the largest group first."""
     groups: dict[tuple[str, str, str | None, str | None], list[int]] = {}
     for delivery_id, *group in connection.execute(*_meant(connection, ids, cause, destination)):
         at, state, why, kind = group
@@ -46,11 +46,10 @@ def retriable(
 def _meant(
     connection: sqlite3.Connection, ids: Sequence[int], cause: str, destination: str
 ) -> tuple[str, list[Any]]:
-    """The deliveries that a person means: these ids, or all that failed so, or all that are parked."""
+    """The query for what `delivery_rules.may_retry` takes: by ids, by a cause or its words, or all parked."""
     kind = park_kind_column(connection)
     select = f"SELECT id, destination, state, cause, {kind} FROM deliveries WHERE wanted > 0"
     if ids:
-        # What a person skipped, or wanted parked, is taken up again by name only.
         return (
             f"{select} AND id IN ({marks(ids)}) AND (state IN ('parked', 'due') OR person IS NOT NULL)",
             list(ids),
@@ -61,7 +60,6 @@ def _meant(
         select += " AND destination = ?"
         values.append(destination)
     if not cause:
-        # What is in doubt, or a person's, must not be sent again because a person means all others.
         return f"{select} AND state = 'parked' AND state <> 'delivered' AND {unnamed}", values
     causes = matching_causes(connection, cause)
     failed = "state IN ('parked', 'due') AND state <> 'delivered' AND person IS NULL"
@@ -71,19 +69,20 @@ def _meant(
 
 
 def by_reason(words: str, causes: Sequence[str]) -> tuple[str, list[str]]:
-    """A condition on deliveries whose reason, which is what people see of one, holds these words.
+    """A condition, with its values, on deliveries whose reason contains these words.
 
-    None does where the words are a whole cause: then nothing else is meant.
+    People see the reason in the list, so they look for its words. Where the words are a whole cause, that
+    cause alone is meant, and the condition is false.
     """
     if words in causes:
         return "0", []
     plain = words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    # What was tried again since keeps its reason, for people to read, and has no cause any more.
+    # A delivery that was retried keeps its reason for people to read; it has no cause until it fails again.
     return "(cause IS NOT NULL AND reason LIKE ? ESCAPE '\\')", [f"%{plain}%"]
 
 
 def matching_causes(connection: sqlite3.Connection, words: str) -> list[str]:
-    """The causes of present failures that are these words, or else that hold them."""
+    """The cause that is exactly these words, or else all present causes that contain them, in any case."""
     known = [
         row[0]
         for row in connection.execute(
@@ -94,7 +93,7 @@ def matching_causes(connection: sqlite3.Connection, words: str) -> list[str]:
 
 
 def retry(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
-    """Make these due now. Of what is parked in doubt a person says: what was sent is not there."""
+    """Make these deliveries due now; how many. One parked in doubt counts as not sent from then on."""
     found = deliveries_by_id(connection, ids)
     changed = [_retried(row, now) for row in found if may_retry(row.delivery, RetryScope.ID)]
     change_deliveries(connection, changed)
@@ -109,7 +108,7 @@ def _retried(row: DeliveryRow, now: datetime) -> DeliveryRow:
 
 
 def parked_in_doubt(connection: sqlite3.Connection, destination: str) -> int:
-    """How many are parked in doubt; of a destination, where that is named."""
+    """How many deliveries are parked in doubt; `destination` empty: to all destinations."""
     kind = park_kind_column(connection)
     found: int = connection.execute(
         f"SELECT count(*) FROM deliveries WHERE {kind} = 'in_doubt' AND state <> 'delivered'"
@@ -122,7 +121,7 @@ def parked_in_doubt(connection: sqlite3.Connection, destination: str) -> int:
 def hold(
     connection: sqlite3.Connection, ids: Sequence[int], held_as: DeliveryState, why: str, now: datetime
 ) -> HeldDeliveries:
-    """Park or skip: what it holds from `now` on, and what is on its way or in doubt and held `later`."""
+    """Park or skip deliveries: which are so now, and which once their attempt or their doubt has ended."""
     rows = [row for row in deliveries_by_id(connection, ids) if may_hold(row.delivery, held_as)]
     change_deliveries(
         connection, [replace(row, delivery=held(row.delivery, held_as, why, now)) for row in rows]
@@ -141,6 +140,6 @@ UPDATE deliveries SET lane = :1 WHERE id IN (
 
 
 def demote(connection: sqlite3.Connection, destination: str, before: datetime) -> int:
-    """What has been owed for so long is live no more: it stands behind what is."""
+    """Move live deliveries owed since before then into the retry lane, up to `AT_ONCE`; how many."""
     values = numbered(Lane.RETRY, destination, Lane.LIVE, micros(before), AT_ONCE)
     return connection.execute(_DEMOTED, values).rowcount

@@ -1,4 +1,4 @@
-"""How attempts end: many deliveries in a few statements, because each statement costs the writer a turn."""
+"""Keeps how attempts ended: 200 in a few statements, since each statement costs the writer a turn."""
 
 import sqlite3
 from collections import Counter
@@ -13,7 +13,7 @@ from bridge.model.deliveries import DeliveryState, Lease, Settlement
 from bridge.model.delivery_rules import settled
 
 Ended = tuple[Sequence[Settled], datetime]
-"""What a worker has brought to its end, and when."""
+"""The attempts that one worker has ended, and when it did."""
 
 _ATTEMPTS = """
 INSERT INTO attempts (delivery_id, revision, started_at, ended_at, outcome, detail) VALUES {}
@@ -33,13 +33,13 @@ INSERT INTO causes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET remedy = excluded.
 
 
 def settle_each(connection: sqlite3.Connection, ended: Sequence[Ended]) -> list[None]:
-    """`settle_all` for several workers."""
+    """Keep what several workers have ended, in one commit."""
     settle_all(connection, [each for some, _ in ended for each in some], max(now for _, now in ended))
     return [None] * len(ended)
 
 
 def settle_all(connection: sqlite3.Connection, ended: Sequence[Settled], now: datetime) -> None:
-    """End attempts; only the worker that holds a lease may."""
+    """Keep how attempts ended; one whose delivery is not leased any more is left out."""
     for start in range(0, len(ended), AT_ONCE):
         _settle_some(connection, ended[start : start + AT_ONCE], now)
 
@@ -88,7 +88,7 @@ def _note_attempts(connection: sqlite3.Connection, tried: Sequence[Settled], at:
 
 
 def _count_altered(connection: sqlite3.Connection, ended: Sequence[Settled], at: int) -> None:
-    """What CRMs made of fields on writing: how often, and when last."""
+    """Count the fields that a CRM changed on writing: how often, and when last."""
     found = Counter(
         (lease.destination, f"{done.object}.{field}", kind)
         for lease, settlement, _ in ended
@@ -100,7 +100,7 @@ def _count_altered(connection: sqlite3.Connection, ended: Sequence[Settled], at:
 
 
 def _count(connection: sqlite3.Connection, ended: Sequence[Settled]) -> None:
-    """Outcomes for the metrics, and what to do about the causes of those that failed."""
+    """Count outcomes for the metrics, and keep the remedy of each cause."""
     outcomes = Counter((lease.destination, str(settlement.state)) for lease, settlement, _ in ended)
     for (destination, state), count in outcomes.items():
         connection.execute(_COUNTED, (destination, state, count))
