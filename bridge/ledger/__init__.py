@@ -76,7 +76,7 @@ def ownership_of(place: Path, *, guest: bool = False) -> Ownership:
 
     `guest`: for a command that does that work while no daemon lives; it gives way to one that starts.
     """
-    from bridge.ledger.sqlite.connection import OwnerLock  # noqa: PLC0415 -- as in `open_ledger`
+    from bridge.ledger.sqlite.owner_lock import OwnerLock  # noqa: PLC0415 -- as in `open_ledger`
 
     return OwnerLock(place, guest=guest)
 

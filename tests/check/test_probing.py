@@ -20,7 +20,7 @@ from bridge.cli import cli
 from bridge.config.destination_files import load_pair
 from bridge.config.load import load_config, resolve_secrets
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.ledger.sqlite.connection import OwnerLock
+from bridge.ledger.sqlite.owner_lock import OwnerLock
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.fixtures.daemon_process import EXAMPLE, ROOT

@@ -109,6 +109,7 @@ def test_a_call_can_be_removed_alone_and_nothing_of_it_stays_in_the_file(tmp_pat
         packed = rows(path, "SELECT body FROM payloads WHERE receipt_id = 31")[0][0]
         pieces = [packed[at : at + 16] for at in range(64, len(packed) - 16, 16)]
         ledger._write().run(lambda c: c.execute("DELETE FROM payloads WHERE receipt_id = 31"))
+        assert ledger._write().run(lambda c: c.execute("PRAGMA secure_delete").fetchone()[0]) == 1
         for number in set(texts) - {30}:
             assert ledger.show_call(number + 1).record == texts[number]
     # Closing put the log back into the file and removed it.

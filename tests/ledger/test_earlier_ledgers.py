@@ -10,7 +10,7 @@ import pytest
 
 from bridge.ledger import Window
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.ledger.sqlite.connection import migrations
+from bridge.ledger.sqlite.schema import migrations
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.fixtures.daemon_process import DaemonProcess, callbridge_json, wait_until, write_config

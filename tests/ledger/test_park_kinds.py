@@ -8,7 +8,8 @@ import pytest
 from sqlite_utils import Database
 
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.ledger.sqlite.connection import connect, migrations
+from bridge.ledger.sqlite.connection import connect
+from bridge.ledger.sqlite.schema import migrations
 from bridge.model.deliveries import DeliveryState, ParkKind, Settlement
 from tests.fixtures.ledger_calls import ALWAYS, MINUTE, NOW, TO_CRM, leased, news, settle
 

@@ -36,10 +36,10 @@ from bridge.ledger.sqlite import (
     status_counts,
 )
 from bridge.ledger.sqlite.access import looks
-from bridge.ledger.sqlite.connection import OwnerLock
 from bridge.ledger.sqlite.destinations import skipped_before, start_destinations
 from bridge.ledger.sqlite.jobs import JobPart
 from bridge.ledger.sqlite.operators import OperatorPart
+from bridge.ledger.sqlite.owner_lock import OwnerLock
 from bridge.ledger.sqlite.quarantine import QuarantinePart
 from bridge.ledger.sqlite.reconciliation import ReconciliationPart
 from bridge.ledger.sqlite.upkeep import UpkeepPart

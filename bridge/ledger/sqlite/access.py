@@ -11,7 +11,9 @@ from typing import ParamSpec, TypeVar
 from bridge.ledger import Ownership
 from bridge.ledger.sqlite import connection as opening
 from bridge.ledger.sqlite.files import Guard, OpenFiles, Witness, note_loss
+from bridge.ledger.sqlite.owner_lock import OwnerLock
 from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.schema import refuse_newer
 from bridge.ledger.sqlite.writer import Writer
 from bridge.lib.errors import LedgerBusy, LedgerUnusable
 
@@ -58,7 +60,7 @@ class Access:
             self._check_readable()
         else:
             opening.prepare(path, create=create)
-            if isinstance(owner, opening.OwnerLock):
+            if isinstance(owner, OwnerLock):
                 owner.hold_file()
             with opening.usable(path):
                 connection = opening.connect(path)
@@ -71,7 +73,7 @@ class Access:
         with opening.usable(self._path):
             opening.check_owner(self._path)
             with opening.closed_on_failure(self._reader):
-                opening.refuse_newer(self._reader, self._path)
+                refuse_newer(self._reader, self._path)
                 self._payloads.load(self._reader)
 
     @property
@@ -110,7 +112,7 @@ class Access:
 
 def _guard(path: Path, connection: sqlite3.Connection, owner: Ownership | None) -> Guard:
     """What watches the files; of the ledger's owner also how far it has come."""
-    if not isinstance(owner, opening.OwnerLock):
+    if not isinstance(owner, OwnerLock):
         return Guard(OpenFiles(path))
     witness = Witness(path)
     now = datetime.now(UTC)

@@ -1,80 +1,31 @@
-"""Opening the file: pragmas, migrations, and whose it is."""
+"""Opens the ledger's file: creates it, sets its pragmas, and says who may use it."""
 
-import fcntl
 import os
 import sqlite3
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from sqlite_utils import Database, Migrations
+from sqlite_utils import Database
 
-from bridge.ledger.sqlite.files import FileLock
 from bridge.ledger.sqlite.park_kinds import name_park_kinds
 from bridge.ledger.sqlite.payloads import ship_first
-from bridge.lib.errors import LedgerLocked, LedgerUnusable
+from bridge.ledger.sqlite.schema import migrations, refuse_newer
+from bridge.lib.errors import LedgerUnusable
 from bridge.lib.system_users import user_name
 
-# How long a commit waits for another process that writes, before callbacks are answered 503.
 BUSY_TIMEOUT_MS = 3000
-# Records fill a large page better than a small one: less of the file is air.
+"""A commit waits so long for another process that writes; then callbacks are answered 503."""
 PAGE_SIZE = 16384
-# 8 MiB of log, as SQLite would take for pages of half the size.
+"""Bytes. Records of 1 to 2 KB fill a large page better: SQLite's 4 KiB would leave more of each empty."""
 CHECKPOINT_PAGES = 500
-# The WAL is cut back to this after a checkpoint, so that one burst does not keep the disk.
+"""The log is put back into the file once it has 8 MiB."""
 JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
+"""Bytes. The log is cut back to this after a checkpoint, so that one burst does not keep the disk."""
 
-
-# A daemon that starts waits so long for a command to give way; it does so between two pages.
-GIVES_WAY_WITHIN = 60.0
-ASKED_EVERY = 0.05
-GUEST = "command"
 _OPEN = stat.S_IRUSR | stat.S_IWUSR
-
-
-def migrations() -> Migrations:
-    """The numbered SQL files, as a sqlite-utils migration set."""
-    known = Migrations("callbridge")
-    for name, sql in migration_scripts().items():
-        _register(known, name, sql)
-    return known
-
-
-def migration_scripts() -> dict[str, str]:
-    """The SQL of every migration by its name, in the order in which they are applied."""
-    folder = resources.files("bridge.ledger.sqlite") / "migrations"
-    files = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    return {
-        file.name.removesuffix(".sql"): file.read_text("utf-8")
-        for file in files
-        if file.name.endswith(".sql")
-    }
-
-
-def _register(known: Migrations, name: str, sql: str) -> None:
-    @known(name=name)
-    def migrate(database: Database) -> None:
-        # executescript() would commit the transaction that holds the version's row.
-        for statement in statements(sql):
-            database.conn.execute(statement)
-
-
-def statements(sql: str) -> list[str]:
-    """Split a script at the semicolons that end a statement."""
-    found: list[str] = []
-    current = ""
-    for line in sql.splitlines(keepends=True):
-        current += line
-        if sqlite3.complete_statement(current):
-            found.append(current.strip())
-            current = ""
-    return found
 
 
 def check_owner(path: Path) -> None:
@@ -129,6 +80,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
+            # Deleted rows are overwritten with zeros in the file. Many builds of SQLite do so anyway, and it
+            # costs nothing that can be measured: 8.3 µs of processor time a call with it and without it.
+            connection.execute("PRAGMA secure_delete = ON")
     return connection
 
 
@@ -247,138 +201,3 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         known.apply(database)
     ship_first(connection, datetime.now(UTC))
     name_park_kinds(connection)
-
-
-def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
-    """A file that a newer program has changed is not ours to touch."""
-    ours = migration_scripts()
-    newer = [done.name for done in migrations().applied(Database(connection)) if done.name not in ours]
-    if newer:
-        raise LedgerUnusable(
-            f"the ledger at {path} was written by a newer callbridge ({', '.join(newer)}): upgrade this one"
-        )
-
-
-class OwnerLock:
-    """The right to own a ledger, held by one living process.
-
-    The kernel lets go of it when the process dies, however it dies; that is why a lease
-    of a previous owner is known to be dead.
-    """
-
-    def __init__(self, ledger: Path, *, guest: bool = False) -> None:
-        """`guest`: a command that does a daemon's work while none lives; it gives way to one that starts."""
-        self._ledger = ledger
-        self._guest = guest
-        self._path = ledger.with_name(ledger.name + ".lock")
-        self._wanted = ledger.with_name(ledger.name + ".wanted")
-        self._file: int | None = None
-        self._of_the_file = FileLock()
-
-    @property
-    def path(self) -> Path:
-        """The lock's own file."""
-        return self._path
-
-    def hold_file(self) -> None:
-        """Lock the ledger's file itself too, where it is there by now.
-
-        Raises:
-            LedgerLocked: another living process has it, though not by this lock.
-        """
-        with usable(self._ledger):
-            self._of_the_file.take(self._ledger)
-
-    def acquire(self) -> None:
-        """Take the lock; what a guest owns is waited for.
-
-        Raises:
-            LedgerLocked: another living process has it.
-            LedgerUnusable: the ledger is another user's, or its folder cannot be written.
-        """
-        with usable(self._ledger):
-            # Asked first, so that the wrong user leaves no file behind.
-            if self._ledger.exists():
-                check_owner(self._ledger)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            if self._guest and self.is_wanted():
-                raise LedgerLocked(f"a callbridge that starts wants {self._ledger}")
-            self._file = _locked(self._path)
-            if self._file is None and not self._guest:
-                self._file = self._wait()
-            if self._file is None:
-                raise LedgerLocked(f"another callbridge (process {self._owner()[0]}) owns {self._ledger}")
-            try:
-                self.hold_file()
-            except LedgerLocked:
-                self.release()
-                raise
-            os.ftruncate(self._file, 0)
-            os.write(self._file, f"{os.getpid()}{' ' + GUEST if self._guest else ''}\n".encode())
-
-    def is_wanted(self) -> bool:
-        """Whether a daemon waits for a guest to give way."""
-        if not self._wanted.exists():
-            return False
-        file = _locked(self._wanted)
-        if file is not None:
-            os.close(file)
-        return file is None
-
-    def _wait(self) -> int | None:
-        """Wait for a guest to give way; None where the owner is none, or does not."""
-        claim: int | None = None
-        try:
-            until = time.monotonic() + GIVES_WAY_WITHIN
-            while time.monotonic() < until and self._owner()[1]:
-                # Who only looks whether it is wanted has it for a moment.
-                claim = _locked(self._wanted) if claim is None else claim
-                time.sleep(ASKED_EVERY)
-                if (file := _locked(self._path)) is not None:
-                    return file
-        finally:
-            if claim is not None:
-                os.close(claim)
-        return None
-
-    def _owner(self) -> tuple[str, bool]:
-        """The process that owns it, and whether that is a guest, or one that is only just coming or going."""
-        process, _, kind = self._path.read_text(errors="replace").strip().partition(" ")
-        return process or "unknown", kind == GUEST or not _lives(process)
-
-    def release(self) -> None:
-        """Let go; the file stays, an empty promise."""
-        self._of_the_file.release()
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-    def __enter__(self) -> Self:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-
-def _lives(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except PermissionError:
-        return True
-    except (ProcessLookupError, ValueError, OverflowError):
-        return False
-    return True
-
-
-def _locked(path: Path) -> int | None:
-    """A file with its lock, until it is closed; None: another has it."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    return file
