@@ -5,22 +5,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-import structlog
-
 from bridge.delivery.crm_requests import CrmReply, CrmRequest, CrmResult, RequestFlow
 from bridge.delivery.destination import Destination
 from bridge.delivery.journal import DeliveryJournal
 from bridge.delivery.parking import parked_by_our_fault
 from bridge.delivery.plan_sync import PlanSync
 from bridge.delivery.poison_records import FaultCount, faults_of
-from bridge.delivery.stages import PreparedDelivery, SettledDelivery, names_in_log
+from bridge.delivery.stages import PreparedDelivery, SettledDelivery, busy_ledger_of
 from bridge.ledger import DeliveryLedger
 from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import DeliveryError, LedgerError, Permanent
 from bridge.model.crm_objects import KnownObject
 from bridge.model.deliveries import Lane
-
-log = structlog.get_logger("bridge.deliver")
 
 # For each object of a plan. A first delivery asks two or three, the longest way (found, gone, found again, a
 # duplicate, its link gone) about 15. Each is sent at most QUICK_TRIES times, and once more with a new token.
@@ -132,9 +128,7 @@ class AttemptStarter:
         return until_answered(
             lambda: self._ledger.recall(account, wanted),
             self._stop,
-            busy=lambda error: log.warning(
-                "delivery.ledger_busy", **names_in_log(prepared[0].lease), error=str(error)
-            ),
+            busy=busy_ledger_of(prepared[0].lease),
         )
 
     def _attempt(

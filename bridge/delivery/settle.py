@@ -9,7 +9,7 @@ import structlog
 
 from bridge.delivery.leases import LeaseTaker
 from bridge.delivery.locks import KeyLocks
-from bridge.delivery.stages import SettledDelivery, names_in_log
+from bridge.delivery.stages import SettledDelivery, busy_ledger_of, names_in_log
 from bridge.ledger import DeliveryLedger
 from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import LedgerError
@@ -71,9 +71,7 @@ class Settler:
         until_answered(
             lambda: self._ledger.settle(rows, self._clock()),
             self._stop,
-            busy=lambda error: log.warning(
-                "delivery.ledger_busy", **names_in_log(settled[0].lease), error=str(error)
-            ),
+            busy=busy_ledger_of(settled[0].lease),
         )
 
     def _free_keys(self, settled: SettledDelivery) -> None:

@@ -1,11 +1,16 @@
 """What the stages of a delivery hand on, in the order prepare → execute → settle; nothing here changes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
+
+from bridge.lib.errors import LedgerError
 from bridge.model.deliveries import Lease, LockKey, Settlement
 from bridge.model.plan import Plan
+
+log = structlog.get_logger("bridge.deliver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +56,12 @@ def names_in_log(lease: Lease) -> dict[str, object]:
         "revision": lease.revision,
         "attempt": lease.attempt,
     }
+
+
+def busy_ledger_of(lease: Lease) -> Callable[[LedgerError], None]:
+    """What to do while the ledger is busy with a delivery: say so in the log."""
+
+    def tell(error: LedgerError) -> None:
+        log.warning("delivery.ledger_busy", **names_in_log(lease), error=str(error))
+
+    return tell
