@@ -1,0 +1,47 @@
+"""Which rows may be removed once they are old."""
+
+import pytest
+
+from bridge.model.calls import Quarantined, Verdict
+from bridge.model.jobs import JobState
+from bridge.model.quarantine import QuarantineState, after_another_arrival
+from bridge.model.retention_rules import (
+    may_remove_job,
+    may_remove_payload,
+    may_remove_quarantined,
+    may_remove_receipt,
+)
+
+VERDICTS: list[Verdict | None] = [*Verdict, None]
+
+
+def test_receipts_that_changed_nothing_may_go() -> None:
+    gone = {verdict for verdict in VERDICTS if may_remove_receipt(verdict)}
+    assert gone == {Verdict.DUPLICATE, Verdict.STALE, Verdict.QUARANTINED}
+
+
+def test_payloads_that_a_later_record_has_replaced_may_go() -> None:
+    gone = {verdict for verdict in VERDICTS if may_remove_payload(verdict, is_known_state=False)}
+    assert gone == {Verdict.NEW, Verdict.REVISION, Verdict.STALE}
+    assert not any(may_remove_payload(verdict, is_known_state=True) for verdict in VERDICTS)
+
+
+@pytest.mark.parametrize("state", QuarantineState)
+@pytest.mark.parametrize("reason", Quarantined)
+def test_quarantined_bodies_may_go_that_nobody_has_to_decide_on(
+    state: QuarantineState, reason: Quarantined
+) -> None:
+    waits = state is QuarantineState.WAITING and reason is not Quarantined.NOT_AN_OBJECT
+    assert may_remove_quarantined(state, reason) != waits
+
+
+def test_jobs_that_were_carried_out_may_go() -> None:
+    assert {state for state in JobState if may_remove_job(state)} == {JobState.DONE, JobState.FAILED}
+
+
+def test_a_body_that_comes_again_waits_unless_a_person_dropped_it() -> None:
+    assert {state: after_another_arrival(state) for state in QuarantineState} == {
+        QuarantineState.WAITING: QuarantineState.WAITING,
+        QuarantineState.RELEASED: QuarantineState.WAITING,
+        QuarantineState.DROPPED: QuarantineState.DROPPED,
+    }
