@@ -23,7 +23,7 @@ from bridge.cli.output import (
 )
 from bridge.cli.times import When, refuse_reversed
 from bridge.config.load import Config
-from bridge.delivery.replay import VERDICTS
+from bridge.delivery.call_comparison import ReplayVerdict
 from bridge.ledger.operators import RetriableGroup
 from bridge.lib.documents import Document, document_of
 from bridge.lib.errors import CallbridgeError
@@ -252,7 +252,7 @@ def replay_lines(result: Mapping[str, Any], *, dry_run: bool) -> Iterator[str]:
 
 def compared_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """What comparing came to."""
-    yield "    " + (", ".join(f"{found[name]} {name}" for name in VERDICTS if found[name]) or "none")
+    yield "    " + (", ".join(f"{found[name]} {name}" for name in ReplayVerdict if found[name]) or "none")
     for title, groups in (
         ("let in, skipped so far", found["released_from"]),
         ("left out by rule", found["rules"]),

@@ -12,7 +12,7 @@ from bridge.cli.times import When
 from bridge.config.destination_files import load_pair
 from bridge.config.load import Config
 from bridge.daemon.wiring import account_of, origins_of, target_of
-from bridge.delivery.replay import ReplayLedger, Summary, Target, compared
+from bridge.delivery.call_comparison import ComparisonSummary, ReplayLedger, ReplayTarget, compare_calls
 from bridge.ledger import Swept, Window
 from bridge.lib.errors import ConfigError
 from bridge.lib.iso_times import moment
@@ -66,7 +66,7 @@ def _destinations(config: Config, mapping: Path | None, destination: str) -> dic
     return dict.fromkeys(chosen, mapping)
 
 
-def _target(config: Config, name: str, path: Path) -> Target:
+def _target(config: Config, name: str, path: Path) -> ReplayTarget:
     settings = config.destinations[name]
     pair = load_pair(path, None if settings.connector is None else config.absolute(settings.connector))
     if pair.problems or pair.mapping is None or pair.connector is None:
@@ -75,15 +75,15 @@ def _target(config: Config, name: str, path: Path) -> Target:
     return target_of(config, name, pair.mapping, pair.connector, account)
 
 
-def _planned(config: Config, ledger: ReplayLedger, target: Target, window: Window) -> dict[str, Any]:
-    summary, survey, origins = Summary(), Survey(target.mapping), origins_of(config)
+def _planned(config: Config, ledger: ReplayLedger, target: ReplayTarget, window: Window) -> dict[str, Any]:
+    summary, survey, origins = ComparisonSummary(), Survey(target.mapping), origins_of(config)
 
     def look(swept: Swept, plan: Plan | Skip | None) -> None:
         if swept.values is not None and not isinstance(plan, Skip):
             survey.take(Call.of(swept.values, swept.key, origins[swept.source]), plan)
 
-    for page in compared(ledger, target, origins, window, look=look):
-        summary.take(page)
+    for page in compare_calls(ledger, target, origins, window, look=look):
+        summary.add(page)
     return {"mapping": str(target.mapping.path), **summary.document(), **survey.document()}
 
 

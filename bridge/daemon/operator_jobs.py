@@ -9,7 +9,8 @@ from typing import Any
 
 import structlog
 
-from bridge.delivery.replay import Target, replay
+from bridge.delivery.call_comparison import ReplayTarget
+from bridge.delivery.replay import replay
 from bridge.ledger import Ledger, Window
 from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import CallbridgeError, LedgerError
@@ -38,7 +39,7 @@ class OperatorJobs:
     """How long each class of data is kept; None: for ever."""
     stop: threading.Event
     origins: Mapping[str, Origin]
-    targets: Callable[[], Mapping[str, Target]]
+    targets: Callable[[], Mapping[str, ReplayTarget]]
     """The destinations with the mappings that are in force."""
     free: Callable[[int], None]
     """Releases the key locks of a delivery that holds them because it is in doubt."""

@@ -14,9 +14,9 @@ from bridge.crm.connector import Connector
 from bridge.crm.tokens import Tokens
 from bridge.daemon.operator_jobs import OperatorJobs
 from bridge.delivery.budget import Budget
+from bridge.delivery.call_comparison import ReplayTarget
 from bridge.delivery.destination import Destination, Routes, SharedAccount
 from bridge.delivery.locks import KeyLocks
-from bridge.delivery.replay import Target
 from bridge.delivery.retry import RetryPolicy
 from bridge.delivery.worker import Worker, WorkerSettings
 from bridge.intake.judge import SourceRules
@@ -136,7 +136,7 @@ def source_doors(config: Config, secrets: Secrets) -> dict[str, SourceDoor]:
     }
 
 
-def load_targets(config: Config) -> dict[str, Target]:
+def load_targets(config: Config) -> dict[str, ReplayTarget]:
     """The destinations as far as comparing goes, without their secrets.
 
     Raises:
@@ -152,12 +152,12 @@ def load_targets(config: Config) -> dict[str, Target]:
 
 def target_of(
     config: Config, name: str, mapping: CompiledMapping, connector: Connector, account: Account
-) -> Target:
+) -> ReplayTarget:
     """One destination with this mapping."""
-    return Target(name, mapping, connector.objects, account.name, tuple(config.sources_of(name)))
+    return ReplayTarget(name, mapping, connector.objects, account.name, tuple(config.sources_of(name)))
 
 
-def _with_those_of_its_account(targets: Mapping[str, Target]) -> dict[str, Target]:
+def _with_those_of_its_account(targets: Mapping[str, ReplayTarget]) -> dict[str, ReplayTarget]:
     return {
         name: replace(
             target, together=[other for other, one in targets.items() if one.account == target.account]
@@ -193,7 +193,7 @@ def new_operator_jobs(
     """Carries out operators' jobs; without `destinations` they are loaded when a job needs them."""
     retention = {name: getattr(config.retention, name) for name in type(config.retention).model_fields}
 
-    def targets() -> Mapping[str, Target]:
+    def targets() -> Mapping[str, ReplayTarget]:
         if destinations is None:
             return load_targets(config)
         return _with_those_of_its_account(

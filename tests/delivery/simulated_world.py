@@ -22,8 +22,9 @@ import httpx
 from bridge.config.destination_files import load_pair
 from bridge.crm.account import Account
 from bridge.crm.tokens import Tokens
+from bridge.delivery.call_comparison import ReplayTarget
 from bridge.delivery.destination import Destination, Routes, SharedAccount
-from bridge.delivery.replay import Target, replay
+from bridge.delivery.replay import replay
 from bridge.delivery.retry import RetryPolicy
 from bridge.delivery.worker import WorkerSettings
 from bridge.intake.judge import Judge, SourceRules
@@ -303,7 +304,7 @@ class World:
         """A person asks for what differs, or for all."""
         self.happened["replay"] += 1
         self.forgot = self.forgot or force
-        target = Target(
+        target = ReplayTarget(
             "crm",
             self.destination.mapping,
             self.destination.connector.objects,
