@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import click
 
-from bridge.check.preview import Asked, ObjectPreview, Preview, key_of, preview
+from bridge.check.preview import ObjectPreview, Preview, key_of, preview
 from bridge.check.redact import Shown
+from bridge.check.rehearsal import PreviewedRequest
 from bridge.cli.looking import find_call
 from bridge.cli.mapping import UNCONFIGURED, config_if_any
 from bridge.cli.output import ExitCode, config_option, json_option, open_to_look, show
@@ -216,7 +217,9 @@ def _object(one: ObjectPreview) -> Iterator[str]:
     yield from _step("links it", one.links)
 
 
-def _step(title: str, asked: Sequence[Asked], more: str = "then", *, nothing: bool = False) -> Iterator[str]:
+def _step(
+    title: str, asked: Sequence[PreviewedRequest], more: str = "then", *, nothing: bool = False
+) -> Iterator[str]:
     if nothing and not asked:
         yield f"  {title}: nothing"
     for number, each in enumerate(asked):

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bridge.check.preview import _Rehearsal, _Scene
 from bridge.check.redact import Writer
+from bridge.check.rehearsal import Rehearsal, Scene
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector
 from bridge.delivery.budget import Budget
@@ -330,7 +330,7 @@ def test_a_connector_says_how_long_nobody_can_tell_what_became_of_a_request() ->
 def test_a_preview_shows_the_poll_behind_its_submit() -> None:
     connector = connector_of(JOBS)
     account = Account("own", "https://crm.example.com", {}, {}, 5.0)
-    rehearsal = _Rehearsal(_Scene.NEW, connector, Writer(connector, account, NOW), NOW)
+    rehearsal = Rehearsal(Scene.NEW, connector, Writer(connector, account, NOW), NOW)
     assert rehearsal.run(Plan((contact(),))) is None
     asked = [(one.what, one.request.method) for one in rehearsal.asked["contact"]]
     assert asked == [("find", "GET"), ("create", "POST"), ("create poll", "GET")]
