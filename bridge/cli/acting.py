@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from bridge.cli.owning import owning
 from bridge.config.load import Config
 from bridge.daemon.wiring import new_operator_jobs
 from bridge.ledger import open_ledger
+from bridge.lib.clocks import now_utc
 from bridge.lib.documents import Document
 from bridge.lib.errors import CallbridgeError, LedgerLocked
 from bridge.model.jobs import JobState
@@ -48,7 +48,7 @@ def follow(
     path = ledger_path(config)
     ledger = open_ledger(path)
     try:
-        job_id = ledger.request_job(kind, args, datetime.now(UTC))
+        job_id = ledger.request_job(kind, args, now_utc())
         until: float | None = time.monotonic() + told_after
         while (job := ledger.job(job_id)).is_open:
             try:
@@ -56,7 +56,7 @@ def follow(
                 with owning(path, threading.Event()):
                     # Nobody lives who could still be at it: what was left running is asked for again.
                     ledger.release_leases()
-                    new_operator_jobs(config, ledger, threading.Event()).carry_out(datetime.now(UTC))
+                    new_operator_jobs(config, ledger, threading.Event()).carry_out(now_utc())
             except LedgerLocked:
                 if until is not None and time.monotonic() > until and job.state == JobState.REQUESTED:
                     until = None

@@ -24,12 +24,12 @@ from bridge.cli.reconciling import (
     asked_times,
     chosen_sources,
     failures_of,
-    now_utc,
 )
 from bridge.cli.times import When, WhenText, refuse_reversed
 from bridge.config.load import Config
 from bridge.daemon.reconcile_wiring import listed_sources
 from bridge.ledger import InspectionLedger, Window, open_ledger
+from bridge.lib.clocks import now_utc
 from bridge.lib.documents import Document, document_of
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.iso_times import moment, stamp

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from bridge.cli.times import When, refuse_reversed
 from bridge.config.load import Config
 from bridge.delivery.call_comparison import ReplayVerdict
 from bridge.ledger.operators import RetriableGroup
+from bridge.lib.clocks import now_utc
 from bridge.lib.documents import Document, document_of
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.iso_times import stamp
@@ -235,7 +235,7 @@ def replay(
 
 def window_args(config: Config, source: str, since: Any, until: Any) -> dict[str, str]:
     """The ends of a window as moments; what lacks an offset is in the source's zone."""
-    now = datetime.now(UTC)
+    now = now_utc()
     zone = (config.sources[source] if source else next(iter(config.sources.values()))).timezone
     ends = {name: end.at(now, zone) for name, end in (("since", since), ("until", until)) if end is not None}
     refuse_reversed(ends.get("since"), ends.get("until"))

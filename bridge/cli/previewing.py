@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -23,6 +22,7 @@ from bridge.crm.account import Account
 from bridge.crm.connector import Connector
 from bridge.daemon.wiring import account_of, origin_of
 from bridge.lib import escape_invisible
+from bridge.lib.clocks import now_utc
 from bridge.lib.errors import ConfigError, did_you_mean
 from bridge.lib.values import SettingError, known_country
 from bridge.mapping import CompiledMapping
@@ -82,7 +82,7 @@ def map_preview(
     origin = replace(origin, zone=zone or origin.zone, country=country or origin.country)
     result = Preview(key, "quarantined", refused)
     if not refused:
-        result = preview(compiled, crm, account, Call.of(values, key, origin), datetime.now(UTC))
+        result = preview(compiled, crm, account, Call.of(values, key, origin), now_utc())
     about = {"mapping": str(mapping), "connector": crm.name, "destination": name, "source": origin.source}
     show(about | result.document(), as_json, [*_heading(about, result), *_lines(result)])
     sys.exit(ExitCode.FINDINGS if result.outcome in ("parked", "quarantined") else ExitCode.DONE)
@@ -146,7 +146,7 @@ def _read(
         origin = origin_of(config, sources[0])
     body = sys.stdin.buffer.read() if word == "-" else path.read_bytes()
     try:
-        key, refused = key_of(body, replace(origin, zone=zone or origin.zone), datetime.now(UTC))
+        key, refused = key_of(body, replace(origin, zone=zone or origin.zone), now_utc())
         return origin, key, parse_object(read_record(body, origin.dialect)), refused
     except NotAnObject as error:
         raise click.UsageError(f"{'stdin' if word == '-' else word}: {error}") from error

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,6 +31,7 @@ from bridge.cli.times import When, WhenText, refuse_reversed
 from bridge.config.load import Config
 from bridge.daemon.reconcile_wiring import listed_sources, reconciler_here
 from bridge.ledger import Ledger, open_ledger
+from bridge.lib.clocks import now_utc
 from bridge.lib.documents import Document
 from bridge.lib.errors import CallbridgeError, LedgerLocked
 from bridge.lib.iso_times import moment, stamp
@@ -55,10 +56,6 @@ def chosen_sources(config: Config, source: str | None) -> tuple[str, ...]:
         name = missing[0] if missing else next(iter(config.sources))
         raise click.UsageError(f"the list of source {name} cannot be asked: there is no [sources.{name}.api]")
     return wanted
-
-
-def now_utc() -> datetime:
-    return datetime.now(UTC)
 
 
 class Followed:

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from bridge.cli.output import (
 from bridge.config import starters
 from bridge.config.load import Config, resolve_secrets
 from bridge.config.problems import find_problems
+from bridge.lib.clocks import now_utc
 from bridge.lib.errors import ConfigError, Problem
 from bridge.lib.log import configure
 
@@ -112,7 +112,7 @@ def _asked(config: Config, destination: str | None) -> list[Found]:
     """What came of asking the CRMs, and the platforms where not one CRM is meant."""
     if destination is not None and destination not in config.destinations:
         raise click.UsageError(f'there is no destination "{destination}"')
-    secrets, clock = resolve_secrets(config, os.environ), lambda: datetime.now(UTC)
+    secrets, clock = resolve_secrets(config, os.environ), now_utc
     found = list(ask_online(config, secrets, destination, clock).values())
     return found if destination is not None else [*found, *ask_platforms(config, secrets, clock).values()]
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -12,6 +11,7 @@ from bridge.cli.auditing import loss_line
 from bridge.cli.delivering import cause_lines
 from bridge.cli.output import ExitCode, config_option, json_option, open_to_look, read_config, show
 from bridge.daemon.reconcile_wiring import listed_sources
+from bridge.lib.clocks import now_utc
 from bridge.lib.documents import Document
 from bridge.model.crm_alterations import EXPLAINED
 
@@ -23,7 +23,7 @@ def status(config_path: Path | None, as_json: bool) -> None:
     """Counts by state, how far behind, and what needs a person (exit 1 when something does)."""
     config = read_config(config_path)
     ledger = open_to_look(config)
-    document = status_document(ledger, listed_sources(config), datetime.now(UTC))
+    document = status_document(ledger, listed_sources(config), now_utc())
     show(document, as_json, _status_lines(document))
     ledger.close()
     sys.exit(ExitCode.FINDINGS if document["needs_person"] else ExitCode.DONE)

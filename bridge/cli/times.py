@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from bridge.lib.clocks import now_utc
+
 _AGE = re.compile(r"(?:\d+[smhdw])+")
 _AGE_PART = re.compile(r"(?<!\d)(\d+)([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -49,7 +51,7 @@ class When(click.ParamType[WhenText]):
             return value
         found = WhenText(str(value).strip())
         try:
-            found.at(datetime.now(UTC), ZoneInfo("UTC"))
+            found.at(now_utc(), ZoneInfo("UTC"))
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time: write 2025-04-14, 2025-04-14T10:00, 3h or 7d", param, ctx)
         return found

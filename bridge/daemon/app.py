@@ -5,7 +5,7 @@ import gc
 import resource
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -19,9 +19,9 @@ from bridge.daemon.loop import Wakeups
 from bridge.daemon.stages import build_stages
 from bridge.daemon.threads import Loops, Threads
 from bridge.ledger import Ledger
+from bridge.lib.clocks import Clocks, SteadyClock, now_utc
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.log import hide
-from bridge.lib.stored_times import Clocks, SteadyClock
 
 log = structlog.get_logger("bridge.daemon")
 
@@ -38,11 +38,6 @@ Python does, takes a tenth of the processor's time."""
 
 ToldHowToStop = Callable[[Callable[[], None], Callable[[], None]], None]
 """Takes `stop` and `hurry`, either of which may be called from any thread or signal handler."""
-
-
-def now_utc() -> datetime:
-    """The system's clock."""
-    return datetime.now(UTC)
 
 
 class Daemon:

@@ -26,7 +26,7 @@ from bridge.delivery.worker import Worker
 from bridge.intake.judge import Judge
 from bridge.intake.receive import Door
 from bridge.ledger import Ledger
-from bridge.lib.stored_times import Clocks
+from bridge.lib.clocks import Clocks
 from bridge.reconcile.reconciler import Reconciler
 
 

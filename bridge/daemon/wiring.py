@@ -22,8 +22,8 @@ from bridge.delivery.worker import Worker, WorkerSettings
 from bridge.intake.judge import SourceRules
 from bridge.intake.receive import SourceDoor
 from bridge.ledger import Ledger
+from bridge.lib.clocks import Clocks
 from bridge.lib.errors import ConfigError, Problem
-from bridge.lib.stored_times import Clocks
 from bridge.mapping import CompiledMapping
 from bridge.record.origin import Origin
 from bridge.source import Source

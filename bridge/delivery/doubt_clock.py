@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from bridge.lib.stored_times import Clocks
+from bridge.lib.clocks import Clocks
 from bridge.model.deliveries import Lease
 
 

@@ -24,7 +24,7 @@ from bridge.delivery.retry import RetryPolicy
 from bridge.delivery.settle import Settler
 from bridge.delivery.stages import BlockedDelivery, PreparedDelivery, SettledDelivery
 from bridge.ledger import DeliveryLedger
-from bridge.lib.stored_times import Clocks
+from bridge.lib.clocks import Clocks
 from bridge.model.deliveries import Lease
 
 # So long a worker waits for the keys of the first delivery before it takes another one, in seconds.

@@ -1,4 +1,4 @@
-"""Who is at the other end: addresses, what trusted proxies say of them, and names a listener answers to."""
+"""Addresses of senders, what trusted proxies say of them, and the host names a listener answers to."""
 
 import ipaddress
 import re
@@ -31,7 +31,7 @@ def is_among(address: IpAddress | None, networks: Sequence[Network]) -> bool:
 
 
 def client_address(peer: str | None, headers: Headers, trusted: Sequence[Network]) -> IpAddress | None:
-    """The sender's address; a proxy's word on it counts only if the proxy is trusted."""
+    """The sender's address. What a proxy says of it counts only where the proxy is trusted."""
     address = parse_address(peer) if peer else None
     if not trusted or not is_among(address, trusted):
         return address
@@ -47,7 +47,7 @@ def client_address(peer: str | None, headers: Headers, trusted: Sequence[Network
 
 
 def limit_key(peer: str) -> str:
-    """What limits for each address count by: the address itself, of IPv6 its /64."""
+    """What a limit per address counts by: an IPv4 address itself, an IPv6 address by its /64 network."""
     if ":" not in peer:
         return peer
     address = parse_address(peer)

@@ -45,7 +45,7 @@ _FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Crontab:
-    """Which minutes a schedule means; equal when written equally."""
+    """The minutes that a schedule names. Two are equal where they are written the same."""
 
     expr: str
     minutes: frozenset[int] = field(compare=False, repr=False)

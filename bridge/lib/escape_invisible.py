@@ -1,4 +1,4 @@
-"""The one place through which every line goes that people read: what cannot be seen is written as an escape.
+"""Escapes invisible characters: every line that people read goes through here.
 
 A caller's name or a CRM's sentence may hold what moves a terminal's cursor, turns the direction of a line, or
 begins a line of its own that looks like one of ours.
@@ -23,7 +23,7 @@ def line(text: str) -> str:
 
 
 def in_json(text: str) -> str:
-    """JSON text that means the same, with everything in it to be seen."""
+    """JSON text of the same meaning in which every character is visible."""
     return text if text.isascii() and text.isprintable() else _UNSEEN.sub(_json_escape, text)
 
 

@@ -36,7 +36,7 @@ _BRACES = re.compile(r"\{[{%#]")
 class ExpressionError(ValueError):
     """An expression that cannot be compiled, or that failed on a record.
 
-    `faults` are all that is wrong with one text, each with its own message and remedy.
+    `faults`: everything that is wrong with one text, each with its message and remedy.
     """
 
     def __init__(self, message: str, remedy: str = "") -> None:
@@ -56,7 +56,7 @@ class ExpressionError(ValueError):
 
 
 class Fields:
-    """A mapping whose keys are attributes; what it does not hold is null."""
+    """A mapping whose keys can be read as attributes; a missing one is null."""
 
     __slots__ = ("_values",)
 
@@ -91,7 +91,7 @@ class Template:
 
 
 class _Context(jinja_subset.CountedContext):
-    """Where an expression's names are looked up; no more, since one is made for every evaluation."""
+    """Looks up an expression's names. Kept small: one is made for every evaluation."""
 
     def __init__(self, environment: "_Environment", names: Mapping[str, Any]) -> None:
         self.parent = cast("dict[str, Any]", names)
@@ -105,11 +105,11 @@ class _Context(jinja_subset.CountedContext):
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Refuses what would eat the machine, also while constants are folded at load."""
+    """Refuses what would take all memory or time, also while Jinja folds constants at load."""
 
     @cached_property
     def eval_context(self) -> EvalContext:
-        """What filters are told of escaping: nothing is escaped here, so it is the same for all."""
+        """The escaping context that filters are handed: nothing is escaped here, so one serves all."""
         return EvalContext(self)
 
     intercepted_binops = frozenset({"*", "**", "%"})
@@ -125,7 +125,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     plain: frozenset[type] = frozenset()
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """A field of a table goes before a method of Python's, such as `items`."""
+        """A table's own field goes before a Python method of that name, such as `items`."""
         # The sandbox's own checks cost more than all that a mapping does with a value.
         if type(obj) in self.plain and attribute[0] != "_":
             return getattr(obj, attribute)
@@ -140,7 +140,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return found
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """An item, or a field of a table; never a method, which Jinja looks for next."""
+        """An item, or a field of a table; never a method, which Jinja would try next."""
         if isinstance(obj, Mapping) and isinstance(argument, str):
             return obj.get(argument)
         if isinstance(argument, str) and type(obj) not in self.plain:
@@ -218,7 +218,7 @@ class Language:
         return Template("(" + " ~ ".join(pieces) + ")", constant=False, reads=reads)
 
     def _split(self, text: str) -> list[tuple[str, str | None]]:
-        """Data and expressions in order, each with the other empty."""
+        """The text cut into plain data and expressions, in order; in each pair one of the two is empty."""
         parts: list[tuple[str, str | None]] = []
         expression: list[str] | None = None
         try:
@@ -244,7 +244,7 @@ class Language:
         return self._environment.parse("{{ " + expression + " }}")
 
     def _check(self, expression: str, faults: list[ExpressionError]) -> set[tuple[str, str]]:
-        """Note unknown filters, tests, names and attributes; give the attributes that are read."""
+        """Note unknown filters, tests, names and attributes. Returns the attributes that are read."""
         try:
             tree = self._read(expression)
         except TemplateSyntaxError as error:
@@ -298,7 +298,7 @@ class Language:
 
 
 class _AsData(NodeTransformer):
-    """Methods are called by a filter of ours, and a condition without `else` gives null."""
+    """Rewrites method calls as a filter of ours, and lets a condition without `else` give null."""
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802 -- Jinja's name
         """See `jinja2.visitor`."""
@@ -325,7 +325,7 @@ def as_text(value: Any) -> str:
     """A value inside a text: nothing for null, lists joined by commas, tables as JSON, times as ISO 8601.
 
     Raises:
-        ValueError: what is no data has no text but Python's own, which means nothing to a CRM.
+        ValueError: the value is no data; Python's own text for it would mean nothing to a CRM.
     """
     if value.__class__ is str:
         return value

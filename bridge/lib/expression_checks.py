@@ -1,4 +1,4 @@
-"""What is wrong with an expression, told when its file is read: each mistake with what to write instead."""
+"""Finds mistakes in expressions when their file is read; each comes with what to write instead."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -67,7 +67,7 @@ def _refused_operators(tree: nodes.Template) -> Iterator[Mistake]:
 
 
 class Checker:
-    """Holds expressions against the names, filters and tests that one kind of file may use."""
+    """Checks expressions against the names, filters and tests that one kind of file may use."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Checker:
                 yield message, did_you_mean(name, public)
 
     def _check_arguments(self, called: nodes.Filter) -> Iterator[Mistake]:
-        """Arguments that a filter does not take: it would fail on every call, or worse, say nothing."""
+        """Arguments that a filter does not take: it would fail on every call, or ignore them silently."""
         if called.dyn_args is not None or called.dyn_kwargs is not None:
             return
         function = unwrap(self._filters[called.name])
@@ -148,7 +148,7 @@ class Checker:
         return gives is not None and gives is not Any and "None" not in str(gives)
 
     def _named(self, tree: nodes.Template) -> Iterator[tuple[str, str, Iterable[str]]]:
-        """Everything an expression calls by name: its kind, the name, and what there is."""
+        """Everything that an expression calls by name: its kind, the name, and the names that exist."""
         for called in tree.find_all(nodes.Filter):
             yield "filter", called.name, self._filters
             yield from self._named_by(called)
@@ -230,7 +230,7 @@ def _called(called: nodes.Call) -> Iterator[Mistake]:
 
 
 def _of_empty(used: nodes.Filter) -> bool:
-    """Whether a default is also for what is empty, or may be."""
+    """Whether a default is, or may be, also for empty values."""
     given = used.args[1:] + [each.value for each in used.kwargs if each.key == "boolean"]
     return any(not (isinstance(each, nodes.Const) and not each.value) for each in given)
 
@@ -262,7 +262,7 @@ def _handed_on(used: nodes.Filter) -> Iterator[Mistake]:
 
 
 def _levels(node: nodes.Node) -> int:
-    """How deep a tree is, looked at without going down it: it may be deeper than Python's own stack."""
+    """How deep a tree is, counted without recursion: it may be deeper than Python's stack."""
     deepest, waiting = 0, [(node, 1)]
     while waiting:
         each, level = waiting.pop()

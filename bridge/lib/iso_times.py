@@ -9,5 +9,5 @@ def stamp(moment: datetime) -> str:
 
 
 def moment(text: str) -> datetime:
-    """The inverse of `stamp`."""
+    """Reads what `stamp` wrote."""
     return datetime.fromisoformat(text)

@@ -1,4 +1,4 @@
-"""What of Jinja2 an expression may use: nothing whose cost is out of proportion to what it is given.
+"""The part of Jinja2 that expressions may use: nothing that costs far more than its input is large.
 
 `'a' | center(1000000000)` takes a gigabyte, `1 | round(1000000000, 'floor')` a processor for hours, and Jinja
 folds constants while a file is loaded, so `check` would fall too. What has no bound of its own is left out;
@@ -27,14 +27,14 @@ _MOST_DECIMALS = 15
 
 
 class Spent(ValueError):
-    """An evaluation that makes more than it may."""
+    """An evaluation makes more text and items than it may."""
 
     def __init__(self) -> None:
         super().__init__(f"makes more than {MOST_WORK // 2**20} million characters: shorten what it is given")
 
 
 class Missing(Undefined):
-    """What is not there: the same as null wherever it is compared."""
+    """A missing value, which equals null wherever it is compared."""
 
     __slots__ = ()
     __hash__ = Undefined.__hash__
@@ -47,12 +47,12 @@ class Missing(Undefined):
 
 
 class CountedContext(Context):
-    """Where an expression's names are looked up, and what its evaluation has made so far."""
+    """Looks up an expression's names, and counts what its evaluation has made so far."""
 
     spent = 0
 
     def charge(self, amount: int) -> None:
-        """Count what is about to be made.
+        """Count what is about to be made, in characters.
 
         Raises:
             Spent: it is too much.
@@ -62,7 +62,7 @@ class CountedContext(Context):
             raise Spent
 
     def charged(self, value: Any) -> Any:
-        """A value that was made, counted; what is made bit by bit is counted as it comes."""
+        """Count a value that was made, and return it; an iterator is counted item by item."""
         if isinstance(value, str | bytes):
             self.charge(len(value))
         elif isinstance(value, list | tuple | dict):
@@ -80,7 +80,7 @@ class CountedContext(Context):
 def counted(
     function: Callable[..., Any], *, null_stays: bool = False, first: Callable[[Any], Any] | None = None
 ) -> Callable[..., Any]:
-    """A filter whose results count.
+    """Wrap a filter so that its results are counted.
 
     `null_stays`: it gives null for null, as Jinja's own do not; `first`: what it is given goes through that.
     """
@@ -128,7 +128,7 @@ METHOD = "_method"
 
 @pass_context
 def method(context: CountedContext, value: Any, name: str, *args: Any, **more: Any) -> Any:
-    """Call a method of a value."""
+    """Call one of the allowed methods of a value."""
     if isinstance(value, str):
         known = _OF_TEXTS
     elif isinstance(value, date | time | timedelta):

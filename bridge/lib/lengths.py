@@ -37,7 +37,7 @@ def length_of(text: str, unit: LengthUnit) -> int:
 
 
 def shortened(text: str, length: int, unit: LengthUnit = "characters") -> str:
-    """The text in at most so many units; a longer one ends in a visible `…`."""
+    """The text in at most `limit` units; a longer one is cut and ends in a visible `…`."""
     at = cut_at(text, length, unit)
     if at is None:
         return text
@@ -45,7 +45,7 @@ def shortened(text: str, length: int, unit: LengthUnit = "characters") -> str:
 
 
 def cut_at(text: str, length: int, unit: LengthUnit = "characters") -> int | None:
-    """How much of a text is kept before the `…`; None where it is short enough."""
+    """How many code points are kept before the `…`; None where the text is short enough."""
     # Most texts are far from any limit: no unit counts more than four for a code point.
     if len(text) * 4 <= length or length_of(text, unit) <= length:
         return None
@@ -54,7 +54,7 @@ def cut_at(text: str, length: int, unit: LengthUnit = "characters") -> int | Non
 
 
 def _fitting(text: str, length: int, unit: LengthUnit) -> int:
-    """How many code points of a text have so many units at most."""
+    """How many code points from the beginning fit into so many units."""
     if unit == "characters":
         return min(length, len(text))
     codec, width = _CODECS[unit]
@@ -63,7 +63,7 @@ def _fitting(text: str, length: int, unit: LengthUnit) -> int:
 
 
 def _whole(text: str, at: int) -> int:
-    """The last place up to `at` at which nothing is cut in two."""
+    """The last place up to `at` where no character is cut in two."""
     lowest = max(at - _LONGEST_MARKUP, 0)
     opened = _OPEN_MARKUP.search(text, lowest, at)
     if opened and (markup := _CLOSED_MARKUP.match(text, opened.start())) and markup.end() > at:
@@ -76,7 +76,7 @@ def _whole(text: str, at: int) -> int:
 
 
 def _may_part(text: str, at: int) -> bool:
-    """Whether two code points are of two characters: the rules of Unicode's annex 29, but for rare ones."""
+    """Whether a character ends between two code points, by Unicode's annex 29 without its rare rules."""
     if at >= len(text):
         return True
     before, after = text[at - 1], text[at]

@@ -1,4 +1,4 @@
-"""JSON as careless senders write it: a value that JSON does not know becomes a string of its own characters.
+"""Reads JSON of careless senders: a value that JSON does not know becomes a string of its characters.
 
 One pass over the tokens, linear in the text; the structure itself stays the strict parser's affair.
 """
@@ -70,7 +70,7 @@ def split_members(text: str) -> list[tuple[str, str]]:
 
 
 def split_values(text: str) -> list[str]:
-    """The values that stand one behind the other, with blanks or commas between them."""
+    """The values of a text that holds several, one after the other, with blanks or commas between."""
     values: list[str] = []
     stack: list[str] = []
     begin = 0
@@ -101,7 +101,7 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _walk(stack: list[str], mark: str) -> None:
-    """Into what a mark opens, or out of what it closes."""
+    """Go into what a bracket opens, or out of what it closes."""
     if mark in "{[":
         if len(stack) >= MAX_DEPTH:
             raise Malformed(f"the JSON is nested deeper than {MAX_DEPTH} levels")
@@ -192,5 +192,5 @@ def _unescaped(key: str) -> str:
 
 
 def _is_endless(lexeme: str) -> bool:
-    """A number beyond every float: kept by its digits, not guessed."""
+    """Whether a number is too large for a float: its digits are kept, not rounded to infinity."""
     return bool(_FRACTION.search(lexeme)) and lexeme[-1].isdigit() and not math.isfinite(float(lexeme))

@@ -27,7 +27,7 @@ REPEATED_AFTER = 60.0
 
 
 def hide(secrets: Iterable[str]) -> None:
-    """From now on no warning or error shows one of these, whatever quotes it."""
+    """Hide these secrets from now on in every line of the log, whatever text quotes them."""
     _known[:] = [Masking(secrets)]
 
 
@@ -66,7 +66,7 @@ def drop_nothing(_logger: Any, _method: str, event: structlog.typing.EventDict) 
 
 
 class OncePerMinute:
-    """Drops repetitions: of a busy ledger the first line a minute is told, later ones as its next `more`.
+    """Logs a busy ledger once a minute; the lines dropped meanwhile are counted in the next one's `more`.
 
     A full disk makes eight such lines a second, which would fill what room is made on it.
     """

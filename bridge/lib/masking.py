@@ -1,4 +1,4 @@
-"""The one place where secrets and phone numbers are taken out of what people read, before it is cut.
+"""Takes secrets and phone numbers out of texts that people read, before those are cut to a length.
 
 A text that is cut first may end within a secret, which nothing then knows by its whole.
 """
@@ -23,18 +23,18 @@ _SHORTEST_IN_BASE64 = 8
 
 
 class Masking:
-    """Hides some secrets, however they are spelt, and phone numbers."""
+    """Hides the given secrets, in every spelling that an answer may quote, and phone numbers."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         spelt = {each for secret in secrets if secret for each in _spellings(secret)}
         self._spelt = sorted(spelt, key=len, reverse=True)
 
     def masked(self, text: str, longest: int | None = None) -> str:
-        """A text without secrets and whole phone numbers, and then no longer than `longest`."""
+        """The text without secrets and whole phone numbers, cut to `longest` characters."""
         return mask_phones_in(self.without_secrets(text))[:longest]
 
     def without_secrets(self, text: str) -> str:
-        """A text without secrets, as far as it is read."""
+        """The text without secrets, cut to the characters that are searched."""
         shown = text[:LONGEST_MASKED]
         for secret in self._spelt:
             shown = shown.replace(secret, MASK)
@@ -75,7 +75,7 @@ def _spellings(secret: str) -> frozenset[str]:
 
 
 def _in_base64(secret: str) -> Iterable[str]:
-    """What a secret is in Base64, alone or behind something else, such as `user:`: without what is shared."""
+    """A secret in Base64, alone or after text such as `user:`, without characters that share its bits."""
     raw = secret.encode("utf-8", "replace")
     for before in range(3):
         whole = b64encode(b"\0" * before + raw).decode("ascii").rstrip("=")

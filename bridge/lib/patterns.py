@@ -1,4 +1,4 @@
-"""Regular expressions that an operator writes: judged before they run, and given only so much text.
+"""Regular expressions of operators: refused where they could run for hours, and given bounded texts.
 
 Python's engine backtracks and holds the interpreter's lock: `(a+)+$` on 40 letters never ends. How the
 time of a pattern grows can be read from its automaton: it is the number of paths that read one text. Two
@@ -43,7 +43,7 @@ class PatternError(ValueError):
 
 
 def check(pattern: str) -> None:
-    """Refuse what is no regular expression, and what takes more time than the square of a text.
+    """Refuse a text that is no regular expression, or whose time grows faster than the square of its input.
 
     Raises:
         PatternError: it is one of these.
@@ -61,7 +61,7 @@ def check(pattern: str) -> None:
 
 
 def search(pattern: str, text: str) -> re.Match[str] | None:
-    """The first place of a text, of as much of it as is searched, where an operator's pattern fits.
+    """The first match of an operator's pattern in the searched beginning of a text.
 
     Raises:
         PatternError: as `check` does.
@@ -78,7 +78,7 @@ def _compiled(pattern: str) -> tuple[re.Pattern[str], int]:
 
 @lru_cache(maxsize=512)
 def growth(pattern: str) -> Growth:
-    """How the time of a search grows with the text, at worst; never said to be less than it is."""
+    """How a search's time grows with the text at worst: perhaps overestimated, never underestimated."""
     tree = _parser.parse(pattern)
     letters = _alphabet(tree)
     automaton = _Automaton(letters, bool(tree.state.flags & re.ASCII), bool(tree.state.flags & re.IGNORECASE))

@@ -84,7 +84,7 @@ _FIRST_DAY = 86_400
 
 
 class UnreadableTimeError(ValueError):
-    """A value that is there and is no time that can be read for sure."""
+    """A value is present and cannot be read as a time with certainty."""
 
 
 def read_time(value: object, zone: ZoneInfo) -> datetime | None:

@@ -38,7 +38,7 @@ class TomlFile:
         self._lines = _Index(text).lines
 
     def line(self, key_path: Sequence[str | int]) -> int | None:
-        """Where a key stands; for a missing one, where its nearest parent does."""
+        """The line of a key; for a missing key, the line of its nearest parent."""
         path = tuple(key_path)
         while path and path not in self._lines:
             path = path[:-1]
@@ -91,7 +91,7 @@ class Written:
 
 
 def load_toml(path: Path) -> TomlFile:
-    """Read a file, or say in one problem why it cannot be read."""
+    """Read a file, or raise one problem that says why it cannot be read."""
     text = _read(path)
     try:
         return TomlFile(path, text)

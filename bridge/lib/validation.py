@@ -1,4 +1,4 @@
-"""What a file should hold, and what pydantic says of it, in words an operator can act on."""
+"""Checks a file against a model, and puts pydantic's errors into words an operator can act on."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,7 +46,7 @@ def validate(model: type[M], file: TomlFile) -> M:
 
 
 def check(model: type[M], file: TomlFile) -> tuple[M | None, list[Problem]]:
-    """A file's data as a model, or None and what is wrong; for those who go on to find the rest."""
+    """A file's data as a model, or None and the problems; for callers who go on to find more."""
     try:
         return model.model_validate(file.data), []
     except ValidationError as error:
@@ -56,7 +56,7 @@ def check(model: type[M], file: TomlFile) -> tuple[M | None, list[Problem]]:
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """As the operator meets them reading the file, each once; what has no line first."""
+    """The problems in the order of their lines, each once; those without a line first."""
     return sorted(dict.fromkeys(problems), key=lambda one: one.line or 0)
 
 
@@ -140,7 +140,7 @@ def _nearest(value: Any, expected: str) -> str:
 
 
 def _at(data: Any, path: KeyPath) -> Any:
-    """What stands at a path of the data, also where one value stands for a list of one."""
+    """The value at a path of the data; a single value may stand for a list of one."""
     for part in path:
         if isinstance(data, Mapping):
             data = data.get(part)

@@ -29,7 +29,7 @@ from bridge.lib.errors import ConfigError, Problem, did_you_mean
 
 
 class SettingError(ValueError):
-    """A value is wrong, and `remedy` says how to write it."""
+    """A value of the configuration is wrong; `remedy` says how to write it."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -236,7 +236,7 @@ _SECRET_KINDS = {
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Secret:
-    """Where a secret stands; its value is read by `resolve`, and only there."""
+    """Where a secret is kept: a variable, a file or a credential. Only `resolve` reads its value."""
 
     kind: Literal["env", "file", "credential", "plain"]
     name: str
@@ -348,7 +348,7 @@ def some(value: tuple[Secret, ...]) -> tuple[Secret, ...]:
 
 
 def with_a_day(time_format: str) -> str:
-    """A format of times that tells one day from another."""
+    """Accept a time format that tells one day from another."""
     days = {
         date(year, month, day).strftime(time_format)
         for year in (2025, 2026)

@@ -5,7 +5,7 @@ import hmac
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from bridge.lib.clocks import now_utc
 from bridge.sandbox.crm_state import CrmState, Fields, Refusal
 from bridge.sandbox.faults import Fault, FaultList, Rates, Trouble
 from bridge.sandbox.plain import PlainState, TokenDesk
@@ -54,7 +55,7 @@ class SandboxCrm:
         lag: float = 0.0,
         token_uses: int = 0,
         rates: Rates | None = None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] = now_utc,
     ) -> None:
         self._token = token
         self._clock = clock

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,7 @@ from bridge.config import starters
 from bridge.config.load import Config, load_config, resolve_secrets
 from bridge.daemon.app import Daemon
 from bridge.ledger import Ledger, Window, open_ledger
+from bridge.lib.clocks import now_utc
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.phone import mask_phone
 from bridge.model.jobs import AUDIT, RECONCILE, JobState
@@ -133,7 +134,7 @@ class Demo:
 
     def _run(self, kind: str) -> dict[str, Any]:
         """What the daemon finds in the run that it is asked for."""
-        job_id = self.ledger.request_job(kind, {"source": "main"}, datetime.now(UTC))
+        job_id = self.ledger.request_job(kind, {"source": "main"}, now_utc())
         self._until(lambda: not self.ledger.job(job_id).is_open, f"{kind} did not end")
         job = self.ledger.job(job_id)
         if job.state != JobState.DONE:
@@ -154,7 +155,7 @@ class Demo:
     def _balance(self) -> dict[str, Any]:
         """The audit's balance, and beside it what the CRM itself holds."""
         balance = whole_balance({"main": self._run(AUDIT)}, {}, None)
-        records, now = self.platform.records()["records"], datetime.now(UTC)
+        records, now = self.platform.records()["records"], now_utc()
         wanted = {entry["uuid"] for entry in records if _belongs_in_crm(entry["record"])}
         held = Counter(call["call_key"] for call in self.crm.contents()["calls"])
         findings = [

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from bridge.lib.clocks import now_utc
 from bridge.lib.errors import CallbridgeError
 from bridge.sandbox.plan import Job, endless, paced, plan_batch
 from bridge.sandbox.platform_faults import Disturbances
@@ -86,7 +87,7 @@ class SandboxPlatform:
         seed: int = 1,
         user: str = "demo",
         pushing: Pushing | None = None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] = now_utc,
         access: ListAccess | None = None,
         disturbances: Disturbances | None = None,
     ) -> None:

@@ -29,9 +29,10 @@ from bridge.delivery.retry import RetryPolicy
 from bridge.delivery.worker import WorkerSettings
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
+from bridge.lib.clocks import Clocks
 from bridge.lib.documents import document_of
 from bridge.lib.errors import LedgerError
-from bridge.lib.stored_times import Clocks, bounded
+from bridge.lib.stored_times import bounded
 from bridge.mapping.planning import event_of
 from bridge.model.calls import Via
 from bridge.model.crm_objects import SyncedObject

@@ -19,6 +19,7 @@ from bridge.delivery.outcome import OutcomeRules
 from bridge.delivery.plan_sync import PlanSync
 from bridge.delivery.poison_records import FAULTS, FAULTS_TO_BLAME, REMEDY, faults_of
 from bridge.delivery.stages import PreparedDelivery
+from bridge.lib.clocks import Clocks
 from bridge.lib.errors import (
     Deleted,
     DeliveryError,
@@ -30,7 +31,6 @@ from bridge.lib.errors import (
     Transient,
     Unsent,
 )
-from bridge.lib.stored_times import Clocks
 from bridge.model.deliveries import DeliveryState, Lease, ParkKind, Settlement
 from bridge.model.plan import Plan, PlannedObject
 from bridge.model.sync_progress import Running, SyncMethod, SyncProgress

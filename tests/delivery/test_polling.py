@@ -18,9 +18,9 @@ from bridge.delivery.destination import Routes
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.outcome import OutcomeRules, without_secrets
 from bridge.delivery.retry import RetryPolicy
+from bridge.lib.clocks import Clocks
 from bridge.lib.errors import ConfigError, Pending
 from bridge.lib.masking import Masking
-from bridge.lib.stored_times import Clocks
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.plan import Plan
 from tests.fixtures.small_crm import (

@@ -29,7 +29,8 @@ from bridge.delivery.worker import Worker, WorkerSettings
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.lib.stored_times import LONGEST_PAUSE, Clocks
+from bridge.lib.clocks import Clocks
+from bridge.lib.stored_times import LONGEST_PAUSE
 from bridge.model.balance import DestinationBalance
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of

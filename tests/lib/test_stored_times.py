@@ -20,8 +20,9 @@ from bridge.delivery.rate_limit import SlidingWindow
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.ledger.accounts import KeptBudget
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.lib.clocks import Clocks, SteadyClock
 from bridge.lib.iso_times import stamp
-from bridge.lib.stored_times import LONGEST_PAUSE, LONGEST_STORED_WAIT, Clocks, SteadyClock, bounded, past
+from bridge.lib.stored_times import LONGEST_PAUSE, LONGEST_STORED_WAIT, bounded, past
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.jobs import JobState
 from bridge.model.sync_progress import Running, SyncMethod, SyncProgress

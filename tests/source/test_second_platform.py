@@ -14,7 +14,7 @@ from bridge.config.load import load_config, resolve_secrets
 from bridge.daemon.loop import Wakeups
 from bridge.daemon.stages import Stages, build_stages
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.lib.stored_times import Clocks
+from bridge.lib.clocks import Clocks
 from bridge.mapping import load_mapping
 from bridge.record.call import CALL_FIELDS
 from bridge.record.dialect import Dialect

@@ -1,4 +1,4 @@
-"""One HTTP exchange after the other, over a connection of one's own.
+"""One HTTP exchange after the other, over one connection.
 
 httpx's requests and responses, without `httpx.Client`: that one would carry cookies from one exchange to the
 next, and it takes two fifths of a request's processor time.
@@ -36,7 +36,7 @@ _CHARSETS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What came back, its body undone of its transfer's compression."""
+    """An answer, with its body unpacked."""
 
     status: int
     headers: Mapping[str, str]
@@ -47,7 +47,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class AnswerLimits:
-    """How much of an answer is taken."""
+    """How large an answer may be."""
 
     size: int
     """Bytes of the body, unzipped."""
@@ -70,7 +70,7 @@ one, never the whole page, so that its brackets need no counting."""
 
 
 class UnacceptableAnswer(httpx.DecodingError):
-    """An answer that is too large, or packed as nobody asked for; the message says which."""
+    """The answer is too large, or packed in a way nobody asked for; the message says which."""
 
     def __init__(self, message: str, *, too_large: bool = False) -> None:
         super().__init__(message)
@@ -153,7 +153,7 @@ class HttpClient:
 
 
 def _read(response: httpx.Response, limits: AnswerLimits) -> bytes:
-    """The body, undone of its compression while it comes."""
+    """Read the body and unpack it while it comes."""
     pieces: list[bytes] = []
     try:
         decoder = decoder_of(response.headers.get("content-encoding", ""), limits.size)
@@ -185,7 +185,7 @@ def _stream(response: httpx.Response) -> Iterable[bytes]:
 
 @lru_cache(maxsize=64)
 def _codec(named: str | None) -> str | None:
-    """Some of Python's codecs are none of texts, and punycode takes the square of their length."""
+    """The codec of a charset. Some of Python's are not for texts, and punycode takes quadratic time."""
     try:
         name = codecs.lookup(named or "").name
     except (LookupError, ValueError):
@@ -195,7 +195,7 @@ def _codec(named: str | None) -> str | None:
 
 @cache
 def _proxy_for(scheme: str, host: str) -> str | None:
-    """The environment's proxy: that is for the world outside, not for this machine."""
+    """The environment's proxy for a host, None where there is none; loopback never has one."""
     if is_loopback(host) or proxy_bypass(host):
         return None
     proxies = getproxies()
@@ -205,7 +205,7 @@ def _proxy_for(scheme: str, host: str) -> str | None:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Whom TLS trusts, read once for all workers: it is more than a megabyte."""
+    """The authorities that TLS trusts, read once for all workers: they take more than a megabyte."""
     return httpx.create_ssl_context()
 
 

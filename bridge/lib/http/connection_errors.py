@@ -52,7 +52,7 @@ _DEEPEST = 10
 
 
 def connection_remedy(error: BaseException, whom: str = "CRM") -> str:
-    """What to do where waiting alone will hardly help; empty: nothing."""
+    """What to do about an error that waiting will hardly mend; empty where there is nothing."""
     told = next((told for one in _chain(error) if (told := _remedy(one))), "")
     return told.format(whom=whom) + _AGAIN if told else ""
 

@@ -1,4 +1,4 @@
-"""A deadline for a whole exchange: the client's own timeouts are for each read, and a CRM may drip."""
+"""A deadline for a whole exchange: httpx's timeouts are for each read, and a server may send slowly."""
 
 import contextlib
 import heapq
@@ -47,7 +47,7 @@ _WATCH = _Watch()
 
 
 class Deadline:
-    """Ends the exchanges of a client that has one connection, each in its time."""
+    """Shuts the one connection of a client when an exchange takes too long."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -60,7 +60,7 @@ class Deadline:
 
     @contextlib.contextmanager
     def exchange(self) -> Iterator[None]:
-        """While this lasts, the deadline runs."""
+        """The deadline runs during this block."""
         with self._lock:
             self._ends_at, self.expired = time.monotonic() + self._seconds, False
             watched, self._watched = self._watched, True
@@ -73,13 +73,13 @@ class Deadline:
                 self._ends_at = None
 
     def traced(self, event: str, info: Mapping[str, Any]) -> None:
-        """What the client tells of its connection: httpcore's `trace` extension."""
+        """Learn of a new connection by httpcore's `trace` extension."""
         if not event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             return
         self.connected(info["return_value"].get_extra_info("socket"))
 
     def connected(self, connection: socket.socket) -> None:
-        """From now on this is the connection that is shut when the time is over."""
+        """Take this for the connection that is shut when the time is over."""
         with self._lock:
             self._socket = connection
             if self.expired:

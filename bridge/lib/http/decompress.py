@@ -1,4 +1,4 @@
-"""Undoing the one compression of an answer, with its size counted while it grows.
+"""Unpacks an answer piece by piece, and counts its size while it grows.
 
 1.8 KB of gzip within gzip unpack to 2 GiB, so nothing is unpacked first and counted afterwards: zlib is never
 asked for more than what is left of the limit.
@@ -26,7 +26,7 @@ class Decoder(Protocol):
     """Takes a body piece by piece."""
 
     def feed(self, piece: bytes) -> bytes:
-        """What one more piece unpacks to.
+        """Unpack one more piece.
 
         Raises:
             Undecodable: it is not what the header says.
@@ -34,15 +34,15 @@ class Decoder(Protocol):
         """
 
     def finish(self) -> None:
-        """The body has ended.
+        """Say that the body has ended.
 
         Raises:
-            Undecodable: but its compression has not.
+            Undecodable: its compression has not ended yet.
         """
 
 
 def decoder_of(content_encoding: str, limit: int) -> Decoder:
-    """What undoes a `Content-Encoding`, up to `limit` bytes of output.
+    """The decoder for a `Content-Encoding`, with at most `limit` bytes of output.
 
     Raises:
         Undecodable: it is none of those offered, or several on top of one another.

@@ -1,4 +1,4 @@
-"""The connections beneath httpx: a request goes out in one system call, and an answer comes in by one.
+"""Connections for httpcore that send a request in one system call and read an answer in one.
 
 Every system call gives up the interpreter's lock, and a worker among sixteen waits for it anew. httpcore's
 own connections send the head and the body apart, and set and poll a timeout before each call; here the
@@ -24,7 +24,7 @@ Connected = Callable[[socket.socket], None]
 
 @dataclass(slots=True)
 class Allowance:
-    """How many bytes of the exchange under way may still be read.
+    """How many bytes of the current exchange may still be read.
 
     httpcore passes over 1xx answers, chunk extensions and trailers without an end to them.
     """
@@ -44,7 +44,7 @@ class Allowance:
 
 
 class SocketStream(httpcore.NetworkStream):
-    """One connection. What is written waits until the answer is read."""
+    """One connection. Written bytes are kept until the answer is asked for, then sent at once."""
 
     def __init__(self, connection: socket.socket, connected: Connected, allowance: Allowance) -> None:
         self._socket = connection
@@ -54,7 +54,7 @@ class SocketStream(httpcore.NetworkStream):
         connected(connection)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """What has come of the answer, at least one byte; none: the other side has closed.
+        """The next bytes of the answer; empty where the other side has closed.
 
         Raises:
             httpcore.ReadError: the connection is broken.
@@ -84,7 +84,7 @@ class SocketStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        """The connection under TLS.
+        """Put the connection under TLS.
 
         Raises:
             httpcore.ConnectError: the two do not agree.
@@ -156,7 +156,7 @@ class SocketBackend(httpcore.NetworkBackend):
 
 
 class CountedBackend(httpcore.NetworkBackend):
-    """httpcore's own connections, which know TLS within TLS, with what is read of them counted."""
+    """httpcore's own connections, which can do TLS within TLS for proxies; what is read is counted."""
 
     def __init__(self, allowance: Allowance) -> None:
         self._backend = httpcore.SyncBackend()

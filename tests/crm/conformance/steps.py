@@ -28,8 +28,8 @@ from bridge.delivery.worker import Worker, WorkerSettings
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Note
 from bridge.ledger.sqlite import SqliteLedger
+from bridge.lib.clocks import Clocks
 from bridge.lib.documents import document_of
-from bridge.lib.stored_times import Clocks
 from bridge.lib.toml_file import load_toml
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
