@@ -417,7 +417,18 @@ def test_fields_are_kept_as_numbers_and_told_by_name(ledger: SqliteLedger, ledge
     assert ledger.recall("hub", [(lease.delivery_id, lease.key, plan)]) == [{"deal": left}]
 
 
+def without_the_person(example: dict[str, Any]) -> dict[str, Any]:
+    """The documented record with zeros for the digits of its number and of its id."""
+    text = json.dumps(example, ensure_ascii=False)
+    for value in (example["phone"], example["uuid"], "_" + example["phone"][-4:]):
+        text = text.replace(value, re.sub(r"[0-9a-f]", "0", value))
+    made: dict[str, Any] = json.loads(text)
+    return made
+
+
 def test_the_shipped_dictionary_is_the_example_in_three_spellings(example: dict[str, Any]) -> None:
+    phone = example["phone"]
+    example = without_the_person(example)
     packed = json.dumps(example, separators=(",", ":"))
     # PHP's way, JavaScript's, and Python's, which is the platform's: what stands last is found cheapest.
     spellings = (
@@ -427,6 +438,7 @@ def test_the_shipped_dictionary_is_the_example_in_three_spellings(example: dict[
     )
     shipped = (resources.files("bridge.ledger.sqlite") / "payload.dict").read_bytes()
     assert shipped == b"".join(fold(each.encode())[0] for each in spellings)
+    assert phone.encode() not in shipped
 
 
 # -- times -------------------------------------------------------------------------
