@@ -94,6 +94,15 @@ def test_a_damaged_record_keeps_no_dictionary(tmp_path: Path) -> None:
         assert not rows(path, "SELECT 1 FROM dictionaries WHERE id = 2")
 
 
+def test_who_only_looks_reads_records_of_a_dictionary_that_came_meanwhile(ledger_path: Path) -> None:
+    with closing(SqliteLedger(ledger_path, create=True)) as ledger:
+        news(ledger, "a")
+        with closing(SqliteLedger(ledger_path, read_only=True)) as looking:
+            replace_newest(ledger)
+            news(ledger, "b")
+            assert [looking.show_call(number).record["uuid"] for number in (1, 2)] == ["a", "b"]
+
+
 # -- one call alone ------------------------------------------------------------------------
 def test_a_call_can_be_removed_alone_and_nothing_of_it_stays_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"

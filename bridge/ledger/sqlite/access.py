@@ -55,7 +55,7 @@ class Access:
         self._readers: list[sqlite3.Connection] = []
         self._readers_lock = threading.Lock()
         self._writer: Writer | None = None
-        self._payloads = Payloads()
+        self._payloads = Payloads(lambda: self._payloads.load(self._reader))
         if read_only:
             self._check_readable()
         else:

@@ -8,7 +8,7 @@ says which one it needs. A packed record is its folded text, compressed, and the
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib import resources
 
@@ -42,7 +42,9 @@ class Payloads:
     `pack` belongs to the thread that writes; `unpack` to any.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, load_more: Callable[[], None] = lambda: None) -> None:
+        """`load_more` calls `load` again: another process may have added a dictionary since."""
+        self._load_more = load_more
         self._compressor: zstandard.ZstdCompressor | None = None
         self._codec = PLAIN
         self._dictionaries: dict[int, zstandard.ZstdCompressionDict] = {}
@@ -91,6 +93,8 @@ class Payloads:
         if cached is None:
             cached = self._local.decompressors = {}
         if codec not in cached:
+            if codec not in self._dictionaries:
+                self._load_more()
             cached[codec] = zstandard.ZstdDecompressor(dict_data=self._dictionaries[codec])
         # The numbers stand behind the frame, which knows its end.
         return unfold(cached[codec].decompress(body, allow_extra_data=True), body)
