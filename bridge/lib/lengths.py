@@ -37,7 +37,7 @@ def length_of(text: str, unit: LengthUnit) -> int:
 
 
 def shortened(text: str, length: int, unit: LengthUnit = "characters") -> str:
-    """The text in at most `limit` units; a longer one is cut and ends in a visible `…`."""
+    """The text in at most `length` units; a longer one is cut and ends in a visible `…`."""
     at = cut_at(text, length, unit)
     if at is None:
         return text
