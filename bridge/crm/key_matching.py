@@ -12,18 +12,18 @@ from bridge.lib.expression import as_text
 from bridge.lib.masking import LONGEST_MASKED, LONGEST_MESSAGE
 from bridge.lib.phone import mask_phones_in
 
-# Who writes a number without its country's code leaves out up to three digits, and who dials adds zeros.
+# A number without its country code lacks up to three digits; dialling prefixes add zeros.
 _LONGEST_CODE = 3
 _FEWEST_DIGITS = 7
 _NUMBER = re.compile(r"\+?[\d\s().\-/\u2010-\u2015\u00a0\u3000]{7,40}")
 _EXTENSION = re.compile(r"(?i)(?:ext|x|#|;|,|转|分机)")
 _LONGEST_ID = 500
-# A record of many thousand values is looked at so far.
+# Values of a record that are compared; a record of many thousands is compared so far.
 _MOST_VALUES = 2000
 
 
 def object_id(value: Any) -> str | None:
-    """An id as a CRM told it, as text; None for what is no id: nothing, a table, a list, true or false."""
+    """An id from an answer, as text; None: it is no id, but null, a table, a list, true or false."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     text = as_text(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
@@ -31,11 +31,11 @@ def object_id(value: Any) -> str | None:
 
 
 def has_key(key: Mapping[str, Any], fields: Mapping[str, Any], record: Any = None) -> bool | None:
-    """Whether what is shown of a record carries this key; None: it does not tell.
+    """Whether a record has this key; None: what is shown of it does not tell.
 
-    It does where any of its values is the key's part, in whatever notation people write a number. It does not
-    where a field of the part's own name holds something else. `record` is all that is shown, where that is
-    more than its fields.
+    It has where one of its values equals each part of the key, phone numbers in any notation. It has not
+    where a field of a part's own name holds something else. `record` is all that the CRM shows of it, where
+    that is more than its `fields`.
     """
     shown = fields if record is None else record
     verdicts = [_has_part(name, as_text(part), fields, shown) for name, part in key.items()]
@@ -45,7 +45,7 @@ def has_key(key: Mapping[str, Any], fields: Mapping[str, Any], record: Any = Non
 
 
 def key_shown(key: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
-    """What a record shows in the fields of the key's names, for a message: phones masked, and then cut."""
+    """What a record holds in the fields named like the key's parts, for a message: masked, then cut."""
     told = {name: ", ".join(_leaves(_named(name, fields))) for name in key}
     text = ", ".join(f"{name} {text}" for name, text in told.items() if text)
     return mask_phones_in(text[:LONGEST_MASKED])[:LONGEST_MESSAGE]
@@ -55,12 +55,12 @@ def _has_part(name: str, part: str, fields: Mapping[str, Any], shown: Any) -> bo
     if any(_same(part, leaf) for leaf in _leaves(shown)):
         return True
     held = list(_leaves(_named(name, fields))) or list(_leaves(_named(name, shown)))
-    # A CRM that masks numbers for our user shows nothing.
+    # A CRM that masks numbers for our user tells nothing.
     return None if not held or any("*" in leaf for leaf in held) else False
 
 
 def _named(name: str, shown: Any) -> Any:
-    """The field of such a name; its case does not matter."""
+    """The field of this name, in any case."""
     if not isinstance(shown, Mapping):
         return None
     folded = name.casefold()
@@ -68,7 +68,7 @@ def _named(name: str, shown: Any) -> Any:
 
 
 def _leaves(value: Any) -> Iterator[str]:
-    """All texts and numbers in a value."""
+    """All texts and numbers in a value, at any depth."""
     left, seen = [value], 0
     while left and seen < _MOST_VALUES:
         each = left.pop()

@@ -1,4 +1,8 @@
-"""What is added to what a CRM holds: the text or list that comes of it, and how it is known again."""
+"""Adding a value to what a CRM holds, and recognising later that it was added.
+
+An answer may be lost, so a retry looks whether the value stands there already. CRMs change case, spaces,
+markup and emoji of what they are sent: a text is recognised by its exact digest, or by its letters alone.
+"""
 
 import re
 import unicodedata
@@ -11,20 +15,20 @@ from bridge.model.crm_objects import Fingerprint
 from bridge.model.field_digests import SIZE, digest_of, is_empty
 from bridge.model.plan import PlannedField
 
-# What some CRMs keep as `?`, or as an entity, or in a paragraph of its own, or not at all.
+# Characters that some CRMs keep as `?`, as an entity or in a paragraph of their own, and others drop.
 _FLEETING = re.compile("[?\ufffd&<>\U00010000-\U0010ffff]")
-# What no CRM changes of a text, whatever it does to case, spaces, marks, markup and emoji.
+# All but letters and digits: what a CRM may change or drop.
 _NO_WORD = re.compile("[\\W_\U00010000-\U0010ffff]+")
-# A CRM that escapes what it is sent escapes what it had escaped before once more.
+# A CRM that escapes what it is sent escapes it once more with every update: so many layers are removed.
 _MOST_ESCAPES = 5
-# A shorter text stands by chance in others.
+# A shorter text may stand in another one by chance, like `hot` in `hotel`.
 _FEWEST_LETTERS = 8
 _LETTERS = Struct(">QII")
 _PRIME, _BASE = 2**61 - 1, 1_000_003
 
 
 def with_added(each: PlannedField, held: Any) -> Any:
-    """What a field holds once a value is behind what it holds now."""
+    """What a field holds once the value is added behind `held`; of a list only new items are added."""
     if isinstance(each.value, list):
         had = list(held) if isinstance(held, list) else []
         return [*had, *(item for item in each.value if item not in had)]
@@ -32,7 +36,7 @@ def with_added(each: PlannedField, held: Any) -> Any:
 
 
 def fingerprint_of(each: PlannedField, held: Any) -> Fingerprint:
-    """What a value is known by that is added to what a field holds."""
+    """The fingerprint of a value that is about to be added to `held`."""
     if isinstance(each.value, list):
         return Fingerprint(-1, len(each.value), b"".join(map(digest_of, each.value)))
     text = _lasting(as_text(each.value), each.separator).strip()
@@ -49,7 +53,7 @@ def standing_anywhere(fingerprint: Fingerprint) -> Fingerprint:
 
 
 def was_added(fingerprint: Fingerprint, separator: str, held: Any) -> bool:
-    """Whether a value was added already: it stands there once more than before."""
+    """Whether a value with this fingerprint was added: it stands in `held` once more than before."""
     before, _, digest = fingerprint
     if before < 0:
         there = set(map(digest_of, held)) if isinstance(held, list) else set()
@@ -60,7 +64,7 @@ def was_added(fingerprint: Fingerprint, separator: str, held: Any) -> bool:
 
 
 def _letters(text: str) -> str:
-    """A text without all that a CRM may change of it: its letters and digits, one behind the other."""
+    """A text's letters and digits without case: what no CRM changes."""
     for _ in range(_MOST_ESCAPES):
         bare = unescaped(TAG.sub("", text))
         if bare == text:
@@ -70,7 +74,7 @@ def _letters(text: str) -> str:
 
 
 def _letters_digest(value: str, held: Any) -> bytes:
-    """What a text is known by where a CRM changed it; nothing of a short one."""
+    """A rolling hash, the length and the earlier count of a text's letters; empty for a short text."""
     ours = _letters(value)
     if len(ours) < _FEWEST_LETTERS:
         return b""
@@ -78,9 +82,9 @@ def _letters_digest(value: str, held: Any) -> bytes:
 
 
 def _more_letters(fingerprint: bytes, held: Any) -> bool:
-    """Whether a text stands there once more than before, as a CRM may have changed it.
+    """Whether a text stands there once more than before, however the CRM changed it.
 
-    Separators are gone by then, so each place may be its beginning: a hash that rolls finds it in one pass.
+    Without its separators a text may begin at any place: a rolling hash finds it in one pass.
     """
     if len(fingerprint) != _LETTERS.size:
         return False
@@ -106,7 +110,7 @@ def _rolled(text: str) -> int:
 
 
 def _times(fingerprint: Fingerprint, separator: str, held: Any) -> int:
-    """How often a text stands in another one, between separators."""
+    """How often a text stands in `held`, between separators."""
     _, size, digest = fingerprint
     text, around = _lasting(as_text(held), separator).strip(), _lines(separator)
     starts, place = [0], text.find(around)
@@ -123,12 +127,12 @@ def _times(fingerprint: Fingerprint, separator: str, held: Any) -> int:
 
 
 def _lines(text: str) -> str:
-    # CRMs change the ends of lines.
+    # CRMs change line ends.
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _lasting(text: str, separator: str) -> str:
-    """A text as far as every CRM keeps it: some escape markup, some make `?` of emoji."""
+    """A text without the characters that some CRM changes, unless they are part of the separator."""
     text = _lines(text)
     if not _FLEETING.search(text) or _FLEETING.search(separator):
         return text

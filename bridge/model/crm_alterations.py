@@ -1,4 +1,7 @@
-"""What a CRM shows of what it was sent: the same, what it made of it on writing, or a shape of its own."""
+"""What a CRM made of a value on writing it (cut, escaped, rounded…), and shapes that cannot be compared.
+
+A person's edit must be told from that, or `unless_edited` would stop at the CRM's own changes.
+"""
 
 import re
 import unicodedata
@@ -14,7 +17,7 @@ from bridge.model.field_digests import is_empty
 
 
 class Alteration(StrEnum):
-    """What a CRM does to a value on writing; the letter is what the ledger keeps of it."""
+    """What a CRM did to a value on writing it; the ledger keeps the letter."""
 
     SHORTENED = "s"
     CHARACTERS = "c"
@@ -26,7 +29,7 @@ class Alteration(StrEnum):
     DROPPED = "d"
     REPLACED = "r"
     FORM = "f"
-    """The same value in another shape: nothing that anybody need be told."""
+    """The same value in another form, which nobody need be told."""
 
 
 WORDS: Mapping[str, str] = {
@@ -40,7 +43,7 @@ WORDS: Mapping[str, str] = {
     Alteration.DROPPED: "dropped",
     Alteration.REPLACED: "replaced",
 }
-"""The kinds of alteration that people are told, by their letters."""
+"""The words for people, by letter; a mere `FORM` is not told."""
 EXPLAINED: Mapping[str, str] = {
     "shortened": "the CRM keeps fewer characters than it accepts: give the field a limit in the mapping",
     "characters": "the CRM does not keep some characters (emoji, rare ideographs): use the filter bmp",
@@ -53,9 +56,9 @@ EXPLAINED: Mapping[str, str] = {
     "dropped": "the CRM keeps only some of the values: the others are no options there",
     "replaced": "the CRM puts another value in its place: a rule or formula of its own",
 }
-# Kinds that no person's edit looks like, even where the look comes much later.
+# Kinds that look like no person's edit, however long after the write the field is read.
 _SURE = frozenset({Alteration.CHARACTERS, Alteration.SPACES, Alteration.MARKUP, Alteration.FORM})
-# In a read right after the write only an entirely different value may be another person's edit.
+# Right after the write only an entirely different value may be a person's edit.
 PLAUSIBLE = frozenset(Alteration) - {Alteration.REPLACED}
 
 TAG = re.compile(r"<[^<>]{0,1000}>")
@@ -67,12 +70,12 @@ _FLAGS = {"true": {"1", "yes", "y", "t", "on"}, "false": {"0", "no", "n", "f", "
 _LONGEST = 100_000
 _SHORTEST_NUMBER = 7
 _LONGEST_NUMBER = 40
-# Milliseconds and seconds since 1970, as a time of this century is written.
+# A number above the first is taken for milliseconds since 1970, one between the others for seconds.
 _MILLISECONDS, _SECONDS, _LAST_SECOND = 10**11, 10**9, 10**11
 
 
 def same(shown: Any, sent: Any) -> bool:
-    """Whether a value is the same, whatever its type: `80`, `80.0` and `"80"`."""
+    """Whether two values are equal, whatever their type: `80`, `80.0` and `"80"`."""
     if shown == sent:
         return True
     if is_empty(shown) or is_empty(sent):
@@ -81,7 +84,7 @@ def same(shown: Any, sent: Any) -> bool:
 
 
 def alteration(sent: Any, shown: Any) -> Alteration | None:
-    """What the CRM made of a value that it took; None: it shows it as it was sent."""
+    """What the CRM made of a value that it accepted; None: it shows it as it was sent."""
     if same(shown, sent):
         return None
     if is_empty(shown):
@@ -96,13 +99,13 @@ def alteration(sent: Any, shown: Any) -> Alteration | None:
 
 
 def surely_altered(sent: Any, shown: Any) -> Alteration | None:
-    """The same where others had time to write there: only what no person's edit looks like."""
+    """`alteration` where people had time to write there: only kinds that look like no person's edit."""
     found = alteration(sent, shown)
     return found if found in _SURE else None
 
 
 def probably_altered(sent: Any, shown: Any) -> Alteration | None:
-    """The same for a default, which a person replaces whole, and for the first look after a write."""
+    """`alteration` of a default, which a person replaces whole, or at the first look after a write."""
     found = alteration(sent, shown)
     return found if found in _SURE or found in (Alteration.CASE, Alteration.SHORTENED) else None
 
@@ -117,7 +120,7 @@ def _of_list(sent: list[Any] | tuple[Any, ...], shown: Any) -> Alteration:
 
 
 def _of_text(sent: str, shown: str) -> Alteration:
-    # A text of such a length is compared as far as that: only its kind is told by it.
+    # Longer texts are compared up to here: that is enough to tell the kind.
     sent, shown = sent[:_LONGEST], shown[:_LONGEST]
     if shown in _FLAGS.get(sent.lower(), ()) or _instant(sent) == _instant(shown) is not None:
         return Alteration.FORM
@@ -141,21 +144,20 @@ def _squeezed(text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    """A text without markup and entities."""
+    """A text without tags, its entities as characters."""
     return _squeezed(unescaped(TAG.sub(" ", text)))
 
 
 def unescaped(text: str) -> str:
-    """A text with its entities as characters; as it is where one of them is none."""
+    """A text with its entities as characters; unchanged where one of them is no number that Python reads."""
     try:
         return unescape(text)
     except ValueError:
-        # A number of more digits than Python reads.
         return text
 
 
 def _of_number(sent: str, shown: str) -> Alteration | None:
-    """A number that was rounded, or a phone number in another form."""
+    """Whether a number was rounded, or written in another form; None: it is neither, or no number."""
     ours, theirs = _number(sent), _number(shown)
     if ours is not None and theirs is not None and "+" not in sent + shown:
         if ours == theirs:
@@ -176,7 +178,7 @@ def _number(text: str) -> float | None:
 
 
 def _instant(text: str) -> datetime | None:
-    """The moment that a text names, as far as its seconds."""
+    """The moment that a text names, to the second; None: it names none."""
     if text.isdecimal():
         number = int(text[:16])
         seconds = number // 1000 if number > _MILLISECONDS else number
@@ -189,7 +191,7 @@ def _instant(text: str) -> datetime | None:
 
 
 def _replaced_characters(sent: str, shown: str) -> bool:
-    """Whether a text came back with some characters as `?`, or without those that take four bytes."""
+    """Whether a text came back with characters as `?`, or without those of four bytes in UTF-8."""
     if unicodedata.normalize("NFKC", sent) == unicodedata.normalize("NFKC", shown):
         return True
     marks = "?\ufffd"
@@ -240,7 +242,7 @@ def unordered_shape(value: Any, held: Any) -> str:
 
 
 def is_greater(value: Any, held: Any) -> bool:
-    """Whether a value is greater than what a CRM shows: by number, by moment, else by text."""
+    """Whether a value is greater than what a CRM shows: as numbers, as moments, or else as texts."""
     if is_empty(value) or is_empty(held):
         return not is_empty(value)
     pair = _ordered(value, held)
@@ -248,7 +250,7 @@ def is_greater(value: Any, held: Any) -> bool:
 
 
 def _ordered(value: Any, held: Any) -> tuple[Any, Any] | None:
-    """Both in a form in which the greater one is told; None: one is a number and the other is none."""
+    """Both as numbers, moments or texts, whichever fits both; None: only one of them is a number."""
     for form in (_decimal, lambda each: _instant(as_text(each))):
         mine, theirs = form(value), form(held)
         if mine is not None and theirs is not None:

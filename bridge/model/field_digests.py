@@ -1,4 +1,9 @@
-"""What was sent for a field, as digests: whether the CRM still holds it, and what it made of it."""
+"""What was sent for a field, kept as digests: enough to tell whether the CRM still holds it.
+
+The digests of one field stand one after the other: that of the value sent last (8 bytes, or 3), then those
+of other values that the CRM may hold (8 bytes each). A letter at the end (`crm_alterations.Alteration`) says
+that the second one is what the CRM made of the first.
+"""
 
 import json
 from hashlib import blake2b
@@ -9,22 +14,19 @@ import msgspec
 from bridge.lib.expression import as_text
 
 SIZE = 8
-"""Bytes of a digest."""
+"""Bytes of a digest: two values share one by chance once in 10¹⁹."""
 SHORT = 3
-"""The size of a digest where many are kept and one decides alone: 1 in 16 million is taken for another."""
-# Stands for a value that is no longer known.
+"""Bytes of a digest that only has to tell an edit: 1 edit in 16 million is taken for our own value."""
+# The digest of a value that is no longer known.
 FORGOTTEN = b"\xff" * SIZE
 NOTHING = bytes(SIZE)
-"""Stands for an object that did not exist: nothing was there before."""
-# A field that is sent again and again without an answer need not be known by all that it may hold.
-_MOST = 6
-
-# Digests of one field stand one behind the other: what was sent last (8 bytes, or 3), then what else the
-# CRM may hold (8 each). A letter at the end says that the second is what the CRM made of the first.
+"""The digest of no value: the object did not exist before."""
+# So many digests of a field are kept; where more attempts stay without an answer, the oldest are forgotten.
+_MOST_DIGESTS = 6
 
 
 def digest_of(value: Any) -> bytes:
-    """A short digest of a value; of equal values the same, whatever their order."""
+    """The digest of a value; keys of a table may come in any order."""
     try:
         text = msgspec.json.encode(value, order="deterministic")
     except (OverflowError, UnicodeEncodeError):
@@ -34,72 +36,72 @@ def digest_of(value: Any) -> bytes:
 
 
 def short_of(value: Any) -> bytes:
-    """The same in fewer bytes."""
+    """The first 3 bytes of a digest."""
     return digest_of(value)[:SHORT]
 
 
 def sent_last(digests: bytes, value: Any) -> bool:
-    """Whether a value is what was sent last, for certain."""
+    """Whether a value is what was sent last, and that is known to have arrived."""
     first, others, kind = _parts(digests)
     return bool(first) and (not others or bool(kind)) and digest_of(value).startswith(first)
 
 
 def unsettled(digests: bytes, value: Any) -> bool:
-    """Whether a value was sent, and nothing is known yet of what came of it."""
+    """Whether a value was sent, and no look-up has shown yet what came of it."""
     _, others, kind = _parts(digests)
     return not kind and digest_of(value) in others
 
 
 def with_possible(digests: bytes, value: Any) -> bytes:
-    """The digests of a field, and of one value more that it may hold."""
+    """The digests, with one value more that the CRM may hold."""
     first, others, kind = _parts(digests)
     told = digest_of(value)
     if told in others or (first and told.startswith(first)):
         return digests[:-1] if kind else digests
-    return (first or FORGOTTEN) + b"".join([*others[2 - _MOST :], told])
+    return (first or FORGOTTEN) + b"".join([*others[2 - _MOST_DIGESTS :], told])
 
 
 def with_altered(digests: bytes, shown: Any, kind: str) -> bytes:
-    """The digest of what was sent last, and of what the CRM made of it; `kind` is one letter."""
+    """The digest of what was sent last, and of what the CRM shows in its place; `kind` is an `Alteration`."""
     return _parts(digests)[0] + digest_of(shown) + kind.encode()
 
 
 def as_sent(digests: bytes) -> bytes:
-    """The digest of what was sent last, without what the CRM made of it."""
+    """The digest of what was sent last, alone."""
     return _parts(digests)[0]
 
 
 def alteration_of(digests: bytes) -> str:
-    """The letter that says what the CRM made of what was sent; empty: nothing that is known."""
+    """The letter of the `Alteration` that the CRM made; empty: none is known."""
     return _parts(digests)[2].decode()
 
 
 def holds(held: Any, digests: bytes) -> bool:
-    """Whether what a CRM shows is what was sent to it: numbers and flags may come back as text."""
+    """Whether what a CRM shows is what was sent to it; numbers and flags may come back as text."""
     first, others, _ = _parts(digests)
     if is_empty(held) and NOTHING in (first, *others):
         return True
     return any(
         digest in others or (first and digest.startswith(first))
-        for digest in (digest_of(each) for each in _ways(held))
+        for digest in (digest_of(each) for each in _as_sent_types(held))
     )
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a value is none."""
+    """Whether a value is none: null, or an empty text, list or table."""
     return value is None or value in ("", [], {})
 
 
 def _parts(digests: bytes) -> tuple[bytes, list[bytes], bytes]:
-    """What was sent last, what else may be there, and the letter."""
+    """The digest of what was sent last, those of what else may be there, and the letter."""
     kind = digests[-1:] if len(digests) % SIZE in (1, SHORT + 1) else b""
     body = digests[: len(digests) - len(kind)]
     size = SHORT if len(body) % SIZE == SHORT else SIZE
     return body[:size], [body[at : at + SIZE] for at in range(size, len(body), SIZE)], kind
 
 
-def _ways(held: Any) -> list[Any]:
-    """A value in the ways in which it may have been sent."""
+def _as_sent_types(held: Any) -> list[Any]:
+    """A value in all the types in which it may have been sent."""
     ways: list[Any] = [held]
     if is_empty(held):
         ways += [None, "", []]

@@ -1,4 +1,4 @@
-"""A plan: what a CRM should hold for one call, before anything is asked or sent."""
+"""A plan: what a CRM should hold for one call, before it is asked or sent anything."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ OnDeleted = Literal["park", "recreate"]
 
 @dataclass(frozen=True, slots=True)
 class PlannedField:
-    """One field's value as JSON can carry it, and when it is written; None clears the field."""
+    """One field's value, as JSON carries it, and when it is written; None clears the field."""
 
     value: Any
     write: WritePolicy = WritePolicy.ALWAYS
