@@ -1,4 +1,4 @@
-"""Records without their numbers, and what is stored of them."""
+"""Ids are taken out of records before packing and put back exactly."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.connection import connect
-from bridge.ledger.sqlite.id_extraction import fold, foldable, unfold
+from bridge.ledger.sqlite.id_extraction import can_take_ids_out, put_ids_back, take_ids_out
 from bridge.ledger.sqlite.payloads import PLAIN, Payloads, ship_first
 
 NUMBERS = ("4216aedbab119baf899c6533e444605b", "0" * 32, "f" * 32, "f" * 33, "F" * 32, "a" * 31, "", "客户")
@@ -32,18 +32,18 @@ def payloads(tmp_path: Path) -> Payloads:
 
 
 @given(PIECES, st.binary(max_size=40))
-def test_what_is_folded_unfolds_to_the_same(pieces: list[str], frame: bytes) -> None:
+def test_ids_that_are_taken_out_are_put_back(pieces: list[str], frame: bytes) -> None:
     text = "".join(pieces).encode("utf-8", "replace")
-    assert foldable(text)
-    folded, numbers = fold(text)
-    assert unfold(folded, frame + numbers) == text
+    assert can_take_ids_out(text)
+    folded, numbers = take_ids_out(text)
+    assert put_ids_back(folded, frame + numbers) == text
     assert len(folded) + len(numbers) <= len(text)
 
 
-def test_a_number_costs_what_it_holds_and_one_that_comes_again_stays() -> None:
+def test_an_id_takes_sixteen_bytes_and_one_that_occurs_twice_stays() -> None:
     once, again = NUMBERS[0].encode(), b"1" * 32
     text = b"account|%b, projects|%b, task|%b" % (once, again, again)
-    folded, numbers = fold(text)
+    folded, numbers = take_ids_out(text)
     assert numbers == bytes.fromhex(NUMBERS[0])
     assert len(folded) == len(text) - 31
     assert folded.count(again) == 2
@@ -52,7 +52,7 @@ def test_a_number_costs_what_it_holds_and_one_that_comes_again_stays() -> None:
 def test_every_text_comes_back_as_it_came(payloads: Payloads, example: dict[str, Any]) -> None:
     whole = json.dumps(example, ensure_ascii=False).encode()
     texts = [whole, b"", b"{}", b"\xff", whole + b"\xff", whole[:-1] + b"\0}", os.urandom(3000), whole * 2]
-    for batch in (texts, [text for text in texts if foldable(text)], [b""], [whole]):
+    for batch in (texts, [text for text in texts if can_take_ids_out(text)], [b""], [whole]):
         packed = payloads.pack_all(batch)
         assert [payloads.unpack(codec, body) for codec, body in packed] == batch
         assert [payloads.unpack(*payloads.pack(text)) for text in batch] == batch

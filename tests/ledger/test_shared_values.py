@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.texts import varied_records
 from bridge.ledger.sqlite.dictionary_process import dictionary_of
-from bridge.ledger.sqlite.id_extraction import fold
+from bridge.ledger.sqlite.id_extraction import take_ids_out
 from bridge.ledger.sqlite.shared_values import (
     SHARED_BY,
     FieldKind,
@@ -53,7 +53,7 @@ def of_people(count: int, fields: Record) -> list[Record]:
 
 def kept(records: Sequence[Record], spelled: Callable[[Record], bytes] = spaced) -> str:
     """All that a dictionary would be made of, decoded."""
-    rewritten = as_many_share([fold(spelled(record))[0] for record in records], LEAST)
+    rewritten = as_many_share([take_ids_out(spelled(record))[0] for record in records], LEAST)
     texts = [sample.decode("utf-8", "surrogateescape") for sample in rewritten]
     return "\n".join(text for sample in texts for text in decoded(sample))
 
@@ -233,7 +233,7 @@ def assert_private(dictionary: bytes, records: Sequence[Record]) -> None:
 
 def test_no_value_of_a_person_is_in_rewritten_records() -> None:
     records = generate(14, 3, NOW)
-    rewritten = b"\n".join(as_many_share([fold(spaced(record))[0] for record in records]))
+    rewritten = b"\n".join(as_many_share([take_ids_out(spaced(record))[0] for record in records]))
     assert len(rewritten) > 10_000
     assert_private(rewritten, records)
 
@@ -242,6 +242,6 @@ def test_no_value_of_a_person_is_in_rewritten_records() -> None:
 @pytest.mark.parametrize("spelled", [spaced, escaped])
 def test_no_value_of_a_person_is_in_a_dictionary(spelled: Callable[[Record], bytes]) -> None:
     records = [*varied_records(900, seed=8), *generate(300, 9, NOW)]
-    dictionary = dictionary_of([fold(spelled(record))[0] for record in records])
+    dictionary = dictionary_of([take_ids_out(spelled(record))[0] for record in records])
     assert len(dictionary) > 50_000
     assert_private(dictionary, records)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.ledger.sqlite.writer import Together, Writer
+from bridge.ledger.sqlite.writer import Combiner, Writer
 from bridge.lib.errors import LedgerBusy
 
 
@@ -35,7 +35,7 @@ def test_what_waits_is_done_together_and_each_gets_its_own_result(writer: Writer
         connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in numbers])
         return [10 * number for number in numbers]
 
-    together, go_on = Together(writer, insert), held_up(writer)
+    together, go_on = Combiner(writer, insert), held_up(writer)
     futures = [together.submit(number) for number in range(5)]
     go_on.set()
     assert [future.result(10) for future in futures] == [0, 10, 20, 30, 40]
@@ -52,7 +52,7 @@ def test_one_that_fails_takes_no_other_along(writer: Writer) -> None:
             connection.execute("INSERT INTO numbers VALUES (?)", (number,))
         return list(numbers)
 
-    together, go_on = Together(writer, insert), held_up(writer)
+    together, go_on = Combiner(writer, insert), held_up(writer)
     futures = [together.submit(number) for number in (1, 3, 5)]
     go_on.set()
     assert (futures[0].result(10), futures[2].result(10)) == (1, 5)
@@ -64,7 +64,7 @@ def test_one_that_fails_takes_no_other_along(writer: Writer) -> None:
 def test_a_ledger_that_is_shut_fails_all_and_leaves_nobody_waiting(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "x.db", isolation_level=None, check_same_thread=False)
     writer = Writer(connection)
-    together = Together[int, int](writer, lambda _, numbers: numbers)
+    together = Combiner[int, int](writer, lambda _, numbers: numbers)
     writer.close()
     for _ in range(2):
         with pytest.raises(LedgerBusy):

@@ -43,7 +43,7 @@ from bridge.ledger.sqlite.owner_lock import OwnerLock
 from bridge.ledger.sqlite.quarantine import QuarantinePart
 from bridge.ledger.sqlite.reconciliation import ReconciliationPart
 from bridge.ledger.sqlite.upkeep import UpkeepPart
-from bridge.ledger.sqlite.writer import Together, heartbeat
+from bridge.ledger.sqlite.writer import Combiner, heartbeat
 from bridge.lib.errors import LedgerBusy
 from bridge.model.balance import DestinationBalance
 from bridge.model.calls import Arrival, Filed, Judgment, Pending
@@ -63,12 +63,12 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
     _low = ""
 
     @cached_property
-    def _leasing(self) -> Together[leasing.Wish, sqlite3.Row | None]:
-        return Together(self._write(), leasing.lease_each)
+    def _leasing(self) -> Combiner[leasing.Wish, sqlite3.Row | None]:
+        return Combiner(self._write(), leasing.lease_each)
 
     @cached_property
-    def _settling(self) -> Together[settle.Ended, None]:
-        return Together(self._write(), settle.settle_each)
+    def _settling(self) -> Combiner[settle.Ended, None]:
+        return Combiner(self._write(), settle.settle_each)
 
     # -- taking in ---------------------------------------------------------------
     def submit(self, arrivals: Sequence[Arrival]) -> Future[list[Filed]]:

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from bridge.ledger import Ownership
 from bridge.ledger.sqlite import connection as opening
-from bridge.ledger.sqlite.files import Guard, OpenFiles, Witness, note_loss
+from bridge.ledger.sqlite.files import Guard, HighWaterFile, OpenFiles, note_loss
 from bridge.ledger.sqlite.owner_lock import OwnerLock
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.schema import refuse_newer
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def looks(method: Callable[P, T]) -> Callable[P, T]:
-    """What SQLite finds wrong while reading, as an error of the ledger."""
+    """Turns errors of SQLite while reading into `LedgerBusy` and `LedgerUnusable`."""
 
     @wraps(method)
     def looking(*args: P.args, **named: P.kwargs) -> T:
@@ -37,7 +37,7 @@ def looks(method: Callable[P, T]) -> Callable[P, T]:
 
 
 class Access:
-    """What every part of the ledger stands on."""
+    """The connections that every part of the ledger uses."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Access:
         min_free: int = 0,
         owner: Ownership | None = None,
     ) -> None:
-        """`owner` is held by who alone takes calls in here, and who is told what a ledger has lost."""
+        """`owner` is the lock that a daemon holds; with it, losses since the last commit are looked for."""
         self._path = path
         self._min_free = min_free
         self._local = threading.local()
@@ -78,7 +78,7 @@ class Access:
 
     @property
     def _reader(self) -> sqlite3.Connection:
-        """This thread's own connection for looking."""
+        """This thread's own read-only connection."""
         found: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if found is None:
             found = self._local.connection = opening.connect(self._path, read_only=True)
@@ -111,11 +111,11 @@ class Access:
 
 
 def _guard(path: Path, connection: sqlite3.Connection, owner: Ownership | None) -> Guard:
-    """What watches the files; of the ledger's owner also how far it has come."""
+    """Watches the open files; for the ledger's owner it also records how far the ledger has come."""
     if not isinstance(owner, OwnerLock):
         return Guard(OpenFiles(path))
-    witness = Witness(path)
+    high_water = HighWaterFile(path)
     now = datetime.now(UTC)
-    note_loss(connection, witness.told(), now)
-    witness.tell(connection, now)
-    return Guard(OpenFiles(path, [owner.path]), witness)
+    note_loss(connection, high_water.read(), now)
+    high_water.write(connection, now)
+    return Guard(OpenFiles(path, [owner.path]), high_water)

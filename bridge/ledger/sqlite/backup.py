@@ -17,10 +17,10 @@ SQLITE_FILE = b"SQLite format 3\0"
 
 
 def check_target(target: Path, ledger: Path) -> None:
-    """A copy may replace a file that SQLite made and nobody uses, and nothing else.
+    """Refuse a target that is anything but a new file or an SQLite file that nobody uses.
 
     Raises:
-        LedgerUnusable: there is another file of that name.
+        LedgerUnusable: the target is the ledger, another kind of file, or in use.
     """
     own = [ledger.with_name(ledger.name + end) for end in ("", "-wal", "-shm", ".lock", ".wanted", ".last")]
     if target.resolve() in [path.resolve() for path in own] or _same_file(target, ledger):
@@ -35,7 +35,7 @@ def check_target(target: Path, ledger: Path) -> None:
 
 
 def unfinished(target: Path) -> Path:
-    """The name of a copy until it is done."""
+    """Returns the name that a copy has until it is complete."""
     return target.with_name(target.name + ".unfinished")
 
 
@@ -59,11 +59,11 @@ def _same_file(one: Path, other: Path) -> bool:
 
 
 def copy_to(target: Path, ledger: Path, go_on: Callable[[], bool]) -> None:
-    """A consistent copy without tokens and open work, made by another process.
+    """Make a consistent copy, without CRM tokens and open jobs, in another process.
 
     Raises:
         LedgerUnusable: it could not be made.
-        LedgerBusy: it shall not go on.
+        LedgerBusy: `go_on` said no.
     """
     _, problem = _done_aside(backup_copy.__file__, [ledger, target], go_on)
     if problem is not None:
@@ -71,11 +71,11 @@ def copy_to(target: Path, ledger: Path, go_on: Callable[[], bool]) -> None:
 
 
 def check_copy(path: Path, go_on: Callable[[], bool]) -> int:
-    """Open a copy and read it through, in another process; how many calls it holds.
+    """Open a copy and read it through in another process; returns how many calls it holds.
 
     Raises:
         LedgerUnusable: it is damaged.
-        LedgerBusy: it shall not go on.
+        LedgerBusy: `go_on` said no.
     """
     calls, problem = _done_aside(backup_check.__file__, [path], go_on)
     if problem is not None:
@@ -84,7 +84,7 @@ def check_copy(path: Path, go_on: Callable[[], bool]) -> int:
 
 
 def _done_aside(program: str, paths: Sequence[Path], go_on: Callable[[], bool]) -> tuple[str, str | None]:
-    """What another process said, and what went wrong there; None: nothing."""
+    """Run a program in another process; returns its output, and what went wrong (None: nothing)."""
     command = [sys.executable, "-I", program, *(str(path.absolute()) for path in paths)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as other:  # noqa: S603
         while True:
@@ -99,7 +99,7 @@ def _done_aside(program: str, paths: Sequence[Path], go_on: Callable[[], bool]) 
 
 
 def keep_name(path: Path) -> None:
-    """Put a file's name on the disk, where its content is already."""
+    """Sync the folder of a file, so that a power cut does not lose its name."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

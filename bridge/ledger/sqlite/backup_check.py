@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def main(path: str) -> int:
-    """The other process."""
+    """Check the copy at `path`; returns the exit code."""
     os.nice(19)
     try:
         uri = f"{Path(path).as_uri()}?mode=ro&immutable=1"

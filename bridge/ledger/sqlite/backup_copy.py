@@ -13,18 +13,18 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-# The copy goes to the disk bit by bit: one fsync of it all would hold up every commit that comes meanwhile.
 SYNCED_BYTES = 8 << 20
+"""The copy is synced every 8 MiB: one sync of it all would hold up the daemon's commits for seconds."""
 OPERATIONS_BETWEEN = 20_000
-# It lets others go first, but not so far that it would hold the write-ahead log for long.
 NICE = 10
+"""Low priority, but not the lowest: as long as it reads, the write-ahead log cannot be cut back."""
 CACHE_KIB = 16_384
 BUSY_SECONDS = 30.0
 
 LEFT_OUT = {
     "accounts": {"token": "NULL"},
 }
-"""Columns of which the copy holds nothing, by table."""
+"""Columns that are replaced in the copy, by table: a backup holds no CRM tokens."""
 KEPT_ROWS = {
     "runs": "state NOT IN ('requested', 'running')",
     "run_windows": "run_id NOT IN (SELECT id FROM ledger.runs WHERE state IN ('requested', 'running'))",
@@ -33,7 +33,7 @@ KEPT_ROWS = {
 
 
 def main(source: str, target: str) -> int:
-    """The other process."""
+    """Copy the ledger at `source` to `target`; returns the exit code."""
     os.nice(NICE)
     try:
         copy(Path(source), Path(target))

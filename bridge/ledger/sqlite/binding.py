@@ -1,4 +1,4 @@
-"""Values for statements that name their parameters by number, because they use one more than once."""
+"""Values for statements that name their parameters by number because they use one of them twice."""
 
 
 def numbered(*values: object) -> dict[str, object]:

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import zstandard
 
-from bridge.ledger.sqlite.id_extraction import fold
+from bridge.ledger.sqlite.id_extraction import take_ids_out
 from bridge.ledger.sqlite.payloads import Payloads, shipped_dictionary
 from bridge.ledger.sqlite.times import micros
 
@@ -50,7 +50,7 @@ def sample(connection: sqlite3.Connection, payloads: Payloads) -> Iterator[bytes
     ).fetchall()
     for codec, body in rows:
         with suppress(zstandard.ZstdError):
-            yield fold(payloads.unpack(codec, body))[0]
+            yield take_ids_out(payloads.unpack(codec, body))[0]
 
 
 def add_trained(connection: sqlite3.Connection, body: bytes, now: datetime) -> None:

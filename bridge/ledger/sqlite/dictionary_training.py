@@ -1,4 +1,4 @@
-"""Makes a dictionary of samples in a process of its own: the memory that it takes goes with it."""
+"""Makes a dictionary in a process of its own, whose memory (about 400 MB) is given back when it ends."""
 
 import subprocess
 import sys
@@ -10,10 +10,10 @@ LEVEL = 3
 
 
 def train(samples: Iterable[bytes]) -> bytes | None:
-    """A dictionary made of real records, which are passed on one by one; None where they teach nothing.
+    """Returns a dictionary made of these records, or None where they have too little in common.
 
     Raises:
-        LedgerError: the other process failed.
+        LedgerError: the process could not be started or died.
     """
     command = [sys.executable, "-m", "bridge.ledger.sqlite.dictionary_process"]
     try:

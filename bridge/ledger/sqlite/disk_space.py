@@ -7,16 +7,16 @@ from bridge.ledger.upkeep import Space
 
 
 def space(path: Path, min_free: int) -> Space:
-    """Bytes of the file and its log, what is left on the disk, and the floor below which nothing is taken."""
+    """Returns the ledger's and its log's bytes, those free, and the floor below which nothing is accepted."""
     disk = os.statvfs(path.parent)
     log = path.with_name(path.name + "-wal")
-    # On a small disk a floor in bytes would never let anything in.
+    # At most 5 % of the disk: on a small one the floor in bytes would refuse everything.
     floor = min(min_free, disk.f_blocks * disk.f_frsize // 20)
     return Space(file_size(path), file_size(log), disk.f_bavail * disk.f_frsize, floor)
 
 
 def file_size(path: Path) -> int:
-    """Bytes of a file; the log goes while one looks, where the ledger is being closed."""
+    """Returns a file's bytes; 0 where it is missing, as the log is once the ledger has been closed."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

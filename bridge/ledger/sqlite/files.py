@@ -1,4 +1,4 @@
-"""The files that an open ledger stands on: whether they are still those that were opened."""
+"""Watches the files of an open ledger: moved, replaced, or with their log lost."""
 
 import ctypes
 import fcntl
@@ -26,7 +26,7 @@ this process, so they stay open to its end."""
 
 
 def inode_of(path: Path) -> Inode | None:
-    """Which file a name stands for; None: for none."""
+    """Returns the device and inode of a file; None where there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -35,13 +35,13 @@ def inode_of(path: Path) -> Inode | None:
 
 
 class FileLock:
-    """A lock on the ledger's file itself: it holds whatever the file is called and became of `.lock`."""
+    """Locks the ledger's file itself, so that a second name or a removed `.lock` lets nobody in."""
 
     def __init__(self) -> None:
         self._file: int | None = None
 
     def take(self, path: Path) -> None:
-        """Lock the file of this name, where there is one; again is nothing.
+        """Lock the file, where there is one. Does nothing where it is locked by this object already.
 
         Raises:
             LedgerLocked: another process has it.
@@ -71,7 +71,7 @@ class FileLock:
 
 
 class OpenFiles:
-    """Looks whether the names of a ledger's files still stand for the files that are open."""
+    """Checks that the names of a ledger's files still lead to the files that are open."""
 
     def __init__(self, ledger: Path, others: Sequence[Path] = ()) -> None:
         """`others` are files beside it that must stay too."""
@@ -80,10 +80,13 @@ class OpenFiles:
         self._paths = [ledger, self._log, ledger.with_name(ledger.name + "-shm"), *others]
         self._names = [str(path) for path in self._paths]
         self._opened = [inode_of(path) for path in self._paths]
-        self._told = ""
+        self._said = ""
 
     def trouble(self, connection: sqlite3.Connection) -> str:
-        """Why nothing may be acknowledged; empty: all is as it was. What the log held is saved."""
+        """Returns why nothing may be acknowledged; empty where all is well.
+
+        Where the ledger itself is still in its place, the content of its log is saved into it.
+        """
         for name, opened in zip(self._names, self._opened, strict=True):
             try:
                 found = os.stat(name)  # noqa: PTH116 -- asked at every commit, and a third of the time
@@ -92,7 +95,7 @@ class OpenFiles:
                 same = opened is None
             if not same:
                 return self._of(Path(name), connection)
-        self._told = ""
+        self._said = ""
         return ""
 
     def _of(self, path: Path, connection: sqlite3.Connection) -> str:
@@ -101,14 +104,14 @@ class OpenFiles:
         if inode_of(self._ledger) == self._opened[0]:
             remedy = "restart callbridge" if self._made_whole(connection) else remedy
         said = f"{path} was {there} while callbridge had it open: {remedy}"
-        if said != self._told:
-            self._told = said
+        if said != self._said:
+            self._said = said
             log.error("ledger.moved", file=str(path), what=there, remedy=remedy)
         return said
 
     @staticmethod
     def _made_whole(connection: sqlite3.Connection) -> bool:
-        """Whether all that stands in the open log is in the ledger itself, where a new process finds it."""
+        """Copies the open log into the ledger, where a new process finds it; returns whether all is there."""
         with suppress(sqlite3.Error):
             busy, logged, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             return not busy and logged == copied
@@ -116,16 +119,16 @@ class OpenFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
-    """How far a ledger had come, by the highest numbers of its receipts and of its quarantine."""
+class HighWaterMark:
+    """How far a ledger had come: the highest ids of its receipts and of its quarantine."""
 
     receipts: int
     quarantine: int
     at: datetime
 
     @classmethod
-    def by(cls, connection: sqlite3.Connection, at: datetime) -> "Reached":
-        """How far it has come now."""
+    def by(cls, connection: sqlite3.Connection, at: datetime) -> "HighWaterMark":
+        """Returns how far the ledger has come now."""
         receipts, quarantine = connection.execute(_HIGHEST).fetchone()
         return cls(receipts, quarantine, at)
 
@@ -133,11 +136,12 @@ class Reached:
 _HIGHEST = "SELECT (SELECT coalesce(max(id), 0) FROM receipts), (SELECT coalesce(max(id), 0) FROM quarantine)"
 
 
-class Witness:
-    """How far the ledger had come, told beside it after each commit: one that lost its log is found out.
+class HighWaterFile:
+    """The file `.last` beside the ledger, which says how far it had come at its last commit.
 
-    It is not synced: a power cut may leave an older word, which accuses nobody. It is written by the ledger's
-    owner alone.
+    A ledger that is behind it at its next start has lost its log, or is an older copy. The file is not
+    synced: after a power cut it may be older than the ledger, which raises no false alarm. Only the owner
+    writes it.
     """
 
     def __init__(self, ledger: Path) -> None:
@@ -145,69 +149,70 @@ class Witness:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._last = (-1, -1)
 
-    def told(self) -> Reached | None:
-        """What it says; None: nothing that can be read."""
+    def read(self) -> HighWaterMark | None:
+        """Returns what the file says; None where it is empty or damaged."""
         try:
             receipts, quarantine, at = os.pread(self._file, 100, 0).split()
-            return Reached(int(receipts), int(quarantine), moment_of(int(at)))
+            return HighWaterMark(int(receipts), int(quarantine), moment_of(int(at)))
         except (ValueError, OverflowError):
             return None
 
-    def tell(self, connection: sqlite3.Connection, now: datetime) -> None:
-        """After a commit: how far it is now."""
+    def write(self, connection: sqlite3.Connection, now: datetime) -> None:
+        """Write down, after a commit, how far the ledger is."""
         receipts, quarantine = connection.execute(_HIGHEST).fetchone()
         if (receipts, quarantine) != self._last:
             self._last = receipts, quarantine
             os.pwrite(self._file, b"%020d %020d %020d\n" % (receipts, quarantine, micros(now)), 0)
 
     def close(self) -> None:
-        """No more of it."""
+        """Close the file."""
         os.close(self._file)
 
 
-def note_loss(connection: sqlite3.Connection, told: Reached | None, now: datetime) -> None:
-    """Note what the ledger lacks of what its witness tells, if it lacks anything."""
-    here = Reached.by(connection, now)
-    if told is None or (here.receipts >= told.receipts and here.quarantine >= told.quarantine):
+def note_loss(connection: sqlite3.Connection, expected: HighWaterMark | None, now: datetime) -> None:
+    """Add a row to `losses` where the ledger is behind what its `.last` file says."""
+    here = HighWaterMark.by(connection, now)
+    if expected is None or (here.receipts >= expected.receipts and here.quarantine >= expected.quarantine):
         return
     since = connection.execute("SELECT received_at FROM receipts ORDER BY id DESC LIMIT 1").fetchone()
-    missing = max(0, told.receipts - here.receipts), max(0, told.quarantine - here.quarantine)
+    missing = max(0, expected.receipts - here.receipts), max(0, expected.quarantine - here.quarantine)
     connection.execute(
         "INSERT INTO losses (found_at, since_at, until_at, receipts, quarantine) VALUES (?, ?, ?, ?, ?)",
-        (micros(now), None if since is None else since[0], micros(told.at), *missing),
+        (micros(now), None if since is None else since[0], micros(expected.at), *missing),
     )
     log.error(
         "ledger.lost",
         receipts=missing[0],
         quarantine=missing[1],
         since=None if since is None else stamp_of(since[0]),
-        until=stamp_of(micros(told.at)),
+        until=stamp_of(micros(expected.at)),
     )
 
 
 class Guard:
-    """What the thread that writes asks around each commit."""
+    """What the writing thread asks before and after each commit."""
 
-    def __init__(self, files: OpenFiles, witness: Witness | None = None) -> None:
+    def __init__(self, files: OpenFiles, high_water: HighWaterFile | None = None) -> None:
         self._files = files
-        self._witness = witness
+        self._high_water = high_water
 
     def trouble(self, connection: sqlite3.Connection) -> str:
-        """Why nothing may be acknowledged."""
+        """Returns why nothing may be acknowledged; empty where all is well."""
         return self._files.trouble(connection)
 
     def committed(self, connection: sqlite3.Connection) -> None:
-        """After a commit that may be acknowledged."""
-        if self._witness is not None:
+        """Called after a commit that may be acknowledged."""
+        if self._high_water is not None:
             with suppress(OSError):
-                self._witness.tell(connection, datetime.now(UTC))
+                self._high_water.write(connection, datetime.now(UTC))
 
     def close(self, connection: sqlite3.Connection) -> None:
         """Close the connection that writes, unless SQLite would remove the log of another file."""
-        if self._witness is not None:
-            self._witness.close()
+        if self._high_water is not None:
+            self._high_water.close()
         if self.trouble(connection):
-            # The last one to close removes what is called `-wal`, whose ever it is by now.
+            # The last connection to close removes the file called `-wal`, even one of another ledger; this
+            # one is kept open by a reference that is never given back.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
         else:
             connection.close()

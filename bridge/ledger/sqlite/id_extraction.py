@@ -1,39 +1,41 @@
-"""Numbers taken out of a record's text before it is packed: they are noise, and hex doubles noise.
+"""Takes random hexadecimal ids out of a record before it is compressed, and puts them back.
 
-The platform names most things `account|4216aedb…`, and each turn of the dialogue has such a name. No
-dictionary foretells them, and among a text's other letters a compressor spends six bits and more on
-each digit, which holds four. Out of the text they cost what they hold, and what stands around them
-becomes one match.
+The platform's ids look like `account|4216aedb…`, and each turn of a dialogue has one. A compressor cannot
+predict them: in the text each hex digit costs six bits or more, though it holds four. Taken out and
+stored as 16 bytes each, they cost what they hold, and the text around them compresses as one match.
 """
 
 import re
 from binascii import hexlify, unhexlify
 from collections import Counter
 
-_NUMBER = re.compile(rb"\|([0-9a-f]{32})")
+_ID = re.compile(rb"\|([0-9a-f]{32})")
 _BYTES = 16
 _PLACE = b"\xff"
-"""Stands for a number. UTF-8 has no such byte."""
+"""Stands in the text where an id was. UTF-8 has no such byte."""
 
 
-def foldable(text: bytes) -> bool:
-    """Whether `unfold` can tell what `fold` did: of every text in UTF-8."""
+def can_take_ids_out(text: bytes) -> bool:
+    """Whether ids can be taken out and put back exactly: true of every text in UTF-8."""
     return _PLACE not in text
 
 
-def fold(text: bytes) -> tuple[bytes, bytes]:
-    """A text without its numbers, and the numbers; one that comes again is cheap where it stands."""
-    parts = _NUMBER.split(text)
-    numbers = parts[1::2]
-    if not numbers:
+def take_ids_out(text: bytes) -> tuple[bytes, bytes]:
+    """Returns the text without its ids, and the ids as bytes.
+
+    An id that occurs twice stays in the text, where the second one compresses to almost nothing.
+    """
+    parts = _ID.split(text)
+    ids = parts[1::2]
+    if not ids:
         return text, b""
-    times = Counter(numbers)
-    parts[1::2] = [b"|" + _PLACE if times[number] == 1 else b"|" + number for number in numbers]
-    return b"".join(parts), unhexlify(b"".join([number for number in numbers if times[number] == 1]))
+    times = Counter(ids)
+    parts[1::2] = [b"|" + _PLACE if times[each] == 1 else b"|" + each for each in ids]
+    return b"".join(parts), unhexlify(b"".join([each for each in ids if times[each] == 1]))
 
 
-def unfold(text: bytes, kept: bytes) -> bytes:
-    """The inverse of `fold`; the numbers are the last bytes of `kept`, whatever stands before them."""
+def put_ids_back(text: bytes, kept: bytes) -> bytes:
+    """Put the ids back: they are the last bytes of `kept`, 16 for each place in the text."""
     places = text.count(_PLACE)
     if not places:
         return text

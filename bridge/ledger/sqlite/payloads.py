@@ -1,9 +1,10 @@
-"""Records as they are kept in the file: whole, and small.
+"""Packs records for storage: zstandard with a dictionary, each record by itself.
 
-A record is mostly its field names and its dialogue's frame, so a dictionary halves it. The
-dictionaries are rows of the ledger: the first one is the platform's own example as three
-kinds of program spell JSON, later ones are trained on the ledger's calls, and every record
-says which one it needs. A packed record is its folded text, compressed, and then its numbers.
+15 KB of JSON become about 1.1 KB, because a dictionary knows field names and scripts beforehand. No record
+needs another one, so each can be removed alone. Dictionaries are rows of the ledger. The first is the
+platform's documented record as three kinds of program spell JSON; later ones are made of what many
+people's records share (`shared_values`). A packed record names its dictionary by the codec beside it, and
+consists of the compressed text without its ids (`id_extraction`), followed by the ids.
 """
 
 import sqlite3
@@ -14,11 +15,11 @@ from importlib import resources
 
 import zstandard
 
-from bridge.ledger.sqlite.id_extraction import fold, foldable, unfold
+from bridge.ledger.sqlite.id_extraction import can_take_ids_out, put_ids_back, take_ids_out
 from bridge.ledger.sqlite.times import micros
 
 PLAIN = 0
-"""The codec of a record that is kept as it came; all others are numbers of dictionaries."""
+"""The codec of a record that is stored as it came; any other codec is a dictionary's id."""
 
 _CODEC_BYTES = 4
 
@@ -37,9 +38,9 @@ PARAMETERS = zstandard.ZstdCompressionParameters(
 
 
 class Payloads:
-    """Packs with the newest dictionary, unpacks with whichever a record was packed with.
+    """Packs with the newest dictionary and unpacks with the one that a record names.
 
-    `pack` belongs to the thread that writes; `unpack` to any.
+    Only the writer's thread may pack; any thread may unpack.
     """
 
     def __init__(self, load_more: Callable[[], None] = lambda: None) -> None:
@@ -51,7 +52,7 @@ class Payloads:
         self._local = threading.local()
 
     def load(self, connection: sqlite3.Connection) -> None:
-        """Read dictionaries that are not known yet; the newest one packs from now on."""
+        """Read the dictionaries that are not known yet, and pack with the newest one from now on."""
         rows = connection.execute("SELECT id, trained, body FROM dictionaries WHERE id > ?", (self._codec,))
         for number, trained, body in rows.fetchall():
             kind = zstandard.DICT_TYPE_FULLDICT if trained else zstandard.DICT_TYPE_RAWCONTENT
@@ -71,22 +72,26 @@ class Payloads:
         return other
 
     def pack(self, text: bytes) -> tuple[int, bytes]:
-        """JSON text → the codec's number and the bytes to store."""
-        if self._compressor is None or not foldable(text):
+        """Returns the codec and the bytes to store for a JSON text."""
+        if self._compressor is None or not can_take_ids_out(text):
             return PLAIN, text
-        folded, numbers = fold(text)
+        folded, numbers = take_ids_out(text)
         return self._codec, self._compressor.compress(folded) + numbers
 
     def pack_all(self, texts: Sequence[bytes]) -> list[tuple[int, bytes]]:
-        """`pack` for a whole batch, giving up the interpreter's lock once instead of once a record."""
-        if self._compressor is None or not any(texts) or not all(map(foldable, texts)):
+        """Packs a batch like `pack`, releasing the interpreter's lock once instead of once a record."""
+        if self._compressor is None or not any(texts) or not all(map(can_take_ids_out, texts)):
             return [self.pack(text) for text in texts]
-        folded = [fold(text) for text in texts]
+        folded = [take_ids_out(text) for text in texts]
         packed = self._compressor.multi_compress_to_buffer([text for text, _ in folded], threads=0)
         return [(self._codec, packed[at].tobytes() + numbers) for at, (_, numbers) in enumerate(folded)]
 
     def unpack(self, codec: int, body: bytes) -> bytes:
-        """The inverse of `pack`."""
+        """Returns the JSON text of a packed record.
+
+        Raises:
+            zstandard.ZstdError: the record is damaged.
+        """
         if codec == PLAIN:
             return body
         cached: dict[int, zstandard.ZstdDecompressor] | None = getattr(self._local, "decompressors", None)
@@ -96,8 +101,8 @@ class Payloads:
             if codec not in self._dictionaries:
                 self._load_more()
             cached[codec] = zstandard.ZstdDecompressor(dict_data=self._dictionaries[codec])
-        # The numbers stand behind the frame, which knows its end.
-        return unfold(cached[codec].decompress(body, allow_extra_data=True), body)
+        # The ids follow the compressed frame, which knows its own end.
+        return put_ids_back(cached[codec].decompress(body, allow_extra_data=True), body)
 
 
 def prefixed(codec: int, body: bytes) -> bytes:
@@ -116,7 +121,7 @@ def shipped_dictionary() -> bytes:
 
 
 def ship_first(connection: sqlite3.Connection, now: datetime) -> None:
-    """Give a new ledger the dictionary that comes with the package."""
+    """Insert the dictionary of the package into a ledger that has none yet."""
     connection.execute(
         "INSERT INTO dictionaries (trained, created_at, calls, body) SELECT 0, ?, 0, ?"
         " WHERE NOT EXISTS (SELECT 1 FROM dictionaries)",

@@ -1,4 +1,4 @@
-"""Which rows may go once they are old, and removing them a few at a time."""
+"""Removes old rows, class by class of data and a few at a time."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ FREED_PAGES = 64
 
 @dataclass(frozen=True, slots=True)
 class DataClass:
-    """One class of data: its table, when a row is from, and which rows may go."""
+    """One class of data: its table, the column with a row's age, and the condition for removal."""
 
     table: str
     at: str
     goes: str
     in_order: bool = True
-    """Whether ids grow with `at`, so that the first young row ends the search."""
+    """Ids grow with `at`, so the search can stop at the first young row."""
 
 
 DATA_CLASSES = {
@@ -43,14 +43,18 @@ DATA_CLASSES = {
 def prune_step(
     connection: sqlite3.Connection, name: str, before: datetime, after_id: int
 ) -> tuple[int | None, int]:
-    """Remove old rows of a class among the next ids; where to go on (None: done), and how many went."""
+    """Remove the old rows among the next ids.
+
+    Returns:
+        the id after which the next step begins (None: done), and how many rows were removed.
+    """
     kind = DATA_CLASSES[name]
     ids = connection.execute(
         f"SELECT id, {kind.at} FROM {kind.table} WHERE id > ? ORDER BY id LIMIT ?", (after_id, PRUNED_AT_ONCE)
     ).fetchall()
     if not ids:
         return None, 0
-    # The newest one stays: its number tells how far the ledger has come.
+    # The newest row stays: its id tells how far the ledger had come, should its log be lost.
     newest = None
     if kind.table in ("receipts", "quarantine"):
         newest = connection.execute(f"SELECT max(id) FROM {kind.table}").fetchone()[0]
@@ -76,7 +80,7 @@ def prune_step(
 
 
 def free_step(connection: sqlite3.Connection) -> int:
-    """Give some free pages back to the file system; how many are left."""
+    """Give free pages back to the file system; returns how many are left."""
     connection.execute(f"PRAGMA incremental_vacuum({FREED_PAGES})").fetchall()
     left: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
     return left

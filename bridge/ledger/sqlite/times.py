@@ -32,11 +32,11 @@ def micros(at: datetime | str) -> int: ...
 @overload
 def micros(at: None) -> None: ...
 def micros(at: datetime | str | None) -> int | None:
-    """A moment, or its `stamp`, as the file keeps it."""
+    """Returns a moment, or its ISO text, in microseconds."""
     if at is None:
         return None
     since = (moment(at) if isinstance(at, str) else at) - _EPOCH
-    # Whole milliseconds, as they are shown: at the time that is shown for it a delivery is due.
+    # Whole milliseconds, as people see them: a delivery is due exactly at the time that is shown.
     return since // _MILLISECOND * 1000
 
 
@@ -46,7 +46,7 @@ def moment_of(kept: int) -> datetime:
 
 
 def stamp_of(kept: int | None) -> str | None:
-    """A time as rows hand it out."""
+    """Returns the ISO text of a stored time."""
     return None if kept is None else stamp(moment_of(kept))
 
 

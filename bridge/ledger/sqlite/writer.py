@@ -1,8 +1,7 @@
-"""The one thread that writes, and commits in groups what arrives together.
+"""The one thread that writes: it commits in groups.
 
-An fsync costs the same for one row as for two hundred: what is submitted while a commit
-is under way shares the next one. Each piece of work stands in a savepoint of its own, so
-that a failing one takes nothing else with it.
+An fsync costs the same for one row as for two hundred, so everything submitted during one commit shares
+the next. Each piece of work runs in a savepoint of its own: one that fails does not undo the others.
 """
 
 import sqlite3
@@ -66,7 +65,7 @@ class Writer:
             self._guard.close(self._connection)
 
     def _next_group(self) -> list[Item]:
-        """What waits, up to the end, which is held for its turn."""
+        """Returns the work that waits, at most 256 pieces; nothing once the writer was closed."""
         if self._ends:
             return []
         first = self._queue.get()
@@ -83,28 +82,28 @@ class Writer:
         return group
 
 
-class Together(Generic[A, T]):
-    """Work of one kind that many threads ask for: what waits when its turn comes is done in one go.
+class Combiner(Generic[A, T]):
+    """Combines requests of one kind from many threads into one piece of work.
 
-    Each statement costs the writer a turn at the interpreter's lock, so sixteen workers' leases in two
-    statements are worth more than a shared commit of thirty-two.
+    Every statement makes the writer wait for the interpreter's lock, so the leases of sixteen workers in two
+    statements are faster than thirty-two statements that share a commit.
     """
 
     def __init__(
         self, writer: Writer, work: Callable[[sqlite3.Connection, Sequence[A]], Sequence[T]]
     ) -> None:
-        """`work` gives a result for each of what was asked, in its order."""
+        """`work` returns one result for each request, in their order."""
         self._writer = writer
         self._work = work
         self._lock = threading.Lock()
         self._waiting: list[tuple[A, Future[T]]] = []
 
     def run(self, asked: A) -> T:
-        """Ask, and wait for the commit."""
+        """Submit a request and wait for the commit."""
         return self.submit(asked).result()
 
     def submit(self, asked: A) -> Future[T]:
-        """Ask; the future ends after the commit."""
+        """Submit a request; the future ends after the commit."""
         future: Future[T] = Future()
         with self._lock:
             self._waiting.append((asked, future))
@@ -132,7 +131,7 @@ class Together(Generic[A, T]):
                 for _, future in failed:
                     future.set_exception(error)
             else:
-                # One of them is at fault, which shall take no other along.
+                # One of them failed: each is tried alone, so that the others succeed.
                 for asked, future in failed:
                     self._submit_alone(asked, future)
 
@@ -158,7 +157,7 @@ def commit_group(connection: sqlite3.Connection, group: Sequence[Item], guard: G
     """Run a group in one transaction and end its futures after the commit."""
     works: list[tuple[Work, Future[Any]]] = []
     outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
-    # From here on nobody can take the work back, so that its future can be ended.
+    # From here on a future can no longer be cancelled.
     for work, future in group:
         if future.set_running_or_notify_cancel():
             works.append((work, future))
@@ -167,7 +166,7 @@ def commit_group(connection: sqlite3.Connection, group: Sequence[Item], guard: G
         connection.execute("BEGIN IMMEDIATE")
         outcomes.extend(_run(connection, work, future) for work, future in works)
         connection.execute("COMMIT")
-        # Asked once more: what is committed to a file that nobody will find is not to be acknowledged.
+        # Asked again: a commit into a file that was moved away must not be acknowledged.
         _refuse_moved(connection, guard)
     except sqlite3.Error as error:
         if connection.in_transaction:
@@ -198,7 +197,7 @@ def _run(
         result = work(connection)
     except Exception as error:
         if not connection.in_transaction:
-            # A full disk made SQLite roll the whole transaction back: nobody's work stands.
+            # On a full disk SQLite rolls back the whole transaction, so all of the group failed.
             raise sqlite3.OperationalError(str(error)) from error
         connection.execute("ROLLBACK TO work")
         connection.execute("RELEASE work")
