@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from bridge.check.crm import Found, LedgerTokens, Subject, probe
-from bridge.config.load import Config, Secrets
+from bridge.config.load import Config
+from bridge.config.secrets import Secrets
 from bridge.crm.client import Crm
 from bridge.crm.tokens import Tokens
 from bridge.daemon.wiring import load_destinations, log_in_to, origin_of

@@ -23,8 +23,9 @@ from bridge.cli.output import (
     show,
 )
 from bridge.config import starters
-from bridge.config.load import Config, resolve_secrets
+from bridge.config.load import Config
 from bridge.config.problems import find_problems
+from bridge.config.secrets import resolve_secrets
 from bridge.lib.clocks import now_utc
 from bridge.lib.errors import ConfigError, Problem
 from bridge.lib.log import configure

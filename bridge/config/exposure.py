@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bridge.config.load import Config, secrets_of
+from bridge.config.load import Config
+from bridge.config.secrets import secrets_of
 from bridge.lib.errors import Problem
 from bridge.lib.system_users import user_name
 from bridge.lib.toml_file import KeyPath

@@ -3,7 +3,6 @@
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,17 +23,14 @@ from bridge.config.schema import (
 )
 from bridge.lib.errors import ConfigError, Problem, did_you_mean
 from bridge.lib.toml_file import ENVIRONMENT, KeyPath, Written, load_toml
-from bridge.lib.validation import kind_at, one_of, told
-from bridge.lib.values import Address, Secret, SettingError
+from bridge.lib.validation import told
+from bridge.lib.values import Address, SettingError
 from bridge.source import Platform
 from bridge.source.platforms import PLATFORMS
 
 DEFAULT_PATHS = (Path("config.toml"), Path("/etc/callbridge/config.toml"))
-# 22 characters of base64 hold the 128 bits that nobody guesses.
-SHORTEST_TOKEN = 22
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_PATH_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
 
 def _name(value: str) -> str:
@@ -93,14 +89,6 @@ class Config(BaseSettings):
         """What relative paths are relative to."""
         return self._written.base_dir
 
-    @property
-    def warnings(self) -> tuple[Problem, ...]:
-        """Problems that do not stop the daemon."""
-        remedy = 'move it out: { env = "NAME" }, { file = "/path" } or { credential = "name" }'
-        plain = [path for path, secret in secrets_of(self) if secret.kind == "plain"]
-        told = [self.written(path, "is a secret in clear", remedy) for path in plain]
-        return tuple(one for one in told if one.file != ENVIRONMENT)
-
     def absolute(self, path: Path) -> Path:
         return self.base_dir / path
 
@@ -116,28 +104,6 @@ class Config(BaseSettings):
     def written(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
         """A problem with a value, with the place the operator wrote it at."""
         return self._written.problem(path, message, remedy)
-
-
-@dataclass(frozen=True)
-class Secrets:
-    """The values of all secrets, and what is doubtful about them."""
-
-    admin_token: str | None = field(repr=False)
-    metrics_token: str | None = field(repr=False)
-    callback_tokens: Mapping[str, tuple[str, ...]] = field(repr=False)
-    api: Mapping[str, tuple[str, ...]] = field(repr=False)
-    destinations: Mapping[str, Mapping[str, str]] = field(repr=False)
-    warnings: tuple[Problem, ...] = ()
-    short_tokens: tuple[Problem, ...] = ()
-    """Callback tokens that could be guessed: `check` refuses them, a daemon in service goes on with them."""
-
-    def values(self) -> Iterator[str]:
-        """Every secret, for masking."""
-        yield from filter(None, (self.admin_token, self.metrics_token))
-        for group in (*self.callback_tokens.values(), *self.api.values()):
-            yield from group
-        for secrets in self.destinations.values():
-            yield from secrets.values()
 
 
 def load_config(
@@ -180,7 +146,7 @@ def load_config(
         ]
     problems += _crosschecks(written, platforms)
     if problems:
-        raise ConfigError(_in_order(problems))
+        raise ConfigError(in_line_order(problems))
     return config
 
 
@@ -190,70 +156,6 @@ def read_draft(path: Path | None, environ: Mapping[str, str]) -> tuple[Written, 
     problems: list[Problem] = []
     data = copy.deepcopy(file.data)
     return Written(file, data, lay_overrides(data, environ, Config, problems)), problems
-
-
-def unreadable_secrets(written: Written, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """The secrets of a draft that cannot be read, whatever else is wrong with it."""
-    for path, value in _values(written.data):
-        try:
-            Secret.parse(value).resolve(environ, written.base_dir)
-        except SettingError:
-            # No secret at all: told with the other mistakes of shape.
-            continue
-        except ConfigError as error:
-            for one in error.problems:
-                yield written.problem(path, one.message, one.remedy)
-
-
-def _values(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """The values that stand where the models expect a secret."""
-    if isinstance(value, list):
-        for place, inside in enumerate(value):
-            yield from _values(inside, (*path, place))
-    elif path and one_of(kind_at(Config, path)) is Secret:
-        yield path, value
-    elif isinstance(value, dict):
-        for name, inside in value.items():
-            yield from _values(inside, (*path, name))
-
-
-def resolve_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
-    """Read all secrets, or raise one ConfigError with everything that is missing."""
-    problems: list[Problem] = []
-    values: dict[KeyPath, str] = {}
-    for path, secret in secrets_of(config):
-        try:
-            values[path] = secret.resolve(environ, config.base_dir)
-        except ConfigError as error:
-            problems += [config.written(path, one.message, one.remedy) for one in error.problems]
-    for path, value in values.items():
-        if _is_callback_token(path) and not _PATH_SEGMENT.fullmatch(value):
-            remedy = "use letters, digits, - and _"
-            problems.append(config.written(path, "holds what cannot stand in a URL's path", remedy))
-    if problems:
-        raise ConfigError(_in_order(problems))
-
-    def of(*path: str) -> dict[KeyPath, str]:
-        return {key[len(path) :]: value for key, value in values.items() if key[: len(path)] == path}
-
-    return Secrets(
-        admin_token=values.get(("admin", "token")),
-        metrics_token=values.get(("admin", "metrics_token")),
-        callback_tokens={
-            name: tuple(of("sources", name, "callback_token").values()) for name in config.sources
-        },
-        api={name: tuple(of("sources", name, "api").values()) for name in config.sources},
-        destinations={
-            name: {str(key[0]): value for key, value in of("destinations", name, "secrets").items()}
-            for name in config.destinations
-        },
-        warnings=tuple(_weak_tokens(config, values)),
-        short_tokens=tuple(
-            config.written(path, *_TOO_SHORT)
-            for path, value in values.items()
-            if _is_callback_token(path) and len(value) < SHORTEST_TOKEN
-        ),
-    )
 
 
 def _search() -> Path:
@@ -270,7 +172,8 @@ def _search() -> Path:
     raise ConfigError([Problem(str(DEFAULT_PATHS[0]), "", f"there is neither {where}", remedy)])
 
 
-def _in_order(problems: list[Problem]) -> list[Problem]:
+def in_line_order(problems: list[Problem]) -> list[Problem]:
+    """Each problem once, in the order of the file's lines; those of the environment come last."""
     return sorted(dict.fromkeys(problems), key=lambda one: (one.file == ENVIRONMENT, one.line or 0))
 
 
@@ -345,41 +248,3 @@ def _listener(data: Mapping[str, Any], section: str) -> Address | None:
         return Address.parse(_table(data, section).get("listen", default))
     except SettingError:
         return None
-
-
-def secrets_of(config: Config) -> Iterator[tuple[KeyPath, Secret]]:
-    """Every secret that a configuration names, with its place."""
-    if config.admin.token:
-        yield ("admin", "token"), config.admin.token
-    if config.admin.metrics_token:
-        yield ("admin", "metrics_token"), config.admin.metrics_token
-    for name, source in config.sources.items():
-        for index, token in enumerate(source.callback_token):
-            yield ("sources", name, "callback_token", index), token
-        for index, login in enumerate(source.api):
-            yield ("sources", name, "api", index, "access_secret"), login.access_secret
-    for name, destination in config.destinations.items():
-        for key, secret in destination.secrets.items():
-            yield ("destinations", name, "secrets", key), secret
-
-
-_MAKE_ONE = "make one with: openssl rand -hex 24"
-_TOO_SHORT = (f"is shorter than {SHORTEST_TOKEN} characters", _MAKE_ONE)
-
-
-def _is_callback_token(path: KeyPath) -> bool:
-    return path[2:3] == ("callback_token",)
-
-
-def _weak_tokens(config: Config, values: Mapping[KeyPath, str]) -> Iterator[Problem]:
-    first: dict[str, KeyPath] = {}
-    for path, value in values.items():
-        if path[0] != "admin" and not _is_callback_token(path):
-            continue
-        if path[0] == "admin" and len(value) < SHORTEST_TOKEN:
-            yield config.written(path, *_TOO_SHORT)
-        if value in first:
-            yield config.written(
-                path, f"is the same secret as {config.written(first[value], '').key}", _MAKE_ONE
-            )
-        first.setdefault(value, path)

@@ -10,7 +10,8 @@ from typing import Any
 
 from bridge.config.destination_files import account_name, load_pair, table_at, unmet
 from bridge.config.exposure import IN_CLEAR, exposures, in_clear
-from bridge.config.load import Config, is_file, load_config, read_draft, resolve_secrets, unreadable_secrets
+from bridge.config.load import Config, is_file, load_config, read_draft
+from bridge.config.secrets import resolve_secrets, secrets_in_clear, unreadable_secrets
 from bridge.crm.connector import Connector, shipped_connectors
 from bridge.lib.errors import ConfigError, Problem
 from bridge.lib.toml_file import Written
@@ -65,7 +66,7 @@ class _Search:
                 return None, None
             self.problems += unreadable_secrets(written, environ)
             return written, None
-        self.warnings += [*config.warnings, *exposures(config)]
+        self.warnings += [*secrets_in_clear(config), *exposures(config)]
         try:
             secrets = resolve_secrets(config, environ)
         except ConfigError as error:

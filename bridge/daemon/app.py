@@ -12,7 +12,8 @@ import structlog
 import uvloop
 
 from bridge import __version__
-from bridge.config.load import Config, Secrets
+from bridge.config.load import Config
+from bridge.config.secrets import Secrets
 from bridge.daemon import systemd
 from bridge.daemon.listeners import admin_listener, public_listener
 from bridge.daemon.loop import Wakeups

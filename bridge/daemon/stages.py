@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bridge.config.load import Config, Secrets
+from bridge.config.load import Config
+from bridge.config.secrets import Secrets
 from bridge.daemon.loop import Wakeups
 from bridge.daemon.maintenance import Maintenance
 from bridge.daemon.operator_jobs import OperatorJobs

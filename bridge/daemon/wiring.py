@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from bridge.config.destination_files import account_name, load_pair, unmet
-from bridge.config.load import Config, Secrets
+from bridge.config.load import Config
 from bridge.config.schema import ApiSettings
+from bridge.config.secrets import Secrets
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector
 from bridge.crm.tokens import Tokens

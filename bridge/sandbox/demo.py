@@ -14,7 +14,8 @@ from typing import Any, Self
 import httpx
 
 from bridge.config import starters
-from bridge.config.load import Config, load_config, resolve_secrets
+from bridge.config.load import Config, load_config
+from bridge.config.secrets import resolve_secrets
 from bridge.daemon.app import Daemon
 from bridge.ledger import Ledger, Window, open_ledger
 from bridge.lib.clocks import now_utc

@@ -18,7 +18,8 @@ from bridge.check.crm import Found
 from bridge.check.online import ask_online
 from bridge.cli import cli
 from bridge.config.destination_files import load_pair
-from bridge.config.load import load_config, resolve_secrets
+from bridge.config.load import load_config
+from bridge.config.secrets import resolve_secrets
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.owner_lock import OwnerLock
 from bridge.sandbox.crm import SandboxCrm

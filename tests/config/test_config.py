@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from bridge.config.load import Config, load_config, resolve_secrets
+from bridge.config.load import Config, load_config
 from bridge.config.schema import SourceSettings
+from bridge.config.secrets import resolve_secrets, secrets_in_clear
 from bridge.lib.errors import ConfigError, Problem
 from bridge.lib.toml_file import load_toml
 from bridge.lib.values import Address, parse_duration, parse_size, show_duration
@@ -243,7 +244,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert config.sources_of("crm") == ("main",)
     assert config.absolute(config.destinations["crm"].mapping) == tmp_path / "crm.toml"
     assert config.ledger.file(config.base_dir) == Path("/var/lib/callbridge/ledger.db")
-    assert config.warnings == ()
+    assert secrets_in_clear(config) == ()
 
 
 def test_one_login_or_several(tmp_path: Path) -> None:
@@ -279,7 +280,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     assert (source.api[0].page_size, source.api[0].access_id) == (50, "id")
     assert source.ack.body == '{"code":0}'
     assert repr(config.admin.token) == "Secret(***)"
-    assert config.warnings == ()
+    assert secrets_in_clear(config) == ()
 
 
 @pytest.mark.parametrize(
@@ -364,14 +365,14 @@ def test_plain_secrets_are_warned_of_and_never_shown(tmp_path: Path) -> None:
         '{ credential = "crm" }', f'"{CANARY}"'
     )
     config = load_config(write(tmp_path, text), {"CALLBRIDGE_ADMIN__TOKEN": CANARY})
-    assert [(one.key, one.line) for one in config.warnings] == [
+    assert [(one.key, one.line) for one in secrets_in_clear(config)] == [
         ("sources.main.callback_token.0", 5),
         ("destinations.crm.secrets.token", 17),
     ]
     (tmp_path / "api-secret").write_text(CANARY)
     secrets = resolve_secrets(config, {})
     assert secrets.admin_token == CANARY
-    told = [repr(config), str(config), config.model_dump_json(), str(config.warnings), repr(secrets)]
+    told = [repr(config), str(config), config.model_dump_json(), str(secrets_in_clear(config)), repr(secrets)]
     assert not [one for one in told if CANARY in one]
 
 
@@ -416,7 +417,7 @@ def example(tmp_path: Path) -> Config:
 def test_the_example_loads(example: Config) -> None:
     environ = {"CALLBRIDGE_ADMIN_TOKEN": "a" * 22, "CALLBACK_TOKEN": "b" * 22, "PLATFORM_SECRET": "c"}
     assert resolve_secrets(example, environ | {"CRM_TOKEN": "d"}).warnings == ()
-    assert example.warnings == ()
+    assert secrets_in_clear(example) == ()
 
 
 def models(config: Config) -> list[tuple[str, BaseModel]]:

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.config.load import load_config, resolve_secrets
+from bridge.config.load import load_config
+from bridge.config.secrets import resolve_secrets
 from bridge.daemon.loop import Wakeups
 from bridge.daemon.stages import Stages, build_stages
 from bridge.ledger.sqlite import SqliteLedger
