@@ -128,7 +128,9 @@ def stray_key(body: bytes, dialect: Dialect, *, edited: bool = True) -> str:
         record = {}
     if not record:
         return _garbage_key(body)
-    values = (record.get(name) for name in (*dialect.identifying, *([dialect.stamp] if edited else [])))
+    values = (
+        record.get(name) for name in (*dialect.identifying_fields, *([dialect.stamp_field] if edited else []))
+    )
     texts = ("" if value is None else str(value).strip().lower() for value in values)
     return storable(" | ".join(texts))
 

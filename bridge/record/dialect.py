@@ -121,33 +121,33 @@ class Dialect:
         return msgspec.json.Decoder(self.head)
 
     @cached_property
-    def stamp(self) -> str:
+    def stamp_field(self) -> str:
         """The field that orders the states of a record."""
         return self.fields_of("updated_at")[0]
 
     @cached_property
-    def events(self) -> tuple[str, ...]:
+    def event_fields(self) -> tuple[str, ...]:
         """The fields that say when things happened to the call."""
         names = ("created_at", "started_at", "connected_at", "disconnected_at")
         return tuple(field for name in names for field in self.fields_of(name))
 
     @cached_property
-    def identifying(self) -> tuple[str, ...]:
+    def identifying_fields(self) -> tuple[str, ...]:
         """The fields that tell which call a record is of, names first."""
         others = (field for name in ("sn", "started_at", "created_at") for field in self.fields_of(name))
         return (*self.head.NAMES, *others)
 
     @cached_property
-    def news(self) -> frozenset[str]:
+    def news_fields(self) -> frozenset[str]:
         """The fields whose change is news even if no mapping reads them."""
         return frozenset(self.kinds) - self.bookkeeping.keys()
 
     @cached_property
-    def said_if_full(self) -> frozenset[str]:
+    def silent_if_empty(self) -> frozenset[str]:
         """The fields that say nothing where they are empty: an empty name or dialogue takes none away."""
         return frozenset({self.dialogue.field, *self.head.NAMES})
 
     @cached_property
-    def telling(self) -> frozenset[str]:
+    def distinctive_fields(self) -> frozenset[str]:
         """The fields that show that an object is one of the platform's records."""
         return frozenset(self.kinds) - self.envelope.ambiguous

@@ -22,7 +22,7 @@ def same_dialogue(a: Sequence[Turn], b: Sequence[Turn]) -> bool:
     """Whether both mean the same as far as both speak of it."""
     if len(a) != len(b):
         return False
-    a, b = _reread(a, b), _reread(b, a)
+    a, b = _realigned(a, b), _realigned(b, a)
     return all(_same_turn(one, other) for one, other in zip(a, b, strict=True))
 
 
@@ -34,7 +34,7 @@ def lay_over(known: tuple[Turn, ...], incoming: tuple[Turn, ...]) -> tuple[Turn,
     if not incoming:
         return known
     if same_dialogue(known, incoming):
-        pairs = zip(_reread(known, incoming), _reread(incoming, known), strict=True)
+        pairs = zip(_realigned(known, incoming), _realigned(incoming, known), strict=True)
         merged = tuple(_merged(old, new) for old, new in pairs)
         return known if merged == known else merged
     result = list(incoming)
@@ -129,7 +129,7 @@ def _pairs(known: Sequence[Turn], incoming: Sequence[Turn]) -> list[tuple[int, i
     return pairs
 
 
-def _reread(turns: Sequence[Turn], other: Sequence[Turn]) -> tuple[Turn, ...]:
+def _realigned(turns: Sequence[Turn], other: Sequence[Turn]) -> tuple[Turn, ...]:
     """`turns` with a separator that was said given back to who said it, if `other` shows so.
 
     In an encoding that separates turns by it, the words before it look like the end of the turn before.

@@ -196,7 +196,7 @@ class _Unwrapping:
 
     def _telling(self, record: Mapping[str, Any]) -> set[str]:
         """The fields that show a record of the platform's: an envelope has fewer than its content."""
-        return record.keys() & self._dialect.telling
+        return record.keys() & self._dialect.distinctive_fields
 
     def of_form(self, body: bytes, text: str, charset: str) -> list[Piece]:
         """The records in a form: one in each field that holds one, or the fields themselves."""

@@ -49,7 +49,7 @@ def read_incoming(record: Mapping[str, Any], via: Via, origin: Origin, received_
     """What a record says; a stamp more than a day ahead counts as missing and is flagged."""
     dialect, meaning = origin.dialect, canonical(record, origin)
     stamp, flags = read_stamps(record, origin, received_at)
-    undatable = f"unreadable:{dialect.stamp}" in flags
+    undatable = f"unreadable:{dialect.stamp_field}" in flags
     flags += dialogue_flags(meaning.get(dialect.dialogue.field), dialect)
     return Incoming(record, meaning, stamp, via, flags, undatable)
 
@@ -66,12 +66,12 @@ def read_stamps(
     dialect = origin.dialect
     moments: dict[str, datetime | None] = {}
     flags: list[str] = []
-    for name in (dialect.stamp, *dialect.events):
+    for name in (dialect.stamp_field, *dialect.event_fields):
         try:
             moments[name] = dialect.read_time(record.get(name), origin.zone)
         except UnreadableTimeError:
             flags.append(f"unreadable:{name}")
-    stamp = moments.get(dialect.stamp)
+    stamp = moments.get(dialect.stamp_field)
     if stamp is not None and stamp - received_at > AHEAD:
         return None, ("stamp_ahead", *flags)
     return (None if stamp is None else int(stamp.timestamp())), tuple(flags)
@@ -81,7 +81,7 @@ def rule(known: Known | None, incoming: Incoming, reads: frozenset[str], origin:
     """The verdict on a record, and the known state after it."""
     if known is None:
         return first(incoming, origin)
-    return _Comparison(known, incoming, origin.dialect.news | reads, origin).ruling()
+    return _Comparison(known, incoming, origin.dialect.news_fields | reads, origin).ruling()
 
 
 def _earlier(one: int | None, other: int | None) -> bool:
@@ -98,8 +98,8 @@ def first(incoming: Incoming, origin: Origin) -> Ruling:
 
 def _carried(incoming: Incoming, dialect: Dialect) -> list[str]:
     """The fields that a record speaks of; an empty dialogue or name says nothing about a known one."""
-    if_full, meaning = dialect.said_if_full, incoming.meaning
-    return [name for name in incoming.values if name not in if_full or meaning.get(name)]
+    silent, meaning = dialect.silent_if_empty, incoming.meaning
+    return [name for name in incoming.values if name not in silent or meaning.get(name)]
 
 
 def _newsworthy(meaning: Mapping[str, Any], news: frozenset[str]) -> dict[str, Any]:
@@ -194,12 +194,12 @@ class _Comparison:
 
     def _repeated(self, taken: set[str], via: Via) -> Ruling:
         """No news: the stamps move, and what is no news is kept all the same."""
-        noted = (self._different & taken) - self._news - {self._dialect.stamp}
+        noted = (self._different & taken) - self._news - {self._dialect.stamp_field}
         values = {**self._known.values, **{name: self._incoming.values[name] for name in noted}}
         equal = taken - self._different
         if self._dialogue_field in equal:
             values[self._dialogue_field] = self._dialogue(values)
-        newest, stamps = self._stamped(equal | noted | (taken & {self._dialect.stamp}))
+        newest, stamps = self._stamped(equal | noted | (taken & {self._dialect.stamp_field}))
         state = replace(self._known, values=values, stamps=stamps, stamp=newest, via=via)
         unchanged = values == self._known.values and via is self._known.via
         return Ruling(Verdict.DUPLICATE, state, unchanged=unchanged, kept=False)
