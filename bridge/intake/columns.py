@@ -1,4 +1,4 @@
-"""What operators filter calls by, read of a record without reading all of it."""
+"""The columns that operators filter calls by, read without parsing the whole record."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _REPLACED = b"\xef\xbf\xbd"
 _NOT_A_NAME = re.compile(r"[^\w.-]")
 _MOST_FLAGS, _LONGEST_FLAG = 20, 50
 _UTC = ZoneInfo("UTC")
-# The attributes of `Call` that a new call's columns, stamp and event times are made of.
+# The attributes of `Call` that the columns, the stamp and the event times of a new call are read from.
 _ATTRIBUTES = (
     *("sn", "phone", "name", "grade_auto", "grade_manual", "from_type", "task_name", "talk_seconds"),
     *("created_at", "started_at", "connected_at", "disconnected_at", "updated_at"),
@@ -36,7 +36,7 @@ class ColumnReader:
         self._dialect = dialect
         fields = dict.fromkeys(field for name in _ATTRIBUTES for field in dialect.fields_of(name))
         self._fields = tuple(fields)
-        # Fields may be named as Python names nothing.
+        # Names of fields need not be valid names in Python.
         names = {f"field{number}": field for number, field in enumerate(self._fields)}
         struct = msgspec.defstruct(
             "_ColumnFields",
@@ -46,12 +46,12 @@ class ColumnReader:
         self._decoder = msgspec.json.Decoder(struct)
 
     def read(self, payload: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """The platform's fields that `columns_of` needs, or all of them; and what is odd about others."""
+        """The fields that `columns_of` needs (or all), and flags for what is odd in the record."""
         if _REPLACED not in payload:
             try:
                 *values, dialogue = msgspec.structs.astuple(self._decoder.decode(payload))
             except (msgspec.MsgspecError, UnicodeError):
-                # What msgspec refuses may be JSON all the same.
+                # msgspec refuses some JSON that `read_object` accepts.
                 pass
             else:
                 return dict(zip(self._fields, values, strict=True)), self._dialogue_flags(bytes(dialogue))
@@ -60,7 +60,7 @@ class ColumnReader:
         return record, field_flags(payload, record, unreadable) + dialogue_flags(turns, self._dialect)
 
     def _dialogue_flags(self, text: bytes) -> tuple[str, ...]:
-        """Whether a dialogue can be read whole; what shows at sight that it can is not looked at."""
+        """A flag if a part of the dialogue cannot be read; plain ones are not parsed."""
         form = self._dialect.dialogue
         if form.is_plain(text):
             return ()
@@ -78,12 +78,12 @@ def field_flags(payload: bytes, record: Mapping[str, Any], unreadable: Sequence[
 
 
 def _flag_name(name: str) -> str:
-    """Flags stand one behind the other with blanks between them, and names are the sender's."""
+    """A field's name as part of a flag: flags are stored separated by blanks, and names come from outside."""
     return storable(_NOT_A_NAME.sub("_", name)[:_LONGEST_FLAG])
 
 
 def columns_of(call: Call) -> Columns:
-    """What operators filter by."""
+    """The columns of a call; texts are cut at 200 characters."""
     return Columns(
         sn=sn_of(call.sn),
         phone=_short(call.phone_e164 or call.phone),
@@ -98,7 +98,7 @@ def columns_of(call: Call) -> Columns:
 
 
 def _short(text: str | None) -> str | None:
-    # A column is for filtering, not for keeping.
+    # Columns are for filtering; the record keeps the whole text.
     return None if text is None else storable(text[:_LONGEST_COLUMN])
 
 

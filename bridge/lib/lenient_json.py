@@ -8,14 +8,14 @@ import math
 import re
 from collections.abc import Iterator
 
-# Everything behind the door may walk a record recursively, so its depth is bounded here, once.
+# Other code walks records recursively; their depth is bounded here, once.
 MAX_DEPTH = 200
-# Python needs about 0.2 s for so many tokens; the longest records known have a tenth of them.
+# Python takes about 0.2 s for this many tokens; the longest known records have a tenth of them.
 _MOST_TOKENS = 200_000
 _MOST_UNREADABLE = 1_000
 
 BLANKS = " \t\r\n\v\f\0\x1a\x1e\x85\xa0\u200b\u2028\u2029\u2060\u3000\ufeff"
-"""What stands around JSON and between its tokens without a meaning: blanks, NUL, byte order marks."""
+"""Characters that are skipped around JSON and between its tokens: blanks, NUL, byte order marks."""
 
 _TOKEN = re.compile(
     r'(?P<string>"(?:[^"\\]++|\\.)*+")'
@@ -34,7 +34,7 @@ _CLOSES = {"}": "{", "]": "["}
 
 
 class Malformed(ValueError):
-    """The text is no JSON, not even with unreadable values; the message says why, in a few words."""
+    """The text is no JSON even if values that are no JSON are allowed; the message says why."""
 
 
 def repair(text: str) -> tuple[str, tuple[str, ...]]:
@@ -89,7 +89,7 @@ def split_values(text: str) -> list[str]:
 
 def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
     place = number = 0
-    # Never searched for: behind a string without an end, that would look for the end anew at each quote.
+    # Matched, never searched for: after a string without an end, a search would start again at each quote.
     while found := _TOKEN.match(text, place):
         number += 1
         if number > _MOST_TOKENS:
@@ -111,7 +111,7 @@ def _walk(stack: list[str], mark: str) -> None:
 
 
 class _Repair:
-    """Writes the text anew, lexeme by lexeme."""
+    """Writes the text again, token by token."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -159,7 +159,7 @@ class _Repair:
             self._write(lexeme, lexeme)
             return
         if self._before == ":" or (lexeme == "," and inside == "[" and self._before in "[,"):
-            # A value that was left out.
+            # A value is missing.
             self._write(self._set_aside(None), "v")
         if lexeme == ",":
             self._comma, self._before = True, lexeme

@@ -1,4 +1,4 @@
-"""From a body to an arrival: only as much is read as filing it needs."""
+"""Turns a body into arrivals, which is how the ledger files it; of a record only its head is read."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,28 +21,28 @@ _LONGEST_SN = 1000
 
 
 def read_head(text: bytes, dialect: Dialect) -> Head:
-    """The fields of a record that filing reads.
+    """The head of a record's JSON text.
 
     Raises:
         NotAnObject: the text is no JSON object.
     """
     try:
-        # Deep nesting is judged by the one who walks it, before anything is acknowledged.
+        # msgspec skips what it does not read, however deep; `read_object` below refuses what is too deep.
         if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
             return dialect.head_decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeError):
-        # What msgspec refuses may be JSON all the same: half surrogates, raw control characters.
+        # msgspec refuses half surrogate pairs and raw control characters, which senders do write.
         pass
     return _head_of(dialect, *read_object(text))
 
 
 def _head_of(dialect: Dialect, record: Mapping[str, Any], unreadable: Sequence[str]) -> Head:
-    """What cannot be read names no call: two records whose uuid is NaN are not one."""
+    """A record's head without its unreadable values: two records whose uuid is NaN are not one call."""
     return dialect.head_of({name: value for name, value in record.items() if name not in unreadable})
 
 
 def arrivals_of(origin: Origin, via: Via, body: bytes, now: datetime, charset: str = "") -> list[Arrival]:
-    """The records of a body as the ledger files them: their calls' names, or `sn` and time, or why neither.
+    """The arrivals of all records in a body; a record that names no call, or two, has its trouble told.
 
     Raises:
         NotAnObject: the body holds no JSON object.
@@ -50,7 +50,7 @@ def arrivals_of(origin: Origin, via: Via, body: bytes, now: datetime, charset: s
     """
     dialect = origin.dialect
     if dialect.decode is None and body[:1] == b"{" and body[-1:] == b"}" and not charset and is_utf8(body):
-        # Nearly every callback: its bytes are the record.
+        # Nearly every callback is one bare record: its bytes are filed as they are.
         head = _head_of_one(body, dialect)
         if head is not None:
             return [arrival_by(head, origin, via, body, now)]
@@ -63,7 +63,7 @@ def arrivals_of(origin: Origin, via: Via, body: bytes, now: datetime, charset: s
 
 
 def _head_of_one(text: bytes, dialect: Dialect) -> Head | None:
-    """The head of a bare record in plain JSON; None where it names no call, and may be wrapped."""
+    """The head of a bare record in plain JSON; None where the body may be a wrapping around records."""
     if text.count(b"{") + text.count(b"[") > MAX_DEPTH:
         return None
     try:
@@ -77,7 +77,7 @@ def _head_of_one(text: bytes, dialect: Dialect) -> Head | None:
 
 
 def arrival_of(origin: Origin, via: Via, body: bytes, now: datetime) -> Arrival:
-    """The one record of a body as the ledger files it.
+    """The arrival of the one record in a body.
 
     Raises:
         NotAnObject: the body holds no JSON object, or several.
@@ -87,7 +87,7 @@ def arrival_of(origin: Origin, via: Via, body: bytes, now: datetime) -> Arrival:
 
 
 def arrival_by(head: Head, origin: Origin, via: Via, text: bytes, now: datetime) -> Arrival:
-    """The same of a text whose head is read already."""
+    """The arrival of a record whose head has been read."""
     dialect, zone = origin.dialect, origin.zone
     started_at, created_at = dialect.time(head.started_at, zone), dialect.time(head.created_at, zone)
     names: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ def arrival_by(head: Head, origin: Origin, via: Via, text: bytes, now: datetime)
 
 
 def sn_of(value: Any) -> str | None:
-    """An `sn` as calls are found by it."""
+    """An `sn` as calls are found by it: text, trimmed, at most 1000 characters; None for none."""
     if value is None or isinstance(value, bool | list | dict):
         return None
     if isinstance(value, float) and value.is_integer():
@@ -122,10 +122,10 @@ def sn_of(value: Any) -> str | None:
 
 
 def _local(moment: datetime | None, zone: ZoneInfo) -> str:
-    """A time as the platform writes it."""
+    """A local time, as keys of calls without a name hold it; empty without a time."""
     return "" if moment is None else f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S}"
 
 
 def garbage(source: str, via: Via, body: bytes, reason: str, now: datetime) -> Arrival:
-    """A body that holds no record: kept as it came."""
+    """The arrival of a body that holds no record: it is kept as it came, with the reason."""
     return Arrival(source, via, now, body, trouble=Quarantined.NOT_AN_OBJECT, detail=reason)

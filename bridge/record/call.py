@@ -21,7 +21,7 @@ Sex = Literal["male", "female"]
 
 
 class Attribute(Generic[T]):
-    """One public value of a call: what it says, and how it is read; kept once it was read."""
+    """One public attribute of a call: its description, and how it is read; cached once it was read."""
 
     def __init__(self, description: str, read: Callable[["Call"], T]) -> None:
         self.description = description
@@ -39,12 +39,12 @@ class Attribute(Generic[T]):
         if call is None:
             return self
         value: T = call._readers[self._name](call)  # noqa: SLF001 -- its own class's table
-        # The instance's own dictionary goes before a descriptor without __set__: read once, kept.
+        # An entry in the instance's dictionary hides a descriptor without __set__, so it is read once.
         call.__dict__[self._name] = value
         return value
 
     def reader(self, dialect: Dialect) -> Callable[["Call"], T]:
-        """What reads it of the calls of a platform, which may have a way of its own."""
+        """The function that reads it from calls of a platform."""
         computed = dialect.call.computed.get(self._name)
         if computed is None:
             return self._of_platform(dialect)
@@ -57,7 +57,7 @@ class Attribute(Generic[T]):
 
 
 class _Column(Attribute[T]):
-    """A value that one field holds, or the first of several that is not empty."""
+    """An attribute that one field holds, or the first of several that is not empty."""
 
     def __init__(self, description: str, convert: Callable[[Any], T]) -> None:
         super().__init__(description, lambda _: convert(None))
@@ -79,7 +79,7 @@ class _Column(Attribute[T]):
 
 
 class _Time(Attribute[datetime | None]):
-    """A time that one field holds."""
+    """An attribute that is a time, which one field holds."""
 
     def __init__(self, description: str) -> None:
         super().__init__(description, lambda _: None)
@@ -93,7 +93,7 @@ class _Time(Attribute[datetime | None]):
 
 
 def text_of(value: object) -> str | None:
-    """What a field says as text; None where it says nothing, or is no single value."""
+    """A field's value as trimmed text; None if it is empty, a boolean, a list or an object."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -133,14 +133,14 @@ def _tags(description: str) -> _Column[tuple[str, ...]]:
 def _phone(description: str) -> _Column[str | None]:
     def convert(value: Any) -> str | None:
         text = text_of(value)
-        # A decimal's fraction would become a part of the number in whatever takes its digits.
+        # Of `13800000000.0` a CRM that takes all digits would make a number with one more.
         return plain_number(text) if text and text.isascii() else text
 
     return _Column(description, convert)
 
 
 def _as_sent(call: "Call", name: str) -> Any:
-    """The value of the field that holds an attribute, unread; None where no field does."""
+    """The raw value of the field that holds an attribute; None if no field does."""
     fields = call.origin.dialect.call.columns.get(name, ())
     return call.record.get(fields[0]) if fields else None
 
@@ -160,7 +160,7 @@ def _answered(call: "Call") -> bool:
 def _talk_seconds(call: "Call") -> int:
     seconds = parse_int(_as_sent(call, "talk_seconds"))
     if seconds is None and call.connected_at and call.disconnected_at:
-        # Rules ask for this number, and an answered call must not look like one that was not.
+        # Rules ask `call.talk_seconds > 0`, which must hold for an answered call without the number.
         seconds = round((call.disconnected_at - call.connected_at).total_seconds())
     return max(seconds or 0, 0)
 
@@ -181,7 +181,7 @@ def _recording_url(call: "Call") -> str | None:
     if not prefix:
         return None
     path = quote(file.encode("utf-8", "replace"), safe="/")
-    # After a `?` the path is a parameter's value, where a slash more or less matters.
+    # Behind a `?` the path is the value of a parameter, where slashes must stay as they are.
     return prefix + path if "?" in prefix else f"{prefix.rstrip('/')}/{path.lstrip('/')}"
 
 
@@ -207,7 +207,7 @@ def _no_sex(_call: "Call") -> Sex | None:
 
 @dataclass(frozen=True)
 class Call:
-    """One call, read-only; `record` is what the platform said, all else is what it means."""
+    """One call, read-only: `record` as the platform sent it, and normalised attributes read from it."""
 
     key: str
     source: str
@@ -217,7 +217,7 @@ class Call:
 
     @classmethod
     def of(cls, record: Mapping[str, Any], key: str, origin: Origin) -> Self:
-        """The call that a record tells of."""
+        """The call that a record describes."""
         return cls(key, origin.source, MappingProxyType(dict(record)), origin, _readers_of(origin.dialect))
 
     uuid = _Column("The call's UUID in lower case, as the platform gave it; null if it gave none.", _lower)
@@ -307,7 +307,7 @@ class Call:
 
 @lru_cache(maxsize=16)
 def _readers_of(dialect: Dialect) -> Mapping[str, Callable[[Call], Any]]:
-    """What reads each attribute of the calls of a platform."""
+    """Attribute → the function that reads it from calls of a platform."""
     attributes = {name: value for name, value in vars(Call).items() if isinstance(value, Attribute)}
     return {name: attribute.reader(dialect) for name, attribute in attributes.items()}
 
@@ -323,14 +323,14 @@ CALL_FIELDS: Mapping[str, str] = MappingProxyType(
 
 
 def transcript(turns: Iterable[Turn], zone: ZoneInfo, robot: str = "机器人", customer: str = "客户") -> str:
-    """The dialogue to read: one line a turn, with the time in `zone` where it is known."""
-    # What could not be told apart may hold no words at all.
+    """The dialogue as text: one line a turn, with the time in `zone` where it is known."""
+    # An unparsed turn may hold no words.
     spoken = (turn for turn in turns if turn.text or not turn.is_unparsed)
     return "\n".join(_line(turn, zone, robot if turn.speaker == "robot" else customer) for turn in spoken)
 
 
 def _line(turn: Turn, zone: ZoneInfo, who: str) -> str:
     clock = turn.time_of_day if turn.time is None else turn.time.astimezone(zone).isoformat()[11:19]
-    # The ends of lines are among what cannot be printed.
+    # A text with line ends is not printable.
     said = turn.text if turn.text.isprintable() else " ".join(turn.text.splitlines())
     return f"{f'[{clock}] ' if clock else ''}{who}: {said}".rstrip()

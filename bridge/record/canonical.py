@@ -1,4 +1,4 @@
-"""What the fields of a record mean once the noise of types is gone, and a digest of it."""
+"""The canonical form of a record: equal for two records that say the same in different types."""
 
 import json
 import re
@@ -18,14 +18,14 @@ _DECIMAL = re.compile(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}")
 
 
 def canonical(record: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
-    """The meaning of every field that is there, empty ones as None; what cannot be read stays as it is."""
+    """Every field of a record by its kind; empty ones are None, and what cannot be read stays as it is."""
     dialect, zone = origin.dialect, origin.zone
     result: dict[str, Any] = {}
     for name, value in record.items():
         if value is None or value == "" or (isinstance(value, str) and not value.strip()):
             result[name] = None
         elif (kind := dialect.kinds.get(name)) is None:
-            # Of what type an unknown field is, nobody has said: a number and its digits are one.
+            # The type of an unknown field is not known: a number and its digits count as equal.
             result[name] = _read_text(value)
         elif kind is Kind.DIALOGUE:
             result[name] = dialect.dialogue.read(record, zone) or None
@@ -37,9 +37,9 @@ def canonical(record: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
 
 
 def digest(canonical_mapping: Mapping[str, Any]) -> bytes:
-    """16 bytes that tell one meaning from another, in every process and order of keys; absent is None.
+    """A digest of 16 bytes, the same in every process and for every order of keys; absent counts as None.
 
-    A dialogue counts with what both full encodings carry.
+    Of a dialogue it covers what all full encodings carry.
     """
     said = {name: value for name, value in canonical_mapping.items() if value is not None and value != ()}
     # ASCII output writes half surrogate pairs as escapes, so that they cannot break the encoding.

@@ -1,4 +1,4 @@
-"""What is told of a platform, so that everything else can speak of records alone."""
+"""Describes how a platform writes its records, so that no other room knows the names of its fields."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from bridge.record.turn import Turn
 
 
 class Kind(Enum):
-    """How a field is read, by its declared type and by how it really arrives."""
+    """How a field is read; types vary from record to record, so a kind accepts all spellings of a value."""
 
     TEXT = "text"
-    NAME = "name"  # of a call: case-blind
+    NAME = "name"  # of a call, compared without case
     INTEGER = "integer"
-    TIME = "time"  # naive, in the platform's zone
+    TIME = "time"  # local, in the source's zone
     EPOCH = "epoch"
     TAGS = "tags"
     DIALOGUE = "dialogue"
@@ -29,48 +29,48 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A value of a call that is made of several fields, or by a platform's own table of codes."""
+    """An attribute of `Call` that is computed from several fields, or from a platform's code."""
 
     fields: tuple[str, ...]
     read: Callable[[Mapping[str, Any]], Any]
-    """Takes the record."""
+    """Takes the record and returns the attribute's value."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeFields:
-    """What tells a record from an envelope around one that has fields of the same names."""
+    """Tells records from envelopes around them, which may have fields of the same names."""
 
     ambiguous: frozenset[str]
-    """The record's fields that many envelopes have too: they prove nothing."""
+    """Fields of records that envelopes often have too: they do not show that an object is a record."""
     identifying: frozenset[str]
-    """Fields that an envelope may identify itself by."""
+    """Fields that an envelope may have for itself, such as an id of its own and a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallFields:
-    """Where the attributes of `Call` are found in a record."""
+    """Which fields of a record hold the attributes of `Call`; an attribute that neither names is null."""
 
     columns: Mapping[str, tuple[str, ...]]
-    """From an attribute to the field that holds it; of several the first that is not empty."""
+    """Attribute → the fields that hold it; of several the first that is not empty counts."""
     computed: Mapping[str, Computed]
-    """From an attribute to how it is made, where no one field holds it."""
+    """Attribute → how it is computed, where no field holds it as it is."""
 
 
 class DialogueForm(Protocol):
-    """How a platform writes down what was said in a call."""
+    """How a platform writes the dialogue of a call."""
 
     @property
     def field(self) -> str:
         """The record's field that holds it."""
 
     def read(self, record: Mapping[str, Any], zone: ZoneInfo) -> tuple[Turn, ...]:
-        """The turns of a record, dated by its call's own times; no dialogue is no turns."""
+        """The turns of a record's dialogue, empty without one; dates come from the record's own times."""
 
     def write(self, turns: Iterable[Turn]) -> Any:
-        """The turns as a value of the field, which `read` reads back whole."""
+        """The turns as a value of the field; `read` returns the same turns for it."""
 
     def is_plain(self, value: bytes) -> bool:
-        """Whether the JSON of the field shows at sight that nothing in it is odd."""
+        """Whether the field's raw JSON is surely readable, so that it need not be parsed to find out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,58 +82,61 @@ class Dialect:
     """
 
     kinds: Mapping[str, Kind]
-    """Every field that is known, and how it is read."""
+    """Every known field and its kind."""
     bookkeeping: Mapping[str, str]
-    """The fields whose change alone is no news, each with the reason."""
+    """Fields whose change alone is no news → the reason."""
     call: CallFields
     head: type[Head]
     dialogue: DialogueForm
     envelope: EnvelopeFields
     read_time: Callable[[Any, ZoneInfo], datetime | None] = read_time
-    """A time as the platform writes it, in UTC; None where there is none; else `UnreadableTimeError`."""
-    decode: Callable[[bytes, str], bytes] | None = None
-    """Takes a body or a row, and its declared charset; returns the JSON text of its records in UTF-8.
+    """Reads a time of the platform's, in the given zone, into UTC; None for no time.
 
-    None where that is what the platform sends. What is a record already it leaves as it is; what it cannot
-    read raises `NotAnObject`.
+    Raises `UnreadableTimeError` for a value that cannot be read.
+    """
+    decode: Callable[[bytes, str], bytes] | None = None
+    """Turns a pushed body or a row of the list, with its declared charset, into the records' JSON in UTF-8.
+
+    None where the platform sends such JSON itself. Quarantined records pass through it again, so it must
+    leave its own output as it is. Raises `NotAnObject` for what it cannot read.
     """
 
     def time(self, value: Any, zone: ZoneInfo) -> datetime | None:
-        """A time as the platform writes it, in UTC; None also for what cannot be read."""
+        """A time of the platform's in UTC; None also for what cannot be read."""
         try:
             return self.read_time(value, zone)
         except UnreadableTimeError:
             return None
 
     def fields_of(self, attribute: str) -> tuple[str, ...]:
-        """The fields that an attribute of `Call` is made of."""
+        """The fields that an attribute of `Call` is read from."""
         computed = self.call.computed.get(attribute)
         return self.call.columns.get(attribute, ()) if computed is None else computed.fields
 
     def head_of(self, record: Mapping[str, Any]) -> Head:
-        """The head of a record that is read already."""
+        """The head of a record that has been parsed."""
         names = zip(self.head.__struct_fields__, self.head.__struct_encode_fields__, strict=True)
         return self.head(**{name: record[field] for name, field in names if field in record})
 
     @cached_property
     def head_decoder(self) -> msgspec.json.Decoder[Head]:
-        """Reads a head, and nothing else, of a record's JSON."""
+        """Decodes the head of a record's JSON and skips all other fields."""
         return msgspec.json.Decoder(self.head)
 
     @cached_property
     def stamp_field(self) -> str:
-        """The field that orders the states of a record."""
+        """The field with the time by which the states of a record are ordered."""
         return self.fields_of("updated_at")[0]
 
     @cached_property
     def event_fields(self) -> tuple[str, ...]:
-        """The fields that say when things happened to the call."""
+        """The fields that hold the times of the call itself."""
         names = ("created_at", "started_at", "connected_at", "disconnected_at")
         return tuple(field for name in names for field in self.fields_of(name))
 
     @cached_property
     def identifying_fields(self) -> tuple[str, ...]:
-        """The fields that tell which call a record is of, names first."""
+        """The fields that tell which call a record belongs to, names first."""
         others = (field for name in ("sn", "started_at", "created_at") for field in self.fields_of(name))
         return (*self.head.NAMES, *others)
 
@@ -144,10 +147,10 @@ class Dialect:
 
     @cached_property
     def silent_if_empty(self) -> frozenset[str]:
-        """The fields that say nothing where they are empty: an empty name or dialogue takes none away."""
+        """The fields that, when empty, do not replace a known value: the names, and the dialogue."""
         return frozenset({self.dialogue.field, *self.head.NAMES})
 
     @cached_property
     def distinctive_fields(self) -> frozenset[str]:
-        """The fields that show that an object is one of the platform's records."""
+        """The fields that show that an object is a record of the platform's."""
         return frozenset(self.kinds) - self.envelope.ambiguous

@@ -1,7 +1,7 @@
-"""Two tellings of one dialogue: do they mean the same, and what is known once both were heard.
+"""Compares two encodings of one dialogue, and merges them.
 
-Dialogues are compared only on what both encodings carry, and what only the richer one knew survives
-the poorer one. Reading and writing a platform's encodings is the work of its `DialogueForm`.
+Dialogues are compared only on what both encodings carry, and what only the richer encoding told is kept
+when a poorer one arrives. Reading and writing a platform's encodings is the work of its `DialogueForm`.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from bridge.record.turn import CARRIED, Speaker, Turn, compared
 
 _SPEAKERS: tuple[Speaker, ...] = ("robot", "customer")
 
-# Beyond this many pairs of turns an alignment costs more than it can save.
+# With more pairs of turns (500 by 500) aligning costs more than it can save: they are paired by position.
 _MOST_PAIRS = 250_000
 
 
 def same_dialogue(a: Sequence[Turn], b: Sequence[Turn]) -> bool:
-    """Whether both mean the same as far as both speak of it."""
+    """Whether both have the same turns, compared on the fields that both carry."""
     if len(a) != len(b):
         return False
     a, b = _realigned(a, b), _realigned(b, a)
@@ -27,7 +27,7 @@ def same_dialogue(a: Sequence[Turn], b: Sequence[Turn]) -> bool:
 
 
 def lay_over(known: tuple[Turn, ...], incoming: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """What is known once `incoming` has been heard; `known` itself where that adds nothing.
+    """The dialogue after `incoming` has arrived; `known` itself where that adds nothing.
 
     It is news exactly when `incoming` is not empty and not `same_dialogue` as `known`.
     """
@@ -48,7 +48,7 @@ def _same_turn(a: Turn, b: Turn) -> bool:
     if a == b:
         return True
     if a.is_unparsed or b.is_unparsed:
-        # What could not be taken apart still shows that the other's words are in it.
+        # An unparsed turn still shows whether the other turn's words are in it.
         return _same_unparsed(a, b)
     return (
         a.speaker == b.speaker
@@ -74,7 +74,7 @@ def _same_value(a: Any, b: Any) -> bool:
 
 
 def _merged(known: Turn, incoming: Turn) -> Turn:
-    """Two tellings of one turn: each field from the one that carries it, `known` where both do."""
+    """One turn from two encodings: each field from the one that carries it, from `known` where both do."""
     if incoming.is_unparsed:
         return known
     if known.is_unparsed:
@@ -99,7 +99,7 @@ def _merged(known: Turn, incoming: Turn) -> Turn:
 
 
 def _pairs(known: Sequence[Turn], incoming: Sequence[Turn]) -> list[tuple[int, int]]:
-    """Which known turn each incoming one may be, in order."""
+    """Pairs of indexes: which known turn each incoming turn continues, in order."""
     if len(known) * len(incoming) > _MOST_PAIRS:
         return [(index, index) for index in range(min(len(known), len(incoming)))]
     common = {
@@ -130,9 +130,9 @@ def _pairs(known: Sequence[Turn], incoming: Sequence[Turn]) -> list[tuple[int, i
 
 
 def _realigned(turns: Sequence[Turn], other: Sequence[Turn]) -> tuple[Turn, ...]:
-    """`turns` with a separator that was said given back to who said it, if `other` shows so.
+    """`turns`, cut again where a speaker said the separator and `other` shows the true end of the turn.
 
-    In an encoding that separates turns by it, the words before it look like the end of the turn before.
+    An encoding that separates turns by `##` cuts `A: yes` / `B: no##never` into `A: yes##no` / `B: never`.
     """
     result = list(turns)
     if len(turns) != len(other):

@@ -1,4 +1,4 @@
-"""The few fields of a record that say which call it is: all that filing reads of it."""
+"""The few fields of a record that say which call it belongs to: all that filing reads."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,7 @@ from bridge.record.identity import IdentityConflict
 
 
 class Head(msgspec.Struct):
-    """The fields of a record that filing reads, as they are written; a third of the cost of reading all.
+    """The fields of a record that filing reads, as they are written: a third of the cost of reading all.
 
     A platform's own struct inherits this one: it adds the fields that name a call, and gives the others
     the names that the platform has for them.
@@ -22,7 +22,7 @@ class Head(msgspec.Struct):
     created_at: Any = None
     updated_at: Any = None
     user: Any = None
-    """Whose record it is, as the list names that user."""
+    """The user who owns the record, as the list names users."""
 
     def names(self) -> tuple[str, ...]:
         """The call's names, in lower case, the first one first; empty where the record has none.
@@ -33,15 +33,15 @@ class Head(msgspec.Struct):
         raise NotImplementedError
 
     def holds_name(self) -> bool:
-        """Whether a field that names a call holds anything at all."""
+        """Whether a field that names a call is filled, readable or not."""
         raise NotImplementedError
 
     def is_no_envelope(self) -> bool:
-        """Whether it has a field that hardly any record lacks, and that no envelope around one has."""
+        """Whether it has a field that nearly all records have, and no envelope around a record has."""
         return True
 
     def is_identified(self) -> bool:
-        """Whether the record says which call it is: by a name, or by `sn` and a time."""
+        """Whether the record says which call it belongs to: by a name, or by `sn` and a time."""
         try:
             if self.names():
                 return True

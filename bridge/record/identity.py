@@ -1,4 +1,4 @@
-"""The names of calls: what is one, and how it is spelt."""
+"""What counts as the name of a call, and how names are spelt."""
 
 import re
 from hashlib import blake2b
@@ -6,10 +6,10 @@ from typing import Any
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _LONGEST_NAME = 200
-# A long name as the ledger keeps it, by which it is asked for again.
+# A long name as `name_in` cuts it; cut again it must stay the same.
 _SHORTENED = re.compile(r"[^\0]{200}#[0-9a-f]{16}", re.DOTALL)
 NIL_UUID = "00000000-0000-0000-0000-000000000000"
-# What programs write for no name: calls that share it are not one call.
+# What programs write for "no name": calls that share one of these are not one call.
 NO_NAMES = frozenset(
     {NIL_UUID, "null", "(null)", "undefined", "none", "nil", "nan", "n/a", "-", "--", "无", "空"}
 )
@@ -25,7 +25,7 @@ def is_uuid(name: str) -> bool:
 
 
 def storable(text: str) -> str:
-    """A text as every ledger stores it: half a surrogate pair is no UTF-8, and NUL ends a text for SQLite."""
+    """A text as it can be stored: half surrogate pairs are no UTF-8, and NUL ends a text in SQLite."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 

@@ -15,12 +15,12 @@ import msgspec
 from bridge.lib.lenient_json import BLANKS, MAX_DEPTH, Malformed, repair
 
 REPLACED = "\ufffd"
-"""What stands for bytes that are no character."""
+"""Replaces bytes that are no character (U+FFFD)."""
 
 _CHARSET = re.compile(rb"charset\s{0,9}=\s{0,9}[\"']?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
 _NOT_ALNUM = re.compile("[^a-z0-9]")
 _GB = ("gb18030", "gbk", "gb2312", "xgbk", "cp936", "ms936", "windows936", "gb231280", "euccn")
-# Only charsets that senders of records use: Python has codecs too that unzip, or run escapes.
+# An explicit list, because some of Python's codecs unzip or evaluate escapes.
 _CHARSETS: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(_GB, "gb18030")
     | dict.fromkeys(("big5", "big5hkscs", "cp950", "xxbig5"), "big5hkscs")
@@ -28,7 +28,7 @@ _CHARSETS: Mapping[str, str] = MappingProxyType(
     | dict.fromkeys(("euckr", "cp949", "ksc56011987", "uhc"), "cp949")
     | {"eucjp": "euc_jp", "utf16": "utf-16", "utf16le": "utf-16-le", "utf16be": "utf-16-be"}
 )
-# Every body, or nearly every one, decodes by these, so that it proves nothing: UTF-8 is tried before them.
+# Nearly every body decodes by these, so success proves nothing: UTF-8 is tried first.
 _SINGLE_BYTE: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(("iso88591", "latin1", "l1"), "latin-1")
     | {"windows1252": "cp1252", "cp1252": "cp1252", "iso885915": "iso8859-15"}
@@ -47,16 +47,16 @@ _UTF16_STARTS = ((b"\0", 0, "utf-16-be"), (b"\0", 1, "utf-16-le"))
 
 
 class NotAnObject(ValueError):
-    """The body holds no JSON object; the message says why, in a few words."""
+    """A body holds no JSON object; the message says why."""
 
 
 def read_json_text(body: bytes, charset: str = "") -> bytes:
-    """The JSON text of an unzipped body, in UTF-8, without what stands around it.
+    """The JSON text of an unzipped body, in UTF-8, without byte order mark and blanks around it.
 
     Only a text that starts like an object is returned; whether it is one, `parse_object` tells.
     """
     if body[:1] == b"{" and body[-1:] == b"}" and not charset and is_utf8(body):
-        # Its bytes are the text.
+        # Nothing is to be done.
         return body
     text = decode_body(body, charset)
     if not text:
@@ -93,7 +93,7 @@ def _decoded(body: bytes, charset: str) -> str:
         return utf16
     if charset in _CHARSETS and not body.startswith(b"\xef\xbb\xbf"):
         text = None if _is_chinese_utf8(body) else _strictly(body, _CHARSETS[charset])
-        # Nearly anything of even length is UTF-16 of something.
+        # Nearly everything of even length decodes as UTF-16, so it must also begin like JSON.
         if text is not None and (
             "utf-16" not in _CHARSETS[charset] or text.lstrip(BLANKS)[:1] in tuple('{["')
         ):
@@ -107,13 +107,13 @@ def _decoded(body: bytes, charset: str) -> str:
 
 
 def _is_chinese_utf8(body: bytes) -> bool:
-    """Four characters of three bytes and nothing broken: by chance once in ten million texts of GB18030."""
+    """Whether it is UTF-8 with four wide characters: so looks one GB18030 text in ten million."""
     text = _strictly(body, "utf-8")
     return text is not None and len(_WIDE.findall(text[:10_000])) >= 4
 
 
 def _utf32(body: bytes) -> str | None:
-    """Three of four bytes of its first character are zero, which no other form of JSON begins with."""
+    """The text of UTF-32: three of its first four bytes are zero, as in no other encoding of JSON."""
     if len(body) % 4 == 0:
         for mark, codec in _UTF32_STARTS:
             start = body[4:8] if body[:4] == mark else body[:4]
@@ -123,7 +123,7 @@ def _utf32(body: bytes) -> str | None:
 
 
 def _unmarked_utf16(body: bytes) -> str | None:
-    """JSON begins with two ASCII characters at least, which betray UTF-16 by their zero bytes."""
+    """The text of UTF-16 without a mark: JSON begins with two ASCII characters, each with a zero byte."""
     if len(body) < 4 or len(body) % 2:
         return None
     for zero, place, codec in _UTF16_STARTS:
@@ -140,10 +140,10 @@ def _strictly(body: bytes, codec: str, errors: str = "strict") -> str | None:
 
 
 def _guessed(body: bytes, charset: str) -> str:
-    """The text of a body in no charset that was declared, with the broken places replaced."""
+    """The text of a body that fits no declared charset; what cannot be decoded is U+FFFD."""
     text = body.decode("utf-8", "replace")
     broken = text.count(REPLACED) - body.count(b"\xef\xbf\xbd")
-    # Of Chinese in GB18030 one character in sixty looks like three bytes of UTF-8, one in six like two.
+    # In Chinese GB18030 one character in 60 looks like a 3-byte UTF-8 character, one in 6 like a 2-byte one.
     wide = len(_WIDE.findall(text))
     narrow = len(text) - len(text.encode("ascii", "ignore")) - text.count(REPLACED) - wide
     if wide >= 2 * broken or narrow >= 8 * broken:
@@ -155,7 +155,7 @@ def _guessed(body: bytes, charset: str) -> str:
 
 
 def encode_text(text: str) -> bytes:
-    """A JSON text in UTF-8; half surrogate pairs become the escapes that JSON writes them by."""
+    """A JSON text in UTF-8; half surrogate pairs become JSON escapes."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -165,7 +165,7 @@ def encode_text(text: str) -> bytes:
 def _escaped(found: re.Match[str]) -> str:
     if found[1] is None:
         return f"\\u{ord(found[0]):04x}"
-    # A backslash before a half was a bad escape, and must not become a good one.
+    # A backslash before a half surrogate was a bad escape, and must stay one.
     return "\\" + REPLACED if "\ud800" <= found[1] <= "\udfff" else found[0]
 
 
@@ -187,7 +187,7 @@ def parse_object(text: bytes) -> dict[str, Any]:
 
 
 def read_object(text: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The same, with the names of the fields that hold values JSON does not know, kept raw.
+    """The JSON object in `text`, and the names of fields whose values are no JSON and are kept as raw text.
 
     `NaN`, `007`, `"D:\\x"` (a bad escape), a value left out (null): they spoil their field, not the record.
     """
@@ -200,7 +200,11 @@ def read_object(text: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def parse_leniently(text: bytes | str) -> tuple[Any, tuple[str, ...]]:
-    """Any JSON value, and the fields (of an object) in which a value was kept raw; else `NotAnObject`."""
+    """Any JSON value, and the fields (of an object) whose values are no JSON and are kept as raw text.
+
+    Raises:
+        NotAnObject: it is no JSON even so.
+    """
     try:
         return msgspec.json.decode(text), ()
     except RecursionError:
@@ -227,7 +231,7 @@ def parse_leniently(text: bytes | str) -> tuple[Any, tuple[str, ...]]:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Any JSON value, NaN and Infinity excepted; what is no JSON raises `NotAnObject`.
+    """Any JSON value, except NaN and Infinity.
 
     msgspec is several times faster than the standard library but refuses half surrogate pairs, which
     the platform makes when it cuts a text at a column's length, and raw control characters.
@@ -253,7 +257,7 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def broken_fields(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields in which a character was broken, and is U+FFFD now."""
+    """The fields that contain U+FFFD: a character could not be decoded."""
     return tuple(name for name, value in record.items() if REPLACED in name or _holds_replaced(value))
 
 
@@ -277,17 +281,17 @@ def dump_object(value: dict[str, Any] | Any) -> bytes:
     try:
         return msgspec.json.encode(value)
     except (msgspec.MsgspecError, UnicodeError, OverflowError):
-        # Half surrogate pairs and integers beyond 64 bits: escapes carry the one, digits the other.
+        # Half surrogate pairs and integers beyond 64 bits, which msgspec refuses.
         return json.dumps(value, separators=(",", ":")).encode()
 
 
 def is_deep(text: bytes | str, value: Any) -> bool:
-    """Whether the value of a JSON text is nested deeper than whoever walks it can go."""
+    """Whether a JSON value is nested deeper than `MAX_DEPTH`, so that recursive code could not walk it."""
     if isinstance(text, bytes):
         opened = text.count(b"{") + text.count(b"[")
     else:
         opened = text.count("{") + text.count("[")
-    # The brackets bound the depth from above, so nearly every record is spared the walk.
+    # The number of brackets is an upper bound of the depth: nearly no record has to be walked.
     return opened > MAX_DEPTH and _depth(value) > MAX_DEPTH
 
 
@@ -315,7 +319,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _finite(digits: str) -> float | str:
-    """A number, or its digits where no float can hold it: kept, not guessed."""
+    """A float, or its digits as text where no float can hold it."""
     number = float(digits)
     return number if math.isfinite(number) else digits
 
@@ -331,7 +335,7 @@ def _whole(digits: str) -> int | str:
     try:
         return int(digits)
     except ValueError:
-        # More digits than Python converts: nobody counts with it, but it is kept.
+        # Python refuses to convert more than 4300 digits: they are kept as text.
         return digits
 
 

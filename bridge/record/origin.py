@@ -1,4 +1,4 @@
-"""Where a record comes from, and therefore how it is read."""
+"""Where a record comes from, which decides how it is read."""
 
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
@@ -8,7 +8,7 @@ from bridge.record.dialect import Dialect
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """How the records of one source are read: its times are in `zone`, its phones at home in `country`."""
+    """How the records of one source are read: local times are in `zone`, phone numbers in `country`."""
 
     source: str
     dialect: Dialect

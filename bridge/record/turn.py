@@ -1,4 +1,4 @@
-"""One turn of a dialogue, whatever platform wrote it down."""
+"""One turn of a dialogue, on every platform."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Number = int | float | str | None
 
 
 class Turn(msgspec.Struct, frozen=True, gc=False):
-    """What one side said at a time; `carried` names the fields its encoding spoke of."""
+    """What one speaker said at a time; `carried` names the fields that its encoding has, filled or not."""
 
     speaker: Speaker
     text: str = ""
@@ -36,14 +36,14 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
     raw: Any = None
     flagged: bool = False
     encoding: str = "array"
-    """Which of the platform's encodings it was read from."""
+    """The platform's encoding that it was read from."""
     separator: str = ""
-    """What stands between turns in that encoding, where people say it too: then it ends no turn."""
+    """What separates turns in that encoding, if speakers may say it too; then it may not be a turn's end."""
     carried: frozenset[str] = frozenset()
 
     @property
     def is_unparsed(self) -> bool:
-        """Whether `text` is only the raw form, because nothing in it could be told apart."""
+        """Whether no field could be recognised in it: `raw` is all there is, and `text` is read from that."""
         return self.flagged and not self.carried
 
 
@@ -53,7 +53,7 @@ CARRIED = frozenset(
         *("context_sn", "time_of_day", "trigger_word", "match_type", "jump_type", "agent_name"),
     }
 )
-"""The fields of a turn that an encoding may speak of, and that are compared."""
+"""The fields of a turn that are compared, as far as both encodings carry them."""
 
 _DIGESTED: Mapping[Speaker, tuple[str, ...]] = {
     "robot": ("recording", "title", "text", "process_code", "talk_info_sn", "labels", "time_of_day"),
@@ -63,7 +63,7 @@ _SEPARATORS = re.compile("[;；]")
 
 
 def digested(turn: Turn) -> dict[str, Any]:
-    """The part of a turn that tells one dialogue from another in a digest: what full encodings all carry."""
+    """The part of a turn that digests cover: the fields that all full encodings carry."""
     said = {name: compared(turn, name) for name in _DIGESTED[turn.speaker]}
     said["speaker"] = turn.speaker
     if turn.is_unparsed:
@@ -72,7 +72,7 @@ def digested(turn: Turn) -> dict[str, Any]:
 
 
 def compared(turn: Turn, name: str) -> Any:
-    """A field as it counts for equality: a clock with or without its day or its leading zero is one."""
+    """A field as it is compared: `9:05:00`, `09:05` and `2025-04-14 09:05:00` are equal times of day."""
     value = getattr(turn, name)
     if name == "time_of_day" and value is not None:
         found = TIME_OF_DAY.fullmatch(value.strip())

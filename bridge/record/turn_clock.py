@@ -1,4 +1,4 @@
-"""The day of a time of day: a turn has only a clock's, and its call says when that was."""
+"""Finds the date of a turn: turns carry only a time of day, and the call's times tell the day."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
@@ -12,7 +12,7 @@ _DAY = timedelta(days=1)
 
 
 class CallClock:
-    """Gives a time of day its date: the call's day or the next, whichever is nearer to the call."""
+    """Adds the date to times of day: the call's day or the next, whichever is nearer to the call."""
 
     def __init__(self, start: datetime | None, end: datetime | None, zone: ZoneInfo) -> None:
         self._start = start or end
@@ -20,11 +20,11 @@ class CallClock:
         self._zone = zone
         self._days: tuple[date, ...] = ()
         self._midnight: datetime | None = None
-        """The call's day begins; None where a clock is changed that day or the next."""
+        """When the call's day begins; None if clocks are put forward or back on that day."""
         self._known: dict[str, datetime | None] = {}
         if self._start is not None:
             today = self._start.astimezone(zone).date()
-            # The last day of the calendar has no next one.
+            # 9999-12-31 has no next day.
             self._days = (today, min(today, date.max - _DAY) + _DAY)
             self._midnight = _midnight(today, zone)
 
@@ -32,7 +32,7 @@ class CallClock:
         """The moment in UTC, or None where the text is no time or the call's day is not known."""
         if not time_of_day:
             return None
-        # The robot answers in the second in which the customer was heard, so most come twice.
+        # The robot answers in the second in which the customer spoke, so most times come twice.
         if time_of_day not in self._known:
             self._known[time_of_day] = self._moment(time_of_day)
         return self._known[time_of_day]
@@ -67,7 +67,7 @@ class CallClock:
 
 @lru_cache(maxsize=64)
 def _midnight(day: date, zone: ZoneInfo) -> datetime | None:
-    """When a day begins; None where clocks are changed on it."""
+    """When a day begins; None if clocks are put forward or back on it."""
     try:
         begins, ends = (datetime.combine(each, time(), tzinfo=zone) for each in (day, day + _DAY))
         return begins.astimezone(UTC) if begins.utcoffset() == ends.utcoffset() else None

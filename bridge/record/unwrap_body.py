@@ -26,17 +26,17 @@ from bridge.record.json_body import (
 )
 
 MOST_RECORDS = 1_000
-"""In one body; more are refused, and nothing of it is filed."""
+"""In one body; a body with more is refused whole."""
 _MOST_LAYERS = 6
-# A record as a form is 114 fields, and its dialogue 20 for each turn where PHP writes it in brackets.
+# A record as a form has 114 fields, and 20 more for each turn of its dialogue where PHP writes brackets.
 _MOST_FORM_FIELDS = 5_000
-# An envelope has few; records have a hundred and more.
+# Of an envelope; records have a hundred and more.
 _MOST_MEMBERS = 50
 
 _PART_HEAD_END = re.compile(r"\r?\n\r?\n")
 _PART_NAME = re.compile(r'\bname="([^"\r\n]{0,200})"')
 _ESCAPED_FOR_HTML = re.compile(r"[\[{\s]{1,9}&(?:quot|#0?34|#x22);", re.IGNORECASE)
-# What PHP's addslashes makes of JSON.
+# JSON after PHP's addslashes().
 _ESCAPED_QUOTE = re.compile(r"[\[{\s]{1,9}\\\"")
 _PERCENT_JSON = ("%7b", "%5b", "%22")
 _PLACE = re.compile(r"[0-9]{1,9}")
@@ -48,7 +48,7 @@ _FIELD_WITH_JSON = re.compile(r"[^={\[\"]*=\s*(?=[{\[])")
 
 
 class TooMany(ValueError):
-    """A body holds more records than are filed at once; `identified`: calls could be told from them."""
+    """A body holds more records than are filed at once; `identified`: some of them name their calls."""
 
     def __init__(self, *, identified: bool) -> None:
         super().__init__(f"more than {MOST_RECORDS} records in one body")
@@ -57,13 +57,13 @@ class TooMany(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One record of a body, in UTF-8; or what stands in a record's place, and why it is none."""
+    """One record of a body, in UTF-8; or what stands where a record should, and why it is none."""
 
     text: bytes
     trouble: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
-    """Fields that hold what JSON does not know: see `bridge.record.json_body.read_object`."""
+    """The fields with values that are no JSON: see `read_object` in `json_body.py`."""
 
 
 def read_records(body: bytes, dialect: Dialect, charset: str = "") -> list[Piece]:
@@ -99,7 +99,7 @@ def read_record(body: bytes, dialect: Dialect) -> bytes:
 
 
 class _Unwrapping:
-    """Takes records out of what is around them, knowing how the platform's look."""
+    """Takes the records of one platform out of whatever they are wrapped in."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -107,7 +107,11 @@ class _Unwrapping:
         self._naming = (*dialect.head.NAMES, *dialect.fields_of("sn"))
 
     def pieces_of(self, text: str, layers: int) -> list[Piece]:
-        """The records in a JSON text that is wrapped at most so many times."""
+        """The records in a JSON text, unwrapping at most `layers` times.
+
+        Raises:
+            NotAnObject: there is none.
+        """
         text = text.strip(BLANKS)
         if not text or text[0] not in '{["' or layers == 0:
             raise NotAnObject("the body is not a JSON object")
@@ -141,7 +145,7 @@ class _Unwrapping:
             return bare
         carried = [found for _, raw in _members(encoded) if (found := self._carried(raw, layers))]
         if len(carried) > 1 and all(_same(found, carried[0]) for found in carried):
-            # What was read of a body beside the body itself.
+            # Some relays send a body as text and as parsed JSON beside each other.
             carried = carried[:1]
         if len(carried) != 1:
             return bare
@@ -149,7 +153,7 @@ class _Unwrapping:
         return carried[0] if most > (_PLAINLY_A_RECORD if identified else len(telling)) else bare
 
     def _is_list_of_records(self, record: Mapping[str, Any]) -> bool:
-        """Whether an object stands for a list: by places, as PHP writes it, or by its records' own names."""
+        """Whether an object is a list of records, its keys being numbers (PHP) or the records' own names."""
         return bool(record) and all(
             isinstance(value, dict)
             and self._is_identified(value)
@@ -164,7 +168,7 @@ class _Unwrapping:
         return self._all_of(values, layers)
 
     def _all_of(self, values: list[str], layers: int) -> list[Piece]:
-        """Every value unwrapped; one that is no record costs the others nothing, unless none is."""
+        """The records of all values; a value that is no record becomes a piece with its trouble."""
         pieces: list[Piece] = []
         for value in values:
             try:
@@ -180,7 +184,7 @@ class _Unwrapping:
         return pieces
 
     def _carried(self, raw: str, layers: int) -> list[Piece]:
-        """The records inside a member of an envelope; none where no call can be told from them."""
+        """The records in a member of an envelope; empty unless one of them names its call."""
         if raw[:1] not in ("{", "[", '"') or layers <= 1 or (raw[0] == '"' and "{" not in raw):
             return []
         try:
@@ -190,19 +194,19 @@ class _Unwrapping:
         except TooMany as error:
             if error.identified:
                 raise
-            # A long dialogue, or whatever else a record without a name may have many of.
+            # No records, but for example a very long dialogue.
             return []
         return pieces if any(self._is_identified(piece.record) for piece in pieces) else []
 
     def _telling(self, record: Mapping[str, Any]) -> set[str]:
-        """The fields that show a record of the platform's: an envelope has fewer than its content."""
+        """The fields by which an object looks like a record; an envelope has fewer than its content."""
         return record.keys() & self._dialect.distinctive_fields
 
     def of_form(self, body: bytes, text: str, charset: str) -> list[Piece]:
         """The records in a form: one in each field that holds one, or the fields themselves."""
         if "=" not in text[:4096] and text[:3].lower() not in _PERCENT_JSON:
             raise NotAnObject("the body is not a JSON object")
-        # Someone who forgot to escape the JSON also left its `+`, `%` and `&` as they are.
+        # A sender that did not escape the JSON did not escape its `+`, `%` and `&` either.
         if unescaped := _FIELD_WITH_JSON.match(text):
             try:
                 return self.pieces_of(text[unescaped.end() :], _MOST_LAYERS)
@@ -217,7 +221,7 @@ class _Unwrapping:
             pieces = self._of_object(encode_text(dump_object(flat).decode()).decode(), _MOST_LAYERS)
             if any(self._is_identified(piece.record) for piece in pieces):
                 return pieces
-        # A client that posts a bare JSON text as a form makes it the field's name.
+        # A client that posts bare JSON as a form makes it the name of a field.
         parts = [value for _, value in fields] + [name for name, _ in fields]
         return self._in_fields([_decoded_again(part, charset) for part in parts])
 
@@ -249,7 +253,7 @@ def _same(pieces: list[Piece], others: list[Piece]) -> bool:
 
 
 def _values_behind_one_another(text: str) -> list[str]:
-    """The lines, where each holds a value of its own; else the values, wherever one ends."""
+    """Values without an array around them: one a line, or one directly behind the other."""
     lines = [line for part in text.splitlines() if (line := part.strip(BLANKS + ","))]
     if len(lines) > 1 and all(line[0] == "{" for line in lines) and lines[0][-1] == "}":
         return lines
@@ -276,7 +280,7 @@ def _members(text: bytes) -> list[tuple[str, str]]:
 
 # -- forms -------------------------------------------------------------------------
 def _nested(fields: list[tuple[str, str]]) -> dict[str, Any]:
-    """The fields of a form as an object; a list is an object whose keys are its places."""
+    """The fields of a form as an object; a list becomes an object with its indexes as keys."""
     result: dict[str, Any] = {}
     for name, value in fields:
         found = _IN_BRACKETS.fullmatch(name)
@@ -294,7 +298,7 @@ def _nested(fields: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _decoded_again(part: str, charset: str) -> str:
-    """A field of a form, with the escapes undone that it had before the form was made."""
+    """A field of a form that was percent-encoded twice, decoded once more."""
     if part[:3].lower() not in _PERCENT_JSON:
         return part
     return decode_body(unquote_to_bytes(part.replace("+", " ")), charset)
@@ -314,7 +318,7 @@ def _form_fields(body: bytes, text: str, charset: str) -> list[tuple[str, str]]:
 
 
 def _in_one_charset(pairs: list[tuple[bytes, bytes]], charset: str) -> list[tuple[str, str]]:
-    """Names and values in text; together they tell their charset better than each alone."""
+    """Names and values as text; their charset is guessed from all together, which is surer."""
     parts = [part for pair in pairs for part in pair]
     if not all(is_utf8(part) for part in parts):
         texts = decode_body(b"\0".join([b".", *parts, b"."]), charset).split("\0")[1:-1]

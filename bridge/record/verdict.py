@@ -1,4 +1,4 @@
-"""Is it news? What one record means to what is known of its call.
+"""The verdict on a record: whether it is news beside what is known of its call.
 
 Pure functions of the known state, the incoming record and the names that loaded mappings
 read. The known state is, field by field, the value of the newest record (by `updated_at`)
@@ -22,7 +22,7 @@ from bridge.record.turn import Turn
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A record as it arrived, and what it means."""
+    """A record as it arrived, and its canonical form."""
 
     values: Mapping[str, Any]
     meaning: Mapping[str, Any]
@@ -30,7 +30,7 @@ class Incoming:
     via: Via
     flags: tuple[str, ...] = ()
     undatable: bool = False
-    """Whether there is a stamp that nobody can read."""
+    """Whether it has a stamp that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Ruling:
 
 
 def read_incoming(record: Mapping[str, Any], via: Via, origin: Origin, received_at: datetime) -> Incoming:
-    """What a record says; a stamp more than a day ahead counts as missing and is flagged."""
+    """A record beside its canonical form; a stamp more than a day ahead counts as missing and is flagged."""
     dialect, meaning = origin.dialect, canonical(record, origin)
     stamp, flags = read_stamps(record, origin, received_at)
     undatable = f"unreadable:{dialect.stamp_field}" in flags
@@ -55,14 +55,14 @@ def read_incoming(record: Mapping[str, Any], via: Via, origin: Origin, received_
 
 
 def dialogue_flags(turns: Sequence[Turn] | None, dialect: Dialect) -> tuple[str, ...]:
-    """What is odd about a dialogue: parts of it are kept raw."""
+    """A flag if a part of a dialogue could not be read and is kept raw."""
     return (f"unreadable:{dialect.dialogue.field}",) if any(turn.flagged for turn in turns or ()) else ()
 
 
 def read_stamps(
     record: Mapping[str, Any], origin: Origin, received_at: datetime
 ) -> tuple[int | None, tuple[str, ...]]:
-    """A record's stamp in epoch seconds, and what is odd about it and its other times."""
+    """A record's stamp in epoch seconds, and flags for it and the other times that cannot be read."""
     dialect = origin.dialect
     moments: dict[str, datetime | None] = {}
     flags: list[str] = []
@@ -85,19 +85,19 @@ def rule(known: Known | None, incoming: Incoming, reads: frozenset[str], origin:
 
 
 def _earlier(one: int | None, other: int | None) -> bool:
-    """Whether a stamp is known to come before another; a missing one is before any."""
+    """Whether a stamp comes before another; a missing one comes before any."""
     return other is not None and (one is None or one < other)
 
 
 def first(incoming: Incoming, origin: Origin) -> Ruling:
-    """A call's first record is what is known of it; its digest is taken when a second one comes."""
+    """The ruling on a call's first record; its digest is only computed when a second record comes."""
     stamps = dict.fromkeys(_carried(incoming, origin.dialect), incoming.stamp)
     state = Known(incoming.values, stamps, incoming.stamp, incoming.via, revision=1)
     return Ruling(Verdict.NEW, state, unchanged=False, kept=True)
 
 
 def _carried(incoming: Incoming, dialect: Dialect) -> list[str]:
-    """The fields that a record speaks of; an empty dialogue or name says nothing about a known one."""
+    """The fields that a record speaks of; an empty dialogue or name does not replace a known one."""
     silent, meaning = dialect.silent_if_empty, incoming.meaning
     return [name for name in incoming.values if name not in silent or meaning.get(name)]
 
@@ -139,7 +139,7 @@ class _Comparison:
         if ours is not None and theirs is not None and theirs < ours:
             return self._older()
         if ours is not None and self._incoming.undatable and self._incoming.via is Via.CALLBACK:
-            # It may be older, and what is newer for sure stays. The list shows what is so now.
+            # It may be older than what is known, so it only fills gaps. A listed row shows the present.
             return self._older()
         return self._undated()
 
@@ -153,12 +153,12 @@ class _Comparison:
         if self._is_news(self._different & filled):
             return self._revised(filled, via=self._known.via)
         verdict = Verdict.STALE if self._is_news(self._different) else Verdict.DUPLICATE
-        # Whatever is equal was said again at that time, which a still older record must not undo.
+        # Equal fields were confirmed at that time: a still older record must not change them.
         ruling = self._repeated(filled, via=self._known.via)
         return replace(ruling, verdict=verdict)
 
     def _undated(self) -> Ruling:
-        """Equal or missing stamps: the list's last word holds, and callbacks never flap it."""
+        """Equal or missing stamps: what the list said last holds, callbacks bring no old state back."""
         listed = self._incoming.via is Via.LIST
         if not self._is_news(self._different):
             holds = self._known.via is Via.LIST and not listed
@@ -193,7 +193,7 @@ class _Comparison:
         return newest, {**known.stamps, **dict.fromkeys(taken, stamp)}
 
     def _repeated(self, taken: set[str], via: Via) -> Ruling:
-        """No news: the stamps move, and what is no news is kept all the same."""
+        """No news: stamps are updated, and changed fields that are no news are still kept."""
         noted = (self._different & taken) - self._news - {self._dialect.stamp_field}
         values = {**self._known.values, **{name: self._incoming.values[name] for name in noted}}
         equal = taken - self._different
@@ -205,7 +205,7 @@ class _Comparison:
         return Ruling(Verdict.DUPLICATE, state, unchanged=unchanged, kept=False)
 
     def _revised(self, taken: set[str], via: Via) -> Ruling:
-        """News: the taken fields are laid over the known ones."""
+        """News: the taken fields replace the known ones."""
         values = {**self._known.values, **{name: self._incoming.values[name] for name in taken}}
         if self._dialogue_field in taken:
             values[self._dialogue_field] = self._dialogue(self._known.values)
@@ -215,8 +215,8 @@ class _Comparison:
             meaning[self._dialogue_field] = lay_over(
                 self._meaning.get(self._dialogue_field) or (), meaning[self._dialogue_field] or ()
             )
-        # What the record itself said counts beside the state that it made: said again after
-        # others have added to the state, it is still nothing new.
+        # Both digests are kept, of the new state and of the record alone: the same record, repeated after
+        # others have added fields, is then still recognised as a state this call already had.
         said = digest(_newsworthy(meaning, self._news))
         said += digest(_newsworthy(self._incoming.meaning, self._news))
         history = self._history | digests(said)
@@ -225,7 +225,7 @@ class _Comparison:
         return Ruling(Verdict.REVISION, state, False, kept, said, self._first_digest)
 
     def _dialogue(self, values: Mapping[str, Any]) -> Any:
-        """The dialogue in the richer of its tellings, as it came where one of them is all there is."""
+        """The merged dialogue; as it came where one encoding tells all of it."""
         ours = self._meaning.get(self._dialogue_field) or ()
         theirs = self._incoming.meaning.get(self._dialogue_field) or ()
         merged = lay_over(ours, theirs)

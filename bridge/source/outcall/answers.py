@@ -1,4 +1,4 @@
-"""What the platform answers, as far as it can be read: rows stay JSON, because most are known already."""
+"""Reads the answers of the list and the login. Rows stay raw JSON, because most are known already."""
 
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
@@ -15,22 +15,22 @@ from bridge.source.list_api import ListNames
 from bridge.source.outcall.page_text import MOST_ROWS, PageText, read_page
 
 SUCCESS_CODES = (0, 200, None)
-"""Codes of success; some deployments tell none."""
+"""Codes of a good answer; None because some deployments send no code."""
 _WORDS_OF_SUCCESS = frozenset({"success", "ok", "true", "succeed", "successful"})
 _MOST_COUNTED = 10**12
-"""A total that is higher counts nothing."""
+"""A higher total is not believed."""
 
 
 class UnreadableAnswer(ValueError):
-    """An answer that is no JSON object, and what it is."""
+    """An answer is no JSON object; the message shows its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListAnswer:
-    """An answer's parts; `rows` are None where there is no data at all."""
+    """The parts of an answer; `rows` is None where the answer has no data at all."""
 
     code: int | str | None
-    """As it is told; 0 where a word says yes."""
+    """As it is sent; 0 for a word of success."""
     message: str
     data: Mapping[str, Any]
     rows: Sequence[bytes] | None
@@ -38,18 +38,18 @@ class ListAnswer:
     vacant: bool = False
     """There is data, with nothing in it: a session that is over, or a window without calls."""
     members: Collection[str] = ()
-    """What the answer has, where it was no plain page."""
+    """The names of its members, where it was no plain page."""
     broken: str = ""
     """Why rows may be missing that the page should hold."""
 
     @property
     def refused(self) -> bool:
-        """Whether the code says no; a word that nobody knows says nothing beside rows."""
+        """Whether the code says no; an unknown word beside rows does not."""
         return self.code not in SUCCESS_CODES and (isinstance(self.code, int) or not self.rows)
 
 
 class AnswerReader:
-    """Reads answers, a tenth as expensive as reading all that is in them."""
+    """Reads answers without parsing their rows: a tenth of the cost of parsing everything."""
 
     def __init__(self, names: ListNames) -> None:
         self._names = names
@@ -81,7 +81,7 @@ class AnswerReader:
         return self._carefully(page)
 
     def _quickly(self, content: bytes) -> ListAnswer:
-        """A page as nearly all are."""
+        """Read a plain page, as nearly all are."""
         read: Any = self._decoder.decode(content)
         raw = bytes(read.data.total)
         total = count_in(msgspec.json.decode(raw)) if raw else None
@@ -92,7 +92,7 @@ class AnswerReader:
         return ListAnswer(code_of(read.code), _text(read.message), {}, rows, total, broken=broken)
 
     def _carefully(self, page: PageText) -> ListAnswer:
-        """What is no page, or what msgspec refuses: half surrogates, NaN, lists written as objects."""
+        """Read what is no page, or what msgspec refuses: half surrogates, NaN, lists written as objects."""
         names = self._names
         told = {name: _value(text) for name, text in page.members.items()}
         parts = {name: _value(text) for name, text in page.data.items()}
@@ -119,7 +119,7 @@ def _flat(rows: list[bytes]) -> list[bytes]:
 
 
 def code_of(value: Any) -> int | str | None:
-    """The code of an answer, however it is spelt."""
+    """The code of an answer: a number in any spelling, 0 for a word of success, else the text."""
     if value is True or (isinstance(value, str) and value.strip().lower() in _WORDS_OF_SUCCESS):
         return 0
     number = None if isinstance(value, bool) else parse_int(value)
@@ -129,10 +129,10 @@ def code_of(value: Any) -> int | str | None:
 
 
 def _in_utf8(content: bytes, charset: str = "") -> bytes:
-    """A text whose JSON can be found by its bytes: a second byte of GB18030 may look like a bracket."""
+    """A text in UTF-8, whose JSON can be found by bytes: in GB18030 a byte may look like a bracket."""
     text = decode_body(content, charset)
     if text == content.decode("utf-8", "replace").strip(BLANKS):
-        # A row whose characters are broken is read as the door reads it, and its bytes are kept.
+        # Broken characters stay as they came: the door replaces them in the same way.
         return content.removeprefix(b"\xef\xbb\xbf")
     return encode_text(text)
 
@@ -145,11 +145,11 @@ def _value(text: bytes) -> Any:
 
 
 def count_in(value: Any) -> int | None:
-    """A count, however it is spelt."""
+    """A count in any spelling; None for anything else."""
     number = parse_int(value)
     return number if number is not None and 0 <= number <= _MOST_COUNTED else None
 
 
 def _text(value: Any) -> str:
-    # Cut further once it is masked.
+    # It is cut further after masking.
     return value[:LONGEST_MASKED] if isinstance(value, str) else ""

@@ -27,18 +27,18 @@ from bridge.source.outcall.answers import SUCCESS_CODES, AnswerReader, ListAnswe
 from bridge.source.outcall.rate import RequestRate
 from bridge.source.outcall.windows import window_texts
 
-# tenacity bridges seconds; the schedule of runs bridges the rest.
+# Retries here take seconds; longer outages are left to the next scheduled run.
 TRIES = 16
-"""Of one page. A try may be four requests: with three of ten of them failing, a long walk still ends."""
+"""Of one page. A try may take four requests: even if 30 % of them fail, a long walk still ends."""
 TRIES_WHILE_REFUSED = 5
 FIRST_RETRY_WAIT, LONGEST_RETRY_WAIT = 0.1, 1.0
-# A session is renewed so long before it ends.
+# A session is renewed this long before it ends.
 RENEWED_BEFORE = timedelta(minutes=1)
 
 TRIES_WHILE_SLOW = 3
-"""Of one page that does not come within the timeout, which is a minute each time."""
+"""Of one page whose answer does not come within the timeout, by default a minute each time."""
 TRIES_WHILE_BROKEN = 4
-"""Of one page that is broken in the same way each time."""
+"""Of one page whose answer is broken in the same way each time."""
 
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _NOT_SENT = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
@@ -52,11 +52,11 @@ FILTERS = (
     *("fs_intervention_time_min", "fs_intervention_time_max", "seating_assistance", "warning_times_min"),
     *("warning_times_max", "warning_results", "dynamic_labelling", "mark"),
 )
-"""What can be filtered by; all are sent, empty, as the platform's own clients do."""
+"""The list's filters; all are sent, empty, as the platform's own clients do."""
 
 
 class _Retriable(SourceUnreachable):
-    """Worth another try within seconds; not before `retry_after` where the platform said so."""
+    """A fault that may pass within seconds; not before `retry_after` seconds where the platform said so."""
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
@@ -64,7 +64,7 @@ class _Retriable(SourceUnreachable):
 
 
 class _Refused(_Retriable):
-    """The platform answers and says no, which some do when they are busy."""
+    """The platform answers and refuses, which some deployments also do when they are busy."""
 
 
 class _TimedOut(_Retriable):
@@ -72,7 +72,7 @@ class _TimedOut(_Retriable):
 
 
 class _BrokenAnswer(_Retriable):
-    """An answer that cannot be read, or not to its end; `answer` is what could be read of it."""
+    """The answer cannot be read, or not to its end; `answer` is what could be read."""
 
     def __init__(self, message: str, answer: ListAnswer | None = None) -> None:
         super().__init__(message)
@@ -81,7 +81,7 @@ class _BrokenAnswer(_Retriable):
 
 @dataclass(slots=True)
 class _RetryLimit:
-    """Ends the tries for one page; other faults between them do not make a refusal final sooner."""
+    """Ends the retries of one page; each kind of fault is counted apart, and has its own limit."""
 
     stop: threading.Event
     refusals: int = 0
@@ -131,7 +131,7 @@ class OutcallList:
         self._rate = RequestRate(api.requests_per_second, time.monotonic, self._sleep)
         self._session: _Session | None = None
         self._hidden: deque[str] = deque(maxlen=8)
-        """What no message shows beside the secret: signatures, and the keys of sessions, over ones too."""
+        """Signatures and session keys, also expired ones: like the secret, they are masked in messages."""
         self._http = HttpClient(api.timeout, transport, LIST_LIMITS)
 
     @property
@@ -157,7 +157,7 @@ class OutcallList:
             names.end: end,
         }
         retrying = Retrying(
-            # Listed, because whatever else is raised is a fault of ours.
+            # Only these: any other exception is a bug and must be seen.
             retry=retry_if_exception_type(_Retriable),
             wait=self._wait,
             stop=_RetryLimit(self._stop),
@@ -183,13 +183,13 @@ class OutcallList:
 
     # -- sessions -------------------------------------------------------------------
     def _listed(self, asked: Mapping[str, Any]) -> ListAnswer:
-        """One page; an answer without data means that the session is over, so that is renewed once."""
+        """One page. An answer without data means that the session has ended: it is renewed once."""
         answer = self._list_once(asked)
         if answer.rows is None:
             self._session = None
             answer = self._list_once(asked)
         if answer.vacant and not answer.refused:
-            # A new session sees nothing: then there is nothing.
+            # The new session sees no data either, so there are no rows.
             return replace(answer, rows=())
         if answer.rows is None:
             self._session = None
@@ -209,7 +209,7 @@ class OutcallList:
 
     def _refusal(self, answer: ListAnswer, what: str) -> _Retriable:
         if not answer.refused:
-            # The same each time is no passing fault, and every try logs in anew.
+            # Each try logs in again, so the same answer each time must end the retries early.
             return _BrokenAnswer(self._told(f"{what}: {answer.message}" if answer.message else what))
         return _Refused(self._told(f"{what}: code {answer.code} {answer.message}".rstrip()))
 
@@ -248,7 +248,7 @@ class OutcallList:
             )
         ends_at = parse_time(parse_int(data.get(names.api_key_expire)), self._api.zone)
         if ends_at is not None and ends_at - RENEWED_BEFORE <= self._clock():
-            # Its clock is not ours: the session holds until the platform says otherwise.
+            # The two clocks differ: the session is used until the platform refuses it.
             ends_at = None
         self._hide(str(key))
         return _Session(str(user), str(key), ends_at)
@@ -256,7 +256,7 @@ class OutcallList:
     def _credentials(self) -> dict[str, Any]:
         api = self._api
         if api.login == "password":
-            # Seen once, with eight hexadecimal digits that nobody could explain.
+            # Seen in one deployment, with eight hexadecimal digits whose meaning is not known.
             url = f"{self._rng.getrandbits(32):08x}"
             return {"username": api.access_id, "password": api.access_secret, "from": "2", "url": url}
         stamp = _shown(self._clock().astimezone(api.zone).replace(tzinfo=None))
@@ -319,5 +319,5 @@ def _shown(local: datetime) -> str:
 
 
 def _seconds(told: str) -> float:
-    """A `Retry-After` in seconds; the longest wait bounds it."""
+    """A `Retry-After` in seconds, 0 if it is none; the caller bounds it."""
     return float(told) if told.isascii() and told.isdecimal() and len(told) < 10 else 0.0

@@ -1,6 +1,6 @@
 """The turns of a call's dialogue, which the platform writes in three encodings.
 
-A turn remembers which of its fields its encoding spoke of: two tellings are compared by those alone.
+A turn notes which fields its encoding has, because dialogues are compared on the fields that both have.
 """
 
 import re
@@ -38,7 +38,7 @@ KEYS: dict[Speaker, dict[str, str]] = {
     "robot": {"text": "caption", "recording": "vocfile"} | _SHARED_KEYS,
     "customer": {"text": "answer", "recording": "fenduanluyin"} | _SHARED_KEYS,
 }
-# In a customer's turn these hold the word `listen` where a robot's says what it plays.
+# In a customer's turn these hold the word `listen`; in a robot's, what it plays.
 _LISTEN_KEYS = ("vocfile", "caption", "title")
 _NAMES = {
     speaker: {key: name for name, key in keys.items() if speaker == "robot" or key not in _LISTEN_KEYS}
@@ -64,7 +64,7 @@ _CUSTOMER_PARTS = ("text", "recording", "score", "labels", "talk_info_sn", "time
 _MARKS: dict[Speaker, str] = {"robot": "#!", "customer": "#@"}
 
 _TOKEN = re.compile(r"[^\s#!@,;\"]+")
-# What programs write that take a list, or nothing, for a text.
+# What programs write when they print a list, an object or nothing as text.
 _NO_WORD = r"(?:Array|-?Infinity|\[object Object\]|Object|NaN|None|nil|undefined|null|NULL|\(null\))"
 _NO_WORDS = re.compile(rf"\s{{0,9}}{_NO_WORD}(?:\s{{0,9}},\s{{0,9}}{_NO_WORD}){{0,999}}\s{{0,9}}")
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\\/][^\s#]{1,500}|[A-Za-z0-9_.-]{1,99}[\\/][A-Za-z0-9_./\\-]{1,400}")
@@ -89,14 +89,14 @@ class OutcallDialogue:
         return to_json(turns)
 
     def is_plain(self, value: bytes) -> bool:
-        # A list of turns, as it comes nearly always, or none.
+        # Nearly always it is a list of objects, or empty.
         return value == b"null" or value.startswith((b"[{", b"[]", b'""'))
 
 
 def parse_dialogue(
     value: object, call_start: datetime | None, call_end: datetime | None, zone: ZoneInfo
 ) -> tuple[Turn, ...]:
-    """The turns of `talk_info` in any of its encodings; `[]`, `""`, null and false are no turns."""
+    """The turns of a `talk_info` in any encoding; `[]`, `""`, null and false are an empty dialogue."""
     if isinstance(value, tuple) and all(isinstance(turn, Turn) for turn in value):
         return value
     value, from_text = unwrapped(value)
@@ -114,7 +114,7 @@ def parse_dialogue(
 
 
 def to_json(turns: Iterable[Turn]) -> list[dict[str, Any]]:
-    """The dialogue as the array encoding plus one key of ours; `parse_dialogue` reads it back whole."""
+    """The dialogue in the array encoding plus one key of our own; `parse_dialogue` returns the same turns."""
     return [_to_object(turn) for turn in turns]
 
 
@@ -140,7 +140,7 @@ def _from_object(item: object, encoding: Encoding, clock: CallClock) -> Turn:
 
 
 def _told_apart(item: Mapping[str, Any], names: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of a turn that are known by name, and all else."""
+    """The known fields of a turn by our names, and all other fields."""
     values: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for key, value in item.items():
@@ -148,7 +148,7 @@ def _told_apart(item: Mapping[str, Any], names: Mapping[str, str]) -> tuple[dict
         if name is None:
             extra[key] = value
         elif value.__class__ is str:
-            # Nearly all of them, and most are empty.
+            # Nearly all values are texts, and most are empty.
             if not value:
                 values[name] = _IF_EMPTY.get(name)
             else:
@@ -243,7 +243,7 @@ def _number(value: Any) -> Number:
 
 @lru_cache(maxsize=1024)
 def _number_in(value: str) -> Number:
-    """What a text says: of scores and similarities there are few."""
+    """The number in a text; cached, because few different ones occur."""
     found = _DECIMAL.fullmatch(value.strip())
     if not found:
         return value if value.strip() else None
@@ -254,7 +254,7 @@ def _number_in(value: str) -> Number:
 
 
 def _unparsed(speaker: Speaker, raw: Any, encoding: Encoding) -> Turn:
-    """What cannot be told apart: whole in `raw`, and as words what a person may read of it."""
+    """A turn whose fields cannot be recognised: all of it in `raw`, its readable words in `text`."""
     text = raw if isinstance(raw, str) else ""
     text = "" if looks_like_json(text) or _NO_WORDS.fullmatch(text) else _TOKEN.sub(_without_path, text)
     separator = SEPARATOR if encoding == "string" else ""
@@ -271,7 +271,7 @@ def _without_path(token: re.Match[str]) -> str:
 
 
 def is_sound_file(text: str) -> bool:
-    """Whether a text is where the platform keeps a sound, which nobody said."""
+    """Whether a text is the path of a sound file, and so nothing that was said."""
     return text.lower().endswith(_SOUNDS) and _PATH.fullmatch(text) is not None
 
 
@@ -282,7 +282,7 @@ def _from_segment(segment: Segment, clock: CallClock) -> Turn:
     names = _ROBOT_PARTS if speaker == "robot" else _CUSTOMER_PARTS
     parts = segment.text.split(_MARKS[speaker])
     if speaker == "customer" and len(parts) % 2 and not parts[0].strip():
-        # Behind a robot's part the customer's begins with a mark of its own; its parts are 2, 4 or 6.
+        # Behind a robot's part the customer's begins with `#@`; a customer's turn has 2, 4 or 6 parts.
         del parts[0]
     if len(parts) > len(names) or not segment.marked:
         return _unparsed(speaker, whole, "string")

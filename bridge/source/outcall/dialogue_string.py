@@ -1,4 +1,4 @@
-"""The string form of a dialogue, cut into what each side said.
+"""Cuts the string form of a dialogue into turns.
 
 There are two: one turn between two `##`, as the platform's table has it, and pairs of turns, as its
 samples have them, in which `@@` stands between the robot's part and the customer's:
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 ROBOT_FIELDS, CUSTOMER_FIELDS = 9, 6
 SEPARATOR = "##"
-"""Between two turns; people say it too."""
+"""Stands between two turns; speakers may say it too."""
 _LISTEN = "listen@@"
 _STRAY = " 、,，;；.。\t\r\n"
 _PAIRED = re.compile(
@@ -25,13 +25,13 @@ _PAIRED = re.compile(
 
 
 class Segment(NamedTuple):
-    """What one side said, its fields still joined; `more` is what came behind the `##` that it said."""
+    """One turn, its fields not yet split; `more` is what follows a `##` that the speaker said."""
 
     speaker: Literal["robot", "customer"]
     text: str
     more: str = ""
     marked: bool = True
-    """Whether it has fields at all."""
+    """Whether it contains separators of fields."""
 
 
 def segments(value: str) -> list[Segment]:
@@ -43,7 +43,7 @@ def segments(value: str) -> list[Segment]:
 
 
 def _of_pairs(pieces: list[str]) -> Iterator[Segment]:
-    """A piece that begins no pair is what somebody said behind a `##`."""
+    """Turns of the form in pairs. A piece that begins no pair was said behind a `##`."""
     pair: list[str] = []
     fields = ROBOT_FIELDS
     for piece in pieces:
@@ -54,7 +54,7 @@ def _of_pairs(pieces: list[str]) -> Iterator[Segment]:
             yield from _pair("##".join(pair))
             pair = []
         if not pair:
-            # What holds no field of a robot waits for none.
+            # A piece without fields of a robot's turn is not continued by later pieces.
             fields = piece_fields if piece_fields > 1 else ROBOT_FIELDS
         else:
             fields += piece_fields - 1
@@ -79,7 +79,7 @@ def _pair(text: str) -> Iterator[Segment]:
 
 
 def _mended(pieces: list[str]) -> list[str]:
-    """The pieces, with a robot's turn made whole that its caption's own `##` cut in two."""
+    """The pieces, after joining robot turns that a `##` in their caption had cut in two."""
     whole: list[str] = []
     for piece in pieces:
         cut = bool(whole) and piece.count("#!") == ROBOT_FIELDS - 3 and whole[-1].count("#!") == 2
@@ -91,7 +91,7 @@ def _mended(pieces: list[str]) -> list[str]:
 
 
 def _one_by_one(pieces: list[str]) -> Iterator[Segment]:
-    """A piece without a mark is what somebody said behind a `##`: mostly the one before."""
+    """Turns of the form one by one. A piece without `#!` and `#@` was said behind a `##`."""
     before: Segment | None = None
     unmarked: list[str] = []
     for piece in pieces:

@@ -105,7 +105,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-# From 4 on the platform documents two lists that contradict each other; these they agree on, or only one has.
+# The platform documents two lists of these codes. From 4 on they contradict each other; used here are codes
+# on which both agree, or which only one of them has.
 _INBOUND = frozenset({1, 7})
 _OUTBOUND = frozenset({0, 2, 3, 4, 6})
 _VOICE_TEST = 3

@@ -1,4 +1,4 @@
-"""Which call is it? A call's names, from what the platform's record says."""
+"""The names of a call in the platform's record."""
 
 from typing import Any, ClassVar
 
@@ -24,7 +24,7 @@ def names_of(uuid: Any, base_info: Any) -> tuple[str, ...]:
         if is_uuid(own) and carried and own != carried:
             raise IdentityConflict(f"uuid is {own}, base_info starts with {carried}")
         unique = carried
-    # Of a name in which a character was broken nobody knows which it was.
+    # U+FFFD: a character could not be decoded, so the name is not known.
     return tuple(dict.fromkeys(name for name in (own, unique) if name and "\ufffd" not in name))
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from bridge.record.json_body import NotAnObject, parse_json
 
 MOST_ROWS = 100_000
-"""Of one page; nobody asks for so many."""
+"""Of one page; page sizes are far smaller."""
 _MOST_SCANS = 4
-"""So often a page is gone through at most: whoever looks for the next row after a broken one goes back."""
+"""The work is limited to so many times the page's length: behind a broken row the scan goes back."""
 _DEEPEST = 4
-"""JSON within a JSON string within …"""
+"""Levels of JSON inside JSON strings."""
 
-# Possessive, so that a string without an end costs its length once, and no memory.
+# Possessive quantifiers, so that a string without an end is scanned once and needs no memory.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _KEY = re.compile(rb'("(?:[^"\\]++|\\.)*+")\s*+:\s*+', re.DOTALL)
 _FIRST_KEY = re.compile(rb'\{\s*+("(?:[^"\\]++|\\.)*+")\s*+:', re.DOTALL)
@@ -29,30 +29,30 @@ _OPENS = {b"}": b"{", b"]": b"["}
 
 @dataclass(slots=True)
 class PageText:
-    """What was found of a page."""
+    """The parts of a page that were found."""
 
     rows: list[bytes] | None = None
-    """None: there is no list."""
+    """None where there is no list."""
     members: dict[str, bytes] = field(default_factory=dict)
-    """The other members of the answer, as they are written."""
+    """The other members of the answer, raw."""
     data: dict[str, bytes] = field(default_factory=dict)
-    """The members of its data, but for the list."""
+    """The members of its data without the list, raw."""
     has_data: bool = False
-    """There is a member of that name, whatever is in it."""
+    """Whether the member with the data is there at all."""
     empty: bool = False
-    """There is data, with nothing in it."""
+    """Whether the data is there and empty."""
     broken: str = ""
-    """Why rows may be missing."""
+    """Why rows may be missing; empty if none are."""
 
 
 def read_page(text: bytes, data_name: str, list_name: str) -> PageText | None:
-    """Find the parts of a page in UTF-8, or nearly so; None where it is no JSON object at all."""
+    """Find the parts of a page that is UTF-8 (broken places allowed); None if it is no JSON object."""
     found = PageText()
     return found if _Scanner(text, data_name, list_name, found).read() else None
 
 
 class _Scanner:
-    """One text, gone through once, and a little more where rows are broken."""
+    """Scans one text from its start to its end, and goes back only behind broken rows."""
 
     def __init__(self, text: bytes, data_name: str, list_name: str, found: PageText, depth: int = 0) -> None:
         self._text = text
@@ -61,7 +61,7 @@ class _Scanner:
         self._depth = depth
         self._left = _MOST_SCANS * len(text)
         self._around = 2
-        """So many braces close behind the list."""
+        """How many braces close behind the list."""
 
     # -- the envelope -------------------------------------------------------------------
     def read(self) -> bool:
@@ -83,7 +83,7 @@ class _Scanner:
         return self.data(start)
 
     def data(self, start: int) -> int | None:
-        """Read the member that holds the list; where it ends."""
+        """Read the member that holds the list; returns where it ends."""
         opening = self._at(start)
         if opening == b"{":
             end = self._members(start, self._data_member)
@@ -106,7 +106,7 @@ class _Scanner:
         return self.list(start)
 
     def list(self, start: int) -> int | None:
-        """Read the list; where it ends."""
+        """Read the list; returns where it ends."""
         opening = self._at(start)
         self._found.rows = []
         if opening == b"[":
@@ -133,7 +133,7 @@ class _Scanner:
         return end
 
     def _within(self, start: int) -> "_Scanner | None":
-        """What reads the JSON in a JSON string."""
+        """A scanner for the JSON in a JSON string."""
         end = self._end(start)
         if end is None or self._depth >= _DEEPEST:
             return None
@@ -148,7 +148,7 @@ class _Scanner:
 
     # -- rows ---------------------------------------------------------------------------
     def _rows(self, start: int) -> int | None:
-        """Take the elements of a list; where it ends, or None where it has no end."""
+        """Take the elements of a list; returns where it ends, None if it has no end."""
         self._found.rows = []
         at = self.space(start + 1)
         while self._at(at) != b"]":
@@ -179,7 +179,7 @@ class _Scanner:
         )
 
     def _past_broken_row(self, at: int) -> int | None:
-        """Where a row ends whose quotes or brackets do not match: rows begin alike."""
+        """Where a row with unmatched quotes or brackets ends: the next one begins with the same key."""
         rows = self._found.rows or ()
         keys = {key[1] for row in (self._text[at : at + 1000], *rows[:1]) if (key := _FIRST_KEY.match(row))}
         if not keys:
@@ -191,7 +191,7 @@ class _Scanner:
                 return found.start()
             if self._left <= 0:
                 return None
-        # It is the last one, if what follows a bracket is what follows a list.
+        # No next row: it is the last one if the text behind the last bracket looks like a page's end.
         last = self._text.rfind(b"]", at)
         tail = self._text[last + 1 :].lstrip()
         ends = tail[:1] in (b",", b"}") and b"{" not in tail and tail.count(b"}") >= self._around
@@ -203,7 +203,7 @@ class _Scanner:
 
     # -- values -------------------------------------------------------------------------
     def _members(self, start: int, take: Callable[[str, int], int | None]) -> int | None:
-        """Go through an object: `take` says where each value ends. Where the object ends; None: nowhere."""
+        """Scan an object; `take` tells where each value ends. Returns where the object ends, or None."""
         at = self.space(start + 1)
         while self._at(at) != b"}":
             key = _KEY.match(self._text, at)
@@ -220,7 +220,7 @@ class _Scanner:
         return at + 1
 
     def _end(self, start: int) -> int | None:
-        """Where the value ends that begins here."""
+        """Where the value that begins at `start` ends; None if nowhere."""
         opening = self._at(start)
         if opening in (b"{", b"["):
             return self._closed(start)

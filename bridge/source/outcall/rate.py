@@ -1,10 +1,10 @@
-"""A rate limit of our own: requests never follow one another faster than agreed."""
+"""Limits the rate of requests to a platform."""
 
 from collections.abc import Callable
 
 
 class RequestRate:
-    """Waits before a request until its turn has come."""
+    """Spaces requests evenly: at `per_second` = 20 one every 50 ms, without bursts after a pause."""
 
     def __init__(
         self, per_second: float, monotonic: Callable[[], float], sleep: Callable[[float], None]
@@ -15,7 +15,7 @@ class RequestRate:
         self._next = float("-inf")
 
     def wait(self) -> None:
-        """Return when the next request may be sent."""
+        """Wait until the next request may be sent."""
         now = self._monotonic()
         if self._next > now:
             self._sleep(self._next - now)

@@ -1,4 +1,4 @@
-"""What a dialogue was wrapped in, taken off: JSON in a text (in a text), objects in place of lists."""
+"""Unwraps a dialogue: JSON in a text (in a text), objects in place of lists."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ TURN_KEYS = frozenset(
         *("process_code", "talk_info_sn", "talk_datetime", "trigger_word", "_callbridge"),
     }
 )
-"""Any of these makes an object a turn."""
+"""An object with any of these keys is a turn."""
 _MOST_WRAPPINGS = 5
 _MAY_BE_JSON = re.compile(r'[\[{"]|(?:null|false)$')
 _LOOKS_LIKE_JSON = re.compile(r'"?\s{0,9}(?:\[\s{0,9}[\[{"]|\{\s{0,9}\\?")')
@@ -27,7 +27,7 @@ _PLACE = re.compile(r"[0-9]{1,9}")
 
 
 def unwrapped(value: object) -> tuple[Any, bool]:
-    """What is inside of JSON in a text, however often; and whether it came as JSON in a text."""
+    """The value inside JSON texts, up to five levels deep; and whether it was inside one at all."""
     from_text = False
     for _ in range(_MOST_WRAPPINGS):
         if not isinstance(value, str):
@@ -40,7 +40,7 @@ def unwrapped(value: object) -> tuple[Any, bool]:
         try:
             value, from_text = parse_json(text), True
         except NotAnObject:
-            # A program that escapes what it stores leaves out the quotes around it.
+            # Escaped as inside a JSON string, but without the quotes around it.
             if not _ESCAPED_QUOTE.match(text):
                 break
             value = _ESCAPE.sub(r"\1", text.removeprefix('"').removesuffix('"'))
@@ -48,12 +48,12 @@ def unwrapped(value: object) -> tuple[Any, bool]:
 
 
 def looks_like_json(text: str) -> bool:
-    """Whether a text that is no JSON was meant to be: it was cut, or has a mistake."""
+    """Whether a text looks like JSON, though it may be cut off or have a mistake."""
     return _LOOKS_LIKE_JSON.match(text) is not None
 
 
 def items_of(value: object, depth: int = 0) -> Iterator[Any]:
-    """The turns of a list, also of lists in it, or of an object whose keys are a list's places."""
+    """The turns of a list, also of nested lists, or of an object whose keys are the indexes of a list."""
     if isinstance(value, str) and looks_like_json(value):
         value, _ = unwrapped(value)
     if isinstance(value, dict) and value and TURN_KEYS.isdisjoint(value):
@@ -74,7 +74,7 @@ def items_of(value: object, depth: int = 0) -> Iterator[Any]:
 
 
 def _only_list_of_turns(envelope: dict[Any, Any], depth: int) -> list[Any] | None:
-    """The turns in `{"total": 2, "list": […]}`: the only member in which there are some."""
+    """The turns of an envelope like `{"total": 2, "list": […]}`; None unless exactly one member has some."""
     if depth >= _MOST_WRAPPINGS:
         return None
     holders: list[list[Any]] = []
@@ -87,7 +87,7 @@ def _only_list_of_turns(envelope: dict[Any, Any], depth: int) -> list[Any] | Non
 
 
 def whole_items(text: str) -> tuple[list[dict[str, Any]], str]:
-    """The turns that are whole in JSON that was cut or has a mistake, and what is left of it."""
+    """The complete turns in JSON that is cut off or has a mistake, and the rest of its text."""
     decoder, found, end = JSONDecoder(), [], 0
     at = text.find("{")
     while at >= 0 and not text[end:at].strip(_BETWEEN_ITEMS):

@@ -1,21 +1,21 @@
-"""A window in a platform's own words: local times, as coarse as it takes them, and never too narrow."""
+"""Writes a time window as the list is asked for it: in local time, and never too narrow."""
 
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-# Rows at a window's edges are asked for twice: nobody knows which ends the platform includes.
+# Added on both sides: which ends of a window the platform includes is not documented.
 MARGIN = timedelta(seconds=1)
 _UNITS = (timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1))
 
 
 def window_texts(since: datetime, until: datetime, zone: ZoneInfo, time_format: str) -> tuple[str, str]:
-    """The texts to ask with for what was created from `since` until before `until`.
+    """The start and end to ask with for calls created from `since` until before `until`.
 
     Rounded outwards where the format has no seconds, or no time of day at all: whoever reads `2025-04-14`
     as its first second or as its last shows all that is wanted.
     """
     local = [moment.astimezone(zone) for moment in (since, until)]
-    # Where clocks are put back between the two, an hour of local time means two hours.
+    # If clocks are put back between the two, one local hour stands for two hours.
     shift = abs((local[0].utcoffset() or timedelta()) - (local[1].utcoffset() or timedelta()))
     plain = [moment.replace(tzinfo=None) for moment in local]
     start, end = min(plain) - MARGIN - shift, max(plain) + MARGIN + shift
