@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bridge.ledger.sqlite.crm_objects import packed_progress, progress_of
+from bridge.ledger.sqlite.progress_packing import packed_progress, progress_of
 from bridge.model.crm_objects import Fingerprint
 from bridge.model.sync_progress import (
     AwaitingDuplicate,

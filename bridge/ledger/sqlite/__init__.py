@@ -25,6 +25,7 @@ from bridge.ledger.queries import (
     Window,
 )
 from bridge.ledger.sqlite import (
+    accounts,
     crm_objects,
     filing,
     inspection,
@@ -177,10 +178,10 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
 
     @looks
     def load_token(self, account: str) -> Mapping[str, Any] | None:
-        return crm_objects.load_token(self._reader, account)
+        return accounts.load_token(self._reader, account)
 
     def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
-        self._write().run(lambda c: crm_objects.save_token(c, account, saved))
+        self._write().run(lambda c: accounts.save_token(c, account, saved))
 
     # -- looking -----------------------------------------------------------------
     @looks

@@ -1,15 +1,12 @@
-"""What CRMs hold because of us: objects as they were left, how far deliveries came, tokens."""
+"""CRM objects as deliveries left them: what is known of each, and which deliveries are in doubt."""
 
-import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from bridge.ledger import Note, Wanted
-from bridge.ledger.accounts import KeptBudget
+from bridge.ledger.sqlite.accounts import account_id
+from bridge.ledger.sqlite.binding import marks, rows_of
 from bridge.ledger.sqlite.object_packing import (
     believed,
     names_in,
@@ -18,23 +15,9 @@ from bridge.ledger.sqlite.object_packing import (
     pack_memory,
     unpack_memory,
 )
-from bridge.ledger.sqlite.times import micros, moment_of
-from bridge.model.crm_objects import Fingerprint, KnownObject, SyncedObject
+from bridge.ledger.sqlite.progress_packing import held_keys_of, is_in_doubt, packed_progress
+from bridge.model.crm_objects import KnownObject, SyncedObject
 from bridge.model.deliveries import Lease, LockKey
-from bridge.model.sync_progress import StoredProgress, SyncProgress, from_stored, to_stored
-
-_SENT_AT = StoredProgress._fields.index("sent_at")
-_ABSENT = StoredProgress._fields.index("absent")
-
-
-def account_id(connection: sqlite3.Connection, name: str) -> int:
-    """The row of a CRM account, made where there is none."""
-    known = connection.execute("SELECT id FROM accounts WHERE name = ?", (name,)).fetchone()
-    if known is not None:
-        return int(known[0])
-    made = connection.execute("INSERT INTO accounts (name) VALUES (?)", (name,)).lastrowid
-    assert made is not None  # noqa: S101 -- for the type checker: an INSERT has a row id
-    return made
 
 
 def recall(
@@ -82,7 +65,7 @@ def _own(
 ) -> dict[tuple[int, str], tuple[str, str | None, KnownObject | None]]:
     rows = connection.execute(
         "SELECT delivery_id, object, coalesce(type, object), key, crm_id, digest, memory"
-        f" FROM delivery_objects WHERE delivery_id IN ({', '.join('?' * len(ids))}) AND digest IS NOT NULL",
+        f" FROM delivery_objects WHERE delivery_id IN ({marks(ids)}) AND digest IS NOT NULL",
         ids,
     ).fetchall()
     names = names_of(connection) if rows else {}
@@ -129,11 +112,6 @@ def remember_all(
         connection.execute(_SHARED.format(rows_of(6, len(shared))), values)
 
 
-def rows_of(width: int, count: int) -> str:
-    """`(?, ?), (?, ?)` for a list of rows."""
-    return ", ".join([f"({', '.join('?' * width)})"] * count)
-
-
 def note(connection: sqlite3.Connection, noted: Note) -> None:
     """How far a leased delivery is, before it sends what must not be sent twice."""
     connection.execute(
@@ -141,101 +119,6 @@ def note(connection: sqlite3.Connection, noted: Note) -> None:
         (packed_progress(noted.account, noted.progress, noted.held_keys), noted.lease.delivery_id),
     )
     remember_all(connection, [(noted.lease, noted.account, noted.objects)])
-
-
-def packed_progress(
-    account: str, progress: Mapping[str, SyncProgress], held_keys: Sequence[LockKey]
-) -> bytes | None:
-    """Progress as the file keeps it; None for none."""
-    if not progress and not held_keys:
-        return None
-    objects = {name: _packed(to_stored(each)) for name, each in progress.items()}
-    return msgspec.msgpack.encode([account, objects, list(held_keys)])
-
-
-def _packed(stored: StoredProgress) -> list[Any]:
-    values: list[Any] = list(stored)
-    values[_SENT_AT] = micros(stored.sent_at)
-    # The release before this one knows no jobs, and reads all others.
-    return values if stored.polled else values[:-1]
-
-
-def sent_at(packed: bytes, at: datetime) -> bytes:
-    """The same progress, with what was sent and not answered sent at another time."""
-    account, objects, held_keys = msgspec.msgpack.decode(packed)
-    for each in objects.values():
-        each[_SENT_AT] = None if each[_SENT_AT] is None else micros(at)
-    return msgspec.msgpack.encode([account, objects, held_keys])
-
-
-def said_absent(packed: bytes) -> bytes:
-    """The same progress after a person's word: what is in doubt did not arrive."""
-    account, objects, held_keys = msgspec.msgpack.decode(packed)
-    for each in objects.values():
-        each[_ABSENT] = each[_SENT_AT] is not None
-    return msgspec.msgpack.encode([account, objects, held_keys])
-
-
-def is_in_doubt(packed: bytes | None) -> bool:
-    """Whether progress knows of a request of which nobody knows what became."""
-    if packed is None:
-        return False
-    _, objects, _ = msgspec.msgpack.decode(packed)
-    return any(each[_SENT_AT] is not None for each in objects.values())
-
-
-def progress_of(packed: bytes | None) -> dict[str, SyncProgress]:
-    """The inverse of `packed_progress`, without the locked keys."""
-    if packed is None:
-        return {}
-    _, objects, _ = msgspec.msgpack.decode(packed)
-    return {name: from_stored(_unpacked(each)) for name, each in objects.items()}
-
-
-def _unpacked(values: list[Any]) -> StoredProgress:
-    sent_at = values[_SENT_AT]
-    stored = StoredProgress(*values)
-    return stored._replace(
-        sent_at=None if sent_at is None else moment_of(sent_at),
-        appended=_fingerprints(stored.appended),
-        adding=_fingerprints(stored.adding),
-        elsewhere={other: _fingerprints(added) for other, added in stored.elsewhere.items()},
-    )
-
-
-def _fingerprints(packed: Mapping[str, Sequence[Any]]) -> dict[str, Fingerprint]:
-    return {name: Fingerprint(*each) for name, each in packed.items()}
-
-
-def load_token(connection: sqlite3.Connection, account: str) -> dict[str, Any] | None:
-    """What was saved of an account's token."""
-    row = connection.execute("SELECT token FROM accounts WHERE name = ?", (account,)).fetchone()
-    return json.loads(row[0]) if row is not None and row[0] is not None else None
-
-
-def save_token(connection: sqlite3.Connection, account: str, saved: Mapping[str, Any]) -> None:
-    """Keep an account's token."""
-    connection.execute(
-        "UPDATE accounts SET token = ? WHERE id = ?", (json.dumps(saved), account_id(connection, account))
-    )
-
-
-def save_budget(
-    connection: sqlite3.Connection, account: str, saved: Mapping[str, Any], now: datetime
-) -> None:
-    """Keep what an account allows, as it was learned."""
-    connection.execute(
-        "UPDATE accounts SET budget = ?, budget_at = ? WHERE id = ?",
-        (json.dumps(saved), micros(now), account_id(connection, account)),
-    )
-
-
-def load_budgets(connection: sqlite3.Connection) -> dict[str, KeptBudget]:
-    """What was kept of every account, and when."""
-    rows = connection.execute(
-        "SELECT name, budget, budget_at FROM accounts WHERE budget IS NOT NULL ORDER BY name"
-    )
-    return {name: KeptBudget(json.loads(budget), moment_of(at)) for name, budget, at in rows}
 
 
 def previous_lines(
@@ -248,7 +131,7 @@ def previous_lines(
         return found
     for delivery_id, kind, key in connection.execute(
         "SELECT delivery_id, coalesce(type, object), key FROM delivery_objects"
-        f" WHERE delivery_id IN ({', '.join('?' * len(keys))})",
+        f" WHERE delivery_id IN ({marks(list(keys))})",
         list(keys),
     ):
         found.setdefault(delivery_id, []).append((kind, keys[delivery_id] if key is None else key))
@@ -257,11 +140,7 @@ def previous_lines(
 
 def in_doubt(connection: sqlite3.Connection) -> dict[int, list[LockKey]]:
     """Deliveries that wait for a look-up, with the keys that they have locked."""
-    found = {}
-    for delivery_id, packed in connection.execute(
+    rows = connection.execute(
         "SELECT id, progress FROM deliveries WHERE progress IS NOT NULL AND state IN ('due', 'leased')"
-    ):
-        _, objects, held_keys = msgspec.msgpack.decode(packed)
-        if any(each[_SENT_AT] is not None for each in objects.values()):
-            found[delivery_id] = [tuple(key) for key in held_keys]
-    return found
+    )
+    return {row["id"]: held_keys_of(row["progress"]) for row in rows if is_in_doubt(row["progress"])}

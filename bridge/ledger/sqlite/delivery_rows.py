@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
-from bridge.ledger.sqlite.crm_objects import is_in_doubt, rows_of
+from bridge.ledger.sqlite.binding import json_list, rows_of
+from bridge.ledger.sqlite.progress_packing import is_in_doubt
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.deliveries import Delivery, DeliveryState, Lane, ParkKind
 
@@ -92,7 +91,7 @@ def read_deliveries(connection: sqlite3.Connection, condition: str, *values: obj
 
 def deliveries_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> list[DeliveryRow]:
     """The deliveries with these ids; one that is not there is left out."""
-    return read_deliveries(connection, "id IN (SELECT value FROM json_each(?))", _json(list(ids)))
+    return read_deliveries(connection, "id IN (SELECT value FROM json_each(?))", json_list(ids))
 
 
 def deliveries_of_calls(
@@ -102,7 +101,7 @@ def deliveries_of_calls(
     rows = connection.execute(
         f"SELECT call_id, destination, d.id, progress, {_NAMES} FROM json_each(?) j"
         " CROSS JOIN deliveries d ON d.call_id = j.value",
-        (_json(list(call_ids)),),
+        (json_list(call_ids),),
     )
     return {
         (row["call_id"], row["destination"]): DeliveryRow(row["id"], _delivery_of(row), row["progress"])
@@ -134,9 +133,5 @@ def add_deliveries(connection: sqlite3.Connection, added: Sequence[NewDelivery])
     places = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(len(names)))
     connection.execute(
         f"INSERT INTO deliveries ({', '.join(names)}) SELECT {places} FROM json_each(?)",
-        (_json([[row[name] for name in names] for row in rows]),),
+        (json_list([[row[name] for name in names] for row in rows]),),
     )
-
-
-def _json(rows: Sequence[object]) -> str:
-    return msgspec.json.encode(rows).decode()

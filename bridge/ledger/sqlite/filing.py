@@ -9,10 +9,9 @@ import sqlite3
 from collections.abc import Sequence
 from hashlib import blake2b
 
-import msgspec
 import structlog
 
-from bridge.ledger.sqlite.binding import numbered
+from bridge.ledger.sqlite.binding import json_list, numbered
 from bridge.ledger.sqlite.call_finding import any_nameless, calls_by_sn_and_time, names_sought, uuid_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros
@@ -107,7 +106,7 @@ class _Batch:
 
     def file(self) -> list[Filed]:
         names = [(arrival.source, name) for arrival in self._arrivals for name in names_sought(arrival)]
-        for source, name, call_id, key, lacking in self._connection.execute(_KNOWN, (_json(names),)):
+        for source, name, call_id, key, lacking in self._connection.execute(_KNOWN, (json_list(names),)):
             self._known[source, name] = KnownCall(call_id, key)
             if lacking:
                 self._lacking.add(call_id)
@@ -166,7 +165,7 @@ class _Batch:
         """Write what was gathered, so that SQL finds it."""
         for sql, rows in ((_CALLS, self._calls), (_NAMES, self._names), (_RECEIPTS, self._receipts)):
             if rows:
-                self._connection.execute(sql, (_json(rows),))
+                self._connection.execute(sql, (json_list(rows),))
         if self._bodies:
             places, offset = [], 1
             packed = self._payloads.pack_all(self._bodies)
@@ -174,7 +173,7 @@ class _Batch:
                 places.append((receipt_id, codec, offset, len(body)))
                 offset += len(body)
             whole = b"".join(body for _, body in packed)
-            self._connection.execute(_PAYLOADS, numbered(_json(places), whole))
+            self._connection.execute(_PAYLOADS, numbered(json_list(places), whole))
         self._calls, self._names, self._receipts, self._bodies = [], [], [], []
 
     # -- what the matching asks ---------------------------------------------------------
@@ -198,10 +197,6 @@ class _Batch:
             " created_at = coalesce(created_at, ?) WHERE id = ?",
             (arrival.sn, micros(arrival.started_at), micros(arrival.created_at), call_id),
         )
-
-
-def _json(rows: Sequence[object]) -> str:
-    return msgspec.json.encode(rows).decode()
 
 
 def quarantine(

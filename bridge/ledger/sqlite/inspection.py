@@ -18,11 +18,11 @@ from bridge.ledger.queries import (
     SourceCounts,
     Window,
 )
-from bridge.ledger.sqlite.crm_objects import is_in_doubt
+from bridge.ledger.sqlite.binding import marks
 from bridge.ledger.sqlite.judging import state_of
-from bridge.ledger.sqlite.leasing import marks
 from bridge.ledger.sqlite.object_packing import names_of, unpack_memory
 from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.progress_packing import is_in_doubt
 from bridge.ledger.sqlite.times import micros, model_of, moment_of
 from bridge.model.balance import DestinationBalance
 from bridge.model.crm_alterations import WORDS

@@ -7,8 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from bridge.ledger.sqlite.access import Access, looks
-from bridge.ledger.sqlite.binding import numbered
-from bridge.ledger.sqlite.leasing import marks
+from bridge.ledger.sqlite.binding import marks, numbered
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.jobs import LIST_WALKS, RECONCILE, Job, JobState, WalksOf
 

@@ -7,10 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from bridge.ledger import Destinations
-from bridge.ledger.sqlite.binding import numbered
+from bridge.ledger.sqlite.binding import json_list, numbered
 from bridge.ledger.sqlite.delivery_rows import (
     DeliveryRow,
     add_deliveries,
@@ -45,7 +43,7 @@ def waiting(
     connection: sqlite3.Connection, payloads: Payloads, limit: int, sources: Sequence[str] | None
 ) -> list[Pending]:
     """The oldest receipts without a verdict, each with its call's known state."""
-    of_sources = None if sources is None else _rows(list(sources))
+    of_sources = None if sources is None else json_list(sources)
     rows = connection.execute(_WAITING, numbered(of_sources, limit)).fetchall()
     return [_pending(connection, payloads, row) for row in rows]
 
@@ -125,7 +123,7 @@ def write_judgments(
     write_news(connection, news)
     owe(connection, [judgment for judgment in judgments if judgment.verdict in NEWS], destinations, now)
     if repeats:
-        ids = _rows(repeats)
+        ids = json_list(repeats)
         connection.execute(
             "UPDATE receipts SET verdict = 'duplicate' WHERE id IN (SELECT value FROM json_each(?))", (ids,)
         )
@@ -177,12 +175,8 @@ def write_news(connection: sqlite3.Connection, news: Sequence[Judgment]) -> None
                 micros(columns.started_at),
             )
         )
-    connection.execute(_NEW_RECEIPTS, (_rows(receipts),))
-    connection.execute(_NEW_CALLS, (_rows(calls),))
-
-
-def _rows(rows: Sequence[object]) -> str:
-    return msgspec.json.encode(rows).decode()
+    connection.execute(_NEW_RECEIPTS, (json_list(receipts),))
+    connection.execute(_NEW_CALLS, (json_list(calls),))
 
 
 def write_judgment(connection: sqlite3.Connection, payloads: Payloads, judgment: Judgment) -> None:

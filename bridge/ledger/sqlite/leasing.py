@@ -5,23 +5,18 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
-from bridge.ledger.sqlite.crm_objects import progress_of, sent_at
+from bridge.ledger.sqlite.binding import marks
 from bridge.ledger.sqlite.delivery_rows import DeliveryRow, change_deliveries, read_deliveries
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.progress_packing import progress_of, sent_at
 from bridge.ledger.sqlite.times import IS_DUE, micros, moment_of
 from bridge.model.deliveries import DeliveryState, Lane, Lease
 from bridge.model.delivery_rules import given_back, released, unreadable
 
 Wish = tuple[tuple[str, ...], tuple[str, ...], datetime]
 """What a worker asks for: any delivery to these destinations, from these sources, that is due by then."""
-
-
-def marks(values: Sequence[Any]) -> str:
-    """`?, ?, ?` for an IN list."""
-    return ", ".join("?" * len(values))
 
 
 def release_leases(connection: sqlite3.Connection, now: datetime | None = None) -> int:

@@ -6,10 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from bridge.ledger.sqlite import jobs
-from bridge.ledger.sqlite.binding import numbered
+from bridge.ledger.sqlite.binding import json_list, numbered
 from bridge.ledger.sqlite.call_finding import any_nameless, calls_by_sn_and_time, names_sought, uuid_of
 from bridge.ledger.sqlite.filing import file_arrivals
 from bridge.ledger.sqlite.inspection import CREATED
@@ -46,7 +44,7 @@ def newest_receipt(connection: sqlite3.Connection) -> int:
 def places(connection: sqlite3.Connection, source: str, arrivals: Sequence[Arrival]) -> list[Place]:
     """Where the door would file each of these now."""
     names = list({name for arrival in arrivals for name in names_sought(arrival)})
-    rows = connection.execute(_PLACES, numbered(source, _json(names)))
+    rows = connection.execute(_PLACES, numbered(source, json_list(names)))
     known = {row["name"]: row for row in rows}
     looker = _Looker(connection, known)
     return [looker.place(arrival) for arrival in arrivals]
@@ -124,7 +122,7 @@ def known_states(
     connection: sqlite3.Connection, payloads: Payloads, call_ids: Sequence[int]
 ) -> dict[int, Known]:
     """What is known of these calls; those that have no verdict yet are left out."""
-    rows = connection.execute(_KNOWN, (_json(call_ids),)).fetchall()
+    rows = connection.execute(_KNOWN, (json_list(call_ids),)).fetchall()
     return {row["call_id"]: known_of(connection, payloads, row) for row in rows}
 
 
@@ -172,7 +170,7 @@ def remember(connection: sqlite3.Connection, seen: Sequence[Seen]) -> None:
         rows = [(one.call_id, one.newest, int(one.stale)) for one in seen]
         whole = b"".join(one.digest for one in seen)
         assert len(whole) == DIGEST_BYTES * len(seen)  # noqa: S101 -- what the statement cuts by
-        connection.execute(_REMEMBER, numbered(_json(rows), whole))
+        connection.execute(_REMEMBER, numbered(json_list(rows), whole))
 
 
 def calls_between(
@@ -204,7 +202,7 @@ def unlisted(
 ) -> list[Unlisted]:
     """What may explain that the list does not show these calls."""
     found = []
-    for row in connection.execute(_UNLISTED, (_json(list(call_ids)),)):
+    for row in connection.execute(_UNLISTED, (json_list(call_ids),)):
         state = state_of(payloads, row)
         created_at = row["created_at"]
         found.append(
@@ -269,7 +267,3 @@ def finished_windows(
         "SELECT since_at, until_at, result FROM run_windows WHERE run_id = ? ORDER BY since_at", (job_id,)
     )
     return [(moment_of(row[0]), moment_of(row[1]), json.loads(row[2])) for row in rows]
-
-
-def _json(rows: Sequence[object]) -> str:
-    return msgspec.json.encode(rows).decode()

@@ -7,11 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from bridge.ledger.operators import HeldDeliveries, RetriableGroup
-from bridge.ledger.sqlite.binding import numbered
-from bridge.ledger.sqlite.crm_objects import said_absent
+from bridge.ledger.sqlite.binding import marks, numbered
 from bridge.ledger.sqlite.delivery_rows import DeliveryRow, change_deliveries, deliveries_by_id
-from bridge.ledger.sqlite.leasing import marks
 from bridge.ledger.sqlite.park_kinds import park_kind_column
+from bridge.ledger.sqlite.progress_packing import said_absent
 from bridge.ledger.sqlite.times import micros
 from bridge.model.deliveries import DeliveryState, Lane, ParkKind
 from bridge.model.delivery_rules import (

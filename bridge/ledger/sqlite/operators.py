@@ -9,7 +9,7 @@ from typing import Any
 from bridge.ledger import Swept, Window
 from bridge.ledger.accounts import KeptBudget
 from bridge.ledger.operators import HeldDeliveries, RetriableGroup
-from bridge.ledger.sqlite import crm_objects, operator_actions, replay
+from bridge.ledger.sqlite import accounts, operator_actions, replay
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.model.deliveries import DeliveryState
 
@@ -67,11 +67,11 @@ class OperatorPart(Access):
 
     # -- accounts --------------------------------------------------------------------
     def save_budget(self, account: str, saved: Mapping[str, Any], now: datetime) -> None:
-        self._write().run(lambda c: crm_objects.save_budget(c, account, saved, now))
+        self._write().run(lambda c: accounts.save_budget(c, account, saved, now))
 
     @looks
     def load_budgets(self) -> dict[str, KeptBudget]:
-        return crm_objects.load_budgets(self._reader)
+        return accounts.load_budgets(self._reader)
 
 
 def _with_ids(step: Callable[..., Any], ids: Sequence[int], connection: sqlite3.Connection) -> Any:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from bridge.ledger.quarantine import QuarantinedBody, QuarantineEntry
 from bridge.ledger.sqlite.access import Access, looks
+from bridge.ledger.sqlite.binding import marks
 from bridge.ledger.sqlite.filing import file_arrivals
-from bridge.ledger.sqlite.leasing import marks
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import model_of
 from bridge.model.calls import Arrival

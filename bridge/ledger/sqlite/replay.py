@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from bridge.ledger import Swept, Told, Window
-from bridge.ledger.sqlite.crm_objects import packed_progress, progress_of
+from bridge.ledger.sqlite.binding import marks
 from bridge.ledger.sqlite.delivery_rows import DeliveryRow, change_deliveries, deliveries_by_id
 from bridge.ledger.sqlite.inspection import CREATED, within
 from bridge.ledger.sqlite.judging import state_of
-from bridge.ledger.sqlite.leasing import marks
 from bridge.ledger.sqlite.object_packing import forgotten
 from bridge.ledger.sqlite.park_kinds import park_kind_column
 from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.progress_packing import packed_progress, progress_of
 from bridge.model.deliveries import ParkKind
 from bridge.model.delivery_rules import forgotten_progress, may_replay, replayed
 
@@ -75,7 +75,7 @@ def _told(connection: sqlite3.Connection, keys: dict[int, str]) -> dict[int, dic
     found: dict[int, dict[str, Told]] = {}
     for delivery_id, name, kind, key, crm_id, digest in connection.execute(
         "SELECT delivery_id, object, coalesce(type, object), key, crm_id, coalesce(told, digest)"
-        f" FROM delivery_objects WHERE delivery_id IN ({', '.join('?' * len(keys))})",
+        f" FROM delivery_objects WHERE delivery_id IN ({marks(list(keys))})",
         list(keys),
     ):
         told = Told(kind, keys[delivery_id] if key is None else key, crm_id, digest or b"")

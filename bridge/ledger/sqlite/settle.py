@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from bridge.ledger import Settled
-from bridge.ledger.sqlite.crm_objects import packed_progress, remember_all, rows_of
+from bridge.ledger.sqlite.binding import rows_of
+from bridge.ledger.sqlite.crm_objects import remember_all
 from bridge.ledger.sqlite.delivery_rows import AT_ONCE, DeliveryRow, change_deliveries, deliveries_by_id
+from bridge.ledger.sqlite.progress_packing import packed_progress
 from bridge.ledger.sqlite.times import micros
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
 from bridge.model.delivery_rules import settled

@@ -1,0 +1,51 @@
+"""CRM accounts: the token of each, and what it was learned to allow."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from bridge.ledger.accounts import KeptBudget
+from bridge.ledger.sqlite.times import micros, moment_of
+
+
+def account_id(connection: sqlite3.Connection, name: str) -> int:
+    """The row of a CRM account, made where there is none."""
+    known = connection.execute("SELECT id FROM accounts WHERE name = ?", (name,)).fetchone()
+    if known is not None:
+        return int(known[0])
+    made = connection.execute("INSERT INTO accounts (name) VALUES (?)", (name,)).lastrowid
+    assert made is not None  # noqa: S101 -- for the type checker: an INSERT has a row id
+    return made
+
+
+def load_token(connection: sqlite3.Connection, account: str) -> dict[str, Any] | None:
+    """What was saved of an account's token."""
+    row = connection.execute("SELECT token FROM accounts WHERE name = ?", (account,)).fetchone()
+    return json.loads(row[0]) if row is not None and row[0] is not None else None
+
+
+def save_token(connection: sqlite3.Connection, account: str, saved: Mapping[str, Any]) -> None:
+    """Keep an account's token."""
+    connection.execute(
+        "UPDATE accounts SET token = ? WHERE id = ?", (json.dumps(saved), account_id(connection, account))
+    )
+
+
+def save_budget(
+    connection: sqlite3.Connection, account: str, saved: Mapping[str, Any], now: datetime
+) -> None:
+    """Keep what an account allows, as it was learned."""
+    connection.execute(
+        "UPDATE accounts SET budget = ?, budget_at = ? WHERE id = ?",
+        (json.dumps(saved), micros(now), account_id(connection, account)),
+    )
+
+
+def load_budgets(connection: sqlite3.Connection) -> dict[str, KeptBudget]:
+    """What was kept of every account, and when."""
+    rows = connection.execute(
+        "SELECT name, budget, budget_at FROM accounts WHERE budget IS NOT NULL ORDER BY name"
+    )
+    return {name: KeptBudget(json.loads(budget), moment_of(at)) for name, budget, at in rows}
