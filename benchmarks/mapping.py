@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 import jinja2
 
 from benchmarks.texts import Record, varied_records
-from bridge.lib.expression import Fields
+from bridge.lib.expression import AttributeTable
 from bridge.mapping import load_mapping
 from bridge.mapping.filters import FILTERS
 from bridge.model.plan import Plan
@@ -127,7 +127,7 @@ def measure(records: list[Record], objects: dict[str, Section]) -> tuple[float, 
         return [Call.of(one, one["uuid"], MAIN) for one in records]
 
     def evaluate(call: Call) -> object:
-        return bare(call=call, record=Fields(call.record), _zone=ZONE, _country="CN")
+        return bare(call=call, record=AttributeTable(call.record), _zone=ZONE, _country="CN")
 
     def plan(call: Call) -> object:
         planned = mapping.plan(call)

@@ -11,7 +11,7 @@ from bridge.crm.key_matching import object_id
 from bridge.delivery.crm_requests import CrmReply, CrmRequest, RequestFlow
 from bridge.delivery.lookup import Lookup
 from bridge.delivery.object_context import ObjectContext
-from bridge.lib.errors import Gone, InDoubt, Pending, Permanent, Transient
+from bridge.lib.errors import Gone, InDoubt, Permanent, StillRunning, Transient
 from bridge.lib.expression import ExpressionError, as_text
 from bridge.lib.masking import LONGEST_MASKED, LONGEST_MESSAGE
 from bridge.lib.phone import mask_phones_in
@@ -128,7 +128,7 @@ class JobPoller:
         since = run.sent_at or context.clock()
         left = (since + poll.longest + context.kind.index_lag - context.clock()).total_seconds()
         if left > 0:
-            raise Pending(
+            raise StillRunning(
                 f"{context.label}: in doubt; it may come yet from a job that nobody can ask for",
                 cause=f"{context.label}: a job that nobody can ask for may run yet",
                 retry_after=min(left, LOOKED_FOR_EVERY),
@@ -171,7 +171,7 @@ def _poll_once(
             f"{label}: the job runs since {began_at:%Y-%m-%d %H:%M:%S} UTC, which is longer than any should",
             cause=f"{label}: the job runs for too long",
         )
-    raise Pending(
+    raise StillRunning(
         f"{label}: the job still runs", cause=f"{label}: the job still runs", retry_after=_wait(poll, reply)
     )
 

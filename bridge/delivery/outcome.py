@@ -24,7 +24,7 @@ from bridge.delivery.poison_records import (
 )
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.delivery.stages import SettledDelivery, names_in_log
-from bridge.lib.errors import Deleted, DeliveryError, InDoubt, Pending, Transient, Unsent
+from bridge.lib.errors import Deleted, DeliveryError, InDoubt, StillRunning, Transient, Unsent
 from bridge.lib.stored_times import LONGEST_PAUSE
 from bridge.model.deliveries import DeliveryState, Lease, ParkKind, Settlement
 from bridge.model.failures import cause_of, doubt_of, remedy_of
@@ -114,7 +114,7 @@ class OutcomeRules:
         message = f"destination {lease.destination}, {error}"
         cause, remedy = cause_of(error), remedy_of(error)
         kind = ParkKind.GONE if isinstance(error, Deleted) else ParkKind.FAILED
-        if isinstance(error, Unsent | Pending):
+        if isinstance(error, Unsent | StillRunning):
             room_at = self.clock() + timedelta(seconds=error.retry_after or 0)
             return Settlement(DeliveryState.DUE, message, cause, room_at, unsent=True)
         if isinstance(error, Transient):

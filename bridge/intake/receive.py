@@ -24,7 +24,7 @@ from bridge.record.unwrap_body import TooMany
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+SendEvent = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 GZIP = b"\x1f\x8b"
 MOST_MEMBERS = 16
 # The most requests under way at once of one sender behind a proxy.
@@ -38,7 +38,7 @@ _STRANGERS = (400, 404, 405, 408, 431, 503)
 _STATUSES = (400, 403, 404, 413, 429, 503)
 
 
-class Refusal(Exception):
+class RefusedRequest(Exception):
     """An answer other than the source's acknowledgement."""
 
     def __init__(
@@ -109,7 +109,7 @@ class Door:
         expected = {name: (door.status, *_STATUSES) for name, door in sources.items()}
         self._answered = AnswerLog(expected | {NO_SOURCE: _STRANGERS})
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: SendEvent) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
@@ -126,7 +126,7 @@ class Door:
             # Nobody is left to be answered. A sender that the listener cut off is counted there.
             self._answered.left(source.name if source else NO_SOURCE)
             return
-        except (Refusal, NotFiled, asyncio.CancelledError) as error:
+        except (RefusedRequest, NotFiled, asyncio.CancelledError) as error:
             await self._refuse(_refusal_of(error), scope, source, send)
             return
         finally:
@@ -135,7 +135,9 @@ class Door:
         self._answered.accepted(source.name, source.status, len(arrivals))
         await _answer(send, source.status, source.body, [(b"content-type", source.content_type)])
 
-    async def _refuse(self, refusal: Refusal, scope: Scope, source: SourceDoor | None, send: Send) -> None:
+    async def _refuse(
+        self, refusal: RefusedRequest, scope: Scope, source: SourceDoor | None, send: SendEvent
+    ) -> None:
         address = client_address(_peer(scope), scope["headers"], self._trusted)
         name = source.name if source else refusal.source
         self._answered.refused(refusal.status, refusal.reason, name, "" if address is None else str(address))
@@ -173,12 +175,14 @@ class Door:
         """
         parts = [part for piece in scope["path"].split("/") if (part := piece.strip(_AROUND))]
         if len(parts) != 3 or parts[0] != "callback":
-            raise Refusal(404, "no such address")
+            raise RefusedRequest(404, "no such address")
         if scope["method"] != "POST":
-            raise Refusal(405, "callbacks are POSTed", allow="POST")
+            raise RefusedRequest(405, "callbacks are POSTed", allow="POST")
         source = self._sources.get(parts[1])
         if not _one_of(parts[2].encode(), source.tokens if source else (b"",)) or source is None:
-            raise Refusal(404, "unknown source or wrong token", source=source.name if source else NO_SOURCE)
+            raise RefusedRequest(
+                404, "unknown source or wrong token", source=source.name if source else NO_SOURCE
+            )
         return source
 
     def _admit(self, scope: Scope, source: SourceDoor) -> str:
@@ -186,13 +190,13 @@ class Door:
         if source.allow:
             address = client_address(_peer(scope), scope["headers"], self._trusted)
             if not is_among(address, source.allow):
-                raise Refusal(403, "the sender's address is not allowed")
+                raise RefusedRequest(403, "the sender's address is not allowed")
         if not self._trusted or not is_among(parse_address(_peer(scope)), self._trusted):
             # Its connections are counted by the listener.
             return ""
         client = limit_key(str(client_address(_peer(scope), scope["headers"], self._trusted)))
         if self._under_way.get(client, 0) >= MOST_PER_CLIENT:
-            raise Refusal(429, "too many requests of this sender are under way")
+            raise RefusedRequest(429, "too many requests of this sender are under way")
         self._under_way[client] = self._under_way.get(client, 0) + 1
         return client
 
@@ -220,14 +224,14 @@ class Door:
                 self._held += size - held
                 held = size
                 if self._held > MOST_BODIES * self._max_body:
-                    raise Refusal(503, "too much of too many bodies has arrived", close=True)
+                    raise RefusedRequest(503, "too much of too many bodies has arrived", close=True)
                 message = await receive()
         finally:
             self._held -= held
         raise Left
 
-    def _too_large(self) -> Refusal:
-        return Refusal(413, f"larger than {shown_size(self._max_body)}")
+    def _too_large(self) -> RefusedRequest:
+        return RefusedRequest(413, f"larger than {shown_size(self._max_body)}")
 
     def _arrivals(self, source: SourceDoor, body: bytes, charset: str) -> list[Arrival]:
         now = self._clock()
@@ -238,17 +242,19 @@ class Door:
         except NotAnObject as error:
             return [garbage(source.name, Via.CALLBACK, body, str(error), now)]
         except TooMany as error:
-            raise Refusal(413, str(error)) from error
+            raise RefusedRequest(413, str(error)) from error
 
     def _judge_filed(self, arrivals: Sequence[Arrival], filed: Sequence[Filed]) -> None:
         # One element that is not a record is kept as garbage: the others need not be sent again for it.
         if all(one.trouble is Quarantined.NOT_AN_OBJECT for one in filed):
-            raise Refusal(400, f"no JSON object: {arrivals[0].detail}")
+            raise RefusedRequest(400, f"no JSON object: {arrivals[0].detail}")
         if not all(one.kept for one in filed):
-            raise Refusal(503, "quarantine is full of records that name no call: callbridge quarantine list")
+            raise RefusedRequest(
+                503, "quarantine is full of records that name no call: callbridge quarantine list"
+            )
 
 
-async def _answer(send: Send, status: int, text: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+async def _answer(send: SendEvent, status: int, text: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     headers.append((b"content-length", str(len(text)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text})
@@ -259,11 +265,11 @@ def _peer(scope: Scope) -> str:
     return client[0] if client else ""
 
 
-def _refusal_of(error: BaseException) -> Refusal:
-    if isinstance(error, Refusal):
+def _refusal_of(error: BaseException) -> RefusedRequest:
+    if isinstance(error, RefusedRequest):
         return error
     # A second signal cancels what is still open.
-    return Refusal(503, str(error) if isinstance(error, NotFiled) else "shutting down")
+    return RefusedRequest(503, str(error) if isinstance(error, NotFiled) else "shutting down")
 
 
 def announced(headers: Sequence[tuple[bytes, bytes]]) -> tuple[int, str]:
@@ -289,7 +295,7 @@ def gunzip(body: bytes, limit: int) -> bytes:
         except zlib.error as error:
             raise NotAnObject(f"the body is no gzip: {error}") from error
         if len(text) > limit:
-            raise Refusal(413, f"larger than {shown_size(limit)} after gunzip")
+            raise RefusedRequest(413, f"larger than {shown_size(limit)} after gunzip")
         if not unzip.eof:
             raise NotAnObject("the gzip ends too early")
         body = unzip.unused_data

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-Headers = Sequence[tuple[bytes, bytes]]
+RawHeaders = Sequence[tuple[bytes, bytes]]
 
 # Some proxies name the sender's port beside its address.
 _HOST_AND_PORT = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::[0-9]{1,5})?")
@@ -30,7 +30,7 @@ def is_among(address: IpAddress | None, networks: Sequence[Network]) -> bool:
     return address is not None and any(address in network for network in networks)
 
 
-def client_address(peer: str | None, headers: Headers, trusted: Sequence[Network]) -> IpAddress | None:
+def client_address(peer: str | None, headers: RawHeaders, trusted: Sequence[Network]) -> IpAddress | None:
     """The sender's address. What a proxy says of it counts only where the proxy is trusted."""
     address = parse_address(peer) if peer else None
     if not trusted or not is_among(address, trusted):

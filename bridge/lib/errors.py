@@ -12,7 +12,7 @@ CallbridgeError                 a sentence for the operator; never a traceback
 └── DeliveryError               one attempt at a CRM failed
     ├── Transient               try again later, not before `retry_after`
     │   ├── Unsent              our own limits had no room: nothing was tried
-    │   └── Pending             a job of the CRM still runs
+    │   └── StillRunning        a job of the CRM still runs
     ├── Permanent               a person is needed: park
     │   ├── Gone                the CRM no longer has the object
     │   └── Deleted             it was there when we left it, and nothing else has its key
@@ -144,7 +144,7 @@ class Unsent(Transient):
     """Nothing was sent: the account's limits, as we keep them, have no room before `retry_after` seconds."""
 
 
-class Pending(Transient):
+class StillRunning(Transient):
     """The CRM has taken a request as a job that still runs: no failure, and asked again in `retry_after`."""
 
 

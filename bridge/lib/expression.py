@@ -55,7 +55,7 @@ class ExpressionError(ValueError):
         return error
 
 
-class Fields:
+class AttributeTable:
     """A mapping whose keys can be read as attributes; a missing one is null."""
 
     __slots__ = ("_values",)
@@ -170,7 +170,7 @@ class Language:
         self._environment = _Environment(
             undefined=jinja_subset.Missing, autoescape=False, keep_trailing_newline=True
         )
-        self._environment.plain = frozenset({Fields, *plain})
+        self._environment.plain = frozenset({AttributeTable, *plain})
         own = {name: jinja_subset.counted(function) for name, function in filters.items()}
         internal = {_TEXT: jinja_subset.counted(as_text), jinja_subset.METHOD: jinja_subset.method}
         self._environment.filters = {**jinja_subset.filters(as_text), **own, **internal}

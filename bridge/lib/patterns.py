@@ -42,7 +42,7 @@ class PatternError(ValueError):
         self.remedy = remedy
 
 
-def check(pattern: str) -> None:
+def refuse_unsafe(pattern: str) -> None:
     """Refuse a text that is no regular expression, or whose time grows faster than the square of its input.
 
     Raises:
@@ -64,7 +64,7 @@ def search(pattern: str, text: str) -> re.Match[str] | None:
     """The first match of an operator's pattern in the searched beginning of a text.
 
     Raises:
-        PatternError: as `check` does.
+        PatternError: as `refuse_unsafe` does.
     """
     compiled, longest = _compiled(pattern)
     return compiled.search(text, 0, longest)
@@ -72,7 +72,7 @@ def search(pattern: str, text: str) -> re.Match[str] | None:
 
 @lru_cache(maxsize=512)
 def _compiled(pattern: str) -> tuple[re.Pattern[str], int]:
-    check(pattern)
+    refuse_unsafe(pattern)
     return re.compile(pattern), LONGEST_SEARCHED if growth(pattern) == "linear" else LONGEST_SQUARE
 
 

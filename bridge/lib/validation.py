@@ -39,13 +39,13 @@ _BOUNDS = {"greater_than_equal": "write {ge} or more", "less_than_equal": "write
 
 def validate(model: type[M], file: TomlFile) -> M:
     """A file's data as a model, or one ConfigError with all that is wrong with it."""
-    found, problems = check(model, file)
+    found, problems = model_or_problems(model, file)
     if found is None:
         raise ConfigError(problems)
     return found
 
 
-def check(model: type[M], file: TomlFile) -> tuple[M | None, list[Problem]]:
+def model_or_problems(model: type[M], file: TomlFile) -> tuple[M | None, list[Problem]]:
     """A file's data as a model, or None and the problems; for callers who go on to find more."""
     try:
         return model.model_validate(file.data), []
@@ -63,7 +63,7 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
 def marked(model: type[BaseModel], data: Any, mark: type[T]) -> Iterator[tuple[KeyPath, Any, T]]:
     """Every value that stands where an annotation of the models carries a mark of this type.
 
-    It is found in what the operator wrote, so a mistake elsewhere hides none: with `check`
+    It is found in what the operator wrote, so a mistake elsewhere hides none: with `model_or_problems`
     beside it, one run tells the mistakes of shape and of content together.
     """
     yield from _marked(model, (), data, (), mark)

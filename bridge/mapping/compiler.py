@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bridge.lib.errors import ConfigError, Problem
-from bridge.lib.expression import ExpressionError, Fields, Language, Template
+from bridge.lib.expression import AttributeTable, ExpressionError, Language, Template
 from bridge.lib.lengths import LengthUnit
 from bridge.lib.phone import to_e164
 from bridge.lib.toml_file import KeyPath, TomlFile, load_toml
-from bridge.lib.validation import check, in_order
+from bridge.lib.validation import in_order, model_or_problems
 from bridge.mapping.checks import NO_OBJECT, NOT_IN_TRIAL, check_contents, read_templates, without
 from bridge.mapping.fields import NOT_TRUE, Failed, Field, Place, Values, plan_fields
 from bridge.mapping.filters import ARGUMENTS, FILTERS
@@ -52,7 +52,7 @@ class CompiledMapping:
         """
         self.path = file.path
         self._source = file
-        found, problems = check(MappingFile, file)
+        found, problems = model_or_problems(MappingFile, file)
         templates, unreadable = read_templates(file, LANGUAGE)
         problems = in_order([*problems, *unreadable, *check_contents(file)])
         if found is None or problems:
@@ -116,7 +116,7 @@ class CompiledMapping:
         """What its expressions become for a call; where one fails, what stands for it."""
         names = {
             "call": call,
-            "record": Fields(call.record),
+            "record": AttributeTable(call.record),
             "_zone": call.origin.zone,
             "_country": call.origin.country,
             "_unit": self._unit,

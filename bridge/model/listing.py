@@ -10,7 +10,7 @@ from bridge.model.calls import Arrival, Quarantined
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CallMatch:
     """Where the door would file a listed row now, and what is remembered of its call.
 
     `call_id` is None for a call that nobody knows; `key` is then the name that it would get.

@@ -14,7 +14,7 @@ from bridge.lib.documents import document_of
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.calls import Arrival
 from bridge.model.jobs import Job
-from bridge.model.listing import Place, Standing
+from bridge.model.listing import CallMatch, Standing
 from bridge.reconcile.balance import SOURCE_HEADINGS, Balance
 from bridge.reconcile.counts import SHORT_LISTS_FROM, is_suspiciously_short
 from bridge.reconcile.diff import ListedRow, explain, explaining_fields, read_row, stray_key, user_of
@@ -147,12 +147,12 @@ class SourceAudit:
         since, until = stamp(window.since), stamp(window.until)
         inside = [one for one in listed if _inside(one.arrival, since, until)]
         self._users.update(one.user for one in inside if one.user is not None)
-        places = self._ledger.places(rules.source, [one.arrival for one in inside])
+        places = self._ledger.match_rows(rules.source, [one.arrival for one in inside])
         for one, place in zip(inside, places, strict=True):
             self._note(one, place)
         return [RowIdentity(one.key, one.arrival.created_at) for one in listed]
 
-    def _note(self, listed: ListedRow, place: Place) -> None:
+    def _note(self, listed: ListedRow, place: CallMatch) -> None:
         if place.call_id is not None:
             self._known.add(place.call_id)
             return

@@ -26,8 +26,8 @@ from bridge.lib.errors import (
     Duplicate,
     Gone,
     InDoubt,
-    Pending,
     Permanent,
+    StillRunning,
     Transient,
     Unsent,
 )
@@ -148,7 +148,7 @@ def test_what_may_pass_is_due_again_by_the_retry_policy(
     assert (settled.reason, settled.remedy != "") == ("destination crm, x", True)
 
 
-@pytest.mark.parametrize("error", [Unsent("x", retry_after=7), Pending("x", retry_after=7)])
+@pytest.mark.parametrize("error", [Unsent("x", retry_after=7), StillRunning("x", retry_after=7)])
 def test_what_waits_for_room_or_for_a_job_is_due_when_that_is_there_and_is_no_attempt(
     bench: OutcomeBench, error: DeliveryError
 ) -> None:

@@ -19,7 +19,7 @@ from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.outcome import OutcomeRules, without_secrets
 from bridge.delivery.retry import RetryPolicy
 from bridge.lib.clocks import Clocks
-from bridge.lib.errors import ConfigError, Pending
+from bridge.lib.errors import ConfigError, StillRunning
 from bridge.lib.masking import Masking
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.plan import Plan
@@ -168,7 +168,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_a_job_is_submitted_once_and_asked_for_until_it_has_ended(desk: Desk) -> None:
-    assert desk.until_done() == ["Pending", "Pending", "Pending", "delivered"]
+    assert desk.until_done() == ["StillRunning", "StillRunning", "StillRunning", "delivered"]
     assert desk.server.told() == ["GET /contacts", "POST /jobs", *["GET /jobs/0"] * 4]
     assert desk.crm.contacts[PHONE]["name"] == "李"
     assert not desk.bench.in_doubt
@@ -177,7 +177,7 @@ def test_a_job_is_submitted_once_and_asked_for_until_it_has_ended(desk: Desk) ->
 
 
 def test_a_job_that_runs_holds_the_lines_of_its_delivery_and_is_no_failure(desk: Desk) -> None:
-    assert desk.bench.deliver(contact()) == "Pending"
+    assert desk.bench.deliver(contact()) == "StillRunning"
     assert desk.bench.in_doubt
     assert desk.bench.wait == 7.0
 
@@ -228,7 +228,7 @@ def test_a_job_that_fails_parks_with_the_reason_of_the_crm_and_a_retry_submits_a
 
 
 def test_a_job_that_has_ended_and_tells_no_id_is_looked_for_by_its_key(desk: Desk) -> None:
-    assert desk.bench.deliver(contact()) == "Pending"
+    assert desk.bench.deliver(contact()) == "StillRunning"
     desk.bench.clock.tick(20)
     desk.crm.script = [("GET /jobs", (200, {"state": "done"}, {}))]
     assert desk.until_done()[-1] == "delivered"
@@ -236,12 +236,12 @@ def test_a_job_that_has_ended_and_tells_no_id_is_looked_for_by_its_key(desk: Des
 
 
 def test_a_job_that_the_crm_forgot_is_looked_for_by_its_key(desk: Desk) -> None:
-    assert desk.bench.deliver(contact()) == "Pending"
+    assert desk.bench.deliver(contact()) == "StillRunning"
     desk.crm.forgets = True
     desk.bench.clock.tick(5)
     assert desk.bench.deliver(contact()) == "Transient"
     assert desk.bench.in_doubt
-    assert desk.bench.deliver(contact()) == "Pending"
+    assert desk.bench.deliver(contact()) == "StillRunning"
     assert desk.submitted == 1
     desk.bench.clock.tick(30)
     desk.crm.forgets = False
@@ -259,7 +259,7 @@ def test_a_job_that_runs_for_too_long_waits_for_a_person_and_is_not_sent_again(d
 
 def test_an_update_that_is_a_job_ends_before_a_newer_state_is_sent(desk: Desk) -> None:
     assert desk.until_done(name="李")[-1] == "delivered"
-    assert desk.bench.deliver(contact(name="王")) == "Pending"
+    assert desk.bench.deliver(contact(name="王")) == "StillRunning"
     assert desk.until_done(name="张")[-1] == "delivered"
     assert desk.crm.contacts[PHONE]["name"] == "张"
     assert [fields["name"] for _, _, fields in desk.crm.jobs] == ["李", "王", "张"]
@@ -280,7 +280,7 @@ def test_a_wait_may_be_an_expression_and_is_bounded(tmp_path: Path) -> None:
         whole = desk.crm.answer
         for said, wait in (("12", 12.0), ("0", 1.0), ("1e9", 3600.0), ("soon", 1.0), ("nan", 1.0)):
             server.answer = lambda seen, said=said: (*whole(seen)[:2], {"Retry-After": said})  # type: ignore[misc]
-            assert desk.bench.deliver(contact()) == "Pending"
+            assert desk.bench.deliver(contact()) == "StillRunning"
             assert desk.bench.wait == wait
 
 
@@ -348,7 +348,7 @@ def test_a_job_that_runs_is_due_again_after_its_wait_and_holds_its_lines(desk: D
         clock,
         random.Random(1),  # noqa: S311 -- chance, no secret
     )
-    settled = outcomes._of_error(lease, Pending("it runs", retry_after=7.0), in_doubt=True)
+    settled = outcomes._of_error(lease, StillRunning("it runs", retry_after=7.0), in_doubt=True)
     assert (settled.state, settled.unsent) == (DeliveryState.DUE, True)
     assert settled.due_at == desk.bench.clock.now + timedelta(seconds=7)
 

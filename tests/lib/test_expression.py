@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.lib import expression_checks
-from bridge.lib.expression import ExpressionError, Fields, Language, as_text
+from bridge.lib.expression import AttributeTable, ExpressionError, Language, as_text
 from bridge.mapping.filters import FILTERS
 
-CALL = Fields({"phone": "15899770637", "name": None, "talk_seconds": 88, "tags": ("a", "b")})
+CALL = AttributeTable({"phone": "15899770637", "name": None, "talk_seconds": 88, "tags": ("a", "b")})
 LANGUAGE = Language({"call": frozenset({"phone", "name", "talk_seconds", "tags"}), "record": None}, FILTERS)
 
 
 def value_of(text: str, /, **record: Any) -> Any:
     template = LANGUAGE.parse(text)
-    return LANGUAGE.compile([template])({"call": CALL, "record": Fields(record), "_country": "CN"})[0]
+    return LANGUAGE.compile([template])({"call": CALL, "record": AttributeTable(record), "_country": "CN"})[0]
 
 
 def refusal(text: str) -> str:
@@ -193,7 +193,7 @@ def test_a_text_is_not_formatted_by_an_operator() -> None:
         evaluate({"v": "%s"})
 
 
-@pytest.mark.parametrize("value", [object(), Fields({}), {"a": object()}, {1, 2}, b"\xff"])
+@pytest.mark.parametrize("value", [object(), AttributeTable({}), {"a": object()}, {1, 2}, b"\xff"])
 def test_what_is_no_data_is_no_text(value: object) -> None:
     with pytest.raises(ValueError, match=r"is no text|decode"):
         as_text(value)
@@ -532,16 +532,23 @@ def test_many_are_compiled_into_one() -> None:
         "",
     ]
     evaluate = LANGUAGE.compile([LANGUAGE.parse(text) for text in texts])
-    names = {"call": CALL, "record": Fields({"a": "deep", "x": "1e5"})}
+    names = {"call": CALL, "record": AttributeTable({"a": "deep", "x": "1e5"})}
     assert evaluate(names) == [88, "constant", None, ("a", "b"), "<1e5>", ""]
-    assert evaluate({**names, "record": Fields({"a": {"b": 1}})}) == [88, "constant", 1, ("a", "b"), "<>", ""]
+    assert evaluate({**names, "record": AttributeTable({"a": {"b": 1}})}) == [
+        88,
+        "constant",
+        1,
+        ("a", "b"),
+        "<>",
+        "",
+    ]
     assert LANGUAGE.compile([])(names) == []
 
 
 def test_one_that_fails_fails_them_all() -> None:
     evaluate = LANGUAGE.compile([LANGUAGE.parse("{{ 1 }}"), LANGUAGE.parse("{{ record.a.b.c.d }}")])
     with pytest.raises(ExpressionError, match="has no attribute 'c'"):
-        evaluate({"record": Fields({"a": {"b": None}})})
+        evaluate({"record": AttributeTable({"a": {"b": None}})})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import httpcore
 import pytest
 
-from bridge.lib.http.happy_eyeballs import MOST_ADDRESSES, STAGGER, connect
+from bridge.lib.http.happy_eyeballs import MOST_ADDRESSES, STAGGER, connect_to_host
 from bridge.lib.http.socket import SocketBackend
 
 
@@ -57,7 +57,7 @@ def at(*ports: int) -> Any:
 
 def connected_to(*ports: int, timeout: float = 5) -> tuple[int, float]:
     began = time.monotonic()
-    with closing(connect("crm.example", 443, timeout, at(*ports))) as made:
+    with closing(connect_to_host("crm.example", 443, timeout, at(*ports))) as made:
         assert made.getblocking()
         return made.getpeername()[1], time.monotonic() - began
 
@@ -105,7 +105,7 @@ def test_a_family_that_this_machine_lacks_is_passed_over() -> None:
             strange = (socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("2001:db8::1", 443, 0, 0))
             return [strange, *at(port)("", 0)]
 
-        with closing(connect("crm.example", 443, 5, find)) as made:
+        with closing(connect_to_host("crm.example", 443, 5, find)) as made:
             assert made.getpeername()[1] == port
 
 

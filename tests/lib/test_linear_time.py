@@ -18,7 +18,7 @@ import pytest
 import bridge
 from bridge.crm.connector.language import FILTERS as CONNECTOR_FILTERS
 from bridge.lib import jinja_subset
-from bridge.lib.expression import ExpressionError, Fields, Language, as_text
+from bridge.lib.expression import AttributeTable, ExpressionError, Language, as_text
 from bridge.mapping.filters import FILTERS as MAPPING_FILTERS
 from tests.fixtures.hostile_texts import grows_too_fast, texts_for
 
@@ -216,7 +216,7 @@ def _cases(language: Language) -> Iterator[tuple[str, Callable[[str], object]]]:
 
             def run(value: str, evaluate: Any = evaluate) -> None:
                 names = {
-                    "record": Fields({"value": value}),
+                    "record": AttributeTable({"value": value}),
                     "_country": "CN",
                     "_zone": ZoneInfo("Asia/Shanghai"),
                 }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.lib.expression import ExpressionError, Fields, Language
+from bridge.lib.expression import AttributeTable, ExpressionError, Language
 from bridge.lib.lengths import ELLIPSIS
 from bridge.mapping.filters import ARGUMENTS as CONSTANTS
 from bridge.mapping.filters import FILTERS, reference
@@ -19,7 +19,7 @@ TIME = datetime(2025, 4, 14, 18, 19, 21, 500_000, tzinfo=UTC)
 
 def became(expression: str, value: Any) -> Any:
     template = LANGUAGE.parse(f"{{{{ record.value | {expression} }}}}")
-    names = {"record": Fields({"value": value}), "_country": "CN", "_zone": ZoneInfo("Asia/Shanghai")}
+    names = {"record": AttributeTable({"value": value}), "_country": "CN", "_zone": ZoneInfo("Asia/Shanghai")}
     return LANGUAGE.compile([template])(names)[0]
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from bridge.crm.connector.schema import ConnectorFile
 from bridge.lib.errors import Problem, did_you_mean
 from bridge.lib.toml_file import KeyPath, TomlFile
-from bridge.lib.validation import check, keys_of, kind_at, one_of
+from bridge.lib.validation import keys_of, kind_at, model_or_problems, one_of
 
 # Each round mends what pydantic sees; behind a mended value it may see more.
 _ROUNDS = 8
@@ -17,7 +17,7 @@ _ROUNDS = 8
 
 def drafted(file: TomlFile) -> tuple[ConnectorFile | None, list[Problem]]:
     """The file, or the nearest that can be compiled (None: there is none), and what was wrong with it."""
-    found, problems = check(ConnectorFile, file)
+    found, problems = model_or_problems(ConnectorFile, file)
     if found is not None:
         return found, []
     data = deepcopy(file.data)

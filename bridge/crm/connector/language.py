@@ -209,7 +209,7 @@ def _form(value: object) -> None:
 
 def _pattern(value: object) -> None:
     try:
-        patterns.check(as_text(value))
+        patterns.refuse_unsafe(as_text(value))
     except patterns.PatternError as error:
         raise SettingError(str(error), error.remedy) from None
 

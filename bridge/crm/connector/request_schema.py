@@ -52,7 +52,7 @@ def _rate(value: object) -> str:
 
 def _pattern(value: str) -> str:
     try:
-        patterns.check(value)
+        patterns.refuse_unsafe(value)
     except patterns.PatternError as error:
         raise SettingError(str(error), error.remedy) from None
     return value

@@ -15,7 +15,7 @@ from bridge.ledger.sqlite.judging import known_of, state_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.calls import Arrival, Filed, Known
-from bridge.model.listing import Coverage, Fill, Place, Seen, Unlisted
+from bridge.model.listing import CallMatch, Coverage, Fill, Seen, Unlisted
 from bridge.record.call_match import Joins, KnownCall, Opens, Refused, match_call
 
 DIGEST_BYTES = 16
@@ -41,7 +41,7 @@ def newest_receipt(connection: sqlite3.Connection) -> int:
     return found
 
 
-def places(connection: sqlite3.Connection, source: str, arrivals: Sequence[Arrival]) -> list[Place]:
+def match_rows(connection: sqlite3.Connection, source: str, arrivals: Sequence[Arrival]) -> list[CallMatch]:
     """Where the door would file each of these now."""
     names = list({name for arrival in arrivals for name in names_sought(arrival)})
     rows = connection.execute(_PLACES, numbered(source, json_list(names)))
@@ -62,12 +62,12 @@ class _Looker:
             "SELECT min(id) FROM receipts WHERE verdict IS NULL"
         ).fetchone()[0]
 
-    def place(self, arrival: Arrival) -> Place:
+    def place(self, arrival: Arrival) -> CallMatch:
         match match_call(arrival, self):
             case Refused(trouble, detail):
-                return Place(None, "", trouble, detail)
+                return CallMatch(None, "", trouble, detail)
             case Opens(key):
-                return Place(None, key)
+                return CallMatch(None, key)
             case Joins(call):
                 return self._of(self._row(call.call_id))
 
@@ -88,13 +88,13 @@ class _Looker:
             self._by_id[call_id] = self._connection.execute(_BY_ID, (call_id,)).fetchone()
         return self._by_id[call_id]
 
-    def _of(self, row: sqlite3.Row) -> Place:
+    def _of(self, row: sqlite3.Row) -> CallMatch:
         newest = row["newest"] or 0
         current = row["receipt_id"] is not None and newest <= row["receipt_id"]
         first = self._first_waiting
         judged = first is None or newest < first or not self._waits(row["call_id"])
         digest = row["digest"] if current else b""
-        return Place(
+        return CallMatch(
             row["call_id"],
             row["key"],
             newest=newest,
@@ -130,7 +130,7 @@ def fill(
     connection: sqlite3.Connection, payloads: Payloads, source: str, fills: Sequence[Fill], asked_at: int
 ) -> list[Filed | None]:
     """File rows in the order of the list; None for those whose call has changed since they were asked for."""
-    there = places(connection, source, [one.arrival for one in fills])
+    there = match_rows(connection, source, [one.arrival for one in fills])
     fits = [place.newest <= asked_at for place in there]
     taken = [one for one, fit in zip(fills, fits, strict=True) if fit]
     filed = file_arrivals(connection, payloads, [one.arrival for one in taken])

@@ -9,7 +9,7 @@ from bridge.ledger.sqlite import listing, standing
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.lib.errors import LedgerBusy
 from bridge.model.calls import Arrival, Filed, Known
-from bridge.model.listing import Coverage, Fill, Place, Seen, Standing, Unlisted
+from bridge.model.listing import CallMatch, Coverage, Fill, Seen, Standing, Unlisted
 
 
 class ReconciliationPart(Access):
@@ -24,8 +24,8 @@ class ReconciliationPart(Access):
         return listing.newest_receipt(self._reader)
 
     @looks
-    def places(self, source: str, arrivals: Sequence[Arrival]) -> list[Place]:
-        return listing.places(self._reader, source, arrivals)
+    def match_rows(self, source: str, arrivals: Sequence[Arrival]) -> list[CallMatch]:
+        return listing.match_rows(self._reader, source, arrivals)
 
     @looks
     def known_states(self, call_ids: Sequence[int]) -> dict[int, Known]:

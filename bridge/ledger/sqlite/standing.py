@@ -100,7 +100,7 @@ def _looked_for_again(
     come, left = set(), []
     for start in range(0, len(unknown), AT_ONCE):
         part = unknown[start : start + AT_ONCE]
-        for place, found in enumerate(listing.places(connection, source, part), start):
+        for place, found in enumerate(listing.match_rows(connection, source, part), start):
             if found.call_id is None:
                 left.append(place)
             else:

@@ -25,7 +25,7 @@ def resolve(host: str, port: int) -> Sequence[_Info]:
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
-def connect(host: str, port: int, timeout: float | None, find: Resolve = resolve) -> socket.socket:
+def connect_to_host(host: str, port: int, timeout: float | None, find: Resolve = resolve) -> socket.socket:
     """A connection to the first address that answers, within `timeout` seconds for all of them.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpcore
 
-from bridge.lib.http.happy_eyeballs import Resolve, connect, resolve
+from bridge.lib.http.happy_eyeballs import Resolve, connect_to_host, resolve
 
 Connected = Callable[[socket.socket], None]
 """Told of each connection that is made: from then on it is shut when its time is over."""
@@ -144,7 +144,7 @@ class SocketBackend(httpcore.NetworkBackend):
         """
         del local_address, socket_options  # nobody sets them
         try:
-            connection = connect(host, port, timeout, self._resolve)
+            connection = connect_to_host(host, port, timeout, self._resolve)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except UnicodeError as error:
             raise httpcore.LocalProtocolError(f"{host!r} is no name of a host: {error}") from error

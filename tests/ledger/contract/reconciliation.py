@@ -47,18 +47,18 @@ class ReconciliationContract:
         known = news(ledger, "a")
         waiting = call_of(ledger, arrival("b"))
         rows = [arrival("a"), arrival("b"), arrival("c"), stray(Quarantined.AMBIGUOUS, b"{}")]
-        a, b, c, nowhere = ledger.places("main", rows)
+        a, b, c, nowhere = ledger.match_rows("main", rows)
         assert (a.call_id, a.key, a.judged) == (known, "a", True)
         assert (b.call_id, b.judged) == (waiting, False)
         assert (c.call_id, c.key) == (None, "c")
         assert (nowhere.call_id, nowhere.trouble) == (None, Quarantined.AMBIGUOUS)
-        assert ledger.places("branch", [arrival("a")])[0].call_id is None
+        assert ledger.match_rows("branch", [arrival("a")])[0].call_id is None
         assert call_keys(ledger, "main") == ["a", "b"], "nothing is written"
 
     def test_two_names_of_two_calls_are_in_conflict(self, ledger: Ledger) -> None:
         for key in ("a", "b"):
             news(ledger, key)
-        (place,) = ledger.places("main", [arrival("a", "b")])
+        (place,) = ledger.match_rows("main", [arrival("a", "b")])
         assert (place.call_id, place.trouble) == (None, Quarantined.IDENTITY_CONFLICT)
 
     def test_the_known_states_are_those_of_calls_that_have_one(self, ledger: Ledger) -> None:
@@ -75,7 +75,7 @@ class ReconciliationContract:
         assert filed is not None
         assert filed.call_id is not None
         judge_all(ledger)
-        (place,) = ledger.places("main", [arrival("a")])
+        (place,) = ledger.match_rows("main", [arrival("a")])
         assert (place.call_id, place.digest, place.stale) == (filed.call_id, DIGEST, False)
         assert place.newest == ledger.newest_receipt() > mark
 
@@ -93,10 +93,10 @@ class ReconciliationContract:
     def test_a_row_is_remembered_until_the_call_changes(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         ledger.remember_listed([Seen(call_id, ledger.newest_receipt(), True, OTHER_DIGEST)])
-        (place,) = ledger.places("main", [arrival("a")])
+        (place,) = ledger.match_rows("main", [arrival("a")])
         assert (place.digest, place.stale) == (OTHER_DIGEST, True)
         news(ledger, "a", NOW + MINUTE, name="another")
-        (place,) = ledger.places("main", [arrival("a")])
+        (place,) = ledger.match_rows("main", [arrival("a")])
         assert place.digest == b""
 
     # -- beside the list -------------------------------------------------------------
