@@ -1,26 +1,29 @@
-"""What every source promises, whatever platform it asks: one class, run once for each."""
+"""What the list of every platform promises: one class, run once for each."""
 
-import json
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
 from bridge.lib.errors import SourceRefused, SourceUnreachable
+from bridge.record.arrival import read_head
+from bridge.record.dialect import Dialect
+from bridge.record.head import Head
+from bridge.record.unwrap_body import read_record
 from bridge.source import Source
-from bridge.source.outcall.names import names_of
 
 SECOND = timedelta(seconds=1)
 
 
-class Platform(Protocol):
-    """What the suite needs of a platform of its own to ask."""
+class ListedPlatform(Protocol):
+    """A platform that the suite can ask and disturb."""
 
+    dialect: Dialect
     records: list[tuple[str, datetime]]
-    """The uuid and the creation of 25 calls, a few seconds apart."""
+    """The first name and the creation of 25 calls, a few seconds apart."""
 
     def source(self, *, right: bool = True) -> Source:
         """A new login, with the right secret or a wrong one."""
@@ -39,67 +42,70 @@ class SourceContract:
     """One platform, 25 calls."""
 
     @abstractmethod
-    def served(self) -> AbstractContextManager[Platform]:
+    def served(self) -> AbstractContextManager[ListedPlatform]:
         """The platform."""
 
     @pytest.fixture
-    def platform(self) -> Iterator[Platform]:
+    def platform(self) -> Iterator[ListedPlatform]:
         with self.served() as platform:
             yield platform
 
     @pytest.fixture
-    def source(self, platform: Platform) -> Iterator[Source]:
+    def source(self, platform: ListedPlatform) -> Iterator[Source]:
         source = platform.source()
         yield source
         source.close()
 
     @staticmethod
-    def uuids(rows: Any) -> list[str]:
-        return [names_of(row.get("uuid"), row.get("base_info"))[0] for row in map(json.loads, rows)]
+    def heads(platform: ListedPlatform, rows: Iterable[bytes]) -> list[Head]:
+        return [read_head(read_record(row, platform.dialect), platform.dialect) for row in rows]
+
+    def names(self, platform: ListedPlatform, rows: Iterable[bytes]) -> list[str]:
+        return [head.names()[0] for head in self.heads(platform, rows)]
 
     @staticmethod
-    def whole(platform: Platform) -> tuple[datetime, datetime]:
+    def whole(platform: ListedPlatform) -> tuple[datetime, datetime]:
         times = [at for _, at in platform.records]
         return min(times), max(times) + SECOND
 
-    def test_one_page_holds_all_of_a_small_window(self, platform: Platform, source: Source) -> None:
+    def test_one_page_holds_all_of_a_small_window(self, platform: ListedPlatform, source: Source) -> None:
         page = source.page(*self.whole(platform), 0, 100)
-        assert sorted(self.uuids(page.rows)) == sorted(uuid for uuid, _ in platform.records)
+        assert sorted(self.names(platform, page.rows)) == sorted(name for name, _ in platform.records)
         assert page.total == 25
 
     def test_pages_begin_at_0_and_share_no_row_while_nothing_moves(
-        self, platform: Platform, source: Source
+        self, platform: ListedPlatform, source: Source
     ) -> None:
         pages = [source.page(*self.whole(platform), index, 10) for index in range(4)]
         assert [len(page.rows) for page in pages] == [10, 10, 5, 0]
-        assert len({uuid for page in pages for uuid in self.uuids(page.rows)}) == 25
+        assert len({name for page in pages for name in self.names(platform, page.rows)}) == 25
 
     def test_the_first_second_is_in_and_what_is_far_outside_is_not(
-        self, platform: Platform, source: Source
+        self, platform: ListedPlatform, source: Source
     ) -> None:
         times = sorted(platform.records, key=lambda one: one[1])
-        uuid, at = times[12]
-        listed = self.uuids(source.page(at, at + SECOND, 0, 100).rows)
-        assert uuid in listed
+        name, at = times[12]
+        listed = self.names(platform, source.page(at, at + SECOND, 0, 100).rows)
+        assert name in listed
         assert times[0][0] not in listed
         assert times[-1][0] not in listed
 
-    def test_a_window_without_calls_is_an_empty_page(self, platform: Platform, source: Source) -> None:
+    def test_a_window_without_calls_is_an_empty_page(self, platform: ListedPlatform, source: Source) -> None:
         later = self.whole(platform)[1] + timedelta(days=1)
         page = source.page(later, later + SECOND, 0, 100)
         assert not page.rows
         assert page.total in (0, None)
 
-    def test_the_user_is_known_once_it_was_asked(self, platform: Platform, source: Source) -> None:
-        row = json.loads(source.page(*self.whole(platform), 0, 1).rows[0])
-        assert source.user == row["user_sn"]
+    def test_the_user_is_known_once_it_was_asked(self, platform: ListedPlatform, source: Source) -> None:
+        (head,) = self.heads(platform, source.page(*self.whole(platform), 0, 1).rows)
+        assert source.user == head.user
 
-    def test_a_session_that_is_over_is_renewed(self, platform: Platform, source: Source) -> None:
+    def test_a_session_that_is_over_is_renewed(self, platform: ListedPlatform, source: Source) -> None:
         source.page(*self.whole(platform), 0, 100)
         platform.end_sessions()
         assert len(source.page(*self.whole(platform), 0, 100).rows) == 25
 
-    def test_a_wrong_secret_is_refused_and_never_shown(self, platform: Platform) -> None:
+    def test_a_wrong_secret_is_refused_and_never_shown(self, platform: ListedPlatform) -> None:
         source = platform.source(right=False)
         with pytest.raises(SourceRefused) as refused:
             source.page(*self.whole(platform), 0, 100)
@@ -107,7 +113,7 @@ class SourceContract:
         assert "wrong-secret" not in str(refused.value)
 
     def test_a_platform_that_is_down_is_unreachable_and_comes_back(
-        self, platform: Platform, source: Source
+        self, platform: ListedPlatform, source: Source
     ) -> None:
         platform.down(down=True)
         with pytest.raises(SourceUnreachable):

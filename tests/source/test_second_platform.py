@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -21,10 +22,15 @@ from bridge.record.call import CALL_FIELDS
 from bridge.record.dialect import Dialect
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
+from bridge.source import Source
+from bridge.source.list_api import ListApi
 from bridge.source.platforms import PLATFORMS
 from tests.fixtures.door import TLS, SharedListener
-from tests.fixtures.second_platform import SECOND_DIALECT, second_platform
+from tests.fixtures.second_platform import SECOND_DIALECT, SECRET, SecondList, SecondPlatform
+from tests.fixtures.served_platform import NAMES
+from tests.source.contract import ListedPlatform, SourceContract
 
+BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2025, 4, 14, 9, 30, tzinfo=UTC)
 TOKEN = "second-token-of-24-chars"
 CONFIG = """
@@ -37,7 +43,7 @@ reconcile.settle = "0s"
 [sources.berlin.api]
 base_url = "https://second.invalid"
 access_id = "north"
-access_secret = "canary-of-second"
+access_secret = "secret-of-second"
 [destinations.crm]
 mapping = "crm.toml"
 base_url = "CRM_URL"
@@ -79,6 +85,40 @@ RATED_LATER = {**CALL, "rating": "cold", "touched": "14.04.2025 11:00:00"}
 NEVER_PUSHED = {**CALL, "callNo": "K-2042", "party": {"tel": "030 901821", "fullName": "Max"}}
 
 
+class Listed:
+    """The second platform, as the contract wants it."""
+
+    dialect = SECOND_DIALECT
+
+    def __init__(self) -> None:
+        self._second = SecondPlatform()
+        times = [NOW - timedelta(seconds=3 * number) for number in range(25)]
+        self.records = [(f"k-{number}", at) for number, at in enumerate(times)]
+        self._second.calls += [
+            {**CALL, "callNo": name, "born": f"{at.astimezone(BERLIN):%d.%m.%Y %H:%M:%S}"}
+            for name, at in self.records
+        ]
+
+    def source(self, *, right: bool = True) -> Source:
+        secret = SECRET if right else "wrong-secret"
+        api = ListApi("https://second.invalid", "north", secret, BERLIN, NAMES)
+        return SecondList(api, self._second)
+
+    def end_sessions(self) -> None:
+        self._second.sessions += 1
+
+    def down(self, *, down: bool) -> None:
+        self._second.down = down
+
+    def requests(self) -> int:
+        return self._second.requests
+
+
+class TestItsList(SourceContract):
+    def served(self) -> AbstractContextManager[ListedPlatform]:
+        return nullcontext(Listed())
+
+
 class Bridge:
     """One daemon's stages over a ledger of its own, the CRM, and what the platform's list shows."""
 
@@ -86,9 +126,8 @@ class Bridge:
         (folder / "crm.toml").write_text(MAPPING, "utf-8")
         path = folder / "config.toml"
         path.write_text(CONFIG.replace("CRM_URL", url), "utf-8")
-        self.listed: list[dict[str, Any]] = []
-        platforms = {**PLATFORMS, "second": second_platform(self.listed)}
-        config = load_config(path, {}, platforms)
+        self.second = SecondPlatform()
+        config = load_config(path, {}, {**PLATFORMS, "second": self.second.platform})
         self.crm = crm
         self.now = NOW
         self.ledger = SqliteLedger(folder / "ledger.db", create=True)
@@ -164,7 +203,7 @@ def test_verdicts_go_by_its_own_stamps_and_meaning(bridge: Bridge) -> None:
 
 def test_its_list_is_reconciled_and_audited(bridge: Bridge) -> None:
     bridge.push(CALL)
-    bridge.listed += [CALL, NEVER_PUSHED]
+    bridge.second.calls += [CALL, NEVER_PUSHED]
     bridge.now += timedelta(minutes=1)
     found = bridge.carry_out("reconcile")
     assert {name: found[name] for name in ("seen", "matched", "missing", "filled")} == {

@@ -26,6 +26,7 @@ from bridge.source.outcall.client import (
     TRIES_WHILE_REFUSED,
     OutcallList,
 )
+from bridge.source.outcall.dialect import OUTCALL_DIALECT
 from bridge.source.outcall.rate import RequestRate
 from tests.fixtures.served_platform import (
     CHANCE,
@@ -38,11 +39,13 @@ from tests.fixtures.served_platform import (
     made,
     served_platform,
 )
-from tests.source.contract import Platform, SourceContract
+from tests.source.contract import ListedPlatform, SourceContract
 
 
 class Served:
     """The sandbox platform, as the contract wants it."""
+
+    dialect = OUTCALL_DIALECT
 
     def __init__(self, served: ServedPlatform) -> None:
         self._served = served
@@ -64,9 +67,9 @@ class Served:
 
 
 class TestOutcall(SourceContract):
-    def served(self) -> AbstractContextManager[Platform]:
+    def served(self) -> AbstractContextManager[ListedPlatform]:
         @contextmanager
-        def serve() -> Iterator[Platform]:
+        def serve() -> Iterator[ListedPlatform]:
             with served_platform(made(25)) as served:
                 yield Served(served)
 
@@ -246,7 +249,7 @@ def test_where_clocks_are_put_back_the_window_is_wider() -> None:
         source.close()
 
 
-def test_the_pace_spreads_requests_and_makes_up_for_nothing() -> None:
+def test_the_rate_spreads_requests_and_makes_up_for_nothing() -> None:
     now, slept = [0.0], list[float]()
 
     def sleep(seconds: float) -> None:
