@@ -45,7 +45,7 @@ class Attribute(Generic[T]):
 
     def reader(self, dialect: Dialect) -> Callable[["Call"], T]:
         """The function that reads it from calls of a platform."""
-        computed = dialect.call.computed.get(self._name)
+        computed = dialect.attributes.computed.get(self._name)
         if computed is None:
             return self._of_platform(dialect)
         compute = computed.read
@@ -56,7 +56,7 @@ class Attribute(Generic[T]):
         return self._read
 
 
-class _Column(Attribute[T]):
+class _FieldAttribute(Attribute[T]):
     """An attribute that one field holds, or the first of several that is not empty."""
 
     def __init__(self, description: str, convert: Callable[[Any], T]) -> None:
@@ -64,7 +64,7 @@ class _Column(Attribute[T]):
         self._convert = convert
 
     def _of_platform(self, dialect: Dialect) -> Callable[["Call"], T]:
-        convert, fields = self._convert, dialect.call.columns.get(self._name, ())
+        convert, fields = self._convert, dialect.attributes.direct.get(self._name, ())
         if len(fields) == 1:
             (field_,) = fields
             return lambda call: convert(call.record.get(field_))
@@ -78,14 +78,14 @@ class _Column(Attribute[T]):
         return first_of
 
 
-class _Time(Attribute[datetime | None]):
+class _TimeAttribute(Attribute[datetime | None]):
     """An attribute that is a time, which one field holds."""
 
     def __init__(self, description: str) -> None:
         super().__init__(description, lambda _: None)
 
     def _of_platform(self, dialect: Dialect) -> Callable[["Call"], datetime | None]:
-        fields, time = dialect.call.columns.get(self._name), dialect.time
+        fields, time = dialect.attributes.direct.get(self._name), dialect.time
         if not fields:
             return self._read
         (field_,) = fields
@@ -101,8 +101,8 @@ def text_of(value: object) -> str | None:
     return str(value).strip() or None
 
 
-def _text(description: str) -> _Column[str | None]:
-    return _Column(description, text_of)
+def _text(description: str) -> _FieldAttribute[str | None]:
+    return _FieldAttribute(description, text_of)
 
 
 def _lower(value: Any) -> str | None:
@@ -110,38 +110,38 @@ def _lower(value: Any) -> str | None:
     return text.lower() if text else None
 
 
-def _integer(description: str) -> _Column[int | None]:
-    return _Column(description, parse_int)
+def _integer(description: str) -> _FieldAttribute[int | None]:
+    return _FieldAttribute(description, parse_int)
 
 
-def _flag(description: str) -> _Column[bool]:
-    return _Column(description, lambda value: bool(parse_int(value)))
+def _flag(description: str) -> _FieldAttribute[bool]:
+    return _FieldAttribute(description, lambda value: bool(parse_int(value)))
 
 
-def _known_flag(description: str) -> _Column[bool | None]:
+def _known_flag(description: str) -> _FieldAttribute[bool | None]:
     def convert(value: Any) -> bool | None:
         number = parse_int(value)
         return None if number is None else bool(number)
 
-    return _Column(description, convert)
+    return _FieldAttribute(description, convert)
 
 
-def _tags(description: str) -> _Column[tuple[str, ...]]:
-    return _Column(description, split_labels)
+def _tags(description: str) -> _FieldAttribute[tuple[str, ...]]:
+    return _FieldAttribute(description, split_labels)
 
 
-def _phone(description: str) -> _Column[str | None]:
+def _phone(description: str) -> _FieldAttribute[str | None]:
     def convert(value: Any) -> str | None:
         text = text_of(value)
         # Of `13800000000.0` a CRM that takes all digits would make a number with one more.
         return plain_number(text) if text and text.isascii() else text
 
-    return _Column(description, convert)
+    return _FieldAttribute(description, convert)
 
 
 def _as_sent(call: "Call", name: str) -> Any:
     """The raw value of the field that holds an attribute; None if no field does."""
-    fields = call.origin.dialect.call.columns.get(name, ())
+    fields = call.origin.dialect.attributes.direct.get(name, ())
     return call.record.get(fields[0]) if fields else None
 
 
@@ -220,7 +220,9 @@ class Call:
         """The call that a record describes."""
         return cls(key, origin.source, MappingProxyType(dict(record)), origin, _readers_of(origin.dialect))
 
-    uuid = _Column("The call's UUID in lower case, as the platform gave it; null if it gave none.", _lower)
+    uuid = _FieldAttribute(
+        "The call's UUID in lower case, as the platform gave it; null if it gave none.", _lower
+    )
     sn = _text("The platform's `sn` of the record; not known to be unique per call.")
     id = _text("The platform's row number, as text, because it can exceed what a CRM's numbers hold.")
 
@@ -247,11 +249,11 @@ class Call:
     tags = _tags("The labels the dialogue earned, in order, as a list.")
     dynamic_tags = _tags("The labels made of the customer's own words, as a list.")
 
-    created_at = _Time("When the platform made the record.")
-    updated_at = _Time("When the platform last changed the record.")
-    started_at = _Time("When dialling began.")
-    connected_at = _Time("When the customer answered; null if nobody did.")
-    disconnected_at = _Time("When the call ended.")
+    created_at = _TimeAttribute("When the platform made the record.")
+    updated_at = _TimeAttribute("When the platform last changed the record.")
+    started_at = _TimeAttribute("When dialling began.")
+    connected_at = _TimeAttribute("When the customer answered; null if nobody did.")
+    disconnected_at = _TimeAttribute("When the call ended.")
     answered = Attribute("Whether the call was answered.", _answered)
     first_connected = _known_flag("Whether the first attempt was answered; null if unknown.")
     talk_seconds = Attribute("Seconds talked; 0 if nobody answered.", _talk_seconds)
@@ -271,7 +273,7 @@ class Call:
     hangup_node = _text("The script node at which the call ended.")
     number_status = _integer("The number check's code: 0 unused, 1 in use, 2 suspended, 100 unchecked.")
     caller = _text("The number that called.")
-    transferred = _Column(
+    transferred = _FieldAttribute(
         "Handover to a person: 0 none, 1 not taken, 2 taken.", lambda value: parse_int(value) or 0
     )
 

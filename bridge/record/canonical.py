@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from bridge.lib.timestamps import UnreadableTimeError
 from bridge.lib.whole_numbers import parse_int
-from bridge.record.dialect import Dialect, Kind
+from bridge.record.dialect import Dialect, FieldKind
 from bridge.record.origin import Origin
 from bridge.record.turn import Turn, digested, split_labels
 
@@ -27,7 +27,7 @@ def canonical(record: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
         elif (kind := dialect.kinds.get(name)) is None:
             # The type of an unknown field is not known: a number and its digits count as equal.
             result[name] = _read_text(value)
-        elif kind is Kind.DIALOGUE:
+        elif kind is FieldKind.DIALOGUE:
             result[name] = dialect.dialogue.read(record, zone) or None
         elif kind in _TIMES:
             result[name] = _read_time(value, dialect, zone)
@@ -80,12 +80,12 @@ def _read_tags(value: Any) -> Any:
     return split_labels(value) or None
 
 
-_TIMES = (Kind.TIME, Kind.EPOCH)
-_READERS: Mapping[Kind, Callable[[Any], Any]] = {
-    Kind.TEXT: _read_text,
-    Kind.NAME: _read_name,
-    Kind.INTEGER: _read_integer,
-    Kind.TAGS: _read_tags,
+_TIMES = (FieldKind.TIME, FieldKind.EPOCH)
+_READERS: Mapping[FieldKind, Callable[[Any], Any]] = {
+    FieldKind.TEXT: _read_text,
+    FieldKind.NAME: _read_name,
+    FieldKind.INTEGER: _read_integer,
+    FieldKind.TAGS: _read_tags,
 }
 
 

@@ -15,7 +15,7 @@ from bridge.record.head import Head
 from bridge.record.turn import Turn
 
 
-class Kind(Enum):
+class FieldKind(Enum):
     """How a field is read; types vary from record to record, so a kind accepts all spellings of a value."""
 
     TEXT = "text"
@@ -28,7 +28,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Computed:
+class ComputedAttribute:
     """An attribute of `Call` that is computed from several fields, or from a platform's code."""
 
     fields: tuple[str, ...]
@@ -47,12 +47,12 @@ class EnvelopeFields:
 
 
 @dataclass(frozen=True, slots=True)
-class CallFields:
+class AttributeFields:
     """Which fields of a record hold the attributes of `Call`; an attribute that neither names is null."""
 
-    columns: Mapping[str, tuple[str, ...]]
+    direct: Mapping[str, tuple[str, ...]]
     """Attribute → the fields that hold it; of several the first that is not empty counts."""
-    computed: Mapping[str, Computed]
+    computed: Mapping[str, ComputedAttribute]
     """Attribute → how it is computed, where no field holds it as it is."""
 
 
@@ -78,14 +78,14 @@ class Dialect:
     """How one platform writes its call records: their fields, their times, and their dialogues.
 
     A record is one JSON object. Its fields keep the platform's names, by which mappings read them as
-    `record.…`; `call` says which of them are what mappings read as `call.…`.
+    `record.…`; `attributes` says which of them are what mappings read as `call.…`.
     """
 
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, FieldKind]
     """Every known field and its kind."""
     bookkeeping: Mapping[str, str]
     """Fields whose change alone is no news → the reason."""
-    call: CallFields
+    attributes: AttributeFields
     head: type[Head]
     dialogue: DialogueForm
     envelope: EnvelopeFields
@@ -110,8 +110,8 @@ class Dialect:
 
     def fields_of(self, attribute: str) -> tuple[str, ...]:
         """The fields that an attribute of `Call` is read from."""
-        computed = self.call.computed.get(attribute)
-        return self.call.columns.get(attribute, ()) if computed is None else computed.fields
+        computed = self.attributes.computed.get(attribute)
+        return self.attributes.direct.get(attribute, ()) if computed is None else computed.fields
 
     def head_of(self, record: Mapping[str, Any]) -> Head:
         """The head of a record that has been parsed."""

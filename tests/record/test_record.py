@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bridge.lib.timestamps import parse_time
 from bridge.lib.whole_numbers import parse_int
 from bridge.record.canonical import canonical, digest
-from bridge.record.dialect import Kind
+from bridge.record.dialect import FieldKind
 from bridge.record.json_body import parse_object
 from bridge.source.outcall.fields import BOOKKEEPING, KINDS
 from tests.fixtures.origins import MAIN
@@ -194,7 +194,7 @@ def test_nothing_crashes_and_canonical_is_stable(record: dict[str, Any]) -> None
     assert digest(canonical(again, MAIN)) == digest(known)
 
 
-@given(st.integers(), st.sampled_from([name for name, kind in KINDS.items() if kind is Kind.INTEGER]))
+@given(st.integers(), st.sampled_from([name for name, kind in KINDS.items() if kind is FieldKind.INTEGER]))
 def test_a_number_is_the_same_as_its_text(number: int, name: str) -> None:
     assert one(name, number) == one(name, str(number)) == number == parse_int(f" {number} ")
 

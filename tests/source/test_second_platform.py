@@ -242,9 +242,9 @@ def test_a_record_that_names_no_call_waits_in_quarantine(bridge: Bridge) -> None
     "dialect", [*(one.dialect for one in PLATFORMS.values()), SECOND_DIALECT], ids=[*PLATFORMS, "second"]
 )
 def test_a_dialect_speaks_of_attributes_that_a_call_has_and_of_fields_that_it_knows(dialect: Dialect) -> None:
-    attributes = dialect.call.columns.keys() | dialect.call.computed.keys()
+    attributes = dialect.attributes.direct.keys() | dialect.attributes.computed.keys()
     assert attributes <= CALL_FIELDS.keys()
-    assert not dialect.call.columns.keys() & dialect.call.computed.keys()
+    assert not dialect.attributes.direct.keys() & dialect.attributes.computed.keys()
     fields = {field for name in attributes for field in dialect.fields_of(name)}
     assert fields <= dialect.kinds.keys()
     assert dialect.bookkeeping.keys() <= dialect.kinds.keys()

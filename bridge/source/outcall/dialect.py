@@ -1,14 +1,14 @@
 """How the outbound-call platform writes its records."""
 
-from bridge.record.dialect import CallFields, Dialect
+from bridge.record.dialect import AttributeFields, Dialect
 from bridge.source.outcall.dialogue import OutcallDialogue
-from bridge.source.outcall.fields import BOOKKEEPING, COLUMNS, COMPUTED, ENVELOPE, KINDS
+from bridge.source.outcall.fields import BOOKKEEPING, COMPUTED_ATTRIBUTES, DIRECT_ATTRIBUTES, ENVELOPE, KINDS
 from bridge.source.outcall.names import OutcallHead
 
 OUTCALL_DIALECT = Dialect(
     kinds=KINDS,
     bookkeeping=BOOKKEEPING,
-    call=CallFields(COLUMNS, COMPUTED),
+    attributes=AttributeFields(DIRECT_ATTRIBUTES, COMPUTED_ATTRIBUTES),
     head=OutcallHead,
     dialogue=OutcallDialogue(),
     envelope=ENVELOPE,

@@ -6,10 +6,10 @@ from typing import Any
 
 from bridge.lib.whole_numbers import parse_int
 from bridge.record.call import Direction, Sex, text_of
-from bridge.record.dialect import Computed, EnvelopeFields, Kind
+from bridge.record.dialect import ComputedAttribute, EnvelopeFields, FieldKind
 
-_NAMES_BY_KIND: dict[Kind, str] = {
-    Kind.TEXT: """
+_NAMES_BY_KIND: dict[FieldKind, str] = {
+    FieldKind.TEXT: """
         sn user_sn user_name parent_sn team_sn team_name name phone address unit unit_phone project_sn
         project_caption endreason recordpath recordfile status cdr_sn mark agent_sn agent_name status_manual
         hangup_serial_number source operator area_code status_sub fs_listen_agent caller warning_results
@@ -18,20 +18,20 @@ _NAMES_BY_KIND: dict[Kind, str] = {
         data1 data2 data3 data4 data5 data6 data7 data8 data9 data10 data11 data12 data13 data14 data15
         data16 data17 data18 data19 data20 data21 data22 data23 data24 data25 data26 data27 data28 data29
         data30""",
-    Kind.NAME: "uuid base_info",
-    Kind.INTEGER: """
+    FieldKind.NAME: "uuid base_info",
+    FieldKind.INTEGER: """
         id talktimes score call_count asks_count return_visit asks_count_routine qc_status is_wechat
         fs_monitor_change_talk fs_push_screens fs_intervention_time is_deleted is_transfertoagent
         call_from_type transfer_type number_status actual_push_screens_total is_seating_assistance
         warning_times degree_of_satisfaction satisfaction_invitation_type tts_service_id
         auto_add_wechat_status charging_minute ext1 is_first_connected""",
-    Kind.TIME: "created_at updated_at connected_at disconnected_at started_at push_crm_at",
-    Kind.EPOCH: "pushed_at listened_at intervention_at",
-    Kind.TAGS: "labelling dynamic_labelling",
-    Kind.DIALOGUE: "talk_info",
+    FieldKind.TIME: "created_at updated_at connected_at disconnected_at started_at push_crm_at",
+    FieldKind.EPOCH: "pushed_at listened_at intervention_at",
+    FieldKind.TAGS: "labelling dynamic_labelling",
+    FieldKind.DIALOGUE: "talk_info",
 }
 
-KINDS: Mapping[str, Kind] = MappingProxyType(
+KINDS: Mapping[str, FieldKind] = MappingProxyType(
     {name: kind for kind, names in _NAMES_BY_KIND.items() for name in names.split()}
 )
 
@@ -45,7 +45,7 @@ BOOKKEEPING: Mapping[str, str] = MappingProxyType(
     }
 )
 
-COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+DIRECT_ATTRIBUTES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         name: tuple(fields.split())
         for name, fields in {
@@ -133,11 +133,11 @@ def _sex(record: Mapping[str, Any]) -> Sex | None:
     return _SEX.get(text_of(record.get("rec_sex")) or "")
 
 
-COMPUTED: Mapping[str, Computed] = MappingProxyType(
+COMPUTED_ATTRIBUTES: Mapping[str, ComputedAttribute] = MappingProxyType(
     {
-        "direction": Computed(("call_from_type", "base_info"), _direction),
-        "is_voice_test": Computed(("call_from_type",), _is_voice_test),
-        "sex": Computed(("rec_sex",), _sex),
+        "direction": ComputedAttribute(("call_from_type", "base_info"), _direction),
+        "is_voice_test": ComputedAttribute(("call_from_type",), _is_voice_test),
+        "sex": ComputedAttribute(("rec_sex",), _sex),
     }
 )
 
