@@ -31,6 +31,7 @@ from zoneinfo import ZoneInfo
 from benchmarks.load import burst
 from benchmarks.texts import Record, compact, escaped, spaced, varied_bodies, varied_records
 from bridge.intake.judge import Judge, SourceRules
+from bridge.ledger import EndedAttempt
 from bridge.ledger.sqlite import SqliteLedger, leasing, settle
 from bridge.ledger.sqlite.connection import connect
 from bridge.model.calls import Via
@@ -112,7 +113,9 @@ class Feeder:
                 first_seen_at=now,
                 values={},
             )
-            settle.settle_all(self._writer, [(lease, self._outcome(lease, phones, now), now)], ended)
+            settle.settle_all(
+                self._writer, [EndedAttempt(lease, self._outcome(lease, phones, now), now)], ended
+            )
         self._writer.execute("COMMIT")
 
     def _outcome(self, lease: Lease, phones: dict[str, str], now: datetime) -> Settlement:

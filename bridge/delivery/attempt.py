@@ -12,7 +12,7 @@ from bridge.delivery.parking import parked_by_our_fault
 from bridge.delivery.plan_sync import PlanSync
 from bridge.delivery.poison_records import FaultCount, faults_of
 from bridge.delivery.stages import PreparedDelivery, SettledDelivery, busy_ledger_of
-from bridge.ledger import DeliveryLedger
+from bridge.ledger import DeliveryLedger, PlannedDelivery
 from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import DeliveryError, LedgerError, Permanent
 from bridge.model.crm_objects import KnownObject
@@ -124,7 +124,9 @@ class AttemptStarter:
         ]
 
     def _recall(self, prepared: Sequence[PreparedDelivery], account: str) -> list[dict[str, KnownObject]]:
-        wanted = [(each.lease.delivery_id, each.lease.key, each.plan.objects) for each in prepared]
+        wanted = [
+            PlannedDelivery(each.lease.delivery_id, each.lease.key, each.plan.objects) for each in prepared
+        ]
         return until_answered(
             lambda: self._ledger.recall(account, wanted),
             self._stop,

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from bridge.crm.connector import ObjectType
 from bridge.delivery.field_selection import sent_digest
-from bridge.ledger import DeliveryLedger, OperatorLedger, Swept, Told, Window
+from bridge.ledger import DeliveryLedger, OperatorLedger, PlannedDelivery, SentObject, SweptCall, Window
 from bridge.lib.errors import LedgerBusy
 from bridge.lib.phone import mask_phones_in
 from bridge.mapping import CompiledMapping, MappingFault
@@ -82,7 +82,7 @@ _LEFT_ALONE: Mapping[str, ReplayVerdict] = {
 class CallComparison:
     """One call, and what a delivery of it would change now."""
 
-    swept: Swept
+    swept: SweptCall
     verdict: ReplayVerdict
     reason: str = ""
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -109,7 +109,7 @@ def compare_calls(
     origins: Mapping[str, Origin],
     window: Window,
     go_on: Callable[[], bool] = lambda: True,
-    look: Callable[[Swept, Plan | Skip | None], None] | None = None,
+    look: Callable[[SweptCall, Plan | Skip | None], None] | None = None,
 ) -> Iterator[list[CallComparison]]:
     """Compare all calls of a destination's sources, page by page; `look` sees each call's plan.
 
@@ -124,7 +124,7 @@ def compare_calls(
             page = ledger.sweep(target.name, source, window, after, PAGE)
             if page:
                 yield _compare_page(ledger, target, origins[source], page, look)
-                after = page[-1].place
+                after = page[-1].cursor
             if len(page) < PAGE:
                 break
 
@@ -133,15 +133,15 @@ def _compare_page(
     ledger: ReplayLedger,
     target: ReplayTarget,
     origin: Origin,
-    page: Sequence[Swept],
-    look: Callable[[Swept, Plan | Skip | None], None] | None,
+    page: Sequence[SweptCall],
+    look: Callable[[SweptCall, Plan | Skip | None], None] | None,
 ) -> list[CallComparison]:
     claims = ledger.key_claims([swept.call_id for swept in page], target.together or (target.name,))
     planned = [
         (swept, *_claimed(claims.get(swept.call_id, ()), *_planned(target, origin, swept))) for swept in page
     ]
     wanted = [
-        (swept.delivery_id or 0, swept.key, plan.objects)
+        PlannedDelivery(swept.delivery_id or 0, swept.key, plan.objects)
         for swept, plan, _ in planned
         if isinstance(plan, Plan)
     ]
@@ -155,7 +155,7 @@ def _compare_page(
     return found
 
 
-def _planned(target: ReplayTarget, origin: Origin, swept: Swept) -> tuple[Plan | Skip | None, str]:
+def _planned(target: ReplayTarget, origin: Origin, swept: SweptCall) -> tuple[Plan | Skip | None, str]:
     """The plan, or why there is none."""
     if swept.values is None:
         return None, "unreadable"
@@ -173,7 +173,7 @@ def _claimed(claims: Sequence[Claim], plan: Plan | Skip | None, fault: str) -> t
 
 def _compared(
     target: ReplayTarget,
-    swept: Swept,
+    swept: SweptCall,
     plan: Plan | Skip | None,
     fault: str,
     known: Mapping[str, KnownObject],
@@ -199,7 +199,7 @@ def _compared(
 
 
 def _changes(
-    target: ReplayTarget, swept: Swept, plan: Plan, known: Mapping[str, KnownObject]
+    target: ReplayTarget, swept: SweptCall, plan: Plan, known: Mapping[str, KnownObject]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The objects to which something else would be sent than last time: why, and which fields."""
     objects = {planned.name: planned for planned in plan.objects}
@@ -211,7 +211,7 @@ def _changes(
             for link, name in planned.links.items()
             if kind.link[link].request is None
         }
-        why = _why(planned, swept.told.get(planned.name), left, sent_digest(planned, inline))
+        why = _why(planned, swept.sent.get(planned.name), left, sent_digest(planned, inline))
         if not why and left is not None:
             unlinked = [link for link in ids if link not in inline and left.links.get(link) != ids[link]]
             why = f"link {unlinked[0]}" if unlinked else ""
@@ -219,14 +219,14 @@ def _changes(
             yield planned.name, {"why": why, "fields": _fields(planned, left)}
 
 
-def _why(planned: PlannedObject, told: Told | None, known: KnownObject | None, digest: bytes) -> str:
-    if told is None:
+def _why(planned: PlannedObject, sent: SentObject | None, known: KnownObject | None, digest: bytes) -> str:
+    if sent is None:
         return "not sent before"
-    if (told.type, told.key) != (planned.type, planned.key_text):
+    if (sent.type, sent.key) != (planned.type, planned.key_text):
         return "another key"
     if known is None or not known.crm_id:
         return "not known any more"
-    return "" if told.digest == digest else "other values"
+    return "" if sent.digest == digest else "other values"
 
 
 def _fields(planned: PlannedObject, known: KnownObject | None) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from bridge.ledger import Note
+from bridge.ledger import ProgressNote
 from bridge.model.crm_objects import KnownObject, SyncedObject
 from bridge.model.deliveries import Lease, LockKey
 from bridge.model.plan import Plan, PlannedObject, Skip
@@ -59,11 +59,11 @@ class DeliveryJournal:
         )
         self.unsaved = True
 
-    def noted(self, done: Sequence[SyncedObject]) -> Note:
+    def noted(self, done: Sequence[SyncedObject]) -> ProgressNote:
         """What must be on disk now; an object that was synced is kept before its progress is dropped."""
         objects = {each.object: each for each in done} | self._possible
         self._possible, self.unsaved = {}, False
-        return Note(self._lease, self.account, self.left(), self.keys, tuple(objects.values()))
+        return ProgressNote(self._lease, self.account, self.left(), self.keys, tuple(objects.values()))
 
     def left(self) -> dict[str, SyncProgress]:
         """The progress that says something: objects that were not begun are left out."""

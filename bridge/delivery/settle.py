@@ -10,7 +10,7 @@ import structlog
 from bridge.delivery.leases import LeaseTaker
 from bridge.delivery.locks import KeyLocks
 from bridge.delivery.stages import SettledDelivery, busy_ledger_of, names_in_log
-from bridge.ledger import DeliveryLedger
+from bridge.ledger import DeliveryLedger, EndedAttempt
 from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import LedgerError
 from bridge.model.deliveries import DeliveryState
@@ -44,7 +44,7 @@ class Settler:
     def begin(self, settled: Sequence[SettledDelivery]) -> None:
         """Hand settlements to the ledger; `finish` must follow. A lease taken between shares the commit."""
         written = self._ledger.settle_soon(
-            [(each.lease, each.settlement, each.started_at) for each in settled], self._clock()
+            [EndedAttempt(each.lease, each.settlement, each.started_at) for each in settled], self._clock()
         )
         self._begun = settled, written
 
@@ -67,7 +67,7 @@ class Settler:
             _tell(each)
 
     def _write_patiently(self, settled: Sequence[SettledDelivery]) -> None:
-        rows = [(each.lease, each.settlement, each.started_at) for each in settled]
+        rows = [EndedAttempt(each.lease, each.settlement, each.started_at) for each in settled]
         until_answered(
             lambda: self._ledger.settle(rows, self._clock()),
             self._stop,

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Protocol
 
 from bridge.ledger.accounts import AccountLedger
-from bridge.ledger.delivery import DeliveryLedger, Note, Settled, Wanted
+from bridge.ledger.delivery import DeliveryLedger, EndedAttempt, PlannedDelivery, ProgressNote
 from bridge.ledger.inspection import InspectionLedger
 from bridge.ledger.intake import Destinations, IntakeLedger
 from bridge.ledger.jobs import JobQueue
-from bridge.ledger.operators import OperatorLedger, Swept, Told
+from bridge.ledger.operators import OperatorLedger, SentObject, SweptCall
 from bridge.ledger.ownership import Ownership
 from bridge.ledger.quarantine import QuarantineLedger
 from bridge.ledger.queries import Window
@@ -35,20 +35,20 @@ __all__ = [
     "AccountLedger",
     "DeliveryLedger",
     "Destinations",
+    "EndedAttempt",
     "InspectionLedger",
     "IntakeLedger",
     "JobQueue",
     "Ledger",
-    "Note",
     "OperatorLedger",
     "Ownership",
+    "PlannedDelivery",
+    "ProgressNote",
     "QuarantineLedger",
     "ReconciliationLedger",
-    "Settled",
-    "Swept",
-    "Told",
+    "SentObject",
+    "SweptCall",
     "UpkeepLedger",
-    "Wanted",
     "Window",
     "check_user",
     "open_ledger",

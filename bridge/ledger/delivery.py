@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bridge.ledger.intake import Destinations
 from bridge.model.crm_objects import KnownObject, SyncedObject
@@ -13,14 +13,25 @@ from bridge.model.key_claims import Claim
 from bridge.model.plan import PlannedObject
 from bridge.model.sync_progress import SyncProgress
 
-Wanted = tuple[int, str, Sequence[PlannedObject]]
-"""A delivery's id, its call's key, and what it plans."""
-Settled = tuple[Lease, Settlement, datetime]
-"""A lease, how it ended, and when it was started."""
+
+class PlannedDelivery(NamedTuple):
+    """A delivery and what it plans."""
+
+    delivery_id: int
+    call_key: str
+    objects: Sequence[PlannedObject]
+
+
+class EndedAttempt(NamedTuple):
+    """A lease and how it ended."""
+
+    lease: Lease
+    settlement: Settlement
+    started_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class ProgressNote:
     """How far a leased delivery is, and the keys that it has locked."""
 
     lease: Lease
@@ -53,10 +64,10 @@ class DeliveryLedger(Protocol):
     def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
         """Take up to `limit` more of one destination, in the same order."""
 
-    def settle(self, settled: Sequence[Settled], now: datetime) -> None:
+    def settle(self, settled: Sequence[EndedAttempt], now: datetime) -> None:
         """End attempts in one commit. A revision that came meanwhile makes its delivery due again."""
 
-    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+    def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
         """`settle`, not waited for: the future ends after the commit, which the next `lease` shares."""
 
     def give_back(self, lease: Lease, due_at: datetime) -> bool:
@@ -68,10 +79,10 @@ class DeliveryLedger(Protocol):
         `destinations` are those of the account; the earliest comes first, calls without any are left out.
         """
 
-    def recall(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, KnownObject]]:
+    def recall(self, account: str, wanted: Sequence[PlannedDelivery]) -> list[dict[str, KnownObject]]:
         """What each plan's objects were last told, by the mapping's names; in the order of `wanted`."""
 
-    def note(self, notes: Sequence[Note]) -> None:
+    def note(self, notes: Sequence[ProgressNote]) -> None:
         """How far deliveries are, before they send what must not be sent twice; one commit."""
 
     def in_doubt(self) -> dict[int, list[LockKey]]:

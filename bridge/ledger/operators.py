@@ -30,8 +30,8 @@ class HeldDeliveries:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a delivery last told one object."""
+class SentObject:
+    """What a delivery last sent to one object."""
 
     type: str
     key: str
@@ -41,7 +41,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweptCall:
     """One call as a walk through the ledger finds it, with its delivery to a destination, if there is one."""
 
     call_id: int
@@ -56,8 +56,9 @@ class Swept:
     """Whether it is parked because what it wrote is no longer in the CRM."""
     values: Mapping[str, Any] | None
     """The call's known state; None where it cannot be read."""
-    told: Mapping[str, Told]
-    place: tuple[int, int]
+    sent: Mapping[str, SentObject]
+    """What it last sent, by the mapping's names of objects."""
+    cursor: tuple[int, int]
     """Where the walk goes on behind it."""
 
 
@@ -90,8 +91,11 @@ class OperatorLedger(Protocol):
 
     def sweep(
         self, destination: str, source: str, window: Window, after: tuple[int, int] | None, limit: int
-    ) -> list[Swept]:
-        """The next calls of a source by creation, behind a `place`; fewer than `limit`: the last ones."""
+    ) -> list[SweptCall]:
+        """The next calls of a source by creation, behind `after` (an earlier one's `cursor`).
+
+        Fewer than `limit`: the last ones.
+        """
 
     def replay(self, ids: Sequence[int], account: str, now: datetime, *, forget: bool) -> int:
         """Make delivered and skipped deliveries due in the last lane, unless a person skipped them.

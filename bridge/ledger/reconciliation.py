@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from bridge.model.calls import Arrival, Filed, Known
-from bridge.model.listing import CallMatch, Coverage, Fill, Seen, Standing, Unlisted
+from bridge.model.listing import CallMatch, Coverage, MatchedRow, RowToFile, UnlistedCall, WindowStanding
 
 
 class ReconciliationLedger(Protocol):
@@ -21,16 +21,16 @@ class ReconciliationLedger(Protocol):
     def known_states(self, call_ids: Sequence[int]) -> dict[int, Known]:
         """What is known of these calls; those without a verdict yet are left out."""
 
-    def fill(self, source: str, fills: Sequence[Fill], asked_at: int) -> list[Filed | None]:
+    def fill(self, source: str, fills: Sequence[RowToFile], asked_at: int) -> list[Filed | None]:
         """File and remember listed rows in one commit; None where the call has changed since the mark."""
 
-    def remember_listed(self, seen: Sequence[Seen]) -> None:
+    def remember_listed(self, seen: Sequence[MatchedRow]) -> None:
         """Remember rows that said nothing new."""
 
     def calls_between(self, source: str, since: datetime, until: datetime) -> set[int]:
         """The calls created in a window."""
 
-    def unlisted(self, call_ids: Iterable[int], fields: Collection[str]) -> list[Unlisted]:
+    def unlisted(self, call_ids: Iterable[int], fields: Collection[str]) -> list[UnlistedCall]:
         """What may explain that the list does not show these calls; `fields` are those told of each."""
 
     def strays(self, source: str) -> list[tuple[str, bytes]]:
@@ -43,7 +43,7 @@ class ReconciliationLedger(Protocol):
         known: AbstractSet[int],
         unknown: Sequence[Arrival],
         destinations: Sequence[str],
-    ) -> Standing:
+    ) -> WindowStanding:
         """How the calls of a window stand beside a list that showed `known` calls, and rows `unknown`."""
 
     def coverage(self, source: str, since: datetime, until: datetime) -> Coverage:

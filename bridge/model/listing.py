@@ -31,7 +31,7 @@ class CallMatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
+class RowToFile:
     """A listed row for the door, which takes it only if its call is as it was when the page was asked for."""
 
     arrival: Arrival
@@ -41,7 +41,7 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class MatchedRow:
     """What a listed row that needs no filing is remembered by."""
 
     call_id: int
@@ -51,7 +51,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Unlisted:
+class UnlistedCall:
     """A call that the list does not show, with what may explain it."""
 
     key: str
@@ -64,7 +64,7 @@ class Unlisted:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class WindowStanding:
     """How listed calls stand in the ledger, all of one moment."""
 
     known: frozenset[int]
@@ -88,6 +88,7 @@ class Coverage:
     """How a source stands with its list."""
 
     covered_until: datetime | None
-    run_id: int | None
+    job_id: int | None
+    """The last reconciliation of the source."""
     calls: int
     gaps: int

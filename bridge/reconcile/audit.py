@@ -14,7 +14,7 @@ from bridge.lib.documents import document_of
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.calls import Arrival
 from bridge.model.jobs import Job
-from bridge.model.listing import CallMatch, Standing
+from bridge.model.listing import CallMatch, WindowStanding
 from bridge.reconcile.balance import SOURCE_HEADINGS, Balance
 from bridge.reconcile.counts import SHORT_LISTS_FROM, is_suspiciously_short
 from bridge.reconcile.diff import ListedRow, explain, explaining_fields, read_row, stray_key, user_of
@@ -162,7 +162,7 @@ class SourceAudit:
         self._unknown.setdefault(key, _without_record(arrival))
 
     # -- the end -------------------------------------------------------------------------
-    def _counted(self, standing: Standing) -> Balance:
+    def _counted(self, standing: WindowStanding) -> Balance:
         """Every listed call, and every call of the ledger, under its headings."""
         keys = list(self._unknown)
         left = [keys[place] for place in standing.unknown]
@@ -209,14 +209,14 @@ class SourceAudit:
                     users.add(user)
         return found, users
 
-    def _short(self, standing: Standing) -> str:
+    def _short(self, standing: WindowStanding) -> str:
         """Why the list proves nothing; empty where it may be believed."""
         ours = standing.listed + len(standing.unlisted)
         if not is_suspiciously_short(ours, standing.listed):
             return ""
         return f"the list shows {standing.listed} of the {ours} calls that the ledger has"
 
-    def _doubtful(self, standing: Standing) -> str:
+    def _doubtful(self, standing: WindowStanding) -> str:
         """The warning beside "balanced": the list lacks much of what the ledger has."""
         lacks, ours = len(standing.unlisted), standing.listed + len(standing.unlisted)
         if ours < SHORT_LISTS_FROM or lacks <= WARNED_SHARE * ours:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from bridge.ledger.reconciliation import ReconciliationLedger
 from bridge.lib.iso_times import stamp
 from bridge.model.calls import Filed
-from bridge.model.listing import CallMatch, Fill, Seen
+from bridge.model.listing import CallMatch, MatchedRow, RowToFile
 from bridge.reconcile.counts import WindowCounts
 from bridge.reconcile.coverage import ReconcileRules
 from bridge.reconcile.diff import (
@@ -143,7 +143,7 @@ class PageComparer:
         """Compare by meaning."""
         known = self._ledger.known_states([place.call_id for _, place in unread if place.call_id is not None])
         fills: list[_RowToFile] = []
-        seen: list[Seen] = []
+        seen: list[MatchedRow] = []
         for listed, place in unread:
             state = known.get(place.call_id or 0)
             if state is None:
@@ -157,7 +157,7 @@ class PageComparer:
                 self._window.note(listed, compared.outcome)
                 assert place.call_id is not None  # noqa: S101 -- only known calls are read
                 stale = compared.outcome is DiffOutcome.STALE
-                seen.append(Seen(place.call_id, place.newest, stale, listed.digest))
+                seen.append(MatchedRow(place.call_id, place.newest, stale, listed.digest))
         if not self._dry_run:
             self._ledger.remember_listed(seen)
         self._fill(fills)
@@ -169,7 +169,7 @@ class PageComparer:
         filed: Sequence[Filed | CallMatch | None] = [place for _, place, _ in fills]
         if not self._dry_run:
             wanted = [
-                Fill(listed.arrival, listed.digest, outcome is DiffOutcome.MISSING)
+                RowToFile(listed.arrival, listed.digest, outcome is DiffOutcome.MISSING)
                 for listed, _, outcome in fills
             ]
             filed = self._ledger.fill(self._rules.name, wanted, self._asked_at)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from hashlib import blake2b
 
 from bridge.model.calls import DIGEST_SIZE, LONGEST_GARBAGE, Arrival, Known, Verdict, Via
-from bridge.model.listing import CallMatch, Unlisted
+from bridge.model.listing import CallMatch, UnlistedCall
 from bridge.record.arrival import arrival_by, garbage, read_head
 from bridge.record.call import Call, text_of
 from bridge.record.dialect import Dialect
@@ -177,12 +177,12 @@ def explaining_fields(dialect: Dialect) -> tuple[str, ...]:
     return (*dialect.fields_of("user_sn"), *dialect.fields_of("is_deleted"))
 
 
-def user_of(call: Unlisted, origin: Origin) -> str | None:
+def user_of(call: UnlistedCall, origin: Origin) -> str | None:
     """Whose record a call is, which a list may show to nobody else."""
     return Call.of(call.said, call.key, origin).user_sn
 
 
-def explain(call: Unlisted, listed_users: Collection[str], origin: Origin) -> str:
+def explain(call: UnlistedCall, listed_users: Collection[str], origin: Origin) -> str:
     """Why the list may not show a call that the ledger has."""
     user = user_of(call, origin)
     if Call.of(call.said, call.key, origin).is_deleted:

@@ -10,7 +10,7 @@ from typing import Any
 from bridge.delivery.budget import Budget
 from bridge.delivery.locks import KeyLocks
 from bridge.delivery.worker import Worker
-from bridge.ledger import Note, Settled
+from bridge.ledger import EndedAttempt, ProgressNote
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.errors import LedgerBusy
 from bridge.model.calls import Arrival, Filed
@@ -96,7 +96,7 @@ class WatchedLedger(SqliteLedger):
         self._hand().discard(lease.delivery_id)
         return is_due
 
-    def note(self, notes: Sequence[Note]) -> None:
+    def note(self, notes: Sequence[ProgressNote]) -> None:
         self.fuse.write()
         super().note(notes)
         for each in notes:
@@ -108,7 +108,7 @@ class WatchedLedger(SqliteLedger):
         super().save_token(account, saved)
         self.fuse.tick()
 
-    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+    def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
         try:
             self.fuse.write()
         except LedgerBusy as busy:

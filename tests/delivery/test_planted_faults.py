@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from bridge.delivery.budget import Budget
-from bridge.ledger import Note, Settled
+from bridge.ledger import EndedAttempt, ProgressNote
 from bridge.ledger.operators import HeldDeliveries
 from bridge.model.crm_objects import FieldWrite, KnownObject
 from bridge.model.deliveries import Lease, Settlement
@@ -37,8 +37,10 @@ def refused_502(text: str) -> str:
 class Timeless(WatchedLedger):
     """Forgets when the call was that wrote a field."""
 
-    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
-        return super().settle_soon([(lease, timeless(each), at) for lease, each, at in settled], now)
+    def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
+        return super().settle_soon(
+            [each._replace(settlement=timeless(each.settlement)) for each in settled], now
+        )
 
 
 def timeless(settlement: Settlement) -> Settlement:
@@ -71,12 +73,12 @@ class Impatient(WatchedLedger):
 class Tardy(WatchedLedger):
     """Writes an intent down when all is over."""
 
-    late: tuple[Note, ...] = ()
+    late: tuple[ProgressNote, ...] = ()
 
-    def note(self, notes: Sequence[Note]) -> None:
+    def note(self, notes: Sequence[ProgressNote]) -> None:
         self.late = (*self.late, *notes)
 
-    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+    def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
         late, self.late = self.late, ()
         super().note(late)
         return super().settle_soon(settled, now)
@@ -85,7 +87,7 @@ class Tardy(WatchedLedger):
 class Deaf(WatchedLedger):
     """Does not hear of a revision that comes while a call is delivered."""
 
-    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+    def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
         written = super().settle_soon(settled, now)
         ids = [lease.delivery_id for lease, settlement, _ in settled if settlement.state == "delivered"]
         self._write().run(

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from bridge.ledger import open_ledger
+from bridge.ledger import PlannedDelivery, open_ledger
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.ledger.sqlite.id_extraction import take_ids_out
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
@@ -414,7 +414,7 @@ def test_fields_are_kept_as_numbers_and_told_by_name(ledger: SqliteLedger, ledge
     assert b"grade" not in memory
     news(ledger, "c")
     lease = leased(ledger)
-    assert ledger.recall("hub", [(lease.delivery_id, lease.key, plan)]) == [{"deal": left}]
+    assert ledger.recall("hub", [PlannedDelivery(lease.delivery_id, lease.key, plan)]) == [{"deal": left}]
 
 
 def without_the_person(example: dict[str, Any]) -> dict[str, Any]:

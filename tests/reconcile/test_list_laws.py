@@ -20,10 +20,10 @@ ODD: dict[str, Odd] = LOST | TAKEN
 def run(world: OddWorld, listed: OddList) -> str:
     """One run to its end; how it ended."""
     before = len(listed.asked)
-    run_id = world.ledger.request_job("reconcile", {"source": "main", "since": SINCE}, world.clock())
+    job_id = world.ledger.request_job("reconcile", {"source": "main", "since": SINCE}, world.clock())
     assert world.reconciler().carry_out()
     world.judge()
-    ended = world.ledger.job(run_id)
+    ended = world.ledger.job(job_id)
     assert ended.state in ("done", "failed")
     assert "fault in callbridge" not in str(ended.result)
     assert len(listed.asked) - before <= MOST_REQUESTS

@@ -463,7 +463,7 @@ def test_coverage_never_goes_back(world: World) -> None:
 def test_an_interrupted_run_goes_on_behind_its_last_finished_window(ledger_path: Path) -> None:
     records = spread(600, 3 * HOUR, bursts=False)
     with new_world(ledger_path, records) as world:
-        run_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
+        job_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
         finished: set[tuple[str, str]] = set()
         for most in (6, 12, None):
             pages = iter(range(10_000))
@@ -477,32 +477,32 @@ def test_an_interrupted_run_goes_on_behind_its_last_finished_window(ledger_path:
             asked = {(stamp(one.since), stamp(one.until)) for one in world.asked()}
             assert not asked & finished
             finished |= {
-                (stamp(since), stamp(until)) for since, until, _ in world.ledger.finished_windows(run_id)
+                (stamp(since), stamp(until)) for since, until, _ in world.ledger.finished_windows(job_id)
             }
             assert carried_out is (most is None)
             world.stop.clear()
             world.ledger.release_leases()
         world.judge()
-        result = world.ledger.job(run_id).result
+        result = world.ledger.job(job_id).result
         # What was filed of a window before it was interrupted matches when that is walked again.
         assert (result["seen"], result["missing"] + result["matched"], result["complete"]) == (600, 600, True)
         assert result["filled"] == result["missing"] > 400
         assert world.receipts() == {"new": 600}
         assert world.receipts() == {"new": 600}
-        assert not world.ledger.finished_windows(run_id)
+        assert not world.ledger.finished_windows(job_id)
         world.assert_agrees()
 
 
 def test_a_run_that_was_killed_while_it_filed_files_nothing_twice(ledger_path: Path) -> None:
     records = spread(30, HOUR, bursts=False)
     with new_world(ledger_path, records) as world:
-        run_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
+        job_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
 
         def die() -> None:
             raise Interrupted
 
         assert not world.reconciler(filed=die).carry_out()
-        assert not any(result["seen"] for *_, result in world.ledger.finished_windows(run_id))
+        assert not any(result["seen"] for *_, result in world.ledger.finished_windows(job_id))
         world.judge()
         assert world.receipts() == {"new": 30}
         world.ledger.release_leases()
@@ -514,10 +514,10 @@ def test_a_run_that_was_killed_while_it_filed_files_nothing_twice(ledger_path: P
 
 def test_a_cancelled_run_ends_between_two_pages(world: World) -> None:
     world.list_now(*spread(300, 3 * HOUR))
-    run_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
-    world.meanwhile = lambda _page: world.ledger.cancel_job(run_id, NOW)
+    job_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
+    world.meanwhile = lambda _page: world.ledger.cancel_job(job_id, NOW)
     assert world.reconciler().carry_out()
-    run = world.ledger.job(run_id)
+    run = world.ledger.job(job_id)
     assert (run.state, len(world.asked())) == ("cancelled", 1)
     assert world.covered() is None
     waiting = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
@@ -528,7 +528,7 @@ def test_a_cancelled_run_ends_between_two_pages(world: World) -> None:
 
 def test_a_run_for_a_source_that_nobody_knows_fails_at_once(world: World) -> None:
     for args in ({"source": "nobody"}, {}, ["no", "object"]):
-        run_id = world.ledger.request_job("reconcile", args, NOW)  # type: ignore[arg-type]
+        job_id = world.ledger.request_job("reconcile", args, NOW)  # type: ignore[arg-type]
         assert world.reconciler().carry_out()
-        run = world.ledger.job(run_id)
+        run = world.ledger.job(job_id)
         assert (run.state, run.result["error"]) == ("failed", NOT_KNOWN)

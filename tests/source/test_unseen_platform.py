@@ -137,9 +137,9 @@ def test_it_is_reconciled_and_audited(tmp_path: Path, time_format: str, *, inclu
     with site(tmp_path, platform, time_format) as (ledger, reconciler):
 
         def go(kind: str) -> dict[str, Any]:
-            run_id = ledger.request_job(kind, {"source": "main", "since": since}, NOW)
+            job_id = ledger.request_job(kind, {"source": "main", "since": since}, NOW)
             assert reconciler.carry_out()
-            run = ledger.job(run_id)
+            run = ledger.job(job_id)
             assert run.state == "done", run.result
             result: dict[str, Any] = dict(run.result)
             return result

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from bridge.ledger import Destinations, Note, Settled, Wanted
+from bridge.ledger import Destinations, EndedAttempt, PlannedDelivery, ProgressNote
 from bridge.ledger.queries import (
     CallHistory,
     LedgerCounts,
@@ -148,10 +148,10 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
         reason = f"the stored record cannot be read: {error}"
         self._write().run(lambda c: leasing.park(c, row["id"], reason, now))
 
-    def settle(self, settled: Sequence[Settled], now: datetime) -> None:
+    def settle(self, settled: Sequence[EndedAttempt], now: datetime) -> None:
         self.settle_soon(settled, now).result()
 
-    def settle_soon(self, settled: Sequence[Settled], now: datetime) -> Future[None]:
+    def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
         return self._settling.submit((settled, now))
 
     def give_back(self, lease: Lease, due_at: datetime) -> bool:
@@ -162,10 +162,10 @@ class SqliteLedger(OperatorPart, ReconciliationPart, JobPart, QuarantinePart, Up
         return key_claims.claims(self._reader, call_ids, destinations)
 
     @looks
-    def recall(self, account: str, wanted: Sequence[Wanted]) -> list[dict[str, KnownObject]]:
+    def recall(self, account: str, wanted: Sequence[PlannedDelivery]) -> list[dict[str, KnownObject]]:
         return crm_objects.recall(self._reader, account, wanted)
 
-    def note(self, notes: Sequence[Note]) -> None:
+    def note(self, notes: Sequence[ProgressNote]) -> None:
         def write(connection: sqlite3.Connection) -> None:
             for each in notes:
                 crm_objects.note(connection, each)

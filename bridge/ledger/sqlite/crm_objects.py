@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from bridge.ledger import Note, Wanted
+from bridge.ledger import PlannedDelivery, ProgressNote
 from bridge.ledger.sqlite.accounts import account_id
 from bridge.ledger.sqlite.binding import marks, rows_of
 from bridge.ledger.sqlite.object_packing import (
@@ -21,7 +21,7 @@ from bridge.model.deliveries import Lease, LockKey
 
 
 def recall(
-    connection: sqlite3.Connection, account: str, wanted: Sequence[Wanted]
+    connection: sqlite3.Connection, account: str, wanted: Sequence[PlannedDelivery]
 ) -> list[dict[str, KnownObject]]:
     """The objects of each plan as they were last left, by the mapping's names."""
     keys = {(each.type, each.key_text) for _, _, planned in wanted for each in planned if each.shared}
@@ -112,7 +112,7 @@ def remember_all(
         connection.execute(_SHARED.format(rows_of(6, len(shared))), values)
 
 
-def note(connection: sqlite3.Connection, noted: Note) -> None:
+def note(connection: sqlite3.Connection, noted: ProgressNote) -> None:
     """How far a leased delivery is, before it sends what must not be sent twice."""
     connection.execute(
         "UPDATE deliveries SET progress = ? WHERE id = ? AND state = 'leased'",

@@ -15,7 +15,7 @@ from bridge.ledger.sqlite.judging import known_of, state_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.calls import Arrival, Filed, Known
-from bridge.model.listing import CallMatch, Coverage, Fill, Seen, Unlisted
+from bridge.model.listing import CallMatch, Coverage, MatchedRow, RowToFile, UnlistedCall
 from bridge.record.call_match import Joins, KnownCall, Opens, Refused, match_call
 
 DIGEST_BYTES = 16
@@ -127,7 +127,11 @@ def known_states(
 
 
 def fill(
-    connection: sqlite3.Connection, payloads: Payloads, source: str, fills: Sequence[Fill], asked_at: int
+    connection: sqlite3.Connection,
+    payloads: Payloads,
+    source: str,
+    fills: Sequence[RowToFile],
+    asked_at: int,
 ) -> list[Filed | None]:
     """File rows in the order of the list; None for those whose call has changed since they were asked for."""
     there = match_rows(connection, source, [one.arrival for one in fills])
@@ -138,7 +142,7 @@ def fill(
     newest = {
         call_id: _newest_of(connection, call_id) for call_id in dict.fromkeys(call_id for _, call_id in found)
     }
-    remember(connection, [Seen(call_id, newest[call_id], False, one.digest) for one, call_id in found])
+    remember(connection, [MatchedRow(call_id, newest[call_id], False, one.digest) for one, call_id in found])
     late = [
         (call_id, source, micros(one.arrival.created_at or one.arrival.received_at))
         for one, call_id in found
@@ -164,7 +168,7 @@ FROM json_each(:1)
 """
 
 
-def remember(connection: sqlite3.Connection, seen: Sequence[Seen]) -> None:
+def remember(connection: sqlite3.Connection, seen: Sequence[MatchedRow]) -> None:
     """What the list showed of these calls."""
     if seen:
         rows = [(one.call_id, one.newest, int(one.stale)) for one in seen]
@@ -199,14 +203,14 @@ ORDER BY c.id
 
 def unlisted(
     connection: sqlite3.Connection, payloads: Payloads, call_ids: Iterable[int], fields: Collection[str]
-) -> list[Unlisted]:
+) -> list[UnlistedCall]:
     """What may explain that the list does not show these calls."""
     found = []
     for row in connection.execute(_UNLISTED, (json_list(call_ids),)):
         state = state_of(payloads, row)
         created_at = row["created_at"]
         found.append(
-            Unlisted(
+            UnlistedCall(
                 row["key"],
                 None if created_at is None else moment_of(created_at),
                 {name: state[name] for name in fields if name in state},
@@ -232,7 +236,7 @@ def strays(connection: sqlite3.Connection, payloads: Payloads, source: str) -> I
 def coverage(connection: sqlite3.Connection, source: str, since: datetime, until: datetime) -> Coverage:
     """How far the list was walked; calls and gaps among those created in a window."""
     row = connection.execute("SELECT covered_at, run_id FROM coverage WHERE source = ?", (source,)).fetchone()
-    covered_at, run_id = (None, None) if row is None else (row["covered_at"], row["run_id"])
+    covered_at, job_id = (None, None) if row is None else (row["covered_at"], row["run_id"])
     window = (source, micros(since), micros(until))
     calls = connection.execute(
         f"SELECT count(*) FROM calls c WHERE source = ? AND {CREATED} >= ? AND {CREATED} < ?", window
@@ -240,7 +244,7 @@ def coverage(connection: sqlite3.Connection, source: str, since: datetime, until
     gaps = connection.execute(
         "SELECT count(*) FROM gaps WHERE source = ? AND created_at >= ? AND created_at < ?", window
     ).fetchone()[0]
-    return Coverage(None if covered_at is None else moment_of(covered_at), run_id, calls, gaps)
+    return Coverage(None if covered_at is None else moment_of(covered_at), job_id, calls, gaps)
 
 
 def finish_window(

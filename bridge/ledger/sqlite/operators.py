@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from bridge.ledger import Swept, Window
+from bridge.ledger import SweptCall, Window
 from bridge.ledger.accounts import KeptBudget
 from bridge.ledger.operators import HeldDeliveries, RetriableGroup
 from bridge.ledger.sqlite import accounts, operator_actions, replay
@@ -59,7 +59,7 @@ class OperatorPart(Access):
     @looks
     def sweep(
         self, destination: str, source: str, window: Window, after: tuple[int, int] | None, limit: int
-    ) -> list[Swept]:
+    ) -> list[SweptCall]:
         return replay.sweep(self._reader, self._payloads, destination, source, window, after, limit)
 
     def replay(self, ids: Sequence[int], account: str, now: datetime, *, forget: bool) -> int:

@@ -9,7 +9,7 @@ from bridge.ledger.sqlite import listing, standing
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.lib.errors import LedgerBusy
 from bridge.model.calls import Arrival, Filed, Known
-from bridge.model.listing import CallMatch, Coverage, Fill, Seen, Standing, Unlisted
+from bridge.model.listing import CallMatch, Coverage, MatchedRow, RowToFile, UnlistedCall, WindowStanding
 
 
 class ReconciliationPart(Access):
@@ -31,12 +31,12 @@ class ReconciliationPart(Access):
     def known_states(self, call_ids: Sequence[int]) -> dict[int, Known]:
         return listing.known_states(self._reader, self._payloads, call_ids)
 
-    def fill(self, source: str, fills: Sequence[Fill], asked_at: int) -> list[Filed | None]:
+    def fill(self, source: str, fills: Sequence[RowToFile], asked_at: int) -> list[Filed | None]:
         if low := self._low_disk():
             raise LedgerBusy(low)
         return self._write().run(lambda c: listing.fill(c, self._payloads, source, fills, asked_at))
 
-    def remember_listed(self, seen: Sequence[Seen]) -> None:
+    def remember_listed(self, seen: Sequence[MatchedRow]) -> None:
         self._write().run(lambda c: listing.remember(c, seen))
 
     @looks
@@ -44,7 +44,7 @@ class ReconciliationPart(Access):
         return set(listing.calls_between(self._reader, source, since, until))
 
     @looks
-    def unlisted(self, call_ids: Iterable[int], fields: Collection[str]) -> list[Unlisted]:
+    def unlisted(self, call_ids: Iterable[int], fields: Collection[str]) -> list[UnlistedCall]:
         return listing.unlisted(self._reader, self._payloads, call_ids, fields)
 
     @looks
@@ -59,7 +59,7 @@ class ReconciliationPart(Access):
         known: AbstractSet[int],
         unknown: Sequence[Arrival],
         destinations: Sequence[str],
-    ) -> Standing:
+    ) -> WindowStanding:
         return self._of_one_moment(
             lambda c: standing.standing(c, self._payloads, source, window, known, unknown, destinations)
         )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from bridge.ledger import Swept, Told, Window
+from bridge.ledger import SentObject, SweptCall, Window
 from bridge.ledger.sqlite.binding import marks
 from bridge.ledger.sqlite.delivery_rows import DeliveryRow, change_deliveries, deliveries_by_id
 from bridge.ledger.sqlite.inspection import CREATED, within
@@ -38,25 +38,25 @@ def sweep(
     window: Window,
     after: tuple[int, int] | None,
     limit: int,
-) -> list[Swept]:
-    """The next calls of a source, by creation, each with its delivery and what that was told."""
+) -> list[SweptCall]:
+    """The next calls of a source, by creation, each with its delivery and what that last sent."""
     condition, values = within(window)
     # The largest negative number stands before every time.
-    place = after or (-(2**62), 0)
+    cursor = after or (-(2**62), 0)
     rows = connection.execute(
         _PAGE.format(park_kind_column(connection, "d"), condition),
-        (destination, source, *place, *values, limit),
+        (destination, source, *cursor, *values, limit),
     ).fetchall()
-    told = _told(connection, {row["delivery_id"]: row["key"] for row in rows if row["delivery_id"]})
-    return [_swept(payloads, row, told.get(row["delivery_id"], {})) for row in rows]
+    sent = _sent(connection, {row["delivery_id"]: row["key"] for row in rows if row["delivery_id"]})
+    return [_swept(payloads, row, sent.get(row["delivery_id"], {})) for row in rows]
 
 
-def _swept(payloads: Payloads, row: sqlite3.Row, told: dict[str, Told]) -> Swept:
+def _swept(payloads: Payloads, row: sqlite3.Row, sent: dict[str, SentObject]) -> SweptCall:
     try:
         values: dict[str, Any] | None = state_of(payloads, row)
     except Exception:  # noqa: BLE001 -- a damaged row must not end the walk
         values = None
-    return Swept(
+    return SweptCall(
         call_id=row["call_id"],
         key=row["key"],
         source=row["source"],
@@ -66,20 +66,20 @@ def _swept(payloads: Payloads, row: sqlite3.Row, told: dict[str, Told]) -> Swept
         held=row["person"] is not None,
         gone=row["park_kind"] == ParkKind.GONE,
         values=values,
-        told=told,
-        place=(row["at"], row["call_id"]),
+        sent=sent,
+        cursor=(row["at"], row["call_id"]),
     )
 
 
-def _told(connection: sqlite3.Connection, keys: dict[int, str]) -> dict[int, dict[str, Told]]:
-    found: dict[int, dict[str, Told]] = {}
+def _sent(connection: sqlite3.Connection, keys: dict[int, str]) -> dict[int, dict[str, SentObject]]:
+    found: dict[int, dict[str, SentObject]] = {}
     for delivery_id, name, kind, key, crm_id, digest in connection.execute(
         "SELECT delivery_id, object, coalesce(type, object), key, crm_id, coalesce(told, digest)"
         f" FROM delivery_objects WHERE delivery_id IN ({marks(list(keys))})",
         list(keys),
     ):
-        told = Told(kind, keys[delivery_id] if key is None else key, crm_id, digest or b"")
-        found.setdefault(delivery_id, {})[name] = told
+        sent = SentObject(kind, keys[delivery_id] if key is None else key, crm_id, digest or b"")
+        found.setdefault(delivery_id, {})[name] = sent
     return found
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
-from bridge.ledger import Settled
+from bridge.ledger import EndedAttempt
 from bridge.ledger.sqlite.binding import rows_of
 from bridge.ledger.sqlite.crm_objects import remember_all
 from bridge.ledger.sqlite.delivery_rows import AT_ONCE, DeliveryRow, change_deliveries, deliveries_by_id
@@ -14,7 +14,7 @@ from bridge.ledger.sqlite.times import micros
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
 from bridge.model.delivery_rules import settled
 
-Ended = tuple[Sequence[Settled], datetime]
+Ended = tuple[Sequence[EndedAttempt], datetime]
 """The attempts that one worker has ended, and when it did."""
 
 _ATTEMPTS = """
@@ -40,18 +40,18 @@ def settle_each(connection: sqlite3.Connection, ended: Sequence[Ended]) -> list[
     return [None] * len(ended)
 
 
-def settle_all(connection: sqlite3.Connection, ended: Sequence[Settled], now: datetime) -> None:
+def settle_all(connection: sqlite3.Connection, ended: Sequence[EndedAttempt], now: datetime) -> None:
     """Keep how attempts ended; one whose delivery is not leased any more is left out."""
     for start in range(0, len(ended), AT_ONCE):
         _settle_some(connection, ended[start : start + AT_ONCE], now)
 
 
-def _settle_some(connection: sqlite3.Connection, ended: Sequence[Settled], now: datetime) -> None:
-    rows = {row.id: row for row in deliveries_by_id(connection, (lease.delivery_id for lease, _, _ in ended))}
+def _settle_some(connection: sqlite3.Connection, ended: Sequence[EndedAttempt], now: datetime) -> None:
+    rows = {row.id: row for row in deliveries_by_id(connection, (each.lease.delivery_id for each in ended))}
     held = {
         delivery_id: row for delivery_id, row in rows.items() if row.delivery.state is DeliveryState.LEASED
     }
-    mine = [each for each in ended if each[0].delivery_id in held]
+    mine = [each for each in ended if each.lease.delivery_id in held]
     if not mine:
         return
     change_deliveries(
@@ -60,7 +60,7 @@ def _settle_some(connection: sqlite3.Connection, ended: Sequence[Settled], now: 
     remember_all(connection, [(lease, settlement.account, settlement.done) for lease, settlement, _ in mine])
     at = micros(now)
     _count_altered(connection, mine, at)
-    tried = [each for each in mine if not each[1].unsent]
+    tried = [each for each in mine if not each.settlement.unsent]
     if tried:
         _note_attempts(connection, tried, at)
         _count(connection, tried)
@@ -74,7 +74,7 @@ def _row(row: DeliveryRow, lease: Lease, settlement: Settlement, now: datetime) 
     )
 
 
-def _note_attempts(connection: sqlite3.Connection, tried: Sequence[Settled], at: int) -> None:
+def _note_attempts(connection: sqlite3.Connection, tried: Sequence[EndedAttempt], at: int) -> None:
     rows = [
         (
             lease.delivery_id,
@@ -89,7 +89,7 @@ def _note_attempts(connection: sqlite3.Connection, tried: Sequence[Settled], at:
     connection.execute(_ATTEMPTS.format(rows_of(6, len(rows))), [value for row in rows for value in row])
 
 
-def _count_altered(connection: sqlite3.Connection, ended: Sequence[Settled], at: int) -> None:
+def _count_altered(connection: sqlite3.Connection, ended: Sequence[EndedAttempt], at: int) -> None:
     """Count the fields that a CRM changed on writing: how often, and when last."""
     found = Counter(
         (lease.destination, f"{done.object}.{field}", kind)
@@ -101,7 +101,7 @@ def _count_altered(connection: sqlite3.Connection, ended: Sequence[Settled], at:
         connection.execute(_ALTERED, (destination, field, kind, count, at))
 
 
-def _count(connection: sqlite3.Connection, ended: Sequence[Settled]) -> None:
+def _count(connection: sqlite3.Connection, ended: Sequence[EndedAttempt]) -> None:
     """Count outcomes for the metrics, and keep the remedy of each cause."""
     outcomes = Counter((lease.destination, str(settlement.state)) for lease, settlement, _ in ended)
     for (destination, state), count in outcomes.items():

@@ -10,7 +10,7 @@ from bridge.ledger.sqlite import inspection, listing
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import at_or_none, micros, model_of
 from bridge.model.calls import Arrival
-from bridge.model.listing import Standing
+from bridge.model.listing import WindowStanding
 
 AT_ONCE = 1000
 GAPS_OF = timedelta(hours=24)
@@ -25,8 +25,8 @@ def standing(
     known: AbstractSet[int],
     unknown: Sequence[Arrival],
     destinations: Sequence[str],
-) -> Standing:
-    """What `Standing` says; the caller sees to it that all of it is of one moment."""
+) -> WindowStanding:
+    """What `WindowStanding` says; the caller sees to it that all of it is of one moment."""
     come, left = _looked_for_again(connection, source, unknown)
     # Of a million calls a copy of the set weighs more than a page of them.
     found = come.union(known) if come else known
@@ -45,7 +45,7 @@ def standing(
         balances[name] = inspection.balance(connection, name, [source], Window(*window))
         if elsewhere:
             balances[name] += inspection.balance_of(connection, name, source, elsewhere)
-    return Standing(
+    return WindowStanding(
         known=frozenset(come),
         unknown=left,
         strays=list(listing.strays(connection, payloads, source)) if left else (),

@@ -26,7 +26,7 @@ from bridge.delivery.locks import KeyLocks
 from bridge.delivery.retry import RetryPolicy
 from bridge.delivery.worker import Worker, WorkerSettings
 from bridge.intake.judge import Judge, SourceRules
-from bridge.ledger import Note
+from bridge.ledger import ProgressNote
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.clocks import Clocks
 from bridge.lib.documents import document_of
@@ -106,7 +106,7 @@ class BenchLedger(SqliteLedger):
 
     meanwhile: Callable[[], object] | None = None
 
-    def note(self, notes: Sequence[Note]) -> None:
+    def note(self, notes: Sequence[ProgressNote]) -> None:
         """What must be on disk before a request that is not idempotent."""
         super().note(notes)
         meanwhile, self.meanwhile = self.meanwhile, None

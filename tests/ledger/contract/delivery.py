@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.ledger import Ledger
+from bridge.ledger import EndedAttempt, Ledger, PlannedDelivery
 from bridge.lib.documents import document_of
 from bridge.model.crm_objects import FieldWrite, KnownObject, SyncedObject
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
@@ -300,7 +300,7 @@ class DeliveryContract:
     def test_what_is_settled_soon_is_settled_once_its_future_ends(self, ledger: Ledger) -> None:
         news(ledger, "a")
         lease = leased(ledger)
-        ledger.settle_soon([(lease, DELIVERED, NOW)], NOW).result(10)
+        ledger.settle_soon([EndedAttempt(lease, DELIVERED, NOW)], NOW).result(10)
         assert balance(ledger) == {"ledger": 1, "delivered": 1}
 
     # -- whose key it is -------------------------------------------------------------
@@ -322,10 +322,12 @@ class DeliveryContract:
         first = left_by(ledger, "a", {"contact": ("+86139", True, b"1"), "call": ("a", False, b"2")})
         second = left_by(ledger, "b", {"call": ("b", False, b"3")})
         wanted = [
-            (first, "a", [planned("contact", "+86139"), planned("call", "a", shared=False)]),
-            (second, "b", [planned("contact", "+86139"), planned("call", "b", shared=False)]),
-            (second, "b", [planned("contact", "another"), planned("call", "another", shared=False)]),
-            (77, "c", []),
+            PlannedDelivery(first, "a", [planned("contact", "+86139"), planned("call", "a", shared=False)]),
+            PlannedDelivery(second, "b", [planned("contact", "+86139"), planned("call", "b", shared=False)]),
+            PlannedDelivery(
+                second, "b", [planned("contact", "another"), planned("call", "another", shared=False)]
+            ),
+            PlannedDelivery(77, "c", []),
         ]
         found = [
             {name: each.digest for name, each in known.items()} for known in ledger.recall("hub", wanted)

@@ -37,14 +37,14 @@ class JobContract:
     def test_a_run_that_a_dead_daemon_left_is_taken_up_again(
         self, ledger: Ledger, place: LedgerPlace
     ) -> None:
-        run_id = ledger.request_job("retry", {"ids": []}, NOW)
+        job_id = ledger.request_job("retry", {"ids": []}, NOW)
         assert ledger.take_job(NOW) is not None
         again = reopened(ledger, place)
         again.release_leases()
         taken = again.take_job(NOW + MINUTE)
         again.close()
         assert taken is not None, "a command waits for this run without end"
-        assert taken.id == run_id
+        assert taken.id == job_id
 
     def test_the_last_job_of_a_kind_that_is_done_is_told_with_its_result(self, ledger: Ledger) -> None:
         assert ledger.last_done("prune") is None

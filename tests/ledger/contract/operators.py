@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.ledger import Ledger, Note, Window
+from bridge.ledger import EndedAttempt, Ledger, PlannedDelivery, ProgressNote, Window
 from bridge.ledger.operators import HeldDeliveries
 from bridge.model.call_order import event_text
 from bridge.model.crm_objects import FieldWrite, Fingerprint, KnownObject
@@ -83,7 +83,7 @@ class OperatorContract:
         for number in range(1100):
             news(ledger, f"call {number}")
         leases = [leased(ledger), *ledger.lease_more("crm", SOURCES, NOW, 2000)]
-        ledger.settle([(lease, parked(LONG), NOW) for lease in leases], NOW)
+        ledger.settle([EndedAttempt(lease, parked(LONG), NOW) for lease in leases], NOW)
         assert ledger.counts().attempts == {"crm": {"parked": 1100}}
         assert ledger.retry([], NOW) == 1100
         assert ledger.counts().owed["crm"].lanes == {"live": 0, "retry": 1100, "backfill": 0}
@@ -182,7 +182,7 @@ class OperatorContract:
             DeliveryState.DUE, "lost", "lost", NOW + MINUTE, account="hub", progress=doubt, held_keys=keys
         )
         lease = leased(ledger)
-        ledger.note([Note(lease, "hub", doubt, keys)])
+        ledger.note([ProgressNote(lease, "hub", doubt, keys)])
         if end == "waits":
             settle(ledger, lease, waits, NOW, NOW)
         held = ledger.hold([lease.delivery_id], "no", NOW, skip=skip)
@@ -219,9 +219,9 @@ class OperatorContract:
             news(ledger, f"call {minutes}", NOW + minutes * MINUTE, n=minutes)
         window = Window(NOW + MINUTE, NOW + 4 * MINUTE)
         first = ledger.sweep("crm", "main", window, None, 2)
-        rest = ledger.sweep("crm", "main", window, first[-1].place, 2)
+        rest = ledger.sweep("crm", "main", window, first[-1].cursor, 2)
         assert [one.key for one in (*first, *rest)] == ["call 1", "call 2", "call 3"]
-        assert (first[0].values, first[0].state, first[0].told) == ({"uuid": "call 1", "n": 1}, "due", {})
+        assert (first[0].values, first[0].state, first[0].sent) == ({"uuid": "call 1", "n": 1}, "due", {})
         (one,) = ledger.sweep("nowhere", "main", Window(NOW, NOW + MINUTE), None, 9)
         assert (one.key, one.delivery_id, one.state) == ("call 0", None, None)
         assert ledger.sweep("crm", "branch", Window(), None, 9) == []
@@ -230,11 +230,11 @@ class OperatorContract:
         left_by(ledger, "a", {"contact": ("+86139", True, b"1"), "call": ("a", False, b"2")})
         left_by(ledger, "b", {"contact": ("+86139", True, b"3")})
         first, second = ledger.sweep("crm", "main", Window(), None, 9)
-        assert {name: (told.key, told.digest) for name, told in first.told.items()} == {
+        assert {name: (told.key, told.digest) for name, told in first.sent.items()} == {
             "contact": ("+86139", b"1"),
             "call": ("a", b"2"),
         }
-        assert second.told["contact"].digest == b"3"
+        assert second.sent["contact"].digest == b"3"
 
     def test_a_replay_makes_due_what_is_settled_in_the_last_lane(self, ledger: Ledger) -> None:
         ids = {}
@@ -265,7 +265,7 @@ class OperatorContract:
         }
         assert set(lease.previous) == {("contact", "+86139"), ("call", "a")}
         plan = [planned("contact", "+86139"), planned("call", "a", shared=False)]
-        (known,) = ledger.recall("hub", [(lease.delivery_id, lease.key, plan)])
+        (known,) = ledger.recall("hub", [PlannedDelivery(lease.delivery_id, lease.key, plan)])
         assert known["contact"] == KnownObject(
             "", last_writes={"name": FieldWrite(event_text(NOW, "a"), b"")}
         )

@@ -6,7 +6,7 @@ from bridge.ledger import Ledger
 from bridge.lib.iso_times import stamp
 from bridge.model.calls import Columns, Quarantined, Verdict, Via
 from bridge.model.jobs import AUDIT, RECONCILE, JobState, WalksOf
-from bridge.model.listing import Fill, Seen
+from bridge.model.listing import MatchedRow, RowToFile
 from tests.fixtures.ledger_calls import (
     MINUTE,
     NOW,
@@ -27,9 +27,9 @@ HOUR = timedelta(hours=1)
 DIGEST, OTHER_DIGEST = bytes(16), bytes(range(16))
 
 
-def listed(key: str, *, at_minute: int = 0, gap: bool = True, digest: bytes = DIGEST) -> Fill:
+def listed(key: str, *, at_minute: int = 0, gap: bool = True, digest: bytes = DIGEST) -> RowToFile:
     """A row of the list that is to be filed."""
-    return Fill(arrival(key, via=Via.LIST, at=NOW + at_minute * MINUTE), digest, gap)
+    return RowToFile(arrival(key, via=Via.LIST, at=NOW + at_minute * MINUTE), digest, gap)
 
 
 def walk(ledger: Ledger, kind: str = RECONCILE, **args: object) -> int:
@@ -92,7 +92,7 @@ class ReconciliationContract:
 
     def test_a_row_is_remembered_until_the_call_changes(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
-        ledger.remember_listed([Seen(call_id, ledger.newest_receipt(), True, OTHER_DIGEST)])
+        ledger.remember_listed([MatchedRow(call_id, ledger.newest_receipt(), True, OTHER_DIGEST)])
         (place,) = ledger.match_rows("main", [arrival("a")])
         assert (place.digest, place.stale) == (OTHER_DIGEST, True)
         news(ledger, "a", NOW + MINUTE, name="another")
@@ -167,14 +167,14 @@ class ReconciliationContract:
             job_id = walk(ledger)
             ledger.end_job(job_id, JobState.DONE, {}, NOW + 2 * HOUR, covered_until=until)
             found = ledger.coverage("main", NOW, NOW)
-            assert (found.covered_until, found.run_id) == (covered, job_id)
+            assert (found.covered_until, found.job_id) == (covered, job_id)
 
     def test_what_files_nothing_is_no_reconciliation(self, ledger: Ledger) -> None:
         for kind, args in ((AUDIT, {}), (RECONCILE, {"dry_run": True})):
             job_id = walk(ledger, kind, **args)
             ledger.end_job(job_id, JobState.DONE, {}, NOW, covered_until=NOW)
             assert ledger.job(job_id).state == JobState.DONE
-            assert ledger.coverage("main", NOW, NOW).run_id is None
+            assert ledger.coverage("main", NOW, NOW).job_id is None
 
     def test_a_window_tells_its_calls_and_those_that_only_the_list_told_of(self, ledger: Ledger) -> None:
         news(ledger, "a")
