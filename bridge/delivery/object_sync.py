@@ -1,18 +1,15 @@
 """Brings one CRM object to its planned state."""
 
 from bridge.delivery.crm_requests import RequestFlow
-from bridge.delivery.doubt_settler import DoubtSettler
-from bridge.delivery.duplicate_resolver import DuplicateResolver
-from bridge.delivery.job_poller import JobPoller
-from bridge.delivery.lookup import Lookup
 from bridge.delivery.object_context import ObjectContext
-from bridge.delivery.step_runner import StepRunner, Synced
+from bridge.delivery.step_runner import Synced
 from bridge.delivery.write_operations import (
     Create,
     Creator,
     Operation,
     Outcome,
     Replace,
+    SyncParts,
     Update,
     Updater,
     Upsert,
@@ -29,16 +26,13 @@ class ObjectSync:
     """
 
     def __init__(self, context: ObjectContext) -> None:
+        parts = SyncParts(context)
         self._context = context
         self._journal = context.journal
-        self._lookup = Lookup(context)
-        self._jobs = JobPoller(context, self._lookup)
-        self._doubts = DoubtSettler(context, self._jobs)
-        self._duplicates = DuplicateResolver(context, self._lookup)
-        steps = StepRunner(context, self._lookup, self._jobs)
-        self._creator = Creator(context, steps, self._duplicates)
-        self._updater = Updater(context, self._lookup, steps, self._doubts)
-        self._upserter = Upserter(context, self._lookup, steps, self._doubts)
+        self._parts = parts
+        self._creator = Creator(parts)
+        self._updater = Updater(parts)
+        self._upserter = Upserter(parts)
 
     def run(self) -> RequestFlow[Synced]:
         """Bring the object to its planned state.
@@ -58,7 +52,7 @@ class ObjectSync:
         kind, gone = self._context.kind, self._journal.known_id
         if (kind.read is None and not kind.find) or gone is None:
             return None
-        found = yield from self._lookup.read(gone)
+        found = yield from self._parts.lookup.read(gone)
         if found is not None and found.id == gone:
             return None
         if not kind.upsert:
@@ -88,26 +82,26 @@ class ObjectSync:
         kind, journal = self._context.kind, self._journal
         state = journal.progress.state
         if isinstance(state, Running) and state.polled:
-            yield from self._jobs.resume(state)
+            yield from self._parts.jobs.resume(state)
             state = journal.progress.state
             journal.may_have_arrived = journal.progress.sent_at is not None
         if isinstance(state, Running):
             if state.method is SyncMethod.CREATE:
                 return (yield from self._resume_create(state))
             if journal.may_have_arrived:
-                self._doubts.settle_write(state)
+                self._parts.doubts.settle_write(state)
         crm_id = journal.progress.crm_id or journal.known_id
         is_upserting = isinstance(state, Running) and state.method is SyncMethod.UPSERT
         if kind.upsert and (crm_id is None or not kind.update or is_upserting):
             return Upsert()
         if crm_id is not None:
             return Update(crm_id)
-        found = yield from self._lookup.find()
+        found = yield from self._parts.lookup.find()
         if found is not None:
             return Update(found.id, found.present)
         if journal.may_be_unindexed:
             # It may have been made just now, by this call or by another one.
-            self._doubts.believe_absent(None)
+            self._parts.doubts.believe_absent(None)
         return Create()
 
     def _resume_create(self, run: Running) -> RequestFlow[Operation]:
@@ -115,19 +109,19 @@ class ObjectSync:
         kind, journal = self._context.kind, self._journal
         if run.sent_at is not None and run.step < len(kind.create):
             if not kind.shows(run.method, run.step):
-                self._doubts.believe_person(run)
+                self._parts.doubts.believe_person(run)
                 return self._rest_of_create()
-            if self._jobs.poll_of(run) is None:
-                self._doubts.wait_for_index(run.sent_at)
-            found = yield from self._lookup.find()
+            if self._parts.jobs.poll_of(run) is None:
+                self._parts.doubts.wait_for_index(run.sent_at)
+            found = yield from self._parts.lookup.find()
             if found is None:
-                self._jobs.wait(run)
+                self._parts.jobs.wait(run)
                 journal.set(SyncProgress())
                 return Create()
             if len(kind.create) == 1:
                 journal.set(SyncProgress(Located(found.id), adding=journal.progress.adding))
                 return Update(found.id, found.present)
-            self._doubts.continue_create(run, found)
+            self._parts.doubts.continue_create(run, found)
         return self._rest_of_create()
 
     def _rest_of_create(self) -> Create:
@@ -145,13 +139,13 @@ class ObjectSync:
         """
         journal = self._journal
         journal.gone.add(gone)
-        found = None if journal.searched_successor else (yield from self._lookup.by_key())
+        found = None if journal.searched_successor else (yield from self._parts.lookup.by_key())
         journal.searched_successor = True
         if found is not None and found.id != gone:
             journal.forget()
             return Update(found.id, found.present)
         if found is not None:
             # Made again, it would be there twice; and nobody need have deleted it.
-            raise self._duplicates.contradicted(gone)
+            raise self._parts.duplicates.contradicted(gone)
         forget_deleted(self._context, gone)
         return Upsert() if self._context.kind.upsert else Create()

@@ -17,6 +17,7 @@ from bridge.delivery.field_selection import (
     select_for_existing,
     select_for_new,
 )
+from bridge.delivery.job_poller import JobPoller
 from bridge.delivery.lookup import FoundObject, Lookup
 from bridge.delivery.object_context import ObjectContext, parked
 from bridge.delivery.step_runner import StepRunner, Synced
@@ -63,20 +64,42 @@ Operation = Create | Update | Upsert | Replace
 Outcome = Synced | Operation
 
 
-class Creator:
-    """Creates the object."""
+class SyncParts:
+    """The parts that all operations on one object use."""
 
-    def __init__(self, context: ObjectContext, steps: StepRunner, duplicates: DuplicateResolver) -> None:
-        self._context = context
-        self._steps = steps
-        self._duplicates = duplicates
+    def __init__(self, context: ObjectContext) -> None:
+        self.context = context
+        self.lookup = Lookup(context)
+        self.jobs = JobPoller(context, self.lookup)
+        self.doubts = DoubtSettler(context, self.jobs)
+        self.duplicates = DuplicateResolver(context, self.lookup)
+        self.steps = StepRunner(context, self.lookup, self.jobs)
+
+
+class _Writer:
+    """What the operations that write have in common."""
+
+    def __init__(self, parts: SyncParts) -> None:
+        self._parts = parts
+        self._context = parts.context
+        self._journal = parts.context.journal
+        self._lookup = parts.lookup
+
+    def _unchanged(self, crm_id: str, selection: FieldSelection) -> Synced:
+        """Nothing is to be sent: what an earlier attempt began counts no more."""
+        self._journal.set(replace(self._journal.progress.restarted(), appended=selection.appended))
+        return Synced(crm_id, selection)
+
+
+class Creator(_Writer):
+    """Creates the object."""
 
     def run(self, operation: Create) -> RequestFlow[Outcome]:
         """Create it, or find what the CRM takes it for a duplicate of."""
-        context, journal = self._context, self._context.journal
+        context, journal = self._context, self._journal
         selection = select_for_new(context.planned, context.event)
         try:
-            synced = yield from self._steps.run(SyncMethod.CREATE, selection)
+            synced = yield from self._parts.steps.run(SyncMethod.CREATE, selection)
         except Gone as error:
             error.says = error.says or NOTHING_THERE
             raise
@@ -84,24 +107,15 @@ class Creator:
             if journal.progress.steps_done > 0:
                 raise
             journal.restart()
-            found = yield from self._duplicates.find(error)
+            found = yield from self._parts.duplicates.find(error)
             if found is None:
-                raise self._duplicates.not_seen(error) from error
+                raise self._parts.duplicates.not_seen(error) from error
             return Update(found.id, found.present)
         return Update(synced.crm_id) if operation.then_update else synced
 
 
-class Updater:
+class Updater(_Writer):
     """Updates an object that is there."""
-
-    def __init__(
-        self, context: ObjectContext, lookup: Lookup, steps: StepRunner, doubts: DoubtSettler
-    ) -> None:
-        self._context = context
-        self._journal = context.journal
-        self._lookup = lookup
-        self._steps = steps
-        self._doubts = doubts
 
     def run(self, operation: Update) -> RequestFlow[Outcome]:
         """Send the fields that the write policies choose, if any."""
@@ -121,10 +135,9 @@ class Updater:
             held = held_already(selection, present or {})
             self._journal.known = KnownObject(crm_id, last_writes={**before, **held})
         if self._is_done(selection):
-            self._journal.set(replace(self._journal.progress.restarted(), appended=selection.appended))
-            return Synced(crm_id, selection)
+            return self._unchanged(crm_id, selection)
         try:
-            return (yield from self._steps.run(SyncMethod.UPDATE, selection, crm_id))
+            return (yield from self._parts.steps.run(SyncMethod.UPDATE, selection, crm_id))
         except Gone:
             if self._context.inline:
                 # Perhaps what it is linked to is gone, and not the object itself.
@@ -137,7 +150,7 @@ class Updater:
         """The object as the CRM holds it; None: it is gone, or was merged into another person's record."""
         found = yield from self._lookup.read(crm_id)
         if found is None and self._context.kind.read is None:
-            self._doubts.believe_absent(crm_id)
+            self._parts.doubts.believe_absent(crm_id)
         if found is not None and found.id != crm_id and self._lookup.has_key(found) is False:
             return None
         return found
@@ -148,17 +161,8 @@ class Updater:
         return not selection.fields and not is_begun and not (context.kind.update and links_changed(context))
 
 
-class Upserter:
+class Upserter(_Writer):
     """Sends the CRM's own upsert."""
-
-    def __init__(
-        self, context: ObjectContext, lookup: Lookup, steps: StepRunner, doubts: DoubtSettler
-    ) -> None:
-        self._context = context
-        self._journal = context.journal
-        self._lookup = lookup
-        self._steps = steps
-        self._doubts = doubts
 
     def run(self) -> RequestFlow[Synced]:
         """Send what the write policies choose, if any, after a look-up where they need one.
@@ -182,10 +186,9 @@ class Upserter:
             selection = select_for_new(planned, context.event, nulls=True)
         is_known = crm_id is not None or present is not None
         if is_known and self._is_done(selection):
-            self._journal.set(replace(self._journal.progress.restarted(), appended=selection.appended))
-            return Synced(crm_id or planned.key_text, selection)
+            return self._unchanged(crm_id or planned.key_text, selection)
         try:
-            return (yield from self._steps.run(SyncMethod.UPSERT, selection, crm_id))
+            return (yield from self._parts.steps.run(SyncMethod.UPSERT, selection, crm_id))
         except Gone as error:
             if not is_known:
                 error.says = error.says or NOTHING_THERE
@@ -207,7 +210,7 @@ class Upserter:
         known_id = self._journal.known_id
         if found is None and known_id is not None:
             if kind.find:
-                self._doubts.believe_absent(crm_id)
+                self._parts.doubts.believe_absent(crm_id)
             forget_deleted(self._context, known_id)
         return found
 

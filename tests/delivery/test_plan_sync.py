@@ -1,88 +1,15 @@
-"""Links, and what a person deleted or merged in the CRM meanwhile."""
+"""A plan: links between its objects, upserts, steps, and what a person deleted or merged meanwhile."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridge.model.write_policy import WritePolicy
-from tests.fixtures.small_crm import Bench, Crash, SearchCrm, Seen, Server, planned, serving
+from tests.fixtures.crm_steps import ALL, COMMON, CREATE, FIND, UPDATE
+from tests.fixtures.small_crm import Bench, Crash, MakesBench, Seen, planned, serving
 
-COMMON = """\
-name = "own"
-[objects.contact]
-key = ["key"]
-"""
-FIND = """
-[[objects.contact.find]]
-path = "/contacts"
-query = { key = "{{ key.key }}" }
-hits = "items"
-fields = "fields"
-index_lag = "LAG"
-"""
-READ = """
-[objects.contact.read]
-path = "/contacts/{{ id | path }}"
-fields = "data"
-"""
-CREATE = """
-[objects.contact.create]
-path = "/contacts"
-json = "{{ fields | merge(key) }}"
-id = "data.id"
-"""
-UPDATE = """
-[objects.contact.update]
-method = "PATCH"
-path = "/contacts/{{ id | path }}"
-json = "{{ fields | merge(links) }}"
-"""
-CALL = """
-[objects.call]
-key = ["key"]
-[objects.call.find]
-path = "/calls"
-query = { key = "{{ key.key }}" }
-hits = "items"
-[objects.call.create]
-path = "/calls"
-json = "{{ fields | merge(key) }}"
-id = "data.id"
-[objects.call.update]
-method = "PATCH"
-path = "/calls/{{ id }}"
-json = "{{ fields }}"
-[objects.call.link.contact]
-path = "/links"
-json = { id = "{{ id }}", to = "{{ to.id }}" }
-idempotent = true
-"""
-ALL = COMMON + FIND.replace("LAG", "30s") + READ + CREATE + UPDATE + CALL
 SEARCH, POST = "GET /contacts", "POST /contacts"
-Made = tuple[Bench, SearchCrm]
-Makes = Callable[..., Made]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as one:
-        yield one
-
-
-@pytest.fixture
-def make(tmp_path: Path, server: Server) -> Iterator[Makes]:
-    made: list[Bench] = []
-
-    def bench(text: str = ALL, lag: float = 30) -> Made:
-        server.log.clear()
-        made.append(Bench(tmp_path / "ledger.db", text, server))
-        return made[0], SearchCrm(server, made[0].clock, lag)
-
-    yield bench
-    for one in made:
-        one.close()
 
 
 def contact(key: str = "a", /, **fields: Any) -> Any:
@@ -94,7 +21,7 @@ def contact(key: str = "a", /, **fields: Any) -> Any:
 
 @pytest.mark.parametrize("policy", ["park", "recreate"])
 @pytest.mark.parametrize("looks", [False, True])
-def test_what_a_person_deleted(make: Makes, policy: str, looks: bool) -> None:
+def test_what_a_person_deleted(make: MakesBench, policy: str, looks: bool) -> None:
     bench, crm = make()
     bench.deliver(contact(grade="A"))
     crm.objects.clear()
@@ -107,7 +34,7 @@ def test_what_a_person_deleted(make: Makes, policy: str, looks: bool) -> None:
     assert len(crm.held()) == (policy == "recreate")
 
 
-def test_what_a_person_merged_is_found_by_its_key(make: Makes) -> None:
+def test_what_a_person_merged_is_found_by_its_key(make: MakesBench) -> None:
     bench, crm = make()
     bench.deliver(contact(grade="A"))
     del crm.objects["1"]
@@ -116,7 +43,7 @@ def test_what_a_person_merged_is_found_by_its_key(make: Makes) -> None:
     assert crm.objects == {"2": {"key": "a", "city": "Bern", "grade": "B"}}
 
 
-def test_an_own_object_that_the_index_does_not_show_yet_is_not_deleted(make: Makes) -> None:
+def test_an_own_object_that_the_index_does_not_show_yet_is_not_deleted(make: MakesBench) -> None:
     bench, crm = make(COMMON + FIND.replace("LAG", "30s") + CREATE + UPDATE)
     bench.deliver(contact(grade="A"))
     assert bench.deliver(contact(city=("Bern", WritePolicy.IF_EMPTY)), call="c2") == "Transient"
@@ -134,7 +61,7 @@ def both(**fields: Any) -> tuple[Any, Any]:
     return contact(grade="A"), call
 
 
-def test_a_link_that_fails_is_retried_alone(make: Makes) -> None:
+def test_a_link_that_fails_is_retried_alone(make: MakesBench) -> None:
     bench, crm = make()
     crm.next("POST /links", (503, None, {}))
     assert bench.deliver(*both(score=1)) == "Transient"
@@ -147,7 +74,7 @@ def test_a_link_that_fails_is_retried_alone(make: Makes) -> None:
     assert bench.server.told() == ["PATCH /calls/2"]
 
 
-def test_a_link_to_what_a_person_merged_goes_to_the_other(make: Makes) -> None:
+def test_a_link_to_what_a_person_merged_goes_to_the_other(make: MakesBench) -> None:
     bench, crm = make()
     bench.deliver(contact(grade="A"))
     crm.objects = {"9": {"key": "a"}}
@@ -157,7 +84,7 @@ def test_a_link_to_what_a_person_merged_goes_to_the_other(make: Makes) -> None:
     assert [link["to"] for link in crm.links] == ["9"]
 
 
-def test_a_link_that_must_not_be_made_twice_waits_for_a_person_after_a_crash(make: Makes) -> None:
+def test_a_link_that_must_not_be_made_twice_waits_for_a_person_after_a_crash(make: MakesBench) -> None:
     bench, crm = make(ALL.replace("}\nidempotent = true", "}"))
     bench.crash_after = 4
     with pytest.raises(Crash):
@@ -177,7 +104,7 @@ upsert = { method = "PATCH", path = "/contacts/{{ key.key }}", json = "{{ fields
 """
 
 
-def test_the_crms_own_upsert_is_sent_once_and_then_only_what_changed(make: Makes) -> None:
+def test_the_crms_own_upsert_is_sent_once_and_then_only_what_changed(make: MakesBench) -> None:
     bench, crm = make(UPSERT)
     crm.objects["a"] = {}
     assert bench.deliver(contact(grade="A", city="Bern")) == "delivered"
@@ -186,7 +113,7 @@ def test_the_crms_own_upsert_is_sent_once_and_then_only_what_changed(make: Makes
     assert [seen.json for seen in bench.server.log] == [{"grade": "A", "city": "Bern"}, {"grade": "B"}]
 
 
-def test_an_upsert_that_must_not_be_repeated_is_not_sent_again_after_a_crash(make: Makes) -> None:
+def test_an_upsert_that_must_not_be_repeated_is_not_sent_again_after_a_crash(make: MakesBench) -> None:
     bench, crm = make(UPSERT.replace("true", "false"))
     crm.objects["a"] = {}
     bench.crash_after = 0
@@ -213,7 +140,7 @@ path = "/never"
 )
 
 
-def test_steps_go_on_at_the_one_that_failed_and_catch_up_with_the_call(make: Makes) -> None:
+def test_steps_go_on_at_the_one_that_failed_and_catch_up_with_the_call(make: MakesBench) -> None:
     bench, crm = make(COMMON + FIND.replace("LAG", "5s") + STEPS + UPDATE)
     crm.next("PATCH", (503, None, {}))
     assert bench.deliver(contact(grade="A")) == "Transient"
@@ -224,7 +151,7 @@ def test_steps_go_on_at_the_one_that_failed_and_catch_up_with_the_call(make: Mak
     assert crm.held() == [{"key": "a", "grade": "B", "closed": True}]
 
 
-def test_steps_behind_a_lost_answer_go_on_with_what_was_found(make: Makes) -> None:
+def test_steps_behind_a_lost_answer_go_on_with_what_was_found(make: MakesBench) -> None:
     bench, crm = make(COMMON + FIND.replace("LAG", "30s") + STEPS + UPDATE)
     crm.next("POST", "lost")
     assert bench.deliver(contact(grade="A")) == "Transient"
@@ -233,7 +160,7 @@ def test_steps_behind_a_lost_answer_go_on_with_what_was_found(make: Makes) -> No
     assert crm.held() == [{"key": "a", "grade": "A", "closed": True}]
 
 
-def test_an_inline_link_travels_in_the_object_and_again_where_it_changes(make: Makes) -> None:
+def test_an_inline_link_travels_in_the_object_and_again_where_it_changes(make: MakesBench) -> None:
     link = "[objects.call.link.contact]\ninline = true\n"
     text = ALL[: ALL.index("[objects.call.link.contact]")] + link
     text = text.replace('json = "{{ fields | merge(key) }}"', 'json = "{{ fields | merge(key, links) }}"')

@@ -137,6 +137,17 @@ def test_a_stored_form_without_what_its_state_needs_has_not_started(way: str, st
     assert located == SyncProgress(Located("7"))
 
 
+def test_an_unknown_state_with_a_request_in_doubt_is_no_link() -> None:
+    unknown = to_stored(SyncProgress(CREATING))._replace(way="a way of a later release")
+    assert from_stored(unknown) == SyncProgress(NotStarted())
+
+
+def test_steps_begin_at_the_first_and_nobody_has_looked_yet() -> None:
+    assert Running(SyncMethod.CREATE) == Running(SyncMethod.CREATE, 0, None, {}, b"", None)
+    assert not Running(SyncMethod.CREATE).absent
+    assert not Linking("contact", "7", AT).absent
+
+
 def test_the_stored_form_keeps_its_places() -> None:
     assert StoredProgress._fields == (
         "way", "step", "captured", "crm_id", "sent_digest", "sent_at", "appended", "key", "adding", "absent",
