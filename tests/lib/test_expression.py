@@ -351,12 +351,12 @@ def test_an_expression_changes_nothing() -> None:
 
 COSTLY = """
 import resource, sys
-from bridge.lib.expression import ExpressionError, Fields, Language
+from bridge.lib.expression import ExpressionError, AttributeTable, Language
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
 language = Language({"record": None}, {})
 try:
-    language.compile([language.parse(sys.argv[1])])({"record": Fields({"a": "a", "n": 10**9})})
+    language.compile([language.parse(sys.argv[1])])({"record": AttributeTable({"a": "a", "n": 10**9})})
 except ExpressionError as error:
     print("refused:", error)
 """
