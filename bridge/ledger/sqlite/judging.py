@@ -1,4 +1,4 @@
-"""Receipts and their verdicts: what waits, what is known of its call, and what the judge says."""
+"""Receipts and their verdicts: hands out what waits for a verdict, and keeps what the judge says."""
 
 import json
 import sqlite3
@@ -49,8 +49,8 @@ def waiting(
 
 
 def _pending(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row) -> Pending:
-    # Most callbacks that come again are the same to the byte. What the list confirms is news of
-    # a kind, even so: from then on its word holds.
+    # Most repeated callbacks are the same to the byte, and need no judging. A row of the list that confirms
+    # a callback does: from then on the state counts as the list's.
     same_bytes = row["body"] == row["state_body"] and row["codec"] == row["state_codec"]
     repeats = same_bytes and row["via"] in (Via.CALLBACK, row["known_via"])
     return Pending(
@@ -108,7 +108,7 @@ def write_judgments(
     destinations: Destinations,
     now: datetime,
 ) -> None:
-    """Write verdicts in order; those on calls that are simply new in one statement a table."""
+    """Keep verdicts, and what they make due; those on new calls go in one statement a table."""
     news: list[Judgment] = []
     repeats: list[int] = []
     for judgment in judgments:
@@ -117,10 +117,10 @@ def write_judgments(
         elif judgment.verdict is Verdict.NEW and judgment.kept:
             news.append(judgment)
         else:
-            write_news(connection, news)
+            write_new_calls(connection, news)
             news.clear()
             write_judgment(connection, payloads, judgment)
-    write_news(connection, news)
+    write_new_calls(connection, news)
     owe(connection, [judgment for judgment in judgments if judgment.verdict in NEWS], destinations, now)
     if repeats:
         ids = json_list(repeats)
@@ -132,55 +132,71 @@ def write_judgments(
         )
 
 
+# What a new state changes of its call: these columns take the values of `_call_values`, in this order.
+_COLUMNS = (
+    "revision",
+    "via",
+    "updated_at",
+    "stamps",
+    "sn",
+    "phone",
+    "name",
+    "grade",
+    "created_at",
+    "started_at",
+    "talk_seconds",
+    "from_type",
+    "task",
+    "state_receipt",
+)
+_FROM_JSON = ", ".join(
+    f"{name} = json_extract(j.value, '$[{place}]')" for place, name in enumerate(_COLUMNS, 1)
+)
+_NEW_CALLS = f"""
+UPDATE calls SET {_FROM_JSON}
+FROM json_each(?) j WHERE calls.id = json_extract(j.value, '$[0]')
+"""
+_NEW_STATE = f"UPDATE calls SET {', '.join(f'{name} = ?' for name in _COLUMNS)}, state = ? WHERE id = ?"
+
+
+def _call_values(judgment: Judgment) -> tuple[str | int | None, ...]:
+    known, columns = judgment.known, judgment.columns
+    return (
+        known.revision,
+        known.via,
+        _updated_at(known),
+        _stamps(known),
+        columns.sn,
+        columns.phone,
+        columns.name,
+        columns.grade,
+        micros(columns.created_at),
+        micros(columns.started_at),
+        columns.talk_seconds,
+        columns.from_type,
+        columns.task,
+        judgment.receipt_id if judgment.kept else None,
+    )
+
+
 _NEW_RECEIPTS = """
 UPDATE receipts SET verdict = 'new', revision = 1, stamp = json_extract(j.value, '$[1]'),
     flags = json_extract(j.value, '$[2]')
 FROM json_each(?) j WHERE receipts.id = json_extract(j.value, '$[0]')
 """
-_NEW_CALLS = """
-UPDATE calls SET revision = 1, state_receipt = json_extract(j.value, '$[1]'),
-    via = json_extract(j.value, '$[2]'), updated_at = json_extract(j.value, '$[3]'),
-    stamps = json_extract(j.value, '$[4]'), phone = json_extract(j.value, '$[5]'),
-    name = json_extract(j.value, '$[6]'), grade = json_extract(j.value, '$[7]'),
-    talk_seconds = json_extract(j.value, '$[8]'), from_type = json_extract(j.value, '$[9]'),
-    task = json_extract(j.value, '$[10]'), sn = json_extract(j.value, '$[11]'),
-    created_at = json_extract(j.value, '$[12]'), started_at = json_extract(j.value, '$[13]')
-FROM json_each(?) j WHERE calls.id = json_extract(j.value, '$[0]')
-"""
 
 
-def write_news(connection: sqlite3.Connection, news: Sequence[Judgment]) -> None:
-    """Calls whose first record is all that is known of them: a statement a table."""
-    if not news:
+def write_new_calls(connection: sqlite3.Connection, new: Sequence[Judgment]) -> None:
+    """Keep the verdicts on calls of which one record is all that is known: a statement a table."""
+    if not new:
         return
-    receipts, calls = [], []
-    for judgment in news:
-        columns, known = judgment.columns, judgment.known
-        receipts.append((judgment.receipt_id, judgment.stamp, " ".join(judgment.flags) or None))
-        calls.append(
-            (
-                judgment.call_id,
-                judgment.receipt_id,
-                known.via,
-                _updated_at(known),
-                _stamps(known),
-                columns.phone,
-                columns.name,
-                columns.grade,
-                columns.talk_seconds,
-                columns.from_type,
-                columns.task,
-                columns.sn,
-                micros(columns.created_at),
-                micros(columns.started_at),
-            )
-        )
+    receipts = [(one.receipt_id, one.stamp, " ".join(one.flags) or None) for one in new]
     connection.execute(_NEW_RECEIPTS, (json_list(receipts),))
-    connection.execute(_NEW_CALLS, (json_list(calls),))
+    connection.execute(_NEW_CALLS, (json_list((one.call_id, *_call_values(one)) for one in new),))
 
 
 def write_judgment(connection: sqlite3.Connection, payloads: Payloads, judgment: Judgment) -> None:
-    """Write one verdict, and the state that it makes."""
+    """Keep one verdict, and the known state that it leaves."""
     news = judgment.verdict in NEWS
     connection.execute(
         "UPDATE receipts SET verdict = ?, revision = ?, stamp = ?, digest = ?, flags = ? WHERE id = ?",
@@ -194,7 +210,7 @@ def write_judgment(connection: sqlite3.Connection, payloads: Payloads, judgment:
         ),
     )
     if judgment.previous_digest:
-        # The first record's is not written when it arrives: few calls are ever compared by it.
+        # The first record's digest is written only now: few calls ever get a second record.
         connection.execute(
             "UPDATE receipts SET digest = ? WHERE call_id = ? AND revision = 1 AND digest IS NULL",
             (judgment.previous_digest, judgment.call_id),
@@ -204,13 +220,6 @@ def write_judgment(connection: sqlite3.Connection, payloads: Payloads, judgment:
         connection.execute("DELETE FROM payloads WHERE receipt_id = ?", (judgment.receipt_id,))
 
 
-_STATE = """
-UPDATE calls SET revision = ?, via = ?, updated_at = ?, stamps = ?, sn = ?, phone = ?, name = ?, grade = ?,
-    created_at = ?, started_at = ?, talk_seconds = ?, from_type = ?, task = ?, state_receipt = ?, state = ?
-WHERE id = ?
-"""
-
-
 def _updated_at(known: Known) -> int | None:
     return None if known.stamp is None else micros(datetime.fromtimestamp(known.stamp, UTC))
 
@@ -218,7 +227,7 @@ def _updated_at(known: Known) -> int | None:
 def _stamps(known: Known) -> str | None:
     """The fields whose stamp is not the newest one, as JSON.
 
-    A field that was said to be empty may be in the stamps alone; its word counts all the same.
+    A field that a record said to be empty has a stamp and no value: it counts as said.
     """
     other = {name: at for name, at in known.stamps.items() if at != known.stamp or name not in known.values}
     return json.dumps(other, separators=(",", ":")) if other else None
@@ -232,31 +241,8 @@ def _write_state(connection: sqlite3.Connection, payloads: Payloads, judgment: J
             "UPDATE calls SET updated_at = ?, stamps = ? WHERE id = ?", (updated_at, stamps, judgment.call_id)
         )
         return
-    columns = judgment.columns
-    state = None
-    if not judgment.kept:
-        state = prefixed(*payloads.pack(dump_object(known.values)))
-    connection.execute(
-        _STATE,
-        (
-            known.revision,
-            known.via,
-            updated_at,
-            stamps,
-            columns.sn,
-            columns.phone,
-            columns.name,
-            columns.grade,
-            micros(columns.created_at),
-            micros(columns.started_at),
-            columns.talk_seconds,
-            columns.from_type,
-            columns.task,
-            judgment.receipt_id if judgment.kept else None,
-            state,
-            judgment.call_id,
-        ),
-    )
+    state = None if judgment.kept else prefixed(*payloads.pack(dump_object(known.values)))
+    connection.execute(_NEW_STATE, (*_call_values(judgment), state, judgment.call_id))
 
 
 def owe(
@@ -295,7 +281,7 @@ def set_aside(
     destinations: Destinations,
     now: datetime,
 ) -> None:
-    """A record that cannot be judged: quarantined; a call of which nothing else is known is parked."""
+    """Quarantine a record that cannot be judged; its call is parked where no other record of it is known."""
     connection.execute(
         "UPDATE receipts SET verdict = ?, flags = 'unreadable' WHERE id = ?",
         (Verdict.QUARANTINED, pending.receipt_id),
