@@ -50,10 +50,11 @@ def copy(source: Path, target: Path) -> None:
         target.open("rb") as file,
     ):
         connection.execute("ATTACH ? AS ledger", (f"{source.absolute().as_uri()}?mode=ro",))
+        # First, or a copy that is killed while these are written leaves a `-journal` file behind.
+        connection.execute("PRAGMA main.journal_mode = OFF")
         for pragma in ("page_size", "auto_vacuum", "user_version", "application_id"):
             value = connection.execute(f"PRAGMA ledger.{pragma}").fetchone()[0]
             connection.execute(f"PRAGMA main.{pragma} = {value}")
-        connection.execute("PRAGMA main.journal_mode = OFF")
         connection.execute("PRAGMA main.synchronous = OFF")
         connection.execute(f"PRAGMA main.cache_size = -{CACHE_KIB}")
         connection.execute("BEGIN")
