@@ -1,4 +1,4 @@
-"""Makes a dictionary in a process of its own, whose memory (about 400 MB) is given back when it ends."""
+"""Makes a dictionary in a process of its own, whose memory (up to 250 MB) is given back when it ends."""
 
 import subprocess
 import sys

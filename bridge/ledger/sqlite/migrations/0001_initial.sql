@@ -63,7 +63,8 @@ CREATE TABLE payloads (
 -- What payloads are compressed with; each says by its codec which one it needs.
 CREATE TABLE dictionaries (
     id INTEGER PRIMARY KEY,
-    trained INTEGER NOT NULL,           -- 0: came with the package
+    trained INTEGER NOT NULL,           -- 0: came with the package; 1: of whole records, by earlier
+                                        -- versions; 2: of what many people's records share
     created_at INTEGER NOT NULL,
     calls INTEGER NOT NULL,             -- how many the ledger had then
     body BLOB NOT NULL
