@@ -106,40 +106,50 @@ class Config(BaseSettings):
         return self._written.problem(path, message, remedy)
 
 
-def load_config(
-    path: Path | None, environ: Mapping[str, str], platforms: Mapping[str, Platform] = PLATFORMS
-) -> Config:
-    """Read the configuration, or raise one ConfigError with all its problems; secrets are not read."""
-    written, problems = read_draft(path, environ)
-    data = written.data
+class _Layers(PydanticBaseSettingsSource):
+    """File under environment, laid over each other already.
 
-    class Layers(PydanticBaseSettingsSource):
-        """File under environment, laid over each other already.
+    pydantic-settings merges tables key by key, which would leave a secret's `file` beside the `env` that
+    overrides it, and its own environment source stops at the first mistake.
+    """
 
-        pydantic-settings merges tables key by key, which would leave a secret's `file` beside the
-        `env` that overrides it, and its own environment source stops at the first mistake.
-        """
+    def __init__(self, settings_cls: type[BaseSettings], data: dict[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._data = data
 
-        def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-            del field
-            return data.get(field_name), field_name, False
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """See `PydanticBaseSettingsSource`."""
+        del field
+        return self._data.get(field_name), field_name, False
 
-        def __call__(self) -> dict[str, Any]:
-            return data
+    def __call__(self) -> dict[str, Any]:
+        return self._data
+
+
+def _laid_over(written: Written, platforms: Mapping[str, Platform]) -> type[Config]:
+    """A `Config` that takes its values from what the operator wrote."""
 
     class Loaded(Config):
         @classmethod
         def settings_customise_sources(
             cls, settings_cls: type[BaseSettings], *_others: PydanticBaseSettingsSource, **_more: object
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (Layers(settings_cls),)
+            return (_Layers(settings_cls, written.data),)
 
         def model_post_init(self, context: Any, /) -> None:
             super().model_post_init(context)
             self._written, self._platforms = written, platforms
 
+    return Loaded
+
+
+def load_config(
+    path: Path | None, environ: Mapping[str, str], platforms: Mapping[str, Platform] = PLATFORMS
+) -> Config:
+    """Read the configuration, or raise one ConfigError with all its problems; secrets are not read."""
+    written, problems = read_draft(path, environ)
     try:
-        config = Loaded()
+        config = _laid_over(written, platforms)()
     except ValidationError as error:
         problems += [
             told(written, one, Config) for one in error.errors(include_url=False, include_input=False)
