@@ -26,13 +26,13 @@ class DeliveryState(StrEnum):
 
 
 class ParkKind(StrEnum):
-    """What kind of parked a delivery is: it tells who may take it up again, and what that means."""
+    """Why a delivery is parked, as far as rules ask: it decides what a retry or a replay may take along."""
 
     FAILED = "failed"
     IN_DOUBT = "in_doubt"
     """Nothing tells whether a request was processed: who retries it says that it was not."""
     GONE = "gone"
-    """What was left in the CRM is there no longer."""
+    """The object that it wrote is no longer in the CRM: a forced replay makes it again."""
     HELD = "held"
     """A person parked it."""
 
@@ -73,8 +73,9 @@ class Delivery(msgspec.Struct, frozen=True):
     cause: str | None = None
     """Groups failures that are alike."""
     park_kind: ParkKind | None = None
+    """None unless it is parked."""
     held_as: DeliveryState | None = None
-    """What a person makes of it: skipped, whatever comes; parked, once its attempt or its doubt has ended."""
+    """What a person wants it to be: skipped, whatever comes; or parked, once its attempt or doubt ends."""
     lane: Lane = Lane.LIVE
     called_at: datetime | None = None
     """The call's event time: in a lane the oldest goes first."""
@@ -103,7 +104,7 @@ class Lease:
     """Type and key of the objects that it has fed so far."""
     lane: Lane = Lane.LIVE
     held: bool = False
-    """A person parked or skipped it while it was in doubt: that is waited out, and nothing is sent."""
+    """A person parked or skipped it while it was in doubt: its doubt is settled, and nothing is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,4 +126,4 @@ class Settlement:
     park_kind: ParkKind = ParkKind.FAILED
     """What kind of parked it is, where `state` is parked."""
     unsent: bool = False
-    """It gave way to the account's limits, which is no attempt: it stays in its lane, and no wait grows."""
+    """The account's limits had no room, so nothing was tried: it keeps its lane and its number of tries."""

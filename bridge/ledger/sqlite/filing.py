@@ -1,8 +1,7 @@
-"""Filing arrivals under their calls: in bulk where that is plain, one by one where it is not.
+"""Files arrivals under their calls, or in quarantine; which call it is `bridge.record.call_match` decides.
 
-Every statement gives up the interpreter's lock and must win it back from the door, so a
-statement a row would cost more than the rows themselves: the plain case is one statement
-a table for the whole batch, its rows handed over as JSON.
+Each statement gives up the interpreter's lock and has to win it back from the threads of the door. A
+statement a row would cost more than the row itself, so a batch goes in one statement a table, as JSON.
 """
 
 import sqlite3
@@ -20,10 +19,10 @@ from bridge.record.call_match import Joins, KnownCall, Opens, Refused, match_cal
 
 log = structlog.get_logger("bridge.ledger")
 
-# Bodies that are no records are kept for a person, but neither without number nor without end.
+# Bodies that are no records are kept for a person to look at: this many, each cut to 64 KiB.
 MOST_GARBAGE = 10_000
-# Records that wait for a call, of each source: whoever has its token can send any number of them, and
-# the disk is everybody's. Beyond this they are refused, not acknowledged.
+# Quarantined records of one source. Whoever has its token can send any number of them, and all sources
+# share the disk: beyond these bounds they are refused and not acknowledged.
 MOST_UNFILED = 100_000
 MOST_UNFILED_BYTES = 1 << 30
 
@@ -61,12 +60,12 @@ FROM json_each(:1)
 def file_arrivals(
     connection: sqlite3.Connection, payloads: Payloads, arrivals: Sequence[Arrival]
 ) -> list[Filed]:
-    """File a batch in the order of arrival; a record that trips us takes no other with it."""
+    """File a batch in the order of arrival; a record that cannot be filed spoils no other."""
     connection.execute("SAVEPOINT batch")
     try:
         filed = _Batch(connection, payloads, arrivals).file()
     except sqlite3.OperationalError:
-        # The disk, not the record: nothing of the batch may be acknowledged.
+        # The disk is at fault, not a record: nothing of the batch may be acknowledged.
         raise
     except Exception as error:
         connection.execute("ROLLBACK TO batch")
@@ -81,7 +80,7 @@ def file_arrivals(
 
 
 class _Batch:
-    """Arrivals are matched one by one, their rows gathered, and written table by table."""
+    """Matches arrivals one by one, gathers their rows, and writes them table by table."""
 
     def __init__(
         self, connection: sqlite3.Connection, payloads: Payloads, arrivals: Sequence[Arrival]
@@ -191,7 +190,7 @@ class _Batch:
         return uuid_of(self._connection, call_id)
 
     def _complete(self, call_id: int, arrival: Arrival) -> None:
-        """What a call lacked to be found by is known from now on, before its verdict."""
+        """Give a call the sn and times that it lacked, so that nameless records find it at once."""
         self._connection.execute(
             "UPDATE calls SET sn = coalesce(sn, ?), started_at = coalesce(started_at, ?),"
             " created_at = coalesce(created_at, ?) WHERE id = ?",
@@ -208,9 +207,9 @@ def quarantine(
     *,
     acknowledged: bool = False,
 ) -> Filed:
-    """Keep a record that nobody could file, once per distinct body, if there is room.
+    """Keep a body that no call took, once however often it comes, where there is room.
 
-    One that was acknowledged before is always kept.
+    `acknowledged`: the platform will not send it again, so it is kept in any case.
     """
     digest = blake2b(arrival.payload, digest_size=16).digest()
     if not _came_again(connection, arrival, digest):

@@ -1,4 +1,4 @@
-"""Which calls of other sources came to a CRM account under a call's key before it did."""
+"""Finds the calls of other sources that came to a CRM account under a call's key before it did."""
 
 import json
 import sqlite3
@@ -9,8 +9,8 @@ from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.times import moment_of
 from bridge.model.key_claims import CallIdentity, Claim
 
-# A delivery's number tells who came first, and never changes: rows are neither removed nor made anew. Each
-# step is one look into an index; a ledger of one source is done after the second.
+# The lower delivery id came first: ids never change, because rows are neither removed nor made again. Each
+# CROSS JOIN is one index look-up; a ledger with one source ends at the second.
 _CLAIMS = """
 SELECT o.id, min(d.id) AS came,
        o.source AS own_source, o.key AS own_key, o.sn AS own_sn, o.started_at AS own_started_at,

@@ -1,8 +1,8 @@
-"""How the file keeps what is remembered of an object: its links, and who wrote which field.
+"""How the file keeps what is known of a CRM object: its links, and which call last wrote which field.
 
-Every contact has a memory and most name the same few fields, so fields and links stand in it as
-numbers, and what one call wrote stands together under that call. Of most fields of a call's own object
-only a short digest is kept: they stand in one text, so that they cost 4 bytes each and not 11.
+There is one such value for each contact, and most have the same few fields. So fields and links are kept
+as numbers, and the fields that one call wrote are kept together under that call. Fields of a call's own
+object mostly need a short digest only: these are joined, at 4 bytes a field where 11 would be needed.
 """
 
 import sqlite3
@@ -22,18 +22,18 @@ T = TypeVar("T")
 _Kept = tuple[dict[int, str], dict[str, dict[int, bytes]]]
 """Link → the other object's id; event → field → digest."""
 SHORTS = "\x1f"
-"""Stands for a field, under no event: its digest is the short ones, each behind its field's number."""
-# A number below this is one byte, as those of the first fields are that a ledger sees.
+"""A field name that no mapping has: under it are the joined short digests, each after its field's number."""
+# Numbers below this take one byte: the first 127 fields that a ledger sees.
 _ONE_BYTE = 0x80
 
 
 def names_of(connection: sqlite3.Connection) -> dict[int, str]:
-    """What the numbers stand for; asked for after the memories, which may name one that was new."""
+    """Number → name. To be read after the values: a value may use a number that was added just before."""
     return dict(connection.execute("SELECT id, name FROM field_names").fetchall())
 
 
 def numbers_of(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
-    """The numbers of names; one that has none gets the next."""
+    """Name → number; a name without one gets the next."""
     numbers = {name: number for number, name in names_of(connection).items()}
     for name in sorted(set(names) - numbers.keys()):
         number = connection.execute("INSERT INTO field_names (name) VALUES (?)", (name,)).lastrowid
@@ -43,7 +43,7 @@ def numbers_of(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str
 
 
 def names_in(remembered: KnownObject) -> Iterator[str]:
-    """All that a memory names by a number."""
+    """The links and fields that the packed value needs numbers for."""
     yield from remembered.links
     yield from remembered.last_writes
     if any(map(_is_short, remembered.last_writes.values())):
@@ -55,7 +55,7 @@ def _is_short(last_write: FieldWrite) -> bool:
 
 
 def pack_memory(remembered: KnownObject, numbers: Mapping[str, int]) -> bytes | None:
-    """Links and marks as the file keeps them; None for none."""
+    """Links and last writes as the file keeps them; None where there are none."""
     links = {numbers[name]: crm_id for name, crm_id in remembered.links.items()}
     events: dict[str, dict[int, bytes]] = {}
     shorts = b""
@@ -96,9 +96,10 @@ WHERE s.kind = 'calls' LIMIT :3
 
 
 def believed(connection: sqlite3.Connection, known: Mapping[T, KnownObject]) -> dict[T, KnownObject]:
-    """Memories without events that lie in the future, as earlier releases wrote them: the call's own counts.
+    """Known objects without events in the future, which earlier releases wrote where a call's time was wrong.
 
-    Whether one does is told by the newest receipt, for the clock may stand wrong now.
+    Such an event is replaced by what the ledger knows of its call. What is the future is told by the newest
+    receipt, because the clock may be wrong now.
     """
     newest = connection.execute("SELECT received_at FROM receipts ORDER BY id DESC LIMIT 1").fetchone()
     latest = event_text(None if newest is None else moment_of(newest[0]) + AHEAD, "")
@@ -121,7 +122,7 @@ def _with_events(remembered: KnownObject, events: Mapping[str, str]) -> KnownObj
 
 
 def _event_of_its_call(connection: sqlite3.Connection, event: str) -> str:
-    """An event by what the ledger knows of its call; of a call that it does not know, the oldest of all."""
+    """The event by the call's own times; of a call that the ledger does not know, the oldest event of all."""
     parts = event_parts(event)
     if parts is None:
         return event
@@ -134,7 +135,7 @@ def _event_of_its_call(connection: sqlite3.Connection, event: str) -> str:
 
 
 def forgotten(memory: bytes | None) -> bytes | None:
-    """A memory that knows only which call wrote each field last, not what."""
+    """The packed value with which call last wrote each field, without what it wrote and without links."""
     if memory is None:
         return None
     _, events = msgspec.msgpack.decode(memory, type=_Kept)
