@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -44,17 +45,19 @@ class ColumnReader:
             rename=names | {"dialogue": dialect.dialogue.field},
         )
         self._decoder = msgspec.json.Decoder(struct)
+        self._values = attrgetter(*names)
 
     def read(self, payload: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The fields that `columns_of` needs (or all), and flags for what is odd in the record."""
         if _REPLACED not in payload:
             try:
-                *values, dialogue = msgspec.structs.astuple(self._decoder.decode(payload))
+                found: Any = self._decoder.decode(payload)
             except (msgspec.MsgspecError, UnicodeError):
                 # msgspec refuses some JSON that `read_object` accepts.
                 pass
             else:
-                return dict(zip(self._fields, values, strict=True)), self._dialogue_flags(bytes(dialogue))
+                record = dict(zip(self._fields, self._values(found), strict=True))
+                return record, self._dialogue_flags(bytes(found.dialogue))
         record, unreadable = read_object(payload)
         turns = self._dialect.dialogue.read(record, _UTC)
         return record, field_flags(payload, record, unreadable) + dialogue_flags(turns, self._dialect)
