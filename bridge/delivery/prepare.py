@@ -16,6 +16,7 @@ from bridge.delivery.parking import (
 from bridge.delivery.stages import BlockedDelivery, PreparedDelivery, SettledDelivery
 from bridge.ledger import DeliveryLedger
 from bridge.lib.errors import LedgerError
+from bridge.lib.stored_times import bounded
 from bridge.mapping import MappingFault
 from bridge.mapping.planning import event_of
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
@@ -63,7 +64,8 @@ class Preparer:
         }
         if self._locks.acquire(lease.delivery_id, keys, lock_timeout):
             return PreparedDelivery(lease, now, turn, plan, event, sorted(keys))
-        free_at = self._locks.free_at(lease.delivery_id, keys)
+        # A holder whose time lies further ahead than anything waits was told it by a clock that stood wrong.
+        free_at = bounded(self._locks.free_at(lease.delivery_id, keys), now)
         if self._may_release(lease):
             # Where two calls exchange their keys, each would wait for ever for what the other one holds.
             self._locks.release(lease.delivery_id)

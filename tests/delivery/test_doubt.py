@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from bridge.delivery.worker import Worker
 from bridge.ledger.operators import HeldDeliveries
 from bridge.lib.documents import document_of
+from bridge.model.calls import Via
 from bridge.model.deliveries import Lease, Settlement
 from tests.delivery.simulated_parts import Parts, Trouble
 from tests.delivery.simulated_world import DATA, LAG, PHONES, World, body_of
@@ -373,3 +375,14 @@ def test_a_fault_of_ours_behind_a_lost_answer_forgets_nothing_that_was_sent(tmp_
         world.drain()
         assert (row_of(world, 0)["state"], row_of(world, 0)["cause"]) == ("parked", "a fault in callbridge")
         assert world.ledger.in_doubt() == {}
+
+
+def test_a_clock_put_back_makes_nobody_wait_for_keys_until_the_time_it_had_stood_at(world: World) -> None:
+    in_doubt(world, 0)
+    world.jump(-timedelta(days=400))
+    # The one that holds the key goes on behind all live calls.
+    body = body_of(0, 2, PHONES[0], status="B", mark="x", talktimes=1, source="task 0")
+    world.record(body, Via.LIST)
+    arrive(world, 1, 1, PHONES[0])
+    world.drain()
+    assert {row["state"] for row in world.deliveries()} == {"delivered"}
