@@ -15,9 +15,10 @@ from bridge.delivery.budget import Budget
 from bridge.delivery.destination import Routes, SharedAccount
 from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.journal import DeliveryJournal
-from bridge.delivery.outcome import OutcomeRules
+from bridge.delivery.outcome import OutcomeRules, without_secrets
 from bridge.delivery.plan_sync import PlanSync
 from bridge.delivery.poison_records import FAULTS, FAULTS_TO_BLAME, REMEDY, faults_of
+from bridge.delivery.retry import RetryPolicy
 from bridge.delivery.stages import PreparedDelivery
 from bridge.lib.clocks import Clocks
 from bridge.lib.errors import (
@@ -35,9 +36,10 @@ from bridge.model.deliveries import DeliveryState, Lease, ParkKind, Settlement
 from bridge.model.plan import Plan, PlannedObject
 from bridge.model.sync_progress import Running, SyncMethod, SyncProgress
 from tests.delivery.simulated_world import DATA, destination_of
-from tests.fixtures.delivery_bench import NOW, RETRY
+from tests.fixtures.delivery_bench import NOW
 from tests.fixtures.small_crm import NoStore
 
+RETRY = RetryPolicy(timedelta(seconds=10), timedelta(hours=1), timedelta(hours=2))
 LAG = timedelta(seconds=30)
 KEY = ("crm account", "contact", "+861")
 CONTACT = PlannedObject("contact", "contact", {"phone": "+861"}, {})
@@ -134,7 +136,8 @@ DUE = [
     (Transient("x", retry_after=90), 1, 90),
     (Transient("x", blame="limit"), 20, 300),
     (Transient("x", blame="account"), 6, 300),
-    (Transient("x", blame="record"), 6, 300),
+    (Transient("x", blame="record"), 6, 320),
+    (Transient("x", blame="record"), 20, 3600),
     (Transient("x", blame="credentials"), 2, 20),
 ]
 
@@ -148,21 +151,31 @@ def test_what_may_pass_is_due_again_by_the_retry_policy(
     assert (settled.reason, settled.remedy != "") == ("destination crm, x", True)
 
 
-@pytest.mark.parametrize("error", [Unsent("x", retry_after=7), StillRunning("x", retry_after=7)])
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (Unsent("x", retry_after=7), 7),
+        (StillRunning("x", retry_after=7), 7),
+        (Unsent("x"), 0),
+        (StillRunning("x"), 0),
+    ],
+)
 def test_what_waits_for_room_or_for_a_job_is_due_when_that_is_there_and_is_no_attempt(
-    bench: OutcomeBench, error: DeliveryError
+    bench: OutcomeBench, error: DeliveryError, seconds: float
 ) -> None:
     settled = bench.of(error, attempt=9)
-    assert (settled.state, in_seconds(settled), settled.unsent) == (DeliveryState.DUE, 7, True)
+    assert (settled.state, in_seconds(settled), settled.unsent) == (DeliveryState.DUE, seconds, True)
 
 
-@pytest.mark.parametrize(("owed_for", "attempt", "parked"), [(60, 9, True), (60, 2, False), (59, 9, False)])
+@pytest.mark.parametrize(
+    ("owed_for", "attempt", "parked"), [(120, 10, True), (120, 2, False), (119, 10, False)]
+)
 def test_what_never_passes_is_given_up(
     bench: OutcomeBench, owed_for: int, attempt: int, parked: bool
 ) -> None:
     settled = bench.of(Transient("x"), owed_at=NOW - timedelta(minutes=owed_for), attempt=attempt)
     assert (settled.state is DeliveryState.PARKED) is parked
-    assert settled.reason.startswith("given up after 1:00:00: destination crm, x") is parked
+    assert settled.reason.startswith("given up after 2:00:00: destination crm, x") is parked
 
 
 PARKED = [
@@ -257,3 +270,12 @@ def test_a_fault_in_telling_the_outcome_is_a_fault_of_ours_that_keeps_what_is_in
     assert (settled.state, in_seconds(settled), settled.held_keys) == (DeliveryState.DUE, 20, (KEY,))
     assert settled.progress["contact"] == SENT["contact"]
     assert settled.reason == "A FAULT IN CALLBRIDGE: RUNTIMEERROR('JAMMED')"
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause", "expected"),
+    [("r", "c", ("R", "C")), ("r", "", ("R", "")), ("", "c", ("", "C")), ("", "", ("", ""))],
+)
+def test_what_is_kept_of_an_attempt_is_masked(reason: str, cause: str, expected: tuple[str, str]) -> None:
+    kept = without_secrets(Settlement(DeliveryState.DUE, reason, cause), lambda text: text.upper() or "***")
+    assert (kept.reason, kept.cause) == expected
