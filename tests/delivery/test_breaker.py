@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bridge.delivery.breaker import FAULTS_IN_A_ROW, FIRST_PAUSE, CircuitBreaker
+from bridge.delivery.breaker import FIRST_PAUSE, CircuitBreaker
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 
@@ -18,10 +18,12 @@ def opened() -> CircuitBreaker:
 
 def test_five_faults_in_a_row_open_it_and_an_answer_starts_the_count_again() -> None:
     breaker = CircuitBreaker()
-    for _ in range(FAULTS_IN_A_ROW - 1):
+    assert not breaker.probing
+    for _ in range(4):
         breaker.failed("503", NOW, at_once=False)
+    assert breaker.admit(NOW), "four are no reason"
     breaker.answered()
-    for _ in range(FAULTS_IN_A_ROW - 1):
+    for _ in range(4):
         breaker.failed("503", NOW, at_once=False)
     assert (breaker.open_for(NOW), breaker.admit(NOW)) == (0, True)
     breaker.failed("503", NOW, at_once=False)
@@ -69,9 +71,12 @@ def test_faults_of_requests_that_were_under_way_when_it_opened_do_not_lengthen_i
 
 @pytest.mark.parametrize("put_back", [timedelta(days=1), timedelta(days=400)])
 def test_a_clock_that_is_put_back_ends_the_pause(put_back: timedelta) -> None:
+    earlier = NOW - put_back
+    assert opened().open_for(earlier) == 0
+    assert opened().admit(earlier)
     breaker = opened()
-    assert breaker.open_for(NOW - put_back) == 0
-    assert breaker.admit(NOW - put_back)
+    breaker.failed("503", earlier, at_once=True)
+    assert breaker.open_until == earlier + 2 * FIRST_PAUSE, "it is opened again by the clock of now"
 
 
 def test_a_restart_keeps_the_pause_why_it_is_and_how_long_the_next_one_will_be() -> None:
