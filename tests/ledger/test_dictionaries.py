@@ -10,6 +10,7 @@ from typing import Any
 from bridge.ledger.sqlite import SqliteLedger, dictionaries
 from bridge.ledger.sqlite.connection import connect
 from bridge.ledger.sqlite.dictionaries import MadeOf
+from bridge.ledger.sqlite.payloads import shipped_dictionary
 from tests.fixtures.earlier_ledgers import earlier_ledger
 from tests.fixtures.ledger_calls import NOW, arrival, filed, judge_all, news, uuid
 
@@ -46,6 +47,7 @@ def replace_newest(ledger: SqliteLedger) -> None:
 # -- dictionaries made of whole records -------------------------------------------------
 def test_a_dictionary_of_whole_records_is_replaced_and_no_record_lost(tmp_path: Path) -> None:
     path = earlier_ledger(tmp_path)
+    ((learnt,),) = rows(path, "SELECT body FROM dictionaries WHERE id = 2")
     with closing(SqliteLedger(path)) as ledger:
         before = everything(ledger)
         assert ledger.repack(lambda _: True) == 0, "new records are still packed with it"
@@ -61,6 +63,11 @@ def test_a_dictionary_of_whole_records_is_replaced_and_no_record_lost(tmp_path: 
         ]
         news(ledger, "later", NOW, name="新")
         assert rows(path, "SELECT codec FROM payloads ORDER BY receipt_id DESC LIMIT 1") == [(3,)]
+    held = path.read_bytes()
+    pieces = [learnt[at : at + 64] for at in range(1024, len(learnt) - 64, 64)]
+    pieces = [piece for piece in pieces if piece not in shipped_dictionary()]
+    assert len(pieces) > 1000
+    assert not [piece for piece in pieces if piece in held], "deleted, and yet in the file"
     with closing(SqliteLedger(path)) as reopened:
         assert everything(reopened)[1] == before[1]
         assert len(everything(reopened)[0]) == len(before[0]) + 1

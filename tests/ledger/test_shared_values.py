@@ -105,8 +105,28 @@ def test_one_person_called_fifty_times_is_one_person(spelled: Callable[[Record],
     assert "深圳市" in said
 
 
-def test_one_without_a_number_is_counted_for_nobody() -> None:
-    assert "锦绣江南三栋" not in kept([{"phone": "", "place": "锦绣江南三栋"}] * 50)
+def test_one_number_in_several_spellings_is_one_person() -> None:
+    spellings = ("13912340001", "+86 139 1234 0001", "0086-13912340001", "86 13912340001")
+    assert "锦绣江南三栋" not in kept([{"phone": one, "place": "锦绣江南三栋"} for one in spellings])
+
+
+def test_records_with_an_empty_number_count_for_nobody() -> None:
+    assert "锦绣江南三栋" not in kept([{"phone": "", "n": n, "place": "锦绣江南三栋"} for n in range(50)])
+
+
+def test_records_without_a_field_for_a_number_are_of_a_person_each() -> None:
+    assert "锦绣江南三栋" in kept([{"n": number, "place": "锦绣江南三栋"} for number in range(LEAST)])
+
+
+def test_a_field_that_few_records_have_loses_its_name() -> None:
+    assert "王建国欠款" not in kept(
+        [*of_people(9, {"place": "x"}), {"phone": "13900000001", "王建国欠款": 1}]
+    )
+
+
+def test_what_is_neither_value_nor_structure_goes() -> None:
+    (first, *_) = as_many_share([b'{"phone": "139", "a": wangjianguo}'] * 5, LEAST)
+    assert b"wangjianguo" not in first
 
 
 @pytest.mark.parametrize(
