@@ -6,8 +6,10 @@ must say beside it, and the words of a preview. New objects get every field, wha
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
+
+import msgspec
 
 from bridge.model.appending import fingerprint_of, standing_anywhere, was_added, with_added
 from bridge.model.crm_alterations import (
@@ -49,8 +51,8 @@ class SendingCall:
         return not self.shared or _call_key(last_write.event) == _call_key(self.event)
 
 
-@dataclass(frozen=True, slots=True)
-class FieldView:
+# One of each is made for every field that is sent: a Struct is built in a fifth of a frozen dataclass's time.
+class FieldView(msgspec.Struct, frozen=True):
     """One field before anything is sent: what the call says, what the CRM holds, what was sent last."""
 
     name: str
@@ -70,8 +72,7 @@ class FieldView:
         return self.last_write is not None and holds(self.held, self.last_write.digest)
 
 
-@dataclass(frozen=True, slots=True)
-class FieldChoice:
+class FieldChoice(msgspec.Struct, frozen=True):
     """What becomes of one field. The default: it is left as it is."""
 
     value: Any = None
@@ -215,7 +216,7 @@ class UnlessEdited(_NewestWins):
         if kind is None:
             self._refuse_mismatch(view)
             return LEFT_ALONE
-        return replace(self._written(view), altered=(view.held, kind))
+        return msgspec.structs.replace(self._written(view), altered=(view.held, kind))
 
     def _alteration(self, view: FieldView, last_write: FieldWrite) -> str | None:
         """What the CRM made of the value that we sent; None: a person may have written what it shows."""

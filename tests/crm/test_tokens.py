@@ -21,9 +21,9 @@ from bridge.lib.errors import DeliveryError, Permanent, Transient
 from tests.fixtures.small_crm import (
     Clock,
     NoStore,
-    Reply,
     Seen,
     Server,
+    ServerAnswer,
     connector_of,
     crm_of,
     serving,
@@ -60,11 +60,11 @@ class TokenServer:
         self.given: list[str] = []
         self.more = {"expires_in": 3600, **more}
         self.refused = 0
-        self.scripted: list[Reply] = []
+        self.scripted: list[ServerAnswer] = []
         server.log.clear()
         server.answer = self.answer
 
-    def answer(self, seen: Seen) -> Reply:
+    def answer(self, seen: Seen) -> ServerAnswer:
         if seen.path.startswith("/token"):
             self.asked.append(seen)
             if self.scripted:
@@ -314,7 +314,7 @@ def test_a_rotated_refresh_token_survives_a_restart(
     kept: list[bool] = []
     answer = server.answer
 
-    def spying(seen: Seen) -> Reply:
+    def spying(seen: Seen) -> ServerAnswer:
         if seen.path == "/things":
             with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
                 (saved,) = connection.execute("SELECT token FROM accounts").fetchone()
@@ -372,7 +372,7 @@ def test_a_token_is_not_asked_for_in_a_storm(server: Server, account: Account) -
     ],
 )
 def test_a_refused_exchange_shows_no_token(
-    server: Server, account: Account, answer: Reply, kind: type[DeliveryError], says: str
+    server: Server, account: Account, answer: ServerAnswer, kind: type[DeliveryError], says: str
 ) -> None:
     tokens = TokenServer(server)
     clock = Clock()

@@ -10,7 +10,7 @@ from bridge.lib.documents import document_of
 from bridge.model.plan import PlannedField
 from bridge.model.write_policy import WritePolicy
 from tests.fixtures.crm_steps import COMMON, CREATE, FIND, READ, UPDATE
-from tests.fixtures.small_crm import Bench, Reply, SearchCrm, Seen, Server, planned, serving
+from tests.fixtures.small_crm import Bench, SearchCrm, Seen, Server, ServerAnswer, planned, serving
 
 SEARCH, POST, GET, PATCH = "GET /contacts", "POST /contacts", "GET /contacts/1", "PATCH /contacts/1"
 PLAIN = COMMON + FIND.replace("LAG", "0s") + READ + CREATE + UPDATE
@@ -26,7 +26,7 @@ class AlteringCrm(SearchCrm):
 
     alter: Callable[[Any], Any] = staticmethod(lambda value: value)
 
-    def _carry_out(self, seen: Seen) -> Reply:
+    def _carry_out(self, seen: Seen) -> ServerAnswer:
         status, body, headers = super()._carry_out(seen)
         if seen.method in ("POST", "PATCH") and status < 300:
             crm_id = str(body["data"]["id"]) if seen.method == "POST" else seen.path.rpartition("/")[2]

@@ -14,7 +14,7 @@ from bridge.delivery.batch import BatchSender
 from bridge.delivery.crm_requests import CrmReply, CrmRequest
 from bridge.lib.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.lib.phone import mask_phone
-from tests.fixtures.small_crm import HANG_UP, Reply, Seen, Server, connector_of, crm_of, serving
+from tests.fixtures.small_crm import HANG_UP, Seen, Server, ServerAnswer, connector_of, crm_of, serving
 
 PHONES = [f"+861380013800{number}" for number in range(8)]
 CONNECTOR = """
@@ -191,12 +191,12 @@ def kinds(results: list[Any]) -> list[str]:
     return [type(each).__name__ if isinstance(each, DeliveryError) else str(each) for each in results]
 
 
-def by_path(**answers: Any) -> Callable[[Seen], Reply]:
+def by_path(**answers: Any) -> Callable[[Seen], ServerAnswer]:
     """Answers by the first part of the path."""
 
-    def answer(seen: Seen) -> Reply:
+    def answer(seen: Seen) -> ServerAnswer:
         found = answers[seen.path.split("/")[1]]
-        told: Reply = found(seen) if callable(found) else (200, found, {})
+        told: ServerAnswer = found(seen) if callable(found) else (200, found, {})
         return told
 
     return answer
@@ -234,7 +234,7 @@ def test_items_have_all_of_an_answers_meanings(desk: Desk) -> None:
 
 
 def test_a_duplicate_without_an_id_is_asked_alone(desk: Desk) -> None:
-    def create(seen: Seen) -> Reply:
+    def create(seen: Seen) -> ServerAnswer:
         if seen.path == "/create/many":
             return 200, {"results": [{"id": 1}, {"error": "TAKEN"}, {"id": 3}]}, {}
         return 409, {"error": "TAKEN", "there": seen.json["phone"]}, {}
@@ -268,7 +268,7 @@ def test_what_cannot_be_told_apart_is_asked_again_where_that_is_harmless(desk: D
 
 
 def test_a_batch_that_is_refused_is_halved_to_the_bad_item(desk: Desk) -> None:
-    def create(seen: Seen) -> Reply:
+    def create(seen: Seen) -> ServerAnswer:
         items = seen.json["items"] if seen.path == "/create/many" else [seen.json]
         if any(item["phone"] == PHONES[2] for item in items):
             return 400, {"error": "WRONG", "message": f"one of {len(items)}"}, {}
@@ -293,7 +293,9 @@ def test_a_batch_that_is_refused_is_halved_to_the_bad_item(desk: Desk) -> None:
         ((401, {}, {}), Transient),
     ],
 )
-def test_what_concerns_the_whole_batch_concerns_each(desk: Desk, told: Reply, kind: type[Exception]) -> None:
+def test_what_concerns_the_whole_batch_concerns_each(
+    desk: Desk, told: ServerAnswer, kind: type[Exception]
+) -> None:
     results = desk.ask("create", 3, lambda _seen: told)
     assert [type(each) for each in results] == [kind] * 3
     assert len(desk.server.log) == 1
@@ -302,7 +304,7 @@ def test_what_concerns_the_whole_batch_concerns_each(desk: Desk, told: Reply, ki
 
 
 def test_an_atomic_batch_with_a_bad_item_is_done_for_nobody() -> None:
-    def create(seen: Seen) -> Reply:
+    def create(seen: Seen) -> ServerAnswer:
         if seen.path == "/create":
             return (
                 200,
@@ -390,7 +392,7 @@ def test_no_list_is_not_nothing_found(desk: Desk) -> None:
 
 
 def test_hits_that_are_not_all_told_are_asked_for_in_halves(desk: Desk) -> None:
-    def find(seen: Seen) -> Reply:
+    def find(seen: Seen) -> ServerAnswer:
         phones = seen.json["phones"] if seen.method == "POST" else [seen.path.removeprefix("/find/")]
         return (
             200,
@@ -405,7 +407,7 @@ def test_hits_that_are_not_all_told_are_asked_for_in_halves(desk: Desk) -> None:
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_read_in_one_request_and_what_that_does_not_show_alone(desk: Desk, gone: bool) -> None:
-    def answer(seen: Seen) -> Reply:
+    def answer(seen: Seen) -> ServerAnswer:
         if seen.path == "/read":
             return 200, [{"id": "c2", "fields": {"f2": 5}}, {"id": "c0", "fields": {}}], {}
         return (404, {}, {}) if gone else (200, {"id": "c1", "fields": {"f1": 4}}, {})

@@ -29,9 +29,9 @@ from tests.fixtures.small_crm import (
     Bench,
     Clock,
     Crash,
-    Reply,
     Seen,
     Server,
+    ServerAnswer,
     connector_of,
     planned,
     serving,
@@ -78,7 +78,7 @@ class JobCrm:
         self.takes = takes
         self.fails: str | None = None
         self.forgets = False
-        self.script: list[tuple[str, Reply | str]] = []
+        self.script: list[tuple[str, ServerAnswer | str]] = []
         self._clock = clock
         server.answer = self.answer
 
@@ -90,7 +90,7 @@ class JobCrm:
                     fields
                 )
 
-    def answer(self, seen: Seen) -> Reply:
+    def answer(self, seen: Seen) -> ServerAnswer:
         self.work()
         request = f"{seen.method} {seen.path}"
         if self.script and request.startswith(self.script[0][0]):
@@ -102,7 +102,7 @@ class JobCrm:
             return HANG_UP
         return self._carry_out(seen)
 
-    def _carry_out(self, seen: Seen) -> Reply:
+    def _carry_out(self, seen: Seen) -> ServerAnswer:
         if seen.method == "GET" and seen.path.startswith("/jobs/"):
             return self._job(int(seen.path.rpartition("/")[2]))
         if seen.method == "GET":
@@ -113,11 +113,11 @@ class JobCrm:
             return self._begin(contact["phone"], seen.json)
         return self._begin(seen.json["phone"], seen.json["fields"])
 
-    def _begin(self, phone: str, fields: dict[str, Any]) -> Reply:
+    def _begin(self, phone: str, fields: dict[str, Any]) -> ServerAnswer:
         self.jobs.append((self._clock.now.timestamp() + self.takes, phone, fields))
         return 202, {"job": len(self.jobs) - 1}, {}
 
-    def _job(self, number: int) -> Reply:
+    def _job(self, number: int) -> ServerAnswer:
         at, phone, _ = self.jobs[number]
         if self.forgets:
             return 404, {"error": "no such job"}, {}

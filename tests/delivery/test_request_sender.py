@@ -16,7 +16,7 @@ from bridge.delivery.budget import Budget
 from bridge.delivery.request_sender import RequestSender
 from bridge.lib.errors import DeliveryError, Permanent, Transient, Unsent
 from bridge.model.deliveries import Lane
-from tests.fixtures.small_crm import Clock, Reply, Seen, Server, connector_of, crm_of, serving
+from tests.fixtures.small_crm import Clock, Seen, Server, ServerAnswer, connector_of, crm_of, serving
 
 CONNECTOR = """
 name = "own"
@@ -52,7 +52,7 @@ class Desk:
         server.answer = self.answer
         self.server = server
         self.tokens = 0
-        self.scripted: list[Reply] = []
+        self.scripted: list[ServerAnswer] = []
         self.at_once: list[int] = []
         self.clock = Clock()
         connector = connector_of(CONNECTOR.replace("LIMIT", limit).replace("TOKEN", token))
@@ -65,7 +65,7 @@ class Desk:
         self.sender = RequestSender(self.crm, gate, random.Random(1), stop)  # noqa: S311 -- spreads retries
         self.request: Request = connector.objects["thing"].create[0].request
 
-    def answer(self, seen: Seen) -> Reply:
+    def answer(self, seen: Seen) -> ServerAnswer:
         self.at_once.append(sum(each.under_way for each in self.budget._classes.values()))
         if seen.path == "/token":
             self.tokens += 1

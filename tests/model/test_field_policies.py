@@ -55,6 +55,12 @@ def choice(
     return POLICIES[policy].choose(FieldView("city", field, held, last_write, call, **more))
 
 
+def test_a_field_is_left_alone_and_nothing_is_in_doubt_unless_it_is_said() -> None:
+    assert FieldChoice(None, False, False, False, None, None, False) == LEFT_ALONE
+    assert not SendingCall(NOW, shared=True).in_doubt
+    assert not FieldView("city", PlannedField(SAYS), None, None, SendingCall(NOW, shared=True)).is_added
+
+
 def test_every_word_has_a_policy_of_its_own() -> None:
     assert list(POLICIES) == [each.policy for each in POLICIES.values()]
     assert set(POLICIES) == set(WritePolicy)
