@@ -41,7 +41,7 @@ class OperatorJobs:
     origins: Mapping[str, Origin]
     targets: Callable[[], Mapping[str, ReplayTarget]]
     """The destinations with the mappings that are in force."""
-    free: Callable[[int], None]
+    release_locks: Callable[[int], None]
     """Releases the key locks of a delivery that holds them because it is in doubt."""
 
     def retry(self, args: Mapping[str, Any], now: datetime) -> JobResult:
@@ -62,7 +62,7 @@ class OperatorJobs:
     def _hold(self, args: Mapping[str, Any], now: datetime, done: str, *, skip: bool) -> JobResult:
         held = self.ledger.hold(args["ids"], args.get("reason", ""), now, skip=skip)
         for delivery_id in held.now:
-            self.free(delivery_id)
+            self.release_locks(delivery_id)
         return {done: len(held.now), "later": len(held.later)}
 
     def replay(self, args: Mapping[str, Any], now: datetime) -> JobResult:
