@@ -11,7 +11,7 @@ from enum import Enum
 
 from msgspec.structs import replace
 
-from bridge.model.calls import Via
+from bridge.model.calls import Verdict, Via
 from bridge.model.deliveries import Delivery, DeliveryState, Heading, Lane, ParkKind, Settlement
 from bridge.model.failures import BY_A_PERSON, UNREADABLE_RECORD
 from bridge.model.sync_progress import Forgotten, SyncProgress
@@ -30,6 +30,11 @@ class News:
     called_at: datetime | None = None
     skipped_by: str | None = None
     """The rule that leaves the call out of this destination."""
+
+
+def makes_due(verdict: Verdict) -> bool:
+    """Whether a verdict makes the call's deliveries due: the known state is another one after it."""
+    return verdict in (Verdict.NEW, Verdict.REVISION)
 
 
 def lane_of(via: Via) -> Lane:

@@ -45,6 +45,14 @@ class Ruling:
     previous_digest: bytes = b""
 
 
+def is_repeat(via: Via, known_via: Via) -> bool:
+    """Whether a record that is byte for byte the known state is a duplicate without being judged.
+
+    A row of the list that confirms a callback is judged: from then on the state counts as the list's.
+    """
+    return via is Via.CALLBACK or via is known_via
+
+
 def read_incoming(record: Mapping[str, Any], via: Via, origin: Origin, received_at: datetime) -> Incoming:
     """A record beside its canonical form; a stamp more than a day ahead counts as missing and is flagged."""
     dialect, meaning = origin.dialect, canonical(record, origin)

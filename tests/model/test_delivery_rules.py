@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bridge.model.calls import Via
+from bridge.model.calls import Verdict, Via
 from bridge.model.crm_objects import Fingerprint
 from bridge.model.deliveries import Delivery, DeliveryState, Heading, Lane, ParkKind, Settlement
 from bridge.model.delivery_rules import (
@@ -21,6 +21,7 @@ from bridge.model.delivery_rules import (
     is_overdue,
     lane_of,
     leased,
+    makes_due,
     may_hold,
     may_replay,
     may_retry,
@@ -70,6 +71,10 @@ def one(state: DeliveryState, **known: Any) -> Delivery:
 
 
 # -- what a verdict makes due ------------------------------------------------------
+def test_news_makes_deliveries_due() -> None:
+    assert {verdict for verdict in Verdict if makes_due(verdict)} == {Verdict.NEW, Verdict.REVISION}
+
+
 def test_a_callback_is_live_and_the_list_fills_gaps() -> None:
     assert {via: lane_of(via) for via in Via} == {Via.CALLBACK: Lane.LIVE, Via.LIST: Lane.BACKFILL}
 

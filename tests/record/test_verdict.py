@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.model.calls import Verdict, Via
-from bridge.record.verdict import read_incoming, rule
+from bridge.record.verdict import is_repeat, read_incoming, rule
 from tests.fixtures.origins import MAIN
 from tests.fixtures.verdicts import (
     CALLBACK,
@@ -361,3 +361,8 @@ def test_what_was_said_before_is_no_news_whatever_came_between(
         known = ruling.known
         given.append(ruling.verdict)
     assert given == verdicts
+
+
+def test_the_same_bytes_are_judged_only_where_the_list_confirms_a_callback() -> None:
+    judged = {(via, known) for via in Via for known in Via if not is_repeat(via, known)}
+    assert judged == {(Via.LIST, Via.CALLBACK)}

@@ -21,10 +21,9 @@ from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.lib.iso_times import moment
 from bridge.model.calls import Arrival, Judgment, Known, Pending, Quarantined, Verdict, Via, digests
 from bridge.model.deliveries import Delivery
-from bridge.model.delivery_rules import News, lane_of, never_read, owed
+from bridge.model.delivery_rules import News, lane_of, makes_due, never_read, owed
 from bridge.record.json_body import dump_object, parse_object
-
-NEWS = (Verdict.NEW, Verdict.REVISION)
+from bridge.record.verdict import is_repeat
 
 _WAITING = """
 SELECT r.id, r.call_id, r.via, r.received_at, p.codec, p.body,
@@ -49,10 +48,9 @@ def waiting(
 
 
 def _pending(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row) -> Pending:
-    # Most repeated callbacks are the same to the byte, and need no judging. A row of the list that confirms
-    # a callback does: from then on the state counts as the list's.
+    # Most repeated callbacks are the same to the byte.
     same_bytes = row["body"] == row["state_body"] and row["codec"] == row["state_codec"]
-    repeats = same_bytes and row["via"] in (Via.CALLBACK, row["known_via"])
+    repeats = same_bytes and is_repeat(Via(row["via"]), Via(row["known_via"]))
     return Pending(
         receipt_id=row["id"],
         call_id=row["call_id"],
@@ -121,7 +119,7 @@ def write_judgments(
             news.clear()
             write_judgment(connection, payloads, judgment)
     write_new_calls(connection, news)
-    owe(connection, [judgment for judgment in judgments if judgment.verdict in NEWS], destinations, now)
+    owe(connection, [one for one in judgments if makes_due(one.verdict)], destinations, now)
     if repeats:
         ids = json_list(repeats)
         connection.execute(
@@ -197,7 +195,7 @@ def write_new_calls(connection: sqlite3.Connection, new: Sequence[Judgment]) -> 
 
 def write_judgment(connection: sqlite3.Connection, payloads: Payloads, judgment: Judgment) -> None:
     """Keep one verdict, and the known state that it leaves."""
-    news = judgment.verdict in NEWS
+    news = makes_due(judgment.verdict)
     connection.execute(
         "UPDATE receipts SET verdict = ?, revision = ?, stamp = ?, digest = ?, flags = ? WHERE id = ?",
         (
