@@ -106,7 +106,7 @@ def test_one_person_called_fifty_times_is_one_person(spelled: Callable[[Record],
 
 
 def test_one_number_in_several_spellings_is_one_person() -> None:
-    spellings = ("13912340001", "+86 139 1234 0001", "0086-13912340001", "86 13912340001")
+    spellings = ("13912340001", "+86 139 1234 0001", "0086-13912340001", "86 13912340001", "013912340001")
     assert "锦绣江南三栋" not in kept([{"phone": one, "place": "锦绣江南三栋"} for one in spellings])
 
 
@@ -122,6 +122,21 @@ def test_a_field_that_few_records_have_loses_its_name() -> None:
     assert "王建国欠款" not in kept(
         [*of_people(9, {"place": "x"}), {"phone": "13900000001", "王建国欠款": 1}]
     )
+
+
+def test_what_is_filled_is_spelled_as_its_record_is() -> None:
+    records = [
+        {"phone": f"1391234{number:04}", "answer": f"好的/{chr(0x6000 + number)}嗯"} for number in range(9)
+    ]
+    for sample in as_many_share([escaped(record) for record in records], LEAST):
+        assert sample.isascii()
+        assert b"\\/" in sample
+        assert b"\\u" in sample
+
+
+def test_a_name_that_many_people_have_is_no_one_persons() -> None:
+    records = of_people(LEAST, {"name": "王伟", "caption": "王伟讲堂"})
+    assert "王伟讲堂" in kept(records).splitlines()
 
 
 def test_what_is_neither_value_nor_structure_goes() -> None:
