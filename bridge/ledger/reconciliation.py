@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from bridge.model.calls import Arrival, Filed, Known
-from bridge.model.listing import CallMatch, Coverage, MatchedRow, RowToFile, UnlistedCall, WindowStanding
+from bridge.model.listing import Coverage, MatchedRow, RowMatch, RowToFile, UnlistedCall, WindowStanding
 
 
 class ReconciliationLedger(Protocol):
@@ -15,7 +15,7 @@ class ReconciliationLedger(Protocol):
     def newest_receipt(self) -> int:
         """A mark: what arrives from now on has a greater number."""
 
-    def match_rows(self, source: str, arrivals: Sequence[Arrival]) -> list[CallMatch]:
+    def match_rows(self, source: str, arrivals: Sequence[Arrival]) -> list[RowMatch]:
         """Where the door would file each of these now; nothing is written."""
 
     def known_states(self, call_ids: Sequence[int]) -> dict[int, Known]:

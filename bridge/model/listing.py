@@ -10,8 +10,8 @@ from bridge.model.calls import Arrival, Quarantined
 
 
 @dataclass(frozen=True, slots=True)
-class CallMatch:
-    """Where the door would file a listed row now, and what is remembered of its call.
+class RowMatch:
+    """The call that the door would file a listed row under, and what is remembered of that call.
 
     `call_id` is None for a call that nobody knows; `key` is then the name that it would get.
     """

@@ -14,7 +14,7 @@ from bridge.lib.documents import document_of
 from bridge.lib.iso_times import moment, stamp
 from bridge.model.calls import Arrival
 from bridge.model.jobs import Job
-from bridge.model.listing import CallMatch, WindowStanding
+from bridge.model.listing import RowMatch, WindowStanding
 from bridge.reconcile.balance import SOURCE_HEADINGS, Balance
 from bridge.reconcile.counts import SHORT_LISTS_FROM, is_suspiciously_short
 from bridge.reconcile.diff import ListedRow, explain, explaining_fields, read_row, stray_key, user_of
@@ -152,7 +152,7 @@ class SourceAudit:
             self._note(one, place)
         return [RowIdentity(one.key, one.arrival.created_at) for one in listed]
 
-    def _note(self, listed: ListedRow, place: CallMatch) -> None:
+    def _note(self, listed: ListedRow, place: RowMatch) -> None:
         if place.call_id is not None:
             self._known.add(place.call_id)
             return

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from bridge.ledger.reconciliation import ReconciliationLedger
 from bridge.lib.iso_times import stamp
 from bridge.model.calls import Filed
-from bridge.model.listing import CallMatch, MatchedRow, RowToFile
+from bridge.model.listing import MatchedRow, RowMatch, RowToFile
 from bridge.reconcile.counts import WindowCounts
 from bridge.reconcile.coverage import ReconcileRules
 from bridge.reconcile.diff import (
@@ -41,7 +41,7 @@ class Host:
 
 class _RowToFile(NamedTuple):
     row: ListedRow
-    place: CallMatch
+    place: RowMatch
     outcome: DiffOutcome
 
 
@@ -103,7 +103,7 @@ class PageComparer:
 
     def _compare(self, rows: Sequence[ListedRow]) -> None:
         placed = self._places(rows)
-        unread: list[tuple[ListedRow, CallMatch]] = []
+        unread: list[tuple[ListedRow, RowMatch]] = []
         fills: list[_RowToFile] = []
         for row, place in zip(rows, placed, strict=True):
             listed = row if place.trouble is None else self._apart(row)
@@ -130,7 +130,7 @@ class PageComparer:
         self._window.needs_comparing(apart)
         return apart
 
-    def _places(self, rows: Sequence[ListedRow]) -> list[CallMatch]:
+    def _places(self, rows: Sequence[ListedRow]) -> list[RowMatch]:
         """Where the rows belong, once all that had arrived has its verdict."""
         arrivals = [listed.arrival for listed in rows]
         placed = self._ledger.match_rows(self._rules.name, arrivals)
@@ -139,7 +139,7 @@ class PageComparer:
         self._host.catch_up()
         return self._ledger.match_rows(self._rules.name, arrivals)
 
-    def _read(self, unread: Sequence[tuple[ListedRow, CallMatch]]) -> None:
+    def _read(self, unread: Sequence[tuple[ListedRow, RowMatch]]) -> None:
         """Compare by meaning."""
         known = self._ledger.known_states([place.call_id for _, place in unread if place.call_id is not None])
         fills: list[_RowToFile] = []
@@ -166,7 +166,7 @@ class PageComparer:
         """File rows, by the ledger's one door, unless their calls have changed meanwhile."""
         if not fills:
             return
-        filed: Sequence[Filed | CallMatch | None] = [place for _, place, _ in fills]
+        filed: Sequence[Filed | RowMatch | None] = [place for _, place, _ in fills]
         if not self._dry_run:
             wanted = [
                 RowToFile(listed.arrival, listed.digest, outcome is DiffOutcome.MISSING)

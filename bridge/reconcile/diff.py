@@ -7,7 +7,7 @@ from enum import StrEnum
 from hashlib import blake2b
 
 from bridge.model.calls import DIGEST_SIZE, LONGEST_GARBAGE, Arrival, Known, Verdict, Via
-from bridge.model.listing import CallMatch, UnlistedCall
+from bridge.model.listing import RowMatch, UnlistedCall
 from bridge.record.arrival import arrival_by, garbage, read_head
 from bridge.record.call import Call, text_of
 from bridge.record.dialect import Dialect
@@ -135,7 +135,7 @@ def stray_key(body: bytes, dialect: Dialect, *, edited: bool = True) -> str:
     return storable(" | ".join(texts))
 
 
-def compare_by_digest(listed: ListedRow, place: CallMatch, asked_at: int) -> DiffOutcome | None:
+def compare_by_digest(listed: ListedRow, place: RowMatch, asked_at: int) -> DiffOutcome | None:
     """What can be said of a row without reading what it means; None where it must be read."""
     if place.trouble is not None:
         return DiffOutcome.CONFLICTING

@@ -15,7 +15,7 @@ from bridge.ledger.sqlite.judging import known_of, state_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.calls import Arrival, Filed, Known
-from bridge.model.listing import CallMatch, Coverage, MatchedRow, RowToFile, UnlistedCall
+from bridge.model.listing import Coverage, MatchedRow, RowMatch, RowToFile, UnlistedCall
 from bridge.record.call_match import Joins, KnownCall, Opens, Refused, match_call
 
 DIGEST_BYTES = 16
@@ -41,7 +41,7 @@ def newest_receipt(connection: sqlite3.Connection) -> int:
     return found
 
 
-def match_rows(connection: sqlite3.Connection, source: str, arrivals: Sequence[Arrival]) -> list[CallMatch]:
+def match_rows(connection: sqlite3.Connection, source: str, arrivals: Sequence[Arrival]) -> list[RowMatch]:
     """Where the door would file each of these now."""
     names = list({name for arrival in arrivals for name in names_sought(arrival)})
     rows = connection.execute(_PLACES, numbered(source, json_list(names)))
@@ -62,12 +62,12 @@ class _Looker:
             "SELECT min(id) FROM receipts WHERE verdict IS NULL"
         ).fetchone()[0]
 
-    def place(self, arrival: Arrival) -> CallMatch:
+    def place(self, arrival: Arrival) -> RowMatch:
         match match_call(arrival, self):
             case Refused(trouble, detail):
-                return CallMatch(None, "", trouble, detail)
+                return RowMatch(None, "", trouble, detail)
             case Opens(key):
-                return CallMatch(None, key)
+                return RowMatch(None, key)
             case Joins(call):
                 return self._of(self._row(call.call_id))
 
@@ -88,13 +88,13 @@ class _Looker:
             self._by_id[call_id] = self._connection.execute(_BY_ID, (call_id,)).fetchone()
         return self._by_id[call_id]
 
-    def _of(self, row: sqlite3.Row) -> CallMatch:
+    def _of(self, row: sqlite3.Row) -> RowMatch:
         newest = row["newest"] or 0
         current = row["receipt_id"] is not None and newest <= row["receipt_id"]
         first = self._first_waiting
         judged = first is None or newest < first or not self._waits(row["call_id"])
         digest = row["digest"] if current else b""
-        return CallMatch(
+        return RowMatch(
             row["call_id"],
             row["key"],
             newest=newest,

@@ -9,7 +9,7 @@ from bridge.ledger.sqlite import listing, standing
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.lib.errors import LedgerBusy
 from bridge.model.calls import Arrival, Filed, Known
-from bridge.model.listing import CallMatch, Coverage, MatchedRow, RowToFile, UnlistedCall, WindowStanding
+from bridge.model.listing import Coverage, MatchedRow, RowMatch, RowToFile, UnlistedCall, WindowStanding
 
 
 class ReconciliationPart(Access):
@@ -24,7 +24,7 @@ class ReconciliationPart(Access):
         return listing.newest_receipt(self._reader)
 
     @looks
-    def match_rows(self, source: str, arrivals: Sequence[Arrival]) -> list[CallMatch]:
+    def match_rows(self, source: str, arrivals: Sequence[Arrival]) -> list[RowMatch]:
         return listing.match_rows(self._reader, source, arrivals)
 
     @looks
