@@ -311,6 +311,7 @@ def test_without_a_persons_word_nothing_is_sent_again(parked: World) -> None:
     assert (row["state"], parked.locks.holders()) == ("parked", {})
     assert row["cause"].startswith("in doubt: ")
     assert "retry sends it again, skip lets it be" in row["reason"]
+    assert parked.ledger.parked_in_doubt() == 1
     (group,) = parked.ledger.counts().parked
     assert "callbridge deliveries retry ID, which sends it again" in (group.remedy or "")
     assert parked.ledger.retry([], parked.clock()) == 0, "all does not mean it"

@@ -15,6 +15,7 @@ import pytest
 from bridge.crm.key_matching import has_key, key_shown
 from bridge.delivery.attempt import MOST_QUESTIONS
 from bridge.delivery.request_sender import QUICK_TRIES
+from bridge.ledger import Window
 from bridge.lib.phone import mask_phones_in, of_crm
 from tests.delivery.simulated_world import DATA
 from tests.fixtures.one_delivery import OddWorld, plain_connector
@@ -361,6 +362,7 @@ def test_what_was_merged_into_another_persons_record_is_not_written_there(tmp_pa
         world.drain()
         assert world.row(1)["state"] == "parked"
         assert "no longer in the CRM" in world.row(1)["reason"]
+        assert [swept.gone for swept in world.ledger.sweep("crm", "main", Window(), None, 9)] == [True]
         assert world.contents()["contacts"][0]["grade"] == "C"
 
 
