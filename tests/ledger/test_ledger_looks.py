@@ -17,7 +17,8 @@ from bridge.ledger import Window
 from bridge.ledger.sqlite import (
     SqliteLedger,
     backup,
-    inspection,
+    balances,
+    call_history,
     leasing,
     quarantine,
     retention,
@@ -252,7 +253,7 @@ def whole_tables(path: Path, look: Callable[[sqlite3.Connection], object]) -> li
 
 
 def of_state(state: DeliveryState) -> Callable[[sqlite3.Connection], object]:
-    return lambda c: inspection.list_deliveries(c, state, None, 50)
+    return lambda c: call_history.list_deliveries(c, state, None, 50)
 
 
 def counted(connection: sqlite3.Connection) -> object:
@@ -262,11 +263,11 @@ def counted(connection: sqlite3.Connection) -> object:
 WINDOW = Window(NOW, NOW + MINUTE)
 LOOKS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "counts": counted,
-    "calls list": lambda c: inspection.list_calls(c, [], 50),
-    "calls list WORD": lambda c: inspection.list_calls(c, ["a", "+8613800000000"], 50),
+    "calls list": lambda c: call_history.list_calls(c, [], 50),
+    "calls list WORD": lambda c: call_history.list_calls(c, ["a", "+8613800000000"], 50),
     "quarantine list": lambda c: quarantine.list_quarantine(c, "waiting", 50),
-    "the first call": lambda c: inspection.first_call_at(c, None),
-    "a window of a source": lambda c: inspection.source_counts(c, "main", WINDOW),
+    "the first call": lambda c: balances.first_call_at(c, None),
+    "a window of a source": lambda c: balances.source_counts(c, "main", WINDOW),
     "release_leases": leasing.release_leases,
 } | {f"deliveries list --state {state}": of_state(state) for state in OPEN}
 
@@ -300,7 +301,7 @@ def test_a_balance_of_few_calls_reads_few(ledger: SqliteLedger, ledger_path: Pat
     filed_all(ledger, [arrival("a", at=NOW - MINUTE), arrival("b", at=NOW)])
 
     def look(window: Window) -> Callable[[sqlite3.Connection], object]:
-        return lambda c: inspection.balance(c, "crm", ["main"], window)
+        return lambda c: balances.balance(c, "crm", ["main"], window)
 
     assert whole_tables(ledger_path, look(WINDOW)) == []
     # One that concerns every call goes through them in the table's order.
@@ -308,7 +309,7 @@ def test_a_balance_of_few_calls_reads_few(ledger: SqliteLedger, ledger_path: Pat
         assert whole_tables(ledger_path, look(window)) == ["SCAN c"]
         with closing(sqlite3.connect(ledger_path)) as connection:
             connection.row_factory = sqlite3.Row
-            assert inspection.balance(connection, "crm", ["main"], window).under_way == 2
+            assert balances.balance(connection, "crm", ["main"], window).under_way == 2
 
 
 # -- copies ---------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
@@ -10,12 +11,16 @@ from typing import ParamSpec, TypeVar
 
 from bridge.ledger import Ownership
 from bridge.ledger.sqlite import connection as opening
+from bridge.ledger.sqlite import disk_space
 from bridge.ledger.sqlite.files import Guard, HighWaterFile, OpenFiles, note_loss
 from bridge.ledger.sqlite.owner_lock import OwnerLock
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.schema import refuse_newer
 from bridge.ledger.sqlite.writer import Writer
 from bridge.lib.errors import LedgerBusy, LedgerUnusable
+
+SPACE_EVERY = 1.0
+"""Seconds between two looks at the room that is left on the disk."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,6 +43,9 @@ def looks(method: Callable[P, T]) -> Callable[P, T]:
 
 class Access:
     """The connections that every part of the ledger uses."""
+
+    _space_at = float("-inf")
+    _low = ""
 
     def __init__(
         self,
@@ -98,6 +106,19 @@ class Access:
             return look(connection)
         finally:
             connection.execute("ROLLBACK")
+
+    def _low_disk(self) -> str:
+        """Why nothing is taken in, told anew every second; empty where there is room."""
+        if time.monotonic() - self._space_at > SPACE_EVERY:
+            self._space_at = time.monotonic()
+            found = disk_space.space(self._path, self._min_free)
+            left = f"only {found.free_bytes / 2**20:.0f} MiB are left on the ledger's disk"
+            self._low = left if found.free_bytes < found.floor_bytes else ""
+        return self._low
+
+    def _forget_space(self) -> None:
+        """Look before the next commit is taken in."""
+        self._space_at = float("-inf")
 
     def close(self) -> None:
         """Finish what was submitted, then close."""

@@ -7,7 +7,26 @@ from datetime import datetime
 from typing import Any
 
 from bridge.ledger.accounts import KeptBudget
+from bridge.ledger.sqlite.access import Access, looks
 from bridge.ledger.sqlite.times import micros, moment_of
+
+
+class AccountPart(Access):
+    """See `bridge.ledger.AccountLedger`, which says what each method promises."""
+
+    @looks
+    def load_token(self, account: str) -> Mapping[str, Any] | None:
+        return load_token(self._reader, account)
+
+    def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
+        self._write().run(lambda c: save_token(c, account, saved))
+
+    def save_budget(self, account: str, saved: Mapping[str, Any], now: datetime) -> None:
+        self._write().run(lambda c: save_budget(c, account, saved, now))
+
+    @looks
+    def load_budgets(self) -> dict[str, KeptBudget]:
+        return load_budgets(self._reader)
 
 
 def account_id(connection: sqlite3.Connection, name: str) -> int:

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from bridge.ledger.sqlite import jobs
+from bridge.ledger.sqlite.balances import CREATED
 from bridge.ledger.sqlite.binding import json_list, numbered
 from bridge.ledger.sqlite.call_finding import any_nameless, calls_by_sn_and_time, names_sought, uuid_of
 from bridge.ledger.sqlite.filing import file_arrivals
-from bridge.ledger.sqlite.inspection import CREATED
 from bridge.ledger.sqlite.judging import known_of, state_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros, moment_of

@@ -1,15 +1,14 @@
 """The ledger's part for those who operate it: deliveries put right, work asked for, accounts looked at."""
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from bridge.ledger import SweptCall, Window
-from bridge.ledger.accounts import KeptBudget
 from bridge.ledger.operators import HeldDeliveries, RetriableGroup
-from bridge.ledger.sqlite import accounts, operator_actions, replay
+from bridge.ledger.sqlite import operator_actions, replay
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.model.deliveries import DeliveryState
 
@@ -64,14 +63,6 @@ class OperatorPart(Access):
 
     def replay(self, ids: Sequence[int], account: str, now: datetime, *, forget: bool) -> int:
         return self._write().run(lambda c: replay.replay(c, ids, account, now, forget=forget))
-
-    # -- accounts --------------------------------------------------------------------
-    def save_budget(self, account: str, saved: Mapping[str, Any], now: datetime) -> None:
-        self._write().run(lambda c: accounts.save_budget(c, account, saved, now))
-
-    @looks
-    def load_budgets(self) -> dict[str, KeptBudget]:
-        return accounts.load_budgets(self._reader)
 
 
 def _with_ids(step: Callable[..., Any], ids: Sequence[int], connection: sqlite3.Connection) -> Any:

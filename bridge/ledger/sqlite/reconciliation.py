@@ -15,10 +15,6 @@ from bridge.model.listing import Coverage, MatchedRow, RowMatch, RowToFile, Unli
 class ReconciliationPart(Access):
     """See `bridge.ledger.ReconciliationLedger`, which says what each method promises."""
 
-    def _low_disk(self) -> str:
-        """Why nothing is taken in; empty where there is room."""
-        raise NotImplementedError
-
     @looks
     def newest_receipt(self) -> int:
         return listing.newest_receipt(self._reader)

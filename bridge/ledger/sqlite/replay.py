@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from bridge.ledger import SentObject, SweptCall, Window
+from bridge.ledger.sqlite.balances import CREATED, within
 from bridge.ledger.sqlite.binding import marks
 from bridge.ledger.sqlite.delivery_rows import DeliveryRow, change_deliveries, deliveries_by_id
-from bridge.ledger.sqlite.inspection import CREATED, within
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.object_packing import forgotten
 from bridge.ledger.sqlite.park_kinds import park_kind_column

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 from bridge.ledger.queries import GapRate, LastReconciliation, ListStanding, Window
-from bridge.ledger.sqlite import inspection, listing
+from bridge.ledger.sqlite import balances, listing
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import at_or_none, micros, model_of
 from bridge.model.calls import Arrival
@@ -40,11 +40,11 @@ def standing(
     if listed < len(found):
         # The list says of these that they were created in the window; the ledger knows better, or not at all.
         elsewhere = sorted(set(found).difference(listing.calls_between(connection, source, *window)))
-    balances = {}
+    by_destination = {}
     for name in destinations:
-        balances[name] = inspection.balance(connection, name, [source], Window(*window))
+        by_destination[name] = balances.balance(connection, name, [source], Window(*window))
         if elsewhere:
-            balances[name] += inspection.balance_of(connection, name, source, elsewhere)
+            by_destination[name] += balances.balance_of(connection, name, source, elsewhere)
     return WindowStanding(
         known=frozenset(come),
         unknown=left,
@@ -52,7 +52,7 @@ def standing(
         ledger=len(found) + len(unlisted),
         listed=listed,
         unlisted=unlisted,
-        destinations=balances,
+        destinations=by_destination,
     )
 
 

@@ -12,7 +12,7 @@ from bridge.ledger.queries import (
     RetryingGroup,
 )
 from bridge.ledger.sqlite import standing
-from bridge.ledger.sqlite.inspection import OPEN
+from bridge.ledger.sqlite.balances import OPEN
 from bridge.ledger.sqlite.times import IS_AHEAD, at_or_none, micros, model_of, moment_of
 from bridge.model.deliveries import DeliveryState, Lane
 

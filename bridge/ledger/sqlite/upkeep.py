@@ -14,8 +14,9 @@ from bridge.ledger.sqlite.access import Access, looks
 from bridge.ledger.sqlite.dictionary_training import train
 from bridge.ledger.sqlite.disk_space import space
 from bridge.ledger.sqlite.repacking import Repacking
+from bridge.ledger.sqlite.writer import heartbeat
 from bridge.ledger.upkeep import BackupCopy, Space
-from bridge.lib.errors import LedgerUnusable
+from bridge.lib.errors import LedgerBusy, LedgerUnusable
 from bridge.lib.system_users import user_name
 
 
@@ -107,6 +108,15 @@ class UpkeepPart(Access):
 
     def _replace_rows(self, update: str, rows: Sequence[Sequence[object]]) -> None:
         self._write().run(lambda c: c.executemany(update, rows).rowcount)
+
+    def writable(self) -> bool:
+        if self._low_disk():
+            return False
+        try:
+            self._write().run(heartbeat)
+        except LedgerBusy:
+            return False
+        return True
 
     def space(self) -> Space:
         return space(self._path, self._min_free)
