@@ -232,6 +232,8 @@ def test_what_the_crm_made_of_our_value_is_no_edit_and_is_told() -> None:
         (SAYS, "DEFAULT", None, False),
         (SAYS, "DEFAULT", wrote("other"), False),
         (SAYS, "theirs", wrote("default"), False),
+        ("default", "default", None, False),
+        ("default", "default", wrote("default"), False),
     ],
 )
 def test_while_default(value: Any, held: Any, last_write: FieldWrite | None, written: bool) -> None:
