@@ -24,6 +24,7 @@ from sqlite_utils import Database
 from bridge.ledger import PlannedDelivery, open_ledger
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.ledger.sqlite.id_extraction import take_ids_out
+from bridge.ledger.sqlite.schema import OLDEST_NEEDED, migration_scripts
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
 from bridge.lib.documents import document_of
 from bridge.lib.errors import LedgerBusy, LedgerLocked, LedgerUnusable
@@ -106,19 +107,47 @@ def test_a_missing_ledger_is_created_only_where_told(ledger_path: Path) -> None:
     assert not ledger_path.exists()
 
 
-@pytest.mark.parametrize("read_only", [True, False])
-def test_a_newer_file_is_refused(ledger_path: Path, *, read_only: bool) -> None:
-    open_ledger(ledger_path, create=True).close()
-    with closing(sqlite3.connect(ledger_path)) as connection, connection:
+def migrated_by_a_later_program(path: Path, oldest_needed: str) -> None:
+    """What a program with one more migration leaves, if programs need `oldest_needed` to open it."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("ALTER TABLE calls ADD COLUMN of_the_future TEXT")
+        connection.execute("UPDATE compatibility SET oldest_needed = ?", (oldest_needed,))
         connection.execute(
             "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES (?, ?, ?)",
             ("callbridge", "9999_of_the_future", "2030-01-01"),
         )
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_ledger_that_needs_a_migration_of_the_future_is_refused(
+    ledger_path: Path, *, read_only: bool
+) -> None:
+    open_ledger(ledger_path, create=True).close()
+    migrated_by_a_later_program(ledger_path, "9998_of_the_future")
     before = ledger_path.read_bytes()
     with pytest.raises(LedgerUnusable, match="9999_of_the_future"):
         open_ledger(ledger_path, read_only=read_only)
     assert opened(ledger_path) == []
     assert ledger_path.read_bytes() == before
+
+
+def test_the_release_before_goes_on_with_a_ledger_that_the_next_one_has_migrated(ledger_path: Path) -> None:
+    open_ledger(ledger_path, create=True).close()
+    migrated_by_a_later_program(ledger_path, OLDEST_NEEDED)
+    with closing(open_ledger(ledger_path)) as ledger:
+        filed = ledger.submit([arrival("a")]).result()
+    with closing(open_ledger(ledger_path, read_only=True)) as reader:
+        assert [call.key for call in reader.list_calls([], 10)] == [filed[0].key]
+    with closing(sqlite3.connect(ledger_path)) as connection:
+        assert connection.execute("SELECT * FROM compatibility").fetchall() == [(1, OLDEST_NEEDED)]
+
+
+def test_migrations_after_the_oldest_that_is_needed_only_add() -> None:
+    scripts = migration_scripts()
+    assert OLDEST_NEEDED in scripts
+    for name, sql in scripts.items():
+        if name > OLDEST_NEEDED:
+            assert not re.search(r"\b(DROP|RENAME)\b", sql), name
 
 
 @pytest.mark.parametrize("read_only", [True, False])

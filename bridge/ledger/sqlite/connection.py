@@ -12,7 +12,7 @@ from sqlite_utils import Database
 
 from bridge.ledger.sqlite.park_kinds import name_park_kinds
 from bridge.ledger.sqlite.payloads import ship_first
-from bridge.ledger.sqlite.schema import migrations, refuse_newer
+from bridge.ledger.sqlite.schema import migrations, note_compatibility, refuse_newer
 from bridge.lib.errors import LedgerUnusable
 from bridge.lib.system_users import user_name
 
@@ -199,5 +199,6 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         database.enable_wal()
     if known.pending(database):
         known.apply(database)
+    note_compatibility(connection)
     ship_first(connection, datetime.now(UTC))
     name_park_kinds(connection)

@@ -62,8 +62,10 @@ PHRASE = range(3, 15)
 PHONE_PART = 6
 """So many digits of a phone number in a row are a part of it."""
 
+# A string that never ends runs to the end of the text: looking for its end anew at each quote is quadratic.
 _TOKEN = re.compile(
-    r'(?P<text>"(?:[^"\\]|\\.)*")(?P<colon>\s*:)?|(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)', re.DOTALL
+    r'(?P<text>"(?:[^"\\]|\\.)*(?:"|\\?\Z))(?P<colon>\s*:)?|(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)',
+    re.DOTALL,
 )
 _STRUCTURE = re.compile(r"(?:[\s{}\[\],:]|true|false|null)*")
 # A word in a path, a list of tags, a time or a sentence.
