@@ -287,6 +287,8 @@ def test_append_adds_each_call_once() -> None:
     assert choice(APPEND, "ours", "theirs\nsaid then", adding=sent) == FieldChoice(added=sent)
     assert choice(APPEND, None, "theirs\nsaid then", adding=sent) == FieldChoice(added=sent)
     assert choice(APPEND, "ours", "theirs", adding=sent).send
+    # What was sent is not there: that the text of today stands there is somebody else's doing.
+    assert choice(APPEND, "ours", "theirs\nours", adding=sent, in_doubt=True).send
 
 
 @pytest.mark.parametrize(("in_doubt", "sends"), [(True, False), (False, True)])
@@ -307,6 +309,10 @@ def test_what_this_call_wrote_under_another_policy_is_not_appended(
     found = choice(APPEND, "ours", "ours", FieldWrite(event, short_of("ours")), shared=shared)
     assert found.send is sends
     assert found.added is not None
+
+
+def test_an_empty_text_is_not_taken_for_one_that_this_call_wrote() -> None:
+    assert choice(APPEND, None, "ours", wrote("ours", NOW)) == LEFT_ALONE
 
 
 def test_a_replay_by_force_appends_to_what_is_no_longer_known() -> None:
