@@ -315,6 +315,16 @@ def test_an_empty_text_is_not_taken_for_one_that_this_call_wrote() -> None:
     assert choice(APPEND, None, "ours", wrote("ours", NOW)) == LEFT_ALONE
 
 
+def test_what_this_call_sent_to_append_is_looked_for_though_it_wrote_the_field_too() -> None:
+    sent = fingerprint_of(PlannedField("said then", APPEND), "theirs")
+    assert choice(APPEND, "ours", "theirs", wrote("x", NOW), adding=sent).send
+
+
+def test_what_the_crm_put_in_the_place_of_our_default_is_still_the_default() -> None:
+    replaced = FieldWrite(OLDER, with_altered(digest_of("default"), "another word", Alteration.REPLACED))
+    assert choice(WHILE_DEFAULT, SAYS, "another word", replaced, default="default").send
+
+
 def test_a_replay_by_force_appends_to_what_is_no_longer_known() -> None:
     assert choice(APPEND, "ours", "theirs", FieldWrite(NOW, b"")).send
 
