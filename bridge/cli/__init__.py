@@ -12,16 +12,16 @@ from typing import Any
 import click
 
 from bridge import __version__
-from bridge.cli.acting import backup, prune, quarantine_drop, quarantine_retry
-from bridge.cli.auditing import audit
-from bridge.cli.delivering import deliveries_list, deliveries_park, deliveries_retry, deliveries_skip, replay
-from bridge.cli.looking import calls_list, calls_show, quarantine_list, quarantine_show
-from bridge.cli.mapping import map_group
+from bridge.cli.audit import audit
+from bridge.cli.calls import calls_list, calls_show, quarantine_list, quarantine_show
+from bridge.cli.deliveries import deliveries_list, deliveries_park, deliveries_retry, deliveries_skip, replay
+from bridge.cli.follow_job import backup, prune, quarantine_drop, quarantine_retry
+from bridge.cli.map_plan import map_plan
+from bridge.cli.map_preview import map_preview
+from bridge.cli.map_test import map_group
 from bridge.cli.output import ExitCode, say
-from bridge.cli.planning import map_plan
-from bridge.cli.previewing import map_preview
-from bridge.cli.reconciling import reconcile
-from bridge.cli.running import check, demo, init, run, simulate_crm, simulate_platform
+from bridge.cli.reconcile import reconcile
+from bridge.cli.run import check, demo, init, run, simulate_crm, simulate_platform
 from bridge.cli.schema import schema
 from bridge.cli.status import status
 from bridge.lib import escape_invisible

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from bridge.admin.status import status_document
-from bridge.cli.auditing import loss_line
-from bridge.cli.delivering import cause_lines
+from bridge.cli.audit import loss_line
+from bridge.cli.deliveries import cause_lines
 from bridge.cli.output import ExitCode, config_option, json_option, open_to_look, read_config, show
 from bridge.daemon.reconcile_wiring import listed_sources
 from bridge.lib.clocks import now_utc

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bridge.cli import cli
-from bridge.cli.acting import follow
+from bridge.cli.follow_job import follow
 from bridge.cli.output import left_aside
 from bridge.config.load import load_config
 from bridge.ledger import Ledger

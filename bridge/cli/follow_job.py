@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from bridge.cli.ledger_ownership import owning
 from bridge.cli.output import config_option, json_option, ledger_path, read_config, say, show
-from bridge.cli.owning import owning
 from bridge.config.load import Config
 from bridge.daemon.wiring import new_operator_jobs
 from bridge.ledger import open_ledger

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bridge.admin.status import with_retry_command
-from bridge.cli.acting import ID, follow
+from bridge.cli.follow_job import ID, follow
 from bridge.cli.output import (
     LIMIT,
     ExitCode,

@@ -13,8 +13,8 @@ import click
 from bridge.check.preview import ObjectPreview, Preview, key_of, preview
 from bridge.check.redact import Shown
 from bridge.check.rehearsal import PreviewedRequest
-from bridge.cli.looking import find_call
-from bridge.cli.mapping import UNCONFIGURED, config_if_any
+from bridge.cli.calls import find_call
+from bridge.cli.map_test import UNCONFIGURED, config_if_any
 from bridge.cli.output import ExitCode, config_option, json_option, open_to_look, show
 from bridge.config.destination_files import load_pair, unmet
 from bridge.config.load import Config

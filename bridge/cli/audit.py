@@ -17,7 +17,7 @@ from bridge.cli.output import (
     read_config,
     show,
 )
-from bridge.cli.reconciling import (
+from bridge.cli.reconcile import (
     ASK,
     ON_INTERRUPT,
     Followed,

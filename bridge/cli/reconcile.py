@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from bridge.cli.acting import FOLLOW_EVERY
+from bridge.cli.follow_job import FOLLOW_EVERY
+from bridge.cli.ledger_ownership import owning
 from bridge.cli.output import (
     ExitCode,
     config_option,
@@ -26,7 +27,6 @@ from bridge.cli.output import (
     say_over,
     show,
 )
-from bridge.cli.owning import owning
 from bridge.cli.times import When, WhenText, refuse_reversed
 from bridge.config.load import Config
 from bridge.daemon.reconcile_wiring import listed_sources, reconciler_here

@@ -152,7 +152,7 @@ def init(directory: Path, config_path: Path | None, as_json: bool) -> None:
 @json_option
 def demo(once: bool, spoil: bool, count: int, config_path: Path | None, as_json: bool) -> None:
     """Platform, CRM and daemon on one screen, with nothing to set up."""
-    from bridge.cli.auditing import balance_lines  # noqa: PLC0415 -- a demo's start is not in a hurry
+    from bridge.cli.audit import balance_lines  # noqa: PLC0415 -- a demo's start is not in a hurry
     from bridge.sandbox.demo import Demo, watch  # noqa: PLC0415
 
     del config_path  # accepted everywhere; the demo brings its own
