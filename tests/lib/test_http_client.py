@@ -49,7 +49,7 @@ def test_what_is_no_answer_is_the_account_s_fault_and_ends_in_time(name: str) ->
     assert len(str(created)) < 1000
     # Two requests, and the server's own work: of the length of the deadline none must come near.
     assert time.process_time() - worked < 5
-    assert time.monotonic() - began < 7
+    assert time.monotonic() - began < 12
 
 
 @pytest.mark.parametrize("name", NO_JSON)

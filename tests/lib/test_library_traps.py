@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bridge.crm.client import Crm
 from bridge.crm.connector.compiling import Answer
 from bridge.crm.connector.request import Request
 from bridge.delivery.account_gate import AccountGate
@@ -56,7 +57,15 @@ def test_an_exchange_that_is_cut_off_leaks_no_slot_of_the_pool() -> None:
         for _ in range(5):
             with pytest.raises(Transient, match="no answer"):
                 crm.ask(FIND, NAMES, "x")
-        assert crm.ask(FIND, NAMES, "x").body == {"items": []}
+        # A slow machine may miss the short timeout now and then; a leaked slot would fail each time.
+        assert _first_answer(crm).body == {"items": []}
+
+
+def _first_answer(crm: Crm) -> Answer:
+    for _ in range(20):
+        with suppress(Transient):
+            return crm.ask(FIND, NAMES, "x")
+    raise AssertionError("no request was answered: a slot of the pool is lost")
 
 
 def sender_of(answers: Callable[[httpx.Request], httpx.Response], stop: threading.Event) -> RequestSender:
