@@ -39,6 +39,10 @@ def test_jobs_that_were_carried_out_may_go() -> None:
     assert {state for state in JobState if may_remove_job(state)} == {JobState.DONE, JobState.FAILED}
 
 
+def test_the_states_of_quarantine_are_words_that_ledgers_keep() -> None:
+    assert list(QuarantineState) == ["waiting", "released", "dropped"]
+
+
 def test_a_body_that_comes_again_waits_unless_a_person_dropped_it() -> None:
     assert {state: after_another_arrival(state) for state in QuarantineState} == {
         QuarantineState.WAITING: QuarantineState.WAITING,

@@ -145,3 +145,9 @@ def test_without_any_it_is_a_call_of_its_own_under_sn_and_time() -> None:
 def test_a_call_that_was_opened_under_that_key_is_joined_whatever_times_it_has_now() -> None:
     assert match_call(unnamed(), Calls({"s3@10:00": THREE})) == Joins(THREE)
     assert match_call(unnamed(), Calls({"s3@10:00": THREE}, same_time=[ONE])) == Joins(ONE)
+
+
+def test_a_match_is_a_value_that_takes_no_name_from_a_call_unless_told() -> None:
+    assert {Joins(ONE), Joins(ONE, (), names_it=False)} == {Joins(ONE)}
+    assert {Opens("a"), Opens("a", nameless=False)} == {Opens("a")}
+    assert len({Refused(Quarantined.AMBIGUOUS, "a"), Refused(Quarantined.AMBIGUOUS, "a")}) == 1
