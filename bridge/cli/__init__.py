@@ -13,16 +13,23 @@ import click
 
 from bridge import __version__
 from bridge.cli.audit import audit
-from bridge.cli.calls import calls_list, calls_show, quarantine_list, quarantine_show
-from bridge.cli.deliveries import deliveries_list, deliveries_park, deliveries_retry, deliveries_skip, replay
-from bridge.cli.follow_job import backup, prune, quarantine_drop, quarantine_retry
+from bridge.cli.backup import backup
+from bridge.cli.calls import calls_list, calls_show
+from bridge.cli.check import check
+from bridge.cli.deliveries import deliveries_list, deliveries_park, deliveries_retry, deliveries_skip
+from bridge.cli.demo import demo
+from bridge.cli.init import init
 from bridge.cli.map_plan import map_plan
 from bridge.cli.map_preview import map_preview
-from bridge.cli.map_test import map_group
+from bridge.cli.map_test import map_test
 from bridge.cli.output import ExitCode, say
+from bridge.cli.prune import prune
+from bridge.cli.quarantine import quarantine_drop, quarantine_list, quarantine_retry, quarantine_show
 from bridge.cli.reconcile import reconcile
-from bridge.cli.run import check, demo, init, run, simulate_crm, simulate_platform
+from bridge.cli.replay import replay
+from bridge.cli.run import run
 from bridge.cli.schema import schema
+from bridge.cli.simulate import simulate_crm, simulate_platform
 from bridge.cli.status import status
 from bridge.lib import escape_invisible
 from bridge.lib.errors import CallbridgeError, ConfigError
@@ -58,6 +65,11 @@ def deliveries() -> None:
     """Look at deliveries, and act on them."""
 
 
+@cli.group("map")
+def map_group() -> None:
+    """Try a mapping out on records; nothing is sent."""
+
+
 @cli.group()
 def quarantine() -> None:
     """What could not be identified or parsed, and its way out."""
@@ -68,12 +80,12 @@ def simulate() -> None:
     """A call platform or a CRM to try things on, on loopback, without any configuration."""
 
 
-for command in (run, init, demo, check, schema, status, reconcile, replay, audit, map_group, prune, backup):
+for command in (run, init, demo, check, schema, status, reconcile, replay, audit, prune, backup):
     cli.add_command(command)
-map_group.add_command(map_preview)
-map_group.add_command(map_plan)
-calls.add_command(calls_list)
-calls.add_command(calls_show)
+for command in (map_test, map_preview, map_plan):
+    map_group.add_command(command)
+for command in (calls_list, calls_show):
+    calls.add_command(command)
 for command in (deliveries_list, deliveries_retry, deliveries_park, deliveries_skip):
     deliveries.add_command(command)
 for command in (quarantine_list, quarantine_show, quarantine_retry, quarantine_drop):

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bridge.cli.follow_walks import ASK, ON_INTERRUPT, Followed, asked_times, chosen_sources, failures_of
 from bridge.cli.output import (
     ExitCode,
     config_option,
@@ -16,14 +17,6 @@ from bridge.cli.output import (
     open_to_look,
     read_config,
     show,
-)
-from bridge.cli.reconcile import (
-    ASK,
-    ON_INTERRUPT,
-    Followed,
-    asked_times,
-    chosen_sources,
-    failures_of,
 )
 from bridge.cli.times import When, WhenText, refuse_reversed
 from bridge.config.load import Config

@@ -90,32 +90,3 @@ def _call_lines(call: Document) -> Iterator[str]:
     for one in call["crm_objects"]:
         for field, kind in one["altered"].items():
             yield f"  {one['destination']}: {one['object']}.{field}: {EXPLAINED[kind]}"
-
-
-@click.command("list")
-@click.option("--state", type=click.Choice(["waiting", "released", "dropped"]), default="waiting")
-@click.option("--limit", type=LIMIT, default=50, show_default=True, help="The most records to show.")
-@config_option
-@json_option
-def quarantine_list(state: str, limit: int, config_path: Path | None, as_json: bool) -> None:
-    """Records that could not be identified or parsed, the newest first."""
-    ledger = open_to_look(read_config(config_path))
-    found = document_of(ledger.list_quarantine(state, limit))
-    columns = ("id", "source", "reason", "detail", "arrivals", "received_at", "last_at")
-    show({"quarantine": found}, as_json, table(found, columns))
-    ledger.close()
-
-
-@click.command("show")
-@click.argument("entry", type=click.IntRange(1, 2**63 - 1))
-@config_option
-@json_option
-def quarantine_show(entry: int, config_path: Path | None, as_json: bool) -> None:
-    """One quarantined record with its body."""
-    ledger = open_to_look(read_config(config_path))
-    found = ledger.show_quarantine(entry)
-    ledger.close()
-    if found is None:
-        raise click.UsageError(f"there is no quarantined record {entry}")
-    document = document_of(found) | {"body": found.body.decode("utf-8", "backslashreplace")}
-    show(document, as_json, [f"{name}: {value}" for name, value in document.items()])

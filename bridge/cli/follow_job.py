@@ -1,15 +1,14 @@
-"""Commands that ask for work: one row for the daemon, or the work itself where none lives."""
+"""Asks for an operator job and waits for it: the daemon carries it out, or this process where none runs."""
 
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 
 from bridge.cli.ledger_ownership import owning
-from bridge.cli.output import config_option, json_option, ledger_path, read_config, say, show
+from bridge.cli.output import ledger_path, say
 from bridge.config.load import Config
 from bridge.daemon.wiring import new_operator_jobs
 from bridge.ledger import open_ledger
@@ -26,7 +25,6 @@ NOT_BEGUN = (
 )
 TOLD_AFTER = 15.0
 """A daemon begins a run within a second, unless it is busy with another or cannot write."""
-NONE_WAITS = "none of these records waits: see `quarantine list`"
 ID = click.IntRange(1, 2**63 - 1)
 
 
@@ -67,58 +65,3 @@ def follow(
     if job.state == JobState.FAILED:
         raise CallbridgeError(job.result.get("error", "it failed"))
     return dict(job.result)
-
-
-@click.command("retry")
-@click.argument("ids", nargs=-1, type=ID)
-@click.option("--all", "every", is_flag=True, help="All records that wait.")
-@config_option
-@json_option
-def quarantine_retry(ids: tuple[int, ...], every: bool, config_path: Path | None, as_json: bool) -> None:
-    """File quarantined records again, by the rules and the calls of today."""
-    if bool(ids) == every:
-        raise click.UsageError("name records by their ids (see `quarantine list`), or say --all")
-    result = follow(read_config(config_path), "quarantine_retry", {"ids": list(ids)})
-    reasons = result.get("reasons", [])
-    show(
-        result,
-        as_json,
-        [
-            f"{result['released']} released, {result['waiting']} wait on",
-            *(f"    {one['id']}: {one['reason']}: {one['detail']}" for one in reasons),
-            *(["    …"] if result["waiting"] > len(reasons) else []),
-        ],
-    )
-    if ids and not result["released"] and not result["waiting"]:
-        raise CallbridgeError(NONE_WAITS)
-
-
-@click.command("drop")
-@click.argument("ids", nargs=-1, type=ID, required=True)
-@config_option
-@json_option
-def quarantine_drop(ids: tuple[int, ...], config_path: Path | None, as_json: bool) -> None:
-    """Take quarantined records as worth nothing; they are kept until `prune` removes them."""
-    result = follow(read_config(config_path), "quarantine_drop", {"ids": list(ids)})
-    show(result, as_json, [f"{result['dropped']} dropped"])
-    if not result["dropped"]:
-        raise CallbridgeError(NONE_WAITS)
-
-
-@click.command()
-@config_option
-@json_option
-def prune(config_path: Path | None, as_json: bool) -> None:
-    """Remove what is older than `[retention]` keeps it; the daemon does so daily by itself."""
-    result = follow(read_config(config_path), "prune", {})
-    show(result, as_json, [f"{name}: {count} removed" for name, count in result["removed"].items()])
-
-
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@config_option
-@json_option
-def backup(file: Path, config_path: Path | None, as_json: bool) -> None:
-    """A consistent copy of the ledger while all goes on, opened and checked."""
-    result = follow(read_config(config_path), "backup", {"file": str(file.absolute())})
-    show(result, as_json, [f"{result['file']}: {result['calls']} calls, {result['bytes']} bytes, checked"])

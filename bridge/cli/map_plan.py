@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from bridge.cli.deliveries import compared_lines, window_args
 from bridge.cli.output import config_option, json_option, open_to_look, read_config, show
+from bridge.cli.replay import compared_lines, window_args
 from bridge.cli.times import When
 from bridge.config.destination_files import load_pair
 from bridge.config.load import Config

@@ -1,4 +1,4 @@
-"""Commands that try a mapping out. Nothing is sent by any of them."""
+"""`map test`: runs the cases in the mappings' `[[tests]]`. Nothing is sent."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,17 +17,11 @@ from bridge.mapping import CaseResult, CompiledMapping, load_mapping, run_tests
 from bridge.record.origin import Origin
 from bridge.source.platforms import DEFAULT_PLATFORM, PLATFORMS
 
-
-@click.group("map")
-def map_group() -> None:
-    """Try a mapping out on records; nothing is sent."""
-
-
 UNCONFIGURED = Origin("main", PLATFORMS[DEFAULT_PLATFORM].dialect, ZoneInfo("Asia/Shanghai"), "CN")
 """How records are read where no configuration says which source they are of."""
 
 
-@map_group.command("test")
+@click.command("test")
 @click.argument("mapping", required=False, type=click.Path(path_type=Path))
 @config_option
 @json_option

@@ -1,0 +1,59 @@
+"""`check`: validates configuration, connectors and mappings; with `--online` it asks CRMs and platforms."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from bridge.check.crm import Found
+from bridge.check.online import ask_online, ask_platforms
+from bridge.cli.output import ExitCode, config_option, json_option, read_config, say, show
+from bridge.config.load import Config
+from bridge.config.problems import find_problems
+from bridge.config.secrets import resolve_secrets
+from bridge.lib.clocks import now_utc
+from bridge.lib.errors import Problem
+
+
+@click.command()
+@click.option("--online", is_flag=True, help="Ask platforms and CRMs too: logins, objects, fields, clock.")
+@click.option("--destination", help="With --online: only this one's CRM.")
+@config_option
+@json_option
+def check(online: bool, destination: str | None, config_path: Path | None, as_json: bool) -> None:
+    """Validate configuration, connectors and mappings: every problem at once (exit 2).
+
+    With --online, where nothing is wrong, platforms and CRMs are asked too; nothing is written there.
+    Exit 3 when one cannot be reached.
+    """
+    if destination is not None and not online:
+        raise click.UsageError("--destination says which CRM is asked: add --online")
+    findings = find_problems(config_path, os.environ)
+    problems, warnings = [*findings.problems, *findings.short_tokens], list(findings.warnings)
+    unreachable: list[Problem] = []
+    if online and not problems:
+        for found in _asked(read_config(config_path), destination):
+            problems += found.problems
+            warnings += found.warnings
+            unreachable += found.unreachable
+    elif online:
+        say("platforms and CRMs are not asked until this is mended", err=True)
+    document = {"problems": problems, "warnings": warnings} | ({"unreachable": unreachable} if online else {})
+    shown = {name: [_shown(problem) for problem in some] for name, some in document.items()}
+    lines = [*map(str, [*problems, *unreachable]), *(f"warning: {warning}" for warning in warnings)]
+    show(shown, as_json, lines or ["no problems"])
+    sys.exit(ExitCode.USAGE if problems else ExitCode.COULD_NOT if unreachable else ExitCode.DONE)
+
+
+def _asked(config: Config, destination: str | None) -> list[Found]:
+    """What came of asking the CRMs, and the platforms where not one CRM is meant."""
+    if destination is not None and destination not in config.destinations:
+        raise click.UsageError(f'there is no destination "{destination}"')
+    secrets, clock = resolve_secrets(config, os.environ), now_utc
+    found = list(ask_online(config, secrets, destination, clock).values())
+    return found if destination is not None else [*found, *ask_platforms(config, secrets, clock).values()]
+
+
+def _shown(problem: Problem) -> dict[str, str | int | None]:
+    return {name: getattr(problem, name) for name in ("file", "line", "key", "message", "remedy")}
