@@ -32,7 +32,7 @@ def simulate_platform(
     as_json: bool,
 ) -> None:
     """A call platform that pushes varied records, with its three tries."""
-    from bridge.sandbox.serving import serve_platform  # noqa: PLC0415
+    from bridge.sandbox.foreground import serve_platform  # noqa: PLC0415
 
     del config_path  # accepted everywhere; a sandbox needs none
     if token_file is not None:
@@ -56,7 +56,7 @@ def simulate_crm(port: int, token: str | None, token_file: Path | None, **option
     """A CRM in memory, with idempotent upserts (or without) and faults on demand."""
     from bridge.sandbox.crm import SandboxCrm  # noqa: PLC0415
     from bridge.sandbox.faults import Rates  # noqa: PLC0415
-    from bridge.sandbox.serving import serve_crm  # noqa: PLC0415
+    from bridge.sandbox.foreground import serve_crm  # noqa: PLC0415
 
     if token_file is not None:
         token = _token_in(token_file)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from bridge.crm.connection import Connection, LatestToken
 from bridge.crm.connector.auth import TokenRequest
-from bridge.crm.connector.limits import parse_rate
+from bridge.crm.connector.rates import parse_rate
 from bridge.crm.rendering import Outputs
 from bridge.crm.token_exchange import LONGEST_LIFE, exchange
 from bridge.lib.errors import Transient, Unsent

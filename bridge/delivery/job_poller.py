@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from bridge.crm.connector.compiling import Condition, Values
-from bridge.crm.connector.limits import told_number
+from bridge.crm.connector.rates import told_number
 from bridge.crm.connector.steps import Poll
 from bridge.crm.key_matching import object_id
 from bridge.delivery.crm_requests import CrmReply, CrmRequest, RequestFlow

@@ -18,7 +18,7 @@ from bridge.ledger import DeliveryLedger
 from bridge.lib.errors import LedgerError
 from bridge.lib.stored_times import bounded
 from bridge.mapping import MappingFault
-from bridge.mapping.planning import event_of
+from bridge.mapping.event_order import event_of
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
 from bridge.model.key_claims import Conflict, claims_applied
 from bridge.model.plan import Plan, Skip

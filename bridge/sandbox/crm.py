@@ -17,10 +17,10 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from bridge.lib.clocks import now_utc
-from bridge.sandbox.crm_state import CrmState, Fields, Refusal
 from bridge.sandbox.faults import Fault, FaultList, Rates, Trouble
-from bridge.sandbox.plain import PlainState, TokenDesk
+from bridge.sandbox.search_crm import PlainState, TokenDesk
 from bridge.sandbox.server import HANG_UP
+from bridge.sandbox.upsert_crm import CrmState, Fields, Refusal
 
 _LOGGED = 1000
 _METHODS = ["GET", "PUT", "PATCH", "POST", "DELETE"]

@@ -22,9 +22,9 @@ from starlette.routing import Route
 
 from bridge.lib.clocks import now_utc
 from bridge.lib.errors import CallbridgeError
-from bridge.sandbox.plan import Job, endless, paced, plan_batch
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.platform_list import ListAccess, ListLogin, PlatformList
+from bridge.sandbox.push_plan import Job, endless, paced, plan_batch
 from bridge.sandbox.records import Record, generate, later_edit, stream
 
 TRIES = 3

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from bridge.sandbox.crm import SandboxCrm
-from bridge.sandbox.crm_state import CrmState
 from bridge.sandbox.server import LocalServer
+from bridge.sandbox.upsert_crm import CrmState
 from tests.fixtures.daemon_process import (
     EXAMPLE,
     ROOT,

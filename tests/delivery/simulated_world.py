@@ -33,7 +33,7 @@ from bridge.lib.clocks import Clocks
 from bridge.lib.documents import document_of
 from bridge.lib.errors import LedgerError
 from bridge.lib.stored_times import bounded
-from bridge.mapping.planning import event_of
+from bridge.mapping.event_order import event_of
 from bridge.model.calls import Via
 from bridge.model.crm_objects import SyncedObject
 from bridge.model.deliveries import Lease, LockKey, Settlement
@@ -41,8 +41,8 @@ from bridge.model.plan import Plan, PlannedObject
 from bridge.model.write_policy import WritePolicy
 from bridge.record.arrival import arrival_of
 from bridge.record.call import Call
-from bridge.sandbox.crm_state import Refusal
-from bridge.sandbox.plain import PlainState, TokenDesk
+from bridge.sandbox.search_crm import PlainState, TokenDesk
+from bridge.sandbox.upsert_crm import Refusal
 from tests.delivery.simulated_parts import Crash, Fuse, Parts, Said, Sleep, Trouble, Walker, check_contact
 from tests.fixtures.ledger_calls import call_keys, filed_all
 from tests.fixtures.origins import MAIN, named

@@ -34,7 +34,7 @@ from bridge.lib.stored_times import LONGEST_PAUSE
 from bridge.model.balance import DestinationBalance
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
-from bridge.sandbox.plain import PlainState, TokenDesk
+from bridge.sandbox.search_crm import PlainState, TokenDesk
 from tests.delivery.simulated_world import DATA, LAG, ORIGIN, RETRY, SECRET, ZONE, destination_of
 from tests.fixtures.ledger_calls import filed_all
 from tests.fixtures.origins import MAIN

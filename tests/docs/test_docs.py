@@ -20,7 +20,7 @@ from bridge.config.problems import Findings, find_problems
 from bridge.config.schema import RetentionSettings
 from bridge.crm.connector import Connector
 from bridge.crm.connector.compiling import Answer
-from bridge.crm.connector.language import FILTERS as CONNECTOR_FILTERS
+from bridge.crm.connector.filters import FILTERS as CONNECTOR_FILTERS
 from bridge.crm.connector.outcome import Classifier, Errors
 from bridge.crm.connector.request_schema import Result
 from bridge.crm.connector.schema import Grant

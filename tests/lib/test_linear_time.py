@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import bridge
-from bridge.crm.connector.language import FILTERS as CONNECTOR_FILTERS
+from bridge.crm.connector.filters import FILTERS as CONNECTOR_FILTERS
 from bridge.lib import jinja_subset
 from bridge.lib.expression import AttributeTable, ExpressionError, Language, as_text
 from bridge.mapping.filters import FILTERS as MAPPING_FILTERS

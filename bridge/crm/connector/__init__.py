@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from bridge.crm.connector.addresses import constant_origin, origin_of
 from bridge.crm.connector.auth import Auth, compile_auth, outputs_of
 from bridge.crm.connector.compiling import ANSWER, Compiler, Condition, Names, Pick, Tree
-from bridge.crm.connector.drafting import drafted
 from bridge.crm.connector.outcome import NO_CONDITION, Classifier, compile_errors, compile_rules
 from bridge.crm.connector.request import (
     Find,
@@ -30,6 +29,7 @@ from bridge.crm.connector.request import (
 )
 from bridge.crm.connector.request_schema import DescribeSection, RequestSection
 from bridge.crm.connector.schema import ConnectorFile, ObjectSection, ProbeSection
+from bridge.crm.connector.shape_repair import drafted
 from bridge.crm.connector.steps import Step, compile_steps
 from bridge.lib.errors import ConfigError, Problem, did_you_mean
 from bridge.lib.toml_file import KeyPath, TomlFile, load_toml

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import httpx
 from jinja2 import nodes
 
-from bridge.crm.connector.language import path
+from bridge.crm.connector.filters import path
 from bridge.lib.expression import ExpressionError, as_text
 
 _OURS = frozenset({"base_url", "settings", "secrets", "token", "now", "random", "assertion"})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from bridge.crm.connector.addresses import GUARDS, guard
-from bridge.crm.connector.language import ARGUMENTS, FILTERS, plain
+from bridge.crm.connector.filters import ARGUMENTS, FILTERS, plain
 from bridge.lib.errors import Problem
 from bridge.lib.expression import ExpressionError, Language, Rewrite, Template
 from bridge.lib.toml_file import KeyPath, TomlFile, Written

@@ -10,8 +10,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from bridge.crm.connector.compiling import ANSWER, Answer, Compiler, Condition, Pick, dig
-from bridge.crm.connector.foreign import Expects, Speaks, why_foreign
-from bridge.crm.connector.limits import told_number
+from bridge.crm.connector.foreign_answer import Expects, Speaks, why_foreign
+from bridge.crm.connector.rates import told_number
 from bridge.crm.connector.request_schema import OutcomeSection, Result
 from bridge.crm.connector.schema import ErrorsSection, InnerSection
 from bridge.lib import patterns

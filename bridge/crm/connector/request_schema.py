@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from bridge.crm.connector.limits import parse_rate
+from bridge.crm.connector.rates import parse_rate
 from bridge.lib import patterns
 from bridge.lib.values import Count, Duration, SettingError, Span, listed, parse_duration
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from bridge.crm.connector.compiling import ANSWER, Compiler, Condition, Names, Pick
-from bridge.crm.connector.foreign import expected_of
+from bridge.crm.connector.foreign_answer import expected_of
 from bridge.crm.connector.request import Batch, Request, compile_batch, compile_request
 from bridge.crm.connector.request_schema import StepSection
 from bridge.lib.toml_file import KeyPath

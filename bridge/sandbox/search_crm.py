@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.sandbox.crm_state import Fields, Refusal
+from bridge.sandbox.upsert_crm import Fields, Refusal
 
 _KINDS = {"contacts": ("phone", "c"), "calls": ("call_key", "k")}
 
