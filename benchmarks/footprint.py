@@ -37,7 +37,7 @@ from bridge.ledger.sqlite.connection import connect
 from bridge.model.calls import Via
 from bridge.model.crm_objects import FieldWrite, KnownObject, SyncedObject
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
-from bridge.model.field_digests import SHORT
+from bridge.model.field_digests import SHORT_SIZE
 from bridge.record.arrival import arrival_of
 from tests.fixtures.daemon_process import DaemonProcess, environment, write_config
 from tests.fixtures.ledger_calls import filed_all
@@ -150,7 +150,7 @@ class Feeder:
         return Settlement(DeliveryState.DELIVERED, account=ACCOUNT, done=(contact, call))
 
     def _sent(self) -> FieldWrite:
-        return FieldWrite("", self._rng.randbytes(SHORT))
+        return FieldWrite("", self._rng.randbytes(SHORT_SIZE))
 
     def size(self) -> int:
         """Bytes of the file once all of the log is in it, without free pages."""

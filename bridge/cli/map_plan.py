@@ -13,7 +13,7 @@ from bridge.config.destination_files import load_pair
 from bridge.config.load import Config
 from bridge.daemon.wiring import account_of, origins_of, target_of
 from bridge.delivery.call_comparison import ComparisonSummary, ReplayLedger, ReplayTarget, compare_calls
-from bridge.ledger import SweptCall, Window
+from bridge.ledger import StoredCall, Window
 from bridge.lib.errors import ConfigError
 from bridge.lib.iso_times import moment
 from bridge.mapping import Survey
@@ -78,9 +78,9 @@ def _target(config: Config, name: str, path: Path) -> ReplayTarget:
 def _planned(config: Config, ledger: ReplayLedger, target: ReplayTarget, window: Window) -> dict[str, Any]:
     summary, survey, origins = ComparisonSummary(), Survey(target.mapping), origins_of(config)
 
-    def look(swept: SweptCall, plan: Plan | Skip | None) -> None:
-        if swept.values is not None and not isinstance(plan, Skip):
-            survey.take(Call.of(swept.values, swept.key, origins[swept.source]), plan)
+    def look(stored: StoredCall, plan: Plan | Skip | None) -> None:
+        if stored.values is not None and not isinstance(plan, Skip):
+            survey.take(Call.of(stored.values, stored.key, origins[stored.source]), plan)
 
     for page in compare_calls(ledger, target, origins, window, look=look):
         summary.add(page)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from bridge.crm.connector import ObjectType
 from bridge.delivery.field_selection import sent_digest
-from bridge.ledger import DeliveryLedger, OperatorLedger, PlannedDelivery, SentObject, SweptCall, Window
+from bridge.ledger import DeliveryLedger, OperatorLedger, PlannedDelivery, SentObject, StoredCall, Window
 from bridge.lib.errors import LedgerBusy
 from bridge.lib.phone import mask_phones_in
 from bridge.mapping import CompiledMapping, MappingFault
@@ -82,7 +82,7 @@ _LEFT_ALONE: Mapping[str, ReplayVerdict] = {
 class CallComparison:
     """One call, and what a delivery of it would change now."""
 
-    swept: SweptCall
+    stored: StoredCall
     verdict: ReplayVerdict
     reason: str = ""
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -91,12 +91,12 @@ class CallComparison:
     @property
     def makes_due(self) -> bool:
         """Whether a replay makes its delivery due."""
-        return self.verdict in _MAKES_DUE and self.swept.delivery_id is not None
+        return self.verdict in _MAKES_DUE and self.stored.delivery_id is not None
 
     @property
     def was_sent(self) -> bool:
         """Whether the same was delivered, so that a replay by force sends it again."""
-        return self.verdict is ReplayVerdict.SAME and self.swept.state == DeliveryState.DELIVERED
+        return self.verdict is ReplayVerdict.SAME and self.stored.state == DeliveryState.DELIVERED
 
 
 class ReplayLedger(DeliveryLedger, OperatorLedger, Protocol):
@@ -109,7 +109,7 @@ def compare_calls(
     origins: Mapping[str, Origin],
     window: Window,
     go_on: Callable[[], bool] = lambda: True,
-    look: Callable[[SweptCall, Plan | Skip | None], None] | None = None,
+    look: Callable[[StoredCall, Plan | Skip | None], None] | None = None,
 ) -> Iterator[list[CallComparison]]:
     """Compare all calls of a destination's sources, page by page; `look` sees each call's plan.
 
@@ -121,7 +121,7 @@ def compare_calls(
         while True:
             if not go_on():
                 raise LedgerBusy("callbridge stops, and this was not done yet: ask for it again")
-            page = ledger.sweep(target.name, source, window, after, PAGE)
+            page = ledger.page_of_calls(target.name, source, window, after, PAGE)
             if page:
                 yield _compare_page(ledger, target, origins[source], page, look)
                 after = page[-1].cursor
@@ -133,34 +133,35 @@ def _compare_page(
     ledger: ReplayLedger,
     target: ReplayTarget,
     origin: Origin,
-    page: Sequence[SweptCall],
-    look: Callable[[SweptCall, Plan | Skip | None], None] | None,
+    page: Sequence[StoredCall],
+    look: Callable[[StoredCall, Plan | Skip | None], None] | None,
 ) -> list[CallComparison]:
-    claims = ledger.key_claims([swept.call_id for swept in page], target.together or (target.name,))
+    claims = ledger.key_claims([stored.call_id for stored in page], target.together or (target.name,))
     planned = [
-        (swept, *_claimed(claims.get(swept.call_id, ()), *_planned(target, origin, swept))) for swept in page
+        (stored, *_claimed(claims.get(stored.call_id, ()), *_planned(target, origin, stored)))
+        for stored in page
     ]
     wanted = [
-        PlannedDelivery(swept.delivery_id or 0, swept.key, plan.objects)
-        for swept, plan, _ in planned
+        PlannedDelivery(stored.delivery_id or 0, stored.key, plan.objects)
+        for stored, plan, _ in planned
         if isinstance(plan, Plan)
     ]
     known = iter(ledger.recall(target.account, wanted)) if wanted else iter(())
     found = []
-    for swept, plan, fault in planned:
+    for stored, plan, fault in planned:
         if look is not None:
-            look(swept, plan)
+            look(stored, plan)
         known_objects = next(known) if isinstance(plan, Plan) else {}
-        found.append(_compared(target, swept, plan, fault, known_objects))
+        found.append(_compared(target, stored, plan, fault, known_objects))
     return found
 
 
-def _planned(target: ReplayTarget, origin: Origin, swept: SweptCall) -> tuple[Plan | Skip | None, str]:
+def _planned(target: ReplayTarget, origin: Origin, stored: StoredCall) -> tuple[Plan | Skip | None, str]:
     """The plan, or why there is none."""
-    if swept.values is None:
+    if stored.values is None:
         return None, "unreadable"
     try:
-        return target.mapping.plan(Call.of(swept.values, swept.key, origin)), ""
+        return target.mapping.plan(Call.of(stored.values, stored.key, origin)), ""
     except MappingFault as fault:
         return None, generalised(mask_phones_in(fault.cause))
 
@@ -173,33 +174,33 @@ def _claimed(claims: Sequence[Claim], plan: Plan | Skip | None, fault: str) -> t
 
 def _compared(
     target: ReplayTarget,
-    swept: SweptCall,
+    stored: StoredCall,
     plan: Plan | Skip | None,
     fault: str,
     known: Mapping[str, KnownObject],
 ) -> CallComparison:
     if plan is None:
-        verdict = ReplayVerdict.UNREADABLE if swept.values is None else ReplayVerdict.FAULTY
-        return CallComparison(swept, verdict, fault)
-    alone = ReplayVerdict.HELD if swept.held else _LEFT_ALONE.get(swept.state or "")
+        verdict = ReplayVerdict.UNREADABLE if stored.values is None else ReplayVerdict.FAULTY
+        return CallComparison(stored, verdict, fault)
+    alone = ReplayVerdict.HELD if stored.held else _LEFT_ALONE.get(stored.state or "")
     if alone is not None:
-        return CallComparison(swept, alone, swept.reason)
+        return CallComparison(stored, alone, stored.reason)
     if isinstance(plan, Skip) or plan.shadow:
         rule = plan.rule if isinstance(plan, Skip) else BY_SHADOW
-        is_skipped = swept.state == DeliveryState.SKIPPED and swept.reason == rule
-        return CallComparison(swept, ReplayVerdict.SAME if is_skipped else ReplayVerdict.SKIPPED, rule)
-    changes = dict(_changes(target, swept, plan, known))
-    if swept.state is None:
+        is_skipped = stored.state == DeliveryState.SKIPPED and stored.reason == rule
+        return CallComparison(stored, ReplayVerdict.SAME if is_skipped else ReplayVerdict.SKIPPED, rule)
+    changes = dict(_changes(target, stored, plan, known))
+    if stored.state is None:
         verdict = ReplayVerdict.NEW
-    elif swept.state == DeliveryState.SKIPPED:
+    elif stored.state == DeliveryState.SKIPPED:
         verdict = ReplayVerdict.RELEASED
     else:
         verdict = ReplayVerdict.CHANGED if changes else ReplayVerdict.SAME
-    return CallComparison(swept, verdict, swept.reason, changes)
+    return CallComparison(stored, verdict, stored.reason, changes)
 
 
 def _changes(
-    target: ReplayTarget, swept: SweptCall, plan: Plan, known: Mapping[str, KnownObject]
+    target: ReplayTarget, stored: StoredCall, plan: Plan, known: Mapping[str, KnownObject]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The objects to which something else would be sent than last time: why, and which fields."""
     objects = {planned.name: planned for planned in plan.objects}
@@ -211,7 +212,7 @@ def _changes(
             for link, name in planned.links.items()
             if kind.link[link].request is None
         }
-        why = _why(planned, swept.sent.get(planned.name), left, sent_digest(planned, inline))
+        why = _why(planned, stored.sent.get(planned.name), left, sent_digest(planned, inline))
         if not why and left is not None:
             unlinked = [link for link in ids if link not in inline and left.links.get(link) != ids[link]]
             why = f"link {unlinked[0]}" if unlinked else ""
@@ -285,8 +286,8 @@ class ComparisonSummary:
 
 def _example(one: CallComparison) -> dict[str, Any]:
     return {
-        "call": one.swept.key,
-        "delivery": one.swept.delivery_id,
+        "call": one.stored.key,
+        "delivery": one.stored.delivery_id,
         "verdict": one.verdict.value,
         "changes": {name: dict(change) for name, change in one.changes.items()},
     }

@@ -34,7 +34,7 @@ def replay(
     summary, due = ComparisonSummary(), 0
     for page in compare_calls(ledger, target, origins, window, go_on):
         summary.add(page)
-        wanted = [one for one in page if one.makes_due or (force and (one.was_sent or one.swept.gone))]
+        wanted = [one for one in page if one.makes_due or (force and (one.was_sent or one.stored.gone))]
         due += len(wanted) if dry_run else _make_due(ledger, target, wanted, now, force=force)
     return {"due": due, **summary.document()}
 
@@ -50,8 +50,8 @@ def _make_due(
     # Of what a rule leaves out now nothing is sent, so nothing is forgotten either.
     ids: dict[bool, list[int]] = {False: [], True: []}
     for one in wanted:
-        if one.swept.delivery_id is not None:
-            ids[force and one.verdict is not ReplayVerdict.SKIPPED].append(one.swept.delivery_id)
+        if one.stored.delivery_id is not None:
+            ids[force and one.verdict is not ReplayVerdict.SKIPPED].append(one.stored.delivery_id)
     return sum(
         ledger.replay(some, target.account, now, forget=forget) for forget, some in ids.items() if some
     )

@@ -24,7 +24,7 @@ from bridge.ledger.delivery import DeliveryLedger, EndedAttempt, PlannedDelivery
 from bridge.ledger.inspection import InspectionLedger
 from bridge.ledger.intake import Destinations, IntakeLedger
 from bridge.ledger.jobs import JobQueue
-from bridge.ledger.operators import OperatorLedger, SentObject, SweptCall
+from bridge.ledger.operators import OperatorLedger, SentObject, StoredCall
 from bridge.ledger.ownership import Ownership
 from bridge.ledger.quarantine import QuarantineLedger
 from bridge.ledger.queries import Window
@@ -47,7 +47,7 @@ __all__ = [
     "QuarantineLedger",
     "ReconciliationLedger",
     "SentObject",
-    "SweptCall",
+    "StoredCall",
     "UpkeepLedger",
     "Window",
     "check_user",

@@ -41,7 +41,7 @@ class SentObject:
 
 
 @dataclass(frozen=True, slots=True)
-class SweptCall:
+class StoredCall:
     """One call as a walk through the ledger finds it, with its delivery to a destination, if there is one."""
 
     call_id: int
@@ -89,9 +89,9 @@ class OperatorLedger(Protocol):
         A revision makes what was parked due again; what was skipped stays so until `retry`.
         """
 
-    def sweep(
+    def page_of_calls(
         self, destination: str, source: str, window: Window, after: tuple[int, int] | None, limit: int
-    ) -> list[SweptCall]:
+    ) -> list[StoredCall]:
         """The next calls of a source by creation, behind `after` (an earlier one's `cursor`).
 
         Fewer than `limit`: the last ones.

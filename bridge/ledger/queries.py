@@ -87,7 +87,7 @@ class CallDelivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class CallAttempt:
     """One attempt of a delivery that has ended."""
 
     id: int
@@ -122,7 +122,7 @@ class CallHistory(CallColumns):
     names: Sequence[str]
     receipts: Sequence[Receipt]
     deliveries: Sequence[CallDelivery]
-    attempts: Sequence[Attempt]
+    attempts: Sequence[CallAttempt]
     crm_objects: Sequence[CrmObject]
     record: Mapping[str, Any]
     """The known state: the platform's fields as they came."""

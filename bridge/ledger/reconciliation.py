@@ -33,10 +33,10 @@ class ReconciliationLedger(Protocol):
     def unlisted(self, call_ids: Iterable[int], fields: Collection[str]) -> list[UnlistedCall]:
         """What may explain that the list does not show these calls; `fields` are those told of each."""
 
-    def strays(self, source: str) -> list[tuple[str, bytes]]:
+    def quarantined_rows(self, source: str) -> list[tuple[str, bytes]]:
         """State and body of the records in quarantine that wait, or that a person dropped."""
 
-    def standing(
+    def window_standing(
         self,
         source: str,
         window: tuple[datetime, datetime],

@@ -15,7 +15,7 @@ from bridge.lib.expression import as_text
 
 SIZE = 8
 """Bytes of a digest: two values share one by chance once in 10¹⁹."""
-SHORT = 3
+SHORT_SIZE = 3
 """Bytes of a digest that only has to tell an edit: 1 edit in 16 million is taken for our own value."""
 # The digest of a value that is no longer known.
 FORGOTTEN = b"\xff" * SIZE
@@ -37,7 +37,7 @@ def digest_of(value: Any) -> bytes:
 
 def short_of(value: Any) -> bytes:
     """The first 3 bytes of a digest."""
-    return digest_of(value)[:SHORT]
+    return digest_of(value)[:SHORT_SIZE]
 
 
 def sent_last(digests: bytes, value: Any) -> bool:
@@ -94,9 +94,9 @@ def is_empty(value: Any) -> bool:
 
 def _parts(digests: bytes) -> tuple[bytes, list[bytes], bytes]:
     """The digest of what was sent last, those of what else may be there, and the letter."""
-    kind = digests[-1:] if len(digests) % SIZE in (1, SHORT + 1) else b""
+    kind = digests[-1:] if len(digests) % SIZE in (1, SHORT_SIZE + 1) else b""
     body = digests[: len(digests) - len(kind)]
-    size = SHORT if len(body) % SIZE == SHORT else SIZE
+    size = SHORT_SIZE if len(body) % SIZE == SHORT_SIZE else SIZE
     return body[:size], [body[at : at + SIZE] for at in range(size, len(body), SIZE)], kind
 
 

@@ -229,7 +229,7 @@ class UnlessEdited(_NewestWins):
         return None
 
 
-class Create(FieldPolicy):
+class OnCreate(FieldPolicy):
     """Written only with a new object."""
 
     policy = WritePolicy.CREATE
@@ -344,7 +344,7 @@ class Append(FieldPolicy):
 
 
 _WORDS = frozenset(WritePolicy)
-_CLASSES = (Always(), Create(), IfEmpty(), UnlessEdited(), Append(), Greatest(), WhileDefault())
+_CLASSES = (Always(), OnCreate(), IfEmpty(), UnlessEdited(), Append(), Greatest(), WhileDefault())
 POLICIES: Mapping[WritePolicy, FieldPolicy] = {each.policy: each for each in _CLASSES}
 
 

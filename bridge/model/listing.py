@@ -71,7 +71,7 @@ class WindowStanding:
     """Calls that have come since their rows were listed as unknown."""
     unknown: Sequence[int]
     """Which of the unknown rows still are, by their places."""
-    strays: Sequence[tuple[str, bytes]]
+    quarantined: Sequence[tuple[str, bytes]]
     """What quarantine holds of the source: its state (`waiting`, `dropped`) and its body."""
     ledger: int
     """How many calls are of the window, by the ledger's word or by the list's."""

@@ -108,7 +108,7 @@ class SourceAudit:
             reasons += [each.reason] if each.reason else []
             self._ledger.note_progress(self._job_id, self._progress(window))
         rules, window = self._rules, self._window
-        standing = self._ledger.standing(
+        standing = self._ledger.window_standing(
             rules.source,
             (window.since, window.until),
             self._known,
@@ -166,7 +166,7 @@ class SourceAudit:
         """Every listed call, and every call of the ledger, under its headings."""
         keys = list(self._unknown)
         left = [keys[place] for place in standing.unknown]
-        kept = _kept(standing.strays, self._rules.origin.dialect)
+        kept = _kept(standing.quarantined, self._rules.origin.dialect)
         waiting = [key for key in left if kept.get(key) == "waiting"]
         lacking = [key for key in left if kept.get(key) != "waiting"]
         missed, users = self._explained(standing.unlisted)

@@ -193,7 +193,7 @@ class PageComparer:
     def _known_strays(self) -> set[str]:
         """What is in quarantine already, in whatever spelling."""
         if self._strays is None:
-            dialect, strays = self._rules.origin.dialect, self._ledger.strays(self._rules.name)
+            dialect, strays = self._rules.origin.dialect, self._ledger.quarantined_rows(self._rules.name)
             self._strays = {stray_key(body, dialect) for _, body in strays}
         return self._strays
 

@@ -169,7 +169,7 @@ def test_a_replay_by_force_takes_what_the_crm_has_lost_and_no_other_that_is_park
     desk.parked("a", f"object contact: {NO_LONGER_THERE}", "7 is no longer in the CRM", ParkKind.GONE)
     desk.parked("b", LONG, "why")
     ids = [row.id for row in desk.ledger.list_deliveries("parked", "crm", 9)]
-    gone = {swept.key: swept.gone for swept in desk.ledger.sweep("crm", "main", ALWAYS, None, 9)}
+    gone = {stored.key: stored.gone for stored in desk.ledger.page_of_calls("crm", "main", ALWAYS, None, 9)}
     assert gone == {"a": True, "b": False}
     assert desk.ledger.replay(ids, "account", NOW, forget=False) == 0
     assert desk.ledger.replay(ids, "account", NOW, forget=True) == 1

@@ -362,7 +362,9 @@ def test_what_was_merged_into_another_persons_record_is_not_written_there(tmp_pa
         world.drain()
         assert world.row(1)["state"] == "parked"
         assert "no longer in the CRM" in world.row(1)["reason"]
-        assert [swept.gone for swept in world.ledger.sweep("crm", "main", Window(), None, 9)] == [True]
+        assert [stored.gone for stored in world.ledger.page_of_calls("crm", "main", Window(), None, 9)] == [
+            True
+        ]
         assert world.contents()["contacts"][0]["grade"] == "C"
 
 

@@ -9,7 +9,7 @@ import pytest
 from bridge.delivery.field_selection import FieldSelection, select_for_new, with_possible_writes
 from bridge.ledger.sqlite.object_packing import SHORTS, names_in, pack_memory, unpack_memory
 from bridge.model.crm_objects import FieldWrite, KnownObject
-from bridge.model.field_digests import SHORT, digest_of, sent_last, short_of
+from bridge.model.field_digests import SHORT_SIZE, digest_of, sent_last, short_of
 from bridge.model.plan import PlannedField, PlannedObject
 from bridge.model.write_policy import WritePolicy
 from tests.fixtures.selections import selected
@@ -161,7 +161,7 @@ def test_an_object_of_one_call_keeps_four_bytes_a_field() -> None:
     remembered = KnownObject("1", b"", {"link": "9"}, last_writes)
     packed = pack_memory(remembered, numbers)
     assert packed is not None
-    assert len(packed) <= 20 * (SHORT + 1) + 20
+    assert len(packed) <= 20 * (SHORT_SIZE + 1) + 20
     names = {number: name for name, number in numbers.items()}
     assert unpack_memory("1", b"", packed, names) == remembered
 

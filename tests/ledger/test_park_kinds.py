@@ -66,7 +66,7 @@ def test_words_say_nothing_of_what_this_release_parks(tmp_path: Path) -> None:
     with closing(SqliteLedger(path)) as ledger:
         assert set(kinds(path).values()) == {ParkKind.FAILED}
         assert ledger.parked_in_doubt() == 0
-        assert not any(swept.gone for swept in ledger.sweep("crm", "main", ALWAYS, None, 9))
+        assert not any(stored.gone for stored in ledger.page_of_calls("crm", "main", ALWAYS, None, 9))
         assert ledger.retry([], NOW) == len(WORDS)
 
 
@@ -105,7 +105,7 @@ def test_a_ledger_of_an_earlier_release_is_looked_at_and_then_migrated(tmp_path:
     with closing(SqliteLedger(path, read_only=True)) as looked_at:
         assert looked_at.parked_in_doubt() == 1
         assert sum(group.count for group in looked_at.retriable()) == 2
-        gone = [swept.gone for swept in looked_at.sweep("crm", "main", ALWAYS, None, 9)]
+        gone = [stored.gone for stored in looked_at.page_of_calls("crm", "main", ALWAYS, None, 9)]
         assert gone == [kind is ParkKind.GONE for kind in WORDS.values()]
     with closing(SqliteLedger(path)) as ledger:
         assert kinds(path) == WORDS

@@ -10,7 +10,7 @@ from bridge.ledger.sqlite import backup_check, backup_copy
 from bridge.ledger.sqlite.disk_space import file_size
 from bridge.lib.errors import LedgerBusy, LedgerUnusable
 
-ASKED_EVERY = 0.2
+PROCESS_POLLED_EVERY = 0.2
 """Seconds between two questions whether the copy shall go on."""
 STOPPED = "callbridge stops, and the copy was not done yet: ask for it again"
 SQLITE_FILE = b"SQLite format 3\0"
@@ -92,7 +92,7 @@ def _done_aside(program: str, paths: Sequence[Path], go_on: Callable[[], bool]) 
                 other.kill()
                 raise LedgerBusy(STOPPED)
             try:
-                said, problem = other.communicate(timeout=ASKED_EVERY)
+                said, problem = other.communicate(timeout=PROCESS_POLLED_EVERY)
             except subprocess.TimeoutExpired:
                 continue
             return said, problem.strip() if other.returncode else None

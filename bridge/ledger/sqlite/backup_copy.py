@@ -21,7 +21,7 @@ NICE = 10
 CACHE_KIB = 16_384
 BUSY_SECONDS = 30.0
 
-LEFT_OUT = {
+BLANKED_COLUMNS = {
     "accounts": {"token": "NULL"},
 }
 """Columns that are replaced in the copy, by table: a backup holds no CRM tokens."""
@@ -108,7 +108,7 @@ def _copy_all(connection: sqlite3.Connection) -> None:
 
 
 def _copy_table(connection: sqlite3.Connection, name: str) -> None:
-    left_out, kept = LEFT_OUT.get(name, {}), KEPT_ROWS.get(name)
+    left_out, kept = BLANKED_COLUMNS.get(name, {}), KEPT_ROWS.get(name)
     if not left_out and kept is None:
         try:
             connection.execute(f'INSERT INTO main."{name}" SELECT * FROM ledger."{name}"')

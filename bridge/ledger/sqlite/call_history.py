@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bridge.ledger.queries import (
-    Attempt,
+    CallAttempt,
     CallDelivery,
     CallHistory,
     CrmObject,
@@ -93,7 +93,7 @@ def show_call(connection: sqlite3.Connection, payloads: Payloads, call_id: int) 
         names=[row["name"] for row in rows("SELECT name FROM call_names WHERE call_id = ?")],
         receipts=[model_of(Receipt, row) for row in rows(_RECEIPTS)],
         deliveries=[_delivery(row) for row in rows(_DELIVERIES)],
-        attempts=[model_of(Attempt, row) for row in rows(_ATTEMPTS)],
+        attempts=[model_of(CallAttempt, row) for row in rows(_ATTEMPTS)],
         crm_objects=[_crm_object(row, fields) for row in rows(_OBJECTS)],
         record=state_of(payloads, rows(_STATE)[0]),
     )

@@ -15,7 +15,7 @@ from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.deliveries import Delivery, DeliveryState, Lane, ParkKind
 
 # SQLite takes 32,766 values in a statement; here each row brings 15.
-AT_ONCE = 200
+ROWS_IN_STATEMENT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,12 @@ def _moment(kept: int | None) -> datetime | None:
     return None if kept is None else moment_of(kept)
 
 
-COLUMNS = tuple(_columns_of(Delivery(DeliveryState.DUE, 0, moment_of(0))))
-_NAMES = ", ".join(COLUMNS)
+DELIVERY_COLUMNS = tuple(_columns_of(Delivery(DeliveryState.DUE, 0, moment_of(0))))
+_NAMES = ", ".join(DELIVERY_COLUMNS)
+_FROM_CHANGED = ", ".join(f"{name} = changed.{name}" for name in DELIVERY_COLUMNS)
 _CHANGE = f"""
 WITH changed (id, progress, {_NAMES}) AS (VALUES {{}})
-UPDATE deliveries SET progress = changed.progress, {", ".join(f"{name} = changed.{name}" for name in COLUMNS)}
+UPDATE deliveries SET progress = changed.progress, {_FROM_CHANGED}
 FROM changed WHERE deliveries.id = changed.id
 """
 
@@ -111,12 +112,12 @@ def deliveries_of_calls(
 
 def change_deliveries(connection: sqlite3.Connection, rows: Sequence[DeliveryRow]) -> None:
     """Keep what has become of deliveries that were read in this transaction."""
-    for start in range(0, len(rows), AT_ONCE):
+    for start in range(0, len(rows), ROWS_IN_STATEMENT):
         values = [
             (row.id, row.progress, *_columns_of(row.delivery).values())
-            for row in rows[start : start + AT_ONCE]
+            for row in rows[start : start + ROWS_IN_STATEMENT]
         ]
-        sql = _CHANGE.format(rows_of(len(COLUMNS) + 2, len(values)))
+        sql = _CHANGE.format(rows_of(len(DELIVERY_COLUMNS) + 2, len(values)))
         connection.execute(sql, [value for row in values for value in row])
 
 

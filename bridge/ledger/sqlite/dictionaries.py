@@ -14,7 +14,7 @@ from bridge.ledger.sqlite.times import micros
 
 SAMPLES = 2000
 FEWEST_CALLS = 1000
-GROWTH = 10
+RETRAINED_AT_GROWTH = 10
 """A new dictionary is made when the ledger has so many times the calls that it had at the last one."""
 
 
@@ -34,7 +34,7 @@ def training_due(connection: sqlite3.Connection) -> bool:
     if newest_has_to_go(connection):
         return True
     known = connection.execute("SELECT max(calls) FROM dictionaries").fetchone()[0] or 0
-    return calls_in(connection) >= max(FEWEST_CALLS, known * GROWTH)
+    return calls_in(connection) >= max(FEWEST_CALLS, known * RETRAINED_AT_GROWTH)
 
 
 def calls_in(connection: sqlite3.Connection) -> int:

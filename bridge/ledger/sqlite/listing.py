@@ -221,7 +221,9 @@ def unlisted(
     return found
 
 
-def strays(connection: sqlite3.Connection, payloads: Payloads, source: str) -> Iterator[tuple[str, bytes]]:
+def quarantined_rows(
+    connection: sqlite3.Connection, payloads: Payloads, source: str
+) -> Iterator[tuple[str, bytes]]:
     """What is in quarantine that a list may show, with its state: it waits, or a person dropped it."""
     rows = connection.execute(
         "SELECT state, codec, body FROM quarantine"

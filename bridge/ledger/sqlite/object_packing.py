@@ -15,7 +15,7 @@ from bridge.ledger.sqlite.binding import numbered
 from bridge.ledger.sqlite.times import moment_of
 from bridge.model.call_order import AHEAD, event_parts, event_text, event_time
 from bridge.model.crm_objects import FieldWrite, KnownObject
-from bridge.model.field_digests import SHORT
+from bridge.model.field_digests import SHORT_SIZE
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def names_in(remembered: KnownObject) -> Iterator[str]:
 
 
 def _is_short(last_write: FieldWrite) -> bool:
-    return len(last_write.digest) == SHORT and not last_write.event
+    return len(last_write.digest) == SHORT_SIZE and not last_write.event
 
 
 def pack_memory(remembered: KnownObject, numbers: Mapping[str, int]) -> bytes | None:
@@ -154,8 +154,8 @@ def _shorts(text: bytes) -> Iterator[tuple[int, bytes]]:
     while place < len(text):
         size = 1 if text[place] < _ONE_BYTE else 3
         number = int.from_bytes(text[place : place + size], "big") & (0x7F if size == 1 else 0x7FFFFF)
-        place += size + SHORT
-        yield number, text[place - SHORT : place]
+        place += size + SHORT_SIZE
+        yield number, text[place - SHORT_SIZE : place]
 
 
 def _encoded(links: dict[int, str], events: dict[str, dict[int, bytes]]) -> bytes | None:

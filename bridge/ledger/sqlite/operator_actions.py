@@ -24,7 +24,7 @@ from bridge.model.delivery_rules import (
 )
 
 # Rows changed in one commit, which takes the writer about 10 ms; callbacks are committed in between.
-AT_ONCE = 500
+ROWS_IN_COMMIT = 500
 
 
 def retriable(
@@ -139,6 +139,6 @@ UPDATE deliveries SET lane = :1 WHERE id IN (
 
 
 def demote(connection: sqlite3.Connection, destination: str, before: datetime) -> int:
-    """Move live deliveries owed since before then into the retry lane, up to `AT_ONCE`; how many."""
-    values = numbered(Lane.RETRY, destination, Lane.LIVE, micros(before), AT_ONCE)
+    """Move live deliveries owed since before then into the retry lane, up to `ROWS_IN_COMMIT`; how many."""
+    values = numbered(Lane.RETRY, destination, Lane.LIVE, micros(before), ROWS_IN_COMMIT)
     return connection.execute(_DEMOTED, values).rowcount

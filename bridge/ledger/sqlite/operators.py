@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from bridge.ledger import SweptCall, Window
+from bridge.ledger import StoredCall, Window
 from bridge.ledger.operators import HeldDeliveries, RetriableGroup
 from bridge.ledger.sqlite import operator_actions, replay
 from bridge.ledger.sqlite.access import Access, looks
@@ -43,8 +43,8 @@ class OperatorPart(Access):
 
     def _in_steps(self, ids: Sequence[int], step: Callable[..., Any]) -> list[Any]:
         """Many rows in several commits, so that nobody waits long for the writer."""
-        starts = range(0, len(ids), operator_actions.AT_ONCE) or [0]
-        parts = [ids[start : start + operator_actions.AT_ONCE] for start in starts]
+        starts = range(0, len(ids), operator_actions.ROWS_IN_COMMIT) or [0]
+        parts = [ids[start : start + operator_actions.ROWS_IN_COMMIT] for start in starts]
         return [self._write().run(partial(_with_ids, step, part)) for part in parts]
 
     def demote(self, destinations: Sequence[str], before: datetime) -> int:
@@ -56,10 +56,10 @@ class OperatorPart(Access):
         return demoted
 
     @looks
-    def sweep(
+    def page_of_calls(
         self, destination: str, source: str, window: Window, after: tuple[int, int] | None, limit: int
-    ) -> list[SweptCall]:
-        return replay.sweep(self._reader, self._payloads, destination, source, window, after, limit)
+    ) -> list[StoredCall]:
+        return replay.page_of_calls(self._reader, self._payloads, destination, source, window, after, limit)
 
     def replay(self, ids: Sequence[int], account: str, now: datetime, *, forget: bool) -> int:
         return self._write().run(lambda c: replay.replay(c, ids, account, now, forget=forget))

@@ -14,7 +14,7 @@ from bridge.lib.errors import LedgerLocked
 
 GIVES_WAY_WITHIN = 60.0
 """Seconds that a daemon waits at its start for a command to give way, which it does between two steps."""
-ASKED_EVERY = 0.05
+GUEST_POLLED_EVERY = 0.05
 GUEST = "command"
 """What a guest writes into the lock's file behind its process number."""
 
@@ -101,7 +101,7 @@ class OwnerLock:
             while time.monotonic() < until and self._owner()[1]:
                 # Who only looks whether it is wanted has it for a moment.
                 claim = _locked(self._wanted) if claim is None else claim
-                self._pause(ASKED_EVERY)
+                self._pause(GUEST_POLLED_EVERY)
                 if (file := _locked(self._path)) is not None:
                     return file
         finally:

@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 
-from bridge.ledger.sqlite import listing, standing
+from bridge.ledger.sqlite import list_standing, listing
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.lib.errors import LedgerBusy
 from bridge.model.calls import Arrival, Filed, Known
@@ -44,11 +44,11 @@ class ReconciliationPart(Access):
         return listing.unlisted(self._reader, self._payloads, call_ids, fields)
 
     @looks
-    def strays(self, source: str) -> list[tuple[str, bytes]]:
-        return list(listing.strays(self._reader, self._payloads, source))
+    def quarantined_rows(self, source: str) -> list[tuple[str, bytes]]:
+        return list(listing.quarantined_rows(self._reader, self._payloads, source))
 
     @looks
-    def standing(
+    def window_standing(
         self,
         source: str,
         window: tuple[datetime, datetime],
@@ -57,7 +57,9 @@ class ReconciliationPart(Access):
         destinations: Sequence[str],
     ) -> WindowStanding:
         return self._of_one_moment(
-            lambda c: standing.standing(c, self._payloads, source, window, known, unknown, destinations)
+            lambda c: list_standing.window_standing(
+                c, self._payloads, source, window, known, unknown, destinations
+            )
         )
 
     # -- how far --------------------------------------

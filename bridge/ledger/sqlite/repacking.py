@@ -45,7 +45,7 @@ class PackedColumn:
         return (*new, row[0], row[1])
 
 
-COLUMNS = (
+PACKED_COLUMNS = (
     PackedColumn(
         "SELECT receipt_id, codec, body FROM payloads WHERE receipt_id > ? ORDER BY receipt_id LIMIT ?",
         "UPDATE payloads SET codec = ?, body = ? WHERE receipt_id = ? AND codec = ?",
@@ -76,7 +76,7 @@ class Repacking:
 
     def step(self, reader: sqlite3.Connection, write: Callable[[str, list[tuple[object, ...]]], None]) -> int:
         """Look at the next rows, and hand an UPDATE with its values to `write`; how many are packed again."""
-        column = COLUMNS[self._column]
+        column = PACKED_COLUMNS[self._column]
         rows = reader.execute(column.select, (self._after, LOOKED_AT_ONCE)).fetchall()
         changes = [
             column.values(row, new)
@@ -103,6 +103,6 @@ class Repacking:
     def _go_to_next_column(self) -> None:
         self._after = 0
         self._column += 1
-        if self._column == len(COLUMNS):
+        if self._column == len(PACKED_COLUMNS):
             self.is_done = not self._found
             self._column = self._found = 0

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from bridge.ledger import SentObject, SweptCall, Window
+from bridge.ledger import SentObject, StoredCall, Window
 from bridge.ledger.sqlite.balances import CREATED, within
 from bridge.ledger.sqlite.binding import marks
 from bridge.ledger.sqlite.delivery_rows import DeliveryRow, change_deliveries, deliveries_by_id
@@ -30,7 +30,7 @@ ORDER BY {CREATED}, c.id LIMIT ?
 """
 
 
-def sweep(
+def page_of_calls(
     connection: sqlite3.Connection,
     payloads: Payloads,
     destination: str,
@@ -38,7 +38,7 @@ def sweep(
     window: Window,
     after: tuple[int, int] | None,
     limit: int,
-) -> list[SweptCall]:
+) -> list[StoredCall]:
     """The next calls of a source, by creation, each with its delivery and what that last sent."""
     condition, values = within(window)
     # The largest negative number stands before every time.
@@ -48,15 +48,15 @@ def sweep(
         (destination, source, *cursor, *values, limit),
     ).fetchall()
     sent = _sent(connection, {row["delivery_id"]: row["key"] for row in rows if row["delivery_id"]})
-    return [_swept(payloads, row, sent.get(row["delivery_id"], {})) for row in rows]
+    return [_stored_call(payloads, row, sent.get(row["delivery_id"], {})) for row in rows]
 
 
-def _swept(payloads: Payloads, row: sqlite3.Row, sent: dict[str, SentObject]) -> SweptCall:
+def _stored_call(payloads: Payloads, row: sqlite3.Row, sent: dict[str, SentObject]) -> StoredCall:
     try:
         values: dict[str, Any] | None = state_of(payloads, row)
     except Exception:  # noqa: BLE001 -- a damaged row must not end the walk
         values = None
-    return SweptCall(
+    return StoredCall(
         call_id=row["call_id"],
         key=row["key"],
         source=row["source"],

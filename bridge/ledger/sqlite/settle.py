@@ -8,7 +8,12 @@ from datetime import datetime
 from bridge.ledger import EndedAttempt
 from bridge.ledger.sqlite.binding import rows_of
 from bridge.ledger.sqlite.crm_objects import remember_all
-from bridge.ledger.sqlite.delivery_rows import AT_ONCE, DeliveryRow, change_deliveries, deliveries_by_id
+from bridge.ledger.sqlite.delivery_rows import (
+    ROWS_IN_STATEMENT,
+    DeliveryRow,
+    change_deliveries,
+    deliveries_by_id,
+)
 from bridge.ledger.sqlite.progress_packing import packed_progress
 from bridge.ledger.sqlite.times import micros
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
@@ -42,8 +47,8 @@ def settle_each(connection: sqlite3.Connection, ended: Sequence[Ended]) -> list[
 
 def settle_all(connection: sqlite3.Connection, ended: Sequence[EndedAttempt], now: datetime) -> None:
     """Keep how attempts ended; one whose delivery is not leased any more is left out."""
-    for start in range(0, len(ended), AT_ONCE):
-        _settle_some(connection, ended[start : start + AT_ONCE], now)
+    for start in range(0, len(ended), ROWS_IN_STATEMENT):
+        _settle_some(connection, ended[start : start + ROWS_IN_STATEMENT], now)
 
 
 def _settle_some(connection: sqlite3.Connection, ended: Sequence[EndedAttempt], now: datetime) -> None:

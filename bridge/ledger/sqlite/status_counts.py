@@ -11,7 +11,7 @@ from bridge.ledger.queries import (
     ParkedGroup,
     RetryingGroup,
 )
-from bridge.ledger.sqlite import standing
+from bridge.ledger.sqlite import list_standing
 from bridge.ledger.sqlite.balances import OPEN
 from bridge.ledger.sqlite.times import IS_AHEAD, at_or_none, micros, model_of, moment_of
 from bridge.model.deliveries import DeliveryState, Lane
@@ -75,7 +75,7 @@ def counts(connection: sqlite3.Connection, now: datetime) -> LedgerCounts:
                 "SELECT max(received_at) FROM receipts WHERE id = (SELECT max(id) FROM receipts)"
             ).fetchone()[0]
         ),
-        lists=standing.lists(connection, now),
+        lists=list_standing.lists(connection, now),
     )
 
 

@@ -32,7 +32,7 @@ def parked(cause: str, remedy: str = "") -> Settlement:
 
 
 class OperatorContract:
-    """Causes, retry, park, skip, demote, sweep, replay, budgets."""
+    """Causes, retry, park, skip, demote, pages of calls, replay, budgets."""
 
     # -- failures by cause -----------------------------------------------------------
     def test_failures_are_grouped_by_cause_with_a_remedy_and_since_when(self, ledger: Ledger) -> None:
@@ -218,18 +218,18 @@ class OperatorContract:
         for minutes in (4, 0, 2, 1, 3):
             news(ledger, f"call {minutes}", NOW + minutes * MINUTE, n=minutes)
         window = Window(NOW + MINUTE, NOW + 4 * MINUTE)
-        first = ledger.sweep("crm", "main", window, None, 2)
-        rest = ledger.sweep("crm", "main", window, first[-1].cursor, 2)
+        first = ledger.page_of_calls("crm", "main", window, None, 2)
+        rest = ledger.page_of_calls("crm", "main", window, first[-1].cursor, 2)
         assert [one.key for one in (*first, *rest)] == ["call 1", "call 2", "call 3"]
         assert (first[0].values, first[0].state, first[0].sent) == ({"uuid": "call 1", "n": 1}, "due", {})
-        (one,) = ledger.sweep("nowhere", "main", Window(NOW, NOW + MINUTE), None, 9)
+        (one,) = ledger.page_of_calls("nowhere", "main", Window(NOW, NOW + MINUTE), None, 9)
         assert (one.key, one.delivery_id, one.state) == ("call 0", None, None)
-        assert ledger.sweep("crm", "branch", Window(), None, 9) == []
+        assert ledger.page_of_calls("crm", "branch", Window(), None, 9) == []
 
     def test_a_walk_tells_what_was_told(self, ledger: Ledger) -> None:
         left_by(ledger, "a", {"contact": ("+86139", True, b"1"), "call": ("a", False, b"2")})
         left_by(ledger, "b", {"contact": ("+86139", True, b"3")})
-        first, second = ledger.sweep("crm", "main", Window(), None, 9)
+        first, second = ledger.page_of_calls("crm", "main", Window(), None, 9)
         assert {name: (told.key, told.digest) for name, told in first.sent.items()} == {
             "contact": ("+86139", b"1"),
             "call": ("a", b"2"),

@@ -127,8 +127,8 @@ class ReconciliationContract:
         filed_all(ledger, [stray(Quarantined.NOT_AN_OBJECT, b"no record")])
         dropped = next(row.id for row in ledger.list_quarantine(None, 9) if row.reason == "ambiguous")
         ledger.drop([dropped])
-        assert sorted(ledger.strays("main")) == [("dropped", b'{"n": 2}'), ("waiting", b'{"n": 1}')]
-        assert ledger.strays("branch") == []
+        assert sorted(ledger.quarantined_rows("main")) == [("dropped", b'{"n": 2}'), ("waiting", b'{"n": 1}')]
+        assert ledger.quarantined_rows("branch") == []
 
     def test_all_calls_of_a_window_are_counted_beside_what_the_list_showed(self, ledger: Ledger) -> None:
         shown, hidden = news(ledger, "a"), news(ledger, "b")
@@ -136,11 +136,11 @@ class ReconciliationContract:
         news(ledger, "came since", NOW + MINUTE)
         filed_all(ledger, [stray(Quarantined.UNIDENTIFIED, b'{"n": 1}')])
         rows = [arrival("nobody's"), arrival("came since")]
-        found = ledger.standing("main", (NOW, NOW + HOUR), {shown, elsewhere}, rows, ["crm"])
+        found = ledger.window_standing("main", (NOW, NOW + HOUR), {shown, elsewhere}, rows, ["crm"])
         (came,) = found.known
         assert found.unknown == [0]
         assert (found.listed, sorted(found.unlisted), found.ledger) == (2, [hidden], 4)
-        assert found.strays == [("waiting", b'{"n": 1}')]
+        assert found.quarantined == [("waiting", b'{"n": 1}')]
         assert ledger.known_states([came])[came].values["uuid"] == "came since"
         crm = found.destinations["crm"]
         assert (crm.ledger, crm.under_way) == (4, 4)

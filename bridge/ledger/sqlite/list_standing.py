@@ -12,12 +12,12 @@ from bridge.ledger.sqlite.times import at_or_none, micros, model_of
 from bridge.model.calls import Arrival
 from bridge.model.listing import WindowStanding
 
-AT_ONCE = 1000
+MATCHED_AT_ONCE = 1000
 GAPS_OF = timedelta(hours=24)
 """The gap rate is that of the newest calls that are covered, of so long a time."""
 
 
-def standing(
+def window_standing(
     connection: sqlite3.Connection,
     payloads: Payloads,
     source: str,
@@ -48,7 +48,7 @@ def standing(
     return WindowStanding(
         known=frozenset(come),
         unknown=left,
-        strays=list(listing.strays(connection, payloads, source)) if left else (),
+        quarantined=list(listing.quarantined_rows(connection, payloads, source)) if left else (),
         ledger=len(found) + len(unlisted),
         listed=listed,
         unlisted=unlisted,
@@ -98,8 +98,8 @@ def _looked_for_again(
 ) -> tuple[set[int], list[int]]:
     """The calls that have come since, and the places of the rows whose calls have not."""
     come, left = set(), []
-    for start in range(0, len(unknown), AT_ONCE):
-        part = unknown[start : start + AT_ONCE]
+    for start in range(0, len(unknown), MATCHED_AT_ONCE):
+        part = unknown[start : start + MATCHED_AT_ONCE]
         for place, found in enumerate(listing.match_rows(connection, source, part), start):
             if found.call_id is None:
                 left.append(place)
