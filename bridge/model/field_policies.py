@@ -280,7 +280,7 @@ class WhileDefault(_Comparing):
         held, default, last_write = view.held, view.field.default, view.last_write
         if same(held, view.field.value):
             return False
-        if is_empty(held) or (not is_empty(default) and same(held, default)):
+        if is_empty(held) or same(held, default):
             return True
         if last_write is None or not sent_last(last_write.digest, default):
             return False

@@ -81,6 +81,13 @@ def test_giving_up_takes_five_days_and_as_many_attempts_as_lead_to_the_longest_w
     assert (wait(attempt, owed_for=owed_for) is None) is gives_up
 
 
+@pytest.mark.parametrize(("retry_after", "seconds"), [(None, 0.5), (0, 0.5), (0.75, 0.75)])
+def test_a_wait_of_less_than_a_second_is_kept(retry_after: float | None, seconds: float) -> None:
+    policy = RetryPolicy(timedelta(seconds=0.5), timedelta(hours=1), timedelta(days=5))
+    at = next_attempt_at(policy, owed_at=NOW, attempt=1, retry_after=retry_after, now=NOW, jitter=MIDDLE)
+    assert at == NOW + timedelta(seconds=seconds)
+
+
 def test_a_caller_who_shortens_waits_does_not_make_it_give_up_earlier() -> None:
     assert wait(9, owed_for=timedelta(days=6), maximum=timedelta(minutes=5)) == 300
 

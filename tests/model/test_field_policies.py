@@ -240,8 +240,10 @@ def test_while_default(value: Any, held: Any, last_write: FieldWrite | None, wri
     assert choice(WHILE_DEFAULT, value, held, last_write, default="default").send is written
 
 
-@pytest.mark.parametrize(("held", "written"), [("", True), ("theirs", False)])
-def test_while_default_without_a_default_fills_only_what_is_empty(held: str, written: bool) -> None:
+@pytest.mark.parametrize(
+    ("held", "written"), [("", True), (None, True), ([], True), ("theirs", False), (0, False)]
+)
+def test_while_default_without_a_default_fills_only_what_is_empty(held: Any, written: bool) -> None:
     assert choice(WHILE_DEFAULT, SAYS, held).send is written
 
 
@@ -291,10 +293,18 @@ def test_append_adds_each_call_once() -> None:
     assert choice(APPEND, "ours", "theirs\nours", adding=sent, in_doubt=True).send
 
 
+def test_what_may_have_been_added_is_looked_for_by_what_the_call_said_then() -> None:
+    theirs = fingerprint_of(OURS, "ours")
+    # It stands there once, as it did before: nothing of this call has arrived.
+    assert choice(APPEND, "ours", "ours", adding=theirs, in_doubt=True).value == "ours\nours"
+    assert choice(APPEND, "ours", "ours\nours", adding=theirs) == FieldChoice(added=theirs)
+
+
 @pytest.mark.parametrize(("in_doubt", "sends"), [(True, False), (False, True)])
 def test_in_doubt_a_text_that_stands_there_was_appended(in_doubt: bool, sends: bool) -> None:
     found = choice(APPEND, "ours", "theirs\nours", in_doubt=in_doubt)
     assert found.send is sends
+    assert choice(APPEND, "ours", "theirs", in_doubt=in_doubt).send
     if in_doubt:
         assert found == FieldChoice(added=standing_anywhere(fingerprint_of(OURS, "theirs\nours")))
 
@@ -323,6 +333,27 @@ def test_what_this_call_sent_to_append_is_looked_for_though_it_wrote_the_field_t
 def test_what_the_crm_put_in_the_place_of_our_default_is_still_the_default() -> None:
     replaced = FieldWrite(OLDER, with_altered(digest_of("default"), "another word", Alteration.REPLACED))
     assert choice(WHILE_DEFAULT, SAYS, "another word", replaced, default="default").send
+
+
+@pytest.mark.parametrize(
+    ("event", "last_event", "shared", "wrote_it"),
+    [
+        ("002 call-b", "002 call-b", True, True),
+        ("002 call-b", "001 call-b", True, True),
+        ("002 call-b", "002 call-a", True, False),
+        ("002 call-b", "", True, False),
+        # An event without a time is its call's key alone.
+        ("call-b", "002 call-b", True, True),
+        ("call-b", "call-a", True, False),
+        # Whatever was written to an object of one call, that call wrote.
+        ("002 call-b", "001 call-a", False, True),
+        ("002 call-b", "", False, True),
+    ],
+)
+def test_a_call_wrote_what_stands_under_its_key(
+    event: str, last_event: str, shared: bool, wrote_it: bool
+) -> None:
+    assert SendingCall(event, shared).wrote(FieldWrite(last_event, b"")) is wrote_it
 
 
 def test_a_replay_by_force_appends_to_what_is_no_longer_known() -> None:

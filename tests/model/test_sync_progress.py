@@ -156,6 +156,25 @@ def test_the_stored_form_keeps_its_places() -> None:
 
 
 @pytest.mark.parametrize(
+    ("way", "crm_id", "sent_at", "state"),
+    [
+        ("", None, AT, NotStarted()),
+        ("", "7", AT, Located("7")),
+        ("of a later release", "7", AT, Located("7")),
+        ("of a later release", None, AT, NotStarted()),
+        # What tells of a request in doubt without the time of one tells nothing.
+        ("look", "7", None, Located("7")),
+        ("link contact", "7", None, Located("7")),
+    ],
+)
+def test_what_a_stored_form_does_not_tell_is_not_made_up(
+    way: str, crm_id: str | None, sent_at: datetime | None, state: SyncState
+) -> None:
+    stored = StoredProgress(way, 0, {}, crm_id, b"", sent_at, {}, "", {}, False, {})
+    assert from_stored(stored) == SyncProgress(state)
+
+
+@pytest.mark.parametrize(
     ("state", "sent_at", "crm_id", "steps_done"),
     [
         (NotStarted(), None, None, 0),
