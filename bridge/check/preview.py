@@ -18,6 +18,7 @@ from bridge.mapping import CompiledMapping, MappingFault
 from bridge.model.calls import Via
 from bridge.model.field_policies import POLICIES
 from bridge.model.plan import Plan, PlannedObject, Skip
+from bridge.model.skip_reasons import SHADOW
 from bridge.record.arrival import arrival_of
 from bridge.record.call import Call
 from bridge.record.origin import Origin
@@ -129,7 +130,7 @@ def preview(
         faults.insert(0, f"no token: the connector {connector.name} cannot write the exchange: {error}")
     outcome, reason = ("parked", faults[0]) if faults else ("delivered", "")
     if plan.shadow and not faults:
-        outcome, reason = "skipped", "shadow: nothing is sent"
+        outcome, reason = "skipped", SHADOW
     return Preview(call.key, outcome, reason, token, objects, plan.left_out)
 
 

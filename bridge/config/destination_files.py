@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.config.schema import DestinationSettings
 from bridge.crm.connector import Connector, ObjectType, load_connector
-from bridge.lib.errors import ConfigError, Problem, did_you_mean
+from bridge.lib.errors import ConfigError, Problem, did_you_mean, suggest_nearest
 from bridge.lib.toml_file import TomlFile, Written, load_toml
 from bridge.lib.validation import in_order
 from bridge.mapping import CompiledMapping
@@ -115,7 +115,7 @@ def _object_mismatches(
     missing = [part for part in found.key if part not in key]
     for part in wrong:
         message = f'"{part}" is no part of the connector\'s key for it, which is {", ".join(found.key)}'
-        remedy = _near(part, missing) or "name exactly these parts"
+        remedy = suggest_nearest(part, missing) or "name exactly these parts"
         yield written.problem(("objects", name, "key", part), message, remedy)
     if missing and not wrong and key:
         message = f"the connector's key for it is {', '.join(found.key)}"
@@ -133,11 +133,6 @@ def _object_mismatches(
             message = f'write = "{write}" has to read the object, and the connector tells no way to'
             remedy = 'use write = "always", or give the connector a find or a read for it'
             yield written.problem(("objects", name, "fields", field, "write"), message, remedy)
-
-
-def _near(name: str, options: Sequence[str]) -> str:
-    near = did_you_mean(name, options)
-    return near if near.startswith("did") else ""
 
 
 def table_at(data: Any, *keys: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from bridge.model.failures import generalised
 from bridge.model.field_digests import as_sent, sent_last
 from bridge.model.key_claims import Claim, Conflict, claims_applied
 from bridge.model.plan import Plan, PlannedObject, Skip
+from bridge.model.skip_reasons import SHADOW
 from bridge.record.call import Call
 from bridge.record.origin import Origin
 
@@ -30,7 +31,6 @@ PAGE = 200
 EXAMPLES = 5
 _MOST_FAULTS = 20
 """Kinds of mapping faults that a summary tells, the most frequent ones."""
-BY_SHADOW = "shadow: nothing is sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def _compared(
     if alone is not None:
         return CallComparison(stored, alone, stored.reason)
     if isinstance(plan, Skip) or plan.shadow:
-        rule = plan.rule if isinstance(plan, Skip) else BY_SHADOW
+        rule = plan.rule if isinstance(plan, Skip) else SHADOW
         is_skipped = stored.state == DeliveryState.SKIPPED and stored.reason == rule
         return CallComparison(stored, ReplayVerdict.SAME if is_skipped else ReplayVerdict.SKIPPED, rule)
     changes = dict(_changes(target, stored, plan, known))

@@ -22,6 +22,7 @@ from bridge.mapping.event_order import event_of
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
 from bridge.model.key_claims import Conflict, claims_applied
 from bridge.model.plan import Plan, Skip
+from bridge.model.skip_reasons import SHADOW
 from bridge.record.call import Call
 
 # Where the holder of a key waits itself, a blocked delivery is looked at again so long after that one's time:
@@ -83,7 +84,7 @@ class Preparer:
             return Settlement(DeliveryState.DUE, due_at=now, unsent=True)
         if isinstance(plan, Skip):
             return Settlement(DeliveryState.SKIPPED, plan.rule)
-        return Settlement(DeliveryState.SKIPPED, "shadow: nothing is sent") if plan.shadow else None
+        return Settlement(DeliveryState.SKIPPED, SHADOW) if plan.shadow else None
 
     def _with_progress(self, lease: Lease, settlement: Settlement) -> Settlement:
         """Since nothing was asked, how far earlier attempts came still holds."""

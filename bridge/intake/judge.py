@@ -11,6 +11,7 @@ from bridge.intake.columns import ColumnReader, columns_of, field_flags, when
 from bridge.ledger import Destinations, IntakeLedger
 from bridge.model.call_order import event_time, is_ahead
 from bridge.model.calls import Columns, Judgment, Known, Pending, Verdict
+from bridge.model.skip_reasons import BEFORE_DESTINATION, BEFORE_START
 from bridge.record.call import Call
 from bridge.record.json_body import read_object
 from bridge.record.origin import Origin
@@ -161,9 +162,9 @@ class Judge:
         if created_at is None:
             return {}
         if rules.start_at is not None and created_at < rules.start_at:
-            return dict.fromkeys(rules.destinations, "before start_at")
+            return dict.fromkeys(rules.destinations, BEFORE_START)
         return {
-            name: "before this destination"
+            name: BEFORE_DESTINATION
             for name in rules.destinations
             if name in self._since and created_at < self._since[name]
         }

@@ -39,6 +39,8 @@ class Problem:
     message: str
     remedy: str = ""
     line: int | None = None
+    follows: bool = False
+    """It may only follow from a problem beneath its key, and is told where there is none."""
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
@@ -47,13 +49,22 @@ class Problem:
         return f"{where}:{key} {self.message}{remedy}"
 
 
+def nearest_name(name: str, options: Iterable[str]) -> str | None:
+    """The right name that a misspelt one is nearest to; None where none is near."""
+    near = get_close_matches(name, sorted(set(options)), n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
+def suggest_nearest(name: str, options: Iterable[str]) -> str:
+    """`did you mean "x"?` for the nearest right name; empty where none is near."""
+    near = nearest_name(name, options)
+    return "" if near is None else f'did you mean "{near}"?'
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """`did you mean "x"?` for the nearest right name, or what there is to choose from."""
     known = sorted(set(options))
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
-    if near:
-        return f'did you mean "{near[0]}"?'
-    return f"known: {', '.join(known)}" if known else ""
+    return suggest_nearest(name, known) or (f"known: {', '.join(known)}" if known else "")
 
 
 class ConfigError(CallbridgeError):

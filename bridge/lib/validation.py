@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from bridge.lib.errors import ConfigError, Problem, did_you_mean
+from bridge.lib.errors import ConfigError, Problem, did_you_mean, suggest_nearest
 from bridge.lib.toml_file import ENVIRONMENT, KeyPath, TomlFile, Written
 from bridge.lib.values import Secret, SettingError
 
@@ -34,6 +34,8 @@ _SAYS = {
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
 }
+# Kinds of error about a list or a table, which a variable holds as JSON.
+_HAVE_PARTS = {"dict_type", "model_type", "model_attributes_type", "list_type", "tuple_type"}
 _BOUNDS = {"greater_than_equal": "write {ge} or more", "less_than_equal": "write {le} or less"}
 
 
@@ -128,15 +130,14 @@ def told(written: Written, error: ErrorDetails, root: type[BaseModel]) -> Proble
     elif kind in _BOUNDS:
         remedy = _BOUNDS[kind].format(**error.get("ctx", {}))
     problem = written.problem(path, message, remedy)
-    if problem.file == ENVIRONMENT and message in {"should be a list", "should be a table"}:
+    if problem.file == ENVIRONMENT and kind in _HAVE_PARTS:
         return replace(problem, remedy="write it as JSON")
     return problem
 
 
 def _nearest(value: Any, expected: str) -> str:
     """The nearest of the words that pydantic lists as expected; nothing where none is near."""
-    near = did_you_mean(value, _QUOTED.findall(expected)) if isinstance(value, str) else ""
-    return near if near.startswith("did") else ""
+    return suggest_nearest(value, _QUOTED.findall(expected)) if isinstance(value, str) else ""
 
 
 def _at(data: Any, path: KeyPath) -> Any:

@@ -25,7 +25,7 @@ from pydantic import (
 
 from bridge.lib.crontab import Crontab
 from bridge.lib.crontab import parse as parse_crontab
-from bridge.lib.errors import ConfigError, Problem, did_you_mean
+from bridge.lib.errors import ConfigError, Problem, did_you_mean, suggest_nearest
 
 
 class SettingError(ValueError):
@@ -153,8 +153,7 @@ def known_zone(value: object) -> ZoneInfo:
         return ZoneInfo(name)
     # A zone that is missing is a KeyError; a folder of zones or a path upwards are the others.
     except (KeyError, OSError, ValueError):
-        near = did_you_mean(name, available_timezones())
-        remedy = near if near.startswith("did") else 'write it like "Asia/Shanghai"'
+        remedy = suggest_nearest(name, available_timezones()) or 'write it like "Asia/Shanghai"'
         raise SettingError("is no known time zone", remedy) from None
 
 

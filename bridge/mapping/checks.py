@@ -14,10 +14,8 @@ from bridge.lib.toml_file import KeyPath, TomlFile
 from bridge.lib.validation import marked
 from bridge.mapping.schema import CaseSection, Form, MappingFile, TrialSection
 from bridge.model.field_policies import policy_named
+from bridge.model.skip_reasons import NO_OBJECT, NOT_IN_TRIAL, without_key
 from bridge.model.write_policy import WritePolicy
-
-NOT_IN_TRIAL = "not in the trial"
-NO_OBJECT = "no object: the call has no key for any"
 
 Faults = Iterator[tuple[KeyPath, str, str]]
 
@@ -244,9 +242,4 @@ def _skips(data: dict[str, Any]) -> Iterator[str]:
     for name in _table(data, "objects"):
         if _table(data, "objects", name).get("on_missing_key") == "skip":
             for part in _table(data, "objects", name, "key"):
-                yield without(name, part)
-
-
-def without(name: str, part: str) -> str:
-    """Why a call is skipped that lacks a part of an object's key."""
-    return f"{name} without {part}"
+                yield without_key(name, part)

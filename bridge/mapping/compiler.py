@@ -14,12 +14,13 @@ from bridge.lib.lengths import LengthUnit
 from bridge.lib.phone import to_e164
 from bridge.lib.toml_file import KeyPath, TomlFile, load_toml
 from bridge.lib.validation import in_order, model_or_problems
-from bridge.mapping.checks import NO_OBJECT, NOT_IN_TRIAL, check_contents, read_templates, without
+from bridge.mapping.checks import check_contents, read_templates
 from bridge.mapping.fields import NOT_TRUE, Failed, Field, Place, Values, plan_fields
 from bridge.mapping.filters import ARGUMENTS, FILTERS
 from bridge.mapping.schema import FieldSection, MappingFile, ObjectSection, TrialSection
 from bridge.mapping.values import MappingFault
 from bridge.model.plan import Plan, PlannedObject, Skip
+from bridge.model.skip_reasons import NO_OBJECT, NOT_IN_TRIAL, without_key
 from bridge.record.call import CALL_FIELDS, Call
 from bridge.record.dialect import Dialect
 
@@ -241,7 +242,7 @@ def _without_key(one: _Object, part: str) -> Skip | str:
     if one.section.on_missing_key == "park":
         raise MappingFault(f"object {one.name} has no {part}, which is its key")
     if one.section.on_missing_key == "skip":
-        return Skip(without(one.name, part))
+        return Skip(without_key(one.name, part))
     return f"{part}, which is its key, is empty"
 
 

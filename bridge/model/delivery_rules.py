@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from bridge.model.calls import Verdict, Via
 from bridge.model.deliveries import Delivery, DeliveryState, Heading, Lane, ParkKind, Settlement
 from bridge.model.failures import BY_A_PERSON, UNREADABLE_RECORD
+from bridge.model.skip_reasons import BEFORE_DESTINATION
 from bridge.model.sync_progress import Forgotten, SyncProgress
 
-BEFORE_DESTINATION = "before this destination"
 """Why a call is skipped that was there before the destination was."""
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bridge.model.plan import Plan, Skip
+from bridge.model.skip_reasons import of_another_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def claims_applied(claims: Sequence[Claim], plan: Plan | Skip) -> Plan | Skip | 
         claims = [claim for claim in claims if same_call(claim.call, claim.holder)]
     for claim in claims:
         if same_call(claim.call, claim.holder):
-            return Skip(f"belongs to source {claim.holder.source}")
+            return Skip(of_another_source(claim.holder.source))
         if claim.call.key == claim.holder.key:
             return Conflict(claim)
     return plan

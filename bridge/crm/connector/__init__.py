@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from bridge.crm.connector.addresses import constant_origin, origin_of
 from bridge.crm.connector.auth import Auth, compile_auth, outputs_of
 from bridge.crm.connector.compiling import ANSWER, Compiler, Condition, Names, Pick, Tree
-from bridge.crm.connector.outcome import NO_CONDITION, Classifier, compile_errors, compile_rules
+from bridge.crm.connector.outcome import Classifier, compile_errors, compile_rules
 from bridge.crm.connector.request import (
     Find,
     Link,
@@ -172,7 +172,7 @@ def _not_followed(found: Iterable[Problem], before: Iterable[Problem]) -> Iterat
     """Those that do not merely follow from a value that could not be read: a rule whose condition was."""
     broken = [one.key for one in before]
     for one in found:
-        if one.message != NO_CONDITION or not any(key.startswith(f"{one.key}.") for key in broken):
+        if not one.follows or not any(key.startswith(f"{one.key}.") for key in broken):
             yield one
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -47,7 +47,6 @@ _READS_TEXT = re.compile(r"\b(?:text|headers)\b")
 _MOST_INNER = 10
 # A longer text is no id of anything, and would be kept with the call.
 _LONGEST_ID = 512
-NO_CONDITION = "has no condition"
 _GOOD = ("ok", "done")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
@@ -374,7 +373,8 @@ def compile_rules(compiler: Compiler, place: KeyPath, sections: Sequence[Outcome
 def _rule(compiler: Compiler, place: KeyPath, section: OutcomeSection) -> Rule:
     language = compiler.language(ANSWER, common=False)
     if not (section.status or section.path or section.header or section.matches or section.when):
-        compiler.problem(place, NO_CONDITION, "give status, path, header, matches or when")
+        problem = compiler.problem_at(place, "has no condition", "give status, path, header, matches or when")
+        compiler.problems.append(replace(problem, follows=True))
     if section.is_ and not section.path and section.header is None:
         compiler.problem((*place, "is"), "says nothing of which value", "add path or header")
     if section.path and section.header is not None:

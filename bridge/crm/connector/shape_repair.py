@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from bridge.crm.connector.schema import ConnectorFile
-from bridge.lib.errors import Problem, did_you_mean
+from bridge.lib.errors import Problem, nearest_name
 from bridge.lib.toml_file import KeyPath, TomlFile
 from bridge.lib.validation import keys_of, kind_at, model_or_problems, one_of
 
@@ -71,8 +71,7 @@ def _holds(above: Any, part: int | str) -> bool:
 def _near(name: str, model: Any) -> str | None:
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return None
-    said = did_you_mean(name, keys_of(model))
-    return said.split('"')[1] if said.startswith("did") else None
+    return nearest_name(name, keys_of(model))
 
 
 def _required(place: KeyPath) -> bool:

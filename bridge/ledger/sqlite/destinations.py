@@ -5,7 +5,7 @@ from datetime import datetime
 
 from bridge.ledger import Destinations
 from bridge.ledger.sqlite.times import IS_AHEAD, micros, moment_of
-from bridge.model.delivery_rules import BEFORE_DESTINATION
+from bridge.model.skip_reasons import BEFORE_DESTINATION
 
 
 def start_destinations(connection: sqlite3.Connection, destinations: Destinations, now: datetime) -> None:
