@@ -88,7 +88,7 @@ ALTERING = [
 
 @pytest.mark.parametrize(("alter", "sent", "kind"), ALTERING)
 @pytest.mark.parametrize("text", [PLAIN, TOLD], ids=["read behind", "in the answer"])
-def test_what_the_crm_made_of_a_value_is_no_edit_and_is_told(
+def test_value_altered_by_the_crm_is_no_edit_and_is_reported(
     make: Makes, alter: Callable[[Any], Any], sent: str, kind: str, text: str
 ) -> None:
     bench, crm = make(alter, text)
@@ -113,7 +113,7 @@ def test_what_the_crm_made_of_a_value_is_no_edit_and_is_told(
 
 
 @pytest.mark.parametrize("write", list(WritePolicy))
-def test_an_answer_tells_it_of_every_policy(make: Makes, write: WritePolicy) -> None:
+def test_alteration_shown_in_an_answer_is_noticed_under_every_policy(make: Makes, write: WritePolicy) -> None:
     bench, _ = make(cut, TOLD)
     default = "a long text" if write is WritePolicy.WHILE_DEFAULT else None
     assert bench.deliver(contact("a long text", write, default=default)) == "delivered"
@@ -122,21 +122,21 @@ def test_an_answer_tells_it_of_every_policy(make: Makes, write: WritePolicy) -> 
 
 
 @pytest.mark.parametrize("write", [write for write in WritePolicy if write is not WritePolicy.UNLESS_EDITED])
-def test_no_look_is_spent_on_what_no_later_look_depends_on(make: Makes, write: WritePolicy) -> None:
+def test_no_read_is_spent_where_no_later_comparison_needs_it(make: Makes, write: WritePolicy) -> None:
     bench, _ = make(cut)
     assert bench.deliver(contact("a long text", write, default="a long text")) == "delivered"
     assert bench.server.told() == [SEARCH, POST]
     assert bench.ledger.counts().altered == []
 
 
-def test_what_is_kept_as_it_was_sent_is_told_of_nobody(make: Makes) -> None:
+def test_value_kept_as_sent_is_not_reported_as_altered(make: Makes) -> None:
     bench, _ = make(lambda value: value, TOLD)
     bench.deliver(contact("x"))
     assert bench.ledger.counts().altered == []
     assert bench.ledger.show_call(1).crm_objects[0].altered == {}
 
 
-def test_a_look_that_fails_behind_a_write_harms_nothing(make: Makes) -> None:
+def test_failed_read_after_a_write_does_no_harm(make: Makes) -> None:
     bench, crm = make(cut)
     crm.next(GET, (500, {}, {}))
     assert bench.deliver(contact("a long text")) == "delivered"
@@ -146,14 +146,14 @@ def test_a_look_that_fails_behind_a_write_harms_nothing(make: Makes) -> None:
     assert bench.ledger.counts().altered == []
 
 
-def test_where_only_a_search_shows_it_that_is_asked_if_it_knows_at_once(make: Makes) -> None:
+def test_search_without_lag_serves_as_the_read_after_a_write(make: Makes) -> None:
     bench, _ = make(cut, COMMON + FIND.replace("LAG", "0s") + CREATE + UPDATE)
     bench.deliver(contact("a long text"))
     assert bench.server.told() == [SEARCH, POST, SEARCH]
     assert [one.kind for one in bench.ledger.counts().altered] == ["shortened"]
 
 
-def test_where_the_search_lags_it_is_asked_of_what_it_has_known_for_long(make: Makes) -> None:
+def test_lagging_search_is_used_only_for_objects_known_for_long(make: Makes) -> None:
     bench, crm = make(cut, COMMON + FIND.replace("LAG", "30s") + CREATE + UPDATE)
     bench.deliver(contact("a long text"))
     assert bench.server.told() == [SEARCH, POST]
@@ -168,7 +168,7 @@ def test_where_the_search_lags_it_is_asked_of_what_it_has_known_for_long(make: M
 
 
 @pytest.mark.parametrize("default", ["未知", "Unknown"])
-def test_a_default_that_the_crm_altered_is_replaced_by_the_first_who_knows(make: Makes, default: str) -> None:
+def test_altered_default_is_replaced_by_the_first_real_value(make: Makes, default: str) -> None:
     alter = str.upper if default.isascii() else lambda value: value.replace("未知", "??")
     bench, crm = make(alter)
 
@@ -197,7 +197,7 @@ FALSE = '[objects.contact.read_as]\n"*" = "{{ none if value is false else value 
     ("held", "shape"),
     [([{"text": "old"}], "a list of tables"), (False, "true or false"), ({"value": "old"}, "a table")],
 )
-def test_a_shape_that_nobody_explained_parks_and_writes_nothing(
+def test_value_of_unknown_shape_parks_and_writes_nothing(
     make: Makes, write: WritePolicy, held: Any, shape: str
 ) -> None:
     bench, crm = make(lambda value: value)
@@ -226,7 +226,7 @@ def test_a_shape_that_nobody_explained_parks_and_writes_nothing(
         (FALSE, "old", WritePolicy.UNLESS_EDITED, None),
     ],
 )
-def test_a_shape_that_is_explained_is_text(
+def test_value_with_read_as_is_compared_as_text(
     make: Makes, read_as: str, held: Any, write: WritePolicy, then: str | None
 ) -> None:
     bench, crm = make(lambda value: value, PLAIN + read_as)
@@ -236,7 +236,7 @@ def test_a_shape_that_is_explained_is_text(
     assert written == ([] if then is None else [then])
 
 
-def test_what_a_crm_shows_in_its_own_shape_after_our_write_is_ours(make: Makes) -> None:
+def test_value_in_the_crms_own_shape_after_our_write_is_ours(make: Makes) -> None:
     bench, crm = make(lambda value: [{"text": value}])
     bench.deliver(contact("first"), event="001 a")
     assert bench.ledger.counts().altered == []
@@ -247,7 +247,7 @@ def test_what_a_crm_shows_in_its_own_shape_after_our_write_is_ours(make: Makes) 
     assert "a list of tables" in str(bench.error)
 
 
-def test_options_in_one_text_are_a_list_where_the_connector_says_so(make: Makes) -> None:
+def test_joined_options_are_a_list_where_the_connector_says_so(make: Makes) -> None:
     tags = "[objects.contact.read_as]\nname = \"{{ value.split(';') if value else [] }}\"\n"
     bench, crm = make(";".join, PLAIN + tags)
     crm.make(key="a", name="vip;old")
@@ -260,7 +260,7 @@ def test_options_in_one_text_are_a_list_where_the_connector_says_so(make: Makes)
 @pytest.mark.parametrize(
     "old", [WritePolicy.ALWAYS, WritePolicy.CREATE, WritePolicy.IF_EMPTY, WritePolicy.GREATEST]
 )
-def test_what_was_sent_under_another_policy_is_ours(make: Makes, old: WritePolicy, shared: bool) -> None:
+def test_value_sent_under_another_policy_is_ours(make: Makes, old: WritePolicy, shared: bool) -> None:
     bench, crm = make(lambda value: value)
 
     def name(value: str, write: WritePolicy) -> Any:
@@ -276,14 +276,14 @@ def test_what_was_sent_under_another_policy_is_ours(make: Makes, old: WritePolic
     assert crm.held()[0]["name"] == "by hand"
 
 
-def test_what_a_read_as_says_of_a_value_shows_no_phone(make: Makes) -> None:
+def test_failing_read_as_shows_no_phone(make: Makes) -> None:
     bench, crm = make(lambda value: value, PLAIN + RICH.replace("value[0].text", "value + 1"))
     crm.make(key="a", name="+8615899770637")
     assert bench.deliver(contact("new", WritePolicy.APPEND)) == "Permanent"
     assert "5899770637" not in str(bench.error)
 
 
-def test_a_read_as_that_fails_parks_and_names_the_field(make: Makes) -> None:
+def test_failing_read_as_parks_and_names_the_field(make: Makes) -> None:
     bench, crm = make(lambda value: value, PLAIN + RICH.replace("[0].text", "[0].text ~ (1 / 0)"))
     crm.make(key="a", name=[{"text": "old"}])
     assert bench.deliver(contact("new", WritePolicy.APPEND)) == "Permanent"

@@ -205,7 +205,7 @@ def by_path(**answers: Any) -> Callable[[Seen], ServerAnswer]:
 # By order
 
 
-def test_results_by_order(desk: Desk) -> None:
+def test_results_are_matched_by_order(desk: Desk) -> None:
     assert desk.ask("create", answer={"results": [{"id": 7}, {"id": "8"}, {"id": 9}]}) == ["7", "8", "9"]
     (seen,) = desk.server.log
     assert (seen.method, seen.path, seen.headers["x-many"]) == ("POST", "/create/many", "yes")
@@ -213,7 +213,7 @@ def test_results_by_order(desk: Desk) -> None:
     assert seen.json == {"items": [{"phone": PHONES[n], "fields": {"n": n}} for n in range(3)]}
 
 
-def test_one_bad_item_is_its_own(desk: Desk) -> None:
+def test_one_refused_item_fails_alone(desk: Desk) -> None:
     bad = {"error": "WRONG", "field": "grade", "message": f"{PHONES[1]} is wrong"}
     results = desk.ask("create", answer={"results": [{"id": 1}, bad, {"id": 3}]})
     assert kinds(results) == ["1", "Permanent", "3"]
@@ -225,7 +225,7 @@ def test_one_bad_item_is_its_own(desk: Desk) -> None:
     assert len(desk.server.log) == 1
 
 
-def test_items_have_all_of_an_answers_meanings(desk: Desk) -> None:
+def test_items_can_have_every_outcome_of_an_answer(desk: Desk) -> None:
     taken = {"error": "TAKEN", "there": "c9"}
     results = desk.ask("create", answer={"results": [taken, {"error": "BUSY"}, {"nothing": 1}]})
     assert kinds(results)[:2] == ["Duplicate", "Transient"]
@@ -233,7 +233,7 @@ def test_items_have_all_of_an_answers_meanings(desk: Desk) -> None:
     assert results[2] == {"nothing": 1}, "without an id: the way says that it is in doubt"
 
 
-def test_a_duplicate_without_an_id_is_asked_alone(desk: Desk) -> None:
+def test_duplicate_without_an_id_is_looked_up_alone(desk: Desk) -> None:
     def create(seen: Seen) -> ServerAnswer:
         if seen.path == "/create/many":
             return 200, {"results": [{"id": 1}, {"error": "TAKEN"}, {"id": 3}]}, {}
@@ -245,7 +245,7 @@ def test_a_duplicate_without_an_id_is_asked_alone(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("results", [[{"id": 1}], [{"id": n} for n in range(4)], None, "x", {"id": 1}])
-def test_what_cannot_be_told_apart_is_in_doubt(desk: Desk, results: Any) -> None:
+def test_items_that_cannot_be_told_apart_are_in_doubt(desk: Desk, results: Any) -> None:
     # Whole, it says neither yes nor no of anybody.
     answer = {"results": results} if isinstance(results, list) else {"results": results, "other": 1}
     told = desk.ask("create", answer=answer)
@@ -253,7 +253,7 @@ def test_what_cannot_be_told_apart_is_in_doubt(desk: Desk, results: Any) -> None
     assert len(desk.server.log) == 1
 
 
-def test_what_cannot_be_told_apart_is_asked_again_where_that_is_harmless(desk: Desk) -> None:
+def test_indistinct_items_are_repeated_where_that_is_harmless(desk: Desk) -> None:
     call = desk.crm.connector.objects["call"].upsert[0]
     asks = [
         CrmRequest(call, {"key": {"call": n}, "fields": {"n": n}, "links": {}}, "object call, upsert")
@@ -267,7 +267,7 @@ def test_what_cannot_be_told_apart_is_asked_again_where_that_is_harmless(desk: D
 # As a whole
 
 
-def test_a_batch_that_is_refused_is_halved_to_the_bad_item(desk: Desk) -> None:
+def test_refused_batch_is_halved_down_to_the_bad_item(desk: Desk) -> None:
     def create(seen: Seen) -> ServerAnswer:
         items = seen.json["items"] if seen.path == "/create/many" else [seen.json]
         if any(item["phone"] == PHONES[2] for item in items):
@@ -293,7 +293,7 @@ def test_a_batch_that_is_refused_is_halved_to_the_bad_item(desk: Desk) -> None:
         ((401, {}, {}), Transient),
     ],
 )
-def test_what_concerns_the_whole_batch_concerns_each(
+def test_fault_of_the_whole_batch_counts_for_each_item(
     desk: Desk, told: ServerAnswer, kind: type[Exception]
 ) -> None:
     results = desk.ask("create", 3, lambda _seen: told)
@@ -303,7 +303,7 @@ def test_what_concerns_the_whole_batch_concerns_each(
     assert "canary-77" not in str(results[0])
 
 
-def test_an_atomic_batch_with_a_bad_item_is_done_for_nobody() -> None:
+def test_atomic_batch_with_a_bad_item_changes_nothing() -> None:
     def create(seen: Seen) -> ServerAnswer:
         if seen.path == "/create":
             return (
@@ -322,7 +322,7 @@ def test_an_atomic_batch_with_a_bad_item_is_done_for_nobody() -> None:
     assert results[2:] == ["kept", "kept"]
 
 
-def test_a_batch_that_cannot_be_written_is_asked_one_by_one() -> None:
+def test_batch_that_cannot_be_rendered_is_sent_one_by_one() -> None:
     text = CONNECTOR.replace('item = { id = "{{ id }}", mark', 'item = { id = "{{ 1 // fields.n }}", mark')
     with desk_of(text) as desk:
         results = desk.ask("update", 2, {"results": []})
@@ -333,7 +333,7 @@ def test_a_batch_that_cannot_be_written_is_asked_one_by_one() -> None:
 # By match
 
 
-def test_results_by_match_in_any_order(desk: Desk) -> None:
+def test_results_are_matched_by_key_in_any_order(desk: Desk) -> None:
     answer = {
         "results": [{"mark": 2, "x": "c"}, {"mark": "0", "x": "a"}],
         "errors": [{"about": 1, "error": "WRONG"}],
@@ -344,7 +344,7 @@ def test_results_by_match_in_any_order(desk: Desk) -> None:
     assert "WRONG" in str(results[1])
 
 
-def test_a_failure_may_be_about_several_and_mean_anything(desk: Desk) -> None:
+def test_one_failure_may_name_several_items_with_any_outcome(desk: Desk) -> None:
     answer = {"errors": [{"about": [0, 2], "error": "BUSY"}, {"about": None, "error": "WRONG"}]}
     results = desk.ask("update", answer=answer)
     assert kinds(results) == ["Transient", "Transient", "Transient"]
@@ -352,14 +352,14 @@ def test_a_failure_may_be_about_several_and_mean_anything(desk: Desk) -> None:
     assert "says nothing of it" in str(results[1])
 
 
-def test_a_failure_that_no_rule_knows_is_a_refusal(desk: Desk) -> None:
+def test_failure_without_a_rule_is_a_refusal(desk: Desk) -> None:
     results = desk.ask("update", 1, {"results": [], "errors": [{"about": 0, "odd": PHONES[0]}]})
     assert kinds(results) == ["Permanent"]
     assert "odd" in str(results[0])
     assert PHONES[0] not in str(results[0])
 
 
-def test_an_item_without_a_word(desk: Desk) -> None:
+def test_item_missing_from_the_answer_is_repeated_where_harmless(desk: Desk) -> None:
     # An update may be sent again, so it is.
     assert kinds(desk.ask("update", 2, {"results": [{"mark": 1}]}))[0] == "Transient"
 
@@ -367,7 +367,7 @@ def test_an_item_without_a_word(desk: Desk) -> None:
 # Finding and reading
 
 
-def test_found_in_one_request_with_several_hits(desk: Desk) -> None:
+def test_batch_find_with_several_hits(desk: Desk) -> None:
     hits = [
         {"id": 1, "phone_key": PHONES[0], "n": "first"},
         {"id": 2, "mobile": PHONES[0]},
@@ -380,18 +380,18 @@ def test_found_in_one_request_with_several_hits(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("answer", [{"hits": []}, {"hits": None}, (204, None, {})])
-def test_nothing_found(desk: Desk, answer: Any) -> None:
+def test_batch_find_without_hits(desk: Desk, answer: Any) -> None:
     told = (lambda _seen: answer) if isinstance(answer, tuple) else answer
     assert desk.ask("find", answer=told) == [[], [], []]
 
 
-def test_no_list_is_not_nothing_found(desk: Desk) -> None:
+def test_batch_find_without_a_list_is_not_an_empty_result(desk: Desk) -> None:
     results = desk.ask("find", 2, by_path(find={"odd": 1}))
     assert results == [{"odd": 1}, {"odd": 1}], "the way judges single answers strictly"
     assert desk.server.told() == ["POST /find", f"GET /find/{PHONES[0]}", f"GET /find/{PHONES[1]}"]
 
 
-def test_hits_that_are_not_all_told_are_asked_for_in_halves(desk: Desk) -> None:
+def test_incomplete_hits_are_requested_in_halves(desk: Desk) -> None:
     def find(seen: Seen) -> ServerAnswer:
         phones = seen.json["phones"] if seen.method == "POST" else [seen.path.removeprefix("/find/")]
         return (
@@ -406,7 +406,7 @@ def test_hits_that_are_not_all_told_are_asked_for_in_halves(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_read_in_one_request_and_what_that_does_not_show_alone(desk: Desk, gone: bool) -> None:
+def test_batch_read_repeats_missing_items_alone(desk: Desk, gone: bool) -> None:
     def answer(seen: Seen) -> ServerAnswer:
         if seen.path == "/read":
             return 200, [{"id": "c2", "fields": {"f2": 5}}, {"id": "c0", "fields": {}}], {}
@@ -423,7 +423,7 @@ def test_read_in_one_request_and_what_that_does_not_show_alone(desk: Desk, gone:
 # Linking
 
 
-def test_links_are_told_by_both_ends_or_by_the_one_that_is_gone(desk: Desk) -> None:
+def test_link_results_are_matched_by_both_ends_or_the_missing_one(desk: Desk) -> None:
     link = desk.crm.connector.objects["call"].link["contact"]
     assert isinstance(link, Link)
     ends = [("k1", "c1"), ("k2", "c1"), ("k3", "c3")]

@@ -16,7 +16,7 @@ def opened() -> CircuitBreaker:
     return breaker
 
 
-def test_five_faults_in_a_row_open_it_and_an_answer_starts_the_count_again() -> None:
+def test_five_faults_in_a_row_open_the_breaker_and_an_answer_resets_it() -> None:
     breaker = CircuitBreaker()
     assert not breaker.probing
     for _ in range(4):
@@ -40,7 +40,7 @@ def test_after_its_pause_one_delivery_probes_and_the_others_wait() -> None:
     assert breaker.admit(later), "a probe that asked nothing makes room for another one"
 
 
-def test_an_answer_to_the_probe_closes_it() -> None:
+def test_answer_to_the_probe_closes_the_breaker() -> None:
     breaker, later = opened(), NOW + FIRST_PAUSE
     breaker.admit(later)
     breaker.answered()
@@ -48,7 +48,7 @@ def test_an_answer_to_the_probe_closes_it() -> None:
     assert breaker.why == ""
 
 
-def test_each_probe_that_fails_doubles_the_pause_up_to_five_minutes() -> None:
+def test_failed_probe_doubles_the_pause_up_to_five_minutes() -> None:
     breaker, now, pauses = opened(), NOW, list[float]()
     for _ in range(8):
         pauses.append(breaker.open_for(now))
@@ -61,7 +61,7 @@ def test_each_probe_that_fails_doubles_the_pause_up_to_five_minutes() -> None:
     assert breaker.open_for(now) == 5, "after an answer the pauses are short again"
 
 
-def test_faults_of_requests_that_were_under_way_when_it_opened_do_not_lengthen_its_pause() -> None:
+def test_faults_of_requests_already_under_way_do_not_lengthen_the_pause() -> None:
     breaker = opened()
     for _ in range(3):
         breaker.failed("503", NOW + timedelta(seconds=1), at_once=False)
@@ -70,7 +70,7 @@ def test_faults_of_requests_that_were_under_way_when_it_opened_do_not_lengthen_i
 
 
 @pytest.mark.parametrize("put_back", [timedelta(days=1), timedelta(days=400)])
-def test_a_clock_that_is_put_back_ends_the_pause(put_back: timedelta) -> None:
+def test_clock_put_back_ends_the_pause(put_back: timedelta) -> None:
     earlier = NOW - put_back
     assert opened().open_for(earlier) == 0
     assert opened().admit(earlier)
@@ -79,7 +79,7 @@ def test_a_clock_that_is_put_back_ends_the_pause(put_back: timedelta) -> None:
     assert breaker.open_until == earlier + 2 * FIRST_PAUSE, "it is opened again by the clock of now"
 
 
-def test_a_restart_keeps_the_pause_why_it_is_and_how_long_the_next_one_will_be() -> None:
+def test_restart_keeps_the_pause_its_reason_and_the_next_length() -> None:
     breaker, later = opened(), NOW + FIRST_PAUSE
     breaker.admit(later)
     breaker.failed("503", later, at_once=False)
@@ -92,7 +92,7 @@ def test_a_restart_keeps_the_pause_why_it_is_and_how_long_the_next_one_will_be()
     assert again.open_for(later + timedelta(seconds=10)) == 20
 
 
-def test_a_closed_one_is_kept_as_closed() -> None:
+def test_closed_breaker_is_stored_as_closed() -> None:
     breaker = CircuitBreaker()
     assert breaker.kept() == {"open_until": None, "why": "", "pause": FIRST_PAUSE.total_seconds()}
     again = CircuitBreaker()

@@ -83,7 +83,7 @@ def test_a_call_is_delivered_once_with_its_contact(bench: Benches) -> None:
     assert not one.worker.deliver_one(NOW + timedelta(days=30))
 
 
-def test_a_rule_that_is_false_skips_by_its_name(bench: Benches) -> None:
+def test_false_rule_skips_the_call_by_the_rules_name(bench: Benches) -> None:
     crm = SandboxCrm()
     one = bench(crm.app, {"call_from_type": 3})
     delivery = one.deliver()
@@ -91,7 +91,7 @@ def test_a_rule_that_is_false_skips_by_its_name(bench: Benches) -> None:
     assert crm.log() == []
 
 
-def test_a_revision_while_leased_is_delivered_after_it(bench: Benches) -> None:
+def test_revision_during_a_lease_is_delivered_after_it(bench: Benches) -> None:
     crm = SandboxCrm()
     one = bench(crm.app)
     one.meanwhile = lambda: one.feed(status_manual="A", updated_at="2025-04-14 11:00:00")
@@ -133,7 +133,7 @@ def test_a_shutdown_ends_the_wait(bench: Benches) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503, 500])
-def test_a_long_retry_after_goes_to_the_ledgers_schedule(bench: Benches, status: int) -> None:
+def test_long_retry_after_sets_the_deliverys_due_time(bench: Benches, status: int) -> None:
     crm = SandboxCrm()
     crm.add_fault(status=status, retry_after=90)
     one = bench(crm.app, quick=True)
@@ -160,7 +160,7 @@ def test_a_nonsensical_retry_after_parks_nothing(bench: Benches, asked: str) -> 
 @pytest.mark.parametrize(
     ("status", "effect"), [(503, False), (500, False), (408, False), (500, True), (None, True)]
 )
-def test_what_passes_at_once_is_repeated_and_makes_one_object(
+def test_brief_failure_is_repeated_at_once_and_makes_one_object(
     bench: Benches, status: int | None, effect: bool
 ) -> None:
     crm = SandboxCrm()
@@ -172,7 +172,7 @@ def test_what_passes_at_once_is_repeated_and_makes_one_object(
     assert [len(crm.contents()[kind]) for kind in ("contacts", "calls")] == [1, 1]
 
 
-def test_waits_grow_until_patience_runs_out(bench: Benches) -> None:
+def test_waits_grow_until_the_retry_policy_gives_up(bench: Benches) -> None:
     crm = SandboxCrm()
     crm.add_fault(status=500, times=-1)
     one = bench(crm.app)
@@ -210,7 +210,7 @@ def test_a_crm_that_is_down_is_tried_again(bench: Benches) -> None:
 
 
 @pytest.mark.parametrize("phone", [PHONE, "+49151123456789"])
-def test_a_refusal_names_object_and_field_and_masks_the_phone(bench: Benches, phone: str) -> None:
+def test_refusal_names_object_and_field_and_masks_the_phone(bench: Benches, phone: str) -> None:
     crm = SandboxCrm()
     one = bench(crm.app, {"status": "A" * 40, "phone": phone})
     delivery = one.deliver()
@@ -223,7 +223,7 @@ def test_a_refusal_names_object_and_field_and_masks_the_phone(bench: Benches, ph
     assert phone.strip("+") not in str(delivery.reason)
 
 
-def test_what_was_sent_before_a_refusal_is_remembered(bench: Benches) -> None:
+def test_objects_sent_before_a_refusal_are_remembered(bench: Benches) -> None:
     crm = SandboxCrm()
     crm.add_fault(status=422, path="/calls/")
     one = bench(crm.app)
@@ -248,16 +248,14 @@ def test_a_wrong_secret_pauses_the_account_and_says_where_to_look(bench: Benches
     assert len(crm.log()) == 1
 
 
-def test_a_useless_answer_is_parked(bench: Benches) -> None:
+def test_unusable_answer_is_parked(bench: Benches) -> None:
     one = bench(always(lambda _request: JSONResponse({"ok": True})))
     delivery = one.deliver()
     assert delivery.state == "parked"
     assert "object contact: the answer carries no id at 'id'" in str(delivery.reason)
 
 
-def test_a_call_that_cannot_be_mapped_is_parked_with_place_and_masked_phone(
-    bench: Benches, tmp_path: Path
-) -> None:
+def test_unmappable_call_is_parked_with_place_and_masked_phone(bench: Benches, tmp_path: Path) -> None:
     text = (TOP / "mappings/sandbox.toml").read_text("utf-8")
     path = tmp_path / "own.toml"
     path.write_text(
@@ -282,7 +280,7 @@ class Jammed(random.Random):
         raise RuntimeError(f"no chance for {PHONE}")
 
 
-def test_a_fault_of_ours_parks_its_row_and_no_other(bench: Benches) -> None:
+def test_internal_fault_parks_one_delivery_and_no_other(bench: Benches) -> None:
     crm = SandboxCrm()
     crm.add_fault(status=500)
     one = bench(crm.app, rng=Jammed())
@@ -295,7 +293,7 @@ def test_a_fault_of_ours_parks_its_row_and_no_other(bench: Benches) -> None:
     assert [row.state for row in one.ledger.show_call(2).deliveries] == ["delivered"]
 
 
-def test_a_state_that_cannot_be_read_parks_its_row(bench: Benches) -> None:
+def test_unreadable_state_parks_its_delivery(bench: Benches) -> None:
     one = bench(SandboxCrm().app)
     with closing(sqlite3.connect(one.path, isolation_level=None)) as connection:
         connection.execute("UPDATE payloads SET body = x'00'")
@@ -331,7 +329,7 @@ def test_logs_show_neither_secrets_nor_full_phones(bench: Benches, tmp_path: Pat
     assert hides(ended.stderr)
 
 
-def test_a_shadow_is_planned_and_not_sent(bench: Benches, tmp_path: Path) -> None:
+def test_shadow_delivery_is_planned_and_not_sent(bench: Benches, tmp_path: Path) -> None:
     text = (TOP / "mappings/sandbox.toml").read_text("utf-8")
     path = tmp_path / "own.toml"
     path.write_text(f"shadow = true\n{text}", "utf-8")
@@ -341,7 +339,7 @@ def test_a_shadow_is_planned_and_not_sent(bench: Benches, tmp_path: Path) -> Non
     assert crm.log() == []
 
 
-def test_what_gives_way_to_our_own_limits_has_not_failed(bench: Benches) -> None:
+def test_delivery_delayed_by_our_own_limits_has_not_failed(bench: Benches) -> None:
     crm = SandboxCrm()
     other = {"uuid": "aa57f262-18d6-11f0-88c8-2f2b0aba51d7", "base_info": "", "phone": "15899770638"}
     one = bench(crm.app, rate="4/60s")

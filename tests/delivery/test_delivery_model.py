@@ -21,17 +21,17 @@ def check_shares(machine: type[DeliveryMachine]) -> None:
     assert min(shares.values()) >= 0.05, shares
 
 
-def test_any_order_of_steps_and_faults() -> None:
+def test_each_call_ends_in_the_crm_once_after_any_steps_and_faults() -> None:
     # Few examples, always the same: `make long` holds that each kind of thing happens often.
     machine = run(20, SEED)
     assert sum(machine.shown[name] > 0 for name in HAPPENS) >= 20
 
 
 @pytest.mark.long
-def test_any_order_again() -> None:
+def test_each_call_ends_in_the_crm_once_after_other_steps_and_faults() -> None:
     check_shares(run(500, search_seed()))
 
 
 @pytest.mark.slow
-def test_ten_thousand_examples() -> None:
+def test_each_call_ends_in_the_crm_once_in_ten_thousand_examples() -> None:
     check_shares(run(10_000, search_seed()))

@@ -52,7 +52,7 @@ def hold(world: World, number: int, *, skip: bool) -> HeldDeliveries:
 
 @pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize("restart", [True, False])
-def test_what_a_person_takes_while_it_is_in_doubt_holds_its_lines_until_that_is_over(
+def test_delivery_held_in_doubt_keeps_its_locks_until_settled(
     world: World, skip: bool, restart: bool
 ) -> None:
     in_doubt(world, 0)
@@ -69,7 +69,7 @@ def test_what_a_person_takes_while_it_is_in_doubt_holds_its_lines_until_that_is_
     assert CONTACT not in world.locks.holders()
 
 
-def test_a_call_that_is_in_doubt_is_shown_to_scripts_too(world: World) -> None:
+def test_call_document_says_in_doubt(world: World) -> None:
     in_doubt(world, 0)
     (call,) = world.ledger.list_calls([row_of(world, 0)["key"]], 2)
     shown = world.ledger.show_call(call.id)
@@ -78,7 +78,7 @@ def test_a_call_that_is_in_doubt_is_shown_to_scripts_too(world: World) -> None:
     assert world.ledger.show_call(call.id).deliveries[0].in_doubt is False
 
 
-def test_another_call_makes_no_second_contact_while_a_skipped_one_may_still_arrive(world: World) -> None:
+def test_skipped_create_in_doubt_prevents_a_second_contact(world: World) -> None:
     in_doubt(world, 0, kind="lost")
     hold(world, 0, skip=True)
     arrive(world, 1, 2, PHONES[0])
@@ -89,7 +89,7 @@ def test_another_call_makes_no_second_contact_while_a_skipped_one_may_still_arri
     world.check()
 
 
-def test_what_a_dead_worker_wrote_into_a_field_that_was_never_sent_before_is_no_persons(world: World) -> None:
+def test_first_value_written_before_a_crash_is_not_taken_for_an_edit(world: World) -> None:
     world.changed_mapping = True
     world.restart()
     arrive(world, 0, 1, PHONES[0])
@@ -109,7 +109,7 @@ def test_what_a_dead_worker_wrote_into_a_field_that_was_never_sent_before_is_no_
     world.check_quiet()
 
 
-def test_a_skip_of_what_gets_into_doubt_meanwhile_holds_its_lines_and_gives_them_back(world: World) -> None:
+def test_skip_during_a_request_in_doubt_keeps_locks_until_settled(world: World) -> None:
     arrive(world, 0, 1, PHONES[0])
     world.troubles.append(Trouble("lost", on="write"))
     world.go_on(0, requests=2)
@@ -121,7 +121,7 @@ def test_a_skip_of_what_gets_into_doubt_meanwhile_holds_its_lines_and_gives_them
     assert (row_of(world, 0)["state"], CONTACT in world.locks.holders()) == ("skipped", False)
 
 
-def test_a_retry_takes_back_what_a_person_said_while_it_was_in_doubt(world: World) -> None:
+def test_retry_takes_back_a_skip_made_while_in_doubt(world: World) -> None:
     in_doubt(world, 0, kind="lost")
     hold(world, 0, skip=True)
     assert world.ledger.retry([], world.clock(), cause=row_of(world, 0)["cause"]) == 0, "by name only"
@@ -132,9 +132,7 @@ def test_a_retry_takes_back_what_a_person_said_while_it_was_in_doubt(world: Worl
 
 
 @pytest.mark.parametrize("kind", ["cut", "lost"])
-def test_two_calls_in_doubt_that_exchange_their_phones_do_not_wait_for_each_other_for_ever(
-    world: World, kind: str
-) -> None:
+def test_calls_in_doubt_that_swap_phones_do_not_deadlock(world: World, kind: str) -> None:
     in_doubt(world, 0, PHONES[0], kind)
     in_doubt(world, 1, PHONES[1], kind)
     arrive(world, 0, 2, PHONES[1])
@@ -157,7 +155,7 @@ class Breaking(World):
         """Nothing is said by what is not mapped."""
 
 
-def test_of_a_contact_that_is_made_again_nothing_is_known_from_the_one_before(tmp_path: Path) -> None:
+def test_recreated_contact_inherits_nothing_from_the_deleted_one(tmp_path: Path) -> None:
     with closing(World(tmp_path, batches=False, on_deleted="recreate")) as world:
         arrive(world, 1, 1, PHONES[1])
         world.drain()
@@ -178,9 +176,7 @@ def test_of_a_contact_that_is_made_again_nothing_is_known_from_the_one_before(tm
 
 
 @pytest.mark.parametrize("busy", range(1, 7))
-def test_two_calls_whose_attempts_a_busy_ledger_ended_may_exchange_their_phones(
-    tmp_path: Path, busy: int
-) -> None:
+def test_calls_may_swap_phones_after_a_busy_ledger_ended_their_attempts(tmp_path: Path, busy: int) -> None:
     with closing(World(tmp_path, batches=True)) as world:
         for number in range(4):
             arrive(world, number, 1, PHONES[number % 2])
@@ -193,7 +189,7 @@ def test_two_calls_whose_attempts_a_busy_ledger_ended_may_exchange_their_phones(
         world.check_quiet()
 
 
-def test_what_can_no_longer_be_mapped_holds_its_lines_until_its_request_can_be_seen(tmp_path: Path) -> None:
+def test_unmappable_delivery_in_doubt_keeps_its_locks_for_the_index_lag(tmp_path: Path) -> None:
     with closing(Breaking(tmp_path)) as world:
         in_doubt(world, 0)
         world.broken = True
@@ -207,7 +203,7 @@ def test_what_can_no_longer_be_mapped_holds_its_lines_until_its_request_can_be_s
         assert not world.locks.holders()
 
 
-def test_what_is_refused_holds_its_lines_while_another_request_of_it_may_arrive(world: World) -> None:
+def test_refused_delivery_keeps_its_locks_while_another_request_is_in_doubt(world: World) -> None:
     arrive(world, 0, 1, PHONES[0])
     world.troubles.append(Trouble("lost", after=1, on="write"))
     world.go_on(0)
@@ -226,7 +222,7 @@ def test_what_is_refused_holds_its_lines_while_another_request_of_it_may_arrive(
     assert (row["state"], world.locks.holders()) == ("parked", {})
 
 
-def test_after_a_replay_by_force_no_call_makes_a_contact_again_that_the_index_does_not_show_yet(
+def test_forced_replay_recreates_no_contact_the_index_lacks(
     world: World,
 ) -> None:
     arrive(world, 0, 1, PHONES[0])
@@ -240,9 +236,7 @@ def test_after_a_replay_by_force_no_call_makes_a_contact_again_that_the_index_do
 
 
 @pytest.mark.parametrize("kind", ["lost", "cut"])
-def test_a_text_stands_once_in_a_contact_that_a_call_leaves_and_comes_back_to(
-    world: World, kind: str
-) -> None:
+def test_call_returning_to_a_contact_appends_its_text_once(world: World, kind: str) -> None:
     in_doubt(world, 0, kind=kind)
     arrive(world, 0, 2, PHONES[1], "B")
     world.drain()
@@ -305,7 +299,7 @@ def asked(world: World) -> list[str]:
     return found
 
 
-def test_without_a_persons_word_nothing_is_sent_again(parked: World) -> None:
+def test_delivery_parked_in_doubt_is_not_resent_without_an_operator(parked: World) -> None:
     last = asked(parked)[-1]
     row = row_of(parked, 0)
     assert (row["state"], parked.locks.holders()) == ("parked", {})
@@ -325,7 +319,7 @@ def test_without_a_persons_word_nothing_is_sent_again(parked: World) -> None:
 
 @pytest.mark.parametrize("by", ["id", "cause"])
 @pytest.mark.parametrize("crash", [False, True])
-def test_who_retries_it_says_that_it_is_not_there(parked: World, by: str, crash: bool) -> None:
+def test_retry_of_a_delivery_parked_in_doubt_sends_it_again(parked: World, by: str, crash: bool) -> None:
     last, row = asked(parked)[-1], row_of(parked, 0)
     ids, cause = ([row["id"]], "") if by == "id" else ([], row["cause"])
     assert parked.ledger.retriable(ids, cause)[0].count == 1
@@ -339,7 +333,7 @@ def test_who_retries_it_says_that_it_is_not_there(parked: World, by: str, crash:
     parked.check_quiet()
 
 
-def test_a_word_holds_for_one_sending(parked: World) -> None:
+def test_retry_of_a_delivery_parked_in_doubt_allows_one_request(parked: World) -> None:
     last, row = asked(parked)[-1], row_of(parked, 0)
     parked.ledger.retry([row["id"]], parked.clock())
     parked.troubles.append(Trouble("lost", on="write"))
@@ -368,7 +362,7 @@ def jammed_worker(*args: Any, **more: Any) -> Worker:
     return Worker(*args, **{**more, "rng": Jammed()})
 
 
-def test_a_fault_of_ours_behind_a_lost_answer_forgets_nothing_that_was_sent(tmp_path: Path) -> None:
+def test_internal_fault_after_a_lost_answer_keeps_the_doubt(tmp_path: Path) -> None:
     with closing(World(tmp_path, parts=Parts(worker=jammed_worker))) as world:
         in_doubt(world, 0)
         row = row_of(world, 0)
@@ -378,7 +372,7 @@ def test_a_fault_of_ours_behind_a_lost_answer_forgets_nothing_that_was_sent(tmp_
         assert world.ledger.in_doubt() == {}
 
 
-def test_a_clock_put_back_makes_nobody_wait_for_keys_until_the_time_it_had_stood_at(world: World) -> None:
+def test_clock_put_back_does_not_prolong_the_wait_for_keys(world: World) -> None:
     in_doubt(world, 0)
     world.jump(-timedelta(days=400))
     # The one that holds the key goes on behind all live calls.

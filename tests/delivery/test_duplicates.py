@@ -55,7 +55,7 @@ def test_a_duplicate_with_our_key_is_updated(world: OddWorld) -> None:
     assert call["contact_id"] == there
 
 
-def test_a_duplicate_of_another_person_is_parked_and_both_are_named(world: OddWorld) -> None:
+def test_duplicate_with_another_key_is_parked_and_names_both(world: OddWorld) -> None:
     there = seeded(world, phone=OTHER_E164, grade="C")
     world.answer = refuses(there)
     world.feed(1, PHONE)
@@ -69,7 +69,7 @@ def test_a_duplicate_of_another_person_is_parked_and_both_are_named(world: OddWo
     assert row["cause"] == "object contact: the CRM takes it for a duplicate of a record with another key"
 
 
-def test_a_creation_that_shows_another_persons_record_is_a_duplicate_of_it(world: OddWorld) -> None:
+def test_create_answered_with_another_persons_record_is_a_duplicate(world: OddWorld) -> None:
     there = seeded(world, phone=OTHER_E164, grade="C")
     shows = {"id": there, "phone": OTHER_E164, "message": "created"}
     world.answer = lambda request: httpx.Response(201, json=shows) if is_create(request) else None
@@ -85,7 +85,7 @@ def test_a_creation_that_shows_another_persons_record_is_a_duplicate_of_it(world
     assert world.contents()["calls"] == []
 
 
-def test_a_change_that_shows_another_persons_record_leads_nowhere(tmp_path: Path) -> None:
+def test_update_answered_with_another_persons_record_keeps_the_link(tmp_path: Path) -> None:
     told = plain_connector().replace(
         'method = "PATCH"\npath = "/contacts/{{ id | path }}"',
         'method = "PATCH"\npath = "/contacts/{{ id | path }}"\nid = "id"',
@@ -107,7 +107,7 @@ def test_a_change_that_shows_another_persons_record_leads_nowhere(tmp_path: Path
 
 
 @pytest.mark.parametrize("shift", [1, -1])
-def test_results_that_show_the_keys_of_others_are_in_no_order(tmp_path: Path, shift: int) -> None:
+def test_batch_results_in_another_order_are_matched_by_key(tmp_path: Path, shift: int) -> None:
     with closing(OddWorld(tmp_path, plain_connector(batches=True))) as world:
 
         def odd(request: httpx.Request) -> httpx.Response | None:
@@ -130,7 +130,7 @@ def test_results_that_show_the_keys_of_others_are_in_no_order(tmp_path: Path, sh
         assert calls == {number: contacts[f"+86{phone}"] for number, phone in phones.items()}
 
 
-def test_a_creation_that_shows_our_record_with_another_key_is_found_by_ours(world: OddWorld) -> None:
+def test_created_record_shown_with_another_key_is_found_by_ours(world: OddWorld) -> None:
     def odd(request: httpx.Request) -> httpx.Response | None:
         if not is_create(request):
             return None
@@ -146,7 +146,7 @@ def test_a_creation_that_shows_our_record_with_another_key_is_found_by_ours(worl
 
 
 @pytest.mark.parametrize("told", ["c_77", None])
-def test_a_duplicate_that_nobody_finds_is_parked_after_a_few_looks(world: OddWorld, told: str | None) -> None:
+def test_duplicate_never_found_is_parked_after_a_few_lookups(world: OddWorld, told: str | None) -> None:
     def knows_no_phone(request: httpx.Request) -> httpx.Response | None:
         if request.url.path == f"/contacts/{told}":
             return httpx.Response(200, json={"id": told, "email": "x@example.com"})
@@ -165,7 +165,7 @@ def test_a_duplicate_that_nobody_finds_is_parked_after_a_few_looks(world: OddWor
     assert len(creates) == 4
 
 
-def test_what_the_index_shows_late_is_taken(world: OddWorld) -> None:
+def test_duplicate_shown_late_by_the_index_is_used(world: OddWorld) -> None:
     world.answer = refuses(None)
     world.feed(1, PHONE)
     world.deliver()
@@ -177,7 +177,7 @@ def test_what_the_index_shows_late_is_taken(world: OddWorld) -> None:
 
 
 @pytest.mark.parametrize("on_deleted", ["park", "recreate"])
-def test_the_id_of_a_deleted_record_is_parked(tmp_path: Path, on_deleted: str) -> None:
+def test_duplicate_of_a_deleted_record_is_parked(tmp_path: Path, on_deleted: str) -> None:
     def recreated(text: str) -> str:
         return text.replace('on_deleted = "park"', f'on_deleted = "{on_deleted}"')
 
@@ -191,7 +191,7 @@ def test_the_id_of_a_deleted_record_is_parked(tmp_path: Path, on_deleted: str) -
         assert len(world.requests) == 4, "find, create, read back, find"
 
 
-def test_without_a_read_it_is_parked_too(tmp_path: Path) -> None:
+def test_duplicate_of_a_deleted_record_is_parked_without_a_read_too(tmp_path: Path) -> None:
     connector = plain_connector(TAKEN).replace(
         '[objects.contact.read]\npath = "/contacts/{{ id | path }}"\n', ""
     )
@@ -225,7 +225,7 @@ def is_search(request: httpx.Request) -> bool:
     ("several", "items"),
     [("", 1), ("", 2), ('several = "first"\n', 2), ('several = "oldest"\nby = "id"\n', 2)],
 )
-def test_a_search_that_lists_everybody_links_nobody(tmp_path: Path, several: str, items: int) -> None:
+def test_search_that_lists_everybody_matches_nobody(tmp_path: Path, several: str, items: int) -> None:
     connector = plain_connector().replace('hits = "items"\n', f'hits = "items"\n{several}', 1)
     with closing(OddWorld(tmp_path, connector)) as world:
         listed = json.loads(LISTS_ALL)["items"][:items]
@@ -241,7 +241,7 @@ def test_a_search_that_lists_everybody_links_nobody(tmp_path: Path, several: str
         assert {method for method, _ in world.requests} == {"GET"}, "nothing is written"
 
 
-def test_of_a_search_that_lists_everybody_ours_is_taken(world: OddWorld) -> None:
+def test_search_that_lists_everybody_matches_the_record_with_our_key(world: OddWorld) -> None:
     there = seeded(world, phone=PHONE)
     everybody = [*json.loads(LISTS_ALL)["items"], {"id": there, "phone": PHONE}, {"id": "c_10"}]
     world.answer = lambda request: (
@@ -253,7 +253,7 @@ def test_of_a_search_that_lists_everybody_ours_is_taken(world: OddWorld) -> None
     assert world.contents()["calls"][0]["contact_id"] == there
 
 
-def test_a_where_decides_in_place_of_the_check(tmp_path: Path) -> None:
+def test_where_condition_replaces_the_key_check(tmp_path: Path) -> None:
     connector = plain_connector().replace('hits = "items"\n', 'hits = "items"\nwhere = "{{ hit.vip }}"\n', 1)
     with closing(OddWorld(tmp_path, connector)) as world:
         there = seeded(world, phone=OTHER_E164)
@@ -296,16 +296,16 @@ def test_a_where_decides_in_place_of_the_check(tmp_path: Path) -> None:
         ({}, {"a": "1"}, None),
     ],
 )
-def test_whether_a_record_has_our_key(key: Any, fields: Any, verdict: bool | None) -> None:
+def test_has_key_compares_a_records_fields_with_our_key(key: Any, fields: Any, verdict: bool | None) -> None:
     assert has_key(key, fields) is verdict
 
 
-def test_a_huge_record_is_looked_at_in_part() -> None:
+def test_has_key_reads_only_part_of_a_huge_record() -> None:
     assert has_key({"phone": E164}, {"a": [[["x"]] * 100_000]}) is None
 
 
 @pytest.mark.parametrize("told", [{"x": 1}, [1], [], True, 0.5, "", "  ", None, "x" * 600])
-def test_what_is_no_id_is_none(tmp_path: Path, told: Any) -> None:
+def test_value_that_cannot_be_an_id_is_looked_up_instead(tmp_path: Path, told: Any) -> None:
     """Made, and the answer says so in no way that tells the id: it is looked up, and not made again."""
     with closing(OddWorld(tmp_path, plain_connector(TAKEN))) as world:
 
@@ -324,7 +324,7 @@ def test_what_is_no_id_is_none(tmp_path: Path, told: Any) -> None:
 
 
 @pytest.mark.parametrize("on_deleted", ["park", "recreate"])
-def test_what_is_gone_and_found_is_not_made_again(tmp_path: Path, on_deleted: str) -> None:
+def test_record_gone_by_id_but_found_by_key_is_not_recreated(tmp_path: Path, on_deleted: str) -> None:
     def recreated(text: str) -> str:
         return text.replace('on_deleted = "park"', f'on_deleted = "{on_deleted}"')
 
@@ -341,7 +341,7 @@ def test_what_is_gone_and_found_is_not_made_again(tmp_path: Path, on_deleted: st
         assert len(world.contents()["contacts"]) == 1
 
 
-def test_what_was_merged_into_another_persons_record_is_not_written_there(tmp_path: Path) -> None:
+def test_update_is_not_written_to_another_persons_merged_record(tmp_path: Path) -> None:
     connector = plain_connector().replace(
         '[objects.contact.read]\npath = "/contacts/{{ id | path }}"\n',
         '[objects.contact.read]\npath = "/contacts/{{ id | path }}"\nid = "id"\n',
@@ -368,7 +368,7 @@ def test_what_was_merged_into_another_persons_record_is_not_written_there(tmp_pa
         assert world.contents()["contacts"][0]["grade"] == "C"
 
 
-def test_what_was_made_and_is_never_found_is_a_persons_after_hours(tmp_path: Path) -> None:
+def test_created_record_never_found_is_parked_after_hours(tmp_path: Path) -> None:
     text = plain_connector()
     create = '[objects.contact.create]\npath = "/contacts"\njson = "{{ key | merge(fields) }}"\n'
     assert f'{create}id = "id"\n' in text
@@ -397,7 +397,7 @@ def test_what_was_made_and_is_never_found_is_a_persons_after_hours(tmp_path: Pat
 # Circles
 
 
-def test_a_crm_that_answers_at_random_is_asked_a_known_number_of_times(tmp_path: Path) -> None:
+def test_random_answers_cause_a_bounded_number_of_requests(tmp_path: Path) -> None:
     chance = random.Random(5)  # noqa: S311 -- a test's dice
     odd = (
         lambda: httpx.Response(404, json={"error": {"code": "not_found"}}),
@@ -420,7 +420,7 @@ def test_a_crm_that_answers_at_random_is_asked_a_known_number_of_times(tmp_path:
         assert max(world.tries) > 5, "it went round"
 
 
-def test_answers_that_lead_in_circles_end(tmp_path: Path) -> None:
+def test_circular_answers_end_in_a_parked_delivery(tmp_path: Path) -> None:
     """Each look-up finds another one, which is gone when it is written to."""
     numbers = iter(range(10**9))
 
@@ -447,7 +447,7 @@ def test_answers_that_lead_in_circles_end(tmp_path: Path) -> None:
         assert max(world.tries) <= MOST_QUESTIONS * 2
 
 
-def test_a_token_that_is_never_good_costs_a_few_requests_a_try(tmp_path: Path) -> None:
+def test_ever_refused_token_costs_few_requests_per_attempt(tmp_path: Path) -> None:
     tokens = iter(range(10**6))
 
     def captcha(request: httpx.Request) -> httpx.Response:
@@ -467,7 +467,7 @@ def test_a_token_that_is_never_good_costs_a_few_requests_a_try(tmp_path: Path) -
         assert world.budget.state()["breaker"]["open_until"] is not None
 
 
-def test_the_owner_of_an_email_address_is_not_our_customer(tmp_path: Path) -> None:
+def test_duplicate_by_email_of_another_person_is_parked(tmp_path: Path) -> None:
     """HubSpot names the existing contact in a sentence only; its id looks like a phone number."""
     rule = """
 [[outcomes]]
@@ -499,13 +499,13 @@ id = '{{ text | found("Existing ID:\\\\s*(\\\\d+)") }}'
 # What is shown
 
 
-def test_ids_of_records_are_shown_and_phones_are_not() -> None:
+def test_record_ids_are_shown_and_phones_are_masked() -> None:
     text = f"Existing ID: {of_crm('15000000001')}, phone 15899770637"
     assert mask_phones_in(text) == "Existing ID: crm_id=15000000001, phone 158****0637"
     assert of_crm("a b 15899770637") == "a b 15899770637", "what is no id is no marker"
 
 
-def test_a_record_that_is_refused_is_named_by_its_id(tmp_path: Path) -> None:
+def test_refused_record_is_named_by_its_id(tmp_path: Path) -> None:
     """Its id looks like a phone number; the customer's number beside it stays masked."""
     with closing(OddWorld(tmp_path, plain_connector())) as world:
         found = {"id": "15000000001", "phone": E164}
@@ -529,12 +529,12 @@ def test_a_record_that_is_refused_is_named_by_its_id(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("before", range(275, 300))
-def test_a_key_is_shown_with_its_phones_masked_before_it_is_cut(before: int) -> None:
+def test_shown_key_is_masked_before_it_is_cut(before: int) -> None:
     text = key_shown({"name": "", "phone": ""}, {"name": "x" * before, "phone": PHONE})
     assert not re.search(r"\d{5}", text)
 
 
-def test_an_id_with_a_backslash_parks_like_any_other(tmp_path: Path) -> None:
+def test_refusal_of_an_id_with_a_backslash_parks(tmp_path: Path) -> None:
     crm_id = "15000000001\\g"
     with closing(OddWorld(tmp_path, plain_connector())) as world:
         found = {"id": crm_id, "phone": E164}

@@ -53,7 +53,7 @@ calls = st.dictionaries(st.sampled_from("abcd"), values, max_size=3)
 
 
 @given(st.lists(calls, min_size=1, max_size=5), st.randoms(use_true_random=False))
-def test_in_any_order_each_field_ends_as_the_newest_call_that_says_it(
+def test_in_any_order_each_field_ends_with_the_newest_calls_value(
     said: list[dict[str, Any]], chance: Any
 ) -> None:
     order = list(enumerate(said))
@@ -73,7 +73,7 @@ def test_in_any_order_each_field_ends_as_the_newest_call_that_says_it(
     st.lists(st.text("abc", min_size=1), unique=True, min_size=1, max_size=5),
     st.randoms(use_true_random=False),
 )
-def test_append_takes_each_call_once(texts: list[str], chance: Any) -> None:
+def test_append_adds_each_call_once(texts: list[str], chance: Any) -> None:
     order = list(enumerate(texts))
     chance.shuffle(order)
     held = Held()
@@ -104,7 +104,7 @@ def test_greatest_is_the_maximum(numbers: list[int]) -> None:
         (1795914001, "2026-11-29T01:00:00.000+0000", True),
     ],
 )  # fmt: skip
-def test_greatest_goes_by_what_a_value_means(value: Any, held: Any, written: bool) -> None:
+def test_greatest_compares_values_by_meaning(value: Any, held: Any, written: bool) -> None:
     chosen = selected(contact(best=(value, WritePolicy.GREATEST)), {"best": held}, None, "1")
     assert ("best" in chosen.fields) is written
 
@@ -117,7 +117,7 @@ def test_greatest_goes_by_what_a_value_means(value: Any, held: Any, written: boo
         ("A", 5, "a number"),
     ],
 )
-def test_what_is_neither_greater_nor_less_parks(value: Any, held: Any, shape: str) -> None:
+def test_incomparable_values_park(value: Any, held: Any, shape: str) -> None:
     with pytest.raises(ShapeMismatch, match=shape):
         selected(contact(best=(value, WritePolicy.GREATEST)), {"best": held}, None, "1")
 
@@ -154,14 +154,14 @@ def test_unless_edited_is_newest_wins_while_nobody_edits(order: tuple[tuple[str,
     [(80, "80"), (80, 80.0), (80.0, 80), (1.5, "1.5"), (True, "true"), (True, "True"), ("x", "x"), (None, ""),
      ("12345678901234567890", 12345678901234567890), ([], None)],
 )  # fmt: skip
-def test_what_a_crm_shows_in_another_type_is_no_edit(sent: Any, shown: Any) -> None:
+def test_value_shown_in_another_type_is_no_edit(sent: Any, shown: Any) -> None:
     remembered = KnownObject("1", b"", {}, {"city": FieldWrite("1", digest_of(sent))})
     planned = contact(city=("new", WritePolicy.UNLESS_EDITED))
     assert selected(planned, {"city": shown}, remembered, "2").fields == {"city": "new"}
 
 
 @pytest.mark.parametrize(("sent", "shown"), [(80, 80.5), (80, "81"), ("x", ""), ("x", None), (True, "1x")])
-def test_an_edit_is_seen(sent: Any, shown: Any) -> None:
+def test_edit_is_recognised(sent: Any, shown: Any) -> None:
     remembered = KnownObject("1", b"", {}, {"city": FieldWrite("1", digest_of(sent))})
     planned = contact(city=("new", WritePolicy.UNLESS_EDITED))
     assert selected(planned, {"city": shown}, remembered, "2").fields == {}
@@ -172,7 +172,7 @@ def test_an_edit_is_seen(sent: Any, shown: Any) -> None:
     [("two", False), ("one\ntwo", False), ("one\r\ntwo\r\n", False), ("two\nthree", False), ("twofold", True),
      ("one two", True), (None, True)],
 )  # fmt: skip
-def test_in_doubt_a_text_that_stands_there_was_appended(held: str | None, added: bool) -> None:
+def test_append_in_doubt_counts_as_done_if_its_text_is_there(held: str | None, added: bool) -> None:
     planned = contact(notes=("two", WritePolicy.APPEND))
     chosen = selected(planned, {"notes": held}, None, "1", in_doubt=True)
     assert (bool(chosen.fields), list(chosen.appended)) == (added, ["notes"])
@@ -183,7 +183,7 @@ def test_in_doubt_a_text_that_stands_there_was_appended(held: str | None, added:
     [(None, None, True), (None, "first", False), ("x", "x", True), ("x", "x\nfirst", False),
      ("first", "first", True), ("first", "first\nfirst", False), ("first\nfirst", "first\nfirst", True)],
 )  # fmt: skip
-def test_in_doubt_the_text_that_was_sent_is_looked_for_and_not_what_the_call_says_now(
+def test_append_in_doubt_looks_for_the_text_sent_not_the_current_one(
     before: str | None, held: str | None, added: bool
 ) -> None:
     first, second = (contact(notes=(text, WritePolicy.APPEND)) for text in ("first", "second"))
@@ -193,7 +193,7 @@ def test_in_doubt_the_text_that_was_sent_is_looked_for_and_not_what_the_call_say
 
 
 @pytest.mark.parametrize(("held", "added"), [(["a"], True), (["b", "a"], False), (None, True)])
-def test_in_doubt_the_items_that_were_sent_are_looked_for(held: list[str] | None, added: bool) -> None:
+def test_list_append_in_doubt_looks_for_the_items_sent(held: list[str] | None, added: bool) -> None:
     sent = selected(contact(tags=(["a", "b"], WritePolicy.APPEND)), {}, None, "1").appended
     now = contact(tags=(["c"], WritePolicy.APPEND))
     chosen = selected(now, {"tags": held}, None, "1", adding=sent)
@@ -216,7 +216,7 @@ LONG = "[10:19] Robot:  it's <b>3 &amp 4</b> é 😀 “fine”"
     ],
 )
 @pytest.mark.parametrize("before", [None, "first", LONG, f"{LONG}\nfirst\n{LONG}"])
-def test_in_doubt_a_text_is_known_whatever_the_crm_made_of_it(made: Any, before: str | None) -> None:
+def test_append_in_doubt_recognises_a_text_the_crm_altered(made: Any, before: str | None) -> None:
     planned = contact(notes=(LONG, WritePolicy.APPEND))
     held = None if before is None else made(before)
     sent = selected(planned, {"notes": held}, None, "1")
@@ -225,14 +225,14 @@ def test_in_doubt_a_text_is_known_whatever_the_crm_made_of_it(made: Any, before:
         assert bool(chosen.fields) is not arrived
 
 
-def test_a_short_text_within_another_is_not_taken_for_ours() -> None:
+def test_short_text_inside_another_is_not_taken_for_the_appended_one() -> None:
     planned = contact(notes=("hot", WritePolicy.APPEND))
     sent = selected(planned, {"notes": "old"}, None, "1").appended
     chosen = selected(planned, {"notes": "old\nhotel"}, None, "1", adding=sent)
     assert chosen.fields == {"notes": "old\nhotel\nhot"}
 
 
-def test_a_text_that_is_empty_by_now_was_added_all_the_same() -> None:
+def test_append_in_doubt_is_recognised_though_the_text_is_now_empty() -> None:
     sent = select_for_new(contact(notes=("first", WritePolicy.APPEND)), "1").appended
     now = contact(notes=(None, WritePolicy.APPEND))
     assert selected(now, {"notes": "first"}, None, "1", adding=sent).appended == sent
@@ -244,7 +244,7 @@ def test_a_list_is_appended_item_by_item() -> None:
     assert chosen.fields == {"tags": ["a", "b", "c"]}
 
 
-def test_where_an_update_replaces_all_the_rest_goes_along() -> None:
+def test_full_replacement_update_sends_the_other_fields_too() -> None:
     planned = contact(
         a=("new", WritePolicy.ALWAYS),
         b=("ours", WritePolicy.IF_EMPTY),
@@ -258,14 +258,14 @@ def test_where_an_update_replaces_all_the_rest_goes_along() -> None:
     assert chosen.last_writes["c"].event == "9"
 
 
-def test_equal_values_advance_only_what_the_call_says() -> None:
+def test_equal_values_advance_only_the_marks_of_fields_the_call_has() -> None:
     last_writes = {"a": FieldWrite("1", b"x"), "b": FieldWrite("1", b"y"), "c": FieldWrite("9", b"z")}
     planned = contact(a=(1, WritePolicy.ALWAYS), c=(1, WritePolicy.ALWAYS))
     found = with_newer_event(KnownObject("1", b"", {}, last_writes), planned, "5").last_writes
     assert {name: mark.event for name, mark in found.items()} == {"a": "5", "b": "1", "c": "9"}
 
 
-def test_what_is_settled_costs_no_request() -> None:
+def test_unchanged_fields_cost_no_request() -> None:
     planned = contact(
         a=(1, WritePolicy.ALWAYS), notes=("x", WritePolicy.APPEND), none=(None, WritePolicy.APPEND)
     )
@@ -276,14 +276,14 @@ def test_what_is_settled_costs_no_request() -> None:
     assert needs_lookup(planned)
 
 
-def test_an_own_object_gets_all_its_fields() -> None:
+def test_object_of_one_call_gets_all_its_fields() -> None:
     planned = contact(shared=False, a=(1, WritePolicy.ALWAYS), b=(2, WritePolicy.CREATE))
     assert selected(planned, None, None, "1").fields == {"a": 1}
     assert select_for_new(planned, "1").fields == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize("known", [None, b"", digest_of("A")])
-def test_what_was_refused_is_sent_again_whatever_was_known_before(known: bytes | None) -> None:
+def test_refused_value_is_sent_again_though_known_before(known: bytes | None) -> None:
     # Nothing was known after a replay by force, or nothing was ever sent.
     last_writes = {} if known is None else {"grade": FieldWrite("000", known)}
     planned, held = contact(grade=("hot", WritePolicy.ALWAYS)), {"grade": "A"}
@@ -297,7 +297,7 @@ def test_what_was_refused_is_sent_again_whatever_was_known_before(known: bytes |
 
 @pytest.mark.parametrize("arrived", [True, False])
 @pytest.mark.parametrize("known", [None, digest_of("A")])
-def test_what_may_have_arrived_is_taken_for_ours(arrived: bool, known: bytes | None) -> None:
+def test_value_that_may_have_arrived_counts_as_ours(arrived: bool, known: bytes | None) -> None:
     planned = contact(grade=("B", WritePolicy.UNLESS_EDITED))
     last_writes = {} if known is None else {"grade": FieldWrite("000", known)}
     remembered = with_possible_writes(KnownObject("1", last_writes=last_writes), planned, {"grade": "B"})

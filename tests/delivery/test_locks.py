@@ -23,7 +23,7 @@ def test_a_delivery_takes_all_of_its_keys_or_none() -> None:
     assert locks.holders() == {CONTACT: 2, CALL: 2}
 
 
-def test_who_waits_for_a_key_gets_it_once_it_is_released() -> None:
+def test_waiting_delivery_gets_the_key_once_it_is_released() -> None:
     locks, got = KeyLocks(), list[bool]()
     locks.acquire(1, [CONTACT], 0)
     waiter = threading.Thread(target=lambda: got.append(locks.acquire(2, [CONTACT], LONG)))
@@ -33,7 +33,7 @@ def test_who_waits_for_a_key_gets_it_once_it_is_released() -> None:
     assert (got, locks.holders()) == ([True], {CONTACT: 2})
 
 
-def test_nobody_waits_for_a_holder_that_waits_itself() -> None:
+def test_acquire_does_not_wait_for_a_holder_that_is_itself_waiting() -> None:
     locks, got = KeyLocks(), list[bool]()
     locks.acquire(1, [CONTACT], 0)
     waiter = threading.Thread(target=lambda: got.append(locks.acquire(2, [CONTACT], LONG)))
@@ -44,7 +44,7 @@ def test_nobody_waits_for_a_holder_that_waits_itself() -> None:
     assert not locks.acquire(2, [CONTACT], LONG)
 
 
-def test_when_keys_are_free_is_told_by_the_last_holder_that_waits() -> None:
+def test_free_at_is_the_time_of_the_last_waiting_holder() -> None:
     locks, later = KeyLocks(), NOW + timedelta(seconds=5)
     locks.acquire(1, [CONTACT], 0)
     locks.acquire(2, [CALL], 0)
@@ -60,7 +60,7 @@ def test_when_keys_are_free_is_told_by_the_last_holder_that_waits() -> None:
     assert locks.free_at(3, [CALL]) is None
 
 
-def test_a_turn_that_is_over_lets_no_holder_wait() -> None:
+def test_finished_turn_cannot_make_a_key_wait() -> None:
     locks = KeyLocks()
     first = locks.begin_turn(1)
     locks.acquire(1, [CONTACT], 0)
@@ -71,7 +71,7 @@ def test_a_turn_that_is_over_lets_no_holder_wait() -> None:
     assert locks.free_at(2, [CONTACT]) == NOW
 
 
-def test_a_turn_that_is_over_releases_no_key_of_the_next_one() -> None:
+def test_finished_turn_does_not_release_keys_of_the_next_turn() -> None:
     locks = KeyLocks()
     first = locks.begin_turn(1)
     assert locks.acquire(1, [CONTACT, CALL], 0)
@@ -84,7 +84,7 @@ def test_a_turn_that_is_over_releases_no_key_of_the_next_one() -> None:
     assert locks.acquire(2, [CONTACT], 0)
 
 
-def test_a_turn_that_is_over_is_never_taken_for_a_later_one() -> None:
+def test_finished_turn_is_never_mistaken_for_a_later_one() -> None:
     locks = KeyLocks()
     first = locks.begin_turn(1)
     locks.release(1)
@@ -96,7 +96,7 @@ def test_a_turn_that_is_over_is_never_taken_for_a_later_one() -> None:
     assert locks.holders() == {}
 
 
-def test_few_workers_assemble_batches_for_an_account_and_one_of_them_waits_for_more() -> None:
+def test_batch_gate_lets_few_workers_assemble_and_one_wait_for_more() -> None:
     gate = BatchGate()
     assert [gate.begin() for _ in range(WORKERS_AT_ONCE + 1)] == [True] * WORKERS_AT_ONCE + [False]
     gate.end()

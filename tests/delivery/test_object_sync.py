@@ -28,7 +28,7 @@ def test_a_new_object_is_looked_up_and_created_and_then_unchanged(make: MakesBen
     assert bench.server.told() == []
 
 
-def test_what_a_person_made_is_found_and_updated(make: MakesBench) -> None:
+def test_object_made_by_a_user_is_found_and_updated(make: MakesBench) -> None:
     bench, crm = make()
     crm.make(key="a", grade="C", city="Bern")
     assert bench.deliver(contact(grade="A")) == "delivered"
@@ -36,7 +36,7 @@ def test_what_a_person_made_is_found_and_updated(make: MakesBench) -> None:
     assert crm.held() == [{"key": "a", "grade": "A", "city": "Bern"}]
 
 
-def test_only_what_changed_is_sent_and_our_memory_goes_before_a_search(make: MakesBench) -> None:
+def test_only_changes_are_sent_and_a_remembered_id_saves_the_search(make: MakesBench) -> None:
     bench, _ = make()
     bench.deliver(contact(grade="A", city="Bern"))
     bench.server.told()
@@ -44,14 +44,14 @@ def test_only_what_changed_is_sent_and_our_memory_goes_before_a_search(make: Mak
     assert [(seen.method, seen.json) for seen in bench.server.log] == [("PATCH", {"grade": "B"})]
 
 
-def test_an_older_call_overwrites_nothing_and_still_fills_what_nobody_said(make: MakesBench) -> None:
+def test_older_call_overwrites_nothing_but_fills_unset_fields(make: MakesBench) -> None:
     bench, crm = make()
     bench.deliver(contact(grade="A"), event="5")
     bench.deliver(contact(grade="B", city="Bern"), event="4", call="c2")
     assert crm.held() == [{"key": "a", "grade": "A", "city": "Bern"}]
 
 
-def test_equal_values_advance_only_what_was_said(make: MakesBench) -> None:
+def test_equal_values_advance_only_the_marks_of_fields_sent(make: MakesBench) -> None:
     bench, crm = make()
     bench.deliver(contact(grade="A", city="Bern"), event="1", call="c1")
     bench.deliver(contact(grade="B"), event="5", call="c2")
@@ -60,7 +60,7 @@ def test_equal_values_advance_only_what_was_said(make: MakesBench) -> None:
     assert crm.held() == [{"key": "a", "grade": "B", "city": "Chur"}]
 
 
-def test_a_key_that_changed_is_another_object(make: MakesBench) -> None:
+def test_changed_key_means_another_object(make: MakesBench) -> None:
     bench, crm = make()
     bench.deliver(contact(grade="A"))
     bench.deliver(contact("b", grade="A"))
@@ -68,7 +68,7 @@ def test_a_key_that_changed_is_another_object(make: MakesBench) -> None:
 
 
 @pytest.mark.parametrize("answer", [{"data": []}, [], 7, "x", {"items": "x"}, {"items": 5}])
-def test_a_search_that_does_not_tell_creates_nothing(make: MakesBench, answer: object) -> None:
+def test_unclear_search_answer_creates_nothing(make: MakesBench, answer: object) -> None:
     bench, crm = make()
     crm.next("GET", (200, answer, {}))
     assert bench.deliver(contact()) == "Permanent"
@@ -77,7 +77,7 @@ def test_a_search_that_does_not_tell_creates_nothing(make: MakesBench, answer: o
 
 
 @pytest.mark.parametrize("answer", [(204, None), (200, {"items": None}), (200, {"items": {}}), (404, {})])
-def test_ways_to_say_that_there_is_none(make: MakesBench, answer: tuple[int, object]) -> None:
+def test_every_not_found_form_leads_to_a_create(make: MakesBench, answer: tuple[int, object]) -> None:
     bench, crm = make()
     crm.next("GET", (*answer, {}))
     assert bench.deliver(contact()) == "delivered"
@@ -89,7 +89,7 @@ def test_ways_to_say_that_there_is_none(make: MakesBench, answer: tuple[int, obj
     [("", "Permanent"), ('several = "first"', "1"), ('several = "oldest"\nby = "fields.at"', "2"),
      ('several = "newest"\nby = "fields.at"', "3"), ("where = '{{ hit.fields.at == 5 }}'", "1")],
 )  # fmt: skip
-def test_several_hits(make: MakesBench, more: str, expected: str) -> None:
+def test_several_hits_follow_the_connectors_rule(make: MakesBench, more: str, expected: str) -> None:
     bench, crm = make(ALL.replace('hits = "items"\nfields', f'hits = "items"\n{more}\nfields', 1))
     for at in (5, 3, 9):
         crm.make(key="a", at=at)
@@ -98,7 +98,7 @@ def test_several_hits(make: MakesBench, more: str, expected: str) -> None:
     assert (chosen or [outcome]) == [expected]
 
 
-def test_a_condition_that_cannot_be_decided_makes_no_second_object(make: MakesBench) -> None:
+def test_undecidable_where_condition_creates_no_second_object(make: MakesBench) -> None:
     where = "where = '{{ hit.fields.at > 3 }}'"
     bench, crm = make(ALL.replace('hits = "items"\nfields', f'hits = "items"\n{where}\nfields', 1))
     crm.make(key="a", at="x")
@@ -110,9 +110,7 @@ def test_a_condition_that_cannot_be_decided_makes_no_second_object(make: MakesBe
 
 
 @pytest.mark.parametrize("processed", [True, False])
-def test_a_create_without_an_answer_is_looked_up_once_the_index_has_caught_up(
-    make: MakesBench, processed: bool
-) -> None:
+def test_lost_create_is_looked_up_once_the_index_has_caught_up(make: MakesBench, processed: bool) -> None:
     bench, crm = make()
     crm.next("POST", "lost" if processed else (502, None, {}))
     assert bench.deliver(contact(grade="A")) == "Transient"
@@ -128,7 +126,7 @@ def test_a_create_without_an_answer_is_looked_up_once_the_index_has_caught_up(
     assert not bench.in_doubt
 
 
-def test_a_create_that_waited_for_its_turn_was_sent_after_that(make: MakesBench) -> None:
+def test_create_delayed_by_the_rate_limit_counts_from_when_it_was_sent(make: MakesBench) -> None:
     bench, crm = make()
     bench.slow = 60
     crm.next("POST", "lost")
@@ -143,7 +141,7 @@ def test_a_create_that_waited_for_its_turn_was_sent_after_that(make: MakesBench)
     assert crm.held() == [{"key": "a", "grade": "B"}]
 
 
-def test_a_crash_with_a_create_on_the_wire_makes_no_second_one(make: MakesBench) -> None:
+def test_crash_during_a_create_makes_no_second_object(make: MakesBench) -> None:
     bench, crm = make()
     bench.crash_after = 1
     with pytest.raises(Crash):
@@ -155,7 +153,7 @@ def test_a_crash_with_a_create_on_the_wire_makes_no_second_one(make: MakesBench)
     assert len(crm.held()) == 1
 
 
-def test_a_refused_create_leaves_nothing_behind_and_looks_again(make: MakesBench) -> None:
+def test_refused_create_leaves_nothing_in_doubt_and_looks_up_again(make: MakesBench) -> None:
     bench, crm = make()
     crm.next("POST", (429, None, {"Retry-After": "7"}))
     assert bench.deliver(contact(grade="A"), call="c1") == "Transient"
@@ -165,7 +163,7 @@ def test_a_refused_create_leaves_nothing_behind_and_looks_again(make: MakesBench
     assert len(crm.held()) == 1
 
 
-def test_without_a_find_what_is_in_doubt_waits_for_a_person(make: MakesBench) -> None:
+def test_create_in_doubt_without_a_find_is_parked(make: MakesBench) -> None:
     bench, crm = make(COMMON + CREATE)
     crm.next("POST", "lost")
     assert bench.deliver(contact()) == "InDoubt"
@@ -175,7 +173,7 @@ def test_without_a_find_what_is_in_doubt_waits_for_a_person(make: MakesBench) ->
 
 
 @pytest.mark.parametrize("told", ["", "data.id"])
-def test_a_duplicate_is_updated(make: MakesBench, told: str) -> None:
+def test_duplicate_named_by_the_crm_is_updated(make: MakesBench, told: str) -> None:
     rule = '\n[[objects.contact.create.outcomes]]\nstatus = 409\nthen = "duplicate"\n'
     rule += f'id = "{told}"\n' if told else ""
     bench, crm = make(COMMON + FIND.replace("LAG", "5s") + CREATE + rule + UPDATE)
@@ -187,7 +185,7 @@ def test_a_duplicate_is_updated(make: MakesBench, told: str) -> None:
     assert bench.server.told() == [SEARCH, POST, SEARCH, "PATCH /contacts/1"]
 
 
-def test_a_create_whose_answer_has_no_id_is_read_again_and_never_repeated(make: MakesBench) -> None:
+def test_create_answered_without_an_id_is_looked_up_and_not_repeated(make: MakesBench) -> None:
     text = ALL.replace('id = "data.id"', "reread = true", 1)
     bench, crm = make(text)
     assert bench.deliver(contact()) == "Transient"
@@ -201,7 +199,7 @@ def test_a_create_whose_answer_has_no_id_is_read_again_and_never_repeated(make: 
 
 
 @pytest.mark.parametrize("answer", [(201, {}), (204, None), (200, [1]), (201, {"data": {"id": ""}})])
-def test_a_create_that_tells_no_id_is_in_doubt(make: MakesBench, answer: tuple[int, object]) -> None:
+def test_create_without_an_id_is_in_doubt(make: MakesBench, answer: tuple[int, object]) -> None:
     bench, crm = make()
     crm.next("POST", (*answer, {}))
     assert bench.deliver(contact()) == "Transient"
@@ -209,7 +207,7 @@ def test_a_create_that_tells_no_id_is_in_doubt(make: MakesBench, answer: tuple[i
     assert bench.in_doubt
 
 
-def test_an_update_that_must_not_be_repeated_waits_for_a_person(make: MakesBench) -> None:
+def test_non_idempotent_update_in_doubt_is_parked(make: MakesBench) -> None:
     bench, crm = make(ALL.replace('merge(links) }}"\n', 'merge(links) }}"\nidempotent = false\n', 1))
     crm.make(key="a")
     crm.next("PATCH", "lost")
@@ -223,7 +221,7 @@ def test_an_update_that_must_not_be_repeated_waits_for_a_person(make: MakesBench
 # Policies that look
 
 
-def test_an_appended_text_whose_answer_was_lost_is_not_appended_twice(make: MakesBench) -> None:
+def test_append_with_a_lost_answer_is_not_appended_twice(make: MakesBench) -> None:
     bench, crm = make()
     crm.make(key="a", notes="one")
     crm.next("PATCH", "lost")
@@ -238,7 +236,7 @@ def test_an_appended_text_whose_answer_was_lost_is_not_appended_twice(make: Make
 
 @pytest.mark.parametrize("arrived", [True, False])
 @pytest.mark.parametrize("there", [True, False])
-def test_a_text_that_changes_while_its_first_sending_is_in_doubt_is_appended_once(
+def test_text_changed_while_its_append_is_in_doubt_is_appended_once(
     make: MakesBench, arrived: bool, there: bool
 ) -> None:
     bench, crm = make()
@@ -253,7 +251,7 @@ def test_a_text_that_changes_while_its_first_sending_is_in_doubt_is_appended_onc
     assert crm.held()[0]["notes"] == ("one\n" if there else "") + ("two" if arrived else "two, revised")
 
 
-def test_what_is_made_again_and_in_doubt_holds_an_appended_text_once(make: MakesBench) -> None:
+def test_recreated_object_in_doubt_holds_an_appended_text_once(make: MakesBench) -> None:
     bench, crm = make()
     texts = [{"notes": (text, WritePolicy.APPEND), "grade": text} for text in ("one", "two", "three")]
     one, two, three = (planned("contact", {"key": "a"}, each, on_deleted="recreate") for each in texts)
@@ -266,7 +264,7 @@ def test_what_is_made_again_and_in_doubt_holds_an_appended_text_once(make: Makes
     assert crm.held()[0]["notes"] == "two"
 
 
-def test_two_calls_that_append_the_same_text_both_do_also_in_doubt(make: MakesBench) -> None:
+def test_two_calls_with_the_same_text_both_append_even_in_doubt(make: MakesBench) -> None:
     bench, crm = make()
     crm.make(key="a", notes="no answer")
     crm.next("PATCH", HANG_UP)
@@ -276,7 +274,7 @@ def test_two_calls_that_append_the_same_text_both_do_also_in_doubt(make: MakesBe
     assert crm.held()[0]["notes"] == "no answer\nno answer"
 
 
-def test_a_text_that_changes_between_the_steps_of_an_update_is_appended_once(make: MakesBench) -> None:
+def test_text_changed_between_steps_of_an_update_is_appended_once(make: MakesBench) -> None:
     steps = """
 [[objects.contact.update]]
 name = "write"
@@ -299,7 +297,7 @@ json = { touched = true }
     assert crm.held()[0]["notes"] == "one\ntwo"
 
 
-def test_a_created_object_whose_answer_was_lost_holds_an_appended_text_once(make: MakesBench) -> None:
+def test_created_object_with_a_lost_answer_holds_an_append_once(make: MakesBench) -> None:
     bench, crm = make()
     crm.next("POST", "lost")
     note = contact(notes=("two", WritePolicy.APPEND))
@@ -309,7 +307,7 @@ def test_a_created_object_whose_answer_was_lost_holds_an_appended_text_once(make
     assert crm.held()[0]["notes"] == "two"
 
 
-def test_each_policy_against_what_a_person_wrote(make: MakesBench) -> None:
+def test_each_policy_against_a_users_value(make: MakesBench) -> None:
     bench, crm = make()
     crm.make(key="a", empty="", kept="mine", best=5, edited="mine", made="mine")
     fields = {
@@ -326,7 +324,7 @@ def test_each_policy_against_what_a_person_wrote(make: MakesBench) -> None:
 
 
 @pytest.mark.parametrize("answer", [{}, {"data": None}, {"data": 5}])
-def test_a_read_without_fields_writes_over_nothing(make: MakesBench, answer: object) -> None:
+def test_read_without_fields_overwrites_nothing(make: MakesBench, answer: object) -> None:
     bench, crm = make()
     bench.deliver(contact(city=("Bern", WritePolicy.IF_EMPTY)))
     crm.objects["1"]["city"] = "Chur"

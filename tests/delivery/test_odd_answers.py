@@ -173,25 +173,25 @@ def check(world: OddWorld, rows: Rows, calls: int, *, batches: bool) -> None:
         assert remedies.get(cause), f"no remedy for {cause!r}"
 
 
-def test_there_are_more_than_a_hundred_of_them() -> None:
+def test_there_are_more_than_a_hundred_odd_answers() -> None:
     assert len({each.name for each in ODD}) == len(ODD) > 100
 
 
 @pytest.mark.parametrize("batches", [False, True], ids=["alone", "batches"])
-def test_a_few_calls_through_odd_answers(tmp_path: Path, batches: bool) -> None:
+def test_few_calls_survive_odd_answers(tmp_path: Path, batches: bool) -> None:
     found = run(tmp_path, 12, batches=batches)
     assert found["delivered"] > 3, found
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("calls", "batches"), [(1400, False), (600, True)], ids=["alone", "batches"])
-def test_two_thousand_calls_through_odd_answers(tmp_path: Path, calls: int, batches: bool) -> None:
+def test_two_thousand_calls_survive_odd_answers(tmp_path: Path, calls: int, batches: bool) -> None:
     found = run(tmp_path, calls, batches=batches)
     assert found["delivered"] > calls // 2, found
     assert found["odd answers"] > 100, found
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_calls_through_odd_answers(tmp_path: Path) -> None:
+def test_hundred_thousand_calls_survive_odd_answers(tmp_path: Path) -> None:
     found = run(tmp_path, 100_000)
     print(dict(found))

@@ -14,7 +14,7 @@ from tests.crm.conformance.steps import OTHER_PHONE, bench_of
     [({"call_from_type": 3}, "skipped"), ({"mark": "x"}, "delivered")],
     ids=["that is skipped", "that asks"],
 )
-def test_after_an_illness_a_delivery_lets_the_others_go(
+def test_first_delivery_after_an_outage_lets_the_others_go(
     tmp_path: Path, changes: dict[str, Any], state: str
 ) -> None:
     with bench_of(tmp_path, ESPOCRM) as one:
@@ -33,7 +33,7 @@ def test_after_an_illness_a_delivery_lets_the_others_go(
         assert [one.state(number) for number in range(1, 7)] == [*["delivered"] * 5, state]
 
 
-def test_a_delivery_whose_line_is_held_finds_out_nothing(tmp_path: Path) -> None:
+def test_delivery_blocked_by_a_lock_does_not_count_as_the_probe(tmp_path: Path) -> None:
     with bench_of(tmp_path, ESPOCRM) as one:
         one.server.lose_next_answer(1)
         one.feed(1)

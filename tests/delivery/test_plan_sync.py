@@ -21,7 +21,7 @@ def contact(key: str = "a", /, **fields: Any) -> Any:
 
 @pytest.mark.parametrize("policy", ["park", "recreate"])
 @pytest.mark.parametrize("looks", [False, True])
-def test_what_a_person_deleted(make: MakesBench, policy: str, looks: bool) -> None:
+def test_object_deleted_by_a_user_parks_or_is_recreated(make: MakesBench, policy: str, looks: bool) -> None:
     bench, crm = make()
     bench.deliver(contact(grade="A"))
     crm.objects.clear()
@@ -34,7 +34,7 @@ def test_what_a_person_deleted(make: MakesBench, policy: str, looks: bool) -> No
     assert len(crm.held()) == (policy == "recreate")
 
 
-def test_what_a_person_merged_is_found_by_its_key(make: MakesBench) -> None:
+def test_object_merged_by_a_user_is_found_by_its_key(make: MakesBench) -> None:
     bench, crm = make()
     bench.deliver(contact(grade="A"))
     del crm.objects["1"]
@@ -43,7 +43,7 @@ def test_what_a_person_merged_is_found_by_its_key(make: MakesBench) -> None:
     assert crm.objects == {"2": {"key": "a", "city": "Bern", "grade": "B"}}
 
 
-def test_an_own_object_that_the_index_does_not_show_yet_is_not_deleted(make: MakesBench) -> None:
+def test_object_not_yet_in_the_search_index_is_not_taken_for_deleted(make: MakesBench) -> None:
     bench, crm = make(COMMON + FIND.replace("LAG", "30s") + CREATE + UPDATE)
     bench.deliver(contact(grade="A"))
     assert bench.deliver(contact(city=("Bern", WritePolicy.IF_EMPTY)), call="c2") == "Transient"
@@ -61,7 +61,7 @@ def both(**fields: Any) -> tuple[Any, Any]:
     return contact(grade="A"), call
 
 
-def test_a_link_that_fails_is_retried_alone(make: MakesBench) -> None:
+def test_failed_link_is_retried_alone(make: MakesBench) -> None:
     bench, crm = make()
     crm.next("POST /links", (503, None, {}))
     assert bench.deliver(*both(score=1)) == "Transient"
@@ -74,7 +74,7 @@ def test_a_link_that_fails_is_retried_alone(make: MakesBench) -> None:
     assert bench.server.told() == ["PATCH /calls/2"]
 
 
-def test_a_link_to_what_a_person_merged_goes_to_the_other(make: MakesBench) -> None:
+def test_link_to_a_merged_object_goes_to_the_surviving_one(make: MakesBench) -> None:
     bench, crm = make()
     bench.deliver(contact(grade="A"))
     crm.objects = {"9": {"key": "a"}}
@@ -84,7 +84,7 @@ def test_a_link_to_what_a_person_merged_goes_to_the_other(make: MakesBench) -> N
     assert [link["to"] for link in crm.links] == ["9"]
 
 
-def test_a_link_that_must_not_be_made_twice_waits_for_a_person_after_a_crash(make: MakesBench) -> None:
+def test_non_idempotent_link_is_in_doubt_after_a_crash(make: MakesBench) -> None:
     bench, crm = make(ALL.replace("}\nidempotent = true", "}"))
     bench.crash_after = 4
     with pytest.raises(Crash):
@@ -104,7 +104,7 @@ upsert = { method = "PATCH", path = "/contacts/{{ key.key }}", json = "{{ fields
 """
 
 
-def test_the_crms_own_upsert_is_sent_once_and_then_only_what_changed(make: MakesBench) -> None:
+def test_native_upsert_is_sent_once_and_then_only_changes(make: MakesBench) -> None:
     bench, crm = make(UPSERT)
     crm.objects["a"] = {}
     assert bench.deliver(contact(grade="A", city="Bern")) == "delivered"
@@ -113,7 +113,7 @@ def test_the_crms_own_upsert_is_sent_once_and_then_only_what_changed(make: Makes
     assert [seen.json for seen in bench.server.log] == [{"grade": "A", "city": "Bern"}, {"grade": "B"}]
 
 
-def test_an_upsert_that_must_not_be_repeated_is_not_sent_again_after_a_crash(make: MakesBench) -> None:
+def test_non_idempotent_upsert_is_not_repeated_after_a_crash(make: MakesBench) -> None:
     bench, crm = make(UPSERT.replace("true", "false"))
     crm.objects["a"] = {}
     bench.crash_after = 0
@@ -140,7 +140,7 @@ path = "/never"
 )
 
 
-def test_steps_go_on_at_the_one_that_failed_and_catch_up_with_the_call(make: MakesBench) -> None:
+def test_steps_resume_at_the_failed_one_with_the_calls_new_state(make: MakesBench) -> None:
     bench, crm = make(COMMON + FIND.replace("LAG", "5s") + STEPS + UPDATE)
     crm.next("PATCH", (503, None, {}))
     assert bench.deliver(contact(grade="A")) == "Transient"
@@ -151,7 +151,7 @@ def test_steps_go_on_at_the_one_that_failed_and_catch_up_with_the_call(make: Mak
     assert crm.held() == [{"key": "a", "grade": "B", "closed": True}]
 
 
-def test_steps_behind_a_lost_answer_go_on_with_what_was_found(make: MakesBench) -> None:
+def test_steps_after_a_lost_answer_go_on_with_the_object_found(make: MakesBench) -> None:
     bench, crm = make(COMMON + FIND.replace("LAG", "30s") + STEPS + UPDATE)
     crm.next("POST", "lost")
     assert bench.deliver(contact(grade="A")) == "Transient"
@@ -160,7 +160,7 @@ def test_steps_behind_a_lost_answer_go_on_with_what_was_found(make: MakesBench) 
     assert crm.held() == [{"key": "a", "grade": "A", "closed": True}]
 
 
-def test_an_inline_link_travels_in_the_object_and_again_where_it_changes(make: MakesBench) -> None:
+def test_inline_link_is_sent_with_the_object_and_again_when_it_changes(make: MakesBench) -> None:
     link = "[objects.call.link.contact]\ninline = true\n"
     text = ALL[: ALL.index("[objects.call.link.contact]")] + link
     text = text.replace('json = "{{ fields | merge(key) }}"', 'json = "{{ fields | merge(key, links) }}"')
@@ -190,7 +190,7 @@ json = { id = "{{ id }}", version = "{{ captured.version }}", fields = "{{ field
 
 
 @pytest.mark.parametrize("answer", ["lost", "conflict"])
-def test_a_retry_asks_again_for_the_version_that_its_update_must_carry(tmp_path: Path, answer: str) -> None:
+def test_retried_update_reads_the_objects_version_again(tmp_path: Path, answer: str) -> None:
     """Else it would send the old one for ever: our own lost answer, or a person's edit, made another."""
     held: dict[str, Any] = {"version": 1}
     faults = [answer]

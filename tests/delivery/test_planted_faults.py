@@ -163,6 +163,6 @@ QUICK = ("502 is read as refused", "a sticky skip is undone by a revision")
 @pytest.mark.parametrize(
     "fault", [pytest.param(each, marks=() if each in QUICK else pytest.mark.slow) for each in FAULTS]
 )
-def test_it_is_seen(fault: str) -> None:
+def test_model_test_detects_the_planted_fault(fault: str) -> None:
     with pytest.raises(AssertionError):
         run(EXAMPLES, SEED, FAULTS[fault], shrink=False)

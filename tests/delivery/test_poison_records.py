@@ -64,7 +64,7 @@ def flow(world: OddWorld, first: int, last: int, seconds: float = 20) -> None:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_a_record_that_alone_draws_it_is_parked(world: OddWorld, name: str) -> None:
+def test_record_that_alone_causes_faults_is_parked(world: OddWorld, name: str) -> None:
     world.answer = poisonous(ANSWERS[name])
     world.feed(0, POISON)
     flow(world, 1, 16)
@@ -79,7 +79,7 @@ def test_a_record_that_alone_draws_it_is_parked(world: OddWorld, name: str) -> N
     assert asked < 16 + 25, "a few tries, not hundreds"
 
 
-def test_a_fault_of_ours_behind_a_request_parks_without_sending_it_again(world: OddWorld) -> None:
+def test_internal_fault_after_a_request_parks_without_resending(world: OddWorld) -> None:
     secret = world.destination.account.secrets["token"]
 
     def trip(request: httpx.Request) -> httpx.Response | None:
@@ -97,7 +97,7 @@ def test_a_fault_of_ours_behind_a_request_parks_without_sending_it_again(world: 
     assert len([path for method, path in world.requests if method == "POST" and "search" not in path]) == 1
 
 
-def test_while_the_account_is_down_nothing_is_parked(world: OddWorld) -> None:
+def test_nothing_is_parked_while_the_account_is_down(world: OddWorld) -> None:
     world.answer = lambda _request: httpx.Response(500)
     for number in range(8):
         world.feed(number, f"158997{number:05}")
@@ -110,7 +110,7 @@ def test_while_the_account_is_down_nothing_is_parked(world: OddWorld) -> None:
     assert {row["state"] for row in world.rows()} == {"delivered"}
 
 
-def test_what_is_corrected_is_delivered_and_so_is_what_a_person_retries(world: OddWorld) -> None:
+def test_corrected_record_is_delivered_and_so_is_a_retried_one(world: OddWorld) -> None:
     world.answer = poisonous(ANSWERS["500"])
     world.feed(0, POISON)
     flow(world, 1, 16)
@@ -125,7 +125,7 @@ def test_what_is_corrected_is_delivered_and_so_is_what_a_person_retries(world: O
     assert len(world.contents()["contacts"]) == 26
 
 
-def test_a_poisonous_record_leaves_the_account_open(tmp_path: Path) -> None:
+def test_poisonous_record_does_not_pause_the_account(tmp_path: Path) -> None:
     with closing(OddWorld(tmp_path, plain_connector())) as world:
         world.answer = poisonous(ANSWERS["500"])
         flow(world, 1, 3)
@@ -138,7 +138,7 @@ def test_a_poisonous_record_leaves_the_account_open(tmp_path: Path) -> None:
         assert paused == 0
 
 
-def test_many_poisonous_records_among_good_ones(world: OddWorld) -> None:
+def test_many_poisonous_records_are_parked_and_good_ones_delivered(world: OddWorld) -> None:
     def told(request: httpx.Request) -> httpx.Response | None:
         bad = any(f"9977{each:04}" in request.content.decode() for each in range(0, 20, 4))
         return httpx.Response(500) if bad and request.method == "POST" else None
@@ -158,7 +158,7 @@ def test_many_poisonous_records_among_good_ones(world: OddWorld) -> None:
     assert set(by_state) == {"parked", "delivered"}
 
 
-def test_counted_faults_outlive_a_restart(tmp_path: Path) -> None:
+def test_counted_faults_survive_a_restart(tmp_path: Path) -> None:
     with closing(OddWorld(tmp_path, plain_connector())) as world:
         world.answer = poisonous(ANSWERS["500"])
         world.feed(0, POISON)
@@ -201,7 +201,7 @@ def test_a_fault_counts_only_while_others_are_delivered() -> None:
     assert again.count == 1, "another fault begins anew"
 
 
-def test_a_fault_proves_nothing_while_others_are_delivered_only_after_faults() -> None:
+def test_fault_does_not_count_while_others_also_need_retries() -> None:
     successes = Successes()
     faults = count_fault(None, fault(), "c", 1, successes)
     for recovered, expected in ((True, 1), (False, 2), (True, 2)):
@@ -215,7 +215,7 @@ def test_a_fault_proves_nothing_while_others_are_delivered_only_after_faults() -
 
 
 @pytest.mark.long
-def test_an_account_that_fails_at_every_second_request_parks_nothing(world: OddWorld) -> None:
+def test_account_failing_every_second_request_parks_nothing(world: OddWorld) -> None:
     chance = random.Random(3)  # noqa: S311 -- a test's dice
 
     def ill(_request: httpx.Request) -> httpx.Response | None:
@@ -233,7 +233,7 @@ def test_an_account_that_fails_at_every_second_request_parks_nothing(world: OddW
     assert {row["state"] for row in world.rows()} == {"delivered"}
 
 
-def test_after_a_restart_what_was_delivered_since_counts() -> None:
+def test_deliveries_after_a_restart_count_as_successes() -> None:
     faults = count_fault(None, fault(), "c", 1, Successes())
     after = Successes()
     assert count_fault(faults, fault(), "c", 1, after) == faults
@@ -255,7 +255,7 @@ def test_after_a_restart_what_was_delivered_since_counts() -> None:
         (Transient("x"), 0),
     ],
 )
-def test_which_faults_may_be_a_records(error: DeliveryError, most: int) -> None:
+def test_which_faults_can_be_blamed_on_a_record(error: DeliveryError, most: int) -> None:
     successes, faults = Successes(), None
     for number in range(1, 10):
         successes.note()
@@ -266,7 +266,7 @@ def test_which_faults_may_be_a_records(error: DeliveryError, most: int) -> None:
             break
 
 
-def test_what_spoiled_a_batch_goes_with_few_and_then_alone() -> None:
+def test_record_that_spoiled_a_batch_is_sent_with_few_then_alone() -> None:
     successes, faults = Successes(), None
     rooms = [room_for(faults, 100)]
     for _ in range(3):

@@ -66,7 +66,9 @@ def cells() -> Iterator[tuple[WritePolicy, WritePolicy, str, bool]]:
 
 
 @pytest.mark.parametrize(("old", "new", "held", "shared"), list(cells()))
-def test_every_policy_after_every_other(old: WritePolicy, new: WritePolicy, held: str, shared: bool) -> None:
+def test_every_policy_can_follow_every_other(
+    old: WritePolicy, new: WritePolicy, held: str, shared: bool
+) -> None:
     remembered, _ = after(old, shared=shared)
     present = {"field": HELD[held]}
     chosen = selected(planned(new, NEWER, shared=shared), present, remembered, EVENT)
@@ -75,7 +77,7 @@ def test_every_policy_after_every_other(old: WritePolicy, new: WritePolicy, held
 
 @pytest.mark.parametrize("old", list(WritePolicy))
 @pytest.mark.parametrize("shared", [True, False])
-def test_what_a_person_edits_after_the_change_stays(old: WritePolicy, shared: bool) -> None:
+def test_edit_after_a_policy_change_is_kept(old: WritePolicy, shared: bool) -> None:
     remembered, _ = after(old, shared=shared)
     first = selected(
         planned(WritePolicy.UNLESS_EDITED, NEWER, shared=shared),
@@ -91,21 +93,21 @@ def test_what_a_person_edits_after_the_change_stays(old: WritePolicy, shared: bo
 
 
 @pytest.mark.parametrize("old", [write for write in WritePolicy if write is not WritePolicy.APPEND])
-def test_after_a_change_an_older_call_still_writes_over_no_newer_one(old: WritePolicy) -> None:
+def test_older_call_never_overwrites_a_newer_one_after_a_change(old: WritePolicy) -> None:
     remembered, _ = after(old, shared=True)
     older = planned(WritePolicy.UNLESS_EDITED, "older", shared=True)
     assert selected(older, {"field": SENT}, remembered, "000 call-z").fields == {}
 
 
 @pytest.mark.parametrize("old", [WritePolicy.ALWAYS, WritePolicy.CREATE, WritePolicy.UNLESS_EDITED])
-def test_another_call_is_appended_to_what_the_first_wrote_before_the_change(old: WritePolicy) -> None:
+def test_append_after_a_change_keeps_the_value_of_the_first_call(old: WritePolicy) -> None:
     remembered, _ = after(old, shared=True)
     theirs = planned(WritePolicy.APPEND, "theirs", shared=True)
     chosen = selected(theirs, {"field": SENT}, remembered, OTHER)
     assert chosen.fields == {"field": f"{SENT}\ntheirs"}
 
 
-def test_what_was_appended_to_a_persons_text_is_never_ours_alone() -> None:
+def test_text_appended_to_a_users_text_is_never_only_ours() -> None:
     append = planned(WritePolicy.APPEND, "a", shared=True)
     with_theirs = selected(append, {"field": "by hand"}, None, EVENT)
     left = kept(KnownObject("1", b"", {}, with_theirs.last_writes))
@@ -115,7 +117,7 @@ def test_what_was_appended_to_a_persons_text_is_never_ours_alone() -> None:
     assert selected(newer, held, left, EVENT).fields == {}
 
 
-def test_what_calls_appended_to_nothing_is_ours() -> None:
+def test_text_appended_only_by_calls_is_ours() -> None:
     first = selected(planned(WritePolicy.APPEND, "a", shared=True), {}, None, EVENT)
     left = kept(KnownObject("1", b"", {}, first.last_writes))
     append = planned(WritePolicy.APPEND, "b", shared=True)
@@ -125,7 +127,7 @@ def test_what_calls_appended_to_nothing_is_ours() -> None:
     assert selected(newer, {"field": "a\nb"}, left, OTHER).fields == {"field": "new"}
 
 
-def test_what_an_older_ledger_does_not_know_stays_as_it_is_there() -> None:
+def test_value_unknown_to_an_older_ledger_is_kept() -> None:
     nothing = KnownObject("1", b"told")
     newer = planned(WritePolicy.UNLESS_EDITED, NEWER, shared=False)
     assert selected(newer, {"field": SENT}, nothing, EVENT).fields == {}
@@ -142,7 +144,7 @@ def test_what_an_older_ledger_does_not_know_stays_as_it_is_there() -> None:
     assert selected(newer, {"field": SENT}, left, EVENT).fields == {"field": NEWER}
 
 
-def test_what_may_have_arrived_is_ours_after_a_change_too() -> None:
+def test_value_that_may_have_arrived_is_ours_after_a_change_too() -> None:
     remembered, _ = after(WritePolicy.ALWAYS, shared=False)
     always = planned(WritePolicy.ALWAYS, NEWER, shared=False)
     doubtful = kept(with_possible_writes(remembered, always, {"field": NEWER}))
@@ -167,7 +169,7 @@ def test_an_object_of_one_call_keeps_four_bytes_a_field() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 127, 128, 300, 70_000])
-def test_a_ledger_that_has_seen_many_fields_still_tells_them_apart(number: int) -> None:
+def test_many_field_numbers_are_still_told_apart(number: int) -> None:
     numbers = {"a": number, SHORTS: number + 1, "b": number + 2}
     remembered = KnownObject(
         "1", b"", {}, {"a": FieldWrite("", short_of("x")), "b": FieldWrite("e", digest_of("y"))}
@@ -177,7 +179,7 @@ def test_a_ledger_that_has_seen_many_fields_still_tells_them_apart(number: int) 
     assert sent_last(remembered.last_writes["a"].digest, "x")
 
 
-def test_a_release_before_reads_what_is_kept_for_marks_of_another_field() -> None:
+def test_previous_release_can_still_read_packed_field_marks() -> None:
     last_writes = {"a": FieldWrite("", short_of("x"))}
     packed = pack_memory(KnownObject("1", b"", {}, last_writes), {"a": 1, SHORTS: 2})
     assert packed is not None
@@ -208,7 +210,7 @@ def name(value: str, default: Any = "未知", *, shared: bool = True) -> Planned
         ("未知 ", "王芳", False),
     ],
 )
-def test_a_default_is_replaced_and_nothing_else(
+def test_while_default_replaces_only_the_default(
     held: str | None, said: str, written: bool, shared: bool
 ) -> None:
     chosen = selected(name(said, shared=shared), {"name": held}, None, EVENT)
@@ -216,12 +218,12 @@ def test_a_default_is_replaced_and_nothing_else(
 
 
 @pytest.mark.parametrize(("default", "held"), [(0, "0"), (0, 0.0), (False, "false"), ("0", 0)])
-def test_a_default_that_is_shown_in_another_type_is_the_default(default: Any, held: Any) -> None:
+def test_default_shown_in_another_type_is_still_the_default(default: Any, held: Any) -> None:
     chosen = selected(name("x", default), {"name": held}, None, EVENT)
     assert chosen.fields == {"name": "x"}
 
 
-def test_the_first_call_that_knows_it_wins_in_every_order() -> None:
+def test_first_call_with_a_real_value_wins_in_every_order() -> None:
     held: dict[str, Any] = dict(select_for_new(name("未知"), "002 b").fields)
     older = selected(name("王芳"), held, None, "001 a")
     assert older.fields == {"name": "王芳"}
@@ -231,6 +233,6 @@ def test_the_first_call_that_knows_it_wins_in_every_order() -> None:
         assert selected(name("未知"), older.fields, left, event).fields == {}
 
 
-def test_where_there_is_no_default_for_a_call_only_nothing_is_replaced() -> None:
+def test_call_without_a_default_fills_only_an_empty_field() -> None:
     assert selected(name("x", None), {"name": "未知"}, None, EVENT).fields == {}
     assert selected(name("x", None), {"name": ""}, None, EVENT).fields == {"name": "x"}

@@ -167,7 +167,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         yield desk
 
 
-def test_a_job_is_submitted_once_and_asked_for_until_it_has_ended(desk: Desk) -> None:
+def test_job_is_submitted_once_and_polled_until_it_ends(desk: Desk) -> None:
     assert desk.until_done() == ["StillRunning", "StillRunning", "StillRunning", "delivered"]
     assert desk.server.told() == ["GET /contacts", "POST /jobs", *["GET /jobs/0"] * 4]
     assert desk.crm.contacts[PHONE]["name"] == "李"
@@ -176,13 +176,13 @@ def test_a_job_is_submitted_once_and_asked_for_until_it_has_ended(desk: Desk) ->
     assert desk.server.told() == []
 
 
-def test_a_job_that_runs_holds_the_lines_of_its_delivery_and_is_no_failure(desk: Desk) -> None:
+def test_running_job_keeps_its_deliverys_locks_and_is_no_failure(desk: Desk) -> None:
     assert desk.bench.deliver(contact()) == "StillRunning"
     assert desk.bench.in_doubt
     assert desk.bench.wait == 7.0
 
 
-def test_a_job_goes_on_after_a_crash_and_a_restart(desk: Desk) -> None:
+def test_job_is_polled_on_after_a_crash_and_restart(desk: Desk) -> None:
     desk.bench.crash_after = 2  # the look-up and the submit are answered; the first poll is not read
     with pytest.raises(Crash):
         desk.bench.deliver(contact())
@@ -191,7 +191,7 @@ def test_a_job_goes_on_after_a_crash_and_a_restart(desk: Desk) -> None:
     assert desk.submitted == 1
 
 
-def test_a_submit_whose_answer_is_lost_is_ended_by_a_look_up_and_not_sent_again_while_it_may_run(
+def test_lost_submit_is_looked_up_and_not_resent_while_its_job_may_run(
     desk: Desk,
 ) -> None:
     desk.crm.script = [("POST /jobs", "lost")]
@@ -202,7 +202,7 @@ def test_a_submit_whose_answer_is_lost_is_ended_by_a_look_up_and_not_sent_again_
     assert list(desk.crm.contacts) == [PHONE]
 
 
-def test_a_submit_that_never_arrived_is_sent_again_once_no_job_can_run_any_more(desk: Desk) -> None:
+def test_submit_that_never_arrived_is_resent_once_no_job_can_run(desk: Desk) -> None:
     desk.crm.script = [("POST /jobs", HANG_UP)]
     began = desk.bench.clock.now
     assert desk.until_done()[-1] == "delivered"
@@ -210,13 +210,13 @@ def test_a_submit_that_never_arrived_is_sent_again_once_no_job_can_run_any_more(
     assert (desk.bench.clock.now - began).total_seconds() >= 600
 
 
-def test_a_poll_without_an_answer_is_asked_again_and_nothing_is_submitted(desk: Desk) -> None:
+def test_lost_poll_is_repeated_without_another_submit(desk: Desk) -> None:
     desk.crm.script = [("GET /jobs", HANG_UP), ("GET /jobs", (503, {}, {})), ("GET /jobs", (429, {}, {}))]
     assert desk.until_done()[-1] == "delivered"
     assert desk.submitted == 1
 
 
-def test_a_job_that_fails_parks_with_the_reason_of_the_crm_and_a_retry_submits_anew(desk: Desk) -> None:
+def test_failed_job_parks_with_the_crms_reason_and_retry_submits_anew(desk: Desk) -> None:
     desk.crm.fails = "quota of 13900001111 contacts is reached"
     assert desk.until_done()[-1] == "JobFailed"
     assert "the job failed: quota of" in str(desk.bench.error)
@@ -227,7 +227,7 @@ def test_a_job_that_fails_parks_with_the_reason_of_the_crm_and_a_retry_submits_a
     assert desk.submitted == 1
 
 
-def test_a_job_that_has_ended_and_tells_no_id_is_looked_for_by_its_key(desk: Desk) -> None:
+def test_finished_job_without_an_id_is_looked_up_by_key(desk: Desk) -> None:
     assert desk.bench.deliver(contact()) == "StillRunning"
     desk.bench.clock.tick(20)
     desk.crm.script = [("GET /jobs", (200, {"state": "done"}, {}))]
@@ -235,7 +235,7 @@ def test_a_job_that_has_ended_and_tells_no_id_is_looked_for_by_its_key(desk: Des
     assert desk.server.told().count("POST /jobs") == 1
 
 
-def test_a_job_that_the_crm_forgot_is_looked_for_by_its_key(desk: Desk) -> None:
+def test_job_forgotten_by_the_crm_is_looked_up_by_key(desk: Desk) -> None:
     assert desk.bench.deliver(contact()) == "StillRunning"
     desk.crm.forgets = True
     desk.bench.clock.tick(5)
@@ -249,7 +249,7 @@ def test_a_job_that_the_crm_forgot_is_looked_for_by_its_key(desk: Desk) -> None:
     assert desk.server.told().count("POST /jobs") == 1
 
 
-def test_a_job_that_runs_for_too_long_waits_for_a_person_and_is_not_sent_again(desk: Desk) -> None:
+def test_job_running_too_long_is_parked_in_doubt_and_not_resent(desk: Desk) -> None:
     desk.crm.takes = 1e9
     assert desk.until_done()[-1] == "InDoubt"
     assert "longer than any should" in str(desk.bench.error)
@@ -257,7 +257,7 @@ def test_a_job_that_runs_for_too_long_waits_for_a_person_and_is_not_sent_again(d
     assert desk.submitted == 1
 
 
-def test_an_update_that_is_a_job_ends_before_a_newer_state_is_sent(desk: Desk) -> None:
+def test_update_job_ends_before_a_newer_state_is_sent(desk: Desk) -> None:
     assert desk.until_done(name="李")[-1] == "delivered"
     assert desk.bench.deliver(contact(name="王")) == "StillRunning"
     assert desk.until_done(name="张")[-1] == "delivered"
@@ -265,7 +265,7 @@ def test_an_update_that_is_a_job_ends_before_a_newer_state_is_sent(desk: Desk) -
     assert [fields["name"] for _, _, fields in desk.crm.jobs] == ["李", "王", "张"]
 
 
-def test_a_lost_answer_to_an_update_is_repeated_only_after_its_job_must_have_ended(desk: Desk) -> None:
+def test_lost_update_is_repeated_only_after_its_job_must_have_ended(desk: Desk) -> None:
     assert desk.until_done(name="李")[-1] == "delivered"
     desk.crm.script = [("PATCH", "lost")]
     began = desk.bench.clock.now
@@ -274,7 +274,7 @@ def test_a_lost_answer_to_an_update_is_repeated_only_after_its_job_must_have_end
     assert [fields["name"] for _, _, fields in desk.crm.jobs] == ["李", "王", "王"]
 
 
-def test_a_wait_may_be_an_expression_and_is_bounded(tmp_path: Path) -> None:
+def test_poll_wait_may_be_an_expression_and_is_bounded(tmp_path: Path) -> None:
     text = JOBS.replace('wait = "7s"', "wait = \"{{ headers['retry-after'] }}\"")
     with serving() as server, closing(Desk(tmp_path, server, text)) as desk:
         whole = desk.crm.answer
@@ -284,7 +284,7 @@ def test_a_wait_may_be_an_expression_and_is_bounded(tmp_path: Path) -> None:
             assert desk.bench.wait == wait
 
 
-def test_polls_count_in_a_class_of_their_own() -> None:
+def test_polls_count_in_their_own_limit_class() -> None:
     connector = connector_of(JOBS)
     poll = connector.objects["contact"].create[0].poll
     assert poll is not None
@@ -312,7 +312,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_in_a_poll_is_told_by_check(name: str) -> None:
+def test_check_reports_a_mistake_in_a_poll(name: str) -> None:
     before, after, message = MISTAKES[name]
     assert before in JOBS
     with pytest.raises(ConfigError) as caught:
@@ -321,7 +321,7 @@ def test_a_mistake_in_a_poll_is_told_by_check(name: str) -> None:
     assert "poll" in str(caught.value)
 
 
-def test_a_connector_says_how_long_nobody_can_tell_what_became_of_a_request() -> None:
+def test_connector_tells_how_long_a_request_stays_in_doubt() -> None:
     connector: Connector = connector_of(JOBS)
     assert connector.objects["contact"].settles_within.total_seconds() == 600
     assert connector.objects["contact"].index_lag.total_seconds() == 0
@@ -336,7 +336,7 @@ def test_a_preview_shows_the_poll_behind_its_submit() -> None:
     assert asked == [("find", "GET"), ("create", "POST"), ("create poll", "GET")]
 
 
-def test_a_job_that_runs_is_due_again_after_its_wait_and_holds_its_lines(desk: Desk) -> None:
+def test_running_job_is_due_again_after_its_wait_and_keeps_its_locks(desk: Desk) -> None:
     desk.bench.feed("c1")
     lease = desk.bench.ledger.lease(["crm"], ["main"], desk.bench.clock.now)
     assert lease is not None
@@ -353,7 +353,7 @@ def test_a_job_that_runs_is_due_again_after_its_wait_and_holds_its_lines(desk: D
     assert settled.due_at == desk.bench.clock.now + timedelta(seconds=7)
 
 
-def test_a_reason_that_quotes_our_token_is_kept_without_it() -> None:
+def test_token_quoted_in_a_job_failure_is_masked() -> None:
     token = "canary-token-of-a-crm-0123456789"
     said = Settlement(
         DeliveryState.PARKED, f"the job failed: Bearer {token} has no rights", f"failed: {token}"

@@ -16,7 +16,7 @@ FULL = WORKERS / SERVICE
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.005, 0.02, 0.1])
 @pytest.mark.parametrize(("seconds", "worth"), [(40, 0.8), pytest.param(120, 0.9, marks=pytest.mark.long)])
-def test_an_occasional_refusal_costs_what_it_asked_for_and_little_more(
+def test_occasional_refusal_costs_little_more_than_its_retry_after(
     share: float, seconds: int, worth: float
 ) -> None:
     run = Desk(by_chance(share), WORKERS).run(seconds)
@@ -43,7 +43,7 @@ UNEVEN = {"100 in each 10 s", "1000 a minute, silent"}
 
 
 @pytest.mark.parametrize("name", LIMITERS)
-def test_the_rate_settles_just_under_what_the_crm_takes(name: str) -> None:
+def test_learned_rate_settles_just_below_the_crms_limit(name: str) -> None:
     limiter, taken = LIMITERS[name]
     desk = Desk(limiter, WORKERS)
     desk.run(600 if name in UNEVEN else 60)
@@ -56,7 +56,7 @@ def test_the_rate_settles_just_under_what_the_crm_takes(name: str) -> None:
         assert run.refused <= max(run.accepted / 100, run.seconds / 15)
 
 
-def test_a_learned_rate_outlasts_a_restart() -> None:
+def test_learned_rate_survives_a_restart() -> None:
     limiter = sliding(100, 1)
     before = Desk(limiter, WORKERS).run(120)
     assert before.learned is not None
@@ -68,7 +68,7 @@ def test_a_learned_rate_outlasts_a_restart() -> None:
     assert run.refused <= 8
 
 
-def test_the_rate_recovers_within_minutes_once_the_crm_takes_more() -> None:
+def test_learned_rate_recovers_within_minutes_of_a_raised_limit() -> None:
     left = 120.0
     slow, free = sliding(10, 1), by_chance(0.0)
     desk = Desk(lambda at, rng: (slow if at < START.timestamp() + left else free)(at, rng), WORKERS)
@@ -79,7 +79,7 @@ def test_the_rate_recovers_within_minutes_once_the_crm_takes_more() -> None:
     assert desk.run(60).rate > 0.5 * FULL
 
 
-def test_the_rate_follows_a_limit_that_was_halved() -> None:
+def test_learned_rate_follows_a_halved_limit() -> None:
     wide, narrow = sliding(100, 1), sliding(50, 1)
     desk = Desk(lambda at, rng: (wide if at < START.timestamp() + 120 else narrow)(at, rng), WORKERS)
     desk.run(120)
@@ -87,7 +87,7 @@ def test_the_rate_follows_a_limit_that_was_halved() -> None:
     assert desk.run(120).rate >= 0.6 * 50
 
 
-def test_a_refusal_after_a_quiet_time_slows_nothing_down() -> None:
+def test_refusal_after_a_quiet_time_does_not_slow_the_rate() -> None:
     rate = LearnedRate()
     at = START.timestamp()
     for _ in range(20):
@@ -101,7 +101,7 @@ def test_a_refusal_after_a_quiet_time_slows_nothing_down() -> None:
 
 
 @pytest.mark.parametrize("days", [400, -400])
-def test_no_jump_of_the_clock_holds_requests_back_for_longer_than_their_pace(days: int) -> None:
+def test_clock_jump_delays_requests_by_no_more_than_their_interval(days: int) -> None:
     at = START.timestamp()
     rate, window = LearnedRate(), SlidingWindow(5, 10.0)
     rate.restore({"rate": 2.0, "since": at, "share": 0.1}, at)
@@ -114,7 +114,7 @@ def test_no_jump_of_the_clock_holds_requests_back_for_longer_than_their_pace(day
     assert window.wait(at) <= 10.0
 
 
-def test_refusals_that_say_nothing_make_the_pauses_longer_until_something_is_accepted() -> None:
+def test_refusals_without_retry_after_lengthen_pauses_until_a_success() -> None:
     now = [START]
     budget = Budget({}, lambda: now[0])
     pauses = []
@@ -128,7 +128,7 @@ def test_refusals_that_say_nothing_make_the_pauses_longer_until_something_is_acc
     assert budget.reserve("default", Lane.LIVE) == 1
 
 
-def test_a_refusal_that_says_how_long_is_waited_out_no_longer() -> None:
+def test_refusal_with_retry_after_is_waited_out_exactly() -> None:
     now = [START]
     budget = Budget({}, lambda: now[0])
     for _ in range(100):
@@ -138,7 +138,7 @@ def test_a_refusal_that_says_how_long_is_waited_out_no_longer() -> None:
     assert budget.reserve("default", Lane.LIVE) == 0
 
 
-def test_a_rate_is_forgotten_after_minutes_without_a_refusal() -> None:
+def test_learned_rate_is_forgotten_after_minutes_without_a_refusal() -> None:
     rate, at = LearnedRate(), START.timestamp()
     rate.restore({"rate": 2.0, "since": at, "share": 0.1}, at)
     assert rate.rate(at) == 2.0
@@ -146,7 +146,7 @@ def test_a_rate_is_forgotten_after_minutes_without_a_refusal() -> None:
     assert rate.rate(at + FORGOTTEN_AFTER + 1) is None
 
 
-def test_a_wait_that_was_waited_for_exactly_is_over() -> None:
+def test_wait_that_has_just_passed_is_over() -> None:
     rate, clock = LearnedRate(), START
     rate.restore({"rate": 3.0, "share": 0.1}, clock.timestamp())
     for _ in range(200):

@@ -103,7 +103,7 @@ def make(server: Server) -> Iterator[Makes]:
             pass
 
 
-def test_a_request_that_is_repeated_with_a_new_token_is_taken_from_the_budget(make: Makes) -> None:
+def test_request_repeated_with_a_new_token_counts_against_the_budget(make: Makes) -> None:
     desk = make("daily = 4\nconcurrency = 1")
     desk.ask()
     desk.expire()
@@ -117,7 +117,7 @@ def test_a_request_that_is_repeated_with_a_new_token_is_taken_from_the_budget(ma
     assert [seen.path for seen in desk.server.log[-2:]] == ["/things", "/token"], "four were allowed"
 
 
-def test_a_rate_holds_over_a_repeat(make: Makes) -> None:
+def test_rate_limit_holds_for_a_repeated_request(make: Makes) -> None:
     desk = make('rate = "2/m"')
     desk.ask()
     desk.expire()
@@ -129,7 +129,7 @@ def test_a_rate_holds_over_a_repeat(make: Makes) -> None:
     assert sum(seen.path == "/things" for seen in desk.server.log) == 3
 
 
-def test_a_token_counts_where_the_connector_says_so(make: Makes) -> None:
+def test_token_request_counts_in_its_own_limit_class(make: Makes) -> None:
     desk = make("concurrency = 1", 'limit = "login"')
     desk.ask()
     assert (desk.spent("login"), desk.spent()) == (1, 1)
@@ -140,7 +140,7 @@ def test_a_token_counts_where_the_connector_says_so(make: Makes) -> None:
     assert desk.tokens == 2, "one an hour"
 
 
-def test_a_token_counts_with_the_rest_where_the_connector_says_so(make: Makes) -> None:
+def test_token_request_may_count_in_the_default_limit_class(make: Makes) -> None:
     desk = make("daily = 2\nconcurrency = 1", 'limit = "default"')
     desk.ask()
     assert (desk.spent(), desk.at_once) == (2, [1, 1])
@@ -148,12 +148,12 @@ def test_a_token_counts_with_the_rest_where_the_connector_says_so(make: Makes) -
         desk.ask()
 
 
-def test_a_limit_that_is_none_is_told_at_load() -> None:
+def test_unknown_limit_class_is_refused_at_load() -> None:
     with pytest.raises(Exception, match='there is no limit "logins"'):
         connector_of(CONNECTOR.replace("LIMIT", "").replace("TOKEN", 'limit = "logins"'))
 
 
-def test_what_was_not_sent_does_not_close_the_breaker(make: Makes) -> None:
+def test_request_that_was_not_sent_does_not_close_the_breaker(make: Makes) -> None:
     desk = make("daily = 9")
     desk.ask()
     desk.scripted = [(503, None, {})] * FAULTS_IN_A_ROW
@@ -170,7 +170,7 @@ def test_what_was_not_sent_does_not_close_the_breaker(make: Makes) -> None:
     assert desk.budget.state()["breaker"]["open_until"] is not None
 
 
-def test_what_went_within_a_long_window_counts_after_a_restart() -> None:
+def test_requests_within_a_long_window_count_after_a_restart() -> None:
     clock = Clock()
     limits = {"default": LimitSection(rate=("10/h", "5/s"))}
     before = Budget(limits, clock)
@@ -196,9 +196,7 @@ def test_what_went_within_a_long_window_counts_after_a_restart() -> None:
     [("0", "7", 7), ("-1", "7", 7), ("1", "7", 0), ("none", "7", 0), ("nan", "7", 0), ("0", "soon", 1),
      ("0", "nan", 1), ("0", "inf", 1), ("0", "-5", 0), ("0", "1e300", 86_400), ("0", "1795334400", 86_400)],
 )  # fmt: skip
-def test_headers_that_tell_what_is_left_pause_for_a_day_at_most(
-    left: str, after: str, seconds: float
-) -> None:
+def test_remaining_quota_headers_pause_for_a_day_at_most(left: str, after: str, seconds: float) -> None:
     limit = LimitSection(remaining="X-Left", reset_after="X-After")
     budget = Budget({"default": limit}, Clock())
     assert budget.reserve("default", Lane.LIVE) == 0

@@ -257,7 +257,7 @@ def check_state(day: Day) -> None:
         assert one["longest"] >= longest[phone]
 
 
-def test_a_day_with_the_crm_down_for_six_hours(tmp_path: Path) -> None:
+def test_every_call_is_delivered_once_on_a_day_with_a_six_hour_outage(tmp_path: Path) -> None:
     with day_in(tmp_path) as day:
         at_hours: dict[int, DestinationBalance] = {}
         memory: dict[int, int] = {}
