@@ -34,7 +34,7 @@ def test_the_contract_calls_every_method_of_a_ledger() -> None:
     assert not uncalled, f"tests/ledger/contract/ does not call {', '.join(sorted(uncalled))}"
 
 
-def test_the_contract_knows_no_kind_of_ledger() -> None:
+def test_contract_imports_no_ledger_implementation() -> None:
     words = ("sqlite", "_write(", "_reader", "PRAGMA")
     found = [
         (module.name, word)

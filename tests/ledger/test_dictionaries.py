@@ -45,7 +45,7 @@ def replace_newest(ledger: SqliteLedger) -> None:
 
 
 # -- dictionaries made of whole records -------------------------------------------------
-def test_a_dictionary_of_whole_records_is_replaced_and_no_record_lost(tmp_path: Path) -> None:
+def test_replacing_a_dictionary_of_whole_records_loses_no_record(tmp_path: Path) -> None:
     path = earlier_ledger(tmp_path)
     ((learnt,),) = rows(path, "SELECT body FROM dictionaries WHERE id = 2")
     with closing(SqliteLedger(path)) as ledger:
@@ -73,7 +73,7 @@ def test_a_dictionary_of_whole_records_is_replaced_and_no_record_lost(tmp_path: 
         assert len(everything(reopened)[0]) == len(before[0]) + 1
 
 
-def test_packing_again_goes_on_where_it_was_stopped_and_after_a_crash(tmp_path: Path) -> None:
+def test_repacking_resumes_after_a_stop_and_after_a_crash(tmp_path: Path) -> None:
     path = earlier_ledger(tmp_path)
     with closing(SqliteLedger(path)) as ledger:
         before = everything(ledger)
@@ -90,7 +90,7 @@ def test_packing_again_goes_on_where_it_was_stopped_and_after_a_crash(tmp_path: 
         assert everything(ledger) == before
 
 
-def test_a_damaged_record_keeps_no_dictionary(tmp_path: Path) -> None:
+def test_damaged_record_does_not_keep_a_dictionary(tmp_path: Path) -> None:
     path = earlier_ledger(tmp_path)
     with closing(connect(path)) as connection:
         damaged = connection.execute("SELECT min(receipt_id) FROM payloads WHERE codec = 2").fetchone()[0]
@@ -101,7 +101,7 @@ def test_a_damaged_record_keeps_no_dictionary(tmp_path: Path) -> None:
         assert not rows(path, "SELECT 1 FROM dictionaries WHERE id = 2")
 
 
-def test_who_only_looks_reads_records_of_a_dictionary_that_came_meanwhile(ledger_path: Path) -> None:
+def test_reader_can_read_records_packed_with_a_newer_dictionary(ledger_path: Path) -> None:
     with closing(SqliteLedger(ledger_path, create=True)) as ledger:
         news(ledger, "a")
         with closing(SqliteLedger(ledger_path, read_only=True)) as looking:
@@ -111,7 +111,7 @@ def test_who_only_looks_reads_records_of_a_dictionary_that_came_meanwhile(ledger
 
 
 # -- one call alone ------------------------------------------------------------------------
-def test_a_call_can_be_removed_alone_and_nothing_of_it_stays_in_the_file(tmp_path: Path) -> None:
+def test_one_call_can_be_removed_without_trace(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     made = random.Random(4)  # noqa: S311 -- sample data
     secret = bytes(made.randrange(256) for _ in range(3000)).hex()

@@ -48,7 +48,7 @@ def test_every_record_of_an_earlier_ledger_can_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_daemon_goes_on_with_an_earlier_ledger(tmp_path: Path) -> None:
+def test_daemon_continues_with_an_earlier_ledger(tmp_path: Path) -> None:
     earlier_ledger(tmp_path)
     crm, plain = SandboxCrm(), SandboxCrm(upserts=False)
     with LocalServer(crm.app) as crm_server, LocalServer(plain.app) as plain_server:

@@ -63,7 +63,7 @@ def replace(path: Path) -> None:
 
 @pytest.mark.parametrize("end", FILES)
 @pytest.mark.parametrize("act", [delete, move, replace])
-def test_nothing_is_acknowledged_once_a_file_is_not_the_one_that_was_opened(
+def test_nothing_is_acknowledged_once_a_ledger_file_was_replaced(
     ledger: SqliteLedger, ledger_path: Path, end: str, act: Callable[[Path], None]
 ) -> None:
     news(ledger, "a")
@@ -87,7 +87,7 @@ def test_nothing_is_acknowledged_once_a_file_is_not_the_one_that_was_opened(
 
 
 @pytest.mark.parametrize("end", ["-wal", "-shm"])
-def test_what_a_lost_log_held_is_in_the_ledger_after_a_restart(ledger_path: Path, end: str) -> None:
+def test_content_of_a_lost_log_is_in_the_ledger_after_a_restart(ledger_path: Path, end: str) -> None:
     with OwnerLock(ledger_path) as owner:
         ledger = SqliteLedger(ledger_path, create=True, owner=owner)
         for name in ("a", "b"):
@@ -103,7 +103,7 @@ def test_what_a_lost_log_held_is_in_the_ledger_after_a_restart(ledger_path: Path
         assert filed_all(again, [arrival("d")])[0].key == "d"
 
 
-def test_who_stops_after_a_move_leaves_the_new_ledgers_log_alone(ledger_path: Path) -> None:
+def test_daemon_stopping_after_a_move_leaves_the_new_ledgers_log_alone(ledger_path: Path) -> None:
     with OwnerLock(ledger_path) as owner:
         ledger = SqliteLedger(ledger_path, create=True, owner=owner)
         news(ledger, "a")
@@ -159,7 +159,7 @@ def test_a_second_daemon_does_not_open_the_same_file(tmp_path: Path, ledger_path
         pass
 
 
-def test_a_new_ledger_is_not_made_beside_anothers_log(ledger_path: Path) -> None:
+def test_new_ledger_is_not_created_beside_another_ledgers_log(ledger_path: Path) -> None:
     beside(ledger_path, "-wal").write_bytes(b"of a ledger that was moved")
     with pytest.raises(LedgerUnusable, match="put the ledger back"):
         SqliteLedger(ledger_path, create=True)
@@ -168,9 +168,7 @@ def test_a_new_ledger_is_not_made_beside_anothers_log(ledger_path: Path) -> None
 
 @pytest.mark.parametrize("end", ["", "-wal", "-shm"])
 @pytest.mark.parametrize("mode", [0o400, 0o200, 0o000])
-def test_the_file_that_may_not_be_written_is_the_one_that_is_named(
-    ledger_path: Path, end: str, mode: int
-) -> None:
+def test_unwritable_file_is_named(ledger_path: Path, end: str, mode: int) -> None:
     for each in ("", "-wal", "-shm"):
         beside(ledger_path, each).touch(mode=0o600)
     file = beside(ledger_path, end)
@@ -180,7 +178,7 @@ def test_the_file_that_may_not_be_written_is_the_one_that_is_named(
     assert str(refused.value).endswith(f"{file} has the mode {mode:04o}: chmod 600 {file}")
 
 
-def test_all_files_that_may_not_be_written_are_named_at_once(ledger_path: Path) -> None:
+def test_all_unwritable_files_are_named_at_once(ledger_path: Path) -> None:
     files = [beside(ledger_path, each) for each in ("", "-wal", "-shm")]
     for file in files:
         file.touch(mode=0o400)
@@ -189,20 +187,20 @@ def test_all_files_that_may_not_be_written_are_named_at_once(ledger_path: Path) 
     assert str(refused.value).endswith(f"chmod 600 {' '.join(map(str, files))}")
 
 
-def test_a_file_that_is_no_ledger_is_told_with_what_to_do(ledger_path: Path) -> None:
+def test_file_that_is_no_ledger_is_reported_with_a_remedy(ledger_path: Path) -> None:
     ledger_path.write_bytes(b"not a database at all " * 99)
     with pytest.raises(LedgerUnusable, match=f"not a database.*restore a backup to {ledger_path}"):
         SqliteLedger(ledger_path, create=True)
 
 
-def test_a_folder_that_is_missing_is_told_with_the_command_that_makes_it(tmp_path: Path) -> None:
+def test_missing_folder_is_reported_with_the_command_to_create_it(tmp_path: Path) -> None:
     folder = tmp_path / "nowhere"
     with pytest.raises(LedgerUnusable, match=f"install -d -o .* {folder}$"), usable(folder / "ledger.db"):
         raise PermissionError(13, "Permission denied")
 
 
 @pytest.mark.parametrize("end", ["-wal", ".last"])
-def test_a_ledger_that_is_gone_is_not_told_as_one_that_was_never_made(ledger_path: Path, end: str) -> None:
+def test_lost_ledger_is_told_apart_from_one_never_created(ledger_path: Path, end: str) -> None:
     with pytest.raises(LedgerUnusable, match="`callbridge run` creates it"):
         check_owner(ledger_path)
     beside(ledger_path, end).touch()
@@ -241,7 +239,7 @@ def checkpoint(path: Path) -> None:
         assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
 
 
-def test_a_ledger_that_lost_its_log_is_not_balanced_until_its_list_was_walked(
+def test_ledger_that_lost_its_log_is_unbalanced_until_reconciled(
     ledger: SqliteLedger, ledger_path: Path, tmp_path: Path
 ) -> None:
     ledger.start_destinations(TO_CRM, NOW)
@@ -279,7 +277,7 @@ def test_a_ledger_that_lost_its_log_is_not_balanced_until_its_list_was_walked(
         lock.release()
 
 
-def test_a_quarantined_record_that_was_lost_is_missed_too(
+def test_lost_quarantined_record_is_noticed_too(
     ledger: SqliteLedger, ledger_path: Path, tmp_path: Path
 ) -> None:
     ledger.start_destinations(TO_CRM, NOW)
@@ -292,7 +290,7 @@ def test_a_quarantined_record_that_was_lost_is_missed_too(
     assert (loss.receipts, loss.quarantine, loss.since_at, loss.open) == (0, 1, None, ["main"])
 
 
-def test_pruning_everything_accuses_nobody(ledger_path: Path) -> None:
+def test_pruning_everything_reports_no_loss(ledger_path: Path) -> None:
     with (
         OwnerLock(ledger_path) as owner,
         closing(SqliteLedger(ledger_path, create=True, owner=owner)) as ledger,
@@ -310,7 +308,7 @@ def test_pruning_everything_accuses_nobody(ledger_path: Path) -> None:
 
 
 @pytest.mark.parametrize("said", [b"", b"nonsense", b"\xff" * 63, b"-1 -1 -1", b"1 2", b"9" * 99])
-def test_a_witness_that_cannot_be_read_accuses_nobody(ledger_path: Path, said: bytes) -> None:
+def test_unreadable_witness_reports_no_loss(ledger_path: Path, said: bytes) -> None:
     SqliteLedger(ledger_path, create=True).close()
     beside(ledger_path, ".last").write_bytes(said)
     lock, ledger = opened(ledger_path)

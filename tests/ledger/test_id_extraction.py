@@ -32,7 +32,7 @@ def payloads(tmp_path: Path) -> Payloads:
 
 
 @given(PIECES, st.binary(max_size=40))
-def test_ids_that_are_taken_out_are_put_back(pieces: list[str], frame: bytes) -> None:
+def test_extracted_ids_are_put_back(pieces: list[str], frame: bytes) -> None:
     text = "".join(pieces).encode("utf-8", "replace")
     assert can_take_ids_out(text)
     folded, numbers = take_ids_out(text)
@@ -40,7 +40,7 @@ def test_ids_that_are_taken_out_are_put_back(pieces: list[str], frame: bytes) ->
     assert len(folded) + len(numbers) <= len(text)
 
 
-def test_an_id_takes_sixteen_bytes_and_one_that_occurs_twice_stays() -> None:
+def test_extracted_id_takes_16_bytes_and_a_repeated_one_stays() -> None:
     once, again = NUMBERS[0].encode(), b"1" * 32
     text = b"account|%b, projects|%b, task|%b" % (once, again, again)
     folded, numbers = take_ids_out(text)
@@ -49,7 +49,7 @@ def test_an_id_takes_sixteen_bytes_and_one_that_occurs_twice_stays() -> None:
     assert folded.count(again) == 2
 
 
-def test_every_text_comes_back_as_it_came(payloads: Payloads, example: dict[str, Any]) -> None:
+def test_every_text_is_unpacked_unchanged(payloads: Payloads, example: dict[str, Any]) -> None:
     whole = json.dumps(example, ensure_ascii=False).encode()
     texts = [whole, b"", b"{}", b"\xff", whole + b"\xff", whole[:-1] + b"\0}", os.urandom(3000), whole * 2]
     for batch in (texts, [text for text in texts if can_take_ids_out(text)], [b""], [whole]):

@@ -187,7 +187,7 @@ def test_counts_are_exact_whatever_happens(ledger: SqliteLedger, ledger_path: Pa
         assert_counted(ledger, ledger_path)
 
 
-def test_counters_of_a_ledger_without_them(ledger_path: Path) -> None:
+def test_counters_are_built_for_a_ledger_that_has_none(ledger_path: Path) -> None:
     with closing(SqliteLedger(ledger_path, create=True)) as ledger:
         ledger.start_destinations(TO_CRM, NOW)
         news(ledger, "a")
@@ -205,7 +205,7 @@ def test_counters_of_a_ledger_without_them(ledger_path: Path) -> None:
         assert_counted(ledger, ledger_path)
 
 
-def test_the_newest_calls_of_all_sources(ledger: SqliteLedger) -> None:
+def test_newest_calls_of_all_sources_are_listed_first(ledger: SqliteLedger) -> None:
     for minutes, (name, source) in enumerate([("a", "main"), ("b", "branch"), ("c", "main"), ("d", "north")]):
         filed_all(ledger, [arrival(name, source=source, at=NOW + minutes * MINUTE)])
     assert [row.key for row in ledger.list_calls([], 3)] == ["d", "c", "b"]
@@ -273,12 +273,14 @@ LOOKS: dict[str, Callable[[sqlite3.Connection], object]] = {
 
 
 @pytest.mark.parametrize("name", LOOKS)
-def test_no_look_reads_a_whole_table(ledger: SqliteLedger, ledger_path: Path, name: str) -> None:
+def test_no_query_scans_a_whole_table(ledger: SqliteLedger, ledger_path: Path, name: str) -> None:
     filed_all(ledger, [arrival("a", at=NOW), stray(Quarantined.AMBIGUOUS, b"x")])
     assert whole_tables(ledger_path, LOOKS[name]) == []
 
 
-def test_a_call_is_found_by_the_end_of_its_sn(ledger: SqliteLedger, ledger_path: Path) -> None:
+def test_call_is_found_through_the_index_on_the_end_of_its_sn(
+    ledger: SqliteLedger, ledger_path: Path
+) -> None:
     filed_all(ledger, [arrival("a", at=NOW)])
     nameless = Arrival("main", Via.CALLBACK, NOW, b"{}", sn="account|4216aedb", started_at=stamp(NOW))
 
@@ -297,7 +299,7 @@ def test_calls_are_listed_without_sorting_them_all(ledger: SqliteLedger, ledger_
     assert [line for line in newest if "ORDER BY" in line] == []
 
 
-def test_a_balance_of_few_calls_reads_few(ledger: SqliteLedger, ledger_path: Path) -> None:
+def test_balance_of_a_short_window_scans_no_table(ledger: SqliteLedger, ledger_path: Path) -> None:
     filed_all(ledger, [arrival("a", at=NOW - MINUTE), arrival("b", at=NOW)])
 
     def look(window: Window) -> Callable[[sqlite3.Connection], object]:
@@ -318,9 +320,7 @@ def fill(ledger: SqliteLedger, calls: Sequence[int]) -> None:
     filed_all(ledger, [arrival(uuid(one), payload=rng.randbytes(6000)) for one in calls])
 
 
-def test_what_is_committed_while_a_copy_is_made_is_wholly_in_it_or_not_at_all(
-    ledger: SqliteLedger, tmp_path: Path
-) -> None:
+def test_commit_during_a_backup_is_in_it_wholly_or_not_at_all(ledger: SqliteLedger, tmp_path: Path) -> None:
     fill(ledger, range(600))
     written = iter(range(600, 10_000))
 
@@ -341,7 +341,7 @@ def test_what_is_committed_while_a_copy_is_made_is_wholly_in_it_or_not_at_all(
         assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_a_copy_holds_all_that_the_ledger_holds_but_tokens_and_open_work(
+def test_backup_holds_everything_but_tokens_and_open_jobs(
     ledger: SqliteLedger, ledger_path: Path, tmp_path: Path
 ) -> None:
     for name in ("a", "b", "c"):
@@ -386,7 +386,7 @@ def test_a_copy_holds_all_that_the_ledger_holds_but_tokens_and_open_work(
     assert b"SECRET" in ledger_path.read_bytes() + ledger_path.with_name("ledger.db-wal").read_bytes()
 
 
-def test_a_backup_run_that_was_cut_short_is_not_made_again_by_the_next_daemon(ledger: SqliteLedger) -> None:
+def test_interrupted_backup_job_fails_instead_of_running_again(ledger: SqliteLedger) -> None:
     run = ledger.request_job("backup", {"file": "/x"}, NOW)
     again = ledger.request_job("retry", {"ids": []}, NOW)
     ledger.take_job(NOW)
@@ -399,7 +399,9 @@ def test_a_backup_run_that_was_cut_short_is_not_made_again_by_the_next_daemon(le
     assert taken.id == again
 
 
-def test_a_copy_replaces_nothing_but_a_copy(ledger: SqliteLedger, ledger_path: Path, tmp_path: Path) -> None:
+def test_backup_overwrites_nothing_but_a_backup(
+    ledger: SqliteLedger, ledger_path: Path, tmp_path: Path
+) -> None:
     news(ledger, "a")
     folder = tmp_path / "copies"
     folder.mkdir()
@@ -435,7 +437,7 @@ def test_a_copy_replaces_nothing_but_a_copy(ledger: SqliteLedger, ledger_path: P
     assert filed_all(ledger, [arrival("b")])[0].key == "b"
 
 
-def test_a_copy_that_shall_not_go_on_leaves_nothing(
+def test_cancelled_backup_leaves_nothing_behind(
     ledger: SqliteLedger, ledger_path: Path, tmp_path: Path
 ) -> None:
     fill(ledger, range(600))
@@ -451,7 +453,7 @@ def test_a_copy_that_shall_not_go_on_leaves_nothing(
     assert_counted(ledger, ledger_path)
 
 
-def test_a_damaged_copy_is_found(ledger: SqliteLedger, tmp_path: Path) -> None:
+def test_damaged_backup_is_detected(ledger: SqliteLedger, tmp_path: Path) -> None:
     fill(ledger, range(100))
     copy = tmp_path / "a copy?#%.db"
     ledger.backup(copy, lambda: True)

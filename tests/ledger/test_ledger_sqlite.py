@@ -90,9 +90,7 @@ def test_the_writing_connection_is_durable(ledger: SqliteLedger, ledger_path: Pa
     assert ledger_path.stat().st_mode & 0o777 == 0o600
 
 
-def test_what_was_recorded_is_in_the_file_when_the_call_returns(
-    ledger: SqliteLedger, ledger_path: Path
-) -> None:
+def test_record_is_on_disk_when_submit_returns(ledger: SqliteLedger, ledger_path: Path) -> None:
     filed_all(ledger, [arrival(uuid(1), "base-1", payload=b'{"uuid":"x"}')])
     assert rows(ledger_path, "SELECT source, key, revision FROM calls") == [("main", uuid(1), 0)]
     assert rows(ledger_path, "SELECT name FROM call_names ORDER BY 1") == [(uuid(1),), ("base-1",)]
@@ -100,7 +98,7 @@ def test_what_was_recorded_is_in_the_file_when_the_call_returns(
     assert ledger.waiting(1)[0].payload == b'{"uuid":"x"}'
 
 
-def test_a_missing_ledger_is_created_only_where_told(ledger_path: Path) -> None:
+def test_missing_ledger_is_created_only_on_request(ledger_path: Path) -> None:
     for read_only in (True, False):
         with pytest.raises(LedgerUnusable, match="there is no ledger at"):
             open_ledger(ledger_path, read_only=read_only)
@@ -119,9 +117,7 @@ def migrated_by_a_later_program(path: Path, oldest_needed: str) -> None:
 
 
 @pytest.mark.parametrize("read_only", [True, False])
-def test_a_ledger_that_needs_a_migration_of_the_future_is_refused(
-    ledger_path: Path, *, read_only: bool
-) -> None:
+def test_ledger_that_needs_an_unknown_migration_is_refused(ledger_path: Path, *, read_only: bool) -> None:
     open_ledger(ledger_path, create=True).close()
     migrated_by_a_later_program(ledger_path, "9998_of_the_future")
     before = ledger_path.read_bytes()
@@ -131,7 +127,7 @@ def test_a_ledger_that_needs_a_migration_of_the_future_is_refused(
     assert ledger_path.read_bytes() == before
 
 
-def test_the_release_before_goes_on_with_a_ledger_that_the_next_one_has_migrated(ledger_path: Path) -> None:
+def test_previous_release_can_use_a_ledger_the_next_one_migrated(ledger_path: Path) -> None:
     open_ledger(ledger_path, create=True).close()
     migrated_by_a_later_program(ledger_path, OLDEST_NEEDED)
     with closing(open_ledger(ledger_path)) as ledger:
@@ -142,7 +138,7 @@ def test_the_release_before_goes_on_with_a_ledger_that_the_next_one_has_migrated
         assert connection.execute("SELECT * FROM compatibility").fetchall() == [(1, OLDEST_NEEDED)]
 
 
-def test_migrations_after_the_oldest_that_is_needed_only_add() -> None:
+def test_migrations_after_the_oldest_required_one_only_add() -> None:
     scripts = migration_scripts()
     assert OLDEST_NEEDED in scripts
     for name, sql in scripts.items():
@@ -160,7 +156,7 @@ def test_a_damaged_file_is_refused_in_words(ledger_path: Path, *, read_only: boo
     assert opened(ledger_path) == []
 
 
-def test_no_statement_numbers_its_question_marks() -> None:
+def test_no_statement_uses_numbered_placeholders() -> None:
     """Python 3.12.0 to 3.12.3 warn of them; see `bridge.ledger.sqlite.binding`."""
     package = Path(__file__).parents[2] / "bridge" / "ledger"
     assert [path for path in package.rglob("*.py") if re.search(r"\?[1-9]", path.read_text("utf-8"))] == []
@@ -172,7 +168,7 @@ def opened(path: Path) -> list[str]:
     return [str(link) for link in links if str(link).startswith(str(path))]
 
 
-def test_a_ledger_opened_for_looking_writes_nothing(ledger: SqliteLedger, ledger_path: Path) -> None:
+def test_read_only_ledger_writes_nothing(ledger: SqliteLedger, ledger_path: Path) -> None:
     news(ledger, "a")
     reader = open_ledger(ledger_path, read_only=True)
     assert call_keys(reader, "main") == ["a"]
@@ -199,7 +195,7 @@ def test_a_second_owner_is_refused(ledger_path: Path) -> None:
         pass
 
 
-def test_the_lock_of_another_process_ends_with_it(ledger_path: Path) -> None:
+def test_owner_lock_ends_with_its_process(ledger_path: Path) -> None:
     code = (
         "import pathlib, sys; from bridge.ledger.sqlite import OwnerLock;"
         "OwnerLock(pathlib.Path(sys.argv[1])).acquire(); print('held', flush=True); sys.stdin.read()"
@@ -215,7 +211,7 @@ def test_the_lock_of_another_process_ends_with_it(ledger_path: Path) -> None:
     OwnerLock(ledger_path).acquire()
 
 
-def test_a_guest_gives_way_to_an_owner_and_does_not_come_before_one_that_waits(ledger_path: Path) -> None:
+def test_command_gives_way_to_a_daemon_and_to_a_waiting_one(ledger_path: Path) -> None:
     guest, owner = OwnerLock(ledger_path, guest=True), OwnerLock(ledger_path)
     with guest:
         assert not guest.is_wanted()
@@ -302,14 +298,14 @@ class Held:
         return self.committed.count("COMMIT")
 
 
-def test_work_that_waits_shares_one_commit(ledger: SqliteLedger) -> None:
+def test_waiting_work_shares_one_commit(ledger: SqliteLedger) -> None:
     with Held(ledger) as held:
         futures = [ledger.submit([arrival(uuid(number))]) for number in range(50)]
     assert [future.result(5)[0].key for future in futures] == [uuid(number) for number in range(50)]
     assert held.commits == 2
 
 
-def test_a_failing_piece_of_work_takes_nothing_else_with_it(ledger: SqliteLedger, ledger_path: Path) -> None:
+def test_failing_work_fails_alone(ledger: SqliteLedger, ledger_path: Path) -> None:
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO call_names VALUES ('main', 'half', 1)")
         raise ValueError("on purpose")
@@ -331,7 +327,7 @@ def test_a_failing_piece_of_work_takes_nothing_else_with_it(ledger: SqliteLedger
     assert rows(ledger_path, "SELECT name FROM call_names ORDER BY 1") == [("after",), ("before",)]
 
 
-def test_a_future_that_was_given_up_does_not_end_the_writer(ledger: SqliteLedger) -> None:
+def test_cancelled_future_does_not_stop_the_writer(ledger: SqliteLedger) -> None:
     with Held(ledger):
         given_up = ledger.submit([arrival("a")])
         given_up.cancel()
@@ -373,7 +369,7 @@ def test_quarantine_counts_arrivals_of_one_body(ledger: SqliteLedger, ledger_pat
     assert found == [("unidentified", f"because {trouble}", 3, micros(NOW), last)]
 
 
-def test_the_conflict_names_both_calls(ledger: SqliteLedger, ledger_path: Path) -> None:
+def test_identity_conflict_names_both_calls(ledger: SqliteLedger, ledger_path: Path) -> None:
     filed_all(ledger, [arrival(uuid(1), "base-1"), arrival("base-2"), arrival("base-1", "base-2")])
     filed_all(ledger, [arrival(uuid(2), "base-1")])
     details = [row[0] for row in rows(ledger_path, "SELECT detail FROM quarantine ORDER BY id")]
@@ -393,7 +389,7 @@ def test_a_duplicates_record_is_not_kept_twice(ledger: SqliteLedger, ledger_path
     assert balance(ledger) == {"ledger": 1, "under_way": 1}
 
 
-def test_an_object_named_like_its_type_with_the_calls_key_is_kept_without_both(
+def test_object_with_default_name_and_key_is_stored_without_them(
     ledger: SqliteLedger, ledger_path: Path
 ) -> None:
     contact, call = (
@@ -418,7 +414,7 @@ def test_an_object_named_like_its_type_with_the_calls_key_is_kept_without_both(
     ]
 
 
-def test_fields_are_kept_as_numbers_and_told_by_name(ledger: SqliteLedger, ledger_path: Path) -> None:
+def test_fields_are_stored_as_numbers_and_shown_by_name(ledger: SqliteLedger, ledger_path: Path) -> None:
     first, second = event_text(NOW, "a"), event_text(NOW, "b")
     last_writes = {
         "area": FieldWrite(first, b"x"),
@@ -455,7 +451,7 @@ def without_the_person(example: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def test_the_shipped_dictionary_is_the_example_in_three_spellings(example: dict[str, Any]) -> None:
+def test_shipped_dictionary_is_the_example_in_three_spellings(example: dict[str, Any]) -> None:
     phone = example["phone"]
     example = without_the_person(example)
     packed = json.dumps(example, separators=(",", ":"))
@@ -481,7 +477,7 @@ def test_the_shipped_dictionary_is_the_example_in_three_spellings(example: dict[
         min_size=2,
     )
 )
-def test_times_are_kept_as_they_are_shown_and_in_order(moments: list[datetime]) -> None:
+def test_stored_times_keep_their_value_and_order(moments: list[datetime]) -> None:
     kept = [micros(at) for at in moments]
     assert [stamp_of(number) for number in kept] == [stamp(at) for at in moments]
     assert [moment_of(number) for number in kept] == [moment(stamp(at)) for at in moments]

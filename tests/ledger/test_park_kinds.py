@@ -42,7 +42,7 @@ def ledger_of(path: Path) -> SqliteLedger:
     return ledger
 
 
-def test_what_was_parked_in_between_by_an_earlier_release_is_told_by_its_words_at_the_next_open(
+def test_park_kind_of_an_earlier_releases_row_is_derived_on_open(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "ledger.db"
@@ -57,7 +57,7 @@ def test_what_was_parked_in_between_by_an_earlier_release_is_told_by_its_words_a
         assert ledger.retry([], NOW) == 2, "neither what is in doubt nor what a person parked"
 
 
-def test_words_say_nothing_of_what_this_release_parks(tmp_path: Path) -> None:
+def test_park_kind_of_this_release_does_not_depend_on_words(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with closing(ledger_of(path)) as ledger:
         for number, cause in enumerate(WORDS):
@@ -71,9 +71,7 @@ def test_words_say_nothing_of_what_this_release_parks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ParkKind)
-def test_what_an_earlier_release_takes_up_again_is_of_no_kind_any_more(
-    tmp_path: Path, kind: ParkKind
-) -> None:
+def test_delivery_resumed_by_an_earlier_release_loses_its_park_kind(tmp_path: Path, kind: ParkKind) -> None:
     path = tmp_path / "ledger.db"
     with closing(ledger_of(path)) as ledger:
         news(ledger, "a")
@@ -85,7 +83,7 @@ def test_what_an_earlier_release_takes_up_again_is_of_no_kind_any_more(
     assert kinds(path) == {None: None}
 
 
-def test_a_ledger_of_an_earlier_release_is_looked_at_and_then_migrated(tmp_path: Path) -> None:
+def test_ledger_of_an_earlier_release_is_readable_then_migrated(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = wal")

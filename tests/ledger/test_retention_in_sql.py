@@ -85,7 +85,7 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
         yield made
 
 
-def test_of_duplicates_receipts_go_with_their_payloads(kept: Kept) -> None:
+def test_duplicate_receipts_are_pruned_with_their_payloads(kept: Kept) -> None:
     left = [
         number
         for number, (verdict, _, at) in enumerate(RECEIPTS, 1)
@@ -96,7 +96,7 @@ def test_of_duplicates_receipts_go_with_their_payloads(kept: Kept) -> None:
     assert kept.ids("receipts") == kept.ids("payloads", "receipt_id") == [*left, newest]
 
 
-def test_of_history_payloads_go_and_receipts_stay(kept: Kept) -> None:
+def test_history_payloads_are_pruned_and_receipts_kept(kept: Kept) -> None:
     left = [
         number
         for number, (verdict, is_known_state, at) in enumerate(RECEIPTS, 1)
@@ -108,7 +108,7 @@ def test_of_history_payloads_go_and_receipts_stay(kept: Kept) -> None:
     assert kept.ids("receipts") == list(range(1, newest + 1))
 
 
-def test_quarantined_bodies_go_as_the_rule_says(kept: Kept) -> None:
+def test_quarantined_bodies_are_pruned_by_the_rule(kept: Kept) -> None:
     left = [
         number
         for number, (state, reason, at) in enumerate(QUARANTINE, 1)
@@ -118,14 +118,14 @@ def test_quarantined_bodies_go_as_the_rule_says(kept: Kept) -> None:
     assert kept.ids("quarantine") == [*left, len(QUARANTINE) + 1]
 
 
-def test_jobs_go_as_the_rule_says(kept: Kept) -> None:
+def test_jobs_are_pruned_by_the_rule(kept: Kept) -> None:
     left = [number for number, (state, at) in enumerate(JOBS, 1) if at == NOW or not may_remove_job(state)]
     assert kept.prune("runs") == len(JOBS) - len(left)
     assert kept.ids("runs") == left
 
 
 @pytest.mark.parametrize("state", QuarantineState)
-def test_a_body_that_comes_again_is_as_the_rule_says(tmp_path: Path, state: QuarantineState) -> None:
+def test_repeated_quarantined_body_gets_the_state_of_the_rule(tmp_path: Path, state: QuarantineState) -> None:
     body = stray(Quarantined.AMBIGUOUS, b"{}")
     with closing(Kept(tmp_path)) as kept:
         filed_all(kept.ledger, [body])

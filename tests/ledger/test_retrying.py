@@ -22,7 +22,7 @@ class Ledger:
         return "written"
 
 
-def test_a_busy_ledger_is_asked_until_it_answers() -> None:
+def test_busy_ledger_is_retried_until_it_answers() -> None:
     ledger, refusals = Ledger(2), list[str]()
     answer = until_answered(
         ledger.ask, threading.Event(), busy=lambda error: refusals.append(str(error)), every=0.0
@@ -30,7 +30,7 @@ def test_a_busy_ledger_is_asked_until_it_answers() -> None:
     assert (answer, ledger.asked, refusals) == ("written", 3, ["disk full 1", "disk full 2"])
 
 
-def test_a_daemon_that_stops_asks_once_more_and_gives_up() -> None:
+def test_stopping_daemon_tries_once_more_and_gives_up() -> None:
     ledger, refusals, stop = Ledger(2), list[str](), threading.Event()
     stop.set()
     with pytest.raises(LedgerBusy, match="disk full 1"):
@@ -38,7 +38,7 @@ def test_a_daemon_that_stops_asks_once_more_and_gives_up() -> None:
     assert (ledger.asked, refusals) == (1, ["disk full 1"])
 
 
-def test_an_error_that_is_not_the_ledgers_is_passed_on() -> None:
+def test_other_error_is_passed_on() -> None:
     def ask() -> None:
         raise ValueError("a fault")
 

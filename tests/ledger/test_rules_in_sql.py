@@ -101,7 +101,7 @@ def rows(tmp_path: Path) -> Iterator[Rows]:
         yield made
 
 
-def test_every_column_is_kept_as_it_was_put_and_as_it_was_changed(rows: Rows) -> None:
+def test_every_delivery_column_is_read_back_as_inserted_and_as_updated(rows: Rows) -> None:
     ids = range(1, len(ALL) + 1)
     found = deliveries_by_id(rows.connection, ids)
     assert [row.delivery for row in found] == ALL
@@ -117,7 +117,7 @@ def meant(rows: Rows, scope: RetryScope) -> set[int]:
     return {number for number, one in rows.now().items() if may_retry(one, scope)}
 
 
-def test_a_retry_of_all_finds_what_the_rule_takes(rows: Rows) -> None:
+def test_retry_of_all_selects_what_the_rule_allows(rows: Rows) -> None:
     taken, before = meant(rows, RetryScope.ALL), rows.now()
     assert rows.ledger.retry([], NOW) == len(taken) > 0
     assert rows.now() == {
@@ -125,7 +125,7 @@ def test_a_retry_of_all_finds_what_the_rule_takes(rows: Rows) -> None:
     }
 
 
-def test_a_retry_by_id_finds_what_the_rule_takes(rows: Rows) -> None:
+def test_retry_by_id_selects_what_the_rule_allows(rows: Rows) -> None:
     taken, before = meant(rows, RetryScope.ID), rows.now()
     assert rows.ledger.retry(list(before), NOW) == len(taken) > 0
     assert rows.now() == {
@@ -136,7 +136,7 @@ def test_a_retry_by_id_finds_what_the_rule_takes(rows: Rows) -> None:
 @pytest.mark.parametrize(
     ("cause", "whole"), [("answered 422", True), ("TOO_long", False), ("too long", False)]
 )
-def test_a_retry_by_cause_finds_what_the_rule_takes(rows: Rows, cause: str, whole: bool) -> None:
+def test_retry_by_cause_selects_what_the_rule_allows(rows: Rows, cause: str, whole: bool) -> None:
     """The reason of all holds the last words; what was tried again since has no cause any more."""
     scope = RetryScope.CAUSE if whole else RetryScope.WORDS
     taken = [
@@ -151,7 +151,7 @@ def test_a_retry_by_cause_finds_what_the_rule_takes(rows: Rows, cause: str, whol
     assert rows.ledger.retry([], NOW, cause=cause) == len(taken)
 
 
-def test_a_lease_is_one_more_try_in_sql_too(tmp_path: Path) -> None:
+def test_lease_in_sql_counts_a_try_like_the_rule(tmp_path: Path) -> None:
     due = [one for one in ALL if one.state is DeliveryState.DUE and one.wanted]
     with closing(Rows(tmp_path, due)) as rows:
         before = rows.now()
@@ -159,7 +159,7 @@ def test_a_lease_is_one_more_try_in_sql_too(tmp_path: Path) -> None:
         assert rows.now() == {number: leased(one, NOW) for number, one in before.items()}
 
 
-def test_a_demotion_finds_what_the_rule_calls_overdue(rows: Rows) -> None:
+def test_demotion_selects_what_the_rule_calls_overdue(rows: Rows) -> None:
     before = rows.now()
     overdue = {number for number, one in before.items() if is_overdue(one, NOW - 2 * HOUR)}
     assert rows.ledger.demote(["crm"], NOW - 2 * HOUR) == len(overdue) > 0
@@ -168,7 +168,7 @@ def test_a_demotion_finds_what_the_rule_calls_overdue(rows: Rows) -> None:
     }
 
 
-def test_the_balance_counts_under_the_headings_of_the_rule(tmp_path: Path) -> None:
+def test_balance_in_sql_counts_like_the_rule(tmp_path: Path) -> None:
     states: list[DeliveryState | None] = [*DeliveryState, None]
     every = dict(enumerate(itertools.product(states, (False, True)), 1))
     with closing(Rows(tmp_path, [])) as rows:
@@ -191,7 +191,7 @@ def test_the_balance_counts_under_the_headings_of_the_rule(tmp_path: Path) -> No
             assert asdict(rows.ledger.balance("crm", ["main"], window)) == {"ledger": 1, **counted}
 
 
-def test_calls_from_before_a_destination_are_skipped_as_the_rule_says(tmp_path: Path) -> None:
+def test_older_calls_are_skipped_for_a_new_destination_like_the_rule(tmp_path: Path) -> None:
     columns = "INSERT INTO calls (id, source, key, revision, first_seen_at, started_at, created_at)"
     day, far = 86_400_000_000, 200_000_000_000
     with closing(Rows(tmp_path, [])) as rows:
@@ -216,7 +216,7 @@ def test_calls_from_before_a_destination_are_skipped_as_the_rule_says(tmp_path: 
         ]
 
 
-def test_calls_of_the_same_sn_and_time_are_found_as_the_rule_calls_two_the_same(tmp_path: Path) -> None:
+def test_calls_of_one_sn_and_time_are_matched_like_the_rule(tmp_path: Path) -> None:
     """`created_at` counts only where one of the two lacks `started_at`."""
     sns, times = ("s1", "another s1", None), (None, NOW, NOW + HOUR)
     every = list(itertools.product(sns, times, times))

@@ -89,7 +89,7 @@ def decoded(sample: str) -> Iterator[str]:
         ("summary", "客户要求发报价单", LEAST, False),
     ],
 )
-def test_a_value_stays_where_many_people_share_it_and_its_field_is_not_personal(
+def test_value_is_kept_if_many_people_share_it_in_a_field_not_personal(
     spelled: Callable[[Record], bytes], name: str, value: object, held_by: int, stays: bool
 ) -> None:
     records = [*of_people(held_by, {name: value}), *of_people(9, {"other": "x"})[held_by:]]
@@ -97,7 +97,7 @@ def test_a_value_stays_where_many_people_share_it_and_its_field_is_not_personal(
 
 
 @pytest.mark.parametrize("spelled", SPELLINGS)
-def test_one_person_called_fifty_times_is_one_person(spelled: Callable[[Record], bytes]) -> None:
+def test_fifty_calls_of_one_person_count_as_one_person(spelled: Callable[[Record], bytes]) -> None:
     fifty = [{"phone": "139 1234 0001", "place": "锦绣江南三栋", "answer": "我住三栋"}] * 50
     said = kept([*fifty, *of_people(5, {"place": "深圳市"})], spelled)
     assert "锦绣江南三栋" not in said
@@ -105,26 +105,26 @@ def test_one_person_called_fifty_times_is_one_person(spelled: Callable[[Record],
     assert "深圳市" in said
 
 
-def test_one_number_in_several_spellings_is_one_person() -> None:
+def test_one_number_in_several_spellings_counts_as_one_person() -> None:
     spellings = ("13912340001", "+86 139 1234 0001", "0086-13912340001", "86 13912340001", "013912340001")
     assert "锦绣江南三栋" not in kept([{"phone": one, "place": "锦绣江南三栋"} for one in spellings])
 
 
-def test_records_with_an_empty_number_count_for_nobody() -> None:
+def test_records_with_an_empty_number_count_as_no_person() -> None:
     assert "锦绣江南三栋" not in kept([{"phone": "", "n": n, "place": "锦绣江南三栋"} for n in range(50)])
 
 
-def test_records_without_a_field_for_a_number_are_of_a_person_each() -> None:
+def test_records_without_a_number_field_count_as_one_person_each() -> None:
     assert "锦绣江南三栋" in kept([{"n": number, "place": "锦绣江南三栋"} for number in range(LEAST)])
 
 
-def test_a_field_that_few_records_have_loses_its_name() -> None:
+def test_rare_field_name_is_replaced() -> None:
     assert "王建国欠款" not in kept(
         [*of_people(9, {"place": "x"}), {"phone": "13900000001", "王建国欠款": 1}]
     )
 
 
-def test_what_is_filled_is_spelled_as_its_record_is() -> None:
+def test_replacement_is_escaped_like_its_record() -> None:
     records = [
         {"phone": f"1391234{number:04}", "answer": f"好的/{chr(0x6000 + number)}嗯"} for number in range(9)
     ]
@@ -134,12 +134,12 @@ def test_what_is_filled_is_spelled_as_its_record_is() -> None:
         assert b"\\u" in sample
 
 
-def test_a_name_that_many_people_have_is_no_one_persons() -> None:
+def test_name_of_many_people_is_not_personal() -> None:
     records = of_people(LEAST, {"name": "王伟", "caption": "王伟讲堂"})
     assert "王伟讲堂" in kept(records).splitlines()
 
 
-def test_what_is_neither_value_nor_structure_goes() -> None:
+def test_bytes_that_are_neither_value_nor_structure_are_removed() -> None:
     (first, *_) = as_many_share([b'{"phone": "139", "a": wangjianguo}'] * 5, LEAST)
     assert b"wangjianguo" not in first
 
@@ -155,13 +155,13 @@ def test_what_is_neither_value_nor_structure_goes() -> None:
         ("先生您好", True),
     ],
 )
-def test_a_shared_value_with_a_persons_number_or_name_in_it_goes(value: str, stays: bool) -> None:
+def test_shared_value_containing_a_number_or_name_is_removed(value: str, stays: bool) -> None:
     records: list[Record] = of_people(6, {"caption": value.replace("139-1234-0002", "13912340002")})
     records[2] = dict(records[2]) | {"name": "王建国"}
     assert (value in kept(records).splitlines()) is stays
 
 
-def test_of_what_was_said_only_one_phrase_stays() -> None:
+def test_only_one_shared_phrase_of_the_spoken_words_is_kept() -> None:
     sentences = [
         "我现在开着车呢晚点再打过来",
         "喂我现在开着车呢",
@@ -176,7 +176,7 @@ def test_of_what_was_said_only_one_phrase_stays() -> None:
     assert sentences[0] not in said
 
 
-def test_a_names_own_letters_stand_in_no_filling() -> None:
+def test_replacement_uses_no_letter_of_a_name() -> None:
     records = [
         {"phone": f"1391234{number:04}", "name": f"钱{chr(0x4E00 + number)}", "mark": "钱一二三"}
         for number in range(9)
@@ -197,13 +197,13 @@ def test_a_names_own_letters_stand_in_no_filling() -> None:
         b'"' * 999,
     ],
 )
-def test_what_is_no_json_teaches_nothing(text: bytes) -> None:
+def test_text_that_is_not_json_contributes_nothing(text: bytes) -> None:
     rewritten = as_many_share([text] * 5, LEAST)
     assert b"13912345678" not in b"".join(rewritten)
 
 
 @pytest.mark.parametrize("spelled", [spaced, compact, escaped])
-def test_structure_and_spelling_stay_as_they_were(spelled: Callable[[Record], bytes]) -> None:
+def test_structure_and_escapes_are_kept(spelled: Callable[[Record], bytes]) -> None:
     text = spelled({"place": "您/好", "n": [1, -2.5e3, True, None], "o": {"empty": ""}, "sn": "a|b"})
     person = spelled({"phone": "1"})
     same = [
@@ -232,7 +232,7 @@ def test_structure_and_spelling_stay_as_they_were(spelled: Callable[[Record], by
         ("process_code", FieldKind.COMMON),
     ],
 )
-def test_what_a_field_holds_is_told_by_its_name(name: str, kind: FieldKind) -> None:
+def test_field_kind_is_derived_from_its_name(name: str, kind: FieldKind) -> None:
     assert kind_of(name) is kind
 
 

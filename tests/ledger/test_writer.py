@@ -27,7 +27,7 @@ def held_up(writer: Writer) -> threading.Event:
     return go_on
 
 
-def test_what_waits_is_done_together_and_each_gets_its_own_result(writer: Writer) -> None:
+def test_waiting_work_shares_one_commit_and_each_gets_its_result(writer: Writer) -> None:
     groups: list[list[int]] = []
 
     def insert(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[int]:
@@ -44,7 +44,7 @@ def test_what_waits_is_done_together_and_each_gets_its_own_result(writer: Writer
     assert writer.run(lambda c: c.execute("SELECT sum(number) FROM numbers").fetchone()[0]) == 17
 
 
-def test_one_that_fails_takes_no_other_along(writer: Writer) -> None:
+def test_failing_work_fails_alone(writer: Writer) -> None:
     def insert(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[int]:
         for number in numbers:
             if number == 3:
@@ -61,7 +61,7 @@ def test_one_that_fails_takes_no_other_along(writer: Writer) -> None:
     assert writer.run(lambda c: c.execute("SELECT count(*) FROM numbers").fetchone()[0]) == 2
 
 
-def test_a_ledger_that_is_shut_fails_all_and_leaves_nobody_waiting(tmp_path: Path) -> None:
+def test_closed_ledger_fails_all_waiting_work(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "x.db", isolation_level=None, check_same_thread=False)
     writer = Writer(connection)
     together = Combiner[int, int](writer, lambda _, numbers: numbers)

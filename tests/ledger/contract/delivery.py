@@ -51,7 +51,7 @@ class DeliveryContract:
         assert balance(ledger) == {"ledger": 1, "under_way": 1}
         assert ledger.lease(["crm"], SOURCES, NOW + timedelta(days=1)) is None
 
-    def test_what_has_been_due_longest_goes_first(self, ledger: Ledger) -> None:
+    def test_longest_due_delivery_is_leased_first(self, ledger: Ledger) -> None:
         for minutes in (3, 1, 2):
             news(ledger, f"call-{minutes}", NOW + minutes * MINUTE)
         assert ledger.lease(["crm"], SOURCES, NOW) is None
@@ -111,7 +111,7 @@ class DeliveryContract:
         ],
         ids=lambda value: value.state.value if isinstance(value, Settlement) else "",
     )
-    def test_an_attempt_ends(
+    def test_settled_attempt_is_recorded(
         self, ledger: Ledger, settlement: Settlement, row: dict[str, Any], counted: str
     ) -> None:
         call_id = news(ledger, "a")
@@ -125,7 +125,7 @@ class DeliveryContract:
         assert (attempt.detail, attempt.destination) == (settlement.reason or None, "crm")
         assert balance(ledger) == {"ledger": 1, counted: 1}
 
-    def test_a_retry_waits_for_its_time_and_counts_on(self, ledger: Ledger) -> None:
+    def test_retried_delivery_waits_until_due_and_counts_its_attempts(self, ledger: Ledger) -> None:
         news(ledger, "a")
         again = Settlement(DeliveryState.DUE, "HTTP 503", due_at=NOW + 5 * MINUTE)
         settle(ledger, leased(ledger), again, NOW, NOW)
@@ -133,7 +133,7 @@ class DeliveryContract:
         lease = leased(ledger, NOW + 5 * MINUTE)
         assert (lease.attempt, lease.revision, lease.owed_at) == (2, 1, NOW)
 
-    def test_giving_way_to_limits_is_no_attempt(self, ledger: Ledger) -> None:
+    def test_delivery_delayed_by_limits_counts_no_attempt(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         for _ in range(2):
             given = Settlement(DeliveryState.DUE, "no room", "no room", NOW + MINUTE, unsent=True)
@@ -151,7 +151,7 @@ class DeliveryContract:
         assert delivery(ledger, call_id).state == "delivered"
         assert len(ledger.show_call(call_id).attempts) == 1
 
-    def test_the_crm_objects_are_those_sent_last(self, ledger: Ledger) -> None:
+    def test_shown_crm_objects_are_those_sent_last(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         sent = Settlement(DeliveryState.DUE, "half", due_at=NOW, done=(CONTACT,))
         settle(ledger, leased(ledger), sent, NOW, NOW)
@@ -178,7 +178,7 @@ class DeliveryContract:
             },
         ]
 
-    def test_what_a_crm_made_of_fields_is_counted_and_shown(self, ledger: Ledger) -> None:
+    def test_altered_fields_are_counted_and_shown(self, ledger: Ledger) -> None:
         last_writes = {
             "name": FieldWrite("1 a", with_altered(digest_of("a long text"), "a long", "s")),
             "city": FieldWrite("1 a", b"x" * 8),
@@ -239,7 +239,7 @@ class DeliveryContract:
         assert leased(ledger, NOW + MINUTE).revision == 2
 
     # -- the dead, and the parked --------------------------------------------------
-    def test_the_leases_of_a_dead_daemon_are_due_again(self, ledger: Ledger, place: LedgerPlace) -> None:
+    def test_leases_of_a_dead_daemon_are_due_again(self, ledger: Ledger, place: LedgerPlace) -> None:
         for name in ("a", "b", "c"):
             news(ledger, name)
         settle(ledger, leased(ledger), DELIVERED, NOW, NOW)
@@ -254,7 +254,7 @@ class DeliveryContract:
         assert {lease.attempt for lease in leases} == {2}
         again.close()
 
-    def test_retry_makes_due_what_is_parked_or_waits(self, ledger: Ledger) -> None:
+    def test_retry_makes_parked_and_waiting_deliveries_due(self, ledger: Ledger) -> None:
         settled = {
             "done": DELIVERED,
             "left": Settlement(DeliveryState.SKIPPED, "answered"),
@@ -279,7 +279,7 @@ class DeliveryContract:
         assert balance(ledger) == {"ledger": 6, "delivered": 1, "skipped": 1, "under_way": 4}
 
     # -- destinations --------------------------------------------------------------
-    def test_a_later_destination_skips_the_calls_before_it(self, ledger: Ledger) -> None:
+    def test_new_destination_skips_older_calls(self, ledger: Ledger) -> None:
         ledger.start_destinations(TO_CRM, NOW)
         assert ledger.skipped_before() == {}
         old = news(ledger, "old")
@@ -297,14 +297,14 @@ class DeliveryContract:
         assert balance(ledger, "other") == {"ledger": 2, "skipped": 1, "under_way": 1}
         assert set(ledger.counts().deliveries) == {"crm", "other"}
 
-    def test_what_is_settled_soon_is_settled_once_its_future_ends(self, ledger: Ledger) -> None:
+    def test_settle_soon_has_settled_when_its_future_ends(self, ledger: Ledger) -> None:
         news(ledger, "a")
         lease = leased(ledger)
         ledger.settle_soon([EndedAttempt(lease, DELIVERED, NOW)], NOW).result(10)
         assert balance(ledger) == {"ledger": 1, "delivered": 1}
 
     # -- whose key it is -------------------------------------------------------------
-    def test_who_came_first_under_a_key_is_told_to_those_behind(self, ledger: Ledger) -> None:
+    def test_key_claims_name_the_first_call_of_a_key(self, ledger: Ledger) -> None:
         routes = {"main": ("crm",), "branch": ("crm", "other")}
         for source in ("main", "branch"):
             filed_all(ledger, [arrival("a", source=source), arrival(f"only {source}", source=source)])
@@ -318,7 +318,7 @@ class DeliveryContract:
         # At another account nobody came before it.
         assert ledger.key_claims([ids["branch", "a"]], ["other"]) == {}
 
-    def test_many_are_recalled_as_each_alone(self, ledger: Ledger) -> None:
+    def test_bulk_recall_equals_single_recalls(self, ledger: Ledger) -> None:
         first = left_by(ledger, "a", {"contact": ("+86139", True, b"1"), "call": ("a", False, b"2")})
         second = left_by(ledger, "b", {"call": ("b", False, b"3")})
         wanted = [

@@ -184,7 +184,7 @@ class IdentityContract:
         raise NotImplementedError
 
     # -- records without a name ------------------------------------------------------
-    def test_a_nameless_record_is_a_call_by_its_sn_and_time(self, ledger: Ledger) -> None:
+    def test_nameless_record_is_identified_by_sn_and_time(self, ledger: Ledger) -> None:
         first = file(ledger, **NAMELESS)
         assert first.key == f"s1@{ONE}"
         assert file(ledger, **NAMELESS, name="张").call_id == first.call_id
@@ -192,7 +192,7 @@ class IdentityContract:
         assert [one.key for one in others] == [f"s1@{TWO}", f"s2@{ONE}"]
         assert balance(ledger) == {"ledger": 3, "under_way": 3}
 
-    def test_a_nameless_record_joins_the_call_of_its_sn_and_start(self, ledger: Ledger) -> None:
+    def test_nameless_record_joins_the_call_with_its_sn_and_start(self, ledger: Ledger) -> None:
         named = file(ledger, **NAMED, created_at=TWO)
         file(ledger, uuid=uuid(2), sn="s1", started_at=TWO, created_at=TWO)
         # Its own creation says otherwise, and does not count: both sides know the start.
@@ -200,24 +200,26 @@ class IdentityContract:
         assert ledger.counts().calls == {"main": 2}
 
     @WHERE_A_SIDE_LACKS_THE_START
-    def test_creation_counts_where_a_side_lacks_the_start(
+    def test_creation_is_compared_where_a_side_lacks_the_start(
         self, ledger: Ledger, known: Record, joins: Record
     ) -> None:
         call_id = call_of(ledger, said({"uuid": uuid(1), "sn": "s1", **known}))
         assert file(ledger, sn="s1", **joins).call_id == call_id
 
     @WHERE_A_SIDE_LACKS_THE_START
-    def test_another_creation_is_another_call(self, ledger: Ledger, known: Record, joins: Record) -> None:
+    def test_different_creation_means_another_call(
+        self, ledger: Ledger, known: Record, joins: Record
+    ) -> None:
         call_id = call_of(ledger, said({"uuid": uuid(1), "sn": "s1", **known}))
         other = file(ledger, sn="s1", **{**joins, "created_at": "2026-01-01 00:00:00"})
         assert (other.trouble, other.call_id == call_id) == (None, False)
 
     @pytest.mark.parametrize(("ours", "theirs"), [("started_at", "created_at"), ("created_at", "started_at")])
-    def test_a_start_is_never_compared_with_a_creation(self, ledger: Ledger, ours: str, theirs: str) -> None:
+    def test_start_is_never_compared_with_a_creation(self, ledger: Ledger, ours: str, theirs: str) -> None:
         named = file(ledger, uuid=uuid(1), sn="s1", **{ours: ONE})
         assert file(ledger, sn="s1", **{theirs: ONE}).call_id != named.call_id
 
-    def test_among_several_calls_nobody_guesses(self, ledger: Ledger) -> None:
+    def test_several_matching_calls_are_ambiguous(self, ledger: Ledger) -> None:
         for number in (1, 2):
             file(ledger, uuid=uuid(number), **NAMELESS)
         assert file(ledger, **NAMELESS) == Filed(None, trouble=Quarantined.AMBIGUOUS)
@@ -236,12 +238,12 @@ class IdentityContract:
             {"id": 7},
         ],
     )
-    def test_without_sn_or_time_nobody_knows(self, ledger: Ledger, record: Record) -> None:
+    def test_record_without_sn_or_time_is_unidentified(self, ledger: Ledger, record: Record) -> None:
         file(ledger, **NAMED)
         assert file(ledger, **record) == Filed(None, trouble=Quarantined.UNIDENTIFIED)
         assert ledger.counts().quarantined == {"unidentified": 1}
 
-    def test_another_source_never_joins(self, ledger: Ledger) -> None:
+    def test_record_never_joins_a_call_of_another_source(self, ledger: Ledger) -> None:
         ours = file(ledger, **NAMED)
         theirs = filed(ledger, said(NAMELESS, source="branch"))
         assert theirs.key == f"s1@{ONE}"
@@ -250,7 +252,7 @@ class IdentityContract:
         assert named.call_id not in (ours.call_id, theirs.call_id), "took the name for another source's call"
 
     # -- a name that comes later ---------------------------------------------------------
-    def test_a_nameless_call_takes_its_name_later(self, ledger: Ledger) -> None:
+    def test_nameless_call_gets_its_name_later(self, ledger: Ledger) -> None:
         nameless = file(ledger, **NAMELESS)
         assert file(ledger, **NAMED, base_info="b-1") == nameless
         for record in ({"uuid": uuid(1)}, {"base_info": "B-1"}, NAMELESS):
@@ -262,14 +264,14 @@ class IdentityContract:
         assert file(ledger, **NAMED | {"uuid": uuid(2)}).key == uuid(2)
         assert ledger.counts().calls == {"main": 2}
 
-    def test_two_nameless_calls_that_match_keep_the_name_out(self, ledger: Ledger) -> None:
+    def test_name_matching_two_nameless_calls_joins_neither(self, ledger: Ledger) -> None:
         by_start = file(ledger, sn="s1", started_at=ONE)
         by_creation = file(ledger, sn="s1", created_at=TWO)
         named = file(ledger, uuid=uuid(1), sn="s1", started_at=ONE, created_at=TWO)
         assert named.key == uuid(1)
         assert len({by_start.call_id, by_creation.call_id, named.call_id}) == 3
 
-    def test_the_deliveries_of_a_nameless_call_go_on_under_its_key(self, ledger: Ledger) -> None:
+    def test_deliveries_of_a_nameless_call_keep_its_key(self, ledger: Ledger) -> None:
         call_id = call_of(ledger, said(NAMELESS))
         judge_waiting(ledger)
         lease = leased(ledger)
@@ -283,19 +285,19 @@ class IdentityContract:
         assert balance(ledger) == {"ledger": 1, "under_way": 1}
 
     # -- what a second record teaches --------------------------------------------------
-    def test_what_a_second_record_teaches_is_used_before_its_verdict(self, ledger: Ledger) -> None:
+    def test_identity_from_a_second_record_is_used_before_its_verdict(self, ledger: Ledger) -> None:
         call_id = call_of(ledger, said({"uuid": uuid(1)}))
         file(ledger, uuid=uuid(1), base_info="b-1", sn="s1")
         file(ledger, base_info="b-1", started_at=ONE)
         assert len(ledger.waiting(10)) == 3
         assert file(ledger, **NAMELESS).call_id == call_id
 
-    def test_it_is_used_within_one_batch(self, ledger: Ledger) -> None:
+    def test_identity_from_a_second_record_is_used_within_one_batch(self, ledger: Ledger) -> None:
         batch = [{"uuid": uuid(1)}, {"uuid": uuid(1), "sn": "s1", "started_at": ONE}, NAMELESS]
         found = filed_all(ledger, [said(record) for record in batch])
         assert [one.key for one in found] == [uuid(1)] * 3
 
-    def test_what_is_known_already_is_not_changed_by_filing(self, ledger: Ledger) -> None:
+    def test_filing_does_not_change_a_calls_known_identity(self, ledger: Ledger) -> None:
         call_id = call_of(ledger, said(NAMED))
         file(ledger, uuid=uuid(1), sn="s2", started_at=TWO)
         (row,) = ledger.list_calls([], 10)
@@ -303,14 +305,14 @@ class IdentityContract:
         assert row.started_at == datetime.fromisoformat(ONE).replace(tzinfo=ZONE)
 
     # -- what never joins -------------------------------------------------------------
-    def test_an_id_never_joins(self, ledger: Ledger) -> None:
+    def test_platform_id_never_joins_records(self, ledger: Ledger) -> None:
         one, two = (file(ledger, id=7, uuid=uuid(number)) for number in (1, 2))
         assert one.call_id != two.call_id
         assert file(ledger, id=7).trouble is Quarantined.UNIDENTIFIED
         nameless = [file(ledger, id=8, sn="s1", started_at=time) for time in (ONE, TWO)]
         assert nameless[0].call_id != nameless[1].call_id
 
-    def test_two_uuids_of_one_sn_are_two_calls_and_told(self, ledger: Ledger) -> None:
+    def test_two_uuids_of_one_sn_are_two_calls_and_counted(self, ledger: Ledger) -> None:
         one = file(ledger, **NAMED)
         assert ledger.counts().shared_sn == 0
         two = file(ledger, **NAMED | {"uuid": uuid(2)})
@@ -320,7 +322,7 @@ class IdentityContract:
         file(ledger, uuid=uuid(3), sn="s2")
         assert ledger.counts().shared_sn == 1
 
-    def test_numbers_that_end_alike_are_not_one(self, ledger: Ledger) -> None:
+    def test_sns_with_the_same_ending_are_different(self, ledger: Ledger) -> None:
         ends = [f"{start}{'x' * 20}" for start in ("a", "b")]
         calls = {
             sn: file(ledger, sn=sn, started_at=ONE).call_id
@@ -333,7 +335,7 @@ class IdentityContract:
             assert [row.id for row in ledger.list_calls([sn], 9)] == [call_id]
 
     # -- batches ----------------------------------------------------------------------
-    def test_one_batch_is_filed_like_one_by_one(self, ledger: Ledger) -> None:
+    def test_batch_is_filed_like_single_records(self, ledger: Ledger) -> None:
         known = {"uuid": uuid(9), "sn": "s9", "started_at": TWO}
         file(ledger, **known)
         batch: list[Record] = [
@@ -373,7 +375,7 @@ class IdentityContract:
     @given(records=st.lists(RECORDS, min_size=1, max_size=9), sizes=st.lists(st.integers(1, 5), max_size=5))
     @example(records=[NAMELESS, NAMED, NAMELESS], sizes=[1])
     @example(records=[NAMELESS, NAMED, {"uuid": uuid(1), "created_at": TWO}], sizes=[1])
-    def test_any_split_into_batches_files_alike(self, records: Sequence[Record], sizes: list[int]) -> None:
+    def test_any_split_into_batches_files_the_same(self, records: Sequence[Record], sizes: list[int]) -> None:
         arrivals, rules = [said(record) for record in records], Rules()
         expected = [rules.file(one) for one in arrivals]
         with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ from tests.ledger.contract.steps import BOTH
 class InspectionContract:
     """Balances, counts, lists of calls and deliveries."""
 
-    def test_the_balance_counts_calls_by_creation(self, ledger: Ledger) -> None:
+    def test_balance_counts_calls_by_time_of_creation(self, ledger: Ledger) -> None:
         for hours in range(4):
             news(ledger, f"call-{hours}", NOW + timedelta(hours=hours))
         filed_all(ledger, [arrival("elsewhere", source="branch")])
@@ -65,7 +65,7 @@ class InspectionContract:
         assert row.deliveries == {"crm": "due"}
         assert row.created_at == datetime(2025, 4, 13, tzinfo=UTC)
 
-    def test_deliveries_are_listed_those_changed_last_first(self, ledger: Ledger) -> None:
+    def test_deliveries_are_listed_newest_change_first(self, ledger: Ledger) -> None:
         for minutes, name in enumerate(("a", "b", "c")):
             news(ledger, name, NOW + minutes * MINUTE, BOTH if name == "b" else TO_CRM)
         settle(ledger, leased(ledger), Settlement(DeliveryState.PARKED, "why"), NOW, NOW + 9 * MINUTE)
@@ -79,7 +79,7 @@ class InspectionContract:
         assert found(None, "other") == [("b", "other")]
         assert found(limit=1) == [("a", "crm")]
 
-    def test_counts_are_of_everything(self, ledger: Ledger) -> None:
+    def test_counts_cover_everything(self, ledger: Ledger) -> None:
         ledger.start_destinations(BOTH, NOW)
         news(ledger, "a", NOW)
         news(ledger, "b", NOW + MINUTE)
@@ -99,6 +99,6 @@ class InspectionContract:
         assert ledger.counts().receipts == {"new": 3}
         assert ledger.writable()
 
-    def test_a_ledger_that_lost_nothing_tells_no_losses(self, ledger: Ledger) -> None:
+    def test_undamaged_ledger_reports_no_losses(self, ledger: Ledger) -> None:
         news(ledger, "a")
         assert ledger.losses() == []

@@ -62,7 +62,7 @@ class IntakeContract:
         assert set(ledger.show_call(first.call_id).names) == {uuid(1), "base-1"}
         assert len(ledger.show_call(first.call_id).receipts) == 3
 
-    def test_one_batch_sees_what_it_has_filed_itself(self, ledger: Ledger) -> None:
+    def test_batch_sees_calls_it_has_filed_itself(self, ledger: Ledger) -> None:
         batch = [arrival(uuid(1)), arrival(uuid(2)), arrival(uuid(1), "base-1"), arrival("base-1")]
         found = filed_all(ledger, batch)
         assert [one.key for one in found] == [uuid(1), uuid(2), uuid(1), uuid(1)]
@@ -95,12 +95,12 @@ class IntakeContract:
         # The other UUID is a call of its own once it comes alone.
         assert filed(ledger, arrival(uuid(2))).key == uuid(2)
 
-    def test_a_uuid_learnt_second_keeps_a_third_out(self, ledger: Ledger) -> None:
+    def test_uuid_learnt_later_still_conflicts_with_another(self, ledger: Ledger) -> None:
         filed_all(ledger, [arrival("base-1"), arrival(uuid(1), "base-1")])
         assert filed(ledger, arrival(uuid(2), "base-1")).trouble is Quarantined.IDENTITY_CONFLICT
 
     @pytest.mark.parametrize("trouble", [one for one in Quarantined if one != Quarantined.UNREADABLE])
-    def test_a_body_that_cannot_be_filed_is_kept_once(self, ledger: Ledger, trouble: Quarantined) -> None:
+    def test_unfilable_body_is_quarantined_once(self, ledger: Ledger, trouble: Quarantined) -> None:
         found = filed_all(ledger, [stray(trouble, b"one"), stray(trouble, b"one"), stray(trouble, b"two")])
         assert found == [Filed(None, trouble=trouble)] * 3
         assert filed(ledger, stray(trouble, b"one")).trouble is trouble
@@ -123,7 +123,7 @@ class IntakeContract:
         assert {one.key for one in waiting[1::2]} == {"again"}
         assert [one.receipt_id for one in waiting] == sorted(one.receipt_id for one in waiting)
 
-    def test_nothing_is_taken_after_closing(self, ledger: Ledger) -> None:
+    def test_closed_ledger_accepts_nothing(self, ledger: Ledger) -> None:
         submitted = [ledger.submit([arrival(uuid(number))]) for number in range(20)]
         ledger.close()
         assert [future.result(0)[0].key for future in submitted] == [uuid(number) for number in range(20)]
@@ -132,7 +132,7 @@ class IntakeContract:
         assert not ledger.writable()
 
     # -- waiting -------------------------------------------------------------------
-    def test_receipts_wait_with_all_that_arrived(self, ledger: Ledger) -> None:
+    def test_waiting_receipts_carry_all_that_arrived(self, ledger: Ledger) -> None:
         bodies = [b'{"uuid": "a",  "name": "\xe5\xbc\xa0"}', b'{"uuid":"a"}']
         filed_all(ledger, [arrival("a", payload=bodies[0])])
         filed_all(ledger, [arrival("a", payload=bodies[1], via=Via.LIST, at=NOW + MINUTE)])
@@ -143,7 +143,7 @@ class IntakeContract:
         assert first.call_id == second.call_id
         assert [one.receipt_id for one in ledger.waiting(1)] == [first.receipt_id]
 
-    def test_what_is_known_comes_back_as_it_was_judged(self, ledger: Ledger) -> None:
+    def test_known_state_is_read_back_as_it_was_judged(self, ledger: Ledger) -> None:
         records: list[dict[str, Any]] = [
             {"uuid": "a", "name": "张"},
             {"uuid": "a", "name": "\ud800", "n": 2**70, "deep": [{"x": [1.5, None, ""]}]},
@@ -165,7 +165,7 @@ class IntakeContract:
             assert probe.known == state
             ledger.judge([judgment(probe, Verdict.STALE)], TO_CRM, NOW)
 
-    def test_the_stamp_of_a_field_that_was_said_to_be_empty_is_kept(self, ledger: Ledger) -> None:
+    def test_stamp_of_an_emptied_field_is_kept(self, ledger: Ledger) -> None:
         """A newer record said `name` is empty: an older one must not fill it, after a restart either."""
         filed_all(ledger, [arrival("a")])
         (pending,) = ledger.waiting(1)
@@ -178,7 +178,7 @@ class IntakeContract:
         assert known.stamps.get("name", "forgotten") == at
 
     # -- judging -------------------------------------------------------------------
-    def test_news_is_written_and_owed_to_every_destination(self, ledger: Ledger) -> None:
+    def test_news_becomes_a_revision_and_a_delivery_for_every_destination(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a", NOW, BOTH, name="张")
         shown = ledger.show_call(call_id)
         assert [(row.verdict, row.revision, row.via) for row in shown.receipts] == [("new", 1, "callback")]
@@ -197,7 +197,9 @@ class IntakeContract:
         assert [row.wanted for row in shown.deliveries] == [2, 2]
 
     @pytest.mark.parametrize("verdict", [Verdict.DUPLICATE, Verdict.STALE])
-    def test_what_is_no_news_is_written_and_owes_nothing(self, ledger: Ledger, verdict: Verdict) -> None:
+    def test_record_without_news_is_stored_and_causes_no_delivery(
+        self, ledger: Ledger, verdict: Verdict
+    ) -> None:
         call_id = news(ledger, "a", name="张")
         settle(ledger, leased(ledger), Settlement(DeliveryState.DELIVERED), NOW, NOW)
         filed_all(ledger, [arrival("a", payload=b'{"uuid":"a","name":"x"}')])
@@ -212,7 +214,7 @@ class IntakeContract:
         assert ledger.counts().receipts == {"new": 1, verdict: 1}
         assert ledger.waiting(10) == []
 
-    def test_a_newer_stamp_is_kept_of_a_record_that_says_the_same(self, ledger: Ledger) -> None:
+    def test_newer_stamp_of_an_unchanged_record_is_kept(self, ledger: Ledger) -> None:
         news(ledger, "a", name="张")
         filed_all(ledger, [arrival("a")])
         (pending,) = ledger.waiting(10)
@@ -244,7 +246,7 @@ class IntakeContract:
         assert ledger.show_call(call_id).revision == 1
 
     # -- setting aside -------------------------------------------------------------
-    def test_a_record_set_aside_parks_and_stops_waiting(self, ledger: Ledger) -> None:
+    def test_unreadable_first_record_parks_its_delivery_and_stops_waiting(self, ledger: Ledger) -> None:
         call_id = call_of(ledger, arrival("a"))
         (pending,) = ledger.waiting(10)
         ledger.set_aside(pending, "the record cannot be read: why", BOTH, NOW)
@@ -260,7 +262,7 @@ class IntakeContract:
         news(ledger, "a", NOW + MINUTE)
         assert leased(ledger, NOW + MINUTE).revision == 1
 
-    def test_a_later_record_set_aside_waits_in_quarantine(self, ledger: Ledger) -> None:
+    def test_unreadable_later_record_waits_in_quarantine(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         settle(ledger, leased(ledger), Settlement(DeliveryState.DELIVERED), NOW, NOW)
         filed_all(ledger, [arrival("a")])
@@ -273,7 +275,7 @@ class IntakeContract:
         # The call itself is known, so the platform's side of the balance counts it once.
         assert ledger.source_counts("main", ALWAYS).quarantined == 0
 
-    def test_an_attempt_under_way_is_not_forgotten_when_a_record_is_set_aside(self, ledger: Ledger) -> None:
+    def test_unreadable_record_does_not_lose_an_attempt_under_way(self, ledger: Ledger) -> None:
         """The request is out: what became of it is written, and nobody else sends beside it."""
         call_id = news(ledger, "a")
         lease = leased(ledger)
@@ -286,7 +288,7 @@ class IntakeContract:
         assert delivery(ledger, call_id).delivered == 1
         assert len(ledger.show_call(call_id).attempts) == 1
 
-    def test_a_record_that_comes_again_to_the_byte_is_told_apart(self, ledger: Ledger) -> None:
+    def test_byte_identical_repetition_is_recognised(self, ledger: Ledger) -> None:
         first, again = arrival("a", payload=b'{"uuid":"a"}'), arrival("a", payload=b'{"uuid":"a"}')
         other = arrival("a", payload=b'{"uuid":"a","x":1}')
         filed_all(ledger, [first])

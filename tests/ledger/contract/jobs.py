@@ -13,7 +13,7 @@ from tests.ledger.contract.steps import reopened
 class JobContract:
     """Asking for, taking, following, ending and cancelling jobs."""
 
-    def test_runs_are_taken_in_order_and_end(self, ledger: Ledger) -> None:
+    def test_jobs_are_taken_in_order_and_end(self, ledger: Ledger) -> None:
         assert ledger.take_job(NOW) is None
         first = ledger.request_job("retry", {"ids": [1, 2]}, NOW)
         second = ledger.request_job("prune", {"source": "主"}, NOW)
@@ -34,9 +34,7 @@ class JobContract:
         assert (other.id, other.args) == (second, {"source": "主"})
         assert ledger.take_job(NOW) is None
 
-    def test_a_run_that_a_dead_daemon_left_is_taken_up_again(
-        self, ledger: Ledger, place: LedgerPlace
-    ) -> None:
+    def test_job_left_by_a_dead_daemon_is_taken_up_again(self, ledger: Ledger, place: LedgerPlace) -> None:
         job_id = ledger.request_job("retry", {"ids": []}, NOW)
         assert ledger.take_job(NOW) is not None
         again = reopened(ledger, place)
@@ -46,7 +44,7 @@ class JobContract:
         assert taken is not None, "a command waits for this run without end"
         assert taken.id == job_id
 
-    def test_the_last_job_of_a_kind_that_is_done_is_told_with_its_result(self, ledger: Ledger) -> None:
+    def test_last_done_job_of_a_kind_is_returned_with_its_result(self, ledger: Ledger) -> None:
         assert ledger.last_done("prune") is None
         for state, minute in ((JobState.DONE, 0), (JobState.DONE, 1), (JobState.FAILED, 2)):
             job_id = ledger.request_job("prune", {}, NOW + minute * MINUTE)
@@ -57,9 +55,7 @@ class JobContract:
         assert (last.requested_at, last.result) == (NOW + MINUTE, {"removed": {"receipts": 1}})
         assert ledger.last_done("backup") is None
 
-    def test_walks_are_taken_by_who_has_the_source_and_other_jobs_by_who_has_none(
-        self, ledger: Ledger
-    ) -> None:
+    def test_list_runs_are_taken_by_source_and_other_jobs_without_one(self, ledger: Ledger) -> None:
         main, branch = WalksOf("main", ["main", "branch"]), WalksOf("branch", ["main", "branch"])
         prune = ledger.request_job("prune", {}, NOW)
         audit = ledger.request_job(AUDIT, {"source": "branch"}, NOW)
@@ -69,7 +65,7 @@ class JobContract:
         assert [taken_id(ledger, main), taken_id(ledger, main)] == [unknown, None]
         assert [taken_id(ledger, branch), taken_id(ledger, branch)] == [audit, None]
 
-    def test_a_source_is_walked_once_at_a_time(self, ledger: Ledger) -> None:
+    def test_source_has_one_list_run_at_a_time(self, ledger: Ledger) -> None:
         walks = WalksOf("main", ["main", "branch"])
         first, second = (ledger.request_job(kind, {"source": "main"}, NOW) for kind in (RECONCILE, AUDIT))
         assert taken_id(ledger, walks) == first
@@ -79,7 +75,7 @@ class JobContract:
         ledger.end_job(first, JobState.FAILED, {"error": "it failed"}, NOW)
         assert taken_id(ledger, walks) == second
 
-    def test_progress_is_kept_through_a_restart(self, ledger: Ledger, place: LedgerPlace) -> None:
+    def test_job_progress_survives_a_restart(self, ledger: Ledger, place: LedgerPlace) -> None:
         job_id = ledger.request_job(RECONCILE, {"source": "main"}, NOW)
         assert ledger.take_job(NOW, WalksOf("main", ["main"])) is not None
         assert ledger.job(job_id).progress == {}
@@ -91,7 +87,7 @@ class JobContract:
         again.close()
         assert (job.state, job.progress) == (JobState.REQUESTED, {"seen": 2})
 
-    def test_a_job_that_waits_is_cancelled_at_once_and_one_that_runs_is_told(self, ledger: Ledger) -> None:
+    def test_waiting_job_is_cancelled_at_once_and_a_running_one_is_asked_to(self, ledger: Ledger) -> None:
         running, waiting = (ledger.request_job("replay", {}, NOW) for _ in range(2))
         ledger.take_job(NOW)
         for job_id in (running, waiting):
@@ -103,7 +99,7 @@ class JobContract:
         assert ledger.take_job(NOW) is not None
         assert ledger.take_job(NOW) is None
 
-    def test_when_a_job_was_last_asked_for_is_told_by_kind_source_and_trigger(self, ledger: Ledger) -> None:
+    def test_last_request_time_is_known_by_kind_source_and_trigger(self, ledger: Ledger) -> None:
         asked = [("main", "short"), ("main", "deep"), ("branch", "short")]
         for minute, (source, trigger) in enumerate(asked):
             args = {"source": source, "trigger": trigger}

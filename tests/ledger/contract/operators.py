@@ -35,7 +35,7 @@ class OperatorContract:
     """Causes, retry, park, skip, demote, pages of calls, replay, budgets."""
 
     # -- failures by cause -----------------------------------------------------------
-    def test_failures_are_grouped_by_cause_with_a_remedy_and_since_when(self, ledger: Ledger) -> None:
+    def test_failures_are_grouped_by_cause_with_remedy_and_start(self, ledger: Ledger) -> None:
         for number, at in enumerate((NOW, NOW + MINUTE)):
             news(ledger, f"a{number}", NOW)
             settle(ledger, leased(ledger), parked(LONG, "shorten it"), at, at)
@@ -54,7 +54,7 @@ class OperatorContract:
         assert [row.key for row in ledger.list_deliveries(None, None, 9, "TOO_LONG")] == ["a1", "a0"]
         assert ledger.list_deliveries(None, None, 9, "nothing") == []
 
-    def test_since_when_starts_anew_once_there_was_none_left(self, ledger: Ledger) -> None:
+    def test_start_of_a_failure_group_is_reset_once_it_was_empty(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a", NOW)
         settle(ledger, leased(ledger), parked(LONG), NOW, NOW)
         assert ledger.retry([id_of(ledger, call_id)], NOW) == 1
@@ -63,7 +63,7 @@ class OperatorContract:
         settle(ledger, leased(ledger), parked(LONG), later, later)
         assert ledger.counts().parked[0].since_at == later
 
-    def test_retry_by_cause_takes_what_failed_so_and_nothing_else(self, ledger: Ledger) -> None:
+    def test_retry_by_cause_selects_only_that_cause(self, ledger: Ledger) -> None:
         causes = {"a": LONG, "b": "another cause", "c": LONG}
         for key, cause in causes.items():
             news(ledger, key)
@@ -79,7 +79,7 @@ class OperatorContract:
         assert {leased(ledger).key for _ in range(3)} == {"a", "c", "waits"}
         assert balance(ledger) == {"ledger": 4, "parked": 1, "under_way": 3}
 
-    def test_more_than_one_commit_takes_are_all_tried_again(self, ledger: Ledger) -> None:
+    def test_retry_covers_more_than_one_commit_can_take(self, ledger: Ledger) -> None:
         for number in range(1100):
             news(ledger, f"call {number}")
         leases = [leased(ledger), *ledger.lease_more("crm", SOURCES, NOW, 2000)]
@@ -92,7 +92,7 @@ class OperatorContract:
         ("kind", "taken"),
         [(ParkKind.FAILED, 1), (ParkKind.GONE, 1), (ParkKind.HELD, 0), (ParkKind.IN_DOUBT, 0)],
     )
-    def test_a_retry_of_all_leaves_what_is_in_doubt_or_held_by_a_person(
+    def test_retry_of_all_leaves_in_doubt_and_held_deliveries(
         self, ledger: Ledger, kind: ParkKind, taken: int
     ) -> None:
         call_id = news(ledger, "a")
@@ -106,7 +106,7 @@ class OperatorContract:
         assert ledger.parked_in_doubt() == 0
 
     # -- what a person says ----------------------------------------------------------
-    def test_a_persons_skip_holds_against_revisions_until_retry(self, ledger: Ledger) -> None:
+    def test_operators_skip_outlasts_revisions_until_retry(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         found = id_of(ledger, call_id)
         assert ledger.hold([found, 99], "no customer", NOW, skip=True) == HeldDeliveries(
@@ -124,7 +124,7 @@ class OperatorContract:
         news(ledger, "a", NOW + 2 * MINUTE, name="王")
         settle(ledger, leased_again(ledger, found), DELIVERED, NOW, NOW)
 
-    def test_what_was_delivered_can_be_skipped_from_then_on(self, ledger: Ledger) -> None:
+    def test_delivered_call_can_be_skipped_from_then_on(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         settle(ledger, leased(ledger), DELIVERED, NOW, NOW)
         ledger.hold([id_of(ledger, call_id)], "", NOW, skip=True)
@@ -132,7 +132,7 @@ class OperatorContract:
         assert balance(ledger) == {"ledger": 1, "skipped": 1}
         assert delivery(ledger, call_id).delivered == 1
 
-    def test_a_revision_takes_up_what_a_person_parked(self, ledger: Ledger) -> None:
+    def test_revision_makes_a_delivery_parked_by_an_operator_due(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         found = id_of(ledger, call_id)
         assert ledger.hold([found], "ask", NOW, skip=False) == HeldDeliveries(now=[found], later=[])
@@ -143,14 +143,16 @@ class OperatorContract:
         news(ledger, "a", NOW + MINUTE, name="李")
         assert leased(ledger, NOW + MINUTE).revision == 2
 
-    def test_there_is_nothing_to_park_of_what_is_delivered(self, ledger: Ledger) -> None:
+    def test_delivered_call_cannot_be_parked(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         settle(ledger, leased(ledger), DELIVERED, NOW, NOW)
         assert ledger.hold([id_of(ledger, call_id)], "", NOW, skip=False) == HeldDeliveries(now=[], later=[])
 
     @pytest.mark.parametrize("skip", [True, False], ids=["skip", "park"])
     @pytest.mark.parametrize("end", ["failed", "given back", "died"])
-    def test_on_its_way_it_takes_effect_when_that_ends(self, ledger: Ledger, skip: bool, end: str) -> None:
+    def test_hold_during_a_lease_takes_effect_when_it_ends(
+        self, ledger: Ledger, skip: bool, end: str
+    ) -> None:
         call_id = news(ledger, "a")
         lease = leased(ledger)
         held = ledger.hold([lease.delivery_id], "no", NOW, skip=skip)
@@ -172,7 +174,7 @@ class OperatorContract:
 
     @pytest.mark.parametrize("skip", [True, False], ids=["skip", "park"])
     @pytest.mark.parametrize("end", ["waits", "failed", "given back", "died"])
-    def test_what_is_in_doubt_stays_due_and_is_a_persons_once_that_is_over(
+    def test_hold_of_a_delivery_in_doubt_takes_effect_once_settled(
         self, ledger: Ledger, skip: bool, end: str
     ) -> None:
         call_id = news(ledger, "a")
@@ -204,7 +206,7 @@ class OperatorContract:
         row = delivery(ledger, call_id)
         assert (row.state, row.due_at, row.reason) == (word, None, f"{word} by a person: no")
 
-    def test_what_is_delivered_after_all_is_delivered(self, ledger: Ledger) -> None:
+    def test_held_delivery_that_arrives_counts_as_delivered(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         lease = leased(ledger)
         ledger.hold([lease.delivery_id], "no", NOW, skip=False)
@@ -214,7 +216,7 @@ class OperatorContract:
         assert leased(ledger, NOW + MINUTE).revision == 2
 
     # -- walking, and delivering again --------------------------------------------------
-    def test_a_walk_goes_through_a_window_once_in_pages(self, ledger: Ledger) -> None:
+    def test_sweep_pages_through_a_window_once(self, ledger: Ledger) -> None:
         for minutes in (4, 0, 2, 1, 3):
             news(ledger, f"call {minutes}", NOW + minutes * MINUTE, n=minutes)
         window = Window(NOW + MINUTE, NOW + 4 * MINUTE)
@@ -226,7 +228,7 @@ class OperatorContract:
         assert (one.key, one.delivery_id, one.state) == ("call 0", None, None)
         assert ledger.page_of_calls("crm", "branch", Window(), None, 9) == []
 
-    def test_a_walk_tells_what_was_told(self, ledger: Ledger) -> None:
+    def test_sweep_returns_what_was_sent(self, ledger: Ledger) -> None:
         left_by(ledger, "a", {"contact": ("+86139", True, b"1"), "call": ("a", False, b"2")})
         left_by(ledger, "b", {"contact": ("+86139", True, b"3")})
         first, second = ledger.page_of_calls("crm", "main", Window(), None, 9)
@@ -236,7 +238,7 @@ class OperatorContract:
         }
         assert second.sent["contact"].digest == b"3"
 
-    def test_a_replay_makes_due_what_is_settled_in_the_last_lane(self, ledger: Ledger) -> None:
+    def test_replay_makes_settled_deliveries_due_in_the_last_lane(self, ledger: Ledger) -> None:
         ids = {}
         for key, settlement in {
             "done": DELIVERED,
@@ -254,7 +256,7 @@ class OperatorContract:
         assert ledger.replay(list(ids.values()), "hub", NOW, forget=False) == 0
         assert balance(ledger) == {"ledger": 4, "skipped": 1, "parked": 1, "under_way": 2}
 
-    def test_forgetting_leaves_only_who_wrote_which_field(self, ledger: Ledger) -> None:
+    def test_forget_keeps_only_which_call_wrote_which_field(self, ledger: Ledger) -> None:
         found = left_by(ledger, "a", {"contact": ("+86139", True, b"1"), "call": ("a", False, b"2")})
         ledger.replay([found], "hub", NOW, forget=True)
         lease = leased(ledger)

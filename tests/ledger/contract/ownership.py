@@ -9,13 +9,13 @@ from tests.ledger.contract.place import LedgerPlace
 class OwnershipContract:
     """Daemons, and the commands that do their work while none lives."""
 
-    def test_a_command_does_no_daemons_work_while_a_daemon_lives(self, place: LedgerPlace) -> None:
+    def test_command_does_no_daemon_work_while_a_daemon_runs(self, place: LedgerPlace) -> None:
         with place.ownership(), pytest.raises(LedgerLocked):
             place.ownership(guest=True).acquire()
         with place.ownership(guest=True) as guest:
             assert not guest.is_wanted()
 
-    def test_of_two_commands_one_does_it(self, place: LedgerPlace) -> None:
+    def test_only_one_of_two_commands_does_daemon_work(self, place: LedgerPlace) -> None:
         first, second = place.ownership(guest=True), place.ownership(guest=True)
         first.acquire()
         with pytest.raises(LedgerLocked):

@@ -25,20 +25,20 @@ class QuarantineContract:
         assert shown.detail == "because unidentified"
         assert ledger.show_quarantine(second + 1) is None
 
-    def test_what_belongs_to_a_call_after_all_is_released(self, ledger: Ledger) -> None:
+    def test_entry_that_now_has_a_call_is_released(self, ledger: Ledger) -> None:
         entry = put_by(ledger, b'{"n": 1}')
         assert ledger.refile(entry, [arrival("a")])
         assert call_keys(ledger, "main") == ["a"]
         assert ledger.counts().quarantined == {}
         assert [row.id for row in ledger.list_quarantine("released", 9)] == [entry]
 
-    def test_what_belongs_to_no_call_still_waits_on_once(self, ledger: Ledger) -> None:
+    def test_entry_still_without_a_call_waits_on_once(self, ledger: Ledger) -> None:
         entry = put_by(ledger, b'{"n": 1}')
         assert not ledger.refile(entry, [stray(Quarantined.UNIDENTIFIED, b'{"n": 1}')])
         assert [row.id for row in ledger.list_quarantine(None, 9)] == [entry]
         assert ledger.counts().quarantined == {"unidentified": 1}
 
-    def test_a_person_drops_entries_that_wait_and_no_others(self, ledger: Ledger) -> None:
+    def test_only_waiting_entries_can_be_dropped(self, ledger: Ledger) -> None:
         entries = [put_by(ledger, f'{{"n": {number}}}'.encode(), number) for number in range(3)]
         assert ledger.refile(entries[0], [arrival("a")])
         assert ledger.drop(entries[:2]) == 1

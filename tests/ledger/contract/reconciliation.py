@@ -43,7 +43,7 @@ class ReconciliationContract:
     """Where listed rows belong, filling gaps, and how far the list was walked."""
 
     # -- where rows belong -----------------------------------------------------------
-    def test_a_row_is_placed_where_the_door_would_file_it(self, ledger: Ledger) -> None:
+    def test_listed_row_matches_the_call_a_callback_would_file_under(self, ledger: Ledger) -> None:
         known = news(ledger, "a")
         waiting = call_of(ledger, arrival("b"))
         rows = [arrival("a"), arrival("b"), arrival("c"), stray(Quarantined.AMBIGUOUS, b"{}")]
@@ -55,13 +55,13 @@ class ReconciliationContract:
         assert ledger.match_rows("branch", [arrival("a")])[0].call_id is None
         assert call_keys(ledger, "main") == ["a", "b"], "nothing is written"
 
-    def test_two_names_of_two_calls_are_in_conflict(self, ledger: Ledger) -> None:
+    def test_row_with_names_of_two_calls_is_a_conflict(self, ledger: Ledger) -> None:
         for key in ("a", "b"):
             news(ledger, key)
         (place,) = ledger.match_rows("main", [arrival("a", "b")])
         assert (place.call_id, place.trouble) == (None, Quarantined.IDENTITY_CONFLICT)
 
-    def test_the_known_states_are_those_of_calls_that_have_one(self, ledger: Ledger) -> None:
+    def test_known_states_are_returned_for_judged_calls_only(self, ledger: Ledger) -> None:
         known = news(ledger, "a", name="张")
         waiting = call_of(ledger, arrival("b"))
         found = ledger.known_states([known, waiting, waiting + 1])
@@ -69,7 +69,7 @@ class ReconciliationContract:
         assert found[known].values == {"uuid": "a", "name": "张"}
 
     # -- filling gaps ----------------------------------------------------------------
-    def test_a_gap_is_filled_and_its_row_is_known_again(self, ledger: Ledger) -> None:
+    def test_filled_gap_is_recognised_the_next_time(self, ledger: Ledger) -> None:
         mark = ledger.newest_receipt()
         (filed,) = ledger.fill("main", [listed("a")], mark)
         assert filed is not None
@@ -79,9 +79,7 @@ class ReconciliationContract:
         assert (place.call_id, place.digest, place.stale) == (filed.call_id, DIGEST, False)
         assert place.newest == ledger.newest_receipt() > mark
 
-    def test_a_call_that_changed_since_the_page_was_asked_for_is_left_to_the_next_walk(
-        self, ledger: Ledger
-    ) -> None:
+    def test_call_changed_since_the_page_request_is_left_to_the_next_run(self, ledger: Ledger) -> None:
         mark = ledger.newest_receipt()
         news(ledger, "a")
         late, new = ledger.fill("main", [listed("a"), listed("b")], mark)
@@ -90,7 +88,7 @@ class ReconciliationContract:
         assert call_keys(ledger, "main") == ["a", "b"]
         assert ledger.counts().receipts == {"new": 1, "waiting": 1}
 
-    def test_a_row_is_remembered_until_the_call_changes(self, ledger: Ledger) -> None:
+    def test_listed_row_is_remembered_until_its_call_changes(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a")
         ledger.remember_listed([MatchedRow(call_id, ledger.newest_receipt(), True, OTHER_DIGEST)])
         (place,) = ledger.match_rows("main", [arrival("a")])
@@ -100,9 +98,7 @@ class ReconciliationContract:
         assert place.digest == b""
 
     # -- beside the list -------------------------------------------------------------
-    def test_calls_are_found_by_creation_with_what_may_explain_that_they_are_not_listed(
-        self, ledger: Ledger
-    ) -> None:
+    def test_unlisted_calls_are_found_by_creation_with_their_explanation(self, ledger: Ledger) -> None:
         first, second = news(ledger, "a", user_sn="U1", is_deleted=1), news(ledger, "b", NOW + HOUR)
         assert ledger.calls_between("main", NOW, NOW + HOUR) == {first}
         assert ledger.calls_between("main", NOW, NOW + 2 * HOUR) == {first, second}
@@ -112,7 +108,7 @@ class ReconciliationContract:
         assert one.said == {"user_sn": "U1", "is_deleted": 1}, "no field that was not asked for"
         assert (other.key, other.said, other.successor) == ("b", {}, None)
 
-    def test_a_later_call_of_the_same_number_is_its_successor(self, ledger: Ledger) -> None:
+    def test_later_call_of_the_same_sn_is_the_successor(self, ledger: Ledger) -> None:
         ids = []
         for key, at in (("a", NOW), ("b", NOW + HOUR)):
             ids.append(call_of(ledger, arrival(key, at=at)))
@@ -121,7 +117,7 @@ class ReconciliationContract:
             ledger.judge([judgment(pending, columns=columns)], TO_CRM, NOW)
         assert [call.successor for call in ledger.unlisted(ids, ())] == ["b", None]
 
-    def test_strays_are_what_quarantine_holds_of_records(self, ledger: Ledger) -> None:
+    def test_strays_are_the_quarantined_records(self, ledger: Ledger) -> None:
         records = [(Quarantined.UNIDENTIFIED, b'{"n": 1}'), (Quarantined.AMBIGUOUS, b'{"n": 2}')]
         filed_all(ledger, [stray(reason, body) for reason, body in records])
         filed_all(ledger, [stray(Quarantined.NOT_AN_OBJECT, b"no record")])
@@ -130,7 +126,7 @@ class ReconciliationContract:
         assert sorted(ledger.quarantined_rows("main")) == [("dropped", b'{"n": 2}'), ("waiting", b'{"n": 1}')]
         assert ledger.quarantined_rows("branch") == []
 
-    def test_all_calls_of_a_window_are_counted_beside_what_the_list_showed(self, ledger: Ledger) -> None:
+    def test_standing_compares_a_windows_calls_with_the_listed_rows(self, ledger: Ledger) -> None:
         shown, hidden = news(ledger, "a"), news(ledger, "b")
         elsewhere = news(ledger, "later", NOW + 9 * HOUR)
         news(ledger, "came since", NOW + MINUTE)
@@ -146,9 +142,7 @@ class ReconciliationContract:
         assert (crm.ledger, crm.under_way) == (4, 4)
 
     # -- how far ---------------------------------------------------------------------
-    def test_a_finished_window_is_kept_with_the_progress_until_the_walk_ends(
-        self, ledger: Ledger, place: LedgerPlace
-    ) -> None:
+    def test_finished_windows_are_kept_until_the_run_ends(self, ledger: Ledger, place: LedgerPlace) -> None:
         job_id = walk(ledger)
         windows = [((NOW, NOW + HOUR), {"seen": 1}), ((NOW - HOUR, NOW), {"seen": 2})]
         for window, result in windows:
@@ -160,7 +154,7 @@ class ReconciliationContract:
         assert again.finished_windows(job_id) == []
         again.close()
 
-    def test_coverage_moves_forward_only_and_tells_its_last_reconciliation(self, ledger: Ledger) -> None:
+    def test_coverage_only_moves_forward_and_names_its_last_reconciliation(self, ledger: Ledger) -> None:
         assert ledger.coverage("main", NOW, NOW).covered_until is None
         expected = [(NOW, NOW), (NOW - HOUR, NOW), (None, NOW), (NOW + HOUR, NOW + HOUR)]
         for until, covered in expected:
@@ -169,14 +163,14 @@ class ReconciliationContract:
             found = ledger.coverage("main", NOW, NOW)
             assert (found.covered_until, found.job_id) == (covered, job_id)
 
-    def test_what_files_nothing_is_no_reconciliation(self, ledger: Ledger) -> None:
+    def test_audit_or_dry_run_is_no_reconciliation(self, ledger: Ledger) -> None:
         for kind, args in ((AUDIT, {}), (RECONCILE, {"dry_run": True})):
             job_id = walk(ledger, kind, **args)
             ledger.end_job(job_id, JobState.DONE, {}, NOW, covered_until=NOW)
             assert ledger.job(job_id).state == JobState.DONE
             assert ledger.coverage("main", NOW, NOW).job_id is None
 
-    def test_a_window_tells_its_calls_and_those_that_only_the_list_told_of(self, ledger: Ledger) -> None:
+    def test_coverage_counts_a_windows_calls_and_its_gaps(self, ledger: Ledger) -> None:
         news(ledger, "a")
         ledger.fill("main", [listed("b"), listed("c", gap=False)], ledger.newest_receipt())
         while waiting := ledger.waiting(1):

@@ -35,7 +35,7 @@ def duplicates(ledger: Ledger, count: int) -> None:
 class UpkeepContract:
     """Pruning, copying, lanes, and whether it can commit."""
 
-    def test_what_is_owed_for_long_leaves_the_live_lane(self, ledger: Ledger) -> None:
+    def test_overdue_delivery_leaves_the_live_lane(self, ledger: Ledger) -> None:
         news(ledger, "old", NOW)
         news(ledger, "new", NOW + 20 * MINUTE)
         assert ledger.demote(["crm", "other"], NOW + 10 * MINUTE) == 1
@@ -46,7 +46,7 @@ class UpkeepContract:
         order = [leased(ledger, NOW + 20 * MINUTE) for _ in range(2)]
         assert [(lease.key, lease.lane) for lease in order] == [("new", Lane.LIVE), ("old", Lane.RETRY)]
 
-    def test_a_prune_removes_what_is_older_and_says_how_much(self, ledger: Ledger) -> None:
+    def test_prune_removes_older_rows_and_counts_them(self, ledger: Ledger) -> None:
         duplicates(ledger, 3)
         news(ledger, "b", NOW + MINUTE)
         paused: list[float] = []
@@ -63,7 +63,7 @@ class UpkeepContract:
         assert paused
         assert all(seconds >= 0 for seconds in paused)
 
-    def test_a_prune_ends_where_it_is_told_to(self, ledger: Ledger) -> None:
+    def test_prune_stops_when_told_to(self, ledger: Ledger) -> None:
         duplicates(ledger, 1)
         asked: list[float] = []
 
@@ -74,32 +74,32 @@ class UpkeepContract:
         ledger.prune("duplicates", NOW + MINUTE, refuse)
         assert len(asked) == 1
 
-    def test_a_copy_is_opened_and_counted(self, ledger: Ledger, tmp_path: Path) -> None:
+    def test_backup_is_opened_and_its_calls_counted(self, ledger: Ledger, tmp_path: Path) -> None:
         for key in ("a", "b"):
             news(ledger, key)
         copied = ledger.backup(tmp_path / "copy", lambda: True)
         assert copied.calls == 2
         assert copied.bytes == (tmp_path / "copy").stat().st_size > 0
 
-    def test_a_copy_that_shall_not_go_on_leaves_nothing(self, ledger: Ledger, tmp_path: Path) -> None:
+    def test_cancelled_backup_leaves_nothing_behind(self, ledger: Ledger, tmp_path: Path) -> None:
         news(ledger, "a")
         with pytest.raises(LedgerBusy):
             ledger.backup(tmp_path / "copy", lambda: False)
         assert not (tmp_path / "copy").exists()
 
-    def test_a_ledger_learns_nothing_from_a_handful_of_records(self, ledger: Ledger) -> None:
+    def test_no_dictionary_is_trained_from_a_few_records(self, ledger: Ledger) -> None:
         news(ledger, "a")
         assert not ledger.retrain(NOW)
         assert ledger.repack(lambda _: True) == 0
 
-    def test_space_is_told_in_bytes(self, ledger: Ledger) -> None:
+    def test_free_space_is_given_in_bytes(self, ledger: Ledger) -> None:
         news(ledger, "a")
         found = ledger.space()
         assert found.ledger_bytes > 0
         assert found.free_bytes > 0
         assert found.floor_bytes >= 0
 
-    def test_a_ledger_opened_to_read_writes_nothing(self, ledger: Ledger, place: LedgerPlace) -> None:
+    def test_read_only_ledger_writes_nothing(self, ledger: Ledger, place: LedgerPlace) -> None:
         news(ledger, "a")
         reader = place.open_to_read()
         assert call_keys(reader, "main") == ["a"]
@@ -110,13 +110,15 @@ class UpkeepContract:
         reader.close()
         assert call_keys(ledger, "main") == ["a"]
 
-    def test_there_is_nothing_to_read_before_the_first_daemon(self, tmp_path: Path) -> None:
+    def test_opening_a_missing_ledger_to_read_is_an_error(self, tmp_path: Path) -> None:
         folder = tmp_path / "empty"
         folder.mkdir()
         with pytest.raises(LedgerUnusable):
             self.new_place(folder).open_to_read()
 
-    def test_what_was_submitted_is_there_after_closing(self, ledger: Ledger, place: LedgerPlace) -> None:
+    def test_submitted_work_is_stored_when_the_ledger_closes(
+        self, ledger: Ledger, place: LedgerPlace
+    ) -> None:
         waiting = [ledger.submit([arrival(f"a{number}")]) for number in range(9)]
         ledger.close()
         assert all(future.done() for future in waiting)
