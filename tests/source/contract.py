@@ -80,7 +80,7 @@ class SourceContract:
         assert [len(page.rows) for page in pages] == [10, 10, 5, 0]
         assert len({name for page in pages for name in self.names(platform, page.rows)}) == 25
 
-    def test_the_first_second_is_in_and_what_is_far_outside_is_not(
+    def test_window_includes_its_first_second_and_nothing_far_outside(
         self, platform: ListedPlatform, source: Source
     ) -> None:
         times = sorted(platform.records, key=lambda one: one[1])
@@ -96,11 +96,11 @@ class SourceContract:
         assert not page.rows
         assert page.total in (0, None)
 
-    def test_the_user_is_known_once_it_was_asked(self, platform: ListedPlatform, source: Source) -> None:
+    def test_user_is_known_after_the_first_page(self, platform: ListedPlatform, source: Source) -> None:
         (head,) = self.heads(platform, source.page(*self.whole(platform), 0, 1).rows)
         assert source.user == head.user
 
-    def test_a_session_that_is_over_is_renewed(self, platform: ListedPlatform, source: Source) -> None:
+    def test_expired_session_is_renewed(self, platform: ListedPlatform, source: Source) -> None:
         source.page(*self.whole(platform), 0, 100)
         platform.end_sessions()
         assert len(source.page(*self.whole(platform), 0, 100).rows) == 25
@@ -112,7 +112,7 @@ class SourceContract:
         source.close()
         assert "wrong-secret" not in str(refused.value)
 
-    def test_a_platform_that_is_down_is_unreachable_and_comes_back(
+    def test_platform_that_is_down_is_unreachable_until_it_is_back(
         self, platform: ListedPlatform, source: Source
     ) -> None:
         platform.down(down=True)

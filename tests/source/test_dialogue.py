@@ -52,7 +52,7 @@ def items(draw: st.DrawFn) -> dict[str, Any]:
 arrays = st.lists(items(), max_size=5)
 
 
-def test_the_example() -> None:
+def test_example_dialogue_is_parsed() -> None:
     turns = parsed(ARRAY)
     assert [turn.speaker for turn in turns].count("robot") == 9
     assert [turn.speaker for turn in turns].count("customer") == 8
@@ -74,7 +74,7 @@ def test_the_example() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", [], "[]", "null", {}, "{}", "##", ()])
-def test_empty_dialogues(value: object) -> None:
+def test_empty_values_are_no_dialogue(value: object) -> None:
     assert parsed(value) == ()
 
 
@@ -104,12 +104,12 @@ def test_three_encodings_of_one_dialogue_are_the_same(form: int | str) -> None:
         {"is_answer": 0},
     ],
 )
-def test_a_change_that_both_carry_is_news(change: dict[str, Any]) -> None:
+def test_change_that_both_encodings_carry_is_news(change: dict[str, Any]) -> None:
     assert not same_dialogue(parsed(ARRAY), parsed(changed(1, **change)))
     assert not same_dialogue(parsed(ARRAY), parsed(as_string(changed(1, **change))))
 
 
-def test_a_change_that_only_one_carries_is_no_news_to_the_other() -> None:
+def test_change_that_only_one_encoding_carries_is_no_news() -> None:
     other = parsed(changed(1, trigger_word="好的"))
     assert not same_dialogue(parsed(ARRAY), other)
     assert same_dialogue(parsed(as_string(ARRAY)), other)
@@ -118,7 +118,7 @@ def test_a_change_that_only_one_carries_is_no_news_to_the_other() -> None:
     assert same_dialogue(parsed(ARRAY), parsed(typed))
 
 
-def test_laying_over() -> None:
+def test_lay_over_merges_a_poorer_encoding_into_the_known_turns() -> None:
     known = parsed(ARRAY)
     assert lay_over(known, ()) is known
     assert lay_over((), known) == known
@@ -134,7 +134,7 @@ def test_laying_over() -> None:
     assert longer[1].trigger_word == "可以啊"
 
 
-def test_the_same_words_twice_keep_each_its_own() -> None:
+def test_repeated_words_keep_their_own_turns() -> None:
     """The example's customer says 可以啊 twice; without the first, the second must not take its place."""
     result = lay_over(parsed(ARRAY), parsed(as_string(ARRAY[2:])))
     assert result[1].jump_type == "中性"
@@ -152,11 +152,11 @@ def test_the_same_words_twice_keep_each_its_own() -> None:
         ("1#!2#!3#!4#!5#!6#!7#!8#!9#!10##more", ["1#!2#!3#!4#!5#!6#!7#!8#!9#!10##more"]),
     ],
 )
-def test_people_say_hash_hash(value: str, texts: list[str]) -> None:
+def test_spoken_hash_marks_are_kept_as_words(value: str, texts: list[str]) -> None:
     assert [turn.text for turn in parsed(value)] == texts
 
 
-def test_a_hash_hash_that_the_customer_said_is_no_change() -> None:
+def test_spoken_hash_marks_are_no_change() -> None:
     array, string = parsed(changed(1, answer="可##以")), parsed(as_string(changed(1, answer="可##以")))
     assert string[0].text.endswith("##可")
     assert same_dialogue(array, string)
@@ -165,7 +165,7 @@ def test_a_hash_hash_that_the_customer_said_is_no_change() -> None:
     assert lay_over(string, array)[1].text == "可##以"
 
 
-def test_a_robot_turn_in_the_string() -> None:
+def test_robot_turn_in_the_string_form() -> None:
     (turn,) = parsed("v.wav#!标题#!您好#!code#!0.95#!sn1#!a;b#!ctx#!10:19:22")
     assert (turn.speaker, turn.recording, turn.title, turn.text) == ("robot", "v.wav", "标题", "您好")
     assert (turn.process_code, turn.similarity, turn.talk_info_sn) == ("code", 0.95, "sn1")
@@ -185,14 +185,14 @@ def test_a_robot_turn_in_the_string() -> None:
         (5, "robot"),
     ],
 )
-def test_what_cannot_be_told_apart_is_kept_raw_and_flagged(value: Any, speaker: str) -> None:
+def test_unclear_turn_is_kept_raw_and_flagged(value: Any, speaker: str) -> None:
     (turn,) = parsed(value)
     assert (turn.flagged, turn.speaker) == (True, speaker)
     assert turn.raw == (value[0] if isinstance(value, list) else value)
     assert parsed(to_json([turn])) == (turn,)
 
 
-def test_a_flagged_turn_neither_makes_news_nor_hides_what_is_known() -> None:
+def test_flagged_turn_is_no_news_and_hides_no_known_turn() -> None:
     known = parsed(ARRAY)
     segments = as_string(ARRAY).split("##")
     segments[1] += "#@#@"
@@ -218,7 +218,9 @@ def test_a_flagged_turn_neither_makes_news_nor_hides_what_is_known() -> None:
         (None, None, "10:19:21", None),
     ],
 )
-def test_the_day_of_a_turn(start: str | None, end: str | None, clock: str, expected: str | None) -> None:
+def test_day_of_a_turn_is_derived_from_the_call(
+    start: str | None, end: str | None, clock: str, expected: str | None
+) -> None:
     begin, finish = (
         datetime.fromisoformat(text).replace(tzinfo=ZONE) if text else None for text in (start, end)
     )
@@ -227,12 +229,12 @@ def test_the_day_of_a_turn(start: str | None, end: str | None, clock: str, expec
     assert turn.time_of_day == (clock or None)
 
 
-def test_a_huge_dialogue_costs_no_minutes() -> None:
+def test_huge_dialogue_is_merged_quickly() -> None:
     known = parsed([{"caption": "好", "title": str(n % 2)} for n in range(5000)])
     assert len(lay_over(known, known[1:])) == 4999
 
 
-def test_storage_keeps_a_time_without_the_call() -> None:
+def test_stored_turn_keeps_its_time_without_the_call() -> None:
     turns = parsed(ARRAY)
     assert parse_dialogue(json.loads(json.dumps(to_json(turns))), None, None, ZONE) == turns
     hostile = [{"caption": "x", "_callbridge": {"time": 5, "encoding": [], "flagged": 1}}]
@@ -240,16 +242,14 @@ def test_storage_keeps_a_time_without_the_call() -> None:
 
 
 @given(arrays, st.sampled_from(FORMS))
-def test_storage_is_lossless(array: list[dict[str, Any]], form: int | str) -> None:
+def test_stored_dialogue_is_lossless(array: list[dict[str, Any]], form: int | str) -> None:
     forms = [parsed(array), parsed(json.dumps(array)), parsed(as_string(array, form))]
     for turns in [*forms, lay_over(forms[2], forms[0])]:
         assert parsed(json.loads(json.dumps(to_json(turns)))) == turns
 
 
 @given(arrays, st.sampled_from(FORMS))
-def test_another_encoding_is_no_change_and_loses_nothing(
-    array: list[dict[str, Any]], form: int | str
-) -> None:
+def test_other_encoding_is_no_change_and_loses_nothing(array: list[dict[str, Any]], form: int | str) -> None:
     known, poorer = parsed(array), parsed(as_string(array, form))
     if len(known) != len(poorer):
         return  # A turn in which nothing was said, and the like.
@@ -265,7 +265,7 @@ def test_another_encoding_is_no_change_and_loses_nothing(
 
 
 @given(arrays, arrays, st.sampled_from(["pairs", 6]))
-def test_laying_over_says_what_the_incoming_says_and_settles(
+def test_lay_over_equals_the_incoming_dialogue_and_is_idempotent(
     a: list[dict[str, Any]], b: list[dict[str, Any]], form: int | str
 ) -> None:
     known, incoming = parsed(a), parsed(as_string(b, form))
@@ -289,7 +289,7 @@ def is_value_of_a_program(text: str) -> bool:
     | st.text("#!@l", max_size=30).map("##listen@@{}".format)
     | st.text(max_size=60)
 )
-def test_no_string_crashes_or_loses_words(value: str) -> None:
+def test_any_string_is_parsed_without_losing_words(value: str) -> None:
     turns = parsed(value)
     assert parsed(to_json(turns)) == turns
     # Marks without a letter or a digit say nothing.

@@ -30,7 +30,7 @@ def said(value: object) -> list[tuple[str, str]]:
     return [(turn.speaker, turn.text) for turn in parsed(value)]
 
 
-def test_the_string_form_of_the_samples() -> None:
+def test_string_form_of_the_samples_is_parsed() -> None:
     turns = call(odd("talk_info_string")).dialogue
     assert [told(turn) for turn in turns] == [
         ("robot", "您好,请问需要贷款吗", "/v/a.wav", None, "10:00:01"),
@@ -47,7 +47,7 @@ def test_the_string_form_of_the_samples() -> None:
     assert not any(turn.flagged for turn in turns)
 
 
-def test_a_list_as_an_object_is_the_dialogue() -> None:
+def test_list_written_as_an_object_is_the_dialogue() -> None:
     turns = call(odd("talk_info_object")).dialogue
     assert [told(turn) for turn in turns] == [
         ("robot", "您好", "a", None, None),
@@ -93,21 +93,21 @@ def test_a_list_as_an_object_is_the_dialogue() -> None:
         ("[笑]#@/r.wav", "[笑]"),
     ],
 )
-def test_either_string_form_has_its_own_turns(value: str, texts: str) -> None:
+def test_both_string_forms_are_parsed(value: str, texts: str) -> None:
     turns = parsed(value)
     assert " ".join(turn.text for turn in turns if turn.text) == texts
     assert parsed(to_json(turns)) == turns
 
 
 @pytest.mark.parametrize("value", [True, 0, 12.5, [1, 2, True], [[7]]])
-def test_numbers_and_flags_are_nobodys_words(value: Any) -> None:
+def test_numbers_and_flags_are_not_spoken_words(value: Any) -> None:
     turns = parsed(value)
     assert turns
     assert {(turn.text, turn.flagged) for turn in turns} == {("", True)}
     assert parsed(to_json(turns)) == turns
 
 
-def test_a_list_of_nothing_is_no_dialogue() -> None:
+def test_list_of_empty_values_is_no_dialogue() -> None:
     assert parsed([None, "", [], {}, False]) == ()
 
 
@@ -116,7 +116,7 @@ def test_a_turns_clock_may_have_a_fraction() -> None:
     assert turn.time == datetime(2025, 4, 14, 2, 19, 21, tzinfo=UTC)
 
 
-def test_odd_values_of_the_samples() -> None:
+def test_odd_values_of_the_samples_are_parsed() -> None:
     (turn,) = parsed(f"##listen@@好的#@/r.wav#@_0#@#@{DASHED}#@10:00:12")
     assert (turn.score, turn.labels, turn.talk_info_sn) == (0, (), DASHED)
     assert same_dialogue((turn,), parsed([{"is_answer": 1, "answer": "好的", "score": "0"}]))
@@ -154,7 +154,7 @@ def _twice(value: Any, times: int = 2) -> Any:
         json.dumps(as_string(ARRAY, "pairs")),
     ],
 )
-def test_whatever_a_dialogue_is_wrapped_in_it_is_the_same(wrapped: object) -> None:
+def test_wrapping_does_not_change_a_dialogue(wrapped: object) -> None:
     turns = parsed(wrapped)
     assert same_dialogue(turns, parsed(ARRAY))
     assert not any(turn.flagged for turn in turns)
@@ -166,13 +166,13 @@ def test_one_turn_alone_is_a_dialogue() -> None:
 
 
 @pytest.mark.parametrize("value", [False, "false", '""', '"[]"', _twice([], 3), '"null"', {"0": []}, [[]]])
-def test_nothing_in_a_wrapping_is_no_dialogue(value: object) -> None:
+def test_wrapped_empty_value_is_no_dialogue(value: object) -> None:
     assert parsed(value) == ()
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.95, 0.9999])
 @pytest.mark.parametrize("times", [1, 2])
-def test_json_that_was_cut_keeps_the_turns_that_are_whole(cut: float, times: int) -> None:
+def test_truncated_json_keeps_its_whole_turns(cut: float, times: int) -> None:
     whole = _twice(ARRAY, times)
     text = whole[: int(len(whole) * cut)]
     turns = parsed(text)
@@ -198,14 +198,14 @@ def test_json_that_was_cut_keeps_the_turns_that_are_whole(cut: float, times: int
         _twice(ARRAY)[:-1],
     ],
 )
-def test_no_path_of_the_platform_s_disk_becomes_a_line(value: object) -> None:
+def test_file_paths_of_the_platform_are_not_in_the_transcript(value: object) -> None:
     turns = parsed(value)
     lines = transcript(turns, ZONE)
     assert not any(sound in lines.lower() for sound in (".wav", "/usr", "/mnt", "/v/"))
     assert parsed(to_json(turns)) == turns
 
 
-def test_what_people_say_of_files_and_links_stays() -> None:
+def test_spoken_file_names_and_links_are_kept() -> None:
     assert said("在 https://x.example/a.wav 和 1/2 和 a.wav#@/r.wav") == [
         ("customer", "在 https://x.example/a.wav 和 1/2 和 a.wav")
     ]
@@ -243,7 +243,7 @@ def test_what_people_say_of_files_and_links_stays() -> None:
         ),
     ],
 )
-def test_a_text_of_any_length_takes_time_in_proportion(unit: str) -> None:
+def test_parsing_time_grows_linearly_with_the_text(unit: str) -> None:
     def cost(length: int) -> float:
         text, costs = unit * (length // len(unit)), []
         for _ in range(5):

@@ -22,7 +22,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_field_that_cannot_be_read_never_costs_its_record(tmp_path: Path, name: str) -> None:
+def test_unreadable_field_never_loses_its_record(tmp_path: Path, name: str) -> None:
     records = made(8)
     old, new = DAMAGE[name]
     poor = records[3]["uuid"]
@@ -45,7 +45,7 @@ def test_a_field_that_cannot_be_read_never_costs_its_record(tmp_path: Path, name
 
 
 @pytest.mark.parametrize("stamped", [True, False])
-def test_two_states_of_one_stamp_in_one_answer_are_news_once(tmp_path: Path, *, stamped: bool) -> None:
+def test_two_states_with_one_stamp_in_one_answer_are_news_once(tmp_path: Path, *, stamped: bool) -> None:
     def twice(row: bytes) -> bytes:
         record = json.loads(row)
         if not stamped:
@@ -78,7 +78,7 @@ def test_two_states_of_one_stamp_in_one_answer_are_news_once(tmp_path: Path, *, 
     ],
     ids=lambda row: str(row[:20]),
 )
-def test_a_row_that_is_no_record_waits_in_quarantine_and_audit_names_it(tmp_path: Path, row: bytes) -> None:
+def test_row_that_is_no_record_is_quarantined_and_named_by_audit(tmp_path: Path, row: bytes) -> None:
     records = made(8)
     poor = records[3]["uuid"]
     with odd_world(tmp_path / "ledger.db", records) as (world, listed):
@@ -101,7 +101,7 @@ def test_a_row_that_is_no_record_waits_in_quarantine_and_audit_names_it(tmp_path
     ],
     ids=["a JSON string", "an array of one", "an envelope"],
 )
-def test_a_row_in_a_plain_wrapping_is_filed(tmp_path: Path, wrap: Any) -> None:
+def test_wrapped_row_is_filed(tmp_path: Path, wrap: Any) -> None:
     records = made(8)
     with odd_world(tmp_path / "ledger.db", records) as (world, listed):
         listed.spoil = wrap
@@ -110,7 +110,7 @@ def test_a_row_in_a_plain_wrapping_is_filed(tmp_path: Path, wrap: Any) -> None:
         assert world.audit(since="2026-11-22T00:00:00Z")["balanced"]
 
 
-def test_a_field_of_ten_megabytes_is_filed_like_any_other(tmp_path: Path) -> None:
+def test_record_with_a_ten_megabyte_field_is_filed(tmp_path: Path) -> None:
     records: list[Record] = made(4)
     with odd_world(tmp_path / "ledger.db", records) as (world, listed):
         poor = records[1]["uuid"]
@@ -122,7 +122,7 @@ def test_a_field_of_ten_megabytes_is_filed_like_any_other(tmp_path: Path) -> Non
 
 
 @pytest.mark.long
-def test_rows_too_large_for_one_answer_are_asked_for_a_few_at_a_time(tmp_path: Path) -> None:
+def test_rows_too_large_for_one_answer_are_requested_a_few_at_a_time(tmp_path: Path) -> None:
     records: list[Record] = made(8)
     with odd_world(tmp_path / "ledger.db", records) as (world, listed):
         listed.spoil = lambda row: row.replace(b'"address":"', b'"address":"' + b"a" * 7_000_000)

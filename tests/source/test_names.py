@@ -56,7 +56,7 @@ TWO = "00000000-18d6-11f0-88c8-2f2b0aba51d7"
         ("\u3000", None, ()),
     ],
 )
-def test_the_names_of_a_record(uuid: Any, base_info: Any, names: tuple[str, ...]) -> None:
+def test_names_of_a_record(uuid: Any, base_info: Any, names: tuple[str, ...]) -> None:
     assert names_of(uuid, base_info) == names
 
 
@@ -68,7 +68,7 @@ def test_two_uuids_on_one_record_are_a_conflict(base_info: str) -> None:
     assert TWO in str(conflict.value)
 
 
-def test_a_giant_name_is_cut_and_still_tells_apart() -> None:
+def test_giant_name_is_shortened_and_still_distinct() -> None:
     names = {names_of("x" * 1_000_000 + end, None) for end in ("", "a", "b")}
     assert len(names) == 3
     assert all(len(name) < 300 for (name,) in names)
@@ -78,7 +78,7 @@ def test_a_giant_name_is_cut_and_still_tells_apart() -> None:
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
-def test_half_a_surrogate_pair_is_a_name_that_can_be_stored(text: str) -> None:
+def test_name_with_half_a_surrogate_pair_can_be_stored(text: str) -> None:
     (name,) = names_of(text, None)
     assert name.encode()
     assert names_of(None, text) == (name,)
@@ -95,7 +95,7 @@ def test_half_a_surrogate_pair_is_a_name_that_can_be_stored(text: str) -> None:
         ("", False),
     ],
 )
-def test_is_uuid(name: str, *, expected: bool) -> None:
+def test_is_uuid_recognises_uuids(name: str, *, expected: bool) -> None:
     assert is_uuid(name) is expected
 
 

@@ -58,14 +58,14 @@ SPOILT = {
 
 @pytest.mark.parametrize("place", [0, 2, 4])
 @pytest.mark.parametrize("name", SPOILT)
-def test_a_row_never_costs_its_page(name: str, place: int) -> None:
+def test_broken_row_never_loses_its_page(name: str, place: int) -> None:
     rows = [*GOOD[:place], SPOILT[name], *GOOD[place + 1 :]]
     answer = read(page(rows))
     assert list(answer.rows or ()) == rows
     assert (answer.total, answer.broken) == (5, "")
 
 
-def test_two_broken_rows_side_by_side_cost_no_good_one() -> None:
+def test_two_adjacent_broken_rows_lose_no_good_one() -> None:
     bad = SPOILT["a backslash before the quote"]
     rows = [GOOD[0], bad, bad, GOOD[3], SPOILT["a quote within a text"], GOOD[4]]
     found = list(read(page(rows)).rows or ())
@@ -73,7 +73,7 @@ def test_two_broken_rows_side_by_side_cost_no_good_one() -> None:
 
 
 @pytest.mark.parametrize("head", [b'{"code":0,"data":{"total":5,"list":[', b'{"data":{"list":['])
-def test_of_a_page_that_is_cut_every_whole_row_is_there(head: bytes) -> None:
+def test_truncated_page_keeps_every_whole_row(head: bytes) -> None:
     text = page(GOOD, head=head)
     ends = [len(head) + sum(map(len, GOOD[: n + 1])) + n for n in range(5)]
     for cut in range(len(head) + 2, ends[-1] + 1):
@@ -83,7 +83,7 @@ def test_of_a_page_that_is_cut_every_whole_row_is_there(head: bytes) -> None:
         assert f"after {whole} rows" in answer.broken
 
 
-def test_a_list_that_has_ended_is_whole_whatever_follows_it() -> None:
+def test_closed_list_is_whole_whatever_follows() -> None:
     answer = read(page(GOOD, b'],"total":'))
     assert (list(answer.rows or ()), answer.total, answer.broken) == (GOOD, None, "")
 
@@ -104,7 +104,7 @@ def test_a_list_that_has_ended_is_whole_whatever_follows_it() -> None:
         (b"[5]", None),
     ],
 )
-def test_a_total_that_counts_nothing_is_no_total(total: bytes, read_as: int | None) -> None:
+def test_invalid_total_is_ignored(total: bytes, read_as: int | None) -> None:
     answer = read(page(GOOD, b'],"total":' + total + b"}}"))
     assert (answer.total, list(answer.rows or ())) == (read_as, GOOD)
 
@@ -134,7 +134,7 @@ def test_a_wrapped_page_holds_the_same_rows(name: str) -> None:
     assert not answer.broken
 
 
-def test_a_page_in_another_charset() -> None:
+def test_page_in_another_charset_is_read() -> None:
     names = "张三 誠 ﹂ 乗"
     row = json.dumps({"uuid": "u", "name": names}, ensure_ascii=False)
     for spoilt in ("", '{"score": NaN},'):
@@ -145,7 +145,7 @@ def test_a_page_in_another_charset() -> None:
             assert len(rows) == 1 + bool(spoilt)
 
 
-def test_what_is_declared_goes_first() -> None:
+def test_declared_charset_is_tried_first() -> None:
     # These two bytes are a character in both.
     text = b'{"data":{"list":[{"name":"\xd0\xa1"}]}}'
     assert read(text, "gbk").rows == ['{"name":"小"}'.encode()]
@@ -170,12 +170,12 @@ def test_what_is_declared_goes_first() -> None:
         b"\0" * 99,
     ],
 )
-def test_what_is_no_object_is_no_answer(text: bytes) -> None:
+def test_page_that_is_no_object_is_unreadable(text: bytes) -> None:
     with pytest.raises(UnreadableAnswer):
         read(text)
 
 
-def test_more_rows_than_anybody_asks_for_are_not_taken() -> None:
+def test_rows_beyond_the_maximum_are_not_read() -> None:
     for spoilt in (b"1", b"NaN"):
         answer = read(b'{"data":{"list":[' + b"1," * MOST_ROWS + spoilt + b"]}}")
         assert len(answer.rows or ()) == MOST_ROWS
@@ -191,7 +191,7 @@ ANYTHING: Any = st.recursive(
 
 @settings(derandomize=True, max_examples=40)
 @given(st.lists(ANYTHING, max_size=6), st.booleans(), st.sampled_from([None, 1]))
-def test_the_extents_of_rows_are_those_of_json(rows: list[Any], ascii_: bool, indent: int | None) -> None:
+def test_row_boundaries_agree_with_a_json_parser(rows: list[Any], ascii_: bool, indent: int | None) -> None:
     text = json.dumps({"data": {"list": rows, "total": 3}, "code": 0}, ensure_ascii=ascii_, indent=indent)
     found = read_page(text.encode("utf-8", "surrogatepass"), "data", "list")
     assert found is not None
@@ -202,7 +202,7 @@ def test_the_extents_of_rows_are_those_of_json(rows: list[Any], ascii_: bool, in
 
 @settings(derandomize=True, max_examples=60)
 @given(st.data())
-def test_no_damage_surprises_the_reader(data: st.DataObject) -> None:
+def test_damaged_page_is_read_or_refused(data: st.DataObject) -> None:
     text = bytearray(page(GOOD))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(text) - 1))
@@ -232,7 +232,7 @@ def test_no_damage_surprises_the_reader(data: st.DataObject) -> None:
         (b"", b'"'),
     ],
 )
-def test_the_time_is_linear(head: bytes, piece: bytes) -> None:
+def test_reading_time_grows_linearly_with_the_page(head: bytes, piece: bytes) -> None:
     def took(times: int) -> float:
         text, least = head + piece * times, float("inf")
         for _ in range(5):

@@ -193,7 +193,7 @@ def test_a_pushed_call_is_filed_mapped_and_delivered(bridge: Bridge) -> None:
     assert (contact["phone"], contact["name"], contact["grade"]) == ("+4930901820", "Erika", "hot")
 
 
-def test_verdicts_go_by_its_own_stamps_and_meaning(bridge: Bridge) -> None:
+def test_verdicts_use_the_second_platforms_stamps_and_fields(bridge: Bridge) -> None:
     for call in (CALL, CALL, {**CALL, "touched": "14.04.2025 10:30:00"}, RATED_LATER, CALL):
         assert bridge.push(call) == "SUCCESS"
     assert bridge.verdicts() == {"new": 1, "duplicate": 2, "revision": 1, "stale": 1}
@@ -201,7 +201,7 @@ def test_verdicts_go_by_its_own_stamps_and_meaning(bridge: Bridge) -> None:
     assert contact["grade"] == "cold"
 
 
-def test_its_list_is_reconciled_and_audited(bridge: Bridge) -> None:
+def test_second_platforms_list_is_reconciled_and_audited(bridge: Bridge) -> None:
     bridge.push(CALL)
     bridge.second.calls += [CALL, NEVER_PUSHED]
     bridge.now += timedelta(minutes=1)
@@ -218,14 +218,14 @@ def test_its_list_is_reconciled_and_audited(bridge: Bridge) -> None:
     assert (audit["platform"], audit["ledger"], audit["platform_only"], audit["complete"]) == (2, 2, 0, True)
 
 
-def test_what_a_person_deleted_there_is_why_its_list_lacks_a_call(bridge: Bridge) -> None:
+def test_call_deleted_on_the_platform_explains_its_absence_from_the_list(bridge: Bridge) -> None:
     bridge.push({**CALL, "binned": 1})
     bridge.now += timedelta(minutes=1)
     audit = bridge.carry_out("audit")
     assert audit["explanations"] == {"k-2041": "deleted there"}
 
 
-def test_a_mapping_reads_the_bookkeeping_field_that_a_normalised_value_is_made_of(tmp_path: Path) -> None:
+def test_mapping_reads_the_raw_field_behind_a_normalised_value(tmp_path: Path) -> None:
     path = tmp_path / "crm.toml"
     path.write_text(MAPPING.replace("call.direction", "call.updated_at | iso8601"), "utf-8")
     assert load_mapping(path).fields_read(SECOND_DIALECT) == {"agency", "touched"}
@@ -241,7 +241,7 @@ def test_a_record_that_names_no_call_waits_in_quarantine(bridge: Bridge) -> None
 @pytest.mark.parametrize(
     "dialect", [*(one.dialect for one in PLATFORMS.values()), SECOND_DIALECT], ids=[*PLATFORMS, "second"]
 )
-def test_a_dialect_speaks_of_attributes_that_a_call_has_and_of_fields_that_it_knows(dialect: Dialect) -> None:
+def test_dialect_names_only_known_attributes_and_fields(dialect: Dialect) -> None:
     attributes = dialect.attributes.direct.keys() | dialect.attributes.computed.keys()
     assert attributes <= CALL_FIELDS.keys()
     assert not dialect.attributes.direct.keys() & dialect.attributes.computed.keys()

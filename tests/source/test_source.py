@@ -86,7 +86,7 @@ def whole(source: OutcallList, size: int = 100, index: int = 0) -> Page:
     return source.page(NOW - 3 * HOUR, NOW, index, size)
 
 
-def test_the_request_is_as_the_platforms_own_clients_send_it() -> None:
+def test_request_equals_that_of_the_platforms_own_clients() -> None:
     sent: list[tuple[str, dict[str, Any]]] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -128,7 +128,7 @@ def test_the_request_is_as_the_platforms_own_clients_send_it() -> None:
     }
 
 
-def test_the_older_login_works_where_it_is_set() -> None:
+def test_older_login_is_used_where_configured() -> None:
     with served_platform(made(3), kind="password") as served:
         old, new = log_in(served, login="password"), log_in(served)
         assert len(whole(old).rows) == 3
@@ -153,7 +153,7 @@ def test_one_session_serves_many_pages_and_is_renewed_before_it_ends(served: Ser
     source.close()
 
 
-def test_a_platform_whose_clock_is_behind_is_not_asked_for_a_session_each_time() -> None:
+def test_platform_with_a_slow_clock_is_not_logged_into_each_time() -> None:
     with served_platform(made(3), session_lifetime=timedelta(seconds=30)) as served:
         source = log_in(served)
         for _ in range(5):
@@ -162,7 +162,7 @@ def test_a_platform_whose_clock_is_behind_is_not_asked_for_a_session_each_time()
         source.close()
 
 
-def test_sessions_that_die_all_the_time_lose_no_page(served: ServedPlatform) -> None:
+def test_sessions_that_often_expire_lose_no_page(served: ServedPlatform) -> None:
     waits: list[float] = []
     source = log_in(served, waits)
     served.disturb(session_dies_every=3)
@@ -173,7 +173,7 @@ def test_sessions_that_die_all_the_time_lose_no_page(served: ServedPlatform) -> 
     source.close()
 
 
-def test_short_faults_are_bridged_with_growing_waits(served: ServedPlatform) -> None:
+def test_brief_faults_are_retried_with_growing_waits(served: ServedPlatform) -> None:
     waits: list[float] = []
     source = log_in(served, waits)
     served.disturb(bad_gateways=0.25, cut_connections=0.2, refusals=0.1)
@@ -186,7 +186,7 @@ def test_short_faults_are_bridged_with_growing_waits(served: ServedPlatform) -> 
     source.close()
 
 
-def test_a_platform_that_goes_on_refusing_is_not_hammered(served: ServedPlatform) -> None:
+def test_refusals_are_retried_a_few_times_only(served: ServedPlatform) -> None:
     source = log_in(served)
     served.disturb(refusals=1.0)
     with pytest.raises(SourceRefused, match="code 1 the system is busy"):
@@ -195,7 +195,7 @@ def test_a_platform_that_goes_on_refusing_is_not_hammered(served: ServedPlatform
     source.close()
 
 
-def test_other_faults_do_not_make_a_refusal_final_sooner(served: ServedPlatform) -> None:
+def test_other_faults_do_not_use_up_the_tries_of_a_refusal(served: ServedPlatform) -> None:
     down: dict[str, float] = {"down": True}
     faults = iter([*[down] * TRIES_WHILE_REFUSED, {"refusals": 1.0}, {"refusals": 1.0}, {}])
 
@@ -209,7 +209,7 @@ def test_other_faults_do_not_make_a_refusal_final_sooner(served: ServedPlatform)
     source.close()
 
 
-def test_nobody_there_is_unreachable_after_some_tries(served: ServedPlatform) -> None:
+def test_refused_connection_is_unreachable_after_some_tries(served: ServedPlatform) -> None:
     waits: list[float] = []
     source = log_in(served, waits, base_url="http://127.0.0.1:9")
     with pytest.raises(SourceUnreachable, match="cannot be reached"):
@@ -218,7 +218,7 @@ def test_nobody_there_is_unreachable_after_some_tries(served: ServedPlatform) ->
     source.close()
 
 
-def test_a_wrong_path_is_told_at_once(served: ServedPlatform) -> None:
+def test_wrong_path_is_reported_at_once(served: ServedPlatform) -> None:
     waits: list[float] = []
     source = log_in(served, waits, list_path="/api/nothing")
     with pytest.raises(SourceRefused, match=r"/api/nothing answers 404\. Check base_url"):
@@ -227,7 +227,7 @@ def test_a_wrong_path_is_told_at_once(served: ServedPlatform) -> None:
     source.close()
 
 
-def test_told_to_stop_it_tries_no_more(served: ServedPlatform) -> None:
+def test_stopped_source_does_not_retry(served: ServedPlatform) -> None:
     stop = threading.Event()
     served.disturb(down=True)
     source = OutcallList(served.api(), clock=served.clock, rng=CHANCE, stop=stop)
@@ -238,7 +238,7 @@ def test_told_to_stop_it_tries_no_more(served: ServedPlatform) -> None:
     source.close()
 
 
-def test_where_clocks_are_put_back_the_window_is_wider() -> None:
+def test_window_is_wider_where_local_clocks_go_back() -> None:
     with served_platform(kind="password") as served:
         source = log_in(served, zone=ZoneInfo("Europe/Berlin"), login="password")
         source.page(
@@ -249,7 +249,7 @@ def test_where_clocks_are_put_back_the_window_is_wider() -> None:
         source.close()
 
 
-def test_the_rate_spreads_requests_and_makes_up_for_nothing() -> None:
+def test_rate_spreads_requests_and_allows_no_burst_after_a_pause() -> None:
     now, slept = [0.0], list[float]()
 
     def sleep(seconds: float) -> None:
@@ -285,14 +285,16 @@ def test_the_rate_spreads_requests_and_makes_up_for_nothing() -> None:
         (b'{"code":0,"data":{"api_key":"k"}}', None, None),
     ],
 )
-def test_answers_in_any_spelling(text: bytes, rows: list[bytes] | None, total: int | None) -> None:
+def test_rows_are_read_from_answers_in_any_spelling(
+    text: bytes, rows: list[bytes] | None, total: int | None
+) -> None:
     answer = AnswerReader(NAMES).read(text)
     assert (None if answer.rows is None else list(answer.rows), answer.total) == (rows, total)
     assert not answer.vacant
 
 
 @pytest.mark.parametrize("text", [b"", b"<html>", b"[]", b'"x"', b"{", b"null"])
-def test_what_is_no_object_is_no_answer(text: bytes) -> None:
+def test_answer_that_is_no_object_is_unreadable(text: bytes) -> None:
     with pytest.raises(UnreadableAnswer):
         AnswerReader(NAMES).read(text)
 
@@ -321,7 +323,7 @@ def answering(listed: Any, login_code: Any = 0) -> tuple[OutcallList, list[str]]
     return source, asked
 
 
-def test_data_with_nothing_in_it_is_believed_of_a_new_session_only() -> None:
+def test_empty_data_is_believed_only_in_a_new_session() -> None:
     source, asked = answering({"code": 0, "data": []})
     assert source.page(NOW - HOUR, NOW, 0, 10) == Page((), None)
     assert asked == ["/api/login", "/api/crmList"] * 2
@@ -330,7 +332,7 @@ def test_data_with_nothing_in_it_is_believed_of_a_new_session_only() -> None:
 
 @pytest.mark.parametrize("code", [20005, 20006, "20007", 10001, 1, -1, "FAIL", "E1001", False])
 @pytest.mark.parametrize("data", [[], {}, None, "", "refused"])
-def test_no_data_beside_a_code_of_refusal_is_no_empty_list(code: Any, data: Any) -> None:
+def test_missing_data_with_a_refusal_code_is_no_empty_list(code: Any, data: Any) -> None:
     source, _ = answering({"code": code, "msg": "no right to this interface", "data": data})
     with pytest.raises(SourceRefused, match=f"code {code} no right to this interface"):
         source.page(NOW - HOUR, NOW, 0, 10)
@@ -338,7 +340,7 @@ def test_no_data_beside_a_code_of_refusal_is_no_empty_list(code: Any, data: Any)
 
 
 @pytest.mark.parametrize("code", [0, "0", 200, "200", None, "", "SUCCESS", "ok", True, "A00000"])
-def test_success_is_told_in_several_ways(code: Any) -> None:
+def test_success_has_several_forms(code: Any) -> None:
     answer = {"code": code, "msg": "ok", "data": {"list": [{"a": 1}], "total": 1}}
     for listed in (answer, answer | {"x": float("1e300")}):
         source, asked = answering(listed, code)
@@ -348,7 +350,7 @@ def test_success_is_told_in_several_ways(code: Any) -> None:
         source.close()
 
 
-def test_rows_under_another_name_are_no_empty_list() -> None:
+def test_rows_under_another_key_are_no_empty_list() -> None:
     data = {"current_page": 1, "data": [{"a": 1}], "total": 1}
     source, _ = answering({"code": 0, "data": data})
     with pytest.raises(SourceUnreachable, match=r"holds current_page, data, total: set names\.list"):
@@ -356,7 +358,7 @@ def test_rows_under_another_name_are_no_empty_list() -> None:
     source.close()
 
 
-def test_an_answer_with_other_names_says_which_it_has() -> None:
+def test_answer_with_unknown_keys_is_reported_with_them() -> None:
     source, _ = answering({"Code": 0, "Data": {"List": []}})
     with pytest.raises(
         SourceUnreachable, match=r"its answer holds Code, Data, and names\.data of this login is 'data'"
@@ -365,7 +367,7 @@ def test_an_answer_with_other_names_says_which_it_has() -> None:
     source.close()
 
 
-def test_no_key_of_any_session_is_shown() -> None:
+def test_session_keys_are_never_shown() -> None:
     keys: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -395,13 +397,13 @@ def test_no_key_of_any_session_is_shown() -> None:
 
 @pytest.mark.parametrize("nested", [[[{"a": 1}, {"a": 2}]], [[{"a": 1}], [{"a": 2}]]])
 @pytest.mark.parametrize("odd", [{}, {"x": "\ud83d"}])
-def test_lists_within_the_list_are_rows(nested: Any, odd: Any) -> None:
+def test_nested_lists_are_rows(nested: Any, odd: Any) -> None:
     text = json.dumps({"code": 0, "data": {"list": nested, "total": 2}, **odd})
     answer = AnswerReader(NAMES).read(text.encode())
     assert [json.loads(row) for row in answer.rows or ()] == [{"a": 1}, {"a": 2}]
 
 
-def test_an_answer_without_data_does_not_log_in_for_ever() -> None:
+def test_answer_without_data_ends_after_a_few_logins() -> None:
     source, asked = answering({"Code": 0})
     with pytest.raises(SourceUnreachable, match="without data"):
         source.page(NOW - HOUR, NOW, 0, 10)
@@ -409,7 +411,7 @@ def test_an_answer_without_data_does_not_log_in_for_ever() -> None:
     source.close()
 
 
-def test_a_total_of_nothing_needs_no_new_session() -> None:
+def test_empty_list_with_a_total_needs_no_new_session() -> None:
     for listed in (
         {"code": 0, "data": [], "total": 0},
         {"code": 0, "data": [], "total": 25},
@@ -423,12 +425,12 @@ def test_a_total_of_nothing_needs_no_new_session() -> None:
 
 
 @given(st.binary(max_size=60) | st.text(max_size=40).map(str.encode))
-def test_no_bytes_surprise_the_reader(content: bytes) -> None:
+def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     with suppress(UnreadableAnswer):
         AnswerReader(NAMES).read(b'{"data":' + content + b"}")
 
 
-def test_disturbances_are_set_over_http_too(served: ServedPlatform) -> None:
+def test_disturbances_can_be_set_over_http(served: ServedPlatform) -> None:
     with httpx.Client(base_url=served.url) as client:
         assert client.post("/_faults", json={"page_cap": 7, "total": "text"}).json()["page_cap"] == 7
         assert client.post("/_faults", json={"order": "any"}).json()["total"] == "text"

@@ -124,7 +124,9 @@ def site(folder: Path, platform: Unseen, time_format: str) -> Iterator[Any]:
         "%Y-%m-%d %H:%M:%S",
     ],
 )
-def test_it_is_reconciled_and_audited(tmp_path: Path, time_format: str, *, inclusive: bool) -> None:
+def test_unseen_platform_is_reconciled_and_audited(
+    tmp_path: Path, time_format: str, *, inclusive: bool
+) -> None:
     # At midnight there, too, and at the very first second of the time that is looked at.
     moments = [NOW - timedelta(minutes=21 * number) for number in range(1, 100)]
     midnight = datetime(2026, 11, 22, tzinfo=PLATFORM_ZONE).astimezone(UTC)
@@ -165,6 +167,8 @@ def test_it_is_reconciled_and_audited(tmp_path: Path, time_format: str, *, inclu
         ("%Y-%m-%d", timedelta(days=1), ("2026-11-22", "2026-11-23")),
     ],
 )
-def test_times_are_rounded_outwards(time_format: str, unit: timedelta, texts: tuple[str, str]) -> None:
+def test_window_bounds_are_rounded_outwards(
+    time_format: str, unit: timedelta, texts: tuple[str, str]
+) -> None:
     assert resolution(time_format) == unit
     assert window_texts(NOW - HOUR, NOW, PLATFORM_ZONE, time_format) == texts
