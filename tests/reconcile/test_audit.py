@@ -30,7 +30,7 @@ def counted(balance: dict[str, Any]) -> dict[str, int]:
     return {name: balance[name] for name in names if balance[name]}
 
 
-def test_what_is_only_there_unbalances_until_it_is_filed(world: World) -> None:
+def test_call_only_on_the_platform_unbalances_until_filed(world: World) -> None:
     records = calls(30)
     world.push(*records[:20])
     world.list_now(*records)
@@ -48,7 +48,7 @@ def test_what_is_only_there_unbalances_until_it_is_filed(world: World) -> None:
     assert found["balanced"]
 
 
-def test_it_goes_from_the_first_call_until_now_less_settle(world: World) -> None:
+def test_audit_covers_from_the_first_call_until_settle_before_now(world: World) -> None:
     world.rules = replace(RULES, settle=HOUR)
     inside, young = row(1, NOW - 5 * HOUR), row(2, NOW - HOUR / 2)
     before = row(3, NOW - 9 * HOUR)
@@ -62,14 +62,14 @@ def test_it_goes_from_the_first_call_until_now_less_settle(world: World) -> None
     assert counted(world.audit(since=stamp(NOW - HOUR))) == {}
 
 
-def test_a_ledger_without_calls_is_audited_as_far_as_a_first_run_would_look(world: World) -> None:
+def test_audit_of_an_empty_ledger_covers_a_first_runs_window(world: World) -> None:
     world.list_now(row(1, NOW - HOUR), row(2, NOW - 9 * HOUR))
     found = world.audit()
     assert counted(found) == {"platform": 1, "platform_only": 1}
     assert found["since"] == stamp(NOW - 3 * HOUR)
 
 
-def test_what_only_the_ledger_has_is_explained(world: World) -> None:
+def test_call_only_in_the_ledger_is_explained(world: World) -> None:
     records = calls(30)
     gone, redialled, deleted, timeless = records[:4]
     world.push(
@@ -94,7 +94,7 @@ def test_what_only_the_ledger_has_is_explained(world: World) -> None:
     }
 
 
-def test_a_call_whose_creation_only_the_list_knows_counts_where_it_is_listed(world: World) -> None:
+def test_call_without_creation_counts_in_the_window_that_lists_it(world: World) -> None:
     first, timeless = row(1, NOW - 3 * HOUR), row(2, NOW - 2 * HOUR)
     world.push(first, timeless | {"created_at": None})
     world.list_now(first, timeless)
@@ -111,7 +111,7 @@ def list_strangely(world: World, **records: dict[str, Any]) -> None:
     world.platform._rows.order.sort()
 
 
-def test_listed_calls_that_wait_in_quarantine_are_counted_as_that(world: World) -> None:
+def test_listed_calls_in_quarantine_are_counted_as_quarantined(world: World) -> None:
     first, second, third = calls(3)
     world.push(first, second)
     nobody = third | {"uuid": "", "base_info": None, "sn": ""}
@@ -135,7 +135,7 @@ def test_listed_calls_that_wait_in_quarantine_are_counted_as_that(world: World) 
     assert "dropped" in found["explanations"][found["ids"]["platform_only"][0]]
 
 
-def test_callbacks_that_come_meanwhile_unbalance_nothing(world: World) -> None:
+def test_callbacks_during_an_audit_do_not_unbalance_it(world: World) -> None:
     listed, unlisted, known = row(1, NOW - 2 * HOUR), row(2, NOW - 2 * HOUR), row(3, NOW - 3 * HOUR)
     world.push(known)
     world.clock.now = NOW + HOUR
@@ -177,7 +177,7 @@ def test_a_hostile_list_balances_once_it_is_reconciled(world: World, faults: Dis
     assert found["balanced"] is not bool(late)
 
 
-def test_a_list_that_will_not_hold_still_proves_nothing(world: World) -> None:
+def test_audit_of_a_list_that_keeps_changing_is_incomplete(world: World) -> None:
     records = spread(200, HOUR / 4)
     world.push(*records)
     world.list_now(*records)
@@ -188,7 +188,7 @@ def test_a_list_that_will_not_hold_still_proves_nothing(world: World) -> None:
     assert "passes" in found["reasons"][0]
 
 
-def test_a_list_that_is_suddenly_short_proves_nothing(world: World) -> None:
+def test_audit_of_a_suddenly_short_list_is_not_balanced(world: World) -> None:
     records = calls(2 * SHORT_LISTS_FROM)
     world.push(*records)
     world.list_now(*records[: SHORT_LISTS_FROM - 1])
@@ -198,7 +198,7 @@ def test_a_list_that_is_suddenly_short_proves_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize(("left", "share"), [(4, ""), (5, "94%"), (2 * SHORT_LISTS_FROM, "50%")])
-def test_a_list_that_lacks_much_is_warned_of_though_it_balances(world: World, left: int, share: str) -> None:
+def test_balanced_list_that_lacks_many_calls_is_warned_about(world: World, left: int, share: str) -> None:
     records = calls(4 * SHORT_LISTS_FROM)
     world.push(*records)
     world.list_now(*records[left:])
@@ -209,7 +209,7 @@ def test_a_list_that_lacks_much_is_warned_of_though_it_balances(world: World, le
     assert found.get("warnings", []) == ([told] if share else [])
 
 
-def test_users_whom_no_login_lists_are_named(ledger_path: Path) -> None:
+def test_users_listed_by_no_login_are_named(ledger_path: Path) -> None:
     ours, theirs = spread(10, HOUR), spread(5, HOUR, seed=3, user="branch", start=100)
     with new_world(ledger_path, [*ours, *theirs]) as world:
         world.push(*ours, *theirs)

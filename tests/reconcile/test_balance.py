@@ -30,14 +30,14 @@ DESTINATION = {"ledger": 10, "delivered": 4, "skipped": 3, "parked": 2, "under_w
     ],
     ids=str,
 )
-def test_a_source_balances_where_both_sides_are_equal_and_nothing_is_only_there(
+def test_source_balances_if_sides_are_equal_and_nothing_is_missing(
     changed: dict[str, Any], balanced: bool
 ) -> None:
     assert source_balances(SOURCE | changed) is balanced
 
 
 @pytest.mark.parametrize("name", ["delivered", "skipped", "parked", "under_way"])
-def test_a_destination_balances_where_every_call_has_one_heading(name: str) -> None:
+def test_destination_balances_if_every_call_has_one_heading(name: str) -> None:
     assert destination_balances(DESTINATION)
     assert not destination_balances(DESTINATION | {name: DESTINATION[name] + 1})
     assert not destination_balances(DESTINATION | {name: 0})
@@ -76,7 +76,7 @@ LOSS = Loss(1, NOW, None, NOW, receipts=3, quarantine=0, open=["main"])
     ],
     ids=["all is well", "a source does not", "a destination does not", "a restored backup lacks calls"],
 )
-def test_the_whole_balances_where_every_part_does(
+def test_whole_balances_if_every_part_does(
     source: dict[str, int], destination: dict[str, int], losses: list[Loss], balanced: bool
 ) -> None:
     part = audited("01", "02", crm=DESTINATION | destination) | source
@@ -84,6 +84,6 @@ def test_the_whole_balances_where_every_part_does(
     assert (whole["balanced"], whole["losses"]) == (balanced, document_of(losses))
 
 
-def test_without_an_audited_source_the_balance_begins_where_it_was_asked_to() -> None:
+def test_balance_without_audited_source_begins_at_the_requested_time() -> None:
     whole = whole_balance({}, {"main": {"platform": None, "destinations": {}}}, "01")
     assert (whole["since"], whole["until"], whole["balanced"]) == ("01", None, True)

@@ -58,7 +58,7 @@ def hold(path: Path, odd: dict[str, Odd], often: float, seed: int, rounds: int) 
     return listed, ends
 
 
-def test_a_list_that_answers_at_random_loses_nothing_that_it_showed(tmp_path: Path) -> None:
+def test_random_answers_lose_no_row_that_was_shown(tmp_path: Path) -> None:
     happened, ends = set[str](), set[str]()
     for seed, often in enumerate((0.3, 0.8)):
         listed, ended = hold(tmp_path / f"{seed}.db", ODD, often, seed, rounds=3)
@@ -71,7 +71,7 @@ def test_a_list_that_answers_at_random_loses_nothing_that_it_showed(tmp_path: Pa
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", TAKEN)
-def test_an_odd_page_that_can_be_read_costs_nothing(tmp_path: Path, name: str) -> None:
+def test_readable_odd_page_loses_no_row(tmp_path: Path, name: str) -> None:
     listed, ends = hold(tmp_path / "ledger.db", {name: TAKEN[name]}, 1.0, 3, rounds=1)
     assert ends in (["complete"], ["incomplete"])
     assert len(listed.shown) == 30
@@ -79,13 +79,13 @@ def test_an_odd_page_that_can_be_read_costs_nothing(tmp_path: Path, name: str) -
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", LOST)
-def test_a_list_that_always_answers_so_ends_every_run(tmp_path: Path, name: str) -> None:
+def test_run_ends_whatever_the_list_always_answers(tmp_path: Path, name: str) -> None:
     _, ends = hold(tmp_path / "ledger.db", {name: LOST[name]}, 1.0, 3, rounds=2)
     assert "complete" not in ends or name in ("status 201", "no data")
 
 
 @pytest.mark.slow
-def test_a_list_that_answers_at_random_for_long(tmp_path: Path) -> None:
+def test_long_random_answers_lose_no_row_that_was_shown(tmp_path: Path) -> None:
     peaks = []
     for seed in range(100):
         hold(tmp_path / f"{seed}.db", ODD, 0.05 * (seed % 20), seed, rounds=10)

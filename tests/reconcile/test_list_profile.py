@@ -42,7 +42,7 @@ def windows(gap: timedelta, count: int) -> Sequence[ListWindow]:
     ("rows", "total", "overflows"),
     [(100, 100, False), (5, 101, True), (100, 50, False), (99, None, False), (100, None, True)],
 )
-def test_a_window_holds_more_than_a_page_by_its_total_or_by_a_full_page_without_one(
+def test_total_or_else_a_full_page_shows_that_a_window_holds_more(
     rows: int, total: int | None, overflows: bool
 ) -> None:
     assert profile().overflows(rows, total) is overflows
@@ -60,7 +60,7 @@ def test_a_window_holds_more_than_a_page_by_its_total_or_by_a_full_page_without_
     ],
     ids=["three times again", "twice again", "another between", "just too much", "two pages", "rows shared"],
 )
-def test_one_total_of_windows_that_share_no_row_is_no_total_of_them(
+def test_same_total_of_windows_without_common_rows_is_not_theirs(
     gap: timedelta, totals: list[int], useless: bool
 ) -> None:
     login = profile()
@@ -69,7 +69,7 @@ def test_one_total_of_windows_that_share_no_row_is_no_total_of_them(
     assert login.totals_useless is useless
 
 
-def test_a_window_that_is_cut_shorter_shares_its_rows_with_the_longer_one() -> None:
+def test_shortened_window_shares_its_rows_with_the_longer_one() -> None:
     login, window = profile(), ListWindow(START, START + 64 * MINUTE)
     for _ in range(6):
         login.note_large_total(window, 900)
@@ -87,7 +87,7 @@ def test_a_window_that_is_cut_shorter_shares_its_rows_with_the_longer_one() -> N
         (200, 600, 9, False),
     ],
 )
-def test_three_implausible_totals_of_shortest_windows_are_believed_no_more(
+def test_totals_are_ignored_after_three_implausible_ones(
     seen: int, total: int, times: int, useless: bool
 ) -> None:
     login = profile()
@@ -108,7 +108,7 @@ def test_a_page_that_is_too_large_is_halved_down_to_one_row() -> None:
 @pytest.mark.parametrize(
     ("sizes", "page_size"), [([50], 100), ([50, 50], 50), ([50, 40], 100), ([50, 40, 40], 40)], ids=str
 )
-def test_asking_for_less_must_show_more_twice_at_one_size(sizes: list[int], page_size: int) -> None:
+def test_page_size_shrinks_after_fewer_rows_showed_more_twice(sizes: list[int], page_size: int) -> None:
     login = profile()
     for size in sizes:
         login.note_less_showed_more(size)
@@ -125,7 +125,7 @@ def test_asking_for_less_must_show_more_twice_at_one_size(sizes: list[int], page
         (1000, 1000, False),
     ],
 )
-def test_a_list_that_lacks_more_than_half_of_twenty_calls_is_not_believed(
+def test_list_lacking_more_than_half_of_twenty_calls_is_not_trusted(
     ours: int, listed: int, short: bool
 ) -> None:
     assert is_suspiciously_short(ours, listed) is short

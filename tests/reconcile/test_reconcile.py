@@ -49,7 +49,7 @@ def put_as(world: World, key: str, record: Record) -> None:
 
 
 # -- the outcomes ---------------------------------------------------------------------
-def test_what_was_never_pushed_is_filed_and_what_was_edited_is_revised(world: World) -> None:
+def test_missing_call_is_filed_and_edited_call_is_revised(world: World) -> None:
     records = calls(60)
     pushed, lost, edited = records[:50], records[50:], records[:3]
     world.push(*pushed)
@@ -81,7 +81,7 @@ def test_a_second_run_finds_nothing_and_files_nothing(world: World) -> None:
     assert world.receipts() == before
 
 
-def test_another_spelling_of_the_same_is_matched(world: World) -> None:
+def test_record_in_another_spelling_is_matched(world: World) -> None:
     records = calls(40)
     world.push(*records)
     world.list_now(*records)
@@ -95,7 +95,7 @@ def test_another_spelling_of_the_same_is_matched(world: World) -> None:
     assert min(world.platform.happened[name] for name in ("dialogue_as_text", "types_as_text")) > 5
 
 
-def test_a_list_that_is_behind_is_stale_and_changes_nothing(world: World) -> None:
+def test_list_behind_the_callbacks_is_stale_and_changes_nothing(world: World) -> None:
     (record,) = calls(1)
     world.list_now(record)
     world.push(record, edited_later(record))
@@ -119,7 +119,7 @@ def test_a_newer_stamp_on_the_same_state_is_kept(world: World) -> None:
     assert world.reconcile()["matched"] == 1
 
 
-def test_at_equal_stamps_the_list_has_the_last_word(world: World) -> None:
+def test_list_wins_over_callbacks_at_equal_stamps(world: World) -> None:
     (record,) = calls(1)
     world.push(record)
     world.list_now(record | {"mark": "as the list says"})
@@ -130,7 +130,7 @@ def test_at_equal_stamps_the_list_has_the_last_word(world: World) -> None:
     assert world.reconcile()["matched"] == 1
 
 
-def test_rows_that_belong_to_no_one_call_conflict_and_are_kept_once(world: World) -> None:
+def test_rows_of_no_single_call_are_conflicts_and_kept_once(world: World) -> None:
     first, second, third = calls(3)
     world.push(first, second)
     both = third | {"uuid": first["uuid"], "base_info": second["uuid"] + "out"}
@@ -153,7 +153,7 @@ def test_rows_that_belong_to_no_one_call_conflict_and_are_kept_once(world: World
     assert {one.arrivals for one in waiting} == {1}
 
 
-def test_a_row_whose_names_belong_to_two_calls_is_neither_of_them(world: World) -> None:
+def test_row_with_names_of_two_calls_belongs_to_neither(world: World) -> None:
     first, second, third = calls(3)
     second |= {"base_info": "a code of its own"}
     world.push(first, second)
@@ -170,7 +170,7 @@ def test_a_row_whose_names_belong_to_two_calls_is_neither_of_them(world: World) 
     assert waiting.arrivals == 1
 
 
-def test_a_row_that_may_be_either_of_two_calls_is_kept_once_however_it_is_spelt(world: World) -> None:
+def test_ambiguous_row_is_kept_once_however_it_is_spelt(world: World) -> None:
     first, second = calls(2)
     second |= {name: first[name] for name in ("sn", "started_at", "created_at")}
     world.push(first, second)
@@ -188,7 +188,7 @@ def test_a_row_that_may_be_either_of_two_calls_is_kept_once_however_it_is_spelt(
     assert (waiting.reason, waiting.arrivals) == ("ambiguous", 1)
 
 
-def test_a_second_row_of_a_call_with_empty_names_is_no_news(world: World) -> None:
+def test_second_row_of_a_call_without_names_is_no_news(world: World) -> None:
     (record,) = calls(1)
     world.list_now(record)
     put_as(world, "twin", record | {"uuid": "", "base_info": ""})
@@ -198,7 +198,7 @@ def test_a_second_row_of_a_call_with_empty_names_is_no_news(world: World) -> Non
     assert world.state(record["uuid"])["uuid"] == record["uuid"]
 
 
-def test_a_row_without_a_time_of_creation_is_counted_once(world: World) -> None:
+def test_row_without_creation_time_is_counted_once(world: World) -> None:
     first, last, undated = calls(3)
     undated |= {"created_at": None}
     world.rules = replace(RULES, page_size=1)
@@ -216,7 +216,7 @@ def test_a_row_without_a_time_of_creation_is_counted_once(world: World) -> None:
         assert world.reconcile()["seen"] == 3
 
 
-def test_a_conflict_that_a_page_brings_about_is_not_the_healthy_calls(world: World) -> None:
+def test_conflict_caused_by_a_page_does_not_affect_the_healthy_calls(world: World) -> None:
     first, second, third = calls(3)
     second |= {"base_info": "a code of its own"}
     world.list_now(first, second)
@@ -231,7 +231,7 @@ def test_a_conflict_that_a_page_brings_about_is_not_the_healthy_calls(world: Wor
     assert set(result["ids"]["missing"]) == {first["uuid"], second["uuid"]}
 
 
-def test_a_nameless_call_takes_the_name_that_the_list_tells(world: World) -> None:
+def test_nameless_call_gets_its_name_from_the_list(world: World) -> None:
     (record,) = calls(1)
     world.push(record | {"uuid": "", "base_info": ""})
     world.list_now(record)
@@ -241,7 +241,7 @@ def test_a_nameless_call_takes_the_name_that_the_list_tells(world: World) -> Non
     assert world.reconcile()["matched"] == 1
 
 
-def test_a_dry_run_says_the_same_and_does_nothing(world: World) -> None:
+def test_dry_run_reports_the_same_and_changes_nothing(world: World) -> None:
     records = calls(30)
     world.push(*records[:20])
     world.list_now(*records, edited_later(records[0]))
@@ -260,7 +260,7 @@ def test_a_dry_run_says_the_same_and_does_nothing(world: World) -> None:
 
 
 # -- what happens meanwhile ---------------------------------------------------------------
-def test_a_call_that_changed_since_the_page_was_asked_for_waits_for_the_next_run(world: World) -> None:
+def test_call_changed_since_the_page_request_waits_for_the_next_run(world: World) -> None:
     (record, other) = calls(2)
     world.push(record, other)
     world.list_now(record | {"mark": "old"}, other)
@@ -279,7 +279,7 @@ def test_a_call_that_changed_since_the_page_was_asked_for_waits_for_the_next_run
     assert shown(world.reconcile(), *NOTHING) == NOTHING
 
 
-def test_a_missing_call_whose_callback_comes_meanwhile_is_filed_once(world: World) -> None:
+def test_missing_call_whose_callback_arrives_meanwhile_is_filed_once(world: World) -> None:
     (record,) = calls(1)
     world.list_now(record)
 
@@ -294,7 +294,7 @@ def test_a_missing_call_whose_callback_comes_meanwhile_is_filed_once(world: Worl
 
 
 # -- gaps ---------------------------------------------------------------------------------
-def test_a_late_callback_takes_its_call_out_of_the_gaps_again(world: World) -> None:
+def test_late_callback_takes_its_call_out_of_the_gaps(world: World) -> None:
     records = calls(10)
     world.push(*records[:6])
     world.list_now(*records)
@@ -306,7 +306,7 @@ def test_a_late_callback_takes_its_call_out_of_the_gaps_again(world: World) -> N
     assert (coverage.calls, coverage.gaps) == (10, 3)
 
 
-def test_how_a_list_is_covered_is_told_beside_the_counts(world: World) -> None:
+def test_counts_include_the_coverage_of_each_list(world: World) -> None:
     assert world.ledger.counts().lists == {}
     records = spread(10, HOUR)
     world.push(*records[:6])
@@ -338,7 +338,7 @@ def test_how_a_list_is_covered_is_told_beside_the_counts(world: World) -> None:
     assert gap_rate(world) == 0.0, "that was another day"
 
 
-def test_a_run_that_failed_is_the_last_one_and_covers_nothing(world: World) -> None:
+def test_failed_run_is_the_last_run_and_adds_no_coverage(world: World) -> None:
     def refuse(_page: Page) -> None:
         raise SourceRefused("it says no")
 
@@ -355,7 +355,7 @@ def test_a_run_that_failed_is_the_last_one_and_covers_nothing(world: World) -> N
 
 
 # -- guard and incompleteness ---------------------------------------------------------------
-def test_a_list_that_is_suddenly_short_is_filled_from_and_not_believed(world: World) -> None:
+def test_suddenly_short_list_fills_gaps_but_adds_no_coverage(world: World) -> None:
     records = calls(4 * SHORT_LISTS_FROM)
     world.push(*records[: 3 * SHORT_LISTS_FROM])
     listed = records[2 * SHORT_LISTS_FROM + SHORT_LISTS_FROM // 2 :]
@@ -371,7 +371,7 @@ def test_a_list_that_is_suddenly_short_is_filled_from_and_not_believed(world: Wo
     assert result["ours_only"] == 2 * SHORT_LISTS_FROM + SHORT_LISTS_FROM // 2
 
 
-def test_a_small_difference_is_believed_and_explained(world: World) -> None:
+def test_small_difference_is_accepted_and_explained(world: World) -> None:
     records = calls(30)
     gone, redialled, deleted = records[:3]
     world.push(*(records[1:2] + records[3:]), gone, deleted | {"is_deleted": "1"})
@@ -387,7 +387,7 @@ def test_a_small_difference_is_believed_and_explained(world: World) -> None:
     }
 
 
-def test_users_whose_calls_no_login_lists_are_named(ledger_path: Path) -> None:
+def test_users_listed_by_no_login_are_named(ledger_path: Path) -> None:
     ours = spread(10, HOUR, user="demo")
     theirs = spread(5, HOUR, seed=3, user="branch", start=100)
     with new_world(ledger_path, [*ours, *theirs]) as world:
@@ -402,7 +402,7 @@ def test_users_whose_calls_no_login_lists_are_named(ledger_path: Path) -> None:
         assert (result["users_unlisted"], result["ours_only"], result["matched"]) == ([], 0, 15)
 
 
-def test_a_window_that_will_not_hold_still_leaves_the_coverage_where_it_is(world: World) -> None:
+def test_window_that_keeps_changing_adds_no_coverage(world: World) -> None:
     world.list_now(*spread(400, HOUR))
     world.platform.disturbances = Disturbances(short_pages=1.0, order="any", total_moves=1.0)
     result = world.reconcile()
@@ -415,7 +415,7 @@ def test_a_window_that_will_not_hold_still_leaves_the_coverage_where_it_is(world
 
 
 # -- from when until when -------------------------------------------------------------------
-def test_a_run_looks_from_its_lookback_or_the_coverage_whichever_is_earlier() -> None:
+def test_run_starts_at_the_earlier_of_lookback_and_coverage() -> None:
     rules = replace(RULES, settle=10 * MINUTE)
 
     def window(covered: datetime | None, **args: object) -> tuple[datetime, datetime, datetime | None]:
@@ -441,7 +441,7 @@ def test_a_run_looks_from_its_lookback_or_the_coverage_whichever_is_earlier() ->
     assert choose_range({}, early, None, NOW).whole.since == NOW - 240 * HOUR - 30 * MINUTE
 
 
-def test_five_hours_without_the_platform_are_covered_by_the_next_run(world: World) -> None:
+def test_next_run_covers_five_hours_without_the_platform(world: World) -> None:
     assert world.reconcile()["complete"]
     assert world.covered() == NOW
     world.clock.now = NOW + 5 * HOUR
@@ -460,7 +460,7 @@ def test_coverage_never_goes_back(world: World) -> None:
 
 
 # -- interruptions ----------------------------------------------------------------------------
-def test_an_interrupted_run_goes_on_behind_its_last_finished_window(ledger_path: Path) -> None:
+def test_interrupted_run_resumes_after_its_last_finished_window(ledger_path: Path) -> None:
     records = spread(600, 3 * HOUR, bursts=False)
     with new_world(ledger_path, records) as world:
         job_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
@@ -493,7 +493,7 @@ def test_an_interrupted_run_goes_on_behind_its_last_finished_window(ledger_path:
         world.assert_agrees()
 
 
-def test_a_run_that_was_killed_while_it_filed_files_nothing_twice(ledger_path: Path) -> None:
+def test_run_killed_while_filing_files_nothing_twice(ledger_path: Path) -> None:
     records = spread(30, HOUR, bursts=False)
     with new_world(ledger_path, records) as world:
         job_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
@@ -526,7 +526,7 @@ def test_a_cancelled_run_ends_between_two_pages(world: World) -> None:
     assert not world.reconciler().carry_out()
 
 
-def test_a_run_for_a_source_that_nobody_knows_fails_at_once(world: World) -> None:
+def test_run_for_an_unknown_source_fails_at_once(world: World) -> None:
     for args in ({"source": "nobody"}, {}, ["no", "object"]):
         job_id = world.ledger.request_job("reconcile", args, NOW)  # type: ignore[arg-type]
         assert world.reconciler().carry_out()

@@ -238,15 +238,15 @@ def hold(examples: int) -> None:
     assert HAPPENED["incomplete"] <= examples // 8
 
 
-def test_the_ledger_comes_to_say_what_the_platform_says() -> None:
+def test_ledger_converges_to_the_platforms_state() -> None:
     hold(3)
 
 
 @pytest.mark.long
-def test_the_ledger_comes_to_say_what_the_platform_says_in_other_ways() -> None:
+def test_ledger_converges_to_the_platforms_state_in_150_examples() -> None:
     hold(150)
 
 
 @pytest.mark.slow
-def test_the_ledger_comes_to_say_what_the_platform_says_in_a_thousand_other_ways() -> None:
+def test_ledger_converges_to_the_platforms_state_in_1000_examples() -> None:
     hold(1000)

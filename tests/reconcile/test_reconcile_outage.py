@@ -66,7 +66,7 @@ def asked_since(served: ServedPlatform, start: int) -> list[tuple[datetime, date
     return sorted({(since + SECOND, until - SECOND) for since, until in read})
 
 
-def test_five_hours_without_the_platform_and_two_without_the_daemon(ledger_path: Path) -> None:
+def test_outages_of_platform_and_daemon_are_reconciled(ledger_path: Path) -> None:
     with site(ledger_path) as (world, served):
         assert live(world, NOW) == ["done"]
         assert world.covered() == NOW - SETTLE
@@ -112,7 +112,7 @@ def created_before(record: dict[str, object], until: datetime) -> bool:
     return datetime.fromisoformat(str(record["created_at"])).replace(tzinfo=PLATFORM_ZONE) < until
 
 
-def test_a_daemon_that_was_down_over_night_begins_with_the_widest_look_it_missed(ledger_path: Path) -> None:
+def test_daemon_down_overnight_starts_with_the_widest_missed_run(ledger_path: Path) -> None:
     with site(ledger_path) as (world, served):
         del served
         for trigger in (SHORT, DEEP, WEEKLY):

@@ -26,7 +26,7 @@ def complete(windows: list[tuple[ListWindow, WalkResult]]) -> bool:
     return all(walked.complete for _, walked in windows)
 
 
-def test_windows_are_cut_so_that_each_is_one_page() -> None:
+def test_windows_are_split_until_each_is_one_page() -> None:
     notes, windows, (asked,) = walk_all(shelf(spread(3000, DAY)), LAST_DAY)
     assert len(notes.rows) == 3000
     assert complete(windows)
@@ -36,7 +36,7 @@ def test_windows_are_cut_so_that_each_is_one_page() -> None:
     assert sum(entry["page"] > 0 for entry in asked.asked) < 30
 
 
-def test_a_time_without_calls_is_asked_for_in_few_long_windows() -> None:
+def test_time_without_calls_takes_few_long_windows() -> None:
     notes, windows, (asked,) = walk_all(shelf([]), ListWindow(NOW - 365 * DAY, NOW))
     assert (len(notes.rows), complete(windows)) == (0, True)
     assert len(asked.asked) < 35
@@ -64,7 +64,7 @@ def test_a_time_without_calls_is_asked_for_in_few_long_windows() -> None:
         name for name in faults.__struct_fields__ if getattr(faults, name) != getattr(Disturbances(), name)
     ),
 )
-def test_every_single_disturbance_is_borne(faults: Disturbances) -> None:
+def test_every_single_disturbance_loses_no_row(faults: Disturbances) -> None:
     # More than a page in one second is hopeless where every answer is in another order.
     rows = spread(800, DAY, bursts=faults.order != "any")
     notes, windows, (asked,) = walk_all(shelf(rows, faults), LAST_DAY)
@@ -73,7 +73,7 @@ def test_every_single_disturbance_is_borne(faults: Disturbances) -> None:
     assert len(asked.asked) < 900
 
 
-def test_without_totals_a_full_page_is_cut_until_it_is_not_full() -> None:
+def test_full_page_without_a_total_is_split_until_not_full() -> None:
     notes, windows, (asked,) = walk_all(shelf(spread(900, DAY), Disturbances(total="absent")), LAST_DAY)
     assert (len(notes.rows), complete(windows)) == (900, True)
     # Only the second that has more than a page is paged through.
@@ -81,7 +81,7 @@ def test_without_totals_a_full_page_is_cut_until_it_is_not_full() -> None:
     assert all(until - since <= 2 * SECOND for since, until in paged)
 
 
-def test_what_the_total_counts_and_nobody_lists_is_reported() -> None:
+def test_rows_counted_by_the_total_but_never_listed_are_reported() -> None:
     notes, windows, _ = walk_all(
         shelf(spread(100, HOUR), Disturbances(unlisted=0.1)), ListWindow(NOW - HOUR, NOW)
     )
@@ -89,7 +89,7 @@ def test_what_the_total_counts_and_nobody_lists_is_reported() -> None:
     assert sum(walked.unlisted for _, walked in windows) == pytest.approx(10, abs=4)
 
 
-def test_a_platform_that_skips_what_lies_between_its_cap_and_the_page_size() -> None:
+def test_page_cap_below_the_page_size_loses_no_row() -> None:
     class Skipping(Shelf):
         def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
             page = super().page(since, until, index, size)
@@ -102,7 +102,7 @@ def test_a_platform_that_skips_what_lies_between_its_cap_and_the_page_size() -> 
     assert complete(windows)
 
 
-def test_a_list_that_goes_by_days_is_walked_by_days() -> None:
+def test_list_with_daily_windows_is_walked_by_days() -> None:
     class Daily(Shelf):
         def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
             self.asked.append({})
@@ -117,7 +117,7 @@ def test_a_list_that_goes_by_days_is_walked_by_days() -> None:
 
 
 @pytest.mark.parametrize("off", [(-1, 0), (-1, 0, 1, 2)])
-def test_a_total_that_is_too_low_hides_nothing_behind_a_page_that_was_cut(off: Sequence[int]) -> None:
+def test_low_total_hides_no_row_behind_a_short_page(off: Sequence[int]) -> None:
     chance = random.Random(5)  # noqa: S311 -- disturbs a list
 
     class Low(Shelf):
@@ -135,7 +135,7 @@ def test_a_total_that_is_too_low_hides_nothing_behind_a_page_that_was_cut(off: S
         assert complete(windows)
 
 
-def test_a_total_of_the_whole_list_says_nothing_of_a_window() -> None:
+def test_total_of_the_whole_list_is_not_used_for_a_window() -> None:
     class Whole(Shelf):
         def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
             return Page(super().page(since, until, index, size).rows, 5000)
@@ -147,7 +147,7 @@ def test_a_total_of_the_whole_list_says_nothing_of_a_window() -> None:
     assert len(source.asked) < 800
 
 
-def test_a_second_that_fills_many_pages_leaves_the_windows_around_it_short() -> None:
+def test_second_with_many_pages_leaves_neighbouring_windows_short() -> None:
     burst = [row(10_000 + number, NOW - 3 * HOUR) for number in range(1000)]
     rows = [*spread(1000, 6 * HOUR, bursts=False), *burst]
     notes, windows, (asked,) = walk_all(shelf(rows), ListWindow(NOW - 6 * HOUR - SECOND, NOW))
@@ -158,7 +158,7 @@ def test_a_second_that_fills_many_pages_leaves_the_windows_around_it_short() -> 
     assert sum(entry["page"] > 0 for entry in asked.asked) < 40
 
 
-def test_all_in_one_second_is_paged_through() -> None:
+def test_rows_of_one_second_are_paged_through() -> None:
     rows = [row(number, NOW - HOUR) for number in range(950)]
     notes, windows, _ = walk_all(shelf(rows), LAST_DAY)
     assert len(notes.rows) == 950
@@ -176,7 +176,7 @@ def test_several_logins_share_the_windows() -> None:
         assert done.keys() <= asked
 
 
-def test_a_window_that_shows_other_rows_each_time_is_said_to_be_incomplete() -> None:
+def test_window_that_keeps_changing_is_reported_incomplete() -> None:
     faults = Disturbances(order="any", short_pages=1.0, total_moves=1.0)
     notes, windows, (asked,) = walk_all(shelf(spread(60, HOUR), faults), ListWindow(NOW - HOUR, NOW))
     assert not complete(windows)
@@ -186,7 +186,7 @@ def test_a_window_that_shows_other_rows_each_time_is_said_to_be_incomplete() -> 
     assert len(asked.asked) < 60 * MOST_PASSES * 8
 
 
-def test_a_page_number_that_is_ignored_ends_the_pass() -> None:
+def test_ignored_page_number_ends_the_pass() -> None:
     class Stuck(Shelf):
         def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
             del index
@@ -199,7 +199,7 @@ def test_a_page_number_that_is_ignored_ends_the_pass() -> None:
     assert sum(walked.unlisted for _, walked in windows) >= 200
 
 
-def test_whoever_takes_the_rows_can_end_the_walk() -> None:
+def test_consumer_of_the_rows_can_end_the_walk() -> None:
     class Enough(Exception):
         pass
 
@@ -217,7 +217,7 @@ def test_whoever_takes_the_rows_can_end_the_walk() -> None:
     assert len(source.asked) == 4
 
 
-def test_gaps_are_what_is_not_done_yet() -> None:
+def test_remaining_windows_are_those_not_done_yet() -> None:
     def hours(*spans: tuple[int, int]) -> list[ListWindow]:
         return [ListWindow(NOW + since * HOUR, NOW + until * HOUR) for since, until in spans]
 
@@ -257,7 +257,7 @@ shares = st.sampled_from([0.0, 0.0, 0.1, 0.4])
     st.integers(5, 60),
     st.integers(0, 10**6),
 )
-def test_any_mixture_is_borne(
+def test_any_mixture_of_disturbances_loses_no_row(
     faults: Disturbances, count: int, hours: int, page_size: int, seed: int
 ) -> None:
     if faults.total_moves:

@@ -68,7 +68,7 @@ def too_large(_page: Page) -> Page:
 
 
 @pytest.mark.parametrize("how", [unreachable, says_no, cut, too_large])
-def test_a_second_whose_page_never_comes_costs_its_neighbours_nothing(how: Callable[[Page], Page]) -> None:
+def test_failing_second_loses_no_rows_of_its_neighbours(how: Callable[[Page], Page]) -> None:
     rows = spread(500, DAY, bursts=False)
     poison = at(rows[250])
     source = Failing(rows, lambda window, _index, _size, page: how(page) if holds(window, poison) else page)
@@ -82,7 +82,7 @@ def test_a_second_whose_page_never_comes_costs_its_neighbours_nothing(how: Calla
     assert source.calls < 150
 
 
-def test_what_came_of_a_page_that_is_cut_is_taken() -> None:
+def test_whole_rows_of_a_truncated_page_are_used() -> None:
     rows = [row(number, NOW - timedelta(hours=1)) for number in range(20)]
     source = Failing(rows, lambda _window, _index, _size, page: cut(page) if page.rows else page)
     notes, windows = walked(source)
@@ -90,7 +90,7 @@ def test_what_came_of_a_page_that_is_cut_is_taken() -> None:
     assert not all(one.complete for _, one in windows)
 
 
-def test_large_rows_are_asked_for_a_few_at_a_time() -> None:
+def test_large_rows_are_requested_a_few_at_a_time() -> None:
     rows = [*spread(300, DAY), *(row(1000 + number, NOW - timedelta(hours=2)) for number in range(30))]
     source = Failing(
         rows, lambda _window, _index, _size, page: too_large(page) if len(page.rows) > 7 else page
@@ -101,7 +101,7 @@ def test_large_rows_are_asked_for_a_few_at_a_time() -> None:
     assert source.calls < 700
 
 
-def test_a_list_that_ends_at_many_rows_of_one_second_is_asked_for_fewer() -> None:
+def test_page_truncated_at_many_rows_is_requested_in_smaller_pages() -> None:
     rows = [row(number, NOW - timedelta(hours=1)) for number in range(60)]
     source = Failing(rows, lambda _window, _index, _size, page: cut(page) if len(page.rows) > 20 else page)
     notes, windows = walked(source)
@@ -111,14 +111,14 @@ def test_a_list_that_ends_at_many_rows_of_one_second_is_asked_for_fewer() -> Non
 
 
 @pytest.mark.parametrize("how", [unreachable, says_no])
-def test_a_list_that_is_down_ends_the_walk_at_once(how: Callable[[Page], Page]) -> None:
+def test_list_that_is_down_ends_the_walk_at_once(how: Callable[[Page], Page]) -> None:
     source = Failing(spread(50, DAY), lambda _window, _index, _size, page: how(page))
     with pytest.raises(SourceError):
         walked(source)
     assert source.calls == 2
 
 
-def test_a_login_that_is_refused_is_not_tried_again() -> None:
+def test_refused_login_is_not_retried() -> None:
     source = Failing(spread(50, DAY), lambda _window, _index, _size, page: says_no(page))
     source.named = None
     with pytest.raises(SourceRefused):
@@ -126,7 +126,7 @@ def test_a_login_that_is_refused_is_not_tried_again() -> None:
     assert source.calls == 1
 
 
-def test_a_list_of_which_every_page_is_cut_is_given_up() -> None:
+def test_walk_gives_up_if_every_page_is_truncated() -> None:
     def how(_window: ListWindow, _index: int, _size: int, page: Page) -> Page:
         return Page((), None, broken="it ends after 0 rows") if page.rows else page
 
@@ -136,7 +136,7 @@ def test_a_list_of_which_every_page_is_cut_is_given_up() -> None:
     assert source.calls < 12 * MOST_FAILURES
 
 
-def test_a_row_that_is_too_large_alone_is_told() -> None:
+def test_row_too_large_for_any_answer_is_reported() -> None:
     rows = spread(100, DAY, bursts=False)
     poison = at(rows[50])
     source = Failing(
@@ -148,7 +148,7 @@ def test_a_row_that_is_too_large_alone_is_told() -> None:
     assert any("longer than 32 MiB" in one.reason for _, one in windows)
 
 
-def test_two_logins_one_of_which_fails() -> None:
+def test_failing_login_does_not_stop_the_other() -> None:
     rows = spread(200, DAY, bursts=False)
     poison = at(rows[100])
     good = Shelf(shelf(rows))
@@ -159,7 +159,7 @@ def test_two_logins_one_of_which_fails() -> None:
     assert 1 <= sum(not one.complete for _, one in windows) <= 5
 
 
-def test_a_total_that_grows_with_every_answer_does_not_cut_windows_for_ever() -> None:
+def test_ever_growing_total_does_not_split_windows_for_ever() -> None:
     source: Failing
 
     def how(_window: ListWindow, _index: int, _size: int, page: Page) -> Page:
@@ -171,7 +171,7 @@ def test_a_total_that_grows_with_every_answer_does_not_cut_windows_for_ever() ->
     assert source.calls < 600
 
 
-def test_the_same_page_whatever_is_asked_for_ends() -> None:
+def test_walk_ends_if_every_answer_is_the_same_page() -> None:
     rows = [one.encode() for one in map(json.dumps, spread(100, DAY))]
     source = Failing([], lambda _window, _index, _size, _page: Page(rows, 300))
     notes, _ = walked(source, 35 * DAY)
@@ -180,7 +180,7 @@ def test_the_same_page_whatever_is_asked_for_ends() -> None:
 
 
 @pytest.mark.slow
-def test_pages_that_never_end_end_the_run() -> None:
+def test_walk_ends_if_pages_never_run_out() -> None:
     source: Failing
 
     def how(window: ListWindow, _index: int, _size: int, _page: Page) -> Page:
