@@ -16,16 +16,20 @@ class AccountPart(Access):
 
     @looks
     def load_token(self, account: str) -> Mapping[str, Any] | None:
+        """Read an account's token."""
         return load_token(self._reader, account)
 
     def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
+        """Replace an account's token in a commit of its own."""
         self._write().run(lambda c: save_token(c, account, saved))
 
     def save_budget(self, account: str, saved: Mapping[str, Any], now: datetime) -> None:
+        """Replace what is kept of an account's limits in a commit of its own."""
         self._write().run(lambda c: save_budget(c, account, saved, now))
 
     @looks
     def load_budgets(self) -> dict[str, KeptBudget]:
+        """Read what is kept of all accounts in one query."""
         return load_budgets(self._reader)
 
 

@@ -33,17 +33,21 @@ class DeliveryPart(Access):
         return Combiner(self._write(), settle.settle_each)
 
     def start_destinations(self, destinations: Destinations, now: datetime) -> None:
+        """Register destinations, and skip earlier calls, in one commit."""
         self._write().run(lambda c: start_destinations(c, destinations, now))
 
     @looks
     def skipped_before(self) -> dict[str, datetime]:
+        """Read the first start of each destination that was added later."""
         return skipped_before(self._reader)
 
     def release_leases(self, now: datetime | None = None) -> int:
+        """Make every leased row due again in one commit."""
         return self._write().run(lambda c: leasing.release_leases(c, now))
 
     @looks
     def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
+        """Lease the next delivery; workers that ask at the same time share one statement and one commit."""
         # An idle worker asks twice a second: looking first keeps it out of the writer's way.
         if getattr(self._local, "idle", True) and not leasing.any_due(self._reader, destinations, now):
             return None
@@ -59,6 +63,7 @@ class DeliveryPart(Access):
             return self.lease(destinations, sources, now)
 
     def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
+        """Lease up to `limit` deliveries in one commit; a row that cannot be read is parked and left out."""
         rows = self._write().run(lambda c: leasing.lease_more(c, destination, sources, now, limit))
         previous = crm_objects.previous_lines(self._reader, rows) if rows else {}
         leases = []
@@ -75,23 +80,30 @@ class DeliveryPart(Access):
         self._write().run(lambda c: leasing.park(c, row["id"], reason, now))
 
     def settle(self, settled: Sequence[EndedAttempt], now: datetime) -> None:
+        """Write how attempts ended, and wait for the commit."""
         self.settle_soon(settled, now).result()
 
     def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
+        """Queue how attempts ended; the settlements of several workers share one commit."""
         return self._settling.submit((settled, now))
 
     def give_back(self, lease: Lease, due_at: datetime) -> bool:
+        """End an unused lease in a commit of its own."""
         return self._write().run(lambda c: leasing.give_back(c, lease, due_at))
 
     @looks
     def key_claims(self, call_ids: Sequence[int], destinations: Sequence[str]) -> dict[int, list[Claim]]:
+        """Find the earlier calls of other sources under these keys in one query."""
         return key_claims.claims(self._reader, call_ids, destinations)
 
     @looks
     def recall(self, account: str, wanted: Sequence[PlannedDelivery]) -> list[dict[str, KnownObject]]:
+        """Read what the objects of all plans were last sent, in a few queries for all of them."""
         return crm_objects.recall(self._reader, account, wanted)
 
     def note(self, notes: Sequence[ProgressNote]) -> None:
+        """Keep the progress of several deliveries in one commit."""
+
         def write(connection: sqlite3.Connection) -> None:
             for each in notes:
                 crm_objects.note(connection, each)
@@ -100,4 +112,5 @@ class DeliveryPart(Access):
 
     @looks
     def in_doubt(self) -> dict[int, list[LockKey]]:
+        """Read the locked keys of every delivery in doubt."""
         return crm_objects.in_doubt(self._reader)

@@ -1,4 +1,4 @@
-"""The ledger's part for the door and the judge: every record filed, then its verdict."""
+"""Intake in SQLite: the door's records are filed in shared commits, and the judge's verdicts kept."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -18,6 +18,7 @@ class IntakePart(Access):
     """See `bridge.ledger.IntakeLedger`, which says what each method promises."""
 
     def submit(self, arrivals: Sequence[Arrival]) -> Future[list[Filed]]:
+        """File arrivals in the next shared commit; on a full disk the future fails at once (`LedgerBusy`)."""
         if low := self._low_disk():
             refused: Future[list[Filed]] = Future()
             refused.set_exception(LedgerBusy(low))
@@ -28,12 +29,15 @@ class IntakePart(Access):
 
     @looks
     def waiting(self, limit: int, sources: Sequence[str] | None = None) -> list[Pending]:
+        """Read the oldest receipts without a verdict."""
         return judging.waiting(self._reader, self._payloads, limit, sources)
 
     def judge(self, judgments: Sequence[Judgment], destinations: Destinations, now: datetime) -> None:
+        """Write verdicts, and the deliveries that they make due, in one commit."""
         self._write().run(lambda c: judging.write_judgments(c, self._payloads, judgments, destinations, now))
 
     def set_aside(self, pending: Pending, reason: str, destinations: Destinations, now: datetime) -> None:
+        """Quarantine a receipt's record, and park its call's deliveries, in one commit."""
         self._write().run(lambda c: judging.set_aside(c, self._payloads, pending, reason, destinations, now))
 
     def _look_again(self, filed: Future[list[Filed]]) -> None:

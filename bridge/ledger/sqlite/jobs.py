@@ -30,9 +30,11 @@ class JobPart(Access):
     """See `bridge.ledger.JobQueue`, which says what each method promises."""
 
     def request_job(self, kind: str, args: Mapping[str, Any], now: datetime) -> int:
+        """Insert a row of `runs`."""
         return self._write().run(lambda c: _request(c, kind, args, now))
 
     def take_job(self, now: datetime, walks: WalksOf | None = None) -> Job | None:
+        """Mark the oldest requested job as running; two takers never get the same one."""
         # Each taker asks four times a second: looking first keeps it out of the writer's way.
         if not self._is_any_requested(walking=walks is not None):
             return None
@@ -47,6 +49,7 @@ class JobPart(Access):
         return bool(found.fetchone()[0])
 
     def note_progress(self, job_id: int, progress: Mapping[str, Any]) -> None:
+        """Replace the progress of a running job."""
         self._write().run(lambda c: note_progress(c, job_id, progress))
 
     def end_job(
@@ -58,6 +61,8 @@ class JobPart(Access):
         *,
         covered_until: datetime | None = None,
     ) -> None:
+        """Write a job's end; that of a walk also removes its windows and moves the source's coverage."""
+
         def end(connection: sqlite3.Connection) -> None:
             job = _end(connection, job_id, state, result, now)
             if job.kind in LIST_WALKS:
@@ -66,10 +71,12 @@ class JobPart(Access):
         self._write().run(end)
 
     def cancel_job(self, job_id: int, now: datetime) -> None:
+        """End a job that was not taken yet, or mark a running one to be ended by its taker."""
         self._write().run(lambda c: _cancel(c, job_id, now))
 
     @looks
     def is_cancelled(self, job_id: int) -> bool:
+        """Read whether a job was told to end; True also for a job that is not there."""
         row = self._reader.execute(
             "SELECT cancel_at IS NOT NULL FROM runs WHERE id = ?", (job_id,)
         ).fetchone()
@@ -77,10 +84,12 @@ class JobPart(Access):
 
     @looks
     def job(self, job_id: int) -> Job:
+        """Read one job by its id."""
         return _job(self._reader.execute("SELECT * FROM runs WHERE id = ?", (job_id,)).fetchone())
 
     @looks
     def open_walks(self, source: str) -> list[Job]:
+        """Read the requested and running walks of a source."""
         rows = self._reader.execute(
             f"SELECT * FROM runs r WHERE {_OPEN.format('r.')} AND {_IS_WALK} AND {_SOURCE.format('r.')} = ?"
             " ORDER BY id",
@@ -92,6 +101,7 @@ class JobPart(Access):
     def last_requested_at(
         self, kind: str, *, source: str | None = None, trigger: str | None = None
     ) -> datetime | None:
+        """Read when a job of this kind was last requested."""
         condition, values = "", [kind]
         if source is not None:
             condition += f" AND {_SOURCE.format('')} = ?"
@@ -105,6 +115,7 @@ class JobPart(Access):
 
     @looks
     def last_done(self, kind: str) -> Job | None:
+        """Read the last job of this kind that was carried out."""
         row = self._reader.execute(
             "SELECT * FROM runs WHERE kind = ? AND state = 'done' ORDER BY id DESC LIMIT 1", (kind,)
         ).fetchone()

@@ -13,20 +13,24 @@ from bridge.model.calls import Arrival
 
 
 class QuarantinePart(Access):
-    """See `bridge.ledger.quarantine`, which says what each method promises."""
+    """See `bridge.ledger.QuarantineLedger`, which says what each method promises."""
 
     @looks
     def list_quarantine(self, state: str | None, limit: int) -> list[QuarantineEntry]:
+        """Read entries, the newest first."""
         return list_quarantine(self._reader, state, limit)
 
     @looks
     def show_quarantine(self, entry: int) -> QuarantinedBody | None:
+        """Read and unpack one entry."""
         return show_quarantine(self._reader, self._payloads, entry)
 
     def refile(self, entry: int, arrivals: Sequence[Arrival]) -> bool:
+        """File an entry again in one commit, which is undone where no call takes a record of it."""
         return self._write().run(lambda c: refile(c, self._payloads, entry, arrivals))
 
     def drop(self, entries: Sequence[int]) -> int:
+        """Mark waiting entries as dropped in one commit."""
         return self._write().run(lambda c: drop(c, entries))
 
 
@@ -34,7 +38,7 @@ _ENTRY = "SELECT id, source, via, reason, detail, state, arrivals, received_at, 
 
 
 def list_quarantine(connection: sqlite3.Connection, state: str | None, limit: int) -> list[QuarantineEntry]:
-    """Entries, the newest first."""
+    """Entries in this state (all of them without one), the newest first."""
     condition, values = ("WHERE state = ?", [state]) if state else ("", [])
     order = "ORDER BY last_at DESC, id DESC LIMIT ?"
     rows = connection.execute(f"{_ENTRY} {condition} {order}", (*values, limit))
@@ -42,7 +46,7 @@ def list_quarantine(connection: sqlite3.Connection, state: str | None, limit: in
 
 
 def show_quarantine(connection: sqlite3.Connection, payloads: Payloads, entry: int) -> QuarantinedBody | None:
-    """One entry with its body."""
+    """One entry with its body; None where there is none of this id."""
     row = connection.execute(f"{_ENTRY} WHERE id = ?", (entry,)).fetchone()
     if row is None:
         return None
@@ -69,7 +73,7 @@ def refile(
 
 
 def drop(connection: sqlite3.Connection, entries: Sequence[int]) -> int:
-    """A person says that these are worth nothing."""
+    """Mark waiting entries as dropped; returns how many there were."""
     return connection.execute(
         f"UPDATE quarantine SET state = 'dropped' WHERE state = 'waiting' AND id IN ({marks(entries)})",
         entries,

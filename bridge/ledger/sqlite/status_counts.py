@@ -27,13 +27,21 @@ _PARKED = _FAILURES.format("id", "ORDER BY id LIMIT 1", "example", "n.state = 'p
 _RETRYING = _FAILURES.format(
     "due_at", "ORDER BY due_at LIMIT 1", "next_at", "n.state = 'due' AND n.cause <> ''"
 )
-# What was settled within this time tells how long the rest will take; so many attempts are enough to tell.
+# The pace is that of the last 5 minutes; the newest 20,000 attempts of these are enough to tell it.
 PACE = timedelta(minutes=5)
 PACED = 20_000
-# How many calls are named as examples.
 EXAMPLES = 5
-# Longer than this is no forecast.
+# No end is forecast that is more than 30 days ahead.
 MOST_SECONDS = 30 * 86400
+
+
+_BY = "SELECT {0}, sum(count) FROM counters WHERE kind = '{1}' AND count > 0 GROUP BY {0}"
+_OLDEST_OWED = f"""
+SELECT min(at) FROM (
+    SELECT min(owed_at) AS at FROM deliveries WHERE state IN ('due', 'leased') AND {OPEN}
+    UNION ALL SELECT min(received_at) FROM receipts WHERE verdict IS NULL)
+"""
+_LAST_RECEIVED = "SELECT max(received_at) FROM receipts WHERE id = (SELECT max(id) FROM receipts)"
 
 
 def counts(connection: sqlite3.Connection, now: datetime) -> LedgerCounts:
@@ -42,17 +50,6 @@ def counts(connection: sqlite3.Connection, now: datetime) -> LedgerCounts:
     def by(sql: str) -> dict[str, int]:
         return {row[0]: row[1] for row in connection.execute(sql)}
 
-    counters = "SELECT {0}, sum(count) FROM counters WHERE kind = '{1}' AND count > 0 GROUP BY {0}"
-    deliveries: dict[str, dict[str, int]] = {}
-    for row in connection.execute("SELECT name FROM destinations ORDER BY name"):
-        deliveries[row[0]] = dict.fromkeys(DeliveryState, 0)
-    for row in connection.execute(counters.format("part, state", "deliveries")):
-        deliveries.setdefault(row[0], dict.fromkeys(DeliveryState, 0))[row[1]] = row[2]
-    oldest = connection.execute(
-        "SELECT min(at) FROM (SELECT min(owed_at) AS at FROM deliveries"
-        f" WHERE state IN ('due', 'leased') AND {OPEN}"
-        " UNION ALL SELECT min(received_at) FROM receipts WHERE verdict IS NULL)"
-    ).fetchone()[0]
     return LedgerCounts(
         owed=_owed(connection, now),
         attempts=_attempts(connection),
@@ -60,27 +57,33 @@ def counts(connection: sqlite3.Connection, now: datetime) -> LedgerCounts:
             "SELECT r.destination, sum(n.count) FROM routes r JOIN counters n ON n.kind = 'calls'"
             " AND n.part = r.source GROUP BY 1"
         ),
-        calls=by(counters.format("part", "calls")),
-        receipts=by(counters.format("state", "receipts")),
+        calls=by(_BY.format("part", "calls")),
+        receipts=by(_BY.format("state", "receipts")),
         quarantined=by("SELECT reason, count(*) FROM quarantine WHERE state = 'waiting' GROUP BY 1"),
-        deliveries=deliveries,
+        deliveries=_deliveries(connection),
         parked=[_with_call(connection, row) for row in connection.execute(_PARKED)],
         altered=[_altered(row) for row in connection.execute(_ALTERED, (ALTERED_FOR // MICROSECOND,))],
         retrying=[model_of(RetryingGroup, row) for row in connection.execute(_RETRYING)],
         ahead=_ahead(connection),
-        shared_sn=sum(by(counters.format("part", "shared_sn")).values()),
-        oldest_owed_at=at_or_none(oldest),
-        last_received_at=at_or_none(
-            connection.execute(
-                "SELECT max(received_at) FROM receipts WHERE id = (SELECT max(id) FROM receipts)"
-            ).fetchone()[0]
-        ),
+        shared_sn=sum(by(_BY.format("part", "shared_sn")).values()),
+        oldest_owed_at=at_or_none(connection.execute(_OLDEST_OWED).fetchone()[0]),
+        last_received_at=at_or_none(connection.execute(_LAST_RECEIVED).fetchone()[0]),
         lists=list_standing.lists(connection, now),
     )
 
 
+def _deliveries(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """Destination → state → how many deliveries; a destination without any has every state with 0."""
+    found: dict[str, dict[str, int]] = {}
+    for row in connection.execute("SELECT name FROM destinations ORDER BY name"):
+        found[row[0]] = dict.fromkeys(DeliveryState, 0)
+    for row in connection.execute(_BY.format("part, state", "deliveries")):
+        found.setdefault(row[0], dict.fromkeys(DeliveryState, 0))[row[1]] = row[2]
+    return found
+
+
 def _ahead(connection: sqlite3.Connection) -> CallsAhead:
-    """Calls whose time was not believed, with the newest few of them."""
+    """Calls whose own time lies too far ahead to be believed: their count, and the newest few."""
     ids = f"FROM calls WHERE {IS_AHEAD}"
     keys = connection.execute(f"SELECT key {ids} ORDER BY id DESC LIMIT {EXAMPLES}").fetchall()
     count = connection.execute(f"SELECT count(*) {ids}").fetchone()[0] if keys else 0
@@ -88,7 +91,7 @@ def _ahead(connection: sqlite3.Connection) -> CallsAhead:
 
 
 ALTERED_FOR = timedelta(days=7)
-"""What has not been altered for so long, by the newest attempt, is mended."""
+"""A field that was not altered for 7 days before the newest attempt counts as mended."""
 MICROSECOND = timedelta(microseconds=1)
 _ALTERED = """
 SELECT part, state, cause, count, since_at FROM counters WHERE kind = 'altered'
@@ -139,7 +142,7 @@ def _owed(connection: sqlite3.Connection, now: datetime) -> dict[str, Owed]:
 
 
 def _pace(connection: sqlite3.Connection, now: datetime) -> dict[str, float]:
-    """Deliveries that ended for good, a second, in the last minutes."""
+    """Destination → deliveries a second that ended for good in the last 5 minutes."""
     rows = connection.execute(
         "SELECT d.destination, count(*), min(a.ended_at) FROM"
         " (SELECT delivery_id, ended_at, outcome FROM attempts ORDER BY id DESC LIMIT ?) a"
@@ -147,5 +150,5 @@ def _pace(connection: sqlite3.Connection, now: datetime) -> dict[str, float]:
         " WHERE a.ended_at BETWEEN ? AND ? AND a.outcome <> 'due' GROUP BY 1",
         (PACED, micros(now - PACE), micros(now)),
     ).fetchall()
-    # Ten seconds at least, or the first few would promise too much.
+    # Over 10 s at least: the first few deliveries after a start would promise too much.
     return {name: count / max((micros(now) - first) / 1e6, 10.0) for name, count, first in rows}

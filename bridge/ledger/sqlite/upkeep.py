@@ -1,4 +1,4 @@
-"""The ledger's part for its own upkeep: old rows, copies, dictionaries, room on the disk."""
+"""Upkeep of the SQLite ledger: removes old rows, makes copies and dictionaries, watches the disk."""
 
 import os
 import sqlite3
@@ -21,7 +21,7 @@ from bridge.lib.system_users import user_name
 
 
 class UpkeepPart(Access):
-    """See `bridge.ledger.upkeep`, which says what each method promises."""
+    """See `bridge.ledger.UpkeepLedger`, which says what each method promises."""
 
     _taught_nothing_at = 0
     """How many calls the ledger had when its records made no dictionary."""
@@ -29,6 +29,7 @@ class UpkeepPart(Access):
     """How far `repack` has come in this process."""
 
     def prune(self, name: str, before: datetime, pause: Callable[[float], bool]) -> int:
+        """Remove old rows in commits of at most 500 rows, then give free pages back to the file system."""
         removed, after_id = 0, 0
         while True:
             started = time.monotonic()
@@ -41,7 +42,7 @@ class UpkeepPart(Access):
                 break
             after_id = further
         left = -1
-        # A file that was not made for it gives nothing back, however often it is asked.
+        # A file that was created without auto_vacuum gives nothing back, however often it is asked.
         while (free := self._write().run(retention.free_step)) and free != left:
             left = free
             if not pause(0.01):
@@ -49,6 +50,7 @@ class UpkeepPart(Access):
         return removed
 
     def backup(self, target: Path, go_on: Callable[[], bool]) -> BackupCopy:
+        """Copy the ledger in another process, check the copy, and give it its name once it is whole."""
         try:
             backup.check_target(target, self._path)
         except OSError as error:
@@ -56,7 +58,7 @@ class UpkeepPart(Access):
         unfinished = backup.unfinished(target)
         try:
             unfinished.unlink(missing_ok=True)
-            # It holds what the ledger holds, so nobody else reads it either.
+            # A copy holds people's data like the ledger itself: only its owner may read it.
             unfinished.touch(mode=0o600)
             backup.copy_to(unfinished, self._path, go_on)
             with unfinished.open("rb") as copy:
@@ -73,6 +75,7 @@ class UpkeepPart(Access):
 
     @looks
     def retrain(self, now: datetime) -> bool:
+        """Make a dictionary in another process where one is due; True once records are packed with it."""
         calls = dictionaries.calls_in(self._reader)
         if not dictionaries.training_due(self._reader) or calls < 2 * self._taught_nothing_at:
             return False
@@ -82,15 +85,17 @@ class UpkeepPart(Access):
         elif dictionaries.newest_has_to_go(self._reader):
             self._write().run(lambda c: dictionaries.add_shipped(c, now))
         else:
-            # The same records would teach nothing again in half a minute.
+            # Maintenance asks every 30 s, and the same records would teach nothing: the next try waits until
+            # the ledger has twice as many calls.
             self._taught_nothing_at = calls
             return False
-        # Only what is committed may be packed with: a dictionary that is lost loses its records.
+        # Loaded only after the commit: were the dictionary lost in a crash, its records could not be read.
         self._write().run(self._payloads.load)
         return True
 
     @looks
     def repack(self, pause: Callable[[float], bool]) -> int:
+        """Pack records again whose dictionary has to go, and remove the dictionary after the last of them."""
         outdated = dictionaries.that_have_to_go(self._reader)
         if not outdated:
             return 0
@@ -110,6 +115,7 @@ class UpkeepPart(Access):
         self._write().run(lambda c: c.executemany(update, rows).rowcount)
 
     def writable(self) -> bool:
+        """Commit one row, to see whether a commit succeeds now."""
         if self._low_disk():
             return False
         try:
@@ -119,11 +125,12 @@ class UpkeepPart(Access):
         return True
 
     def space(self) -> Space:
+        """Measure the ledger's files and its disk."""
         return space(self._path, self._min_free)
 
 
 def _not_copied(target: Path, error: OSError | sqlite3.Error) -> LedgerUnusable:
-    """Why there is no copy, and where it could be made: the daemon writes it, by the daemon's rights."""
+    """Why there is no copy; the daemon makes it with its own rights, so it needs a folder of its own."""
     message = f"cannot copy the ledger to {target}: "
     if isinstance(error, OSError) and not os.access(target.parent, os.W_OK | os.X_OK):
         what = "there is no folder" if not target.parent.exists() else "it may not write in the folder"
