@@ -121,7 +121,7 @@ def _times(fingerprint: Fingerprint, separator: str, held: Any) -> int:
     for number, start in enumerate(starts):
         begin = start + len(around) if number else 0
         end = begin + size
-        ends_there = end == len(text) or (end < len(text) and text.startswith(around, end))
+        ends_there = end == len(text) or text.startswith(around, end)
         times += ends_there and digest_of(text[begin:end]) == digest
     return times
 

@@ -66,8 +66,8 @@ def _same_unparsed(a: Turn, b: Turn) -> bool:
 
 
 def _same_value(a: Any, b: Any) -> bool:
-    if a in ("", None) or b in ("", None):
-        return a in ("", None) and b in ("", None)
+    if a in ("", None) and b in ("", None):
+        return True
     if isinstance(a, str | int | float) and isinstance(b, str | int | float):
         return str(a) == str(b)
     return bool(a == b)
@@ -123,20 +123,18 @@ def _pairs(known: Sequence[Turn], incoming: Sequence[Turn]) -> list[tuple[int, i
         None, [key(turn) for turn in known], [key(turn) for turn in incoming], autojunk=False
     )
     pairs: list[tuple[int, int]] = []
-    for tag, old, old_end, new, new_end in matcher.get_opcodes():
-        if tag in ("equal", "replace") and old_end - old == new_end - new:
+    for _, old, old_end, new, new_end in matcher.get_opcodes():
+        if old_end - old == new_end - new:
             pairs.extend(zip(range(old, old_end), range(new, new_end), strict=True))
     return pairs
 
 
 def _realigned(turns: Sequence[Turn], other: Sequence[Turn]) -> tuple[Turn, ...]:
-    """`turns`, cut again where a speaker said the separator and `other` shows the true end of the turn.
+    """`turns`, cut again where a speaker said the separator and `other`, as long, shows the turn's true end.
 
     An encoding that separates turns by `##` cuts `A: yes` / `B: no##never` into `A: yes##no` / `B: never`.
     """
     result = list(turns)
-    if len(turns) != len(other):
-        return tuple(result)
     for index in range(len(result) - 1):
         before, after = result[index], result[index + 1]
         text = other[index].text

@@ -42,7 +42,10 @@ SAME: dict[str, tuple[Turn, Turn]] = {
     "an extra field, empty or null": (customer(extra={"a": ""}), customer(extra={"a": None})),
     "an extra field, null or empty": (customer(extra={"a": None}), customer(extra={"a": ""})),
     "an extra number as text": (customer(extra={"a": 1}), customer(extra={"a": "1"})),
-    "an extra list": (customer(extra={"a": [1]}), customer(extra={"a": [1]})),
+    "an extra list beside another spelling": (
+        customer(extra={"a": [1], "b": 1}),
+        customer(extra={"a": [1], "b": "1"}),
+    ),
     "words in an unparsed turn": (customer("yes"), unparsed("yes#@1")),
     "words in what was written of an unparsed turn": (customer("yes"), unparsed("", raw="a yes b")),
     "words in the text of an unparsed turn that is no text": (customer("yes"), unparsed("yes", raw={"a": 1})),
@@ -235,9 +238,16 @@ def test_a_dialogue_of_which_one_side_is_huge_is_paired_by_position() -> None:
     known = tuple(robot(str(number), title="t") for number in range(501))
     moved = tuple(robot(str(number)) for number in range(1, 501))
     assert {turn.title for turn in lay_over(known, moved)} == {None}
-    assert {turn.title for turn in lay_over(known[:500], moved[:499])} == {"t"}
+    aligned = lay_over(known[:500], moved)
+    assert [turn.title for turn in aligned] == ["t"] * 499 + [None]
     placed = lay_over(known, (*(robot(str(number)) for number in range(500)), robot("x")))
     assert [turn.title for turn in placed] == ["t"] * 500 + [None]
+
+
+def test_a_text_that_is_said_again_and_again_is_paired_like_any_other() -> None:
+    known = tuple(robot("a", title="t") for _ in range(210))
+    result = lay_over(known, (robot("x"), *(robot("a") for _ in range(210))))
+    assert [turn.title for turn in result] == [None] + ["t"] * 210
 
 
 # -- a separator that somebody said ------------------------------------------------
@@ -256,6 +266,9 @@ def cut(*texts: str) -> tuple[Turn, ...]:
         (cut("yes##no", "never"), words("yes", "no##other"), False),
         (cut("yes##no", "never"), words("yes", "other##never"), False),
         (cut("yes##no", "never"), words("ye", "no##never"), False),
+        (cut("xxx##no", "never"), words("yes", "no##never"), False),
+        # Of two turns in a row only one end was moved by a separator.
+        (cut("a##b", "c", "d"), words("a", "b", "c##d"), False),
         (words("yes##no", "never"), words("yes", "no##never"), False),
         (words("yesno", "never"), words("yes", "nonever"), False),
         (words("yes##no", "never", separator="#@"), words("yes", "no##never"), False),
