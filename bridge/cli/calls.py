@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bridge.admin.calls import spellings
+from bridge.admin.call_spellings import spellings
 from bridge.cli.output import LIMIT, config_option, json_option, open_to_look, read_config, show, table
 from bridge.config.load import Config
 from bridge.ledger import InspectionLedger
