@@ -9,12 +9,32 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from bridge.admin.metrics import LedgerMetrics
 from bridge.admin.status import StatusLedger
 from bridge.lib.addresses import Network, is_among, is_own_name, parse_address
 from bridge.lib.errors import LedgerError
+
+
+class OwnNames:
+    """Answers only requests for this program's own names, whatever they ask for; others get `421`.
+
+    A page in an operator's browser could otherwise read everything here under a name of its own, once that
+    name's DNS has been turned to this address.
+    """
+
+    def __init__(self, app: Starlette, names: Collection[str]) -> None:
+        self.app = app
+        self._names = frozenset(names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
+        if all(is_own_name(host.decode("latin-1"), self._names) for host in hosts):
+            await self.app(scope, receive, send)
+            return
+        text = "this host's name is not among admin.hosts\n"
+        await PlainTextResponse(text, 421)(scope, receive, send)
 
 
 def admin_app(
@@ -25,7 +45,7 @@ def admin_app(
     hosts: Collection[str] = (),
     metrics_token: str | None = None,
     trusted_proxies: Sequence[Network] = (),
-) -> ASGIApp:
+) -> OwnNames:
     """The ASGI application of the admin listener; `accepting` says whether callbacks are taken."""
     registry = CollectorRegistry()
     # Registering asks a collector for its metrics once, which is one look at the ledger.
@@ -56,26 +76,6 @@ def admin_app(
     # Starlette would redirect /metrics/ to whatever host the request names.
     app.router.redirect_slashes = False
     return OwnNames(app, hosts)
-
-
-class OwnNames:
-    """Answers only requests for this program's own names, whatever they ask for; others get `421`.
-
-    A page in an operator's browser could otherwise read everything here under a name of its own, once that
-    name's DNS has been turned to this address.
-    """
-
-    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
-        self._app = app
-        self._names = frozenset(names)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
-        if all(is_own_name(host.decode("latin-1"), self._names) for host in hosts):
-            await self._app(scope, receive, send)
-            return
-        text = "this host's name is not among admin.hosts\n"
-        await PlainTextResponse(text, 421)(scope, receive, send)
 
 
 _FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-host", "via")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.routing import Route
 
-from bridge.admin.app import admin_app
+from bridge.admin.app import OwnNames, admin_app
 from bridge.intake.answer_log import AnswerLog
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.addresses import is_own_name
@@ -32,6 +33,10 @@ def served(ledger: SqliteLedger) -> Iterator[Listening]:
     )
     with Listening(app) as listening:
         yield listening
+
+
+def paths_of(app: OwnNames) -> set[str]:
+    return {route.path for route in app.app.routes if isinstance(route, Route)}
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +100,16 @@ def test_metrics_are_open_on_this_machine(client: httpx.Client) -> None:
         'callbridge_callback_answers_total{source="",status="404"} 0.0',
     ):
         assert line in answer.text
+
+
+def test_every_path_is_tried_under_names_that_are_not_ours(ledger: SqliteLedger) -> None:
+    assert paths_of(admin_app(ledger, accepting=lambda: True, answers=dict)) <= set(ROUTES)
+
+
+def test_whoever_has_no_token_is_shown_nothing_but_health(ledger: SqliteLedger, client: httpx.Client) -> None:
+    paths = paths_of(admin_app(ledger, accepting=lambda: True, answers=dict))
+    answers = {path: client.get(path, headers=FORWARDED[0]).status_code for path in paths}
+    assert answers == dict.fromkeys(paths, 401) | {"/healthz": 200, "/readyz": 200}
 
 
 FORWARDED = [{"x-forwarded-for": "127.0.0.1"}, {"forwarded": "for=127.0.0.1"}, {"x-real-ip": "127.0.0.1"}]

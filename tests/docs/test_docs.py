@@ -4,6 +4,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +12,9 @@ from typing import Any, get_args
 import click
 import pytest
 from pydantic import BaseModel
+from starlette.routing import Route
 
+from bridge.admin.app import admin_app
 from bridge.admin.metrics import LedgerMetrics
 from bridge.cli import cli
 from bridge.cli.output import ExitCode
@@ -50,6 +53,7 @@ CONFIGURATION = (ROOT / "docs/configuration.md").read_text("utf-8")
 MAPPING = (ROOT / "docs/mapping.md").read_text("utf-8")
 CONNECTORS = (ROOT / "docs/connectors.md").read_text("utf-8")
 METRICS_AND_LOGS = (ROOT / "docs/metrics-and-logs.md").read_text("utf-8")
+HTTP = (ROOT / "docs/http.md").read_text("utf-8")
 OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
 IDENTITY = (ROOT / "docs/identity.md").read_text("utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -162,6 +166,13 @@ def metric_names(folder: Path) -> set[str]:
     finally:
         ledger.close()
     return {metric.name + ("_total" if metric.type == "counter" else "") for metric in metrics}
+
+
+def test_every_path_for_operators_is_documented_and_no_other(tmp_path: Path) -> None:
+    with closing(open_ledger(tmp_path / "ledger.db", create=True)) as ledger:
+        app = admin_app(ledger, accepting=lambda: True, answers=dict)
+    there = {route.path for route in app.app.routes if isinstance(route, Route)}
+    assert set(rows(section(HTTP, "For operators"))) == there
 
 
 def test_every_configuration_key_is_documented_and_no_other() -> None:
