@@ -22,7 +22,7 @@ import jinja2
 from benchmarks.texts import Record, varied_records
 from bridge.lib.expression import AttributeTable
 from bridge.mapping import load_mapping
-from bridge.mapping.filters import FILTERS
+from bridge.mapping.filters import MAPPING_FILTERS
 from bridge.model.plan import Plan
 from bridge.record.call import Call
 from tests.fixtures.origins import MAIN
@@ -120,7 +120,7 @@ def measure(records: list[Record], objects: dict[str, Section]) -> tuple[float, 
         path.write_text(mapping_text(objects), "utf-8")
         mapping = load_mapping(path)
     environment = jinja2.Environment(autoescape=False)  # noqa: S701 -- nothing is shown to a browser
-    environment.filters.update(FILTERS)
+    environment.filters.update(MAPPING_FILTERS)
     bare = environment.compile_expression(f"[{', '.join(expressions)}]")
 
     def calls() -> list[Call]:

@@ -45,7 +45,7 @@ class Subject:
 
 
 @dataclass(slots=True)
-class Found:
+class OnlineFindings:
     """What came of asking one destination."""
 
     problems: list[Problem] = field(default_factory=list)
@@ -75,7 +75,7 @@ class LedgerTokens:
                 ledger.save_token(account, saved)
 
 
-def probe(subject: Subject, clock: Callable[[], datetime]) -> Found:
+def probe(subject: Subject, clock: Callable[[], datetime]) -> OnlineFindings:
     """Ask one CRM everything that can be asked without writing."""
     asking = _Asking(subject, clock)
     try:
@@ -97,7 +97,7 @@ class _Asking:
     """Asks one CRM, and gathers what is wrong."""
 
     def __init__(self, subject: Subject, clock: Callable[[], datetime]) -> None:
-        self.found = Found()
+        self.found = OnlineFindings()
         self._subject = subject
         self._clock = clock
         self._clock_told = False

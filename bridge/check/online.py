@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from bridge.check.crm import Found, LedgerTokens, Subject, probe
+from bridge.check.crm import LedgerTokens, OnlineFindings, Subject, probe
 from bridge.config.load import Config
 from bridge.config.secrets import Secrets
 from bridge.crm.client import Crm
@@ -24,11 +24,11 @@ ASKED_FOR = timedelta(hours=1)
 
 def ask_online(
     config: Config, secrets: Secrets, wanted: str | None, clock: Callable[[], datetime]
-) -> dict[str, Found]:
+) -> dict[str, OnlineFindings]:
     """Ask the CRM of every destination, or of one; nothing is written there."""
     destinations = load_destinations(config, secrets)
     path = config.ledger.file(config.base_dir)
-    found: dict[str, Found] = {}
+    found: dict[str, OnlineFindings] = {}
     with ExitStack() as held:
         borrowed = ""
         if any(each.connector.auth.rotates_refresh_token for each in destinations.values()):
@@ -40,13 +40,15 @@ def ask_online(
     return found
 
 
-def ask_platforms(config: Config, secrets: Secrets, clock: Callable[[], datetime]) -> dict[str, Found]:
+def ask_platforms(
+    config: Config, secrets: Secrets, clock: Callable[[], datetime]
+) -> dict[str, OnlineFindings]:
     """Log in to every source's list, with all its logins, and ask each for a page of one row."""
-    found: dict[str, Found] = {}
+    found: dict[str, OnlineFindings] = {}
     for name, settings in config.sources.items():
         if not settings.api:
             continue
-        found[name] = Found()
+        found[name] = OnlineFindings()
         now = clock().replace(microsecond=0)
         for login in log_in_to(config, name, secrets.api[name], clock, threading.Event())():
             with closing(login):
@@ -81,7 +83,7 @@ def _ask_one(
     store: LedgerTokens,
     borrowed: str,
     clock: Callable[[], datetime],
-) -> Found:
+) -> OnlineFindings:
     account, connector, path = each.account, each.connector, ("destinations", each.name)
     tokens = Tokens(account.name, connector.auth.tokens, account.secrets, store, clock, borrowed=borrowed)
     source = next(iter(config.sources_of(each.name)), None)

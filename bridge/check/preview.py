@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
-from bridge.check.redact import Shown, Unwritable, Writer
+from bridge.check.redact import RedactedRequest, RedactingRenderer, Unwritable
 from bridge.check.rehearsal import PreviewedRequest, Purpose, Rehearsal, Scene
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector
@@ -73,7 +73,7 @@ class Preview:
     call: str
     outcome: str
     reason: str = ""
-    token: Sequence[Shown] = ()
+    token: Sequence[RedactedRequest] = ()
     objects: Sequence[ObjectPreview] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
 
@@ -119,11 +119,11 @@ def preview(
         return Preview(call.key, "parked", f"mapping: {fault}")
     if isinstance(plan, Skip):
         return Preview(call.key, "skipped", plan.rule)
-    writer = Writer(connector, account, now)
+    writer = RedactingRenderer(connector, account, now)
     scenes = {scene: Rehearsal(scene, connector, writer, now) for scene in Scene}
     faults = [told for one in scenes.values() if (told := one.run(plan))]
     objects = list(_objects(plan, account, {scene: one.asked for scene, one in scenes.items()}))
-    token: list[Shown] = []
+    token: list[RedactedRequest] = []
     try:
         token = writer.tokens()
     except Unwritable as error:

@@ -29,7 +29,7 @@ _CHANCE = uuid.UUID("7ca11b1d-9e00-4000-8000-0000000000ff")
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class RedactedRequest:
     """One request to read; the body is what JSON, a form or a text it is made of."""
 
     method: str
@@ -43,7 +43,7 @@ class Unwritable(Exception):
     """The connector cannot write a request."""
 
 
-class Writer:
+class RedactingRenderer:
     """Writes the requests of one account without its secrets."""
 
     def __init__(self, connector: Connector, account: Account, now: datetime) -> None:
@@ -69,7 +69,7 @@ class Writer:
         self._labels[number] = shown
         return number
 
-    def write(self, request: Request, names: Values) -> Shown:
+    def write(self, request: Request, names: Values) -> RedactedRequest:
         """A request of the connector.
 
         Raises:
@@ -81,7 +81,7 @@ class Writer:
         except (TypeError, ValueError) as error:
             raise Unwritable(str(error)) from error
 
-    def tokens(self) -> list[Shown]:
+    def tokens(self) -> list[RedactedRequest]:
         """The exchanges that get a token, where none is kept.
 
         Raises:
@@ -92,18 +92,18 @@ class Writer:
         except (TypeError, ValueError) as error:
             raise Unwritable(str(error)) from error
 
-    def _token(self, request: TokenRequest) -> Shown:
+    def _token(self, request: TokenRequest) -> RedactedRequest:
         one, other = (request.render(common) for common in self._names)
         for rendered, common in zip((one, other), self._names, strict=True):
             if "://" not in rendered.path:
                 rendered.path = f"{common['base_url']}/{rendered.path.lstrip('/')}"
         return self._shown(one, other)
 
-    def _shown(self, one: Rendered, other: Rendered) -> Shown:
+    def _shown(self, one: Rendered, other: Rendered) -> RedactedRequest:
         # What JSON cannot carry is told by its encoder.
         one.content()
         headers = self._merged(headers_of(one), headers_of(other))
-        return Shown(
+        return RedactedRequest(
             one.method,
             self._merged(one.path, other.path),
             self._merged(one.query, other.query),

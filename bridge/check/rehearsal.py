@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, StrEnum
 
-from bridge.check.redact import Shown, Unwritable, Writer
+from bridge.check.redact import RedactedRequest, RedactingRenderer, Unwritable
 from bridge.crm.connector import Connector, ObjectType
 from bridge.crm.connector.compiling import Answer, Condition, Pick, Values
 from bridge.crm.connector.request import Request
 from bridge.crm.connector.request_schema import StepSection
-from bridge.crm.connector.schema import ObjectSection
+from bridge.crm.connector.schema import ObjectTypeSection
 from bridge.crm.connector.steps import Poll, Step
 from bridge.delivery.crm_requests import send_one_by_one
 from bridge.delivery.plan_sync import PlanSync
@@ -55,7 +55,7 @@ class PreviewedRequest:
 
     `create poll` and the like poll the job that such a step begins.
     """
-    request: Shown
+    request: RedactedRequest
     only_if: str | None = None
     """The condition of its step, where only an answer can tell whether it holds."""
 
@@ -74,7 +74,7 @@ class _Role:
 class Rehearsal:
     """Plays the ledger and the CRM for one `PlanSync`; `asked` are the requests by their object's name."""
 
-    def __init__(self, scene: Scene, connector: Connector, writer: Writer, now: datetime) -> None:
+    def __init__(self, scene: Scene, connector: Connector, writer: RedactingRenderer, now: datetime) -> None:
         self.asked: dict[str, list[PreviewedRequest]] = {}
         self._connector = copy.copy(connector)
         self._connector.objects = {
@@ -143,7 +143,7 @@ class Rehearsal:
         return self._writer.stand_in(f"id of {self._planned.name}")
 
 
-def _roles(kind: ObjectType, section: ObjectSection) -> Iterator[tuple[Request, _Role]]:
+def _roles(kind: ObjectType, section: ObjectTypeSection) -> Iterator[tuple[Request, _Role]]:
     """Every request of an object type, and what it is for."""
     yield from ((find.request, _Role(Purpose.FIND, "find")) for find in kind.find)
     if kind.read is not None:
@@ -173,7 +173,7 @@ def _unknown(section: StepSection) -> str | None:
     return section.when if section.when is not None and "captured" in section.when else None
 
 
-def _stripped(kind: ObjectType, section: ObjectSection) -> ObjectType:
+def _stripped(kind: ObjectType, section: ObjectTypeSection) -> ObjectType:
     """The same object type for a CRM that gives every answer in one form."""
     made = Pick("id", None)
     return replace(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bridge.check.crm import Found
+from bridge.check.crm import OnlineFindings
 from bridge.check.online import ask_online, ask_platforms
 from bridge.cli.output import ExitCode, config_option, json_option, read_config, say, show
 from bridge.config.load import Config
@@ -46,7 +46,7 @@ def check(online: bool, destination: str | None, config_path: Path | None, as_js
     sys.exit(ExitCode.USAGE if problems else ExitCode.COULD_NOT if unreachable else ExitCode.DONE)
 
 
-def _asked(config: Config, destination: str | None) -> list[Found]:
+def _asked(config: Config, destination: str | None) -> list[OnlineFindings]:
     """What came of asking the CRMs, and the platforms where not one CRM is meant."""
     if destination is not None and destination not in config.destinations:
         raise click.UsageError(f'there is no destination "{destination}"')

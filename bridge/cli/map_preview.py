@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import click
 
 from bridge.check.preview import ObjectPreview, Preview, key_of, preview
-from bridge.check.redact import Shown
+from bridge.check.redact import RedactedRequest
 from bridge.check.rehearsal import PreviewedRequest
 from bridge.cli.calls import find_call
 from bridge.cli.map_test import UNCONFIGURED, config_if_any
@@ -229,7 +229,7 @@ def _step(
         yield from _request(each.request)
 
 
-def _request(shown: Shown) -> Iterator[str]:
+def _request(shown: RedactedRequest) -> Iterator[str]:
     yield f"    {shown.method} {_clean(shown.url)}"
     for name, value in shown.query.items():
         yield f"      ? {_clean(name)} = {_value(value)}"

@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 
 from bridge.cli.output import config_option, json_option, say_json
-from bridge.config.json_schemas import KINDS, schema_of
+from bridge.config.json_schemas import FILE_KINDS, schema_of
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("kind", type=click.Choice(FILE_KINDS))
 @config_option
 @json_option
 def schema(kind: str, config_path: Path | None, as_json: bool) -> None:

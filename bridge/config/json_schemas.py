@@ -27,7 +27,7 @@ _KINDS: dict[str, tuple[type[BaseModel], str]] = {
     "connector": (ConnectorFile, "callbridge: a connector, how one CRM's API works"),
     "mapping": (MappingFile, "callbridge: a mapping, what goes where"),
 }
-KINDS = tuple(_KINDS)
+FILE_KINDS = tuple(_KINDS)
 
 
 def schema_of(kind: str) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class _Generator(GenerateJsonSchema):
         return super().encode_default(dft)
 
 
-def reference(model: type[BaseModel], beside: type[BaseModel] | None = None) -> Iterator[str]:
+def key_rows(model: type[BaseModel], beside: type[BaseModel] | None = None) -> Iterator[str]:
     """The rows of a table of keys in docs/connectors.md; without those that `beside` tells already."""
     told = keys_of(beside) if beside is not None else {}
     for name, field in keys_of(model).items():
@@ -107,6 +107,6 @@ def _plain(node: Any) -> Any:
             # A table's own keys tell their defaults.
             made[_WORDS.get(str(key), str(key))] = [value] if key == "const" else _plain(value)
     if "$ref" in made and len(made) > 1:
-        # Beside a reference nothing else counts before draft 2019-09.
+        # Beside a key_rows nothing else counts before draft 2019-09.
         made = {"allOf": [{"$ref": made.pop("$ref")}], **made}
     return made

@@ -48,13 +48,13 @@ from bridge.lib.values import (
 from bridge.source.platforms import DEFAULT_PLATFORM, PLATFORMS
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A table of the configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class ServerSettings(Section):
+class ServerSettings(ConfigSection):
     """The public listener, which takes callbacks and nothing else."""
 
     listen: Listen = Field(default=Address("127.0.0.1", 8480), description="Where callbacks arrive.")
@@ -69,7 +69,7 @@ class ServerSettings(Section):
     )
 
 
-class AdminSettings(Section):
+class AdminSettings(ConfigSection):
     """The operators' listener: console, metrics and health."""
 
     listen: Listen = Field(default=Address("127.0.0.1", 8481), description="Where operators look.")
@@ -87,7 +87,7 @@ class AdminSettings(Section):
     )
 
 
-class LedgerSettings(Section):
+class LedgerSettings(ConfigSection):
     """The database of everything that happened."""
 
     url: Annotated[str, AfterValidator(ledger_url)] = Field(
@@ -105,7 +105,7 @@ class LedgerSettings(Section):
         return Path(os.path.realpath(base_dir / self.url.removeprefix("sqlite:///")))
 
 
-class AckSettings(Section):
+class AckSettings(ConfigSection):
     """What the platform takes for a yes."""
 
     status: Annotated[int, AfterValidator(with_body)] = Field(
@@ -117,7 +117,7 @@ class AckSettings(Section):
     )
 
 
-class ApiNames(Section):
+class ApiNames(ConfigSection):
     """How this deployment spells what its list is asked, and what it answers."""
 
     page_index: str = Field(default="pageIndex", min_length=1, description="Which page is asked for.")
@@ -138,7 +138,7 @@ class ApiNames(Section):
     total: str = Field(default="total", min_length=1, description="How many rows there are in all pages.")
 
 
-class ApiSettings(Section):
+class ApiSettings(ConfigSection):
     """One login to the platform's list API."""
 
     base_url: BaseUrl = Field(min_length=1, description="The platform's address.")
@@ -166,7 +166,7 @@ class ApiSettings(Section):
     names: ApiNames = Field(default=ApiNames(), description="How this deployment spells its list.")
 
 
-class ReconcileSettings(Section):
+class ReconcileSettings(ConfigSection):
     """When the platform's list is compared with the ledger, and how far back."""
 
     settle: Duration = Field(
@@ -195,7 +195,7 @@ class ReconcileSettings(Section):
         return not_below(value, info, "settle")
 
 
-class SourceSettings(Section):
+class SourceSettings(ConfigSection):
     """One account on a call platform."""
 
     platform: str = Field(
@@ -239,7 +239,7 @@ class SourceSettings(Section):
         return (moment if moment.tzinfo else moment.replace(tzinfo=self.timezone)).astimezone(UTC)
 
 
-class DestinationSettings(Section):
+class DestinationSettings(ConfigSection):
     """One CRM account, and what goes there."""
 
     mapping: Path = Field(description="The mapping file: what goes where.")
@@ -266,7 +266,7 @@ LONGEST_RETRY = timedelta(days=1)
 """Below `LONGEST_STORED_WAIT`: what would wait for longer than that was stored by a wrong clock."""
 
 
-class DeliverySettings(Section):
+class DeliverySettings(ConfigSection):
     """How calls are delivered, whatever the CRM."""
 
     workers: Count = Field(default=4, description="How many deliveries the daemon runs at once.")
@@ -286,7 +286,7 @@ class DeliverySettings(Section):
         return not_below(value, info, "first_retry")
 
 
-class RetentionSettings(Section):
+class RetentionSettings(ConfigSection):
     """How long each class of data is kept; calls, their keys and known states always are."""
 
     duplicates: Span | None = Field(
@@ -305,7 +305,7 @@ class RetentionSettings(Section):
         return None if value == "" else value
 
 
-class LogSettings(Section):
+class LogSettings(ConfigSection):
     """What the program says on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(

@@ -20,7 +20,7 @@ from bridge.crm.connector.answer_text import read_answer
 from bridge.crm.connector.compiling import Answer, Values
 from bridge.crm.connector.request import Rendered, flat
 from bridge.crm.gate import Passage, RequestGate
-from bridge.crm.rendering import Outputs, common_names, headers_of, origins_of
+from bridge.crm.rendering import Outputs, allowed_web_origins, common_names, headers_of
 from bridge.lib.errors import Permanent, Transient
 from bridge.lib.expression import ExpressionError
 from bridge.lib.http.client import HttpClient, UnacceptableAnswer
@@ -130,7 +130,7 @@ class Connection:
             check_address(
                 address,
                 self.account.base_url,
-                lambda: origins_of(self.connector, self.account, self.names()),
+                lambda: allowed_web_origins(self.connector, self.account, self.names()),
             )
         except OtherOrigin as error:
             refused = Transient(

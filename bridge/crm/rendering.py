@@ -8,7 +8,7 @@ from typing import Any
 
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector
-from bridge.crm.connector.addresses import origins_in
+from bridge.crm.connector.addresses import web_origins_in
 from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.request import Rendered, Request
 from bridge.lib.expression import as_text
@@ -79,17 +79,17 @@ def render(connector: Connector, request: Request, common: Values, names: Values
     return rendered
 
 
-def origins_of(connector: Connector, account: Account, common: Values) -> Iterator[str]:
+def allowed_web_origins(connector: Connector, account: Account, common: Values) -> Iterator[str]:
     """Hosts that an account's requests may go to beside base_url's."""
-    yield from origins_in(connector.origins.fill(common))
+    yield from web_origins_in(connector.origins.fill(common))
     # What the operator gives may lead anywhere; what the connector sets itself it must list.
-    yield from origins_in(list(account.secrets.values()))
+    yield from web_origins_in(list(account.secrets.values()))
     for name, value in account.settings.items():
         if value != (connector.file.settings[name].default or ""):
-            yield from origins_in(value)
+            yield from web_origins_in(value)
     # An answer does not lead out of TLS.
     safe = account.base_url.startswith("https:")
-    yield from (each for each in origins_in(common["token"]) if not safe or each.startswith("https:"))
+    yield from (each for each in web_origins_in(common["token"]) if not safe or each.startswith("https:"))
 
 
 def headers_of(rendered: Rendered) -> dict[str, str]:

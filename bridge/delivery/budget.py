@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bridge.crm.connector.outcome import LONGEST_RETRY_AFTER, next_time
-from bridge.crm.connector.rates import parse_rate, told_number
+from bridge.crm.connector.rates import bounded_number, parse_rate
 from bridge.crm.connector.schema import LimitSection
 from bridge.delivery.breaker import CircuitBreaker
 from bridge.delivery.rate_limit import Backoff, LearnedRate, SlidingWindow
@@ -209,7 +209,7 @@ class Budget:
         if section.remaining is None:
             return
         left, after = (
-            told_number(headers.get((name or "").lower()), LONGEST_RETRY_AFTER)
+            bounded_number(headers.get((name or "").lower()), LONGEST_RETRY_AFTER)
             for name in (section.remaining, section.reset_after)
         )
         if left is not None and left <= 0:

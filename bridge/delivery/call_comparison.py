@@ -28,7 +28,7 @@ from bridge.record.origin import Origin
 
 PAGE = 200
 """Calls that are read and mapped at once: at about 60 KB each, 12 MB."""
-EXAMPLES = 5
+EXAMPLE_CHANGES = 5
 _MOST_FAULTS = 20
 """Kinds of mapping faults that a summary tells, the most frequent ones."""
 
@@ -269,7 +269,7 @@ class ComparisonSummary:
                 self.rules[one.reason] += 1
             self.objects.update(one.changes.keys())
         shown = (one for one in page if one.changes)
-        self.examples += [_example(one) for one in islice(shown, EXAMPLES - len(self.examples))]
+        self.examples += [_example(one) for one in islice(shown, EXAMPLE_CHANGES - len(self.examples))]
 
     def document(self) -> dict[str, Any]:
         """It as one JSON object."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from bridge.crm.connector.compiling import Condition, Values
-from bridge.crm.connector.rates import told_number
+from bridge.crm.connector.rates import bounded_number
 from bridge.crm.connector.steps import Poll
 from bridge.crm.key_matching import object_id
 from bridge.delivery.crm_requests import CrmReply, CrmRequest, RequestFlow
@@ -190,7 +190,7 @@ def _wait(poll: Poll, reply: CrmReply) -> float:
         if "{{" not in poll.wait.text:
             seconds = parse_duration(poll.wait.text).total_seconds()
         else:
-            told = told_number(poll.wait.of_answer(reply.answer), LONGEST_POLL_WAIT)
+            told = bounded_number(poll.wait.of_answer(reply.answer), LONGEST_POLL_WAIT)
             seconds = SHORTEST_POLL_WAIT if told is None else told
     except (ValueError, ExpressionError):
         seconds = SHORTEST_POLL_WAIT

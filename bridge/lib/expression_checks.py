@@ -162,7 +162,7 @@ class Checker:
                 yield "value", f"{owner}.{attribute}", [f"{owner}.{option}" for option in known]
 
     def _named_by(self, called: nodes.Filter) -> Iterator[tuple[str, str, Iterable[str]]]:
-        for kind, named, _ in names_of(called):
+        for kind, named, _ in named_callables(called):
             if isinstance(named, nodes.Const):
                 yield kind, str(named.value), self._filters if kind == "filter" else self._tests
 
@@ -235,7 +235,7 @@ def _of_empty(used: nodes.Filter) -> bool:
     return any(not (isinstance(each, nodes.Const) and not each.value) for each in given)
 
 
-def names_of(used: nodes.Filter) -> Iterator[tuple[str, nodes.Expr, int]]:
+def named_callables(used: nodes.Filter) -> Iterator[tuple[str, nodes.Expr, int]]:
     """`map('upper')` names a filter, `select('even')` and `selectattr('x', 'even')` a test."""
     place = {"map": 0, "select": 0, "reject": 0, "selectattr": 1, "rejectattr": 1}.get(used.name)
     if place is not None and len(used.args) > place:
@@ -246,7 +246,7 @@ def filters_in(tree: nodes.Template) -> Iterator[nodes.Filter]:
     """The filters that are used, those among them that `map` hands each item to."""
     for used in tree.find_all(nodes.Filter):
         yield used
-        for kind, named, place in names_of(used):
+        for kind, named, place in named_callables(used):
             if kind == "filter" and isinstance(named, nodes.Const):
                 yield nodes.Filter(None, str(named.value), used.args[place + 1 :], used.kwargs, None, None)
 
@@ -254,7 +254,7 @@ def filters_in(tree: nodes.Template) -> Iterator[nodes.Filter]:
 def _handed_on(used: nodes.Filter) -> Iterator[Mistake]:
     if used.dyn_args is not None or used.dyn_kwargs is not None:
         yield f"{used.name} is given arguments with *", "write them out"
-    for kind, named, _ in names_of(used):
+    for kind, named, _ in named_callables(used):
         if not isinstance(named, nodes.Const):
             yield f"the {kind} that {used.name} uses is a value", f"write its name: {used.name}('…')"
         elif remedy := LEFT_OUT.get(f"{kind} {named.value}"):

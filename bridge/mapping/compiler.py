@@ -15,8 +15,8 @@ from bridge.lib.phone import to_e164
 from bridge.lib.toml_file import KeyPath, TomlFile, load_toml
 from bridge.lib.validation import in_order, model_or_problems
 from bridge.mapping.checks import check_contents, read_templates
-from bridge.mapping.fields import NOT_TRUE, Failed, Field, Place, Values, plan_fields
-from bridge.mapping.filters import ARGUMENTS, FILTERS
+from bridge.mapping.fields import NOT_TRUE, ExpressionValues, Failed, Field, ValueSource, plan_fields
+from bridge.mapping.filters import ARGUMENT_CHECKS, MAPPING_FILTERS
 from bridge.mapping.schema import FieldSection, MappingFile, ObjectSection, TrialSection
 from bridge.mapping.values import MappingFault
 from bridge.model.plan import Plan, PlannedObject, Skip
@@ -25,7 +25,10 @@ from bridge.record.call import CALL_FIELDS, Call
 from bridge.record.dialect import Dialect
 
 LANGUAGE = Language(
-    {"call": frozenset(CALL_FIELDS) - {"record"}, "record": None}, FILTERS, plain=[Call], arguments=ARGUMENTS
+    {"call": frozenset(CALL_FIELDS) - {"record"}, "record": None},
+    MAPPING_FILTERS,
+    plain=[Call],
+    arguments=ARGUMENT_CHECKS,
 )
 
 
@@ -35,8 +38,8 @@ class _Object:
 
     name: str
     section: ObjectSection
-    when: Place | None
-    key: tuple[tuple[str, Place], ...]
+    when: ValueSource | None
+    key: tuple[tuple[str, ValueSource], ...]
     fields: tuple[Field, ...]
     shared: bool
     by_source: bool
@@ -113,7 +116,7 @@ class CompiledMapping:
             return Skip(NO_OBJECT)
         return Plan(tuple(planned.values()), left_out, self.file.shadow)
 
-    def values(self, call: Call) -> Values:
+    def values(self, call: Call) -> ExpressionValues:
         """What its expressions become for a call; where one fails, what stands for it."""
         names = {
             "call": call,
@@ -160,14 +163,14 @@ class _Compiler:
         numbers = {template.source: number for number, template in enumerate(evaluated)}
         self._order = {path: numbers[one.source] for path, one in templates.items() if not one.constant}
 
-    def place(self, path: KeyPath, named: KeyPath = ()) -> Place:
+    def place(self, path: KeyPath, named: KeyPath = ()) -> ValueSource:
         """The text at a path; faults name it, or the path that is better known."""
         name = f"{'.'.join(map(str, named or path))} in {self._file_name}"
         if path in self._order:
-            return Place(name, itemgetter(self._order[path]))
+            return ValueSource(name, itemgetter(self._order[path]))
         return _constant(name, self._templates[path].text)
 
-    def optional(self, path: KeyPath, value: Any) -> Place | None:
+    def optional(self, path: KeyPath, value: Any) -> ValueSource | None:
         """The same where nothing may be written."""
         if value is None:
             return None
@@ -209,12 +212,12 @@ class _Compiler:
         )
 
 
-def _constant(name: str, value: Any) -> Place:
-    return Place(name, lambda _: value)
+def _constant(name: str, value: Any) -> ValueSource:
+    return ValueSource(name, lambda _: value)
 
 
 def _planned(
-    one: _Object, values: Values, key: str, planned: Mapping[str, PlannedObject]
+    one: _Object, values: ExpressionValues, key: str, planned: Mapping[str, PlannedObject]
 ) -> PlannedObject | Skip | str:
     """An object, or why it is left out, or why the whole call is."""
     if one.when is not None and not one.when.is_true(values):

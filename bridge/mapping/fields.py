@@ -13,8 +13,8 @@ from bridge.model.field_policies import POLICIES
 from bridge.model.plan import PlannedField
 from bridge.model.write_policy import WritePolicy
 
-Values = Sequence[Any]
-Read = Callable[[Values], Any]
+ExpressionValues = Sequence[Any]
+ValueReader = Callable[[ExpressionValues], Any]
 """Takes one value out of those that all expressions of a mapping have become."""
 
 NOT_TRUE = "its `when` is not true"
@@ -29,24 +29,24 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ValueSource:
     """Where a text of the mapping stands, and how its value is read."""
 
     name: str
-    read: Read
+    read: ValueReader
 
-    def value(self, values: Values) -> Any:
+    def value(self, values: ExpressionValues) -> Any:
         """The value, which may be anything that an expression gives."""
         found = self.read(values)
         if type(found) is Failed:
             raise self.fault(found.message)
         return found
 
-    def data(self, values: Values) -> Any:
+    def data(self, values: ExpressionValues) -> Any:
         """The value as JSON can carry it."""
         return self.as_data(self.value(values))
 
-    def is_true(self, values: Values) -> bool:
+    def is_true(self, values: ExpressionValues) -> bool:
         """Whether a condition holds."""
         found = self.value(values)
         if isinstance(found, GeneratorType):
@@ -76,11 +76,11 @@ class Field:
 
     name: str
     section: FieldSection
-    place: Place
-    when: Place | None
+    place: ValueSource
+    when: ValueSource | None
     table: Mapping[str, Any] | None
-    default: Place | None
-    read: Read
+    default: ValueSource | None
+    read: ValueReader
     write: WritePolicy
     separator: str
     unit: LengthUnit
@@ -93,11 +93,11 @@ class Field:
         cls,
         name: str,
         section: FieldSection,
-        place: Place,
+        place: ValueSource,
         *,
-        when: Place | None,
+        when: ValueSource | None,
         table: Mapping[str, Any] | None,
-        default: Place | None,
+        default: ValueSource | None,
         unit: LengthUnit,
     ) -> Self:
         """A field as it is written, with the places of its texts."""
@@ -106,7 +106,7 @@ class Field:
         write, separator = section.write, section.separator
         return cls(name, section, place, when, table, default, place.read, write, separator, unit, plain)
 
-    def planned(self, values: Values, key: str) -> PlannedField | str:
+    def planned(self, values: ExpressionValues, key: str) -> PlannedField | str:
         """The field for the call with this key, or why it is left out."""
         section = self.section
         if self.when is not None and not self.when.is_true(values):
@@ -142,7 +142,7 @@ class Field:
             content = shortened(content, limit, self.unit)
         return content if limit_bytes is None else shortened(content, limit_bytes, "bytes")
 
-    def _translated(self, content: Any, table: Mapping[str, Any], values: Values) -> Any:
+    def _translated(self, content: Any, table: Mapping[str, Any], values: ExpressionValues) -> Any:
         if not isinstance(content, list | tuple):
             return self._looked_up(content, table, values)
         found = []
@@ -153,7 +153,7 @@ class Field:
                 continue
         return found
 
-    def _looked_up(self, content: Any, table: Mapping[str, Any], values: Values) -> Any:
+    def _looked_up(self, content: Any, table: Mapping[str, Any], values: ExpressionValues) -> Any:
         code = as_text(content)
         if code in table:
             return table[code]
@@ -168,7 +168,7 @@ class Field:
 
 
 def plan_fields(
-    fields: Iterable[Field], values: Values, key: str
+    fields: Iterable[Field], values: ExpressionValues, key: str
 ) -> tuple[dict[str, PlannedField], dict[str, str]]:
     """The fields of an object for the call with this key, and why others are left out."""
     planned: dict[str, PlannedField] = {}

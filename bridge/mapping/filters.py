@@ -1,6 +1,6 @@
 """The filters of mapping files: what a value may become on its way to a CRM.
 
-The reference in docs/mapping.md is made of what stands here: how each is written, and what it says.
+The filter_rows in docs/mapping.md is made of what stands here: how each is written, and what it says.
 Null stays null in all of them.
 """
 
@@ -27,7 +27,7 @@ from bridge.record.turn import Turn
 
 _NUMBER = re.compile(r"[+-]?\d{1,4000}(\.\d*)?")
 
-FILTERS: dict[str, Callable[..., Any]] = {}
+MAPPING_FILTERS: dict[str, Callable[..., Any]] = {}
 _WRITTEN: dict[str, tuple[str, ...]] = {}
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,7 +47,7 @@ def _length(value: object) -> None:
         raise SettingError("is no number of characters", "write it without quotes, like 200")
 
 
-ARGUMENTS: dict[str, Callable[[Any], object]] = {"country": _country, "length": _length, "zone": _zone}
+ARGUMENT_CHECKS: dict[str, Callable[[Any], object]] = {"country": _country, "length": _length, "zone": _zone}
 """What an argument may be, by the name of its parameter."""
 
 
@@ -59,18 +59,18 @@ def _filter(*written: str, alone: bool = True) -> Callable[[F], F]:
 
     def registered(function: F) -> F:
         name = function.__name__
-        FILTERS[name] = function
+        MAPPING_FILTERS[name] = function
         _WRITTEN[name] = (name, *written) if alone else written
         return function
 
     return registered
 
 
-def reference() -> Iterator[str]:
-    """The rows of the reference in docs/mapping.md."""
-    for name in sorted(FILTERS):
+def filter_rows() -> Iterator[str]:
+    """The rows of the filter_rows in docs/mapping.md."""
+    for name in sorted(MAPPING_FILTERS):
         usages = ", ".join(f"`{usage}`" for usage in _WRITTEN[name])
-        yield f"| {usages} | {' '.join((getdoc(FILTERS[name]) or '').split())} |"
+        yield f"| {usages} | {' '.join((getdoc(MAPPING_FILTERS[name]) or '').split())} |"
 
 
 # Phone numbers

@@ -39,10 +39,10 @@ def _scalar(value: object) -> object:
 _Scalar = Annotated[
     Any, AfterValidator(_scalar), WithJsonSchema({"type": ["string", "number", "integer", "boolean"]})
 ]
-Value = Annotated[_Scalar, Form.TEXT]
+FieldValue = Annotated[_Scalar, Form.TEXT]
 Constant = Annotated[_Scalar, Form.CONSTANT]
 Text = Annotated[str, Form.TEXT]
-Condition = Annotated[str, Form.CONDITION]
+ConditionText = Annotated[str, Form.CONDITION]
 MapTable = dict[str, Constant]
 
 
@@ -71,18 +71,18 @@ Expected = Annotated[
 ]
 
 
-class _Section(BaseModel):
+class MappingSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class RuleSection(_Section):
+class RuleSection(MappingSection):
     """`[[rules]]`: a call that fails one is skipped, with its name."""
 
     name: str = Field(min_length=1, description="What the operator reads where a call was skipped.")
-    when: Condition = Field(description="The call is delivered only where it is true.")
+    when: ConditionText = Field(description="The call is delivered only where it is true.")
 
 
-class TrialSection(_Section):
+class TrialSection(MappingSection):
     """`[trial]`: only calls that one of the lists names are delivered."""
 
     phones: list[str] = Field(default_factory=list, description="Phone numbers, compared in E.164.")
@@ -96,19 +96,19 @@ def _value_or_table(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [{"type": ["string", "number", "integer", "boolean"]}, table]
 
 
-class FieldSection(_Section):
+class FieldSection(MappingSection):
     """`[objects.X.fields]`: one field of a CRM object."""
 
     model_config = ConfigDict(json_schema_extra=_value_or_table)
     in_short: ClassVar[str] = "value"
 
-    value: Value = Field(description="A constant, or an expression.")
-    when: Condition | None = Field(None, description="The field is left out where this is not true.")
+    value: FieldValue = Field(description="A constant, or an expression.")
+    when: ConditionText | None = Field(None, description="The field is left out where this is not true.")
     map: MapOrName | None = Field(None, description="What each value becomes: a table, or one of [maps].")
     unknown: Literal["park", "omit", "keep", "default"] | None = Field(
         None, description="What happens to a value that is not in `map`."
     )
-    default: Value | None = Field(None, description="For a value that is empty.")
+    default: FieldValue | None = Field(None, description="For a value that is empty.")
     missing: Literal["omit", "null", "error"] = Field(
         "omit", description="What happens to a value that is empty, also after `default`."
     )
@@ -127,7 +127,7 @@ class FieldSection(_Section):
         return data if isinstance(data, dict | FieldSection) else {cls.in_short: data}
 
 
-class ObjectSection(_Section):
+class ObjectSection(MappingSection):
     """`[objects.X]`: one CRM object that a call makes or feeds."""
 
     type: str | None = Field(None, description="The connector's name for it, where that is not X.")
@@ -138,14 +138,14 @@ class ObjectSection(_Section):
     on_deleted: Literal["park", "recreate"] = Field(
         "park", description="What happens when a person deleted the object in the CRM."
     )
-    when: Condition | None = Field(None, description="The object is left out where this is not true.")
+    when: ConditionText | None = Field(None, description="The object is left out where this is not true.")
     fields: dict[str, FieldSection] = Field(
         default_factory=dict, description="Its fields: a value, or a table with more."
     )
     link: dict[str, str] = Field(default_factory=dict, description="Link of the connector → object here.")
 
 
-class CaseSection(_Section):
+class CaseSection(MappingSection):
     """`[[tests]]`: a record, and what the mapping must make of it."""
 
     name: str = Field("", description="What the result is shown under.")
@@ -160,7 +160,7 @@ class CaseSection(_Section):
     expect_error: str | None = Field(None, min_length=1, description="Words of the fault that must park it.")
 
 
-class MappingFile(_Section):
+class MappingFile(MappingSection):
     """A mapping as it is written."""
 
     connector: str = Field(description="The connector's name.")

@@ -4,7 +4,7 @@ import random
 from datetime import datetime, timedelta
 from typing import Any
 
-Turn = dict[str, Any]
+TurnFields = dict[str, Any]
 
 GREETINGS = ("您好,", "喂,您好,", "您好,打扰您一下,", "先生您好,", "女士您好,", "哎,您好,能听到吗?")
 COMPANIES = (
@@ -54,10 +54,10 @@ TURN_TAGS = ("", "", "", "有需求", "询问公司信息", "贷款额度", "在
 JUMPS = ("肯定", "否定", "中性", "接续")
 
 
-def converse(rng: random.Random, connected: datetime, seconds: int, stem: str) -> list[Turn]:
+def converse(rng: random.Random, connected: datetime, seconds: int, stem: str) -> list[TurnFields]:
     """A dialogue of `seconds`, as the array of turns; `stem` names the call in its recordings' paths."""
     rounds = max(1, min(8, seconds // 11))
-    turns: list[Turn] = []
+    turns: list[TurnFields] = []
     for number in range(rounds):
         said = connected + timedelta(seconds=seconds * 2 * number // (2 * rounds))
         heard = connected + timedelta(seconds=seconds * (2 * number + 1) // (2 * rounds))
@@ -69,12 +69,12 @@ def converse(rng: random.Random, connected: datetime, seconds: int, stem: str) -
     return turns
 
 
-def as_marked_text(turns: list[Turn]) -> str:
+def as_marked_text(turns: list[TurnFields]) -> str:
     """The `##`/`#!`/`#@` string, which knows less than the array."""
     return "##".join(_marked_customer(turn) if turn["is_answer"] else _marked_robot(turn) for turn in turns)
 
 
-def _robot(rng: random.Random, moment: datetime, title: str, *, opening: bool) -> Turn:
+def _robot(rng: random.Random, moment: datetime, title: str, *, opening: bool) -> TurnFields:
     if opening:
         caption = rng.choice(GREETINGS) + rng.choice(COMPANIES) + "," + rng.choice(PITCHES)
     else:
@@ -95,7 +95,7 @@ def _robot(rng: random.Random, moment: datetime, title: str, *, opening: bool) -
     }
 
 
-def _customer(rng: random.Random, moment: datetime, title: str, stem: str) -> Turn:
+def _customer(rng: random.Random, moment: datetime, title: str, stem: str) -> TurnFields:
     silent = rng.random() < 0.06
     reply = rng.choice(REPLIES)
     return _turn(rng, moment, title) | {
@@ -115,7 +115,7 @@ def _customer(rng: random.Random, moment: datetime, title: str, stem: str) -> Tu
     }
 
 
-def _turn(rng: random.Random, moment: datetime, title: str) -> Turn:
+def _turn(rng: random.Random, moment: datetime, title: str) -> TurnFields:
     return {
         "outType": None,
         "process_code": f"questions{rng.getrandbits(48):012x}",
@@ -130,13 +130,13 @@ def _turn(rng: random.Random, moment: datetime, title: str) -> Turn:
     }
 
 
-def _marked_robot(turn: Turn) -> str:
+def _marked_robot(turn: TurnFields) -> str:
     similarity = context = ""
     parts = (turn["vocfile"], turn["title"], turn["caption"], turn["process_code"], similarity)
     return "#!".join((*parts, turn["talk_info_sn"], turn["labelling"], context, turn["talk_datetime"]))
 
 
-def _marked_customer(turn: Turn) -> str:
+def _marked_customer(turn: TurnFields) -> str:
     parts = [turn["answer"], turn["fenduanluyin"]]
     if turn["answer"]:
         parts += [turn["score"], turn["labelling"]]

@@ -20,7 +20,7 @@ from bridge.lib.clocks import now_utc
 from bridge.sandbox.faults import Fault, FaultList, Rates, Trouble
 from bridge.sandbox.search_crm import PlainState, TokenDesk
 from bridge.sandbox.server import HANG_UP
-from bridge.sandbox.upsert_crm import CrmState, Fields, Refusal
+from bridge.sandbox.upsert_crm import CrmState, ObjectFields, Refusal
 
 _LOGGED = 1000
 _METHODS = ["GET", "PUT", "PATCH", "POST", "DELETE"]
@@ -106,7 +106,7 @@ class SandboxCrm:
         """From now on answer as a healthy CRM does."""
         self._faults.clear()
 
-    def contents(self) -> dict[str, list[Fields]]:
+    def contents(self) -> dict[str, list[ObjectFields]]:
         """All contacts and calls, as flat objects."""
         return (self._plain or self._state).contents()
 
@@ -274,14 +274,14 @@ def _content(body: bytes) -> Any:
         raise Refusal(400, "invalid_json", str(error)) from error
 
 
-def _fields(body: bytes) -> Fields:
+def _fields(body: bytes) -> ObjectFields:
     fields = _content(body)
     if not isinstance(fields, dict):
         raise Refusal(400, "invalid_json", "the body is a JSON object of fields")
     return fields
 
 
-def _upserted(content: Fields, created: bool) -> Response:
+def _upserted(content: ObjectFields, created: bool) -> Response:
     return JSONResponse(content, status_code=201 if created else 200)
 
 

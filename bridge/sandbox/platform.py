@@ -24,10 +24,10 @@ from bridge.lib.clocks import now_utc
 from bridge.lib.errors import CallbridgeError
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.platform_list import ListAccess, ListLogin, PlatformList
-from bridge.sandbox.push_plan import Job, endless, paced, plan_batch
+from bridge.sandbox.push_plan import PlannedPush, endless, paced, plan_batch
 from bridge.sandbox.records import Record, generate, later_edit, stream
 
-TRIES = 3
+PUSH_TRIES = 3
 ACCESS_ID, ACCESS_SECRET = "sandbox", "sandbox-secret"
 """The login of a platform that was given none."""
 
@@ -203,7 +203,7 @@ class SandboxPlatform:
             with self._lock:
                 self._running.remove(stop)
 
-    def _drive(self, jobs: Iterator[Job], stop: threading.Event) -> list[Push]:
+    def _drive(self, jobs: Iterator[PlannedPush], stop: threading.Event) -> list[Push]:
         """Work through `jobs` on a few threads; the iterator, asked by one at a time, sets the pace."""
         _refuse_url(self.callback_url)
         done: list[Push] = []
@@ -229,14 +229,14 @@ class SandboxPlatform:
             thread.join()
         return done
 
-    def _push(self, client: httpx.Client, job: Job, stop: threading.Event) -> Push:
+    def _push(self, client: httpx.Client, job: PlannedPush, stop: threading.Event) -> Push:
         record = job.record
         with self._lock:
             call = self._know(record)
         answers: list[str] = []
         acknowledged = False
         body = json.dumps(record, ensure_ascii=False).encode()
-        while len(answers) < TRIES and not acknowledged:
+        while len(answers) < PUSH_TRIES and not acknowledged:
             if answers and stop.wait(self._pushing.retry_delay):
                 break
             answer, acknowledged = _try(client, self.callback_url, body)

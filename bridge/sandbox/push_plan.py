@@ -16,32 +16,36 @@ REORDERED = 0.04
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PlannedPush:
     """One state of one call to push, and why: `new`, `duplicate`, `edit`, `late` (an older state)."""
 
     reason: str
     record: Record
 
 
-def plan_batch(records: Iterable[Record], rng: random.Random, now: datetime) -> tuple[list[Job], list[Job]]:
+def plan_batch(
+    records: Iterable[Record], rng: random.Random, now: datetime
+) -> tuple[list[PlannedPush], list[PlannedPush]]:
     """Each call's first push, and what comes when those are through, so that order on the wire is certain."""
-    first = [Job("new", record) for record in records]
+    first = [PlannedPush("new", record) for record in records]
     count = len(first)
     chosen = rng.sample(range(count), count)
     edited, reordered = max(1, round(count * EDITS)), max(1, round(count * REORDERED))
     duplicated = max(1, round(count * DUPLICATES))
-    then = [Job("edit", later_edit(first[place].record, rng, now)) for place in chosen[:edited]]
+    then = [PlannedPush("edit", later_edit(first[place].record, rng, now)) for place in chosen[:edited]]
     for place in chosen[edited : edited + reordered]:
         older = first[place].record
-        first[place] = Job("new", later_edit(older, rng, now))
-        then.append(Job("late", older))
+        first[place] = PlannedPush("new", later_edit(older, rng, now))
+        then.append(PlannedPush("late", older))
     repeated = chosen[edited + reordered : edited + reordered + duplicated]
-    then += [Job("duplicate", first[place].record) for place in repeated]
+    then += [PlannedPush("duplicate", first[place].record) for place in repeated]
     rng.shuffle(then)
     return first, then
 
 
-def endless(records: Iterator[Record], rng: random.Random, clock: Callable[[], datetime]) -> Iterator[Job]:
+def endless(
+    records: Iterator[Record], rng: random.Random, clock: Callable[[], datetime]
+) -> Iterator[PlannedPush]:
     """First pushes as the records come, with the same troubles mixed in some calls later."""
     waiting: deque[tuple[int, str, Record]] = deque()
     for number, made in enumerate(records):
@@ -53,13 +57,13 @@ def endless(records: Iterator[Record], rng: random.Random, clock: Callable[[], d
             waiting.append((number + 5, "edit", record))
         elif luck < REORDERED + EDITS + DUPLICATES:
             waiting.append((number + 3, "duplicate", record))
-        yield Job("new", record)
+        yield PlannedPush("new", record)
         for _ in range(len(waiting)):
             due, reason, older = waiting.popleft()
             if due > number:
                 waiting.append((due, reason, older))
             else:
-                yield Job(reason, later_edit(older, rng, clock()) if reason == "edit" else older)
+                yield PlannedPush(reason, later_edit(older, rng, clock()) if reason == "edit" else older)
 
 
 def paced(records: Iterator[Record], rate: float, stop: threading.Event) -> Iterator[Record]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.sandbox.upsert_crm import Fields, Refusal
+from bridge.sandbox.upsert_crm import ObjectFields, Refusal
 
 _KINDS = {"contacts": ("phone", "c"), "calls": ("call_key", "k")}
 
@@ -17,7 +17,7 @@ class PlainState:
         self._clock = clock
         self._lag = lag
         self._lock = threading.Lock()
-        self._held: dict[str, dict[str, Fields]] = {kind: {} for kind in _KINDS}
+        self._held: dict[str, dict[str, ObjectFields]] = {kind: {} for kind in _KINDS}
         self._made_at: dict[str, datetime] = {}
         self._last = 0
 
@@ -50,12 +50,12 @@ class PlainState:
                     return 200, self._linked(identity, _fields(content).get("contact_id"))
         raise Refusal(404, "not_found", f"there is nothing to {method} here")
 
-    def contents(self) -> dict[str, list[Fields]]:
+    def contents(self) -> dict[str, list[ObjectFields]]:
         """Everything at one moment."""
         with self._lock:
             return {kind: [dict(one) for one in held.values()] for kind, held in self._held.items()}
 
-    def _found(self, kind: str, wanted: list[Any]) -> list[Fields]:
+    def _found(self, kind: str, wanted: list[Any]) -> list[ObjectFields]:
         seen = self._clock() - self._lag
         return [
             dict(one)
@@ -64,19 +64,19 @@ class PlainState:
             and any(all(one.get(name) == value for name, value in each.items()) for each in wanted)
         ]
 
-    def _created(self, kind: str, content: Any) -> Fields:
+    def _created(self, kind: str, content: Any) -> ObjectFields:
         fields = _fields(content)
         key, prefix = _KINDS[kind]
         if not isinstance(fields.get(key), str) or not fields[key]:
             raise Refusal(422, "invalid_key", f"{key} is a text", key)
         self._last += 1
         identity = f"{prefix}_{self._last}"
-        blank: Fields = {"contact_id": None} if kind == "calls" else {}
+        blank: ObjectFields = {"contact_id": None} if kind == "calls" else {}
         self._held[kind][identity] = {**blank, **fields, "id": identity}
         self._made_at[identity] = self._clock()
         return dict(self._held[kind][identity])
 
-    def _alone(self, kind: str, item: Any) -> Fields:
+    def _alone(self, kind: str, item: Any) -> ObjectFields:
         """One item of a batch: changed where it has an `id`, else created."""
         try:
             fields = _fields(item)
@@ -86,17 +86,17 @@ class PlainState:
         except Refusal as refusal:
             return {"error": {"code": refusal.code, "message": refusal.message, "field": refusal.field}}
 
-    def _changed(self, kind: str, identity: str, content: Any) -> Fields:
+    def _changed(self, kind: str, identity: str, content: Any) -> ObjectFields:
         one = self._one(kind, identity)
         one.update({**_fields(content), "id": one["id"]})
         return dict(one)
 
-    def _linked(self, identity: str, contact_id: Any) -> Fields:
+    def _linked(self, identity: str, contact_id: Any) -> ObjectFields:
         call = self._one("calls", identity)
         call["contact_id"] = self._one("contacts", str(contact_id))["id"]
         return dict(call)
 
-    def _one(self, kind: str, identity: str) -> Fields:
+    def _one(self, kind: str, identity: str) -> ObjectFields:
         found = self._held[kind].get(identity)
         if found is None:
             raise Refusal(404, "not_found", f"there is no {identity!r} among the {kind}")
@@ -137,7 +137,7 @@ class TokenDesk:
             self._good_for = self._good_for or 1
 
 
-def _fields(content: Any) -> Fields:
+def _fields(content: Any) -> ObjectFields:
     if not isinstance(content, dict):
         raise Refusal(400, "invalid_json", "the body is a JSON object of fields")
     return dict(content)

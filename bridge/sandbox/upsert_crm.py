@@ -4,7 +4,7 @@ import re
 import threading
 from typing import Any
 
-Fields = dict[str, Any]
+ObjectFields = dict[str, Any]
 
 _PHONE = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
 _GRADE_LENGTH = 32
@@ -30,17 +30,17 @@ class Kind:
         self.key = key
         self._prefix = prefix
         self._last = 0
-        self._by_id: dict[str, Fields] = {}
-        self._by_key: dict[str, Fields] = {}
+        self._by_id: dict[str, ObjectFields] = {}
+        self._by_key: dict[str, ObjectFields] = {}
 
-    def find(self, reference: str, field: str = "") -> Fields:
+    def find(self, reference: str, field: str = "") -> ObjectFields:
         """The object with this id or key; refuses with 404."""
         found = self._by_id.get(reference) or self._by_key.get(reference)
         if found is None:
             raise Refusal(404, "not_found", f"there is no {self.name} {reference!r}", field)
         return found
 
-    def upsert(self, key: str, fields: Fields, blank: Fields) -> tuple[Fields, bool]:
+    def upsert(self, key: str, fields: ObjectFields, blank: ObjectFields) -> tuple[ObjectFields, bool]:
         """Set the given fields, creating the object if needed; says whether it was created."""
         known = self._by_key.get(key)
         created = known is None
@@ -53,7 +53,7 @@ class Kind:
         known.update(fields)
         return known, created
 
-    def edit(self, reference: str, fields: Fields) -> Fields:
+    def edit(self, reference: str, fields: ObjectFields) -> ObjectFields:
         """Change fields of an object that exists, its key included."""
         known = self.find(reference)
         self._refuse_other(known, fields, ("id",))
@@ -74,11 +74,11 @@ class Kind:
         del self._by_id[known["id"]]
         return str(known["id"])
 
-    def all(self) -> list[Fields]:
+    def all(self) -> list[ObjectFields]:
         """Copies of all objects, oldest first."""
         return [dict(known) for known in self._by_id.values()]
 
-    def _refuse_other(self, known: Fields, fields: Fields, names: tuple[str, ...]) -> None:
+    def _refuse_other(self, known: ObjectFields, fields: ObjectFields, names: tuple[str, ...]) -> None:
         for name in names:
             if fields.get(name, known[name]) != known[name]:
                 raise Refusal(422, "read_only", f"{name} of this {self.name} is {known[name]!r}", name)
@@ -92,7 +92,7 @@ class CrmState:
         self._contacts = Kind("contact", "phone", "c")
         self._calls = Kind("call", "call_key", "k")
 
-    def put_contact(self, phone: str, fields: Fields) -> tuple[Fields, bool]:
+    def put_contact(self, phone: str, fields: ObjectFields) -> tuple[ObjectFields, bool]:
         """Create or update the contact with this phone."""
         _refuse_phone(phone)
         _refuse_long(fields)
@@ -100,7 +100,7 @@ class CrmState:
             known, created = self._contacts.upsert(phone, fields, {})
             return dict(known), created
 
-    def put_call(self, key: str, fields: Fields) -> tuple[Fields, bool]:
+    def put_call(self, key: str, fields: ObjectFields) -> tuple[ObjectFields, bool]:
         """Create or update the call activity with this key."""
         _refuse_long(fields)
         with self._lock:
@@ -111,21 +111,21 @@ class CrmState:
             known, created = self._calls.upsert(key, fields, {"contact_id": None})
             return dict(known), created
 
-    def link(self, call: str, contact_id: object) -> Fields:
+    def link(self, call: str, contact_id: object) -> ObjectFields:
         """Make the contact the call's; doing it again changes nothing."""
         with self._lock:
             known = self._calls.find(call)
             known["contact_id"] = self._contacts.find(str(contact_id), "contact_id")["id"]
             return dict(known)
 
-    def get(self, kind: str, reference: str) -> Fields:
+    def get(self, kind: str, reference: str) -> ObjectFields:
         """One object by id or key; of `fields`, those of a kind that have rules of their own."""
         if kind == "fields":
             return {"fields": _described(reference)}
         with self._lock:
             return dict(self._kind(kind).find(reference))
 
-    def edit(self, kind: str, reference: str, fields: Fields) -> Fields:
+    def edit(self, kind: str, reference: str, fields: ObjectFields) -> ObjectFields:
         """What a person changes by hand."""
         _refuse_long(fields)
         if kind == "contacts" and "phone" in fields:
@@ -144,7 +144,7 @@ class CrmState:
                     if call["contact_id"] == gone:
                         self._calls.find(call["id"])["contact_id"] = None
 
-    def contents(self) -> dict[str, list[Fields]]:
+    def contents(self) -> dict[str, list[ObjectFields]]:
         """Everything at one moment."""
         with self._lock:
             return {"contacts": self._contacts.all(), "calls": self._calls.all()}
@@ -153,11 +153,11 @@ class CrmState:
         return self._contacts if kind == "contacts" else self._calls
 
 
-def _described(kind: str) -> list[Fields]:
+def _described(kind: str) -> list[ObjectFields]:
     """Any other field takes any value, text up to 65,535 characters."""
     if kind not in ("contacts", "calls"):
         raise Refusal(404, "not_found", f"there are no {kind}")
-    fields: list[Fields] = [
+    fields: list[ObjectFields] = [
         {"name": "id", "type": "text", "read_only": True},
         {"name": "phone" if kind == "contacts" else "call_key", "type": "text", "read_only": False},
         {"name": "grade", "type": "text", "read_only": False, "length": _GRADE_LENGTH},
@@ -171,7 +171,7 @@ def _refuse_phone(phone: object) -> None:
         raise Refusal(422, "invalid_phone", "a phone is E.164, such as +8615812345678", "phone")
 
 
-def _refuse_long(fields: Fields) -> None:
+def _refuse_long(fields: ObjectFields) -> None:
     for name, value in fields.items():
         limit = _GRADE_LENGTH if name == "grade" else _TEXT_LENGTH
         if isinstance(value, str) and len(value) > limit:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bridge.check.crm import Found
+from bridge.check.crm import OnlineFindings
 from bridge.check.online import ask_online
 from bridge.cli import cli
 from bridge.config.destination_files import load_pair
@@ -176,7 +176,7 @@ secret = {{ env = "SECRET" }}
     def environment(self) -> dict[str, str]:
         return {"TOKEN": "callback-token-of-tests", "SECRET": SECRET}
 
-    def ask(self, **environ: str) -> Found:
+    def ask(self, **environ: str) -> OnlineFindings:
         config = load_config(self.path, {})
         secrets = resolve_secrets(config, {**self.environment, **environ})
         return ask_online(config, secrets, None, lambda: datetime.now(UTC) + self.ahead)["own"]
@@ -203,18 +203,18 @@ def desk(crm: OwnCrm, tmp_path: Path) -> Iterator[Desk]:
     assert {one.method for one in crm.recorder.sent() if one.path != "/token"} <= {"GET"}, "it was written"
 
 
-def told(found: Found) -> list[tuple[str, int | None, str, str]]:
+def told(found: OnlineFindings) -> list[tuple[str, int | None, str, str]]:
     return [(Path(one.file).name, one.line, one.message, one.remedy) for one in found.problems]
 
 
 def test_a_crm_that_fits_is_asked_and_nothing_is_said(desk: Desk, crm: OwnCrm) -> None:
-    assert desk.ask() == Found()
+    assert desk.ask() == OnlineFindings()
     assert [one.path for one in crm.recorder.sent()] == ["/token", "/me", "/meta/contact"]
 
 
 def test_fields_may_stand_in_a_table_by_name(desk: Desk, crm: OwnCrm) -> None:
     crm.fields = {field["api"]: {**field, "api": None} for field in FIELDS}
-    assert desk.ask() == Found()
+    assert desk.ask() == OnlineFindings()
 
 
 # The token
@@ -266,10 +266,10 @@ def test_a_token_that_is_taken_for_nobodys_ends_the_questions(desk: Desk, crm: O
 
 def test_the_daemons_token_is_used_and_a_new_one_is_kept_for_it(desk: Desk, crm: OwnCrm) -> None:
     SqliteLedger(desk.folder / "ledger.db", create=True).close()
-    assert (desk.ask(), desk.ask()) == (Found(), Found())
+    assert (desk.ask(), desk.ask()) == (OnlineFindings(), OnlineFindings())
     assert crm.tokens == 1
     crm.tokens = 7
-    assert desk.ask() == Found()
+    assert desk.ask() == OnlineFindings()
     assert crm.tokens == 8
 
 
@@ -285,13 +285,13 @@ def test_a_refresh_token_that_changes_is_left_to_a_living_daemon(desk: Desk, crm
         [owned] = desk.ask().unreachable
     assert "it is the daemon's to renew" in owned.message
     assert crm.tokens == 0
-    assert desk.ask() == Found()
+    assert desk.ask() == OnlineFindings()
     with closing(SqliteLedger(ledger, read_only=True)) as kept:
         saved = kept.load_token(f"own {load_config(desk.path, {}).destinations['own'].base_url}")
     assert saved is not None
     assert saved["outputs"]["refresh_token"] == "r1"
     with OwnerLock(ledger):
-        assert desk.ask() == Found(), "a token that lives may be used beside the daemon"
+        assert desk.ask() == OnlineFindings(), "a token that lives may be used beside the daemon"
 
 
 # Objects and fields

@@ -14,7 +14,7 @@ from jsonschema import Draft7Validator
 from pydantic import BaseModel, ValidationError
 
 from bridge.cli import cli
-from bridge.config.json_schemas import KINDS, schema_of
+from bridge.config.json_schemas import FILE_KINDS, schema_of
 from bridge.config.load import Config
 from bridge.config.starters import write_all
 from bridge.crm.connector.schema import ConnectorFile
@@ -61,7 +61,7 @@ def loads(kind: str, text: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FILE_KINDS)
 def test_the_schema_that_ships_is_that_of_the_models(kind: str) -> None:
     result = CliRunner().invoke(cli, ["schema", kind])
     assert result.exit_code == 0
@@ -69,7 +69,7 @@ def test_the_schema_that_ships_is_that_of_the_models(kind: str) -> None:
     assert result.output == SHIPPED[kind].read_text("utf-8"), f"run: callbridge schema {kind} > {where}"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FILE_KINDS)
 def test_it_is_a_schema_of_draft_7(kind: str) -> None:
     schema = schema_of(kind)
     Draft7Validator.check_schema(schema)
@@ -94,7 +94,7 @@ def described(node: Any, path: str = "") -> Iterator[tuple[str, bool]]:
                 yield from described(each, f"{path}.{key}")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FILE_KINDS)
 def test_every_key_is_described(kind: str) -> None:
     schema = schema_of(kind)
     keys = dict(described(schema))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.crm.connector import Connector
-from bridge.crm.connector.addresses import OtherOrigin, check_address, constant_origin, origin_of
+from bridge.crm.connector.addresses import OtherOrigin, check_address, constant_web_origin, web_origin_of
 from bridge.lib.errors import ConfigError, Permanent, Transient
 from bridge.lib.expression import ExpressionError
 from tests.fixtures.small_crm import Server, connector_of, crm_of, serving
@@ -152,7 +152,7 @@ def test_settings_are_parts_of_a_path_and_what_is_written_is_kept(server: Server
 def test_check_refuses_a_host_that_is_written_out_and_not_listed(head: str, path: str) -> None:
     with pytest.raises(ConfigError, match="another host than base_url's"):
         connector(path, head)
-    listed = f'{head}\norigins = ["{origin_of(path.replace("{{ key.key }}", "x"))}"]'
+    listed = f'{head}\norigins = ["{web_origin_of(path.replace("{{ key.key }}", "x"))}"]'
     connector(path, listed)
     token = f'[auth.token]\nurl = "{path.replace("key.key", "secrets.token")}"'
     with pytest.raises(ConfigError, match=r"auth\.token.*another host"):
@@ -296,7 +296,7 @@ def test_no_text_leaves_its_segment(text: str) -> None:
 
 
 def test_only_a_whole_host_that_is_written_out_is_constant() -> None:
-    assert constant_origin("https://a.example/{{ x }}") == "https://a.example"
-    assert constant_origin("https://a.example") == "https://a.example"
+    assert constant_web_origin("https://a.example/{{ x }}") == "https://a.example"
+    assert constant_web_origin("https://a.example") == "https://a.example"
     for text in ("https://{{ x }}.example/", "https://a{{ x }}/", "{{ x }}", "/a", "a", ""):
-        assert constant_origin(text) == ""
+        assert constant_web_origin(text) == ""

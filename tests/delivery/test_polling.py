@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.check.redact import Writer
+from bridge.check.redact import RedactingRenderer
 from bridge.check.rehearsal import Rehearsal, Scene
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector
@@ -330,7 +330,7 @@ def test_connector_tells_how_long_a_request_stays_in_doubt() -> None:
 def test_a_preview_shows_the_poll_behind_its_submit() -> None:
     connector = connector_of(JOBS)
     account = Account("own", "https://crm.example.com", {}, {}, 5.0)
-    rehearsal = Rehearsal(Scene.NEW, connector, Writer(connector, account, NOW), NOW)
+    rehearsal = Rehearsal(Scene.NEW, connector, RedactingRenderer(connector, account, NOW), NOW)
     assert rehearsal.run(Plan((contact(),))) is None
     asked = [(one.what, one.request.method) for one in rehearsal.asked["contact"]]
     assert asked == [("find", "GET"), ("create", "POST"), ("create poll", "GET")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from bridge.config.json_schemas import reference
+from bridge.config.json_schemas import key_rows
 from bridge.crm.connector import request_schema, schema
 from bridge.crm.connector.request_schema import RequestSection
 
@@ -22,8 +22,8 @@ def sections() -> dict[str, type[BaseModel]]:
         name: model
         for name, model in {**vars(request_schema), **vars(schema)}.items()
         if isinstance(model, type)
-        and issubclass(model, request_schema.Section)
-        and model is not request_schema.Section
+        and issubclass(model, request_schema.ConnectorSection)
+        and model is not request_schema.ConnectorSection
     }
 
 
@@ -35,7 +35,7 @@ def filled(page: str) -> str:
 def _table(name: str) -> str:
     model = sections()[name]
     beside = RequestSection if issubclass(model, RequestSection) and model is not RequestSection else None
-    rows = "".join(f"{row}\n" for row in reference(model, beside))
+    rows = "".join(f"{row}\n" for row in key_rows(model, beside))
     return f"<!-- keys: {name} -->\n| key | default | meaning |\n| --- | --- | --- |\n{rows}<!-- end -->\n"
 
 

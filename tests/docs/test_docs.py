@@ -23,7 +23,7 @@ from bridge.config.problems import Findings, find_problems
 from bridge.config.schema import RetentionSettings
 from bridge.crm.connector import Connector
 from bridge.crm.connector.compiling import Answer
-from bridge.crm.connector.filters import FILTERS as CONNECTOR_FILTERS
+from bridge.crm.connector.filters import CONNECTOR_FILTERS
 from bridge.crm.connector.outcome import Classifier, Errors
 from bridge.crm.connector.request_schema import Result
 from bridge.crm.connector.schema import Grant
@@ -33,7 +33,7 @@ from bridge.lib.errors import ConfigError
 from bridge.lib.expression import Language
 from bridge.lib.toml_file import TomlFile
 from bridge.mapping import LANGUAGE, MappingFile, load_mapping, run_tests
-from bridge.mapping.filters import FILTERS, reference
+from bridge.mapping.filters import MAPPING_FILTERS, filter_rows
 from bridge.model.calls import Quarantined, Verdict
 from bridge.model.write_policy import WritePolicy
 from bridge.record.call import CALL_FIELDS
@@ -238,8 +238,8 @@ def test_every_level_and_field_of_an_event_is_documented() -> None:
 def test_every_filter_is_documented_and_no_other() -> None:
     table = MAPPING.split("\n## Filters\n", 1)[1].split("\n## ", 1)[0]
     listed = [line for line in table.splitlines() if line.startswith("| `")]
-    assert listed == list(reference()), "print bridge.mapping.filters.reference() into it"
-    assert len(listed) == len(FILTERS)
+    assert listed == list(filter_rows()), "print bridge.mapping.filters.filter_rows() into it"
+    assert len(listed) == len(MAPPING_FILTERS)
 
 
 def test_every_call_field_is_documented_and_no_other() -> None:

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from bridge.lib import expression_checks
 from bridge.lib.expression import AttributeTable, ExpressionError, Language, as_text
-from bridge.mapping.filters import FILTERS
+from bridge.mapping.filters import MAPPING_FILTERS
 
 CALL = AttributeTable({"phone": "15899770637", "name": None, "talk_seconds": 88, "tags": ("a", "b")})
-LANGUAGE = Language({"call": frozenset({"phone", "name", "talk_seconds", "tags"}), "record": None}, FILTERS)
+LANGUAGE = Language(
+    {"call": frozenset({"phone", "name", "talk_seconds", "tags"}), "record": None}, MAPPING_FILTERS
+)
 
 
 def value_of(text: str, /, **record: Any) -> Any:

@@ -16,10 +16,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import bridge
-from bridge.crm.connector.filters import FILTERS as CONNECTOR_FILTERS
+from bridge.crm.connector.filters import CONNECTOR_FILTERS
 from bridge.lib import jinja_subset
 from bridge.lib.expression import AttributeTable, ExpressionError, Language, as_text
-from bridge.mapping.filters import FILTERS as MAPPING_FILTERS
+from bridge.mapping.filters import MAPPING_FILTERS
 from tests.fixtures.hostile_texts import grows_too_fast, texts_for
 
 _METHODS = ("search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer")

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from bridge.lib.expression import AttributeTable, ExpressionError, Language
 from bridge.lib.lengths import ELLIPSIS
-from bridge.mapping.filters import ARGUMENTS as CONSTANTS
-from bridge.mapping.filters import FILTERS, reference
+from bridge.mapping.filters import ARGUMENT_CHECKS as CONSTANTS
+from bridge.mapping.filters import MAPPING_FILTERS, filter_rows
 
-LANGUAGE = Language({"record": None}, FILTERS, arguments=CONSTANTS)
+LANGUAGE = Language({"record": None}, MAPPING_FILTERS, arguments=CONSTANTS)
 TIME = datetime(2025, 4, 14, 18, 19, 21, 500_000, tzinfo=UTC)
 
 
@@ -23,12 +23,12 @@ def became(expression: str, value: Any) -> Any:
     return LANGUAGE.compile([template])(names)[0]
 
 
-ARGUMENTS = {"shorten": "(5)", "overflow": "(5)", "shorten_bytes": "(5)", "strip_chars": "('<')"}
+ARGUMENT_CHECKS = {"shorten": "(5)", "overflow": "(5)", "shorten_bytes": "(5)", "strip_chars": "('<')"}
 
 
-@pytest.mark.parametrize("name", sorted(FILTERS))
+@pytest.mark.parametrize("name", sorted(MAPPING_FILTERS))
 def test_null_stays_null(name: str) -> None:
-    assert became(name + ARGUMENTS.get(name, ""), None) is None
+    assert became(name + ARGUMENT_CHECKS.get(name, ""), None) is None
 
 
 JINJA = ["abs", "escape", "first", "join(';')", "last", "lower", "replace('a', 'b')"]
@@ -153,8 +153,8 @@ def test_durations_agree(seconds: int) -> None:
 
 
 def test_the_reference_tells_every_filter() -> None:
-    rows = list(reference())
-    assert len(rows) == len(FILTERS)
+    rows = list(filter_rows())
+    assert len(rows) == len(MAPPING_FILTERS)
     assert all(row.count(" | ") == 1 and row.endswith(" |") and not row.endswith("|  |") for row in rows)
 
 

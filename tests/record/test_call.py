@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.record.call import CALL_FIELDS, Call, transcript
-from bridge.source.outcall.fields import KINDS
+from bridge.source.outcall.fields import FIELD_KINDS
 from tests.fixtures.origins import MAIN
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -183,7 +183,7 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(list(KINDS)), json_values, max_size=8))
+@given(st.dictionaries(st.sampled_from(list(FIELD_KINDS)), json_values, max_size=8))
 def test_no_record_crashes_a_call(record: dict[str, Any]) -> None:
     one = Call.of(record, "k", replace(MAIN, recording_url="https://x"))
     for name in CALL_FIELDS:

@@ -18,7 +18,7 @@ from bridge.lib.whole_numbers import parse_int
 from bridge.record.canonical import canonical, digest
 from bridge.record.dialect import FieldKind
 from bridge.record.json_body import parse_object
-from bridge.source.outcall.fields import BOOKKEEPING, KINDS
+from bridge.source.outcall.fields import BOOKKEEPING, FIELD_KINDS
 from tests.fixtures.origins import MAIN
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -35,7 +35,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-records = st.dictionaries(st.sampled_from([*KINDS, "new_field"]), json_values, max_size=8)
+records = st.dictionaries(st.sampled_from([*FIELD_KINDS, "new_field"]), json_values, max_size=8)
 
 
 def one(name: str, value: Any) -> Any:
@@ -43,8 +43,8 @@ def one(name: str, value: Any) -> Any:
 
 
 def test_every_field_of_the_example_is_known() -> None:
-    assert set(KINDS) == set(EXAMPLE)
-    assert len(KINDS) == 114
+    assert set(FIELD_KINDS) == set(EXAMPLE)
+    assert len(FIELD_KINDS) == 114
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_the_example() -> None:
 
 
 def test_bookkeeping_is_small_and_leaves_what_people_do() -> None:
-    assert BOOKKEEPING.keys() < KINDS.keys()
+    assert BOOKKEEPING.keys() < FIELD_KINDS.keys()
     people = {"return_visit", "mark", "is_wechat", "auto_add_wechat_status", "status_manual", "is_deleted"}
     assert not BOOKKEEPING.keys() & (people | {f"data{number}" for number in range(1, 31)})
     assert all(BOOKKEEPING.values())
@@ -194,7 +194,9 @@ def test_nothing_crashes_and_canonical_is_stable(record: dict[str, Any]) -> None
     assert digest(canonical(again, MAIN)) == digest(known)
 
 
-@given(st.integers(), st.sampled_from([name for name, kind in KINDS.items() if kind is FieldKind.INTEGER]))
+@given(
+    st.integers(), st.sampled_from([name for name, kind in FIELD_KINDS.items() if kind is FieldKind.INTEGER])
+)
 def test_a_number_is_the_same_as_its_text(number: int, name: str) -> None:
     assert one(name, number) == one(name, str(number)) == number == parse_int(f" {number} ")
 

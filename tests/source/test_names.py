@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.record.identity import IdentityConflict, is_uuid
-from bridge.source.outcall.names import names_of
+from bridge.source.outcall.names import call_names_of
 
 ONE = "db57f262-18d6-11f0-88c8-2f2b0aba51d7"
 NIL = "00000000-0000-0000-0000-000000000000"
@@ -57,31 +57,31 @@ TWO = "00000000-18d6-11f0-88c8-2f2b0aba51d7"
     ],
 )
 def test_names_of_a_record(uuid: Any, base_info: Any, names: tuple[str, ...]) -> None:
-    assert names_of(uuid, base_info) == names
+    assert call_names_of(uuid, base_info) == names
 
 
 @pytest.mark.parametrize("base_info", [TWO, TWO.upper(), f"{TWO}_suffix", f" {TWO}"])
 def test_two_uuids_on_one_record_are_a_conflict(base_info: str) -> None:
     with pytest.raises(IdentityConflict) as conflict:
-        names_of(ONE.upper(), base_info)
+        call_names_of(ONE.upper(), base_info)
     assert ONE in str(conflict.value)
     assert TWO in str(conflict.value)
 
 
 def test_giant_name_is_shortened_and_still_distinct() -> None:
-    names = {names_of("x" * 1_000_000 + end, None) for end in ("", "a", "b")}
+    names = {call_names_of("x" * 1_000_000 + end, None) for end in ("", "a", "b")}
     assert len(names) == 3
     assert all(len(name) < 300 for (name,) in names)
-    assert names_of("X" * 1_000_000, None) in names
-    (longest,) = names_of("y" * 200, None)
+    assert call_names_of("X" * 1_000_000, None) in names
+    (longest,) = call_names_of("y" * 200, None)
     assert longest == "y" * 200
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
 def test_name_with_half_a_surrogate_pair_can_be_stored(text: str) -> None:
-    (name,) = names_of(text, None)
+    (name,) = call_names_of(text, None)
     assert name.encode()
-    assert names_of(None, text) == (name,)
+    assert call_names_of(None, text) == (name,)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.
 @given(anything | st.uuids().map(str), anything | st.uuids().map(str))
 def test_names_are_distinct_lower_case_and_storable(uuid: Any, base_info: Any) -> None:
     try:
-        names = names_of(uuid, base_info)
+        names = call_names_of(uuid, base_info)
     except IdentityConflict:
         assert str(uuid) != str(base_info)
         return
@@ -113,4 +113,4 @@ def test_names_are_distinct_lower_case_and_storable(uuid: Any, base_info: Any) -
     assert all(name and name.encode() and len(name) < 300 for name in names)
     for name in names:
         # The ledger asks again by the name it has stored.
-        assert names_of(name, None) == (name,)
+        assert call_names_of(name, None) == (name,)

@@ -19,11 +19,11 @@ from bridge.sandbox.platform_faults import Disturbances
 from bridge.source import Page, Source
 from bridge.source.outcall.answers import AnswerReader, UnreadableAnswer
 from bridge.source.outcall.client import (
-    FILTERS,
     LONGEST_RETRY_WAIT,
-    TRIES,
+    REQUEST_TRIES,
     TRIES_WHILE_BROKEN,
     TRIES_WHILE_REFUSED,
+    UNUSED_LIST_FILTERS,
     OutcallList,
 )
 from bridge.source.outcall.dialect import OUTCALL_DIALECT
@@ -117,7 +117,7 @@ def test_request_equals_that_of_the_platforms_own_clients() -> None:
         "sign": "0474486de09ebe5a207271f9a119782a",
     }
     assert path == "/api/crmList"
-    assert listed == dict.fromkeys(FILTERS, "") | {
+    assert listed == dict.fromkeys(UNUSED_LIST_FILTERS, "") | {
         "user_sn": "SYSUSER|a",
         "api_key": "key",
         "pageIndex": 2,
@@ -214,7 +214,7 @@ def test_refused_connection_is_unreachable_after_some_tries(served: ServedPlatfo
     source = log_in(served, waits, base_url="http://127.0.0.1:9")
     with pytest.raises(SourceUnreachable, match="cannot be reached"):
         whole(source)
-    assert len(waits) == TRIES - 1
+    assert len(waits) == REQUEST_TRIES - 1
     source.close()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from bridge.crm.connector.addresses import constant_origin, origin_of
+from bridge.crm.connector.addresses import constant_web_origin, web_origin_of
 from bridge.crm.connector.auth import Auth, compile_auth, outputs_of
 from bridge.crm.connector.compiling import ANSWER, Compiler, Condition, Names, Pick, Tree
 from bridge.crm.connector.outcome import Classifier, compile_errors, compile_rules
@@ -28,8 +28,8 @@ from bridge.crm.connector.request import (
     compile_request,
 )
 from bridge.crm.connector.request_schema import DescribeSection, RequestSection
-from bridge.crm.connector.schema import ConnectorFile, ObjectSection, ProbeSection
-from bridge.crm.connector.shape_repair import drafted
+from bridge.crm.connector.schema import ConnectorFile, ObjectTypeSection, ProbeSection
+from bridge.crm.connector.shape_repair import repaired
 from bridge.crm.connector.steps import Step, compile_steps
 from bridge.lib.errors import ConfigError, Problem, did_you_mean
 from bridge.lib.toml_file import KeyPath, TomlFile, load_toml
@@ -129,7 +129,7 @@ class Connector:
             ConfigError: all its problems, each with its line and remedy.
         """
         self.path = file.path
-        section, problems = drafted(file)
+        section, problems = repaired(file)
         if section is None:
             raise ConfigError(problems)
         self.file = section
@@ -187,7 +187,7 @@ def _common(section: ConnectorFile, outputs: frozenset[str]) -> Names:
     }
 
 
-def _object(compiler: Compiler, place: KeyPath, name: str, section: ObjectSection) -> ObjectType:
+def _object(compiler: Compiler, place: KeyPath, name: str, section: ObjectTypeSection) -> ObjectType:
     key: Names = {"key": frozenset(section.key)}
     # What is read may be limited to the fields that the mapping writes.
     looked: Names = {**key, "fields": None}
@@ -224,7 +224,7 @@ def _object(compiler: Compiler, place: KeyPath, name: str, section: ObjectSectio
     )
 
 
-def _check_ways(compiler: Compiler, place: KeyPath, section: ObjectSection) -> None:
+def _check_ways(compiler: Compiler, place: KeyPath, section: ObjectTypeSection) -> None:
     """There must be one way to make an object, and what it needs."""
     if section.upsert and section.create:
         compiler.problem((*place, "create"), "stands beside an upsert", "keep one of them")
@@ -295,11 +295,11 @@ def _check_limits(compiler: Compiler, section: ConnectorFile) -> None:
 def _check_origins(compiler: Compiler, section: ConnectorFile) -> None:
     """Warns of the other hosts to which a connector of the operator's own may send secrets."""
     for number, origin in enumerate(section.origins):
-        if "{{" not in origin and not constant_origin(origin):
+        if "{{" not in origin and not constant_web_origin(origin):
             compiler.problem(("origins", number), "is no address", "write it like https://login.example.com")
-    known = {origin_of(section.base_url), *map(constant_origin, section.origins)}
+    known = {web_origin_of(section.base_url), *map(constant_web_origin, section.origins)}
     for place, address in (*compiler.addresses, (("root",), section.root)):
-        origin = constant_origin(address)
+        origin = constant_web_origin(address)
         if origin and origin not in known:
             message = f"goes to {origin}, which is another host than base_url's"
             compiler.problem(place, message, f'where that is right, add origins = ["{origin}"]')

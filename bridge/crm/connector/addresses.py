@@ -65,7 +65,7 @@ def _loose(node: nodes.Node) -> Iterator[str]:
             yield from _loose(child)
 
 
-def origin_of(address: str) -> str:
+def web_origin_of(address: str) -> str:
     """Scheme, host and port of an address; empty where it has none."""
     try:
         url = httpx.URL(address)
@@ -76,17 +76,17 @@ def origin_of(address: str) -> str:
     return f"{url.scheme}://{url.netloc.decode('ascii')}"
 
 
-def origins_in(value: Any) -> Iterator[str]:
+def web_origins_in(value: Any) -> Iterator[str]:
     """The origins of all whole addresses in a value."""
     if isinstance(value, str):
-        if _ABSOLUTE.match(value) and (origin := origin_of(value)):
+        if _ABSOLUTE.match(value) and (origin := web_origin_of(value)):
             yield origin
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from origins_in(each)
+            yield from web_origins_in(each)
     elif isinstance(value, list | tuple):
         for each in value:
-            yield from origins_in(each)
+            yield from web_origins_in(each)
 
 
 def check_address(address: str, base_url: str, origins: Callable[[], Iterable[str]]) -> None:
@@ -102,12 +102,12 @@ def check_address(address: str, base_url: str, origins: Callable[[], Iterable[st
             raise ExpressionError("a part of its path is . or .., which leads to another place")
     if address.startswith(base_url) and address[len(base_url) : len(base_url) + 1] in ("", "/", "?", "#"):
         return
-    origin = origin_of(address)
-    if origin != origin_of(base_url) and origin not in origins():
+    origin = web_origin_of(address)
+    if origin != web_origin_of(base_url) and origin not in origins():
         raise OtherOrigin(origin or address[:100])
 
 
-def constant_origin(text: str) -> str:
+def constant_web_origin(text: str) -> str:
     """Where an address leads whatever its expressions give; empty where only they tell."""
     found = _CONSTANT_ORIGIN.match(text)
-    return origin_of(found[1]) if found else ""
+    return web_origin_of(found[1]) if found else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from bridge.crm.connector.addresses import GUARDS, guard
-from bridge.crm.connector.filters import ARGUMENTS, FILTERS, plain
+from bridge.crm.connector.filters import ARGUMENT_CHECKS, CONNECTOR_FILTERS, plain
 from bridge.lib.errors import Problem
 from bridge.lib.expression import ExpressionError, Language, Rewrite, Template
 from bridge.lib.toml_file import KeyPath, TomlFile, Written
@@ -143,7 +143,9 @@ class Compiler:
     def language(self, names: Names, *, common: bool = True) -> Language:
         """A language with some names, and those that every request has."""
         return Language(
-            {**(self._common if common else {}), **names}, {**FILTERS, **GUARDS}, arguments=ARGUMENTS
+            {**(self._common if common else {}), **names},
+            {**CONNECTOR_FILTERS, **GUARDS},
+            arguments=ARGUMENT_CHECKS,
         )
 
     def template(

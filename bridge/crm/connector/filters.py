@@ -216,10 +216,14 @@ def _pattern(value: object) -> None:
 
 _ALGORITHMS = ("md5", "sha1", "sha256", "sha512")
 _FORMS = ("base64", "hex")
-ARGUMENTS: dict[str, Callable[[Any], object]] = {"algorithm": _algorithm, "form": _form, "pattern": _pattern}
+ARGUMENT_CHECKS: dict[str, Callable[[Any], object]] = {
+    "algorithm": _algorithm,
+    "form": _form,
+    "pattern": _pattern,
+}
 """What an argument may be, by the name of its parameter."""
 
-FILTERS: dict[str, Callable[..., Any]] = {
+CONNECTOR_FILTERS: dict[str, Callable[..., Any]] = {
     "base64": to_base64,
     "base64url": to_base64url,
     "criteria": criteria,

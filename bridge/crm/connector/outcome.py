@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from bridge.crm.connector.compiling import ANSWER, Answer, Compiler, Condition, Pick, dig
 from bridge.crm.connector.foreign_answer import Expects, Speaks, why_foreign
-from bridge.crm.connector.rates import told_number
+from bridge.crm.connector.rates import bounded_number
 from bridge.crm.connector.request_schema import OutcomeSection, Result
 from bridge.crm.connector.schema import ErrorsSection, InnerSection
 from bridge.lib import patterns
@@ -311,7 +311,7 @@ def _wait_of(rule: Rule, answer: Answer, now: datetime) -> float | None:
     if "{{" not in rule.wait.text:
         return parse_duration(rule.wait.text).total_seconds()
     try:
-        told = told_number(rule.wait.of_answer(answer), LONGEST_RETRY_AFTER)
+        told = bounded_number(rule.wait.of_answer(answer), LONGEST_RETRY_AFTER)
     except ExpressionError:
         told = None
     return retry_after(answer, now) if told is None else told
@@ -349,11 +349,11 @@ def retry_after(answer: Answer, now: datetime) -> float | None:
     text = (answer.headers.get("retry-after") or "").strip()
     if not text:
         return None
-    seconds = told_number(text, LONGEST_RETRY_AFTER)
+    seconds = bounded_number(text, LONGEST_RETRY_AFTER)
     if seconds is not None:
         return seconds
     at = http_date(text)
-    return None if at is None else told_number((at - now).total_seconds(), LONGEST_RETRY_AFTER)
+    return None if at is None else bounded_number((at - now).total_seconds(), LONGEST_RETRY_AFTER)
 
 
 def http_date(text: str) -> datetime | None:

@@ -21,7 +21,7 @@ def parse_rate(text: str) -> tuple[int, float]:
     return int(found[1]), seconds
 
 
-def told_number(value: Any, most: float) -> float | None:
+def bounded_number(value: Any, most: float) -> float | None:
     """A number that a CRM told, put between 0 and `most`; None where it told none.
 
     JSON has integers beyond every float, and a header may say `nan`: neither can be waited for.

@@ -21,7 +21,7 @@ from bridge.crm.connector.schema import TokenSection
 from bridge.lib.expression import ExpressionError, Language, as_text
 from bridge.lib.toml_file import KeyPath
 
-Scalar = str | int | float | bool | None
+ParameterValue = str | int | float | bool | None
 _BY_ID = re.compile(r"(?<![.\w])id\b")
 BodyKind = Literal["json", "form", "text", "none"]
 
@@ -54,9 +54,9 @@ class Rendered:
         return {"json": "application/json", "form": "application/x-www-form-urlencoded"}.get(self.kind)
 
 
-def flat(values: Mapping[str, Any]) -> list[tuple[str, Scalar]]:
+def flat(values: Mapping[str, Any]) -> list[tuple[str, ParameterValue]]:
     """Parameters of a query or a form: a list repeats its name, null leaves it out."""
-    pairs: list[tuple[str, Scalar]] = []
+    pairs: list[tuple[str, ParameterValue]] = []
     for name, value in values.items():
         if isinstance(value, list | tuple):
             pairs += [(name, as_text(each)) for each in value]

@@ -87,13 +87,13 @@ Pattern = Annotated[str, AfterValidator(_pattern)]
 Scalar = str | int | float | bool
 
 
-class Section(BaseModel):
+class ConnectorSection(BaseModel):
     """A table of a connector."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class OutcomeSection(Section):
+class OutcomeSection(ConnectorSection):
     """`[[outcomes]]`: what an answer means. A rule fits where all its conditions hold; the first counts."""
 
     status: Annotated[tuple[Status, ...], BeforeValidator(listed)] = Field(
@@ -134,7 +134,7 @@ class OutcomeSection(Section):
     says: str = Field(default="", description="What the operator should do about it.")
 
 
-class BatchSection(Section):
+class BatchSection(ConnectorSection):
     """`batch` of a request: many objects in one request, judged item by item."""
 
     max: Count = Field(description="The most items of one request.")
@@ -168,7 +168,7 @@ class BatchSection(Section):
     atomic: bool = Field(default=False, description="One bad item refuses all of them.")
 
 
-class RequestSection(Section):
+class RequestSection(ConnectorSection):
     """One request. Its texts may be constants or expressions."""
 
     method: Method = Field(default="POST", description="The HTTP method.")

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from bridge.crm.connector.request_schema import (
+    ConnectorSection,
     DescribeSection,
     FindSection,
     LinkSection,
@@ -13,7 +14,6 @@ from bridge.crm.connector.request_schema import (
     Rate,
     ReadSection,
     RequestSection,
-    Section,
     Steps,
     reset_time,
 )
@@ -24,7 +24,7 @@ Speaks = Literal["json", "text"]
 Grant = Literal["client_credentials", "refresh_token", "password", "jwt_bearer"]
 
 
-class ObjectSection(Section):
+class ObjectTypeSection(ConnectorSection):
     """`[objects.X]`: what the CRM can do with one type of object."""
 
     key: tuple[str, ...] = Field(min_length=1, description="The names of the parts of its key.")
@@ -51,7 +51,7 @@ class ObjectSection(Section):
     )
 
 
-class JwtSection(Section):
+class JwtSection(ConnectorSection):
     """`jwt` of a token with `grant = "jwt_bearer"`: the signed assertion."""
 
     key: str = Field(default="private_key", description="The secret that holds the private key, in PEM.")
@@ -60,7 +60,7 @@ class JwtSection(Section):
     lifetime: Span = Field(default="3m", validate_default=True, description="How long it is valid.")
 
 
-class TokenSection(Section):
+class TokenSection(ConnectorSection):
     """`[auth.token]`: how a token is got. Of several, later ones may use what earlier ones gave."""
 
     grant: Grant | None = Field(
@@ -104,7 +104,7 @@ class TokenSection(Section):
     )
 
 
-class AuthSection(Section):
+class AuthSection(ConnectorSection):
     """`[auth]`: what every request carries; knows `secrets`, `settings`, `token`, `request`."""
 
     headers: dict[str, str] = Field(default={}, description="Headers.")
@@ -115,7 +115,7 @@ class AuthSection(Section):
     )
 
 
-class LimitSection(Section):
+class LimitSection(ConnectorSection):
     """`[limits.NAME]`: what the CRM allows for a class of requests; `default` is for the rest."""
 
     rate: Annotated[tuple[Rate, ...], BeforeValidator(listed)] = Field(
@@ -134,7 +134,7 @@ class LimitSection(Section):
     )
 
 
-class InnerSection(Section):
+class InnerSection(ConnectorSection):
     """`[errors.inner]`: errors inside an error; each is named with its field. All are paths."""
 
     list: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
@@ -151,7 +151,7 @@ class InnerSection(Section):
     )
 
 
-class ErrorsSection(Section):
+class ErrorsSection(ConnectorSection):
     """`[errors]`: where an answer carries what went wrong; the first path that holds something counts."""
 
     message: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
@@ -169,7 +169,7 @@ class ErrorsSection(Section):
     )
 
 
-class SettingSection(Section):
+class SettingSection(ConnectorSection):
     """`[settings.NAME]`: a text that differs from company to company, and is no secret."""
 
     default: str | None = Field(
@@ -205,7 +205,7 @@ def _setting(value: object) -> object:
 Setting = Annotated[SettingSection, BeforeValidator(_setting, json_schema_input_type=str | SettingSection)]
 
 
-class ConnectorFile(Section):
+class ConnectorFile(ConnectorSection):
     """A connector."""
 
     name: str = Field(min_length=1, description="Its name, as mappings use it.")
@@ -238,5 +238,5 @@ class ConnectorFile(Section):
     )
     errors: ErrorsSection = Field(default=ErrorsSection(), description="Where answers carry what went wrong.")
     outcomes: tuple[OutcomeSection, ...] = Field(default=(), description="What answers mean.")
-    objects: dict[str, ObjectSection] = Field(min_length=1, description="The types of object.")
+    objects: dict[str, ObjectTypeSection] = Field(min_length=1, description="The types of object.")
     probe: tuple[ProbeSection, ...] = Field(default=(), description="What `check --online` asks.")

@@ -15,7 +15,7 @@ from bridge.lib.validation import keys_of, kind_at, model_or_problems, one_of
 _ROUNDS = 8
 
 
-def drafted(file: TomlFile) -> tuple[ConnectorFile | None, list[Problem]]:
+def repaired(file: TomlFile) -> tuple[ConnectorFile | None, list[Problem]]:
     """The file, or the nearest that can be compiled (None: there is none), and what was wrong with it."""
     found, problems = model_or_problems(ConnectorFile, file)
     if found is not None:

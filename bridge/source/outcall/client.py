@@ -28,7 +28,7 @@ from bridge.source.outcall.rate import RequestRate
 from bridge.source.outcall.windows import window_texts
 
 # Retries here take seconds; longer outages are left to the next scheduled run.
-TRIES = 16
+REQUEST_TRIES = 16
 """Of one page. A try may take four requests: even if 30 % of them fail, a long walk still ends."""
 TRIES_WHILE_REFUSED = 5
 FIRST_RETRY_WAIT, LONGEST_RETRY_WAIT = 0.1, 1.0
@@ -45,7 +45,7 @@ _NOT_SENT = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolErr
 
 _HEADERS = {"Accept": "application/json", "Content-Type": "application/json;charset=utf-8"}
 
-FILTERS = (
+UNUSED_LIST_FILTERS = (
     *("dial_task_main_sn", "ids_json", "project_sn", "namephone", "status", "status_search"),
     *("talktimes_min", "talktimes_max", "turn_count_min", "turn_count_max", "score_min", "score_max"),
     *("asks_count_min", "asks_count_max", "hangup_serial_number", "qc_status", "return_visit", "area_code"),
@@ -98,7 +98,7 @@ class _RetryLimit:
             or self.refusals >= TRIES_WHILE_REFUSED
             or self.slow >= TRIES_WHILE_SLOW
             or self.broken[str(error)] >= TRIES_WHILE_BROKEN
-            or state.attempt_number >= TRIES
+            or state.attempt_number >= REQUEST_TRIES
         )
 
 
@@ -149,7 +149,7 @@ class OutcallList:
         names = self._api.names
         start, end = window_texts(since, until, self._api.zone, self._api.time_format)
         asked = {
-            **dict.fromkeys(FILTERS, ""),
+            **dict.fromkeys(UNUSED_LIST_FILTERS, ""),
             **self._api.filters,
             names.page_index: index + self._api.first_page,
             names.page_size: size,

@@ -2,11 +2,17 @@
 
 from bridge.record.dialect import AttributeFields, Dialect
 from bridge.source.outcall.dialogue import OutcallDialogue
-from bridge.source.outcall.fields import BOOKKEEPING, COMPUTED_ATTRIBUTES, DIRECT_ATTRIBUTES, ENVELOPE, KINDS
+from bridge.source.outcall.fields import (
+    BOOKKEEPING,
+    COMPUTED_ATTRIBUTES,
+    DIRECT_ATTRIBUTES,
+    ENVELOPE,
+    FIELD_KINDS,
+)
 from bridge.source.outcall.names import OutcallHead
 
 OUTCALL_DIALECT = Dialect(
-    kinds=KINDS,
+    kinds=FIELD_KINDS,
     bookkeeping=BOOKKEEPING,
     attributes=AttributeFields(DIRECT_ATTRIBUTES, COMPUTED_ATTRIBUTES),
     head=OutcallHead,

@@ -31,7 +31,7 @@ _NAMES_BY_KIND: dict[FieldKind, str] = {
     FieldKind.DIALOGUE: "talk_info",
 }
 
-KINDS: Mapping[str, FieldKind] = MappingProxyType(
+FIELD_KINDS: Mapping[str, FieldKind] = MappingProxyType(
     {name: kind for kind, names in _NAMES_BY_KIND.items() for name in names.split()}
 )
 

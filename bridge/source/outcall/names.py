@@ -8,7 +8,7 @@ from bridge.record.head import Head
 from bridge.record.identity import NIL_UUID, UUID, IdentityConflict, is_uuid, name_in
 
 
-def names_of(uuid: Any, base_info: Any) -> tuple[str, ...]:
+def call_names_of(uuid: Any, base_info: Any) -> tuple[str, ...]:
     """The call's names, lower case, the first one first; empty where the record has none.
 
     A name is the record's `uuid`, the UUID that `base_info` starts with, or `base_info`
@@ -39,7 +39,7 @@ class OutcallHead(Head):
     phone: Any = msgspec.UNSET
 
     def names(self) -> tuple[str, ...]:
-        return names_of(self.uuid, self.base_info)
+        return call_names_of(self.uuid, self.base_info)
 
     def holds_name(self) -> bool:
         return bool(self.uuid or self.base_info)
