@@ -133,7 +133,7 @@ class _Comparison:
 
     def _same(self, name: str) -> bool:
         ours, theirs = self._meaning.get(name), self._incoming.meaning.get(name)
-        if name == self._dialogue_field and ours and theirs:
+        if name == self._dialogue_field and ours:
             return same_dialogue(ours, theirs)
         return bool(ours == theirs)
 
@@ -144,7 +144,7 @@ class _Comparison:
         ours, theirs = self._known.stamp, self._incoming.stamp
         if _earlier(ours, theirs):
             return self._newer()
-        if ours is not None and theirs is not None and theirs < ours:
+        if theirs is not None and _earlier(theirs, ours):
             return self._older()
         if ours is not None and self._incoming.undatable and self._incoming.via is Via.CALLBACK:
             # It may be older than what is known, so it only fills gaps. A listed row shows the present.
@@ -221,7 +221,7 @@ class _Comparison:
         meaning = {**self._meaning, **{name: self._incoming.meaning[name] for name in taken}}
         if self._dialogue_field in taken:
             meaning[self._dialogue_field] = lay_over(
-                self._meaning.get(self._dialogue_field) or (), meaning[self._dialogue_field] or ()
+                self._meaning.get(self._dialogue_field) or (), meaning[self._dialogue_field]
             )
         # Both digests are kept, of the new state and of the record alone: the same record, repeated after
         # others have added fields, is then still recognised as a state this call already had.
@@ -235,7 +235,7 @@ class _Comparison:
     def _dialogue(self, values: Mapping[str, Any]) -> Any:
         """The merged dialogue; as it came where one encoding tells all of it."""
         ours = self._meaning.get(self._dialogue_field) or ()
-        theirs = self._incoming.meaning.get(self._dialogue_field) or ()
+        theirs = self._incoming.meaning[self._dialogue_field]
         merged = lay_over(ours, theirs)
         if merged == ours:
             return values.get(self._dialogue_field)

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.crm.tokens import Tokens
 from bridge.delivery.attempt import Attempt
@@ -17,7 +18,7 @@ from bridge.delivery.doubt_clock import DoubtClock
 from bridge.delivery.journal import DeliveryJournal
 from bridge.delivery.outcome import OutcomeRules, without_secrets
 from bridge.delivery.plan_sync import PlanSync
-from bridge.delivery.poison_records import FAULTS, FAULTS_TO_BLAME, REMEDY, faults_of
+from bridge.delivery.poison_records import FAULTS, FAULTS_TO_BLAME, REMEDY, FaultCount, faults_of
 from bridge.delivery.retry import RetryPolicy
 from bridge.delivery.stages import PreparedDelivery
 from bridge.lib.clocks import Clocks
@@ -32,6 +33,7 @@ from bridge.lib.errors import (
     Transient,
     Unsent,
 )
+from bridge.model.crm_objects import KnownObject, SyncedObject
 from bridge.model.deliveries import DeliveryState, Lease, ParkKind, Settlement
 from bridge.model.plan import Plan, PlannedObject
 from bridge.model.sync_progress import Running, SyncMethod, SyncProgress
@@ -151,6 +153,26 @@ def test_what_may_pass_is_due_again_by_the_retry_policy(
     assert (settled.reason, settled.remedy != "") == ("destination crm, x", True)
 
 
+def test_what_is_due_again_anyhow_waits_no_less_because_a_request_may_arrive(bench: OutcomeBench) -> None:
+    settled = bench.of(Transient("x"), attempt=6, progress=SENT)
+    assert (settled.state, in_seconds(settled)) == (DeliveryState.DUE, 320)
+
+
+@pytest.mark.parametrize("error", [None, Permanent("x"), Transient("x")])
+def test_what_has_reached_the_crm_is_settled_with_it_and_what_the_crm_altered_is_told(
+    bench: OutcomeBench, error: DeliveryError | None
+) -> None:
+    contact = SyncedObject("contact", "contact", "+861", KnownObject("7"), altered={"city": "spaces"})
+    attempt = bench.attempt(error)
+    attempt.sync._synced["contact"] = contact
+    with capture_logs() as said:
+        settled = bench.rules.of(attempt)
+    assert settled.done == (contact,)
+    assert [(one["event"], one["object"], one["field"], one["kind"]) for one in said] == [
+        ("delivery.altered", "contact", "city", "spaces")
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "seconds"),
     [
@@ -211,8 +233,9 @@ def test_what_would_be_parked_waits_with_its_keys_while_a_request_of_it_may_arri
     assert (settled.state, in_seconds(settled)) == (DeliveryState.DUE, 20)
     assert settled.held_keys == (KEY,)
     assert settled.progress["contact"] == SENT["contact"]
-    assert bench.of(error, progress=SEEN).state is DeliveryState.PARKED
-    assert bench.of(error, progress=SEEN).held_keys == ()
+    parked = bench.of(error, progress=SEEN)
+    assert (parked.state, parked.park_kind) == (DeliveryState.PARKED, ParkKind.FAILED)
+    assert (parked.held_keys, parked.progress) == ((), SEEN)
 
 
 def test_what_is_tried_again_keeps_its_keys_only_while_a_request_is_in_doubt(bench: OutcomeBench) -> None:
@@ -245,6 +268,22 @@ def test_a_record_that_alone_draws_the_accounts_faults_is_parked_at_the_third_on
     assert states == [DeliveryState.DUE, DeliveryState.DUE, DeliveryState.PARKED]
     assert (settled.due_at, settled.remedy, FAULTS in progress) == (None, REMEDY, False)
     assert settled.cause.endswith("of this record only")
+    assert settled.reason.startswith("destination crm, x. 3 times, while others were delivered in between")
+
+
+def test_a_record_that_is_to_blame_is_parked_once_no_request_of_it_can_arrive_any_more(
+    bench: OutcomeBench,
+) -> None:
+    error = Transient("x", blame="account")
+    error.status = 500
+    drawn = FaultCount("x", 1, bench.successes.process, FAULTS_TO_BLAME - 1)
+    bench.successes.note()
+    settled = bench.of(error, progress={**SENT, FAULTS: drawn.kept()})
+    assert (settled.state, in_seconds(settled)) == (DeliveryState.DUE, 20)
+    waits = faults_of(settled.progress, 1)
+    assert waits is not None
+    assert (waits.count, waits.reason) == (FAULTS_TO_BLAME, settled.reason)
+    assert REMEDY in waits.reason
 
 
 def test_a_success_after_faults_counts_as_a_recovery(bench: OutcomeBench) -> None:
@@ -279,3 +318,9 @@ def test_a_fault_in_telling_the_outcome_is_a_fault_of_ours_that_keeps_what_is_in
 def test_what_is_kept_of_an_attempt_is_masked(reason: str, cause: str, expected: tuple[str, str]) -> None:
     kept = without_secrets(Settlement(DeliveryState.DUE, reason, cause), lambda text: text.upper() or "***")
     assert (kept.reason, kept.cause) == expected
+
+
+def test_the_faults_that_are_kept_of_an_attempt_are_masked_too() -> None:
+    progress = {**SENT, FAULTS: FaultCount("c", 1, "p", reason="r").kept()}
+    kept = without_secrets(Settlement(DeliveryState.DUE, "r", "c", progress=progress), str.upper)
+    assert kept.progress == {**SENT, FAULTS: FaultCount("C", 1, "p", reason="R").kept()}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.model.calls import Verdict, Via
+from bridge.model.calls import DIGEST_SIZE, Verdict, Via, digests
 from bridge.record.verdict import is_repeat, read_incoming, rule
 from tests.fixtures.origins import MAIN
 from tests.fixtures.verdicts import (
@@ -171,7 +171,13 @@ def test_the_first_record_is_new_and_kept_whole(via: Via) -> None:
 def test_nothing_of_a_stale_record_counts() -> None:
     known = after(say(2, name="A", data1="x"))
     for said, via in (say(1, name="B", data1="x"), say(1, LIST, name="B")):
-        assert hear(known, said, via).known == known
+        ruling = hear(known, said, via)
+        assert (ruling.verdict, ruling.known) == (STALE, known)
+        assert (ruling.unchanged, ruling.kept) == (True, False)
+    listed = after(say(2, LIST, name="A", data1="x"))
+    ruling = hear(listed, record(2, name="B", data1="x"))
+    assert (ruling.verdict, ruling.known) == (STALE, listed)
+    assert (ruling.unchanged, ruling.kept) == (True, False)
 
 
 def test_the_list_keeps_what_only_a_callback_told() -> None:
@@ -229,7 +235,11 @@ def test_a_state_whose_stamp_cannot_be_read_beats_none_that_has_one(stamp: Any) 
     assert older.verdict is REVISION
     assert meaning(older.known) == {"uuid": "u", "name": "A", "data1": "y"}
     # What the list shows is so now, and any readable stamp is newer than one that is not.
-    assert hear(known, undatable, LIST).verdict is REVISION
+    listed = hear(known, undatable, LIST)
+    assert listed.verdict is REVISION
+    assert meaning(listed.known) == {"uuid": "u", "name": "B", "data1": "x"}
+    # Beside a state that has no stamp either it is as good as any.
+    assert hear(after(say(None, name="A")), undatable).known.values["name"] == "B"
     assert hear(after((undatable, CALLBACK)), record(1, name="A")).verdict is REVISION
 
 
@@ -252,6 +262,7 @@ def test_absent_never_blanks(via: Via) -> None:
     ruling = hear(known, record(2, name="B"), via)
     assert meaning(ruling.known) == {"uuid": "u", "name": "B", "data1": "x", "foo": "y"}
     assert (ruling.verdict, ruling.kept) == (REVISION, False)
+    assert "talk_info" not in ruling.known.values
     assert ruling.known.stamps == {
         "uuid": epoch(2),
         "updated_at": epoch(2),
@@ -324,6 +335,31 @@ def test_unknown_and_bookkeeping_fields_are_news_only_if_read(
     assert again.verdict is DUPLICATE
 
 
+@pytest.mark.parametrize("minute", [1, None])
+@pytest.mark.parametrize(
+    ("known_via", "via", "now"),
+    [(CALLBACK, CALLBACK, 2), (CALLBACK, LIST, 2), (LIST, LIST, 2), (LIST, CALLBACK, 1)],
+)
+def test_at_equal_stamps_a_callback_changes_no_field_that_the_list_told(
+    minute: int | None, known_via: Via, via: Via, now: int
+) -> None:
+    known = after(say(minute, known_via, name="A", unheard_of=1))
+    ruling = hear(known, record(minute, name="A", unheard_of=2, other=3), via)
+    assert ruling.verdict is DUPLICATE
+    assert (ruling.known.values["unheard_of"], ruling.known.values["other"]) == (now, 3)
+    assert ruling.known.via is (LIST if LIST in (known_via, via) else CALLBACK)
+
+
+def test_the_digest_of_the_first_state_is_told_once_when_a_second_record_is_news() -> None:
+    first = after(say(1, name="A"))
+    second = hear(first, record(2, name="B"))
+    assert len(second.previous_digest) == DIGEST_SIZE
+    assert second.known.history == {second.previous_digest} | digests(second.digest)
+    third = hear(second.known, record(3, name="C"))
+    assert third.previous_digest == b""
+    assert third.known.history == second.known.history | digests(third.digest)
+
+
 HEARD = [{"vocfile": "listen", "is_answer": 1, "answer": "好", "score": "5"}]
 
 
@@ -346,8 +382,22 @@ HEARD = [{"vocfile": "listen", "is_answer": 1, "answer": "好", "score": "5"}]
             ],
             [NEW, REVISION, STALE],
         ),
+        (
+            [
+                {"status": "A", "talk_info": HEARD},
+                {"talk_info": "不#@"},
+                {"status": "B"},
+                {"status": "A", "talk_info": "不#@"},
+            ],
+            [NEW, REVISION, REVISION, STALE],
+        ),
     ],
-    ids=["said again after a fill", "the same after a fill", "said again in a poorer encoding"],
+    ids=[
+        "said again after a fill",
+        "the same after a fill",
+        "said again in a poorer encoding",
+        "a state that two records made together, said by one",
+    ],
 )
 def test_what_was_said_before_is_no_news_whatever_came_between(
     said: list[dict[str, Any]], verdicts: list[Verdict]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bridge.model.calls import Known, Via
 from bridge.record.canonical import canonical
+from bridge.record.verdict import read_incoming
 from tests.fixtures.origins import MAIN
 from tests.fixtures.verdicts import (
     CALLBACK,
@@ -16,7 +17,9 @@ from tests.fixtures.verdicts import (
     LIST,
     NEW,
     NOTHING,
+    RECEIVED,
     REVISION,
+    STALE,
     Record,
     after,
     clock,
@@ -95,8 +98,29 @@ def test_a_changed_poorer_telling_is_news_and_keeps_what_it_does_not_tell() -> N
     assert (turns[0].jump_type, turns[1].agent_name) == ("x", None)
 
 
-# -- laws --------------------------------------------------------------------------
 OTHER = [ROBOT | {"caption": "再见"}]
+
+
+@pytest.mark.parametrize("via", [CALLBACK, LIST])
+@pytest.mark.parametrize("known_via", [CALLBACK, LIST])
+def test_an_older_dialogue_replaces_no_newer_one(known_via: Via, via: Via) -> None:
+    known = after(say(2, known_via, talk_info=ARRAY))
+    ruling = hear(known, record(1, talk_info=OTHER), via)
+    assert (ruling.verdict, ruling.known.values["talk_info"]) == (STALE, ARRAY)
+    filled = hear(known, record(1, talk_info=OTHER, data1="x"), via)
+    assert (filled.verdict, filled.known.values["talk_info"]) == (REVISION, ARRAY)
+    assert filled.known.values["data1"] == "x"
+
+
+def test_a_dialogue_of_which_a_part_is_kept_raw_is_flagged() -> None:
+    def flags(talk_info: Any) -> tuple[str, ...]:
+        return read_incoming({"uuid": "u", "talk_info": talk_info}, CALLBACK, MAIN, RECEIVED).flags
+
+    assert flags(["text"]) == flags([*ARRAY, "text"]) == ("unreadable:talk_info",)
+    assert flags(ARRAY) == flags([]) == flags(None) == ()
+
+
+# -- laws --------------------------------------------------------------------------
 VALUES: dict[str, Sequence[Any]] = {
     "name": ["", None, "A", "B"],
     "talktimes": [None, 0, "0", 88],
