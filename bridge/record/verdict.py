@@ -132,7 +132,7 @@ class _Comparison:
         self._different = {name for name in self._carried if not self._same(name)}
 
     def _same(self, name: str) -> bool:
-        ours, theirs = self._meaning.get(name), self._incoming.meaning.get(name)
+        ours, theirs = self._meaning.get(name), self._incoming.meaning[name]
         if name == self._dialogue_field and ours:
             return same_dialogue(ours, theirs)
         return bool(ours == theirs)

@@ -400,6 +400,7 @@ def test_there_is_something_to_park_of_what_is_due_or_on_its_way() -> None:
     found = [each for each in rows() if each.held_as is None and may_hold(each, PARKED)]
     assert named(found) == ["due", "leased"]
     assert all(each.wanted for each in found)
+    assert [may_hold(one(DUE, wanted=wanted), PARKED) for wanted in (0, 1, 2)] == [False, True, True]
 
 
 def test_anything_can_be_skipped_that_a_person_has_not_skipped_yet() -> None:

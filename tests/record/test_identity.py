@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from bridge.record.identity import NIL_UUID, is_uuid, name_in, storable
+from bridge.record.identity import is_uuid, name_in, storable
 
+NIL_UUID = "00000000-0000-0000-0000-000000000000"
 UUID = "db57f262-18d6-11f0-88c8-2f2b0aba51d7"
 DIGEST_OF_A_LONG_NAME = "1f75f4706785d209"
 
