@@ -10,7 +10,7 @@ import pytest
 
 from bridge.ledger import Window
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.ledger.sqlite.schema import migrations
+from bridge.ledger.sqlite.schema import migration_scripts
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.fixtures.daemon_process import DaemonProcess, callbridge_json, wait_until, write_config
@@ -33,7 +33,7 @@ def test_an_earlier_ledger_migrates_and_balances(tmp_path: Path) -> None:
     path = earlier_ledger(tmp_path)
     with closing(SqliteLedger(path)) as ledger:
         assert {name: asdict(ledger.balance(name, ["main"], Window())) for name in BALANCED} == BALANCED
-        assert len(rows(path, "SELECT 1 FROM _sqlite_migrations")) == len(migrations()._migrations)
+        assert len(rows(path, "SELECT 1 FROM _sqlite_migrations")) == len(migration_scripts())
         assert rows(path, "PRAGMA integrity_check") == [("ok",)]
 
 

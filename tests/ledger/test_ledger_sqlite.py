@@ -24,7 +24,7 @@ from sqlite_utils import Database
 from bridge.ledger import PlannedDelivery, open_ledger
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.ledger.sqlite.id_extraction import take_ids_out
-from bridge.ledger.sqlite.schema import OLDEST_NEEDED, migration_scripts
+from bridge.ledger.sqlite.schema import ADDED, NEEDED, OLDEST_NEEDED, migration_scripts
 from bridge.ledger.sqlite.times import micros, moment_of, stamp_of
 from bridge.lib.documents import document_of
 from bridge.lib.errors import LedgerBusy, LedgerLocked, LedgerUnusable
@@ -105,21 +105,27 @@ def test_missing_ledger_is_created_only_on_request(ledger_path: Path) -> None:
     assert not ledger_path.exists()
 
 
-def migrated_by_a_later_program(path: Path, oldest_needed: str) -> None:
-    """What a program with one more migration leaves, if programs need `oldest_needed` to open it."""
+def migrated_by_a_later_program(path: Path, noted_in: str) -> None:
+    """What a program with one more migration leaves, which it notes in this set."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("ALTER TABLE calls ADD COLUMN of_the_future TEXT")
-        connection.execute("UPDATE compatibility SET oldest_needed = ?", (oldest_needed,))
+        connection.execute("UPDATE _sqlite_migrations SET migration_set = ?", (NEEDED,))
         connection.execute(
             "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES (?, ?, ?)",
-            ("callbridge", "9999_of_the_future", "2030-01-01"),
+            (noted_in, "9999_of_the_future", "2030-01-01"),
         )
+
+
+def noted(path: Path) -> dict[str, str]:
+    """The set in which the file notes each migration."""
+    with closing(sqlite3.connect(path)) as connection:
+        return dict(connection.execute("SELECT name, migration_set FROM _sqlite_migrations").fetchall())
 
 
 @pytest.mark.parametrize("read_only", [True, False])
 def test_ledger_that_needs_an_unknown_migration_is_refused(ledger_path: Path, *, read_only: bool) -> None:
     open_ledger(ledger_path, create=True).close()
-    migrated_by_a_later_program(ledger_path, "9998_of_the_future")
+    migrated_by_a_later_program(ledger_path, NEEDED)
     before = ledger_path.read_bytes()
     with pytest.raises(LedgerUnusable, match="9999_of_the_future"):
         open_ledger(ledger_path, read_only=read_only)
@@ -129,13 +135,29 @@ def test_ledger_that_needs_an_unknown_migration_is_refused(ledger_path: Path, *,
 
 def test_previous_release_can_use_a_ledger_the_next_one_migrated(ledger_path: Path) -> None:
     open_ledger(ledger_path, create=True).close()
-    migrated_by_a_later_program(ledger_path, OLDEST_NEEDED)
+    migrated_by_a_later_program(ledger_path, ADDED)
+    before = noted(ledger_path)
     with closing(open_ledger(ledger_path)) as ledger:
         filed = ledger.submit([arrival("a")]).result()
     with closing(open_ledger(ledger_path, read_only=True)) as reader:
         assert [call.key for call in reader.list_calls([], 10)] == [filed[0].key]
-    with closing(sqlite3.connect(ledger_path)) as connection:
-        assert connection.execute("SELECT * FROM compatibility").fetchall() == [(1, OLDEST_NEEDED)]
+    assert noted(ledger_path) == before, "what the newer program has noted stands"
+
+
+def test_release_before_this_one_knows_every_migration_in_the_set_it_looks_at(ledger_path: Path) -> None:
+    open_ledger(ledger_path, create=True).close()
+    known = [name for name in migration_scripts() if name <= "0006_unfiled"]
+    assert [name for name, noted_in in noted(ledger_path).items() if noted_in == "callbridge"] == known
+
+
+def test_migrations_are_noted_in_the_set_of_this_release_whoever_applied_them(ledger_path: Path) -> None:
+    open_ledger(ledger_path, create=True).close()
+    before = noted(ledger_path)
+    for all_in in (NEEDED, ADDED):
+        with closing(sqlite3.connect(ledger_path)) as connection, connection:
+            connection.execute("UPDATE _sqlite_migrations SET migration_set = ?", (all_in,))
+        open_ledger(ledger_path).close()
+        assert noted(ledger_path) == before
 
 
 def test_migrations_after_the_oldest_required_one_only_add() -> None:

@@ -12,7 +12,7 @@ from sqlite_utils import Database
 
 from bridge.ledger.sqlite.park_kinds import name_park_kinds
 from bridge.ledger.sqlite.payloads import ship_first
-from bridge.ledger.sqlite.schema import migrations, note_compatibility, refuse_newer
+from bridge.ledger.sqlite.schema import note_needed, pending_migrations, refuse_newer
 from bridge.lib.errors import LedgerUnusable
 from bridge.lib.system_users import user_name
 
@@ -193,12 +193,11 @@ def _create(path: Path) -> None:
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     database = Database(connection)
-    known = migrations()
     refuse_newer(connection, path)
     if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         database.enable_wal()
-    if known.pending(database):
-        known.apply(database)
-    note_compatibility(connection)
+    for pending in pending_migrations(connection):
+        pending.apply(database)
+    note_needed(connection)
     ship_first(connection, datetime.now(UTC))
     name_park_kinds(connection)

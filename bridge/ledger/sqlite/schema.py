@@ -1,7 +1,10 @@
 """The ledger's tables: numbered migrations, and which of them a program must know to open the file.
 
-A rollback changes the program only: the release before this one opens a ledger that this one has migrated,
-because every migration after `OLDEST_NEEDED` only adds. Older programs refuse it.
+A rollback changes the program only: the release before this one opens a ledger that this one has migrated.
+The file therefore notes each migration in one of two sets. Every release refuses a file whose `NEEDED` set
+has a migration that it does not know. Migrations after `OLDEST_NEEDED` only add and are noted in `ADDED`,
+of which the release before this one knows nothing. The next release moves them to `NEEDED`, so that programs
+older than this one refuse its ledgers.
 """
 
 import sqlite3
@@ -12,19 +15,31 @@ from sqlite_utils import Database, Migrations
 
 from bridge.lib.errors import LedgerUnusable
 
-OLDEST_NEEDED = "0008_compatibility"
-"""The newest migration of the release before this one; a test holds that those after it only add.
+OLDEST_NEEDED = "0006_unfiled"
+"""The newest migration of the release before this one; a test holds that those after it only add."""
 
-No release before this one reads the table, so it names itself.
-"""
+NEEDED = "callbridge"
+"""The only set that releases up to `0006_unfiled` look at."""
+
+ADDED = "callbridge, added"
 
 
-def migrations() -> Migrations:
-    """The numbered SQL files, as a sqlite-utils migration set."""
-    known = Migrations("callbridge")
-    for name, sql in migration_scripts().items():
-        _register(known, name, sql)
-    return known
+def pending_migrations(connection: sqlite3.Connection) -> list[Migrations]:
+    """What this program has to do to a file: sqlite-utils migration sets, to be applied in this order."""
+    done = _applied(connection, NEEDED) | _applied(connection, ADDED)
+    found = []
+    for name_of_set in (NEEDED, ADDED):
+        missing = {
+            name: sql
+            for name, sql in migration_scripts().items()
+            if name not in done and _set_of(name) == name_of_set
+        }
+        if missing:
+            pending = Migrations(name_of_set)
+            for name, sql in missing.items():
+                _register(pending, name, sql)
+            found.append(pending)
+    return found
 
 
 def migration_scripts() -> dict[str, str]:
@@ -62,30 +77,31 @@ def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a file that a program newer than the next release has changed.
 
     Raises:
-        LedgerUnusable: it has migrations that this program does not know, and needs one of them.
+        LedgerUnusable: it needs migrations that this program does not know.
     """
-    newer = _unknown_migrations(connection)
-    if newer and _oldest_needed(connection) not in migration_scripts():
+    newer = sorted(_applied(connection, NEEDED) - migration_scripts().keys())
+    if newer:
         raise LedgerUnusable(
             f"the ledger at {path} was written by a newer callbridge ({', '.join(newer)}): upgrade this one"
         )
 
 
-def note_compatibility(connection: sqlite3.Connection) -> None:
-    """Write down which programs may open the file from now on, unless a newer one has said so."""
-    if _unknown_migrations(connection) or _oldest_needed(connection) == OLDEST_NEEDED:
+def note_needed(connection: sqlite3.Connection) -> None:
+    """Note which migrations a program must know to open the file, unless a newer program has done so."""
+    needed, added = _applied(connection, NEEDED), _applied(connection, ADDED)
+    if (needed | added) - migration_scripts().keys():
         return
-    connection.execute("INSERT OR REPLACE INTO compatibility VALUES (1, ?)", (OLDEST_NEEDED,))
+    for name in needed | added:
+        if name not in (needed if _set_of(name) == NEEDED else added):
+            connection.execute(
+                "UPDATE _sqlite_migrations SET migration_set = ? WHERE name = ? AND migration_set IN (?, ?)",
+                (_set_of(name), name, NEEDED, ADDED),
+            )
 
 
-def _unknown_migrations(connection: sqlite3.Connection) -> list[str]:
-    ours = migration_scripts()
-    return [done.name for done in migrations().applied(Database(connection)) if done.name not in ours]
+def _set_of(name: str) -> str:
+    return NEEDED if name <= OLDEST_NEEDED else ADDED
 
 
-def _oldest_needed(connection: sqlite3.Connection) -> str | None:
-    """The migration that a program must know; None in a ledger that says nothing of it."""
-    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'compatibility'").fetchone():
-        return None
-    row = connection.execute("SELECT oldest_needed FROM compatibility").fetchone()
-    return None if row is None else str(row[0])
+def _applied(connection: sqlite3.Connection, name_of_set: str) -> set[str]:
+    return {done.name for done in Migrations(name_of_set).applied(Database(connection))}
