@@ -1,8 +1,8 @@
 """The ledger: everything callbridge knows and everything it still owes.
 
-Owns: receipts, calls with their revisions, quarantine, deliveries, attempts, what CRM objects were last told,
-jobs. Every method that writes is one durable commit: when it returns, a power cut loses nothing of it. All
-raise `LedgerBusy` where the ledger cannot commit now; then nothing of the call has happened.
+Owns receipts, calls with their revisions, quarantine, deliveries, attempts, what was last sent to each CRM
+object, and jobs. When a method that writes returns, a power cut loses nothing of it. A method raises
+`LedgerBusy` where the ledger cannot be read or committed to now; then the caller may simply ask again.
 
 The interface is split by who uses it, one module each; code asks in its annotations only for the part that
 it uses: `intake` (the door, the judge), `delivery` and `accounts` (workers), `reconciliation` (the list
@@ -68,7 +68,7 @@ class Ledger(
     InspectionLedger,
     Protocol,
 ):
-    """All that a ledger promises."""
+    """All that a ledger promises; a stage asks for the parts that it uses, never for the whole."""
 
 
 def ownership_of(place: Path, *, guest: bool = False) -> Ownership:

@@ -1,4 +1,4 @@
-"""What is kept of a CRM account: its token, and what it was learned to allow."""
+"""What is kept of each CRM account: its token, and the limits that its answers have taught."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class KeptBudget:
-    """What was learned of what a CRM account allows, and when; the delivery room alone knows its shape."""
+    """What was learned about an account's limits, and when; `saved` has the form of `delivery.budget`."""
 
     saved: Mapping[str, Any]
     at: datetime
@@ -18,13 +18,13 @@ class AccountLedger(Protocol):
     """Keeps the state of each CRM account, so that a restart does not learn it again."""
 
     def load_token(self, account: str) -> Mapping[str, Any] | None:
-        """What was saved of a CRM account's token."""
+        """The token that was saved of an account, in the form of `crm.tokens`; None where none was."""
 
     def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
-        """Keep a CRM account's token."""
+        """Replace an account's saved token."""
 
     def save_budget(self, account: str, saved: Mapping[str, Any], now: datetime) -> None:
-        """Keep what a CRM account allows, as it was learned, and its breaker."""
+        """Replace what is kept of an account's limits, its circuit breaker included."""
 
     def load_budgets(self) -> dict[str, KeptBudget]:
-        """What was kept of every CRM account, by its name."""
+        """What is kept of the limits of every CRM account, by its name."""

@@ -1,4 +1,4 @@
-"""What delivery workers ask of a ledger: leases, their ends, and what CRM objects were last told."""
+"""What delivery workers ask of a ledger: leases, their ends, and what was last sent to CRM objects."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -15,7 +15,7 @@ from bridge.model.sync_progress import SyncProgress
 
 
 class PlannedDelivery(NamedTuple):
-    """A delivery and what it plans."""
+    """A delivery, its call's key, and the objects that its plan holds."""
 
     delivery_id: int
     call_key: str
@@ -32,58 +32,58 @@ class EndedAttempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProgressNote:
-    """How far a leased delivery is, and the keys that it has locked."""
+    """How far a leased delivery has come, and which keys it has locked, before a request is sent."""
 
     lease: Lease
     account: str
     progress: Mapping[str, SyncProgress]
     held_keys: Sequence[LockKey]
     objects: Sequence[SyncedObject] = ()
-    """What is known of objects that were settled, or to which something is sent now."""
+    """What is known of objects that were synced, or to which something is sent now."""
 
 
 class DeliveryLedger(Protocol):
     """Leases deliveries that are due, and keeps how each attempt ended."""
 
     def start_destinations(self, destinations: Destinations, now: datetime) -> None:
-        """Register destinations; calls older than a later one are skipped for it."""
+        """Register the configured destinations; one that is added later skips the calls that are there."""
 
     def skipped_before(self) -> dict[str, datetime]:
-        """For destinations added to a ledger that had calls: their first start."""
+        """Destination → its first start, for those that were added to a ledger with calls."""
 
     def release_leases(self, now: datetime | None = None) -> int:
-        """Make the leases of a dead daemon due again. Only for the ledger's one owner.
+        """Make the leases of a dead daemon due again; returns how many. Only for the ledger's one owner.
 
-        With `now`, what they had on the wire counts as sent now: it may arrive though its sender is dead.
-        So does all that is in doubt: nobody knows what the clock told when it was sent.
+        With `now`, every request in doubt counts as sent now: it may still arrive though its sender is dead,
+        and the clock may have been wrong when it was sent.
         """
 
     def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
-        """Take the first of these that is due: by lane, then by the call's own time."""
+        """Lease the first delivery that is due: by lane, then by the call's own time; None: none is due."""
 
     def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
-        """Take up to `limit` more of one destination, in the same order."""
+        """Lease up to `limit` more deliveries of one destination, in the same order."""
 
     def settle(self, settled: Sequence[EndedAttempt], now: datetime) -> None:
-        """End attempts in one commit. A revision that came meanwhile makes its delivery due again."""
+        """Write in one commit how attempts ended; where a revision came meanwhile, the delivery is due again."""
 
     def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
-        """`settle`, not waited for: the future ends after the commit, which the next `lease` shares."""
+        """As `settle`, but not waited for: the future ends after the commit, which the next `lease` shares."""
 
     def give_back(self, lease: Lease, due_at: datetime) -> bool:
-        """End a lease with which nothing was done, as if it had not been taken; whether it is due again."""
+        """End a lease with which nothing was done, as if it had not been taken; True: it is due again."""
 
     def key_claims(self, call_ids: Sequence[int], destinations: Sequence[str]) -> dict[int, list[Claim]]:
-        """Calls of other sources that have a call's key as a name and came to the same CRM account before it.
+        """Call id → the calls of other sources that came to the CRM account under its key before it did.
 
-        `destinations` are those of the account; the earliest comes first, calls without any are left out.
+        `destinations` are those of the account. The earliest comes first; calls without a claim are left out.
         """
 
     def recall(self, account: str, wanted: Sequence[PlannedDelivery]) -> list[dict[str, KnownObject]]:
-        """What each plan's objects were last told, by the mapping's names; in the order of `wanted`."""
+        """What was last sent to each plan's objects, by the mapping's names; in the order of `wanted`."""
 
     def note(self, notes: Sequence[ProgressNote]) -> None:
-        """How far deliveries are, before they send what must not be sent twice; one commit."""
+        """Keep how far deliveries have come, in one commit, before they send what must not be sent twice."""
 
     def in_doubt(self) -> dict[int, list[LockKey]]:
-        """Deliveries with a request of which nothing is known, each with the keys it has locked."""
+        """Delivery id → its locked keys, for every delivery with a request whose outcome is unknown."""

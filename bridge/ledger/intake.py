@@ -18,10 +18,10 @@ class IntakeLedger(Protocol):
         """File arrivals in one commit; the future ends after it. Order is kept."""
 
     def waiting(self, limit: int, sources: Sequence[str] | None = None) -> list[Pending]:
-        """The oldest receipts without a verdict (of these sources), each with its call's known state."""
+        """Up to `limit` of the oldest receipts without a verdict, each with its call's known state."""
 
     def judge(self, judgments: Sequence[Judgment], destinations: Destinations, now: datetime) -> None:
-        """Write verdicts; news makes the call's deliveries due."""
+        """Write verdicts in one commit; a new call or a revision makes the call's deliveries due."""
 
     def set_aside(self, pending: Pending, reason: str, destinations: Destinations, now: datetime) -> None:
-        """A receipt whose record cannot be judged: kept, and its deliveries parked with the reason."""
+        """Quarantine a receipt whose record cannot be judged, and park its deliveries with the reason."""

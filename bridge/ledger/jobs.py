@@ -19,10 +19,10 @@ class JobQueue(Protocol):
         """Add a job; its id."""
 
     def take_job(self, now: datetime, walks: WalksOf | None = None) -> Job | None:
-        """Take the oldest requested job, which is `running` then; None where there is none.
+        """Take the oldest requested job and make it `running`; None where there is none.
 
-        Without `walks`, of the jobs that walk no list. With `walks`, of those that do; while a walk of a
-        source runs, no other walk of it is taken.
+        Without `walks` only jobs that walk no list are taken, with `walks` only those that do. While a walk
+        of a source runs, no other walk of it is taken.
         """
 
     def note_progress(self, job_id: int, progress: Mapping[str, Any]) -> None:
@@ -37,14 +37,14 @@ class JobQueue(Protocol):
         *,
         covered_until: datetime | None = None,
     ) -> None:
-        """Write what came of a job.
+        """Write a job's result; its state is `state` from now on.
 
         A reconciliation that was no dry run becomes the last one of its source. With `covered_until` its list
         was walked without a hole up to then: the source's coverage moves there, forward only.
         """
 
     def cancel_job(self, job_id: int, now: datetime) -> None:
-        """A job that has not begun ends as `cancelled`; one that runs is told to end."""
+        """End a job that was not taken yet as `cancelled`; tell a running one to end."""
 
     def is_cancelled(self, job_id: int) -> bool:
         """Whether a running job was told to end."""

@@ -16,7 +16,7 @@ class RetriableGroup:
     state: str
     cause: str | None
     in_doubt: bool
-    """They are parked because nobody knows whether a request was processed."""
+    """Whether they are parked because nobody knows if a request was processed."""
     count: int
 
 
@@ -26,7 +26,7 @@ class HeldDeliveries:
 
     now: Sequence[int]
     later: Sequence[int]
-    """On their way or in doubt: they are held once that is over."""
+    """Leased or in doubt now: they are held once that is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class SentObject:
 
 @dataclass(frozen=True, slots=True)
 class StoredCall:
-    """One call as a walk through the ledger finds it, with its delivery to a destination, if there is one."""
+    """One call of a page, with its delivery to a destination, if it has one."""
 
     call_id: int
     key: str
@@ -59,11 +59,11 @@ class StoredCall:
     sent: Mapping[str, SentObject]
     """What it last sent, by the mapping's names of objects."""
     cursor: tuple[int, int]
-    """Where the walk goes on behind it."""
+    """What `page_of_calls` takes as `after` to go on behind this call."""
 
 
 class OperatorLedger(Protocol):
-    """Changes the state of deliveries by a person's word."""
+    """Changes the state of deliveries because a person says so."""
 
     def retriable(
         self, ids: Sequence[int] = (), cause: str = "", destination: str = ""
@@ -74,31 +74,32 @@ class OperatorLedger(Protocol):
         """How many deliveries are parked in doubt; to this destination, where it is named."""
 
     def retry(self, ids: Sequence[int], now: datetime, *, cause: str = "", destination: str = "") -> int:
-        """Make deliveries due now; how many.
+        """Make deliveries due now; returns how many.
 
-        By ids those that are parked, wait, or are held by a person; by a cause (its words, or
-        some of them) those that failed so, parked or waiting; else all that are parked.
-        Who names one that is parked in doubt, by its id or its whole cause, says that what was
-        sent did not arrive; else these stay.
+        With `ids`: those that are parked, wait, or are held by a person. With `cause` (a whole cause, or some
+        of its words): those that failed so, parked or waiting. Else all that are parked. Naming a delivery
+        that is parked in doubt, by its id or its whole cause, says that what was sent did not arrive;
+        otherwise those in doubt stay parked.
         """
 
     def hold(self, ids: Sequence[int], reason: str, now: datetime, *, skip: bool) -> HeldDeliveries:
-        """A person parks what is due, or skips it.
+        """Park deliveries, or with `skip` skip them, because a person says so.
 
-        What is in doubt is so later too: it holds its lines until its request can be seen, or never came.
-        A revision makes what was parked due again; what was skipped stays so until `retry`.
+        One in doubt is held later: it keeps its locks until a look-up shows whether its request arrived.
+        A revision makes a parked delivery due again; a skipped one stays skipped until `retry`.
         """
 
     def page_of_calls(
         self, destination: str, source: str, window: Window, after: tuple[int, int] | None, limit: int
     ) -> list[StoredCall]:
-        """The next calls of a source by creation, behind `after` (an earlier one's `cursor`).
+        """The next calls of a source in the order of creation, behind `after` (an earlier call's `cursor`).
 
-        Fewer than `limit`: the last ones.
+        A page with fewer than `limit` calls is the last one.
         """
 
     def replay(self, ids: Sequence[int], account: str, now: datetime, *, forget: bool) -> int:
-        """Make delivered and skipped deliveries due in the last lane, unless a person skipped them.
+        """Make delivered and skipped deliveries due in the backfill lane; returns how many.
 
-        `forget`: as if nothing had been sent for them, except for who wrote which field last.
+        What a person skipped stays skipped. With `forget` everything is sent again; only which call wrote which
+        field last stays known, so that no older call overwrites a newer one.
         """

@@ -1,4 +1,4 @@
-"""What could not be filed under a call, and its ways out."""
+"""Quarantine: records that could not be filed under a call, and how they leave it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class QuarantineLedger(Protocol):
         """One entry with its body; None where there is none of this id."""
 
     def refile(self, entry: int, arrivals: Sequence[Arrival]) -> bool:
-        """File a quarantined body again; released where a call takes a record of it, else it waits on."""
+        """File a quarantined body again; True: a call has taken a record of it, and it is released."""
 
     def drop(self, entries: Sequence[int]) -> int:
-        """Take waiting entries as worth nothing; how many there were."""
+        """Mark waiting entries as worth nothing; returns how many there were."""

@@ -13,22 +13,22 @@ class ReconciliationLedger(Protocol):
     """Compares listed rows with the ledger, files what is missing, and keeps how far the list was walked."""
 
     def newest_receipt(self) -> int:
-        """A mark: what arrives from now on has a greater number."""
+        """The highest receipt number; what arrives from now on has a higher one."""
 
     def match_rows(self, source: str, arrivals: Sequence[Arrival]) -> list[RowMatch]:
-        """Where the door would file each of these now; nothing is written."""
+        """The call that the door would file each of these under now; nothing is written."""
 
     def known_states(self, call_ids: Sequence[int]) -> dict[int, Known]:
-        """What is known of these calls; those without a verdict yet are left out."""
+        """Call id → its known state; calls without a verdict yet are left out."""
 
     def fill(self, source: str, fills: Sequence[RowToFile], asked_at: int) -> list[Filed | None]:
-        """File and remember listed rows in one commit; None where the call has changed since the mark."""
+        """File and remember listed rows in one commit; None where the call got a receipt after `asked_at`."""
 
     def remember_listed(self, seen: Sequence[MatchedRow]) -> None:
-        """Remember rows that said nothing new."""
+        """Remember rows that said nothing new, so that the next walk need not read them again."""
 
     def calls_between(self, source: str, since: datetime, until: datetime) -> set[int]:
-        """The calls created in a window."""
+        """The ids of the calls created from `since` on and before `until`."""
 
     def unlisted(self, call_ids: Iterable[int], fields: Collection[str]) -> list[UnlistedCall]:
         """What may explain that the list does not show these calls; `fields` are those told of each."""
@@ -44,7 +44,7 @@ class ReconciliationLedger(Protocol):
         unknown: Sequence[Arrival],
         destinations: Sequence[str],
     ) -> WindowStanding:
-        """How the calls of a window stand beside a list that showed `known` calls, and rows `unknown`."""
+        """Count the calls of a window beside a list that showed the calls `known` and the rows `unknown`."""
 
     def coverage(self, source: str, since: datetime, until: datetime) -> Coverage:
         """How far the list was walked, and of the calls created in a window how many only it has told."""
@@ -56,7 +56,7 @@ class ReconciliationLedger(Protocol):
         result: Mapping[str, Any],
         progress: Mapping[str, Any],
     ) -> None:
-        """A window of a walk is done: after a crash nobody asks for it again."""
+        """Keep a finished window, so that the walk goes on behind it after a crash."""
 
     def finished_windows(self, job_id: int) -> list[tuple[datetime, datetime, Mapping[str, Any]]]:
         """The windows that a walk has finished, with their results, the oldest first."""

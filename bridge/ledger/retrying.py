@@ -21,8 +21,8 @@ def until_answered(
 ) -> T:
     """Ask the ledger until it answers, however long it is busy.
 
-    For what has happened already and must not be lost: a CRM has written, a run has ended. `busy` is told of
-    each refusal; `every` is in seconds.
+    For what has happened already and must not be lost: a CRM has written, a job has ended. `busy` is called
+    with each refusal; `every` is the pause in seconds.
 
     Raises:
         LedgerError: the last refusal, once `stop` is set.

@@ -1,4 +1,4 @@
-"""What keeps a ledger small, copied and able to commit, and its queue in order."""
+"""Upkeep of a ledger: prune old rows, copy it, pack it smaller, watch its disk."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Space:
     """What is committed and not in the ledger's own file yet."""
     free_bytes: int
     floor_bytes: int
-    """With less free than this nothing is taken in."""
+    """With less free than this, callbacks are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +31,31 @@ class UpkeepLedger(Protocol):
     """Prunes, copies and watches the ledger itself."""
 
     def demote(self, destinations: Sequence[str], before: datetime) -> int:
-        """What has been owed since before then leaves the live lane; how many."""
+        """Move deliveries that have been owed since before then out of the live lane; returns how many."""
 
     def prune(self, name: str, before: datetime, pause: Callable[[float], bool]) -> int:
-        """Remove the old rows of a class of data in small steps.
+        """Remove the rows of a class of data that are older than `before`, in small steps; returns how many.
 
-        `pause` is given each step's seconds and says whether to go on.
+        `pause` is called with each step's seconds, and returns whether to go on.
         """
 
     def backup(self, target: Path, go_on: Callable[[], bool]) -> BackupCopy:
-        """A consistent copy while all goes on, opened and read through.
+        """Make a consistent copy while everything goes on, and read it through.
 
-        `go_on` is asked between the steps; once it says no, `LedgerBusy` is raised and nothing left.
+        `go_on` is asked between the steps. Once it says no, `LedgerBusy` is raised and no file is left.
         """
 
     def retrain(self, now: datetime) -> bool:
-        """Learn from the ledger's own records how to pack the next ones, where it has grown enough."""
+        """Learn from the ledger's own records how to pack the next ones smaller; True where that was done.
+
+        Does nothing until the ledger has grown tenfold since the last time.
+        """
 
     def repack(self, pause: Callable[[float], bool]) -> int:
-        """Pack records again, in small steps, whose packing holds values of other people; how many.
+        """Pack records again, in small steps, whose dictionary holds other people's values; returns how many.
 
-        Earlier versions learnt from whole records. `pause` is given each step's seconds and says whether to
-        go on now; the next call goes on where this one stopped, and once all is done finds nothing to do.
+        Earlier releases made dictionaries of whole records. `pause` is called with each step's seconds, and
+        returns whether to go on; the next call goes on where this one stopped.
         """
 
     def space(self) -> Space:
