@@ -65,10 +65,10 @@ class DeliveryLedger(Protocol):
         """Lease up to `limit` more deliveries of one destination, in the same order."""
 
     def settle(self, settled: Sequence[EndedAttempt], now: datetime) -> None:
-        """Write in one commit how attempts ended; where a revision came meanwhile, the delivery is due again."""
+        """Write how attempts ended, in one commit; a revision since then makes its delivery due again."""
 
     def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
-        """As `settle`, but not waited for: the future ends after the commit, which the next `lease` shares."""
+        """As `settle`, not waited for: the future ends after the commit, which the next `lease` can share."""
 
     def give_back(self, lease: Lease, due_at: datetime) -> bool:
         """End a lease with which nothing was done, as if it had not been taken; True: it is due again."""

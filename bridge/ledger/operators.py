@@ -100,6 +100,6 @@ class OperatorLedger(Protocol):
     def replay(self, ids: Sequence[int], account: str, now: datetime, *, forget: bool) -> int:
         """Make delivered and skipped deliveries due in the backfill lane; returns how many.
 
-        What a person skipped stays skipped. With `forget` everything is sent again; only which call wrote which
-        field last stays known, so that no older call overwrites a newer one.
+        What a person skipped stays skipped. With `forget` everything is sent again; only which call wrote
+        which field last stays known, so that no older call overwrites a newer one.
         """

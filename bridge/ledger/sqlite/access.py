@@ -1,4 +1,4 @@
-"""One SQLite file: a connection that writes, and one for each thread that looks."""
+"""Access to one SQLite file: a writer with its own thread, and a read-only connection for each thread."""
 
 import sqlite3
 import threading
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def looks(method: Callable[P, T]) -> Callable[P, T]:
-    """Turns errors of SQLite while reading into `LedgerBusy` and `LedgerUnusable`."""
+    """Decorates a method that reads: SQLite's errors become `LedgerBusy` or `LedgerUnusable`."""
 
     @wraps(method)
     def looking(*args: P.args, **named: P.kwargs) -> T:
@@ -42,7 +42,7 @@ def looks(method: Callable[P, T]) -> Callable[P, T]:
 
 
 class Access:
-    """The connections that every part of the ledger uses."""
+    """The connections that all parts of the ledger share."""
 
     _space_at = float("-inf")
     _low = ""
@@ -108,7 +108,7 @@ class Access:
             connection.execute("ROLLBACK")
 
     def _low_disk(self) -> str:
-        """Why nothing is taken in, told anew every second; empty where there is room."""
+        """Why nothing is accepted, measured once a second; empty where there is room on the disk."""
         if time.monotonic() - self._space_at > SPACE_EVERY:
             self._space_at = time.monotonic()
             found = disk_space.space(self._path, self._min_free)
@@ -117,12 +117,12 @@ class Access:
         return self._low
 
     def _forget_space(self) -> None:
-        """Look before the next commit is taken in."""
+        """Measure the disk again before the next record is accepted."""
         self._space_at = float("-inf")
 
     def close(self) -> None:
         """Finish what was submitted, then close."""
-        # The writer closes last: then SQLite puts the log back into the file, and removes it.
+        # The writer's connection closes last: as the last one it copies the log into the file and removes it.
         with self._readers_lock:
             for reader in self._readers:
                 reader.close()
@@ -132,7 +132,7 @@ class Access:
 
 
 def _guard(path: Path, connection: sqlite3.Connection, owner: Ownership | None) -> Guard:
-    """Watches the open files; for the ledger's owner it also records how far the ledger has come."""
+    """The guard of the open files; for the ledger's owner it also records how far the ledger has come."""
     if not isinstance(owner, OwnerLock):
         return Guard(OpenFiles(path))
     high_water = HighWaterFile(path)

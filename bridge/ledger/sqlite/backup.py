@@ -1,4 +1,4 @@
-"""A copy of the ledger: where it may be written, and the two processes that make and check it."""
+"""Backups: where a copy of the ledger may be written, and the two processes that make it and check it."""
 
 import os
 import subprocess

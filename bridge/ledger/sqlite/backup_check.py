@@ -1,4 +1,4 @@
-"""Reads a copy of the ledger through, in a process of its own that lets all others go first.
+"""Checks a copy of the ledger by reading all of it, in a process with the lowest priority.
 
 It is run as a file, so that it starts within milliseconds: nothing of callbridge is imported.
 How many calls the copy holds goes to stdout; what is wrong with it to stderr, and exit 1.

@@ -1,4 +1,4 @@
-"""Calls and deliveries for people: lists, and one call with all that happened to it."""
+"""Calls and deliveries for people: lists of them, and one call with everything that happened to it."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from bridge.model.crm_alterations import WORDS
 from bridge.model.deliveries import DeliveryState
 from bridge.model.field_digests import alteration_of
 
-# Fewer characters of a name would find too many calls to tell anything.
+# A beginning of fewer than 4 characters would find too many calls to be of use.
 SHORTEST_BEGINNING = 4
 
 _CALL = """
@@ -58,7 +58,7 @@ def list_calls(connection: sqlite3.Connection, words: Sequence[str], limit: int)
 def _by_beginning(
     connection: sqlite3.Connection, words: Sequence[str], newest: str, limit: int
 ) -> list[sqlite3.Row]:
-    """Calls with a name that begins with one of the words; people copy the beginning of an id."""
+    """Calls with a name that begins with one of the words: people often copy only the beginning of an id."""
     beginnings = [word for word in words if len(word) >= SHORTEST_BEGINNING]
     if not beginnings:
         return []
@@ -69,7 +69,7 @@ def _by_beginning(
 
 
 def _newest(connection: sqlite3.Connection, sql: str, limit: int) -> list[sqlite3.Row]:
-    """The newest calls of all sources, of which each has its own order in the index."""
+    """The newest calls of all sources; the index is by source, so each source is asked for its newest."""
     sources = connection.execute(SOURCES).fetchall()
     rows = [row for (source,) in sources for row in connection.execute(sql, (source, limit))]
 
@@ -122,7 +122,7 @@ _STATE = (
 
 
 def _delivery(row: sqlite3.Row) -> CallDelivery:
-    """How far it came is the daemon's affair, unless it is in doubt."""
+    """A delivery without its packed progress, of which people see only whether it is in doubt."""
     progress = row["progress"]
     return model_of(CallDelivery, row, in_doubt=progress is not None and is_in_doubt(progress))
 

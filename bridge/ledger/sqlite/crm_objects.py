@@ -1,4 +1,4 @@
-"""CRM objects as deliveries left them: what is known of each, and which deliveries are in doubt."""
+"""CRM objects as deliveries left them: what was last sent to each, and which deliveries are in doubt."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from bridge.model.deliveries import Lease, LockKey
 def recall(
     connection: sqlite3.Connection, account: str, wanted: Sequence[PlannedDelivery]
 ) -> list[dict[str, KnownObject]]:
-    """The objects of each plan as they were last left, by the mapping's names."""
+    """What is known of each plan's objects, by the mapping's names; in the order of `wanted`."""
     keys = {(each.type, each.key_text) for _, _, planned in wanted for each in planned if each.shared}
     own = [delivery_id for delivery_id, _, planned in wanted if not all(each.shared for each in planned)]
     shared = _shared(connection, account, list(keys)) if keys else {}
@@ -87,7 +87,7 @@ ON CONFLICT (account_id, type, key) DO UPDATE SET crm_id = excluded.crm_id, dige
 def remember_all(
     connection: sqlite3.Connection, settled: Sequence[tuple[Lease, str, Sequence[SyncedObject]]]
 ) -> None:
-    """Note objects as deliveries left them."""
+    """Keep objects as deliveries left them: shared ones once for the account, others with their delivery."""
     objects: list[Any] = []
     shared: dict[tuple[int, str, str], tuple[Any, ...]] = {}
     accounts = {account: account_id(connection, account) for _, account, done in settled if done}
@@ -103,7 +103,7 @@ def remember_all(
             objects += [left.digest, memory, None] if own else [None, None, left.digest]
             if not own:
                 place = accounts[account], each.type, each.key
-                # Of several calls in one batch the last one left it so.
+                # Where several calls of a batch fed one object, the last of them counts.
                 shared[place] = (*place, left.crm_id, left.digest, memory)
     if objects:
         connection.execute(_OBJECTS.format(rows_of(8, len(objects) // 8)), objects)
@@ -113,7 +113,7 @@ def remember_all(
 
 
 def note(connection: sqlite3.Connection, noted: ProgressNote) -> None:
-    """How far a leased delivery is, before it sends what must not be sent twice."""
+    """Keep how far a leased delivery has come, before it sends what must not be sent twice."""
     connection.execute(
         "UPDATE deliveries SET progress = ? WHERE id = ? AND state = 'leased'",
         (packed_progress(noted.account, noted.progress, noted.held_keys), noted.lease.delivery_id),
@@ -124,7 +124,7 @@ def note(connection: sqlite3.Connection, noted: ProgressNote) -> None:
 def previous_lines(
     connection: sqlite3.Connection, rows: Sequence[sqlite3.Row]
 ) -> dict[int, list[tuple[str, str]]]:
-    """Type and key of the objects that deliveries feed so far: a changed key takes the old line too."""
+    """Delivery id → type and key of the objects that it feeds so far; with a changed key both are locked."""
     keys = {row["id"]: row["key"] for row in rows if row["feeds"]}
     found: dict[int, list[tuple[str, str]]] = {}
     if not keys:

@@ -1,4 +1,4 @@
-"""The ledger's part for delivery workers: leases, their ends, and what CRM objects were last told."""
+"""Delivery in SQLite: leases, how attempts ended, and what was last sent to CRM objects."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class DeliveryPart(Access):
     @looks
     def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
         """Lease the next delivery; workers that ask at the same time share one statement and one commit."""
-        # An idle worker asks twice a second: looking first keeps it out of the writer's way.
+        # An idle worker asks twice a second: a read first keeps it out of the queue of the writer's thread.
         if getattr(self._local, "idle", True) and not leasing.any_due(self._reader, destinations, now):
             return None
         row = self._leasing.run((tuple(destinations), tuple(sources), now))
@@ -75,7 +75,7 @@ class DeliveryPart(Access):
         return leases
 
     def _park_unreadable(self, row: sqlite3.Row, error: Exception, now: datetime) -> None:
-        """A damaged row must not stop the worker, nor stay leased."""
+        """Park a delivery whose row is damaged: it must neither stop the worker nor stay leased."""
         reason = f"the stored record cannot be read: {error}"
         self._write().run(lambda c: leasing.park(c, row["id"], reason, now))
 

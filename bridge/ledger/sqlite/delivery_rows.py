@@ -14,7 +14,7 @@ from bridge.ledger.sqlite.progress_packing import is_in_doubt
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.deliveries import Delivery, DeliveryState, Lane, ParkKind
 
-# SQLite takes 32,766 values in a statement; here each row brings 15.
+# SQLite takes 32,766 values in a statement; here each row has 15.
 ROWS_IN_STATEMENT = 200
 
 

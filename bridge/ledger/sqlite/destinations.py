@@ -1,4 +1,4 @@
-"""Which destinations there are, since when, and which sources' calls go to each."""
+"""The destinations: since when each exists, and which sources' calls go to it."""
 
 import sqlite3
 from datetime import datetime
@@ -33,7 +33,7 @@ def _skip_earlier_calls(connection: sqlite3.Connection, source: str, name: str, 
         " FROM calls c"
         " WHERE source = ? AND NOT EXISTS"
         " (SELECT 1 FROM deliveries d WHERE d.call_id = c.id AND d.destination = ?)"
-        # What still waits for its verdict is delivered or skipped by it.
+        # A call that still waits for a verdict is delivered or skipped by that verdict.
         " AND NOT EXISTS (SELECT 1 FROM receipts r WHERE r.call_id = c.id AND r.verdict IS NULL)",
         (name, at, source, name),
     )

@@ -1,4 +1,4 @@
-"""The rows of `dictionaries`: when a new one is due, what it is made of, and which ones have to go."""
+"""Dictionaries that records are packed with: when a new one is due, its samples, which must be removed."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from bridge.ledger.sqlite.payloads import Payloads, shipped_dictionary
 from bridge.ledger.sqlite.times import micros
 
 SAMPLES = 2000
+"""Records that a dictionary is made of: about 30 MB of text."""
 FEWEST_CALLS = 1000
 RETRAINED_AT_GROWTH = 10
 """A new dictionary is made when the ledger has so many times the calls that it had at the last one."""
@@ -30,7 +31,7 @@ class MadeOf(IntEnum):
 
 
 def training_due(connection: sqlite3.Connection) -> bool:
-    """Whether the ledger has grown tenfold since its newest dictionary, or that one has to go."""
+    """Whether the ledger has ten times the calls that it had at its last dictionary, or that one must go."""
     if newest_has_to_go(connection):
         return True
     known = connection.execute("SELECT max(calls) FROM dictionaries").fetchone()[0] or 0
@@ -38,7 +39,7 @@ def training_due(connection: sqlite3.Connection) -> bool:
 
 
 def calls_in(connection: sqlite3.Connection) -> int:
-    """How many calls the ledger has, as its newest one's number tells."""
+    """How many calls the ledger has, told by the highest id: counting would read the whole table."""
     calls: int = connection.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()[0]
     return calls
 
@@ -71,7 +72,7 @@ def _add(connection: sqlite3.Connection, made_of: MadeOf, calls: int, body: byte
 
 
 def newest_has_to_go(connection: sqlite3.Connection) -> bool:
-    """Whether new records are packed with people's values."""
+    """Whether the dictionary that new records are packed with holds people's values."""
     newest = connection.execute("SELECT trained FROM dictionaries ORDER BY id DESC LIMIT 1").fetchone()
     return newest is not None and newest[0] == MadeOf.WHOLE_RECORDS
 

@@ -13,6 +13,7 @@ from bridge.ledger.sqlite.dictionary_training import LEVEL
 from bridge.ledger.sqlite.shared_values import as_many_share
 
 DICTIONARY_SIZE = 112_640
+"""Bytes: 110 KiB, as the zstd tool makes them."""
 FEWEST_SAMPLES = 500
 SEGMENTS = (200, 300, 500)
 """Lengths of the pieces that a dictionary is put together from, in bytes; which is best differs by ledger."""
@@ -23,7 +24,7 @@ NICE = 10
 
 
 def main() -> None:
-    """Read, learn, write."""
+    """Read samples from stdin, and write the dictionary to stdout."""
     os.nice(NICE)
     samples = []
     while length := sys.stdin.buffer.read(4):
@@ -32,7 +33,7 @@ def main() -> None:
 
 
 def dictionary_of(samples: list[bytes]) -> bytes:
-    """The dictionary that packs these records best, of what many of them share; empty: they teach nothing."""
+    """The dictionary that packs these records best; empty where they have too little in common."""
     if len(samples) < FEWEST_SAMPLES:
         return b""
     shared: list[bytes | bytearray | memoryview[int]] = [*as_many_share(samples)]

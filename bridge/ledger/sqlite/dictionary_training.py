@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from bridge.lib.errors import LedgerError
 
 LEVEL = 3
+"""The level of zstd at which dictionaries are compared: its default."""
 
 
 def train(samples: Iterable[bytes]) -> bytes | None:

@@ -10,7 +10,7 @@ def space(path: Path, min_free: int) -> Space:
     """Returns the ledger's and its log's bytes, those free, and the floor below which nothing is accepted."""
     disk = os.statvfs(path.parent)
     log = path.with_name(path.name + "-wal")
-    # At most 5 % of the disk: on a small one the floor in bytes would refuse everything.
+    # At most 5 % of the disk: on a small one the configured bytes would refuse everything.
     floor = min(min_free, disk.f_blocks * disk.f_frsize // 20)
     return Space(file_size(path), file_size(log), disk.f_bavail * disk.f_frsize, floor)
 

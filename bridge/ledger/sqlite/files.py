@@ -1,4 +1,4 @@
-"""Watches the files of an open ledger: moved, replaced, or with their log lost."""
+"""Notices when the files of an open ledger were moved or replaced, or when its log was lost."""
 
 import ctypes
 import fcntl
@@ -85,7 +85,7 @@ class OpenFiles:
     def trouble(self, connection: sqlite3.Connection) -> str:
         """Returns why nothing may be acknowledged; empty where all is well.
 
-        Where the ledger itself is still in its place, the content of its log is saved into it.
+        Where only the log was moved away, its content is copied into the ledger's file first.
         """
         for name, opened in zip(self._names, self._opened, strict=True):
             try:

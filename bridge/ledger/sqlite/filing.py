@@ -1,7 +1,8 @@
-"""Files arrivals under their calls, or in quarantine; which call it is `bridge.record.call_match` decides.
+"""Files arrivals under their calls, or in quarantine; `bridge.record.call_match` decides which call it is.
 
-Each statement gives up the interpreter's lock and has to win it back from the threads of the door. A
-statement a row would cost more than the row itself, so a batch goes in one statement a table, as JSON.
+A statement gives up the interpreter's lock, and must then win it back from the door's threads. One statement
+for each row would cost more than the row itself, so a batch is written with one statement for each table, its
+rows as JSON.
 """
 
 import sqlite3
@@ -60,12 +61,12 @@ FROM json_each(:1)
 def file_arrivals(
     connection: sqlite3.Connection, payloads: Payloads, arrivals: Sequence[Arrival]
 ) -> list[Filed]:
-    """File a batch in the order of arrival; a record that cannot be filed spoils no other."""
+    """File a batch in the order of arrival; a record that cannot be filed is quarantined alone."""
     connection.execute("SAVEPOINT batch")
     try:
         filed = _Batch(connection, payloads, arrivals).file()
     except sqlite3.OperationalError:
-        # The disk is at fault, not a record: nothing of the batch may be acknowledged.
+        # The disk failed, not a record: nothing of the batch may be acknowledged.
         raise
     except Exception as error:
         connection.execute("ROLLBACK TO batch")
@@ -207,9 +208,10 @@ def quarantine(
     *,
     acknowledged: bool = False,
 ) -> Filed:
-    """Keep a body that no call took, once however often it comes, where there is room.
+    """Keep a body that no call took, once, however often it comes.
 
-    `acknowledged`: the platform will not send it again, so it is kept in any case.
+    Where quarantine is full it is refused, so that the platform sends it again later. `acknowledged`: the
+    platform will not send it again, so it is kept even then.
     """
     digest = blake2b(arrival.payload, digest_size=16).digest()
     if not _came_again(connection, arrival, digest):
@@ -244,7 +246,7 @@ def _full(connection: sqlite3.Connection, source: str) -> bool:
 
 
 def _full_of_garbage(connection: sqlite3.Connection) -> bool:
-    # The reason stands in the text, because a partial index is not found by a value.
+    # Not a parameter: SQLite uses the partial index only where the query's text has its condition.
     sql = "SELECT count(*) FROM quarantine WHERE reason = 'not_an_object'"
     kept: int = connection.execute(sql).fetchone()[0]
     return kept >= MOST_GARBAGE

@@ -12,7 +12,7 @@ from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.jobs import LIST_WALKS, RECONCILE, Job, JobState, WalksOf
 
 _SOURCE = "CASE WHEN json_valid({0}args) THEN json_extract({0}args, '$.source') END"
-# A partial index is found by its own words only.
+# The condition of the partial index `runs_open`: SQLite uses it only where a query repeats the condition.
 _OPEN = "{0}state IN ('requested', 'running')"
 _REQUESTED = f"r.state = 'requested' AND {_OPEN.format('r.')}"
 _IS_WALK = f"r.kind IN ({marks(LIST_WALKS)})"
@@ -35,7 +35,7 @@ class JobPart(Access):
 
     def take_job(self, now: datetime, walks: WalksOf | None = None) -> Job | None:
         """Mark the oldest requested job as running; two takers never get the same one."""
-        # Each taker asks four times a second: looking first keeps it out of the writer's way.
+        # Each taker asks four times a second: a read first keeps it out of the queue of the writer's thread.
         if not self._is_any_requested(walking=walks is not None):
             return None
         return self._write().run(lambda c: _take(c, now, walks))
@@ -162,14 +162,14 @@ def _end(
 def _end_walk(
     connection: sqlite3.Connection, job: Job, covered_until: datetime | None, now: datetime
 ) -> None:
-    """A dry run files nothing, so it is no reconciliation: the last one is another."""
+    """Forget a walk's windows; a reconciliation becomes its source's last one, unless it was a dry run."""
     connection.execute("DELETE FROM run_windows WHERE run_id = ?", (job.id,))
     if job.kind != RECONCILE or not job.source or (job.args or {}).get("dry_run"):
         return
     connection.execute(
         "INSERT INTO coverage VALUES (:1, :2, :3)"
         " ON CONFLICT (source) DO UPDATE SET run_id = :3,"
-        # What a clock that stood wrong has covered of the future does not count.
+        # A coverage that lies in the future was written while the clock was wrong, and does not count.
         " covered_at = iif(covered_at > :4, :2, max(coalesce(covered_at, :2), coalesce(:2, covered_at)))",
         numbered(job.source, micros(covered_until), job.id, micros(now)),
     )

@@ -1,4 +1,4 @@
-"""Receipts and their verdicts: hands out what waits for a verdict, and keeps what the judge says."""
+"""Receipts and their verdicts: reads the receipts that wait for one, and writes what the judge decides."""
 
 import json
 import sqlite3
@@ -48,7 +48,7 @@ def waiting(
 
 
 def _pending(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row) -> Pending:
-    # Most repeated callbacks are the same to the byte.
+    # Most repeated callbacks are equal byte for byte: then neither record is unpacked or parsed.
     same_bytes = row["body"] == row["state_body"] and row["codec"] == row["state_codec"]
     repeats = same_bytes and is_repeat(Via(row["via"]), Via(row["known_via"]))
     return Pending(
@@ -66,7 +66,7 @@ def _pending(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Ro
 
 
 def known_of(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row) -> Known:
-    """What is known of a call, from a row that carries it and its state."""
+    """A call's known state, from a row that holds its columns and its packed state."""
     values = state_of(payloads, row)
     newest = None if row["updated_at"] is None else int(moment_of(row["updated_at"]).timestamp())
     stamps: dict[str, int | None] = dict.fromkeys(values, newest)
@@ -106,7 +106,7 @@ def write_judgments(
     destinations: Destinations,
     now: datetime,
 ) -> None:
-    """Keep verdicts, and what they make due; those on new calls go in one statement a table."""
+    """Write verdicts and the deliveries that they make due; new calls take one statement for each table."""
     news: list[Judgment] = []
     repeats: list[int] = []
     for judgment in judgments:
@@ -246,7 +246,7 @@ def _write_state(connection: sqlite3.Connection, payloads: Payloads, judgment: J
 def owe(
     connection: sqlite3.Connection, news: Sequence[Judgment], destinations: Destinations, now: datetime
 ) -> None:
-    """What new calls and revisions make due, in the order of their verdicts."""
+    """Make deliveries of new calls and revisions due, in the order of the verdicts."""
     there = deliveries_of_calls(connection, [judgment.call_id for judgment in news])
     changed: dict[int, DeliveryRow] = {}
     added: dict[tuple[int, str], Delivery] = {}

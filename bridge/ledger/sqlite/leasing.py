@@ -1,4 +1,4 @@
-"""Leases: which delivery a worker takes next, and what happens when a lease ends with nothing done."""
+"""Leases: which delivery a worker gets next, and what becomes of a lease with which nothing was done."""
 
 import json
 import sqlite3
@@ -20,15 +20,15 @@ Wish = tuple[tuple[str, ...], tuple[str, ...], datetime]
 
 
 def release_leases(connection: sqlite3.Connection, now: datetime | None = None) -> int:
-    """Make the leases of a dead daemon due again, and its jobs requested again; how many leases."""
-    # Said twice, because a partial index is found by its own words only.
+    """Make a dead daemon's leases due again, and its jobs requested again; returns how many leases."""
+    # `deliveries_open` is a partial index: SQLite uses it only where the query repeats its condition.
     leased_rows = read_deliveries(connection, "state = 'leased' AND state <> 'delivered'")
     changed = [replace(row, delivery=released(row.delivery)) for row in leased_rows]
     if now is not None:
         waiting = read_deliveries(connection, "state = 'due' AND progress IS NOT NULL")
         changed = [_sent_now(row, now) for row in (*changed, *waiting)]
     change_deliveries(connection, changed)
-    # A backup that was cut short is not made later: this ledger may be that backup, put back.
+    # A backup that was interrupted is not made later: this file may be that very backup, put back in place.
     connection.execute(
         "UPDATE runs SET state = 'failed', result = ?, ended_at = started_at"
         " WHERE state = 'running' AND kind = 'backup'",
@@ -53,7 +53,8 @@ def any_due(connection: sqlite3.Connection, destinations: Sequence[str], now: da
     return bool(connection.execute(sql, (*destinations, micros(now), micros(now))).fetchone()[0])
 
 
-# CROSS JOIN keeps SQLite from walking all calls of a source for the few that are due.
+# CROSS JOIN makes SQLite begin with the deliveries that are due. Left to choose, it walks all calls of the
+# source: with 1,000,000 calls a lease took 2.6 s instead of 2 ms.
 _DUE = f"""
 SELECT d.id, d.call_id, d.destination, d.wanted, d.tries, d.owed_at, d.progress, d.lane, d.called_at,
        d.person,
@@ -68,7 +69,10 @@ ORDER BY d.lane, d.called_at LIMIT ?
 
 
 def lease_each(connection: sqlite3.Connection, wishes: Sequence[Wish]) -> list[sqlite3.Row | None]:
-    """Give each worker that asks the next delivery that is due: by lane, then by the call's own time."""
+    """Lease the next due delivery to each worker that asks; None for those for whom there is none.
+
+    One query for all workers with the same wish: sixteen queries would each wait for the interpreter's lock.
+    """
     asked: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
     for place, (destinations, sources, _) in enumerate(wishes):
         asked.setdefault((destinations, sources), []).append(place)
@@ -91,7 +95,7 @@ def lease_each(connection: sqlite3.Connection, wishes: Sequence[Wish]) -> list[s
 def lease_more(
     connection: sqlite3.Connection, destination: str, sources: Sequence[str], now: datetime, limit: int
 ) -> list[sqlite3.Row]:
-    """Lease up to `limit` deliveries to one destination, in the order in which single leases would go."""
+    """Lease up to `limit` deliveries to one destination, in the same order as single leases."""
     rows = _first_due(connection, destination, sources, now, limit)
     _mark_leased(connection, rows, now)
     return rows
@@ -143,7 +147,7 @@ def park(connection: sqlite3.Connection, delivery_id: int, reason: str, now: dat
 
 
 def give_back(connection: sqlite3.Connection, lease: Lease, due_at: datetime) -> bool:
-    """End a lease with which nothing was done; whether the delivery is due again."""
+    """End a lease with which nothing was done; True: the delivery is due again."""
     rows = [
         replace(row, delivery=given_back(row.delivery, due_at))
         for row in _if_leased(connection, lease.delivery_id)

@@ -1,4 +1,4 @@
-"""How calls stand beside the platform's list: those of a window, and how far each list is covered."""
+"""How the ledger's calls stand beside the platform's list: those of a window, and each source as a whole."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ from bridge.model.calls import Arrival
 from bridge.model.listing import WindowStanding
 
 MATCHED_AT_ONCE = 1000
+"""Rows that are looked for in one statement."""
 GAPS_OF = timedelta(hours=24)
-"""The gap rate is that of the newest calls that are covered, of so long a time."""
+"""The gap rate is that of the calls created in the last 24 hours that are covered."""
 
 
 def window_standing(
@@ -26,9 +27,9 @@ def window_standing(
     unknown: Sequence[Arrival],
     destinations: Sequence[str],
 ) -> WindowStanding:
-    """What `WindowStanding` says; the caller sees to it that all of it is of one moment."""
+    """Count both sides of a window; the caller's transaction makes all of it one moment."""
     come, left = _looked_for_again(connection, source, unknown)
-    # Of a million calls a copy of the set weighs more than a page of them.
+    # `known` may hold a million ids, so it is copied only where there is something to add.
     found = come.union(known) if come else known
     listed, unlisted = 0, []
     for call_id in listing.calls_between(connection, source, *window):
@@ -38,7 +39,7 @@ def window_standing(
             unlisted.append(call_id)
     elsewhere: list[int] = []
     if listed < len(found):
-        # The list says of these that they were created in the window; the ledger knows better, or not at all.
+        # The list shows these in the window; the ledger has another creation time for them, or none.
         elsewhere = sorted(set(found).difference(listing.calls_between(connection, source, *window)))
     by_destination = {}
     for name in destinations:
@@ -70,7 +71,7 @@ def lists(connection: sqlite3.Connection, now: datetime) -> dict[str, ListStandi
     for row in connection.execute(_LISTS).fetchall():
         covered_at = row["covered_at"]
         if covered_at is not None and covered_at > micros(now):
-            # A clock that stood wrong has said so: the next walk finds out.
+            # A coverage in the future was written while the clock was wrong; the next walk corrects it.
             covered_at = None
         until = at_or_none(covered_at)
         found[row["source"]] = ListStanding(
@@ -87,7 +88,7 @@ def _last(row: sqlite3.Row) -> LastReconciliation:
 
 
 def _gaps(connection: sqlite3.Connection, source: str, until: datetime) -> GapRate:
-    """Of the last calls that are covered, how many only the list has told of."""
+    """Of the calls of the last covered day, how many came by the list alone."""
     coverage = listing.coverage(connection, source, until - GAPS_OF, until)
     rate = coverage.gaps / coverage.calls if coverage.calls else 0.0
     return GapRate(until - GAPS_OF, until, coverage.calls, coverage.gaps, round(rate, 6))
@@ -96,7 +97,7 @@ def _gaps(connection: sqlite3.Connection, source: str, until: datetime) -> GapRa
 def _looked_for_again(
     connection: sqlite3.Connection, source: str, unknown: Sequence[Arrival]
 ) -> tuple[set[int], list[int]]:
-    """The calls that have come since, and the places of the rows whose calls have not."""
+    """The calls of rows that have arrived since, and the indexes of the rows whose calls have not."""
     come, left = set(), []
     for start in range(0, len(unknown), MATCHED_AT_ONCE):
         part = unknown[start : start + MATCHED_AT_ONCE]

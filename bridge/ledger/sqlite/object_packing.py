@@ -1,8 +1,8 @@
-"""How the file keeps what is known of a CRM object: its links, and which call last wrote which field.
+"""Packs what is known of a CRM object: its links, and which call last wrote which field.
 
-There is one such value for each contact, and most have the same few fields. So fields and links are kept
-as numbers, and the fields that one call wrote are kept together under that call. Fields of a call's own
-object mostly need a short digest only: these are joined, at 4 bytes a field where 11 would be needed.
+There is one such value for each contact, and most have the same few fields. So names of fields and links are
+kept as numbers, and the fields that one call wrote stand together under that call. Fields of a call's own
+object mostly need a short digest only: these are joined, which takes 4 bytes a field in place of 11.
 """
 
 import sqlite3
@@ -28,7 +28,7 @@ _ONE_BYTE = 0x80
 
 
 def names_of(connection: sqlite3.Connection) -> dict[int, str]:
-    """Number → name. To be read after the values: a value may use a number that was added just before."""
+    """Number → name. Read it after the values: a value may use a number that was added just before."""
     return dict(connection.execute("SELECT id, name FROM field_names").fetchall())
 
 
@@ -85,7 +85,7 @@ def unpack_memory(crm_id: str, digest: bytes, memory: bytes | None, names: Mappi
     return KnownObject(crm_id, digest, {names[link]: to for link, to in links.items()}, last_writes)
 
 
-# No call has so many namesakes by the start of its key.
+# An event holds only the first 16 characters of a key; no more than 20 calls begin alike.
 _NAMESAKES = 20
 _BY_KEY = """
 SELECT c.started_at, c.created_at, c.first_seen_at FROM counters s

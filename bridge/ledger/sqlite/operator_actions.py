@@ -1,4 +1,4 @@
-"""What operators do to deliveries: retry, park, skip; and which ones they mean by words of a cause."""
+"""What operators do to deliveries (retry, park, skip), and which ones they mean by a cause or its words."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from bridge.model.delivery_rules import (
     retry_says_absent,
 )
 
-# Rows changed in one commit, which takes the writer about 10 ms; callbacks are committed in between.
+# Rows changed in one commit, which takes about 10 ms: callbacks are committed in between.
 ROWS_IN_COMMIT = 500
 
 
@@ -92,7 +92,7 @@ def matching_causes(connection: sqlite3.Connection, words: str) -> list[str]:
 
 
 def retry(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
-    """Make these deliveries due now; how many. One parked in doubt counts as not sent from then on."""
+    """Make these deliveries due now; returns how many. One parked in doubt then counts as not sent."""
     found = deliveries_by_id(connection, ids)
     changed = [_retried(row, now) for row in found if may_retry(row.delivery, RetryScope.ID)]
     change_deliveries(connection, changed)
@@ -120,7 +120,7 @@ def parked_in_doubt(connection: sqlite3.Connection, destination: str) -> int:
 def hold(
     connection: sqlite3.Connection, ids: Sequence[int], held_as: DeliveryState, why: str, now: datetime
 ) -> HeldDeliveries:
-    """Park or skip deliveries: which are so now, and which once their attempt or their doubt has ended."""
+    """Park or skip deliveries; tells which are held now, and which once their attempt or doubt ends."""
     rows = [row for row in deliveries_by_id(connection, ids) if may_hold(row.delivery, held_as)]
     change_deliveries(
         connection, [replace(row, delivery=held(row.delivery, held_as, why, now)) for row in rows]
@@ -139,6 +139,6 @@ UPDATE deliveries SET lane = :1 WHERE id IN (
 
 
 def demote(connection: sqlite3.Connection, destination: str, before: datetime) -> int:
-    """Move live deliveries owed since before then into the retry lane, up to `ROWS_IN_COMMIT`; how many."""
+    """Move up to `ROWS_IN_COMMIT` live deliveries, owed since before then, into the retry lane; how many."""
     values = numbered(Lane.RETRY, destination, Lane.LIVE, micros(before), ROWS_IN_COMMIT)
     return connection.execute(_DEMOTED, values).rowcount

@@ -20,10 +20,10 @@ GUEST = "command"
 
 
 class OwnerLock:
-    """The right to own a ledger, held by one living process.
+    """The lock of a ledger's owner, held by one living process.
 
-    The kernel lets go of it when the process dies, however it dies; that is why a lease
-    of a previous owner is known to be dead.
+    The kernel releases it when the process dies, however it dies. So whoever gets the lock knows that every
+    lease in the ledger belongs to a dead process.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class OwnerLock:
             LedgerUnusable: the ledger is another user's, or its folder cannot be written.
         """
         with usable(self._ledger):
-            # Asked first, so that the wrong user leaves no file behind.
+            # Checked before anything is created, so that the wrong user leaves no file behind.
             if self._ledger.exists():
                 check_owner(self._ledger)
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,12 +94,12 @@ class OwnerLock:
         return file is None
 
     def _wait(self) -> int | None:
-        """Wait for a guest to give way; None where the owner is none, or does not."""
+        """Wait for a guest to give way; returns the lock's file, or None: the owner is no guest, or stays."""
         claim: int | None = None
         try:
             until = time.monotonic() + GIVES_WAY_WITHIN
             while time.monotonic() < until and self._owner()[1]:
-                # Who only looks whether it is wanted has it for a moment.
+                # Tried each round: a guest that looks whether a daemon waits holds this lock for a moment.
                 claim = _locked(self._wanted) if claim is None else claim
                 self._pause(GUEST_POLLED_EVERY)
                 if (file := _locked(self._path)) is not None:

@@ -1,4 +1,4 @@
-"""What kind of parked a delivery of an earlier release is: there only the words of its cause told."""
+"""Tells the `park_kind` of deliveries that an earlier release parked: it kept only the words of the cause."""
 
 import sqlite3
 
@@ -10,7 +10,7 @@ _BY_THE_WORDS = """CASE
 
 
 def name_park_kinds(connection: sqlite3.Connection) -> None:
-    """Fill in the kind of what an earlier release has parked since this one last had the ledger."""
+    """Fill in the kind of deliveries that an earlier release parked after a rollback to it."""
     kind = _BY_THE_WORDS.format("")
     connection.execute(
         f"UPDATE deliveries SET park_kind = {kind} WHERE state = 'parked' AND park_kind IS NULL"
@@ -18,7 +18,7 @@ def name_park_kinds(connection: sqlite3.Connection) -> None:
 
 
 def park_kind_column(connection: sqlite3.Connection, table: str = "deliveries") -> str:
-    """The SQL for a delivery's kind; whoever only looks may find a ledger that has no column for it yet."""
+    """The SQL for a delivery's kind; a ledger that is only read is not migrated, and may lack the column."""
     columns = "SELECT 1 FROM pragma_table_info('deliveries') WHERE name = 'park_kind'"
     if connection.execute(columns).fetchone():
         return f"{table}.park_kind"

@@ -1,8 +1,8 @@
 """Packs records for storage: zstandard with a dictionary, each record by itself.
 
-15 KB of JSON become about 1.1 KB, because a dictionary knows field names and scripts beforehand. No record
-needs another one, so each can be removed alone. Dictionaries are rows of the ledger. The first is the
-platform's documented record as three kinds of program spell JSON; later ones are made of what many
+15 KB of JSON become about 1.1 KB, because a dictionary holds field names and scripts already. No record is
+packed by means of another one, so each can be removed alone. Dictionaries are rows of the ledger. The first
+is the platform's documented record as three kinds of program spell JSON; later ones are made of what many
 people's records share (`shared_values`). A packed record names its dictionary by the codec beside it, and
 consists of the compressed text without its ids (`id_extraction`), followed by the ids.
 """
@@ -30,7 +30,7 @@ PARAMETERS = zstandard.ZstdCompressionParameters(
     hash_log=16,
     search_log=5,
     min_match=6,
-    # A row names its dictionary already.
+    # 4 bytes less a record each: the codec beside a record names its dictionary already.
     write_checksum=False,
     write_dict_id=False,
 )

@@ -1,4 +1,4 @@
-"""Packs records again whose dictionary has to go, a few at a time.
+"""Packs records again whose dictionary must be removed, 200 at a time.
 
 Three tables hold packed records: `payloads`, `quarantine`, and `calls` with its merged states. They are
 walked by their ids; what is packed again is written only where the row is still as it was read. A walk
@@ -23,7 +23,7 @@ Packed = tuple[int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class PackedColumn:
-    """Where packed records stand, and how one is read and replaced."""
+    """A column with packed records: the SQL that reads its rows, and the SQL that replaces one."""
 
     select: str
     """The next rows behind an id: the id, the codec and the body; or the id and a body behind its codec."""
@@ -64,7 +64,7 @@ PACKED_COLUMNS = (
 
 @dataclass(slots=True)
 class Repacking:
-    """One walk after the other through all packed records, until one finds none that stands on `outdated`."""
+    """Walks through all packed records again and again, until no record needs a dictionary of `outdated`."""
 
     outdated: frozenset[int]
     packer: Payloads
@@ -94,7 +94,7 @@ class Repacking:
         return len(changes)
 
     def _packed_again(self, packed: Packed) -> Packed | None:
-        """The same record with the newest dictionary; None: it is damaged, and no dictionary reads it."""
+        """The record packed with the newest dictionary; None: it is damaged, so it stays as it is."""
         try:
             return self.packer.pack(self.packer.unpack(*packed))
         except zstandard.ZstdError:

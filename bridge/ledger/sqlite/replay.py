@@ -1,4 +1,4 @@
-"""Walking through the calls of a window, and what a replay does to their deliveries."""
+"""Reads the calls of a window page by page, and makes their deliveries due for a replay."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from bridge.ledger.sqlite.progress_packing import packed_progress, progress_of
 from bridge.model.deliveries import ParkKind
 from bridge.model.delivery_rules import forgotten_progress, may_replay, replayed
 
-# INDEXED BY, because a walk in any other order would sort all calls for each page.
+# INDEXED BY: by any other index, or by none, SQLite would sort all calls of the source for each page.
 _PAGE = f"""
 SELECT c.id AS call_id, c.key, c.source, c.state, s.codec AS state_codec, s.body AS state_body,
        d.id AS delivery_id, d.state AS delivery_state, d.reason, {{}} AS park_kind, d.person, {CREATED} AS at
@@ -39,9 +39,9 @@ def page_of_calls(
     after: tuple[int, int] | None,
     limit: int,
 ) -> list[StoredCall]:
-    """The next calls of a source, by creation, each with its delivery and what that last sent."""
+    """The next calls of a source in the order of creation, each with its delivery and what that last sent."""
     condition, values = within(window)
-    # The largest negative number stands before every time.
+    # For the first page a cursor before every time.
     cursor = after or (-(2**62), 0)
     rows = connection.execute(
         _PAGE.format(park_kind_column(connection, "d"), condition),
@@ -86,7 +86,7 @@ def _sent(connection: sqlite3.Connection, keys: dict[int, str]) -> dict[int, dic
 def replay(
     connection: sqlite3.Connection, ids: Sequence[int], account: str, now: datetime, *, forget: bool
 ) -> int:
-    """Make settled deliveries due again behind all others; with `forget` as if nothing had been sent."""
+    """Make settled deliveries due in the backfill lane; with `forget` as if nothing had been sent."""
     rows = [row for row in deliveries_by_id(connection, ids) if may_replay(row.delivery, forget=forget)]
     if forget:
         rows = _with_progress_forgotten(connection, rows, account)
@@ -116,7 +116,7 @@ def _with_progress_forgotten(
 
 
 def _forget_objects(connection: sqlite3.Connection, ids: Sequence[int], account: str) -> None:
-    """What was sent for these; who wrote which field is kept, so no older call overwrites a newer one."""
+    """Forget what was sent for these; which call wrote which field is kept, or an older one could overwrite it."""
     fed = connection.execute(
         "SELECT o.account_id, o.type, o.key, o.memory FROM delivery_objects d JOIN crm_objects o"
         " ON o.type = coalesce(d.type, d.object) AND o.key = d.key"

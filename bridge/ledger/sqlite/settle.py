@@ -1,4 +1,7 @@
-"""Keeps how attempts ended: 200 in a few statements, since each statement costs the writer a turn."""
+"""Writes how attempts ended, up to 200 in a few statements.
+
+Each statement makes the writer's thread wait for the interpreter's lock, which sixteen workers want as well.
+"""
 
 import sqlite3
 from collections import Counter
@@ -40,13 +43,13 @@ INSERT INTO causes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET remedy = excluded.
 
 
 def settle_each(connection: sqlite3.Connection, ended: Sequence[Ended]) -> list[None]:
-    """Keep what several workers have ended, in one commit."""
+    """Write what several workers have ended, in one commit."""
     settle_all(connection, [each for some, _ in ended for each in some], max(now for _, now in ended))
     return [None] * len(ended)
 
 
 def settle_all(connection: sqlite3.Connection, ended: Sequence[EndedAttempt], now: datetime) -> None:
-    """Keep how attempts ended; one whose delivery is not leased any more is left out."""
+    """Write how attempts ended; one whose delivery is no longer leased is left out."""
     for start in range(0, len(ended), ROWS_IN_STATEMENT):
         _settle_some(connection, ended[start : start + ROWS_IN_STATEMENT], now)
 

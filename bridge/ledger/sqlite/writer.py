@@ -1,7 +1,7 @@
-"""The one thread that writes: it commits in groups.
+"""Group commit: one thread writes, and everything that is submitted during one commit shares the next.
 
-An fsync costs the same for one row as for two hundred, so everything submitted during one commit shares
-the next. Each piece of work runs in a savepoint of its own: one that fails does not undo the others.
+An fsync costs the same for one row as for two hundred. Each piece of work runs in a savepoint of its own, so
+that one that fails does not undo the others. Begin at `Writer`.
 """
 
 import sqlite3
@@ -19,6 +19,7 @@ A = TypeVar("A")
 Work = Callable[[sqlite3.Connection], Any]
 
 LARGEST_GROUP = 256
+"""Pieces of work that share a commit at most, so that the first of them does not wait for a whole burst."""
 
 
 Item = tuple[Work, Future[Any]]
@@ -85,8 +86,8 @@ class Writer:
 class Combiner(Generic[A, T]):
     """Combines requests of one kind from many threads into one piece of work.
 
-    Every statement makes the writer wait for the interpreter's lock, so the leases of sixteen workers in two
-    statements are faster than thirty-two statements that share a commit.
+    Every statement makes the writer's thread wait for the interpreter's lock: sixteen workers' leases in two
+    statements are faster than in thirty-two, though both share a commit.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class Combiner(Generic[A, T]):
                 for (_, future), result in zip(taken, done.result(), strict=True):
                     future.set_result(result)
                 return
-            # Where no transaction could be begun, they wait yet.
+            # Where no transaction could be begun, the work has not run, so the requests still wait.
             failed = taken or self._take()
             if isinstance(error, LedgerError) or len(failed) == 1:
                 for _, future in failed:
@@ -166,7 +167,7 @@ def commit_group(connection: sqlite3.Connection, group: Sequence[Item], guard: G
         connection.execute("BEGIN IMMEDIATE")
         outcomes.extend(_run(connection, work, future) for work, future in works)
         connection.execute("COMMIT")
-        # Asked again: a commit into a file that was moved away must not be acknowledged.
+        # Checked once more after the commit: what went into a file that was moved away is not acknowledged.
         _refuse_moved(connection, guard)
     except sqlite3.Error as error:
         if connection.in_transaction:
@@ -212,5 +213,5 @@ def _is_storage(error: Exception) -> bool:
 
 
 def heartbeat(connection: sqlite3.Connection) -> None:
-    """Write one row, to learn whether a commit succeeds."""
+    """Write one row: where that can be committed, callbacks can be too."""
     connection.execute("INSERT INTO heartbeat VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET beats = beats + 1")
