@@ -1,7 +1,7 @@
-"""Adding a value to what a CRM holds, and recognising later that it was added.
+"""Appends a value to what a CRM field holds, and recognises later that it was appended.
 
-An answer may be lost, so a retry looks whether the value stands there already. CRMs change case, spaces,
-markup and emoji of what they are sent: a text is recognised by its exact digest, or by its letters alone.
+An answer may be lost, so a retry first looks for the value in the field. CRMs change case, spaces, markup and
+emoji of what they are sent, so a text is recognised by its exact digest or by its letters and digits alone.
 """
 
 import re
@@ -15,20 +15,21 @@ from bridge.model.crm_objects import Fingerprint
 from bridge.model.field_digests import SIZE, digest_of, is_empty
 from bridge.model.plan import PlannedField
 
-# Characters that some CRMs keep as `?`, as an entity or in a paragraph of their own, and others drop.
+# Characters that some CRMs store as `?` or as an entity, and others drop.
 _FLEETING = re.compile("[?\ufffd&<>\U00010000-\U0010ffff]")
 # All but letters and digits: what a CRM may change or drop.
 _NO_WORD = re.compile("[\\W_\U00010000-\U0010ffff]+")
-# A CRM that escapes what it is sent escapes it once more with every update: so many layers are removed.
+# A CRM that escapes text on writing escapes it again with each update: up to 5 layers are undone.
 _MOST_ESCAPES = 5
 # A shorter text may stand in another one by chance, like `hot` in `hotel`.
 _FEWEST_LETTERS = 8
 _LETTERS = Struct(">QII")
+# Of the rolling hash; with a prime of this size two texts share a hash once in 10^18.
 _PRIME, _BASE = 2**61 - 1, 1_000_003
 
 
 def with_added(each: PlannedField, held: Any) -> Any:
-    """What a field holds once the value is added behind `held`; of a list only new items are added."""
+    """The field's content with the value appended to `held`; of a list only new items are added."""
     if isinstance(each.value, list):
         had = list(held) if isinstance(held, list) else []
         return [*had, *(item for item in each.value if item not in had)]
@@ -46,14 +47,14 @@ def fingerprint_of(each: PlannedField, held: Any) -> Fingerprint:
 
 
 def standing_anywhere(fingerprint: Fingerprint) -> Fingerprint:
-    """The same where nobody knows what stood there before: a value that stands there once was added."""
+    """The fingerprint for a field whose earlier content is unknown: found once, the value counts as added."""
     if fingerprint.before < 0:
         return fingerprint
     return Fingerprint(0, fingerprint.length, fingerprint.digest[:SIZE])
 
 
 def was_added(fingerprint: Fingerprint, separator: str, held: Any) -> bool:
-    """Whether a value with this fingerprint was added: it stands in `held` once more than before."""
+    """Whether the value was added: it is in `held` once more than before."""
     before, _, digest = fingerprint
     if before < 0:
         there = set(map(digest_of, held)) if isinstance(held, list) else set()
@@ -64,7 +65,7 @@ def was_added(fingerprint: Fingerprint, separator: str, held: Any) -> bool:
 
 
 def _letters(text: str) -> str:
-    """A text's letters and digits without case: what no CRM changes."""
+    """The letters and digits of a text, in one case: what no CRM changes."""
     for _ in range(_MOST_ESCAPES):
         bare = unescaped(TAG.sub("", text))
         if bare == text:

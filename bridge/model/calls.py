@@ -1,4 +1,4 @@
-"""A call as it arrives, is filed and judged."""
+"""A call on its way in: it arrives, is filed under its key, and is judged. Begin at `Arrival`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,16 +45,16 @@ LONGEST_GARBAGE = 65_536
 
 
 def digests(joined: bytes) -> frozenset[bytes]:
-    """The digests of a revision, which are kept one behind the other."""
+    """The digests of a revision, which are stored one after the other, 16 bytes each."""
     return frozenset(joined[place : place + DIGEST_SIZE] for place in range(0, len(joined), DIGEST_SIZE))
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """One record at the door, read only as far as the door needs.
+    """One record that has arrived, read only as far as filing needs.
 
-    `names` are the call's names, lower case, the first one first. A record without a name
-    is filed by `sn` and time (`stamp` texts; `local_time` is the time as the platform
-    wrote it, for the name of a new call). `trouble` says why it cannot be filed at all.
+    `names` are the call's names in lower case, the first of them its key. A record without a name is filed
+    by `sn` and time: `started_at` and `created_at` as `lib.iso_times.stamp` writes them, `local_time` in the
+    source's zone, for the key of a new call. `trouble` says why it cannot be filed at all.
     """
 
     source: str
@@ -110,7 +110,7 @@ class Pending:
     payload: bytes
     known: Known | None
     repeats: bool = False
-    """The record is byte for byte the known state: nothing of it needs reading."""
+    """Whether the record is byte for byte the known state: then it need not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +130,10 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """The verdict on one receipt and what it makes of its call.
+    """The verdict on one receipt, and the state of its call after it.
 
-    `known` is the state after it. `unchanged`: its values are as stored, only stamps may
-    have moved. `kept`: the receipt's own payload *is* that state, so that it is stored
-    once. `flags` name what was odd about the record.
+    `known` is that state. `unchanged`: its values are those stored already, only stamps may differ. `kept`:
+    the receipt's own payload is that state, so it is stored once. `flags` name what was odd about the record.
     """
 
     receipt_id: int
@@ -148,11 +147,11 @@ class Judgment:
     columns: Columns
     stamp: int | None
     called_at: str | None = None
-    """The call's event time: by it deliveries are in order."""
+    """The call's event time, which orders deliveries."""
     flags: tuple[str, ...] = ()
     repeats: bool = False
-    """See `Pending.repeats`: the verdict is all there is to write."""
+    """As `Pending.repeats`: then only the verdict is written."""
     previous_digest: bytes = b""
-    """Of the first record's state, told once it is first compared."""
+    """The digest of the first record's state: computed when a second record is compared with it."""
     skip: Mapping[str, str] = field(default_factory=dict)
     """Destinations that leave this call out from the start, with the rule's name."""

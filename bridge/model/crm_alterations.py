@@ -1,6 +1,6 @@
-"""What a CRM made of a value on writing it (cut, escaped, rounded…), and shapes that cannot be compared.
+"""How a CRM altered a value on writing it (shortened, escaped, rounded…), and shapes that cannot be compared.
 
-A person's edit must be told from that, or `unless_edited` would stop at the CRM's own changes.
+Without this, `unless_edited` would take the CRM's own changes for a person's edit, and never write again.
 """
 
 import re
@@ -29,7 +29,7 @@ class Alteration(StrEnum):
     DROPPED = "d"
     REPLACED = "r"
     FORM = "f"
-    """The same value in another form, which nobody need be told."""
+    """The same value in another form: not reported to operators."""
 
 
 WORDS: Mapping[str, str] = {
@@ -56,7 +56,7 @@ EXPLAINED: Mapping[str, str] = {
     "dropped": "the CRM keeps only some of the values: the others are no options there",
     "replaced": "the CRM puts another value in its place: a rule or formula of its own",
 }
-# Kinds that look like no person's edit, however long after the write the field is read.
+# Kinds that no person's edit looks like, however long after the write the field is read.
 _SURE = frozenset({Alteration.CHARACTERS, Alteration.SPACES, Alteration.MARKUP, Alteration.FORM})
 # Right after the write only an entirely different value may be a person's edit.
 PLAUSIBLE = frozenset(Alteration) - {Alteration.REPLACED}
@@ -84,7 +84,7 @@ def same(shown: Any, sent: Any) -> bool:
 
 
 def alteration(sent: Any, shown: Any) -> Alteration | None:
-    """What the CRM made of a value that it accepted; None: it shows it as it was sent."""
+    """How the CRM altered a value that it accepted; None: it shows the value as it was sent."""
     if same(shown, sent):
         return None
     if is_empty(shown):
@@ -99,13 +99,13 @@ def alteration(sent: Any, shown: Any) -> Alteration | None:
 
 
 def surely_altered(sent: Any, shown: Any) -> Alteration | None:
-    """`alteration` where people had time to write there: only kinds that look like no person's edit."""
+    """As `alteration`, long after the write: only the kinds that no person's edit looks like."""
     found = alteration(sent, shown)
     return found if found in _SURE else None
 
 
 def probably_altered(sent: Any, shown: Any) -> Alteration | None:
-    """`alteration` of a default, which a person replaces whole, or at the first look after a write."""
+    """As `alteration`, right after the write, or of a default: only another value may be a person's edit."""
     found = alteration(sent, shown)
     return found if found in _SURE or found in (Alteration.CASE, Alteration.SHORTENED) else None
 
@@ -120,7 +120,7 @@ def _of_list(sent: list[Any] | tuple[Any, ...], shown: Any) -> Alteration:
 
 
 def _of_text(sent: str, shown: str) -> Alteration:
-    # Longer texts are compared up to here: that is enough to tell the kind.
+    # 100,000 characters are enough to tell the kind, and bound the time.
     sent, shown = sent[:_LONGEST], shown[:_LONGEST]
     if shown in _FLAGS.get(sent.lower(), ()) or _instant(sent) == _instant(shown) is not None:
         return Alteration.FORM
@@ -157,7 +157,7 @@ def unescaped(text: str) -> str:
 
 
 def _of_number(sent: str, shown: str) -> Alteration | None:
-    """Whether a number was rounded, or written in another form; None: it is neither, or no number."""
+    """How a number was altered: rounded, or written in another form; None: neither, or no number."""
     ours, theirs = _number(sent), _number(shown)
     if ours is not None and theirs is not None and "+" not in sent + shown:
         if ours == theirs:

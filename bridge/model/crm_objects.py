@@ -1,4 +1,4 @@
-"""What was sent before: the reason why nothing is sent twice, and no older call overwrites a newer one."""
+"""What was last sent to CRM objects: so nothing is sent twice, and no older call overwrites a newer one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,10 +8,10 @@ import msgspec
 
 
 class Fingerprint(NamedTuple):
-    """How a value that was added to a field is recognised later, whatever the call says by then.
+    """By what an appended value is recognised later, even when the call has changed since.
 
-    `before` is how often the field held it before it was added, `length` its characters, `digest` what
-    `appending` makes of it. Of a list `before` is -1, `length` its items, `digest` that of each item.
+    Of a text: `before` is how often the field held it before, `length` its characters, `digest` its digests
+    (see `appending`). Of a list: `before` is -1, `length` its number of items, `digest` that of each item.
     """
 
     before: int
@@ -31,11 +31,11 @@ class FieldWrite(msgspec.Struct, frozen=True, array_like=True):
 
 
 class KnownObject(msgspec.Struct, frozen=True, array_like=True):
-    """What is known of a CRM object from what was last sent to it; `crm_id` is empty while it is unknown."""
+    """What is known of a CRM object from what was last sent to it; `crm_id` is empty until it is known."""
 
     crm_id: str
     digest: bytes = b""
-    """Of all that the last call said of it: an equal one need not be sent."""
+    """The digest of all that the last call said of it: an equal one need not be sent."""
     links: Mapping[str, str] = {}
     """Link → the id of the object at its other end."""
     last_writes: Mapping[str, FieldWrite] = {}

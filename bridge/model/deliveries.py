@@ -1,4 +1,4 @@
-"""A delivery: one call on its way to one destination."""
+"""A delivery: one call on its way to one destination, its lease, and how an attempt at it ended."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,15 +30,15 @@ class ParkKind(StrEnum):
 
     FAILED = "failed"
     IN_DOUBT = "in_doubt"
-    """Nothing tells whether a request was processed: who retries it says that it was not."""
+    """Nothing tells whether a request was processed; a person who retries it says that it was not."""
     GONE = "gone"
-    """The object that it wrote is no longer in the CRM: a forced replay makes it again."""
+    """The object that it wrote is no longer in the CRM; a forced replay creates it again."""
     HELD = "held"
     """A person parked it."""
 
 
 class Lane(IntEnum):
-    """Who is delivered first: a live call never waits for what else is owed."""
+    """The order of delivery: a live call goes before a retry, and both before a backfill."""
 
     LIVE = 0
     RETRY = 1
@@ -46,7 +46,7 @@ class Lane(IntEnum):
 
 
 class Heading(StrEnum):
-    """Under what a call counts in the balance of a destination."""
+    """The heading under which a call counts in a destination's balance."""
 
     DELIVERED = "delivered"
     SKIPPED = "skipped"
@@ -75,7 +75,7 @@ class Delivery(msgspec.Struct, frozen=True):
     park_kind: ParkKind | None = None
     """None unless it is parked."""
     held_as: DeliveryState | None = None
-    """What a person wants it to be: skipped, whatever comes; or parked, once its attempt or doubt ends."""
+    """What a person wants: skipped, whatever comes; or parked, once its attempt or its doubt has ended."""
     lane: Lane = Lane.LIVE
     called_at: datetime | None = None
     """The call's event time: in a lane the oldest goes first."""
@@ -85,7 +85,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One delivery, in one worker's hands."""
+    """One delivery that one worker has taken, with all that it needs to deliver it."""
 
     delivery_id: int
     call_id: int
@@ -104,7 +104,7 @@ class Lease:
     """Type and key of the objects that it has fed so far."""
     lane: Lane = Lane.LIVE
     held: bool = False
-    """A person parked or skipped it while it was in doubt: its doubt is settled, and nothing is sent."""
+    """Whether a person parked or skipped it while in doubt: its doubt is settled, and nothing is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,6 @@ class Settlement:
     remedy: str = ""
     """What to do about the cause."""
     park_kind: ParkKind = ParkKind.FAILED
-    """What kind of parked it is, where `state` is parked."""
+    """Why it is parked, where `state` is parked."""
     unsent: bool = False
-    """The account's limits had no room, so nothing was tried: it keeps its lane and its number of tries."""
+    """Whether the account's limits had no room, so nothing was tried: lane and tries stay as they are."""

@@ -1,7 +1,7 @@
-"""What becomes of a delivery: each rule takes it as it is and returns it as it will be.
+"""The rules of a delivery's state: each takes a delivery as it is, and returns it as it will be.
 
-A ledger finds the deliveries that are meant, asks these rules, and keeps what they say. Where it changes
-many rows in one statement, a test compares that statement with the rule in every state.
+A ledger finds the deliveries, asks these rules, and keeps the result. Where it changes many rows in one SQL
+statement, a test compares that statement with the rule in every state. Begin at `owed` and `settled`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ from bridge.model.sync_progress import Forgotten, SyncProgress
 # -- what a verdict makes due ------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class News:
-    """What a verdict tells the deliveries of its call."""
+    """What a verdict means for the deliveries of its call."""
 
     revision: int
     lane: Lane
@@ -33,20 +33,20 @@ class News:
 
 
 def makes_due(verdict: Verdict) -> bool:
-    """Whether a verdict makes the call's deliveries due: the known state is another one after it."""
+    """Whether a verdict makes the call's deliveries due: it does where it has changed the known state."""
     return verdict in (Verdict.NEW, Verdict.REVISION)
 
 
 def lane_of(via: Via) -> Lane:
-    """A callback tells of a call that has just ended; the list fills gaps."""
+    """The lane of a new delivery: a callback is of a call that has just ended, the list fills gaps."""
     return Lane.LIVE if via is Via.CALLBACK else Lane.BACKFILL
 
 
 def owed(delivery: Delivery | None, news: News, now: datetime) -> Delivery:
-    """A new call's delivery, or what a revision makes of the one that it has.
+    """The delivery of a new call, or the delivery after a revision of its call.
 
-    One that is leased hears of the revision when it settles; what a person skipped stays skipped. A call
-    that was let in once is not left out afterwards.
+    A leased one becomes due for the revision when it settles; what a person skipped stays skipped. A call
+    that was once let in is not left out by a rule later.
     """
     if delivery is None:
         return _first_owed(news, now)
@@ -91,7 +91,7 @@ def before_destination(revision: int, called_at: datetime | None, now: datetime)
 
 
 def never_read(reason: str, now: datetime) -> Delivery:
-    """The delivery of a call whose only record cannot be read: it waits for a person."""
+    """The delivery of a call whose only record cannot be read: parked, until a person decides."""
     return Delivery(
         DeliveryState.PARKED, 0, now, reason=reason, cause=UNREADABLE_RECORD, park_kind=ParkKind.FAILED
     )
@@ -99,22 +99,22 @@ def never_read(reason: str, now: datetime) -> Delivery:
 
 # -- leases and their ends ---------------------------------------------------------
 def leased(delivery: Delivery, now: datetime) -> Delivery:
-    """A worker takes it: one more try."""
+    """The delivery after a worker has leased it, which counts as one more try."""
     return replace(delivery, state=DeliveryState.LEASED, tries=delivery.tries + 1, changed_at=now)
 
 
 def given_back(delivery: Delivery, due_at: datetime) -> Delivery:
-    """The worker did nothing with it: the lease was no try."""
+    """The delivery after a worker gave it back unused, so that the lease counts as no try."""
     return replace(_lease_over(delivery, due_at), tries=max(0, delivery.tries - 1))
 
 
 def released(delivery: Delivery) -> Delivery:
-    """The daemon that held the lease is dead: it is due at once, as of the time when it was taken."""
+    """The delivery after the daemon that leased it has died: due since the time when it was leased."""
     return _lease_over(delivery, delivery.changed_at)
 
 
 def _lease_over(delivery: Delivery, due_at: datetime) -> Delivery:
-    """Due again; or what a person said meanwhile, unless it is in doubt and so goes on to hold its lines."""
+    """Due again; or held as a person wished, unless it is in doubt and must keep its locks."""
     if delivery.held_as is not None and not delivery.in_doubt:
         return _as_held(delivery, delivery.held_as)
     return replace(delivery, state=DeliveryState.DUE, due_at=due_at, park_kind=None)
@@ -128,13 +128,13 @@ def _as_held(delivery: Delivery, held_as: DeliveryState) -> Delivery:
         due_at=None,
         cause=BY_A_PERSON if parked else delivery.cause,
         park_kind=ParkKind.HELD if parked else None,
-        # A skip holds on, a wish to park is fulfilled.
+        # A skip goes on after a revision; a wish to park is fulfilled by parking it once.
         held_as=None if parked else held_as,
     )
 
 
 def unreadable(delivery: Delivery, reason: str, now: datetime) -> Delivery:
-    """A leased one whose record cannot be read waits for a person, unless a person has skipped it."""
+    """A leased delivery whose record cannot be read: parked, unless a person has skipped it."""
     skipped = delivery.held_as is DeliveryState.SKIPPED
     return replace(
         delivery,
@@ -149,10 +149,10 @@ def unreadable(delivery: Delivery, reason: str, now: datetime) -> Delivery:
 
 
 def settled(delivery: Delivery, revision: int, settlement: Settlement, now: datetime) -> Delivery:
-    """How the attempt at a revision leaves a delivery.
+    """The delivery after an attempt at a revision.
 
-    A newer revision that came meanwhile makes it due again. What a person said meanwhile comes true, unless
-    the CRM has the call after all; in doubt it keeps its lines, and the person waits.
+    A newer revision that came meanwhile makes it due again. If a person parked or skipped it meanwhile, that
+    counts now, unless the CRM has the call already; a delivery in doubt keeps its locks, and is held later.
     """
     outdated, in_doubt = delivery.wanted > revision, bool(settlement.held_keys)
     delivered = settlement.state is DeliveryState.DELIVERED
@@ -179,14 +179,15 @@ def settled(delivery: Delivery, revision: int, settlement: Settlement, now: date
     return replace(
         ended,
         park_kind=settlement.park_kind if ended.state is DeliveryState.PARKED else None,
-        # What failed gives way to live calls that did not; one in doubt keeps others from their lines.
+        # What failed must not delay live calls that did not. One in doubt keeps its lane: others wait for its
+        # locks.
         lane=max(ended.lane, Lane.RETRY) if failed and ended.state is DeliveryState.DUE else ended.lane,
     )
 
 
 # -- what persons say --------------------------------------------------------------
 class RetryScope(Enum):
-    """How a person names what is to be tried again."""
+    """How a person has named the deliveries to retry."""
 
     ID = "id"
     CAUSE = "cause"
@@ -197,10 +198,10 @@ class RetryScope(Enum):
 
 
 def may_retry(delivery: Delivery, scope: RetryScope) -> bool:
-    """Whether a person means this one, where its id, its cause or its reason is as named.
+    """Whether a retry takes a delivery whose id, cause or reason matches what a person named.
 
-    What is in doubt, or was parked by a person, must not go because somebody means all others; what
-    a person skipped goes by its id only.
+    What is in doubt, or was parked by a person, is not taken along with all others. What a person skipped is
+    taken by its id only.
     """
     parked = delivery.state is DeliveryState.PARKED
     waits = parked or delivery.state is DeliveryState.DUE
@@ -217,12 +218,12 @@ def may_retry(delivery: Delivery, scope: RetryScope) -> bool:
 
 
 def retry_says_absent(delivery: Delivery) -> bool:
-    """Whether who retries it says that what was sent did not arrive."""
+    """Whether a retry of this delivery means that a person has looked, and its request did not arrive."""
     return delivery.park_kind is ParkKind.IN_DOUBT
 
 
 def retried(delivery: Delivery, now: datetime) -> Delivery:
-    """Due now, behind live calls, and no person holds it any more; one that is leased goes on."""
+    """The delivery after a retry: due now, behind live calls, held by no person; a leased one goes on."""
     by_a_person = delivery.held_as is not None or delivery.park_kind is ParkKind.HELD
     again = replace(
         delivery,
@@ -239,33 +240,33 @@ def retried(delivery: Delivery, now: datetime) -> Delivery:
 
 
 def may_hold(delivery: Delivery, held_as: DeliveryState) -> bool:
-    """Whether there is something to park, or it is not skipped by a person yet."""
+    """Whether a person can park it (it is owed), or skip it (no person has skipped it yet)."""
     if held_as is DeliveryState.SKIPPED:
         return delivery.held_as is not DeliveryState.SKIPPED
     return delivery.state in (DeliveryState.DUE, DeliveryState.LEASED) and delivery.wanted > 0
 
 
 def held(delivery: Delivery, held_as: DeliveryState, why: str, now: datetime) -> Delivery:
-    """Parked or skipped by a person; on its way, or in doubt, once that has ended."""
+    """The delivery after a person parked or skipped it: held now, or once its attempt or doubt has ended."""
     said = f"{held_as} by a person" + (f": {why}" if why else "")
     told = replace(delivery, reason=said, held_as=held_as, changed_at=now)
     return told if is_busy(delivery) else _as_held(replace(told, cause=None), held_as)
 
 
 def is_busy(delivery: Delivery) -> bool:
-    """Whether it holds its lines: it is on its way, or waits to see what became of a request."""
+    """Whether it holds key locks: it is leased, or in doubt."""
     due = delivery.state is DeliveryState.DUE
     return delivery.state is DeliveryState.LEASED or (due and delivery.in_doubt)
 
 
 def may_replay(delivery: Delivery, *, forget: bool) -> bool:
-    """Whether a replay takes it; `forget`: as if nothing had been sent, so also what the CRM has lost."""
+    """Whether a replay takes it; with `forget` also one whose object is no longer in the CRM."""
     done = delivery.state in (DeliveryState.DELIVERED, DeliveryState.SKIPPED)
     return delivery.held_as is None and (done or (forget and delivery.park_kind is ParkKind.GONE))
 
 
 def replayed(delivery: Delivery, now: datetime) -> Delivery:
-    """Due behind all others, as if it had never been tried."""
+    """The delivery after a replay: due in the backfill lane, as if it had never been tried."""
     return replace(
         delivery,
         state=DeliveryState.DUE,
@@ -291,7 +292,7 @@ def forgotten_progress(
     for name in objects:
         if name not in left:
             before = progress.get(name, SyncProgress())
-            # What this call may have added already is looked for before anything is added.
+            # A value that this call may have appended already is looked for before anything is appended.
             added = {**before.appended, **before.adding}
             left[name] = SyncProgress(Forgotten(), key=before.key, adding=added, elsewhere=before.elsewhere)
     return left
@@ -299,13 +300,13 @@ def forgotten_progress(
 
 # -- lanes and counts --------------------------------------------------------------
 def is_overdue(delivery: Delivery, before: datetime) -> bool:
-    """Whether a live delivery has been owed for so long that it stands behind live calls from now on."""
+    """Whether a live delivery has been owed for too long: from now on live calls go before it."""
     waits = delivery.state is DeliveryState.DUE and delivery.lane is Lane.LIVE
     return waits and delivery.owed_at is not None and delivery.owed_at < before
 
 
 def heading(state: DeliveryState | None, *, unjudged: bool) -> Heading:
-    """Under what a call counts at a destination; `unjudged`: a record of it waits for its verdict."""
+    """The heading of a call at a destination; `unjudged`: a record of it waits for its verdict."""
     if unjudged or state in (None, DeliveryState.DUE, DeliveryState.LEASED):
         return Heading.UNDER_WAY
     return Heading(state)

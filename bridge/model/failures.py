@@ -1,4 +1,4 @@
-"""Causes of failures: what groups those that are alike, and what to do about each."""
+"""Causes of failures: the text that groups failures that are alike, and the remedy for each."""
 
 import re
 
@@ -14,6 +14,7 @@ _NUMBERED = re.compile(r"[\w.+*:-]+")
 LONGEST_READ = 16 * 1024
 """What is generalised is cut to so many characters first: an answer may be of any length."""
 LONGEST = 200
+"""Characters of a cause: enough to tell causes apart, and short enough for a line of a terminal."""
 _FORBIDDEN = 403
 
 OF_THIS_CAUSE = "--cause …"
@@ -52,7 +53,7 @@ _BLAMED = {
 
 
 def generalised(text: str) -> str:
-    """A text without what differs from record to record: quoted values, addresses, long numbers."""
+    """A message without what differs between records: quoted values, addresses, numbers of 4 digits."""
     text = _QUOTED.sub("…", _ITEMS.sub("", text[:LONGEST_READ]))
     text = _WORD.sub(_without_address, text)
     text = _NUMBERED.sub(_without_number, text)
@@ -71,22 +72,22 @@ def _without_number(found: re.Match[str]) -> str:
 
 
 def cause_of(error: DeliveryError) -> str:
-    """What groups a failure with others like it."""
+    """The cause of a failure: equal for failures that are alike."""
     if error.cause == str(error):
-        # Nobody said what it has in common with others.
+        # The connector gave no cause, so the message becomes one.
         return generalised(error.cause)
     return " ".join(_ITEMS.sub("", error.cause[:LONGEST_READ]).replace(" :", ":").split())[:LONGEST]
 
 
 def doubt_of(error: DeliveryError) -> tuple[str, str]:
-    """The cause of what is parked in doubt, and what to do: only a person's word sends it again."""
+    """Cause and remedy of a delivery that is parked in doubt, which only a person's word sends again."""
     remedy = remedy_of(error)
     told = remedy if remedy == OF_DOUBT else f"{remedy}. {OF_DOUBT}"
     return f"{IN_DOUBT}{cause_of(error)}"[:LONGEST], told
 
 
 def remedy_of(error: DeliveryError) -> str:
-    """What to do about it: what the connector says, or else what its kind calls for."""
+    """The remedy of a failure: the connector's own words, or else those for its kind."""
     said: BaseException | None = error
     while said is not None:
         if isinstance(said, DeliveryError) and said.says:

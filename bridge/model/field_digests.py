@@ -21,7 +21,7 @@ SHORT_SIZE = 3
 FORGOTTEN = b"\xff" * SIZE
 NOTHING = bytes(SIZE)
 """The digest of no value: the object did not exist before."""
-# So many digests of a field are kept; where more attempts stay without an answer, the oldest are forgotten.
+# A field keeps up to 6 digests; where more attempts stay without an answer, the oldest digests are dropped.
 _MOST_DIGESTS = 6
 
 
@@ -30,7 +30,7 @@ def digest_of(value: Any) -> bytes:
     try:
         text = msgspec.json.encode(value, order="deterministic")
     except (OverflowError, UnicodeEncodeError):
-        # Half a character, or a number beyond 64 bits, which a CRM may show.
+        # msgspec refuses half a surrogate pair and integers beyond 64 bits, both of which a CRM may show.
         text = json.dumps(value, sort_keys=True).encode()
     return blake2b(text, digest_size=SIZE).digest()
 
@@ -41,19 +41,19 @@ def short_of(value: Any) -> bytes:
 
 
 def sent_last(digests: bytes, value: Any) -> bool:
-    """Whether a value is what was sent last, and that is known to have arrived."""
+    """Whether a value is what was sent last, and is known to have arrived."""
     first, others, kind = _parts(digests)
     return bool(first) and (not others or bool(kind)) and digest_of(value).startswith(first)
 
 
 def unsettled(digests: bytes, value: Any) -> bool:
-    """Whether a value was sent, and no look-up has shown yet what came of it."""
+    """Whether a value was sent, and no look-up has shown yet whether it arrived."""
     _, others, kind = _parts(digests)
     return not kind and digest_of(value) in others
 
 
 def with_possible(digests: bytes, value: Any) -> bytes:
-    """The digests, with one value more that the CRM may hold."""
+    """The digests with that of one more value that the CRM may hold."""
     first, others, kind = _parts(digests)
     told = digest_of(value)
     if told in others or (first and told.startswith(first)):

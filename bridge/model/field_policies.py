@@ -28,7 +28,7 @@ from bridge.model.write_policy import WritePolicy
 
 
 class ShapeMismatch(Exception):
-    """A field is shown in a shape that its policy can neither compare nor add to."""
+    """The CRM shows a field in a shape that its policy can neither compare nor add to."""
 
     def __init__(self, field: str, shape: str) -> None:
         super().__init__(f"field {field} is shown as {shape}")
@@ -51,7 +51,7 @@ class SendingCall:
         return not self.shared or _call_key(last_write.event) == _call_key(self.event)
 
 
-# One of each is made for every field that is sent: a Struct is built in a fifth of a frozen dataclass's time.
+# A Struct, because one is made for every field that is sent: a frozen dataclass takes five times as long.
 class FieldView(msgspec.Struct, frozen=True):
     """One field before anything is sent: what the call says, what the CRM holds, what was sent last."""
 
@@ -83,7 +83,7 @@ class FieldChoice(msgspec.Struct, frozen=True):
     goes_along: bool = False
     """Whether `value` is there already, and goes along where an update replaces all fields."""
     added: Fingerprint | None = None
-    """By what the value is recognised that has been added to the field."""
+    """The fingerprint of the value that is added, by which later attempts recognise it."""
     altered: tuple[Any, str] | None = None
     """What the CRM shows in place of what was sent, and the letter of its `Alteration`."""
     is_mixed: bool = False
@@ -150,7 +150,7 @@ def _sent(view: FieldView) -> FieldChoice:
 
 
 def _not_sent(view: FieldView) -> FieldChoice:
-    """Left as it is; where it holds by chance what we would send, another policy may take it for ours."""
+    """Left as it is; where it holds what we would send anyway, it is noted as ours for later policies."""
     value = view.field.value
     if view.last_write is None and not is_empty(view.held) and same(view.held, value):
         return FieldChoice(value, is_ours=True)
@@ -187,10 +187,12 @@ class Always(_NewestWins):
     written = "whenever it differs from what was sent last"
 
     def needs_lookup(self, *, upserts: bool) -> bool:
+        """Never: it is decided by what was sent last."""
         del upserts
         return False
 
     def choose(self, view: FieldView) -> FieldChoice:
+        """Send the value, unless a newer call has written the field, or it was last sent the same."""
         return LEFT_ALONE if self._is_older(view) else self._written(view)
 
 
@@ -202,6 +204,7 @@ class UnlessEdited(_NewestWins):
     spots_edits = True
 
     def choose(self, view: FieldView) -> FieldChoice:
+        """Send the value unless a person has edited the field since the last write."""
         if self._is_older(view):
             return LEFT_ALONE
         if same(view.held, view.field.value) or view.holds_last_write:
@@ -222,7 +225,7 @@ class UnlessEdited(_NewestWins):
         """What the CRM made of the value that we sent; None: a person may have written what it shows."""
         value = view.field.value
         if unsettled(last_write.digest, value):
-            # The first look after a write whose answer was lost.
+            # This is the first look after a write whose answer was lost.
             return probably_altered(value, view.held)
         if sent_last(last_write.digest, value) and not alteration_of(last_write.digest):
             return surely_altered(value, view.held)
@@ -236,9 +239,11 @@ class OnCreate(FieldPolicy):
     written = "only with a new object"
 
     def needs_lookup(self, *, upserts: bool) -> bool:
+        """Only where the CRM upserts: else it is known whether the object is new."""
         return upserts
 
     def choose(self, view: FieldView) -> FieldChoice:
+        """Leave the field as it is."""
         return _not_sent(view)
 
 
@@ -295,6 +300,7 @@ class Greatest(_Comparing):
     written = "only where it is greater than what the CRM holds"
 
     def shape_mismatch(self, field: PlannedField, held: Any) -> str:
+        """What the CRM shows that is neither greater nor less than our value; empty: it can be compared."""
         return super().shape_mismatch(field, held) or unordered_shape(field.value, held)
 
     def _writes(self, view: FieldView) -> bool:
@@ -309,23 +315,26 @@ class Append(FieldPolicy):
     takes_separator = True
 
     def added_to_new(self, field: PlannedField) -> Fingerprint | None:
+        """The fingerprint of the value, so that a later attempt finds it in the field."""
         return None if is_empty(field.value) else fingerprint_of(field, None)
 
     def is_settled(self, field: PlannedField, last_write: FieldWrite | None, *, is_added: bool) -> bool:
+        """Whether this call has added its value already."""
         del last_write
         return is_added or is_empty(field.value)
 
     def choose(self, view: FieldView) -> FieldChoice:
+        """Add the value behind what the CRM holds, unless this call has added one before."""
         field, held, adding, last_write = view.field, view.held, view.adding, view.last_write
         if view.is_added:
             return LEFT_ALONE
         has_value = not is_empty(field.value)
         wrote = last_write is not None and bool(last_write.digest) and view.call.wrote(last_write)
         if adding is None and has_value and wrote:
-            # This call wrote the field under a policy of another day: it is not added a second time.
+            # This call wrote the field while the mapping had another policy: it is not added a second time.
             return FieldChoice(added=standing_anywhere(fingerprint_of(field, held)))
         if adding is not None and was_added(adding, field.separator, held):
-            # Each call once: what it says by now is not added to what it said then.
+            # A call adds once: its changed text is not added to the one that it added before.
             return FieldChoice(added=adding)
         return self._added(view) if has_value else LEFT_ALONE
 

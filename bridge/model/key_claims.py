@@ -1,4 +1,4 @@
-"""One key, one source: within a CRM account a call's key belongs to the source whose call came first."""
+"""Claims on keys: within a CRM account a call's key belongs to the source whose call came first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from bridge.model.skip_reasons import of_another_source
 
 @dataclass(frozen=True, slots=True)
 class CallIdentity:
-    """What tells whether two calls are one."""
+    """What identifies a call, for telling whether two sources mean the same one."""
 
     source: str
     key: str
@@ -26,7 +26,7 @@ class CallIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A call, and one of another source that has its key as a name and came to the account before it."""
+    """A call, and the call of another source (`holder`) that came to the account under the same key first."""
 
     call: CallIdentity
     holder: CallIdentity
@@ -34,13 +34,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Two calls that are not one have one key."""
+    """Two different calls have the same key."""
 
     claim: Claim
 
     @property
     def cause(self) -> str:
-        """What groups such conflicts."""
+        """The cause of a delivery that is parked for it: equal for such conflicts of two sources."""
         return f"the call's key belongs to source {self.claim.holder.source}"
 
     def __str__(self) -> str:
@@ -61,12 +61,15 @@ def same_call(one: CallIdentity, other: CallIdentity) -> bool:
 
 
 def claims_applied(claims: Sequence[Claim], plan: Plan | Skip) -> Plan | Skip | Conflict:
-    """What becomes of a plan beside the claims on its call's key, the oldest first."""
+    """The plan; or a skip where another source delivers the same call; or a conflict with a different call.
+
+    `claims` are those on the call's key, the oldest first.
+    """
     if isinstance(plan, Skip):
         return plan
     own = [each for each in plan.objects if not each.shared]
     if own and all(each.by_source for each in own):
-        # Its keys say whose it is: nothing of another source's call is touched.
+        # Keys that use `call.source` never name another source's object, so only the same call matters.
         claims = [claim for claim in claims if same_call(claim.call, claim.holder)]
     for claim in claims:
         if same_call(claim.call, claim.holder):

@@ -1,4 +1,4 @@
-"""The platform's list beside the ledger: the nouns that both sides share."""
+"""Rows of the platform's list and what the ledger says of them: shared by reconciliation and the ledger."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ class RowMatch:
     newest: int = 0
     """The newest receipt of the call."""
     judged: bool = True
-    """Every receipt of the call has its verdict."""
+    """Whether every receipt of the call has its verdict."""
     digest: bytes = b""
-    """Of the row that the list showed last, if nothing has arrived for the call since."""
+    """The digest of the row that the list showed last; empty where something has arrived since."""
     stale: bool = False
-    """That row was older than what is known."""
+    """Whether that row was older than what is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowToFile:
-    """A listed row for the door, which takes it only if its call is as it was when the page was asked for."""
+    """A listed row to be filed, unless its call has changed since the page was asked for."""
 
     arrival: Arrival
     digest: bytes
@@ -42,7 +42,7 @@ class RowToFile:
 
 @dataclass(frozen=True, slots=True)
 class MatchedRow:
-    """What a listed row that needs no filing is remembered by."""
+    """A listed row that needs no filing, as it is remembered for the next walk."""
 
     call_id: int
     newest: int
@@ -57,7 +57,7 @@ class UnlistedCall:
     key: str
     created_at: datetime | None
     said: Mapping[str, Any]
-    """The fields of its known state that were asked for, as far as it has them."""
+    """Of the fields that were asked for, those that its known state has."""
     successor: str | None
     """Another call of the same `sn` that came later."""
     first_seen_at: datetime
@@ -70,17 +70,17 @@ class WindowStanding:
     known: frozenset[int]
     """Calls that have come since their rows were listed as unknown."""
     unknown: Sequence[int]
-    """Which of the unknown rows still are, by their places."""
+    """The indexes of the unknown rows whose calls have not come."""
     quarantined: Sequence[tuple[str, bytes]]
     """What quarantine holds of the source: its state (`waiting`, `dropped`) and its body."""
     ledger: int
-    """How many calls are of the window, by the ledger's word or by the list's."""
+    """How many calls are of the window, by their time in the ledger or in the list."""
     listed: int
-    """How many of those by the ledger's word are listed."""
+    """How many of the calls that the ledger has in the window are listed."""
     unlisted: Sequence[int]
-    """The others of them."""
+    """The ids of the calls that the ledger has in the window and the list does not show."""
     destinations: Mapping[str, DestinationBalance]
-    """Where the calls of `ledger` stand at each destination."""
+    """The balance of the calls counted in `ledger`, by destination."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How far one delivery has come with one CRM object: a state for each stage of bringing it about.
+"""How far one delivery has come with one CRM object: one state for each stage of a create, update or upsert.
 
 `StoredProgress` is the form in which every release has kept it; only this module reads and writes that form.
 """
@@ -37,9 +37,9 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """It was sent before, and shall be sent again: a forced replay, or a key that changed.
+    """The object was sent before and must be sent again: after a forced replay, or a changed key.
 
-    What is there already must not be added a second time, so it is looked up first.
+    It is looked up first, so that nothing is appended a second time.
     """
 
 
@@ -77,7 +77,7 @@ class Running:
     sent_at: datetime | None = None
     """When `step` was sent; None: it was not, or its answer is known."""
     absent: bool = False
-    """A person has looked, and what was sent is not there. It counts where no look-up can tell."""
+    """Whether a person has looked and found nothing; counts only where no look-up can tell."""
     polled: bool = False
     """Whether the CRM took `step` as a job: the job is asked for, and the step not sent again."""
 
@@ -98,12 +98,12 @@ class Linking:
     crm_id: str | None
     sent_at: datetime
     absent: bool = False
-    """A person has looked, and the link is not there."""
+    """Whether a person has looked, and the link is not there."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordFaults:
-    """No state of an object: the faults that a delivery's record has drawn (`delivery.poison_records`)."""
+    """The faults that a delivery's record has caused; kept beside the states of its objects."""
 
     count: int
     details: Mapping[str, Any]
@@ -124,7 +124,7 @@ class SyncProgress:
     adding: Mapping[str, Fingerprint] = field(default_factory=dict)
     """Fields to which it may have been added: each is looked up before anything is added."""
     key: str = ""
-    """Of a shared object, its key: nothing here holds for an object with another key."""
+    """The key of a shared object: this progress does not hold for an object with another key."""
     elsewhere: Mapping[str, Mapping[str, Fingerprint]] = field(default_factory=dict)
     """What may have been added to other objects, which the call fed before its key changed: key → field."""
 
@@ -150,7 +150,7 @@ class SyncProgress:
         return self.state.step if isinstance(self.state, Running) else 0
 
     def with_sent_at(self, moment: datetime) -> "SyncProgress":
-        """The same, with what is in doubt counted from another moment."""
+        """The same progress, with its doubt counted from another moment."""
         match self.state:
             case Running(sent_at=datetime()) | Linking():
                 return replace(self, state=replace(self.state, sent_at=moment))
@@ -159,11 +159,11 @@ class SyncProgress:
         return self
 
     def restarted(self, state: SyncState = NOT_STARTED) -> "SyncProgress":
-        """From another state on; of what was before only what was added stays known."""
+        """The same delivery's progress from another state on; only what was appended stays known."""
         return SyncProgress(state, appended=self.appended)
 
     def moved(self, key: str) -> "SyncProgress":
-        """For the object with another key; the call may have fed that one before this one."""
+        """The progress for the object with another key, which the call may have fed before."""
         elsewhere = {**self.elsewhere, self.key: {**self.appended, **self.adding}}
         return SyncProgress(Forgotten(), adding=elsewhere.pop(key, {}), elsewhere=elsewhere)
 

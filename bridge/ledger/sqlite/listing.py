@@ -1,7 +1,7 @@
-"""The platform's list beside the ledger: the call of each row, what was last seen of it, how far it was walked.
+"""The platform's list beside the ledger: each row's call, what was last seen of it, how far it was walked.
 
-A row is remembered by a digest of 16 bytes: 7,600 unchanged rows a second are compared by it, where only 1,900
-could be read.
+A row is remembered by a digest of 16 bytes: 7,600 unchanged rows a second are compared by it, where only
+1,900 could be read.
 """
 
 import json

@@ -116,7 +116,7 @@ def _with_progress_forgotten(
 
 
 def _forget_objects(connection: sqlite3.Connection, ids: Sequence[int], account: str) -> None:
-    """Forget what was sent for these; which call wrote which field is kept, or an older one could overwrite it."""
+    """Forget what was sent; which call wrote which field is kept, so that no older call overwrites it."""
     fed = connection.execute(
         "SELECT o.account_id, o.type, o.key, o.memory FROM delivery_objects d JOIN crm_objects o"
         " ON o.type = coalesce(d.type, d.object) AND o.key = d.key"
