@@ -29,7 +29,7 @@ FIRST_SILENCE, KEEP_ALIVE = 8.0, 5.0
 LONGEST_STALL = 30.0
 
 
-class _Server(uvicorn.Server):
+class _QuietServer(uvicorn.Server):
     """uvicorn without its signal handlers, which would raise the signal again after serving."""
 
     begun: asyncio.Event
@@ -80,7 +80,7 @@ class Listener:
         self._request_timeout = request_timeout
         self.connections: ConnectionTable[LimitedProtocol] = ConnectionTable(MOST_CONNECTIONS)
         limits = Limits(self.connections, MOST_PER_ADDRESS, MOST_PER_PROXY, trusted_proxies, refused)
-        self._server = _Server(
+        self._server = _QuietServer(
             uvicorn.Config(
                 app,
                 http=type("_Protocol", (LimitedProtocol,), {"limits": limits}),
@@ -124,12 +124,12 @@ class Listener:
             elif connection.transport.is_closing() or connection.waiting is Waiting.ANSWER:
                 continue
             elif connection.waiting is Waiting.REST or not connection.answered_any:
-                if waited > self._patience(connection.waiting):
+                if waited > self._longest_silence(connection.waiting):
                     connection.cut()
             elif waited > KEEP_ALIVE:
                 connection.hang_up()
 
-    def _patience(self, what: Waiting) -> float:
+    def _longest_silence(self, what: Waiting) -> float:
         if what is Waiting.REST:
             return self._request_timeout
         return min(self._request_timeout, FIRST_SILENCE)

@@ -64,7 +64,7 @@ class RefusedRequest(Exception):
         return headers
 
 
-class Left(Exception):
+class SenderGone(Exception):
     """The sender closed the connection before the body was complete."""
 
 
@@ -121,8 +121,8 @@ class Door:
             length, charset = announced(scope["headers"])
             body = await self._read(length, receive)
             arrivals = self._arrivals(source, body, charset)
-            self._judge_filed(arrivals, await self._commits.file(arrivals))
-        except Left:
+            self._refuse_unkept(arrivals, await self._commits.file(arrivals))
+        except SenderGone:
             # Nobody is left to be answered. A sender that the listener cut off is counted there.
             self._answered.left(source.name if source else NO_SOURCE)
             return
@@ -228,7 +228,7 @@ class Door:
                 message = await receive()
         finally:
             self._held -= held
-        raise Left
+        raise SenderGone
 
     def _too_large(self) -> RefusedRequest:
         return RefusedRequest(413, f"larger than {shown_size(self._max_body)}")
@@ -244,7 +244,7 @@ class Door:
         except TooMany as error:
             raise RefusedRequest(413, str(error)) from error
 
-    def _judge_filed(self, arrivals: Sequence[Arrival], filed: Sequence[Filed]) -> None:
+    def _refuse_unkept(self, arrivals: Sequence[Arrival], filed: Sequence[Filed]) -> None:
         # One element that is not a record is kept as garbage: the others need not be sent again for it.
         if all(one.trouble is Quarantined.NOT_AN_OBJECT for one in filed):
             raise RefusedRequest(400, f"no JSON object: {arrivals[0].detail}")
