@@ -75,9 +75,9 @@ def last_sent(progress: Mapping[str, SyncProgress]) -> datetime | None:
     return max((each.sent_at for each in progress.values() if each.sent_at is not None), default=None)
 
 
-def left_behind(progress: Mapping[str, SyncProgress], plan: Plan | Skip) -> datetime | None:
+def left_behind(progress: Mapping[str, SyncProgress], plan: Plan | Skip | None) -> datetime | None:
     """When the last request in doubt was sent for an object that is no longer planned; None: none was."""
-    keys = {} if isinstance(plan, Skip) else {each.name: each.key_text for each in plan.objects}
+    keys = {each.name: each.key_text for each in plan.objects} if isinstance(plan, Plan) else {}
     sent = [
         each.sent_at
         for name, each in progress.items()

@@ -1,6 +1,6 @@
 """Prepare: from a lease to a plan with its key locks; nothing is asked of the CRM yet."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bridge.delivery.destination import Routes
@@ -31,6 +31,18 @@ AFTER_HOLDER = timedelta(seconds=5)
 UNSEEN = "in doubt until the index has caught up"
 
 
+@dataclass(frozen=True, slots=True)
+class _Mapped:
+    """What the mapping, and the claims of other sources, make of a delivery."""
+
+    plan: Plan | Skip | None
+    """None: there is none; `ended` says why, or a person holds the delivery."""
+    event: str = ""
+    """The call's place among calls: its time, then its key."""
+    ended: Settlement | None = None
+    """How the delivery ends because it has no plan."""
+
+
 class Preparer:
     """Prepares leased deliveries, one by one."""
 
@@ -51,10 +63,11 @@ class Preparer:
         """
         turn = self._locks.begin_turn(lease.delivery_id)
         lease = self._doubts.believed(lease)
-        plan, event, fault = self._planned(lease)
+        mapped = self._map(lease)
+        plan = mapped.plan
         # A call's values take about 60 KB, and batches hold hundreds of leases.
         lease = replace(lease, values={})
-        settlement = self._settled_unasked(lease, plan, fault, now)
+        settlement = self._settled_unasked(lease, mapped, now)
         if settlement is not None:
             return SettledDelivery(lease, now, turn, self._with_progress(lease, settlement))
         assert isinstance(plan, Plan)  # noqa: S101 -- what is skipped is settled
@@ -64,7 +77,7 @@ class Preparer:
             *((self._account(lease), kind, key) for kind, key in lease.previous),
         }
         if self._locks.acquire(lease.delivery_id, keys, lock_timeout):
-            return PreparedDelivery(lease, now, turn, plan, event, sorted(keys))
+            return PreparedDelivery(lease, now, turn, plan, mapped.event, sorted(keys))
         # A holder whose time lies further ahead than anything waits was told it by a clock that stood wrong.
         free_at = bounded(self._locks.free_at(lease.delivery_id, keys), now)
         if self._may_release(lease):
@@ -72,11 +85,14 @@ class Preparer:
             self._locks.release(lease.delivery_id)
         return BlockedDelivery(lease, None if free_at is None else max(free_at, now) + AFTER_HOLDER)
 
-    def _settled_unasked(
-        self, lease: Lease, plan: Plan | Skip, fault: Settlement | None, now: datetime
-    ) -> Settlement | None:
+    def _settled_unasked(self, lease: Lease, mapped: _Mapped, now: datetime) -> Settlement | None:
         """How a delivery ends that nothing is asked for; None: it is to be sent."""
-        ended = self._wait_out(lease, plan) or fault or parked_as_poison_record(lease, self._account(lease))
+        plan = mapped.plan
+        ended = (
+            self._wait_out(lease, plan)
+            or mapped.ended
+            or parked_as_poison_record(lease, self._account(lease))
+        )
         if ended is not None:
             return ended
         if lease.held:
@@ -84,7 +100,7 @@ class Preparer:
             return Settlement(DeliveryState.DUE, due_at=now, unsent=True)
         if isinstance(plan, Skip):
             return Settlement(DeliveryState.SKIPPED, plan.rule)
-        return Settlement(DeliveryState.SKIPPED, SHADOW) if plan.shadow else None
+        return Settlement(DeliveryState.SKIPPED, SHADOW) if plan is not None and plan.shadow else None
 
     def _with_progress(self, lease: Lease, settlement: Settlement) -> Settlement:
         """Since nothing was asked, how far earlier attempts came still holds."""
@@ -92,7 +108,7 @@ class Preparer:
             return settlement
         return replace(settlement, account=self._account(lease), progress=lease.progress)
 
-    def _wait_out(self, lease: Lease, plan: Plan | Skip) -> Settlement | None:
+    def _wait_out(self, lease: Lease, plan: Plan | Skip | None) -> Settlement | None:
         """Let a request in doubt be seen first, whose object is no longer planned.
 
         Until a look-up would show it its keys stay locked: another call would make the same object again.
@@ -118,23 +134,21 @@ class Preparer:
         """
         return self._doubts.shown_at(lease.destination, last_sent(lease.progress)) is None
 
-    def _planned(self, lease: Lease) -> tuple[Plan | Skip, str, Settlement | None]:
-        """The plan, the call's place among calls, and how it ended where there is no plan."""
+    def _map(self, lease: Lease) -> _Mapped:
         if lease.held:
-            return Skip("held by a person"), "", None
+            return _Mapped(None)
         try:
             plan, event = self._plan(lease)
             verdict = self._claimed(lease, plan)
             if isinstance(verdict, Conflict):
-                return Skip(verdict.cause), event, parked_by_conflict(lease, verdict)
-            return verdict, event, None
+                return _Mapped(None, event, parked_by_conflict(lease, verdict))
+            return _Mapped(verdict, event)
         except LedgerError:
             raise
         except MappingFault as fault:
-            ended = parked_by_mapping(fault)
+            return _Mapped(None, ended=parked_by_mapping(fault))
         except Exception as error:  # noqa: BLE001 -- see parked_by_our_fault
-            ended = parked_by_our_fault(lease, error)
-        return Skip(ended.cause), "", ended
+            return _Mapped(None, ended=parked_by_our_fault(lease, error))
 
     def _plan(self, lease: Lease) -> tuple[Plan | Skip, str]:
         call = Call.of(lease.values, lease.key, self._routes.origins[lease.source])
