@@ -4,7 +4,7 @@ from datetime import datetime
 
 from bridge.delivery.crm_requests import RequestFlow
 from bridge.delivery.lookup import FoundObject, Lookup
-from bridge.delivery.object_context import ObjectContext, parked
+from bridge.delivery.object_context import ObjectContext, parking_error
 from bridge.lib.errors import DeliveryError, Duplicate, Transient
 from bridge.lib.phone import mask_phones_in, of_crm
 from bridge.model.sync_progress import AwaitingDuplicate
@@ -44,7 +44,7 @@ class DuplicateResolver:
         if found is not None and found.id not in gone:
             return found
         if deleted:
-            raise parked(
+            raise parking_error(
                 label,
                 f"{error}. The CRM keeps the id of a deleted record, {of_crm(named or '')}",
                 "the CRM keeps the id of a deleted record",
@@ -52,7 +52,7 @@ class DuplicateResolver:
             ) from error
         if shown is not None and self._lookup.has_key(shown) is False:
             ours = mask_phones_in(self._context.planned.key_text)
-            raise parked(
+            raise parking_error(
                 label,
                 f"{error}. The CRM takes it for a duplicate of {of_crm(shown.id)}, which has another key"
                 f" ({self._lookup.shown_key(shown)}; ours is {ours})",
@@ -67,7 +67,7 @@ class DuplicateResolver:
         if not self._is_last_look(looks, since):
             return self._look_again(looks, since, f"{error}. It is not found by its key yet", error.cause)
         named = f" of {of_crm(error.crm_id)}" if error.crm_id else ""
-        return parked(
+        return parking_error(
             self._context.label,
             f"{error}. It is a duplicate{named}, says the CRM, and nothing is found by its key after"
             f" {looks} looks: the CRM keeps the id of a deleted record, or means one with another key",
@@ -84,7 +84,7 @@ class DuplicateResolver:
         if not self._is_last_look(looks, since):
             cause = f"{label}: gone for the CRM, and found by its key"
             return self._look_again(looks, since, message, cause)
-        return parked(
+        return parking_error(
             label,
             message,
             "gone for the CRM, and found by its key",

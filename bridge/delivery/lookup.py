@@ -9,7 +9,7 @@ from bridge.crm.connector.request import Find
 from bridge.crm.key_matching import has_key, key_shown, object_id
 from bridge.delivery.crm_requests import CrmReply, CrmRequest, Fields, RequestFlow
 from bridge.delivery.field_selection import FieldSelection, checked, needs_lookup, to_read_back
-from bridge.delivery.object_context import ObjectContext, parked
+from bridge.delivery.object_context import ObjectContext, parking_error
 from bridge.lib.errors import DeliveryError, Gone, Permanent
 from bridge.lib.expression import ExpressionError, as_text
 from bridge.lib.masking import LONGEST_MESSAGE
@@ -182,7 +182,7 @@ class Lookup:
         if hits and not ours:
             crm_id = as_text(find.id.of(hits[0], {"hit": hits[0]}))
             shown = key_shown(key, _fields_of(find, hits[0]))
-            self._other_keys = parked(
+            self._other_keys = parking_error(
                 f"{self._label}, find",
                 f"{self._label}, find: the CRM answers with records of other keys, such as {of_crm(crm_id)}"
                 f" ({shown}): nobody knows whether ours is there",

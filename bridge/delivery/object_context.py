@@ -130,7 +130,9 @@ def refuse_doubt(planned: PlannedObject, state: Running | Linking) -> None:
         )
 
 
-def parked(label: str, message: str, cause: str, remedy: str, kind: type[Permanent] = Permanent) -> Permanent:
+def parking_error(
+    label: str, message: str, cause: str, remedy: str, kind: type[Permanent] = Permanent
+) -> Permanent:
     """A failure that waits for a person, with the remedy behind its message."""
     error = kind(f"{message}. {remedy}", cause=f"{label}: {cause}")
     error.says = remedy

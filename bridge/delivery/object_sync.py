@@ -7,7 +7,7 @@ from bridge.delivery.write_operations import (
     Create,
     Creator,
     Operation,
-    Outcome,
+    OperationResult,
     Replace,
     SyncParts,
     Update,
@@ -60,13 +60,13 @@ class ObjectSync:
         forget_deleted(self._context, gone)
         return (yield from self._run_from(Upsert()))
 
-    def _run_from(self, outcome: Outcome) -> RequestFlow[Synced]:
+    def _run_from(self, result: OperationResult) -> RequestFlow[Synced]:
         """Run operations until the object is synced; `delivery.executor` bounds the requests they make."""
-        while not isinstance(outcome, Synced):
-            outcome = yield from self._run_one(outcome)
-        return outcome
+        while not isinstance(result, Synced):
+            result = yield from self._run_one(result)
+        return result
 
-    def _run_one(self, operation: Operation) -> RequestFlow[Outcome]:
+    def _run_one(self, operation: Operation) -> RequestFlow[OperationResult]:
         match operation:
             case Create():
                 return (yield from self._creator.run(operation))

@@ -46,20 +46,20 @@ class OutcomeRules:
         """An ended attempt, to be written down; `masked` takes the CRM's secrets out of a text."""
         delivery = attempt.delivery
         try:
-            settlement = without_secrets(self._of_guarded(attempt), masked)
+            settlement = without_secrets(self._settlement_guarded(attempt), masked)
         except Exception as error:  # noqa: BLE001 -- see parked_by_our_fault
             settlement = parked_by_our_fault(delivery.lease, error)
         return SettledDelivery(delivery.lease, delivery.started_at, delivery.turn, settlement)
 
-    def _of_guarded(self, attempt: Attempt) -> Settlement:
+    def _settlement_guarded(self, attempt: Attempt) -> Settlement:
         """How an attempt ended; a fault of ours in telling that ends it, and forgets nothing it has sent."""
         try:
-            return self.of(attempt)
+            return self.settlement_of(attempt)
         except Exception as error:  # noqa: BLE001 -- see parked_by_our_fault
             attempt.break_off(error)
-        return self.of(attempt)
+        return self.settlement_of(attempt)
 
-    def of(self, attempt: Attempt) -> Settlement:
+    def settlement_of(self, attempt: Attempt) -> Settlement:
         """How an attempt ended."""
         journal = attempt.journal
         settlement, faults = self._judged(attempt)

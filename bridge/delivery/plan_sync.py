@@ -20,7 +20,7 @@ Targets = Mapping[str, PlannedObject]
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class _ResolvedObject:
     """An object with what can be told of it once the objects before it are synced."""
 
     planned: PlannedObject
@@ -41,7 +41,7 @@ class PlanSync:
         self._event = event
         self._clock = clock
         self._synced: dict[str, SyncedObject] = {}
-        self._prepared: dict[str, _Prepared] = {}
+        self._resolved: dict[str, _ResolvedObject] = {}
         self.cursor = 0
         """How far it is in its plan: 2n while it syncs object n, 2n + 1 while it makes that one's links."""
 
@@ -69,37 +69,37 @@ class PlanSync:
         self, planned: PlannedObject, targets: Targets, *, renewed: bool = False
     ) -> RequestFlow[None]:
         """Sync an object; once more (`renewed`) where what it is linked to was gone and has a successor."""
-        prepared = self._prepare(planned, targets)
+        resolved = self._resolve(planned, targets)
         known = self._journal.recall(planned)
         progress = self._progress_of(planned)
-        if known is not None and _is_synced(prepared, known, progress):
+        if known is not None and _is_synced(resolved, known, progress):
             # A newer call says the same: its event counts from now on.
             self._note_synced(planned, with_newer_event(known, planned, self._event))
             return
         try:
-            synced = yield from self._object_sync(prepared, known, progress).run()
+            synced = yield from self._object_sync(resolved, known, progress).run()
         except Gone:
             # Not the object itself: what it is to be linked to was deleted or merged by a person.
-            has_successor = yield from self._renew(targets[link] for link in prepared.inline)
+            has_successor = yield from self._renew(targets[link] for link in resolved.inline)
             if renewed or not has_successor:
                 raise
             yield from self._sync_object(planned, targets, renewed=True)
             return
         links = known.links if known is not None and known.crm_id == synced.crm_id else {}
-        links = {**links, **{link: to["id"] for link, to in prepared.inline.items()}}
-        left = KnownObject(synced.crm_id, prepared.sent_digest, links, synced.sent.last_writes)
+        links = {**links, **{link: to["id"] for link, to in resolved.inline.items()}}
+        left = KnownObject(synced.crm_id, resolved.sent_digest, links, synced.sent.last_writes)
         self._note_synced(planned, left, synced.sent.altered)
 
-    def _prepare(self, planned: PlannedObject, targets: Targets) -> _Prepared:
+    def _resolve(self, planned: PlannedObject, targets: Targets) -> _ResolvedObject:
         kind = self._connector.objects[planned.type]
         inline = {
             link: {"id": self._id(target), "key": dict(target.key)}
             for link, target in targets.items()
             if kind.link[link].request is None
         }
-        prepared = _Prepared(planned, kind, inline, sent_digest(planned, inline))
-        self._prepared[planned.name] = prepared
-        return prepared
+        resolved = _ResolvedObject(planned, kind, inline, sent_digest(planned, inline))
+        self._resolved[planned.name] = resolved
+        return resolved
 
     def _progress_of(self, planned: PlannedObject) -> SyncProgress:
         """How far earlier attempts came with an object.
@@ -120,17 +120,17 @@ class PlanSync:
         return progress
 
     def _object_sync(
-        self, prepared: _Prepared, known: KnownObject | None, progress: SyncProgress
+        self, resolved: _ResolvedObject, known: KnownObject | None, progress: SyncProgress
     ) -> ObjectSync:
         return ObjectSync(
             ObjectContext(
-                prepared.kind,
-                prepared.planned,
-                prepared.inline,
-                prepared.sent_digest,
+                resolved.kind,
+                resolved.planned,
+                resolved.inline,
+                resolved.sent_digest,
                 self._event,
                 self._clock,
-                ObjectJournal(self._journal, prepared.planned, known, progress),
+                ObjectJournal(self._journal, resolved.planned, known, progress),
             )
         )
 
@@ -140,7 +140,7 @@ class PlanSync:
         for planned in objects:
             known = self._synced[planned.name].known
             progress = SyncProgress(appended=self._appended(planned))
-            sync = self._object_sync(self._prepared[planned.name], known, progress)
+            sync = self._object_sync(self._resolved[planned.name], known, progress)
             synced = yield from sync.replacement()
             if synced is not None:
                 left = KnownObject(synced.crm_id, known.digest, {}, synced.sent.last_writes)
@@ -218,10 +218,10 @@ class PlanSync:
         )
 
 
-def _is_synced(prepared: _Prepared, known: KnownObject, progress: SyncProgress) -> bool:
+def _is_synced(resolved: _ResolvedObject, known: KnownObject, progress: SyncProgress) -> bool:
     """Whether the CRM holds all of it already, and nothing was begun since: then nothing is sent."""
     return (
-        known.digest == prepared.sent_digest
+        known.digest == resolved.sent_digest
         and isinstance(progress.state, NotStarted | Located)
-        and is_settled(prepared.planned, known, progress.appended)
+        and is_settled(resolved.planned, known, progress.appended)
     )

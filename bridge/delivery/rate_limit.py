@@ -84,7 +84,7 @@ class SlidingWindow:
         return min(self.sent[-self.count] + self.seconds - at, self.seconds)
 
 
-class _Refusal(NamedTuple):
+class _PaceAtRefusal(NamedTuple):
     """How much had got through by then, since the beginning."""
 
     accepted: int
@@ -114,7 +114,7 @@ class LearnedRate:
         """Whether the CRM has refused this rate since: its own is close by."""
         self._share = 0.0
         """Refusals for each accepted request before the rate was set."""
-        self._refusals: deque[_Refusal] = deque(maxlen=LOST_AFTER + 1)
+        self._refusals: deque[_PaceAtRefusal] = deque(maxlen=LOST_AFTER + 1)
         """The latest; the first of them may be the beginning of the count instead."""
         self._accepted = 0
         self._busy = 0.0
@@ -167,7 +167,7 @@ class LearnedRate:
         """The CRM said: too many, for `wait` seconds. What is refused along with it is no refusal more."""
         self._pass_time(at)
         self._longest_gap = max(LONGEST_GAP, wait)
-        refusal = _Refusal(self._accepted, self._busy, at)
+        refusal = _PaceAtRefusal(self._accepted, self._busy, at)
         if self._refusals and self._refusals[-1].accepted == refusal.accepted:
             # Nothing got through since the last one: it is still the same.
             self._refusals[-1] = refusal
@@ -200,7 +200,7 @@ class LearnedRate:
 
     def _begin_counting(self) -> None:
         self._refusals.clear()
-        self._refusals.append(_Refusal(self._accepted, self._busy, self._since))
+        self._refusals.append(_PaceAtRefusal(self._accepted, self._busy, self._since))
 
     def _seen(self) -> int:
         """Requests accepted since the counting began, or since the oldest refusal that still counts."""

@@ -60,13 +60,13 @@ class Settler:
         try:
             written.result()
         except LedgerError:
-            self._write_patiently(settled)
+            self._write_until_answered(settled)
         for each in settled:
             self._leases.forget(each.lease)
             self._free_keys(each)
             _tell(each)
 
-    def _write_patiently(self, settled: Sequence[SettledDelivery]) -> None:
+    def _write_until_answered(self, settled: Sequence[SettledDelivery]) -> None:
         rows = [EndedAttempt(each.lease, each.settlement, each.started_at) for each in settled]
         until_answered(
             lambda: self._ledger.settle(rows, self._clock()),

@@ -12,7 +12,7 @@ from bridge.delivery.crm_requests import CrmReply, CrmRequest, Fields, RequestFl
 from bridge.delivery.field_selection import FieldSelection, possible_writes, with_possible_writes
 from bridge.delivery.job_poller import JobPoller
 from bridge.delivery.lookup import Lookup
-from bridge.delivery.object_context import ObjectContext, parked
+from bridge.delivery.object_context import ObjectContext, parking_error
 from bridge.lib.errors import DeliveryError, Duplicate, InDoubt, Permanent, Transient
 from bridge.lib.expression import ExpressionError
 from bridge.lib.phone import mask_phones_in, of_crm
@@ -183,7 +183,7 @@ class StepRunner:
         found = yield from self._lookup.find()
         since: datetime = self._journal.progress.sent_at or context.clock()
         if found is None and context.clock() >= since + REREAD_FOR + context.kind.index_lag:
-            raise parked(
+            raise parking_error(
                 label,
                 f"{label}: created, and not found by its key for {REREAD_FOR}",
                 "created, and not found by its key",

@@ -36,7 +36,7 @@ MOST_AT_ONCE = 300
 # Leased records are held decoded (about 60 KB each) until they are mapped; 50 keeps that under 3 MB.
 LEASED_AT_ONCE = 50
 
-Prepared = PreparedDelivery | SettledDelivery
+PreparedOrSettled = PreparedDelivery | SettledDelivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +121,11 @@ class Worker:
         if not self._settings.settles_in_background:
             self._settler.finish()
 
-    def _prepare(self, leases: Sequence[Lease], now: datetime, lock_timeout: float) -> list[Prepared]:
+    def _prepare(
+        self, leases: Sequence[Lease], now: datetime, lock_timeout: float
+    ) -> list[PreparedOrSettled]:
         """Prepare leases; those whose keys another delivery holds are given back."""
-        prepared: list[Prepared] = []
+        prepared: list[PreparedOrSettled] = []
         for lease in leases:
             one = self._preparer.prepare(lease, now, lock_timeout)
             if isinstance(one, BlockedDelivery):
@@ -133,7 +135,9 @@ class Worker:
                 prepared.append(one)
         return prepared
 
-    def _fill_batches(self, prepared: list[Prepared], destination: Destination, now: datetime) -> None:
+    def _fill_batches(
+        self, prepared: list[PreparedOrSettled], destination: Destination, now: datetime
+    ) -> None:
         """Add deliveries that may share requests; where there are few, wait a moment for more to come."""
         together = destination.connector.together
         wanted = max(together, min(BATCHES_AT_ONCE * together, MOST_AT_ONCE))
@@ -145,7 +149,7 @@ class Worker:
                     self._add_due(prepared, destination, self._clock(), wanted)
 
     def _add_due(
-        self, prepared: list[Prepared], destination: Destination, now: datetime, wanted: int
+        self, prepared: list[PreparedOrSettled], destination: Destination, now: datetime, wanted: int
     ) -> None:
         # Those whose keys are held are given back, so up to twice as many as wanted are looked at.
         for _ in range(2 * wanted // LEASED_AT_ONCE + 1):
@@ -158,7 +162,9 @@ class Worker:
             if len(leases) < limit:
                 return
 
-    def _execute(self, prepared: Sequence[Prepared], destination: Destination) -> list[SettledDelivery]:
+    def _execute(
+        self, prepared: Sequence[PreparedOrSettled], destination: Destination
+    ) -> list[SettledDelivery]:
         """Bring prepared deliveries to their ends; the order stays."""
         to_send = [each for each in prepared if isinstance(each, PreparedDelivery)]
         started = iter(self._starter.start(to_send, destination))

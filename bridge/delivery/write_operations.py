@@ -19,7 +19,7 @@ from bridge.delivery.field_selection import (
 )
 from bridge.delivery.job_poller import JobPoller
 from bridge.delivery.lookup import FoundObject, Lookup
-from bridge.delivery.object_context import ObjectContext, parked
+from bridge.delivery.object_context import ObjectContext, parking_error
 from bridge.delivery.step_runner import StepRunner, Synced
 from bridge.lib.errors import Deleted, Duplicate, Gone, Permanent
 from bridge.model.crm_objects import KnownObject
@@ -61,7 +61,7 @@ class Replace:
 
 
 Operation = Create | Update | Upsert | Replace
-Outcome = Synced | Operation
+OperationResult = Synced | Operation
 
 
 class SyncParts:
@@ -76,7 +76,7 @@ class SyncParts:
         self.steps = StepRunner(context, self.lookup, self.jobs)
 
 
-class _Writer:
+class _WriteOperation:
     """What the operations that write have in common."""
 
     def __init__(self, parts: SyncParts) -> None:
@@ -91,10 +91,10 @@ class _Writer:
         return Synced(crm_id, selection)
 
 
-class Creator(_Writer):
+class Creator(_WriteOperation):
     """Creates the object."""
 
-    def run(self, operation: Create) -> RequestFlow[Outcome]:
+    def run(self, operation: Create) -> RequestFlow[OperationResult]:
         """Create it, or find what the CRM takes it for a duplicate of."""
         context, journal = self._context, self._journal
         selection = select_for_new(context.planned, context.event)
@@ -114,10 +114,10 @@ class Creator(_Writer):
         return Update(synced.crm_id) if operation.then_update else synced
 
 
-class Updater(_Writer):
+class Updater(_WriteOperation):
     """Updates an object that is there."""
 
-    def run(self, operation: Update) -> RequestFlow[Outcome]:
+    def run(self, operation: Update) -> RequestFlow[OperationResult]:
         """Send the fields that the write policies choose, if any."""
         crm_id, present = operation.crm_id, operation.present
         self._journal.keep_if(crm_id)
@@ -161,7 +161,7 @@ class Updater(_Writer):
         return not selection.fields and not is_begun and not (context.kind.update and links_changed(context))
 
 
-class Upserter(_Writer):
+class Upserter(_WriteOperation):
     """Sends the CRM's own upsert."""
 
     def run(self) -> RequestFlow[Synced]:
@@ -241,7 +241,7 @@ def _cannot_read(context: ObjectContext, error: ShapeMismatch) -> Permanent:
     """Nothing is guessed of a shape that the connector does not say how to read."""
     field, write = error.field, context.planned.fields[error.field].write
     message = f"{context.label}, field {field}: the CRM shows {error.shape} there"
-    return parked(
+    return parking_error(
         f"{context.label}, field {field}",
         f"{message}, to which {write} can compare or add nothing",
         f"the CRM shows {error.shape} there",
@@ -265,7 +265,7 @@ def forget_deleted(context: ObjectContext, gone: str) -> None:
     """
     context.journal.forget()
     if context.planned.on_deleted == "park":
-        raise parked(
+        raise parking_error(
             context.label,
             f"{context.label}: {gone} is no longer in the CRM, nor another with this key",
             NO_LONGER_THERE,

@@ -17,15 +17,15 @@ _LEFT = 0
 _MOST_ADDRESSES = 1_000
 _SHOWN_ADDRESSES = 5
 
-Schedule = Callable[[float, Callable[[], None]], Any]
+CallLater = Callable[[float, Callable[[], None]], Any]
 
 
-def _later(delay: float, call: Callable[[], None]) -> object:
+def _call_later(delay: float, call: Callable[[], None]) -> object:
     return asyncio.get_running_loop().call_later(delay, call)
 
 
 @dataclass(slots=True)
-class _Kind:
+class _AnswersOfKind:
     """Answers of one kind since the line that was logged first in this minute."""
 
     answers: int = 0
@@ -40,7 +40,7 @@ class AnswerLog:
     A kind is a source and a status: whoever sends a thousand wrong tokens makes two lines.
     """
 
-    def __init__(self, expected: Mapping[str, Iterable[int]], schedule: Schedule = _later) -> None:
+    def __init__(self, expected: Mapping[str, Iterable[int]], schedule: CallLater = _call_later) -> None:
         """`expected`: the statuses that a source can be answered with, whose counts begin at 0.
 
         A counter that appears with its first event looks to Prometheus as if it had never grown.
@@ -50,7 +50,7 @@ class AnswerLog:
         }
         """How many requests were answered, by source and status, since the start."""
         self._schedule = schedule
-        self._kinds: dict[tuple[str, int], _Kind] = {}
+        self._kinds: dict[tuple[str, int], _AnswersOfKind] = {}
 
     def left(self, source: str) -> None:
         """A sender closed its connection before its body had come; there is nobody to answer."""
@@ -86,19 +86,19 @@ class AnswerLog:
         if address in kind.addresses or len(kind.addresses) < _MOST_ADDRESSES:
             kind.addresses[address] += 1
 
-    def _count(self, source: str, status: int) -> _Kind | None:
+    def _count(self, source: str, status: int) -> _AnswersOfKind | None:
         """Count an answer. None: it is the first of its kind in this minute, and gets a line of its own."""
         which = (source, status)
         self.counts[which] = self.counts.get(which, 0) + 1
         return self._kind(source, status)
 
-    def _kind(self, source: str, status: int) -> _Kind | None:
+    def _kind(self, source: str, status: int) -> _AnswersOfKind | None:
         which = (source, status)
         kind = self._kinds.get(which)
         if kind is None:
             if not self._kinds:
                 self._schedule(EVERY, self.flush)
-            self._kinds[which] = _Kind()
+            self._kinds[which] = _AnswersOfKind()
         return kind
 
     def flush(self) -> None:

@@ -27,7 +27,7 @@ _PART = re.compile(r"(?P<low>\*|\w+)(?:-(?P<high>\w+))?(?:/(?P<step>\w+))?", re.
 
 
 @dataclass(frozen=True, slots=True)
-class _Field:
+class _CronField:
     name: str
     lowest: int
     highest: int
@@ -35,11 +35,11 @@ class _Field:
 
 
 _FIELDS = (
-    _Field("minute", 0, 59),
-    _Field("hour", 0, 23),
-    _Field("day of month", 1, 31),
-    _Field("month", 1, 12, MONTHS),
-    _Field("day of week", 0, 7, WEEKDAYS),
+    _CronField("minute", 0, 59),
+    _CronField("hour", 0, 23),
+    _CronField("day of month", 1, 31),
+    _CronField("month", 1, 12, MONTHS),
+    _CronField("day of week", 0, 7, WEEKDAYS),
 )
 
 
@@ -121,11 +121,11 @@ def to_trigger(crontab: Crontab, zone: ZoneInfo) -> "BaseTrigger":
     return cron(days, weekdays)
 
 
-def _values(kind: _Field, text: str) -> frozenset[int]:
+def _values(kind: _CronField, text: str) -> frozenset[int]:
     return frozenset(value for part in text.split(",") for value in _part(kind, part))
 
 
-def _part(kind: _Field, text: str) -> range:
+def _part(kind: _CronField, text: str) -> range:
     found = _PART.fullmatch(text)
     if not found or (found["low"] == "*" and found["high"]):
         raise ValueError(f'the {kind.name} "{text}" is none of *, 5, 1-5, */15, 0-30/10 or a list of these')
@@ -142,7 +142,7 @@ def _part(kind: _Field, text: str) -> range:
     return range(low, high + 1, _step(kind, found["step"]))
 
 
-def _number(kind: _Field, text: str) -> int:
+def _number(kind: _CronField, text: str) -> int:
     if text.lower() in kind.names:
         return kind.names.index(text.lower()) + (1 if kind.names is MONTHS else 0)
     if not text.isdecimal():
@@ -153,7 +153,7 @@ def _number(kind: _Field, text: str) -> int:
     return int(text)
 
 
-def _step(kind: _Field, text: str | None) -> int:
+def _step(kind: _CronField, text: str | None) -> int:
     if text is None:
         return 1
     if not text.isdecimal() or len(text) > 2 or int(text) == 0:

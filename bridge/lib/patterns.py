@@ -85,12 +85,12 @@ def growth(pattern: str) -> Growth:
     try:
         automaton.build(list(tree), bool(tree.state.flags & re.MULTILINE))
         found = automaton.growth()
-    except _TooLarge:
+    except _TooManyPlaces:
         return "worse"
     return max(found, automaton.least, key=_ORDER.index)
 
 
-class _TooLarge(Exception):
+class _TooManyPlaces(Exception):
     """More places than are looked at."""
 
 
@@ -143,7 +143,7 @@ class _Automaton:
 
     def _place(self, takes: int) -> int:
         if len(self._takes) >= _MOST_PLACES:
-            raise _TooLarge
+            raise _TooManyPlaces
         self._takes.append(takes)
         self._follow.append(Counter())
         return len(self._takes) - 1
@@ -305,7 +305,7 @@ class _Automaton:
                     seen.add(found)
                     waiting.append(found)
             if len(seen) > 20_000:
-                raise _TooLarge
+                raise _TooManyPlaces
         return False
 
     def _together(self, places: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

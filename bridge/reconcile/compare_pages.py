@@ -39,7 +39,7 @@ class Host:
     """Told that rows were filed, which wait for the judge now."""
 
 
-class _RowToFile(NamedTuple):
+class _RowWithOutcome(NamedTuple):
     row: ListedRow
     place: RowMatch
     outcome: DiffOutcome
@@ -104,7 +104,7 @@ class PageComparer:
     def _compare(self, rows: Sequence[ListedRow]) -> None:
         placed = self._places(rows)
         unread: list[tuple[ListedRow, RowMatch]] = []
-        fills: list[_RowToFile] = []
+        fills: list[_RowWithOutcome] = []
         for row, place in zip(rows, placed, strict=True):
             listed = row if place.trouble is None else self._apart(row)
             outcome = compare_by_digest(listed, place, self._asked_at)
@@ -116,7 +116,7 @@ class PageComparer:
             elif outcome is DiffOutcome.MISSING or (
                 outcome is DiffOutcome.CONFLICTING and listed.key not in self._known_strays()
             ):
-                fills.append(_RowToFile(listed, place, outcome))
+                fills.append(_RowWithOutcome(listed, place, outcome))
             else:
                 self._window.note(listed, outcome, place.detail)
         for start in range(0, len(fills), ROWS_AT_ONCE):
@@ -142,7 +142,7 @@ class PageComparer:
     def _read(self, unread: Sequence[tuple[ListedRow, RowMatch]]) -> None:
         """Compare by meaning."""
         known = self._ledger.known_states([place.call_id for _, place in unread if place.call_id is not None])
-        fills: list[_RowToFile] = []
+        fills: list[_RowWithOutcome] = []
         seen: list[MatchedRow] = []
         for listed, place in unread:
             state = known.get(place.call_id or 0)
@@ -152,7 +152,7 @@ class PageComparer:
                 continue
             compared = compare_by_meaning(listed, state, self._rules.reads, self._rules.origin)
             if compared.adds:
-                fills.append(_RowToFile(listed, place, compared.outcome))
+                fills.append(_RowWithOutcome(listed, place, compared.outcome))
             else:
                 self._window.note(listed, compared.outcome)
                 assert place.call_id is not None  # noqa: S101 -- only known calls are read
@@ -162,7 +162,7 @@ class PageComparer:
             self._ledger.remember_listed(seen)
         self._fill(fills)
 
-    def _fill(self, fills: Sequence[_RowToFile]) -> None:
+    def _fill(self, fills: Sequence[_RowWithOutcome]) -> None:
         """File rows, by the ledger's one door, unless their calls have changed meanwhile."""
         if not fills:
             return

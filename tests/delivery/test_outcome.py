@@ -107,7 +107,7 @@ class OutcomeBench:
 
     def of(self, error: Exception | None = None, **lease: Any) -> Settlement:
         """The settlement of an attempt that ended so; `lease` is what its lease has of its own."""
-        return self.rules.of(self.attempt(error, replace(LEASE, **lease)))
+        return self.rules.settlement_of(self.attempt(error, replace(LEASE, **lease)))
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_an_attempt_without_error_is_delivered_and_counts_as_a_success(bench: Ou
 def test_an_attempt_that_asked_nothing_is_no_success_of_the_account(bench: OutcomeBench) -> None:
     attempt = bench.attempt()
     attempt.questions = 0
-    assert bench.rules.of(attempt).state is DeliveryState.DELIVERED
+    assert bench.rules.settlement_of(attempt).state is DeliveryState.DELIVERED
     assert bench.successes.count == 0
 
 
