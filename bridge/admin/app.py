@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.admin.metrics import LedgerMetrics
 from bridge.admin.status import StatusLedger
-from bridge.lib.addresses import Network, is_among, is_own_name, parse_address
+from bridge.lib.addresses import IpNetwork, is_among, is_own_name, parse_address
 from bridge.lib.errors import LedgerError
 
 
@@ -44,7 +44,7 @@ def admin_app(
     answers: Callable[[], Mapping[tuple[str, int], int]],
     hosts: Collection[str] = (),
     metrics_token: str | None = None,
-    trusted_proxies: Sequence[Network] = (),
+    trusted_proxies: Sequence[IpNetwork] = (),
 ) -> OwnNames:
     """The ASGI application of the admin listener; `accepting` says whether callbacks are taken."""
     registry = CollectorRegistry()
@@ -81,7 +81,7 @@ def admin_app(
 _FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-host", "via")
 
 
-def may_look(request: Request, token: str | None, trusted: Sequence[Network]) -> bool:
+def may_look(request: Request, token: str | None, trusted: Sequence[IpNetwork]) -> bool:
     """Whoever asks from this machine itself, not through a proxy; else who carries the metrics token."""
     peer = parse_address(request.client.host) if request.client else None
     proxied = is_among(peer, trusted) or any(name in request.headers for name in _FORWARDED)

@@ -16,7 +16,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bridge.intake.connections import ConnectionTable
-from bridge.lib.addresses import Network, is_among, limit_key, parse_address
+from bridge.lib.addresses import IpNetwork, is_among, limit_key, parse_address
 
 LONGEST_HEAD = 65_536
 MOST_HEADERS = 100
@@ -53,7 +53,7 @@ class Limits:
     connections: ConnectionTable["LimitedProtocol"]
     per_address: int
     per_proxy: int
-    trusted: Sequence[Network]
+    trusted: Sequence[IpNetwork]
     refused: Callable[[int, str, str], None]
     """Status, reason and address of a request that the application never saw."""
 

@@ -14,7 +14,7 @@ import uvicorn
 
 from bridge.intake.connections import ConnectionTable
 from bridge.intake.http_protocol import LimitedProtocol, Limits, Waiting
-from bridge.lib.addresses import Network
+from bridge.lib.addresses import IpNetwork
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.values import Address
 
@@ -66,7 +66,7 @@ class Listener:
         listen: Address,
         *,
         request_timeout: float,
-        trusted_proxies: Sequence[Network] = (),
+        trusted_proxies: Sequence[IpNetwork] = (),
         refused: Callable[[int, str, str], None] = lambda _status, _reason, _address: None,
     ) -> None:
         """Bind; `refused` is told the status, reason and address of what the application never saw.

@@ -15,7 +15,7 @@ from typing import Any
 from bridge.intake.answer_log import NO_SOURCE, AnswerLog
 from bridge.intake.group_commit import GroupCommit, NotFiled
 from bridge.ledger import IntakeLedger
-from bridge.lib.addresses import Network, client_address, is_among, limit_key, parse_address
+from bridge.lib.addresses import IpNetwork, client_address, is_among, limit_key, parse_address
 from bridge.model.calls import Arrival, Filed, Quarantined, Via
 from bridge.record.arrival import arrivals_of, garbage
 from bridge.record.json_body import NotAnObject, declared_charset
@@ -74,7 +74,7 @@ class SourceDoor:
 
     origin: Origin
     tokens: tuple[bytes, ...]
-    allow: tuple[Network, ...] = ()
+    allow: tuple[IpNetwork, ...] = ()
     status: int = 200
     body: bytes = b"SUCCESS"
     content_type: bytes = b"text/plain"
@@ -94,7 +94,7 @@ class Door:
         ledger: IntakeLedger,
         *,
         max_body: int,
-        trusted_proxies: Sequence[Network] = (),
+        trusted_proxies: Sequence[IpNetwork] = (),
         clock: Callable[[], datetime],
         filed: Callable[[], None] = lambda: None,
     ) -> None:

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import Collection, Sequence
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -25,12 +25,12 @@ def parse_address(text: str) -> IpAddress | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def is_among(address: IpAddress | None, networks: Sequence[Network]) -> bool:
+def is_among(address: IpAddress | None, networks: Sequence[IpNetwork]) -> bool:
     """Whether an address belongs to one of the networks."""
     return address is not None and any(address in network for network in networks)
 
 
-def client_address(peer: str | None, headers: RawHeaders, trusted: Sequence[Network]) -> IpAddress | None:
+def client_address(peer: str | None, headers: RawHeaders, trusted: Sequence[IpNetwork]) -> IpAddress | None:
     """The sender's address. What a proxy says of it counts only where the proxy is trusted."""
     address = parse_address(peer) if peer else None
     if not trusted or not is_among(address, trusted):
