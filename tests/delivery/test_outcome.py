@@ -166,7 +166,7 @@ def test_what_has_reached_the_crm_is_settled_with_it_and_what_the_crm_altered_is
     attempt = bench.attempt(error)
     attempt.sync._synced["contact"] = contact
     with capture_logs() as said:
-        settled = bench.rules.of(attempt)
+        settled = bench.rules.settlement_of(attempt)
     assert settled.done == (contact,)
     assert [(one["event"], one["object"], one["field"], one["kind"]) for one in said] == [
         ("delivery.altered", "contact", "city", "spaces")
