@@ -107,6 +107,6 @@ def _plain(node: Any) -> Any:
             # A table's own keys tell their defaults.
             made[_WORDS.get(str(key), str(key))] = [value] if key == "const" else _plain(value)
     if "$ref" in made and len(made) > 1:
-        # Beside a key_rows nothing else counts before draft 2019-09.
+        # Before draft 2019-09 nothing beside a `$ref` counts.
         made = {"allOf": [{"$ref": made.pop("$ref")}], **made}
     return made

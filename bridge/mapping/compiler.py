@@ -16,7 +16,7 @@ from bridge.lib.toml_file import KeyPath, TomlFile, load_toml
 from bridge.lib.validation import in_order, model_or_problems
 from bridge.mapping.checks import check_contents, read_templates
 from bridge.mapping.fields import NOT_TRUE, ExpressionValues, Failed, Field, ValueSource, plan_fields
-from bridge.mapping.filters import ARGUMENT_CHECKS, MAPPING_FILTERS
+from bridge.mapping.filters import MAPPING_ARGUMENTS, MAPPING_FILTERS
 from bridge.mapping.schema import FieldSection, MappingFile, ObjectSection, TrialSection
 from bridge.mapping.values import MappingFault
 from bridge.model.plan import Plan, PlannedObject, Skip
@@ -28,7 +28,7 @@ LANGUAGE = Language(
     {"call": frozenset(CALL_FIELDS) - {"record"}, "record": None},
     MAPPING_FILTERS,
     plain=[Call],
-    arguments=ARGUMENT_CHECKS,
+    arguments=MAPPING_ARGUMENTS,
 )
 
 

@@ -47,7 +47,11 @@ def _length(value: object) -> None:
         raise SettingError("is no number of characters", "write it without quotes, like 200")
 
 
-ARGUMENT_CHECKS: dict[str, Callable[[Any], object]] = {"country": _country, "length": _length, "zone": _zone}
+MAPPING_ARGUMENTS: dict[str, Callable[[Any], object]] = {
+    "country": _country,
+    "length": _length,
+    "zone": _zone,
+}
 """What an argument may be, by the name of its parameter."""
 
 
@@ -67,7 +71,7 @@ def _filter(*written: str, alone: bool = True) -> Callable[[F], F]:
 
 
 def filter_rows() -> Iterator[str]:
-    """The rows of the filter_rows in docs/mapping.md."""
+    """The rows of the table of filters in docs/mapping.md."""
     for name in sorted(MAPPING_FILTERS):
         usages = ", ".join(f"`{usage}`" for usage in _WRITTEN[name])
         yield f"| {usages} | {' '.join((getdoc(MAPPING_FILTERS[name]) or '').split())} |"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bridge.lib.expression import AttributeTable, ExpressionError, Language
 from bridge.lib.lengths import ELLIPSIS
-from bridge.mapping.filters import ARGUMENT_CHECKS as CONSTANTS
+from bridge.mapping.filters import MAPPING_ARGUMENTS as CONSTANTS
 from bridge.mapping.filters import MAPPING_FILTERS, filter_rows
 
 LANGUAGE = Language({"record": None}, MAPPING_FILTERS, arguments=CONSTANTS)
@@ -23,12 +23,12 @@ def became(expression: str, value: Any) -> Any:
     return LANGUAGE.compile([template])(names)[0]
 
 
-ARGUMENT_CHECKS = {"shorten": "(5)", "overflow": "(5)", "shorten_bytes": "(5)", "strip_chars": "('<')"}
+MAPPING_ARGUMENTS = {"shorten": "(5)", "overflow": "(5)", "shorten_bytes": "(5)", "strip_chars": "('<')"}
 
 
 @pytest.mark.parametrize("name", sorted(MAPPING_FILTERS))
 def test_null_stays_null(name: str) -> None:
-    assert became(name + ARGUMENT_CHECKS.get(name, ""), None) is None
+    assert became(name + MAPPING_ARGUMENTS.get(name, ""), None) is None
 
 
 JINJA = ["abs", "escape", "first", "join(';')", "last", "lower", "replace('a', 'b')"]

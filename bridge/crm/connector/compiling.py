@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from bridge.crm.connector.addresses import GUARDS, guard
-from bridge.crm.connector.filters import ARGUMENT_CHECKS, CONNECTOR_FILTERS, plain
+from bridge.crm.connector.filters import CONNECTOR_ARGUMENTS, CONNECTOR_FILTERS, plain
 from bridge.lib.errors import Problem
 from bridge.lib.expression import ExpressionError, Language, Rewrite, Template
 from bridge.lib.toml_file import KeyPath, TomlFile, Written
@@ -145,7 +145,7 @@ class Compiler:
         return Language(
             {**(self._common if common else {}), **names},
             {**CONNECTOR_FILTERS, **GUARDS},
-            arguments=ARGUMENT_CHECKS,
+            arguments=CONNECTOR_ARGUMENTS,
         )
 
     def template(

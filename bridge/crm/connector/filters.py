@@ -1,8 +1,11 @@
-"""The filters of connector files: escapes, encodings and signatures."""
+"""The filters of connector files: escaping, encoding, signing, and reshaping of tables.
+
+Begin at `CONNECTOR_FILTERS` at the end, which says under which name a connector file uses each function.
+"""
 
 import base64
 import hashlib
-import hmac as hmac_of
+import hmac
 import json
 import re
 import uuid
@@ -24,26 +27,26 @@ _LONGEST_BETWEEN = 1000
 
 
 def path(value: Any) -> str:
-    """A text as one segment of a path or an address, everything else escaped."""
+    """Escape a text so that it stays one segment of an address."""
     return quote(as_text(value), safe="")
 
 
 def soql(value: Any) -> str:
-    """A text inside the quotes of a SOQL query."""
+    """Escape a text for the quotes of a SOQL query."""
     return as_text(value).replace("\\", "\\\\").replace("'", "\\'")
 
 
 def odata(value: Any) -> str:
-    """A text inside the quotes of an OData filter."""
+    """Escape a text for the quotes of an OData filter."""
     return as_text(value).replace("'", "''")
 
 
 def criteria(value: Any) -> str:
-    """A text inside Zoho's search criteria: `\\` before brackets, commas and itself."""
+    """Escape a text for Zoho's search criteria: `\\` before brackets, commas and itself."""
     return _CRITERIA.sub(r"\\\1", as_text(value))
 
 
-def to_json(value: Any) -> str:
+def json_text(value: Any) -> str:
     """A value as JSON text, for a query parameter or for JSON inside JSON."""
     return json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"))
 
@@ -58,40 +61,40 @@ def to_base64url(value: Any) -> str:
     return base64.urlsafe_b64encode(_bytes(value)).decode("ascii")
 
 
-def digest(value: Any, algorithm: str = "sha256", form: str = "hex") -> str:
+def to_digest(value: Any, algorithm: str = "sha256", form: str = "hex") -> str:
     """A text's digest: `md5`, `sha1`, `sha256`, `sha512`; as `hex` or `base64`."""
     return _written(hashlib.new(algorithm, _bytes(value), usedforsecurity=False).digest(), form)
 
 
-def hmac(value: Any, key: Any, algorithm: str = "sha256", form: str = "hex") -> str:
+def to_hmac(value: Any, key: Any, algorithm: str = "sha256", form: str = "hex") -> str:
     """A text's HMAC under a key; as `hex` or `base64`."""
-    return _written(hmac_of.new(_bytes(key), _bytes(value), algorithm).digest(), form)
+    return _written(hmac.new(_bytes(key), _bytes(value), algorithm).digest(), form)
 
 
 def from_base64(value: Any) -> bytes:
-    """What a Base64 text stands for, as a key for `hmac`."""
+    """The bytes of a Base64 text, such as a key for `hmac`."""
     return base64.b64decode(as_text(value))
 
 
 def joined_pairs(value: Mapping[str, Any], between: str = "&", equals: str = "=", empty: bool = False) -> str:
-    """A table as `a=1&b=2`, sorted by name: what many signatures are made of.
+    """A table as `a=1&b=2`, sorted by name: what many CRMs have signed.
 
-    Empty values are left out; with `empty` only null is, which is not sent either.
+    Empty values are left out. With `empty` only null is left out, because null is not sent either.
     """
     kept = ((name, as_text(content)) for name, content in _items(value) if content is not None)
     return between.join(f"{name}{equals}{content}" for name, content in sorted(kept) if empty or content)
 
 
 def texts(value: Mapping[str, Any], between: str = ";", null: str | None = None) -> dict[str, Any]:
-    """A table whose values are all text; lists joined, null left as it is, or `null` in its place."""
+    """A table with all values as text: lists are joined by `between`, null becomes `null`."""
     return {name: null if content is None else _text(content, between) for name, content in _items(value)}
 
 
 def merge(value: Mapping[str, Any] | None, *others: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Several tables as one; a later one's value goes before an earlier one's."""
+    """Merge tables; where two have the same name, the later table wins."""
     merged: dict[str, Any] = {}
-    for table in (value, *others):
-        merged.update(_items(table) if table is not None else ())
+    for later in (value, *others):
+        merged.update(_items(later) if later is not None else ())
     return merged
 
 
@@ -101,7 +104,7 @@ def without(value: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _short(*texts_: str | None) -> None:
-    # Each stands in the result as often as the table has values.
+    # Each stands in the result as often as the table has values: 1,000 characters × 1,000 fields are 1 MB.
     if any(text is not None and len(text) > _LONGEST_BETWEEN for text in texts_):
         raise ValueError(f"a name or separator is longer than {_LONGEST_BETWEEN} characters")
 
@@ -118,46 +121,48 @@ def pairs(value: Mapping[str, Any], name: str = "name", content: str = "value") 
     return [{name: key, content: held} for key, held in _items(value)]
 
 
-def table(value: Iterable[Mapping[str, Any]], name: str = "name", content: str = "value") -> dict[str, Any]:
+def table_of_pairs(
+    value: Iterable[Mapping[str, Any]], name: str = "name", content: str = "value"
+) -> dict[str, Any]:
     """A list of names and values as a table: the opposite of `pairs`."""
     return {as_text(each[name]): plain(each.get(content)) for each in value}
 
 
-def found(value: Any, pattern: str, group: int = 1) -> str | None:
-    """What a regular expression's group matches in a text; null where it does not."""
+def first_match(value: Any, pattern: str, group: int = 1) -> str | None:
+    """The text that a regular expression's group matches first; null where nothing matches."""
     match = patterns.search(pattern, as_text(value))
     return match[group] if match else None
 
 
-def digits(value: Any) -> str:
-    """The digits of a text."""
+def ascii_digits(value: Any) -> str:
+    """The digits 0 to 9 of a text."""
     return "".join(char for char in as_text(value) if char in "0123456789")
 
 
-def last(value: Any, count: int) -> str:
-    """The last digits of a text."""
-    return digits(value)[-count:]
+def last_digits(value: Any, count: int) -> str:
+    """The last `count` digits of a text."""
+    return ascii_digits(value)[-count:]
 
 
-def national(value: Any) -> str:
-    """An E.164 number's digits without the country's code; the digits of anything else."""
+def national_digits(value: Any) -> str:
+    """An E.164 number's digits without the country code; of any other text all its digits."""
     text = as_text(value)
     try:
         number = phonenumbers.parse(text, None)
     except phonenumbers.NumberParseException:
-        return digits(text)
+        return ascii_digits(text)
     return phonenumbers.national_significant_number(number)
 
 
 def variants(value: Any) -> list[str]:
-    """The ways in which people write an E.164 number: with `+`, `00`, digits only, national, trunk 0."""
-    text, whole, short = as_text(value), digits(value), national(value)
+    """The forms in which people write an E.164 number: with `+`, with `00`, digits only, national, with trunk 0."""
+    text, whole, short = as_text(value), ascii_digits(value), national_digits(value)
     forms = [text, f"00{whole}", whole, short, f"0{short}"] if text.startswith("+") else [text, whole]
     return list(dict.fromkeys(form for form in forms if form))
 
 
 def uuid5(value: Any, namespace: str = "callbridge") -> str:
-    """A UUID that is always the same for the same text."""
+    """A UUID that is the same each time for the same text and namespace."""
     return str(uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_DNS, namespace), as_text(value)))
 
 
@@ -216,35 +221,36 @@ def _pattern(value: object) -> None:
 
 _ALGORITHMS = ("md5", "sha1", "sha256", "sha512")
 _FORMS = ("base64", "hex")
-ARGUMENT_CHECKS: dict[str, Callable[[Any], object]] = {
+CONNECTOR_ARGUMENTS: dict[str, Callable[[Any], object]] = {
     "algorithm": _algorithm,
     "form": _form,
     "pattern": _pattern,
 }
-"""What an argument may be, by the name of its parameter."""
+"""Parameter name → the check of a constant argument; it raises SettingError, when the file is loaded."""
 
 CONNECTOR_FILTERS: dict[str, Callable[..., Any]] = {
     "base64": to_base64,
     "base64url": to_base64url,
     "criteria": criteria,
-    "digest": digest,
-    "digits": digits,
-    "found": found,
+    "digest": to_digest,
+    "digits": ascii_digits,
+    "found": first_match,
     "from_base64": from_base64,
-    "hmac": hmac,
+    "hmac": to_hmac,
     "joined_pairs": joined_pairs,
-    "json": to_json,
-    "last_digits": last,
+    "json": json_text,
+    "last_digits": last_digits,
     "merge": merge,
-    "national": national,
+    "national": national_digits,
     "odata": odata,
     "pairs": pairs,
     "path": path,
     "soql": soql,
-    "table": table,
+    "table": table_of_pairs,
     "texts": texts,
     "uuid5": uuid5,
     "variants": variants,
     "without": without,
     "wrap": wrap,
 }
+"""Name in connector files → filter."""
