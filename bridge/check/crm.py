@@ -13,8 +13,9 @@ from typing import Any
 from bridge.check.field_shapes import FieldShape
 from bridge.crm.client import Crm, JudgedAnswer
 from bridge.crm.connector import Describe, ObjectType, Probe
-from bridge.crm.connector.compiling import Answer, Condition, Values, dig
-from bridge.crm.connector.outcome import http_date
+from bridge.crm.connector.answer import Answer, dig
+from bridge.crm.connector.compiling import Condition, Values
+from bridge.crm.connector.retry_after import http_date
 from bridge.ledger import open_ledger
 from bridge.lib.errors import DeliveryError, LedgerError, Permanent, Problem, did_you_mean
 from bridge.lib.expression import ExpressionError, as_text

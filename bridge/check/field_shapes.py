@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bridge.crm.connector import Describe
-from bridge.crm.connector.compiling import dig
+from bridge.crm.connector.answer import dig
 from bridge.lib.errors import did_you_mean
 from bridge.lib.expression import as_text
 from bridge.lib.lengths import UNIT_NAMES, LengthUnit, length_of

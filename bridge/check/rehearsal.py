@@ -8,7 +8,8 @@ from enum import Enum, StrEnum
 
 from bridge.check.redact import RedactedRequest, RedactingRenderer, Unwritable
 from bridge.crm.connector import Connector, ObjectType
-from bridge.crm.connector.compiling import Answer, Condition, Pick, Values
+from bridge.crm.connector.answer import Answer
+from bridge.crm.connector.compiling import Condition, Pick, Values
 from bridge.crm.connector.request import Request
 from bridge.crm.connector.request_schema import StepSection
 from bridge.crm.connector.schema import ObjectTypeSection

@@ -13,7 +13,8 @@ from bridge.crm.account import Account
 from bridge.crm.answer_errors import AnswerErrors
 from bridge.crm.connection import Connection, Transport, no_answer
 from bridge.crm.connector import Connector
-from bridge.crm.connector.compiling import Answer, Values
+from bridge.crm.connector.answer import Answer
+from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.outcome import Meaning
 from bridge.crm.connector.request import Rendered, Request
 from bridge.crm.gate import OpenGate

@@ -16,8 +16,8 @@ import httpx
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector
 from bridge.crm.connector.addresses import OtherOrigin, check_address
-from bridge.crm.connector.answer_text import read_answer
-from bridge.crm.connector.compiling import Answer, Values
+from bridge.crm.connector.answer import Answer, read_answer
+from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.request import Rendered, flat
 from bridge.crm.gate import Passage, RequestGate
 from bridge.crm.rendering import Outputs, allowed_web_origins, common_names, headers_of

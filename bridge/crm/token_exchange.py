@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 import httpx
 
 from bridge.crm.connection import Connection, no_answer
+from bridge.crm.connector.answer import Answer, dig
 from bridge.crm.connector.auth import REFRESH_TOKEN, TokenRequest
-from bridge.crm.connector.compiling import Answer, Values, dig
+from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.outcome import Meaning
 from bridge.crm.connector.request import Rendered
 from bridge.crm.gate import OpenGate

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bridge.crm.client import Crm
-from bridge.crm.connector.compiling import Answer, Values
+from bridge.crm.connector.answer import Answer
+from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.request import Batch, Request
 from bridge.delivery.batch_answer import BatchAnswer, must_be_sent_alone
 from bridge.delivery.crm_requests import CrmReply, CrmRequest, CrmResult

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.crm.client import Crm
-from bridge.crm.connector.compiling import Answer, Pick, Values
+from bridge.crm.connector.answer import Answer
+from bridge.crm.connector.compiling import Pick, Values
 from bridge.crm.connector.request import Batch, Find, Read
 from bridge.crm.key_matching import has_key, object_id
 from bridge.delivery.crm_requests import CrmReply, CrmRequest, CrmResult

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.crm.connector.outcome import LONGEST_RETRY_AFTER, next_time
 from bridge.crm.connector.rates import bounded_number, parse_rate
+from bridge.crm.connector.retry_after import LONGEST_RETRY_AFTER, next_time
 from bridge.crm.connector.schema import LimitSection
 from bridge.delivery.breaker import CircuitBreaker
 from bridge.delivery.rate_limit import Backoff, LearnedRate, SlidingWindow

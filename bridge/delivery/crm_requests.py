@@ -8,7 +8,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from bridge.crm.connector.compiling import Answer, Values
+from bridge.crm.connector.answer import Answer
+from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.request import Find, Link, Read, Request
 from bridge.crm.connector.steps import Poll, Step
 from bridge.lib.errors import DeliveryError

@@ -15,7 +15,8 @@ from tenacity import (
 )
 
 from bridge.crm.client import Crm
-from bridge.crm.connector.compiling import Answer, Values
+from bridge.crm.connector.answer import Answer
+from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.request import Request
 from bridge.delivery.account_gate import AccountGate
 from bridge.lib.errors import DeliveryError, Transient, Unsent

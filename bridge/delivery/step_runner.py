@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.crm.connector.compiling import Values, dig
+from bridge.crm.connector.answer import dig
+from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.steps import Step
 from bridge.crm.key_matching import has_key, key_shown, object_id
 from bridge.delivery.crm_requests import CrmReply, CrmRequest, Fields, RequestFlow

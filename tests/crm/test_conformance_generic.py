@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from bridge.crm.connector import Connector, shipped_connectors
-from bridge.crm.connector.compiling import Answer
+from bridge.crm.connector.answer import Answer
 from bridge.lib.toml_file import load_toml
 from tests.crm.conformance.cases import ESPOCRM, FXIAOKE, REMARK
 from tests.crm.conformance.online import found_online

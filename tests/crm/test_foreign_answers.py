@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from bridge.crm.connector import Connector, shipped_connectors
-from bridge.crm.connector.answer_text import read_answer
+from bridge.crm.connector.answer import read_answer
 from bridge.crm.connector.foreign_answer import Expects
 from bridge.crm.connector.outcome import Meaning
 from bridge.crm.connector.request import Find, Link, Read, Request

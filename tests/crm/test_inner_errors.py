@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.crm.connector import Connector, shipped_connectors
-from bridge.crm.connector.answer_text import read_answer
-from bridge.crm.connector.compiling import dig
+from bridge.crm.connector.answer import dig, read_answer
 from bridge.crm.connector.outcome import Meaning
 from bridge.lib.toml_file import load_toml
 from tests.fixtures.small_crm import NOW, connector_of

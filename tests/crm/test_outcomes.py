@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from bridge.crm.connector import Connector
-from bridge.crm.connector.answer_text import read_answer
-from bridge.crm.connector.compiling import Answer, Headers
-from bridge.crm.connector.outcome import Meaning, http_date, next_time, retry_after
+from bridge.crm.connector.answer import Answer, Headers, read_answer
+from bridge.crm.connector.outcome import Meaning
+from bridge.crm.connector.retry_after import http_date, next_time, retry_after
 from bridge.lib.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.lib.masking import LONGEST_MASKED
 from tests.fixtures.small_crm import NOW, Server, connector_of, crm_of, serving

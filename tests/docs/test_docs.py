@@ -22,9 +22,10 @@ from bridge.config.load import Config
 from bridge.config.problems import Findings, find_problems
 from bridge.config.schema import RetentionSettings
 from bridge.crm.connector import Connector
-from bridge.crm.connector.compiling import Answer
+from bridge.crm.connector.answer import Answer
+from bridge.crm.connector.error_details import Errors
 from bridge.crm.connector.filters import CONNECTOR_FILTERS
-from bridge.crm.connector.outcome import Classifier, Errors
+from bridge.crm.connector.outcome import Classifier
 from bridge.crm.connector.request_schema import Result
 from bridge.crm.connector.schema import Grant
 from bridge.ledger import open_ledger

@@ -11,7 +11,7 @@ from contextlib import closing
 import httpx
 import pytest
 
-from bridge.crm.connector.answer_text import read_answer
+from bridge.crm.connector.answer import read_answer
 from bridge.lib.errors import InDoubt, Transient
 from bridge.lib.http.client import CRM_LIMITS, AnswerLimits, HttpClient
 from bridge.lib.http.deadline import Deadline

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from bridge.crm.client import Crm
-from bridge.crm.connector.compiling import Answer
+from bridge.crm.connector.answer import Answer
 from bridge.crm.connector.request import Request
 from bridge.delivery.account_gate import AccountGate
 from bridge.delivery.budget import Budget

@@ -16,7 +16,9 @@ from pydantic import BaseModel
 from bridge.crm.connector.addresses import constant_web_origin, web_origin_of
 from bridge.crm.connector.auth import Auth, compile_auth, outputs_of
 from bridge.crm.connector.compiling import ANSWER, Compiler, Condition, Names, Pick, Tree
-from bridge.crm.connector.outcome import Classifier, compile_errors, compile_rules
+from bridge.crm.connector.error_details import compile_errors
+from bridge.crm.connector.outcome import Classifier
+from bridge.crm.connector.outcome_rules import compile_rules
 from bridge.crm.connector.request import (
     Find,
     Link,

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from bridge.crm.connector.compiling import Compiler, Names, Pick, Tree, Values
-from bridge.crm.connector.outcome import Rule, compile_rules
+from bridge.crm.connector.outcome_rules import Rule, compile_rules
 from bridge.crm.connector.request import BodyKind, Rendered, body_of, rendered_of
 from bridge.crm.connector.schema import AuthSection, JwtSection, TokenSection
 from bridge.lib.expression import as_text

@@ -1,12 +1,11 @@
 """The texts of a connector, compiled; every mistake is gathered with its line."""
 
-import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any
 
 from bridge.crm.connector.addresses import GUARDS, guard
+from bridge.crm.connector.answer import Answer, dig
 from bridge.crm.connector.filters import CONNECTOR_ARGUMENTS, CONNECTOR_FILTERS, plain
 from bridge.lib.errors import Problem
 from bridge.lib.expression import ExpressionError, Language, Rewrite, Template
@@ -19,102 +18,6 @@ Values = Mapping[str, Any]
 ANSWER: Names = {"status": None, "headers": None, "body": None, "text": None}
 _BROKEN = Template("none", constant=True)
 _MISSING = object()
-_PLACE = re.compile(r"-?\d{1,9}", re.ASCII)
-# How many of a list's errors are looked at.
-_MOST_ITEMS = 100
-D = TypeVar("D")
-
-
-class Headers(dict[str, str]):
-    """An answer's headers; their case does not matter."""
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        super().__init__({name.lower(): value for name, value in headers.items()})
-
-    def __getitem__(self, name: str) -> str:
-        return super().__getitem__(name.lower())
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(name.lower() if isinstance(name, str) else name)
-
-    @overload
-    def get(self, name: str, default: None = None, /) -> str | None: ...
-    @overload
-    def get(self, name: str, default: str, /) -> str: ...
-    @overload
-    def get(self, name: str, default: D, /) -> str | D: ...
-    def get(self, name: str, default: Any = None, /) -> Any:
-        """The header's value; `default` where there is none."""
-        return super().get(name.lower(), default)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a CRM answered; `body` is its JSON, None where it is none."""
-
-    status: int
-    headers: Mapping[str, str]
-    _text: str | None
-    body: Any
-
-    @property
-    def text(self) -> str:
-        """What was answered, as it came; of a part of an answer it is written anew where it is asked for."""
-        return json.dumps(self.body, ensure_ascii=False) if self._text is None else self._text
-
-    def part(self, body: Any) -> "Answer":
-        """A part of it, as if it had been answered alone."""
-        return Answer(self.status, self.headers, None, body)
-
-    @property
-    def names(self) -> dict[str, Any]:
-        """What expressions on an answer may use."""
-        return {"status": self.status, "headers": self.headers, "body": self.body, "text": self.text}
-
-    @property
-    def is_part(self) -> bool:
-        """Whether it is one item of a batch's answer."""
-        return self._text is None
-
-    @property
-    def empty(self) -> bool:
-        """Whether it has no body."""
-        return self.body is None and not self.text.strip()
-
-
-def dig(value: Any, path: str, default: Any = None) -> Any:
-    """The value at a dotted path, such as `data.0.id`; `.` is the whole; the default where there is none.
-
-    `errors.*.code` is a list of the values in all items.
-    """
-    if path == ".":
-        return value
-    if value.__class__ is dict and "." not in path:
-        return value.get(path, default)
-    if "*" in path:
-        return _dig_each(value, path, default)
-    for part in path.split("."):
-        if value.__class__ is dict or isinstance(value, Mapping):
-            value = value.get(part, default)
-        elif isinstance(value, list | tuple) and _PLACE.fullmatch(part):
-            place = int(part)
-            value = value[place] if -len(value) <= place < len(value) else default
-        else:
-            return default
-    return value
-
-
-def _dig_each(value: Any, path: str, default: Any) -> Any:
-    """The values at a path with a `*`, which stands for every item of a list: `errors.*.code`."""
-    before, _, after = f".{path}.".partition(".*.")
-    listed = dig(value, before.strip(".") or ".")
-    if not isinstance(listed, list):
-        return default
-    found: list[Any] = []
-    for each in listed[:_MOST_ITEMS]:
-        held = dig(each, after.strip(".") or ".")
-        found.extend(held if "*" in after and isinstance(held, list) else [] if held is None else [held])
-    return found or default
 
 
 class Compiler:

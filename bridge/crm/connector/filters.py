@@ -155,7 +155,7 @@ def national_digits(value: Any) -> str:
 
 
 def variants(value: Any) -> list[str]:
-    """The forms in which people write an E.164 number: with `+`, with `00`, digits only, national, with trunk 0."""
+    """An E.164 number as people write it: with `+`, with `00`, digits only, national, with trunk 0."""
     text, whole, short = as_text(value), ascii_digits(value), national_digits(value)
     forms = [text, f"00{whole}", whole, short, f"0{short}"] if text.startswith("+") else [text, whole]
     return list(dict.fromkeys(form for form in forms if form))

@@ -1,14 +1,14 @@
-"""Whether an answer is the CRM's own, or of something that stands before it.
+"""Tells the CRM's own answers from those of firewalls, proxies, gateways and login pages before it.
 
-A firewall's block page, a gateway's 404, a login or maintenance page and a redirect all carry an HTTP
-status that the API would give another meaning. Read by its status alone, a 404 page would make a second
-contact and a 403 page would park every call.
+Such a page carries an HTTP status that would mean something else in the API. Judged by status alone, a 404
+page would create a second contact and a 403 page would park every call. Begin at `why_foreign()`.
 """
 
 import re
 from typing import Literal
 
-from bridge.crm.connector.compiling import Answer, Pick
+from bridge.crm.connector.answer import Answer
+from bridge.crm.connector.compiling import Pick
 from bridge.crm.connector.schema import Speaks
 from bridge.lib.masking import LONGEST_MASKED
 from bridge.lib.phone import mask_phones_in
@@ -18,22 +18,21 @@ __all__ = ["Expects", "Speaks", "expected_of", "why_foreign"]
 Expects = Literal["", "text", "json"]
 """What a good answer to a request must carry: nothing in particular, a text, or JSON."""
 
-_REDIRECTS = (301, 302, 303, 307, 308)
-# A proxy asks for its own password, a network for its login: no CRM says so.
+# 407: a proxy asks for its password; 511: a network asks for a login. No CRM answers so.
 _OF_A_NETWORK = (407, 511)
 _NO_CONTENT = 204
 _PAGE = re.compile(r"(?i)<(?:!doctype html|!--|html|head|body|title|meta|script|center|h1|br|b>)")
 _READS_TEXT, _READS_BODY = re.compile(r"\btext\b"), re.compile(r"\bbody\b")
 _LONGEST_TITLE = 100
-# A page's title stands near its beginning; a page of many megabytes is not searched.
+# A page's title stands near its beginning: 4 KiB are searched, not a page of many megabytes.
 _HEAD = 4096
 
 
 def why_foreign(answer: Answer, speaks: Speaks | None, expects: Expects, *, api: bool) -> str:
-    """What an answer is that is not the CRM's own, in a few words; empty: it is its own.
+    """A few words for an answer that is not the CRM's own, such as "a redirect"; empty where it is.
 
-    `speaks` is what the connector says of the API, `api` whether it reads JSON anywhere: then an error
-    that is no JSON is no error of the API. An empty answer is a CRM's own way to say 404 or 500.
+    `speaks` is the connector's key of that name. `api` says whether the connector reads JSON in any answer:
+    then an error that is no JSON is not the API's. An error without a body is taken for the CRM's own.
     """
     body, status = answer.body, answer.status
     if status in _OF_A_NETWORK or status < 200:
@@ -46,18 +45,21 @@ def why_foreign(answer: Answer, speaks: Speaks | None, expects: Expects, *, api:
         is_due = expects and 200 <= status < 300 and status != _NO_CONTENT
         return "nothing, where the API answers something" if is_due else ""
     if body is not None or answer.text.strip() == "null":
-        return _of_scalar(answer, speaks, api=api)
-    return _of_text(answer, speaks, expects, api=api)
+        return _why_scalar(answer, speaks, api=api)
+    return _why_text(answer, speaks, expects, api=api)
 
 
-def _of_scalar(answer: Answer, speaks: Speaks | None, *, api: bool) -> str:
-    """A number, text or null: JSON only where its sender says so, for `404` alone is a number too."""
+def _why_scalar(answer: Answer, speaks: Speaks | None, *, api: bool) -> str:
+    """Judge a body that is one number, text or null.
+
+    A page that reads `404` is valid JSON too, so an error counts only where its content type says JSON.
+    """
     if _is_json(answer) or 200 <= answer.status < 300 or speaks == "text":
         return ""
     return _no_json(answer.text) if api or speaks == "json" else ""
 
 
-def _of_text(answer: Answer, speaks: Speaks | None, expects: Expects, *, api: bool) -> str:
+def _why_text(answer: Answer, speaks: Speaks | None, expects: Expects, *, api: bool) -> str:
     text = answer.text.lstrip("\ufeff \t\r\n")
     if _PAGE.match(text) or (text.startswith("<") and speaks != "text"):
         title = _title(text)
@@ -78,7 +80,7 @@ def _is_json(answer: Answer) -> bool:
 
 
 def _title(text: str) -> str:
-    """The title of a page, in one line."""
+    """The title of a page in one line, without phone numbers; at most 100 characters."""
     head = text[:_HEAD]
     lowered = head.lower()
     start = lowered.find("<title")
@@ -89,7 +91,7 @@ def _title(text: str) -> str:
 
 
 def expected_of(*picks: Pick | None) -> Expects:
-    """What an answer must carry for these places to be read in it."""
+    """What an answer must carry so that these values can be read in it."""
     found: Expects = ""
     for pick in picks:
         if pick is None:

@@ -1,4 +1,4 @@
-"""Rates as a connector writes them, and numbers as a CRM tells them."""
+"""Reads rates such as `100/10s`, and numbers in a CRM's answers."""
 
 import re
 from math import isfinite
@@ -6,25 +6,29 @@ from typing import Any
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST_RATE = 366 * 86400.0
-"""No account's limit is of more than a year; what waits longer leaves the calendar."""
+"""Seconds: a rate over more than a year is a mistake, and such a wait would leave the calendar."""
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(ms|[smhd])", re.ASCII)
 
 
 def parse_rate(text: str) -> tuple[int, float]:
-    """`"100/10s"` as a count and seconds; `"5/s"` is `"5/1s"`."""
-    found = _RATE.fullmatch(text)
-    if found is None or not int(found[1]) or not int(found[2] or 1):
+    """`"100/10s"` as count and seconds: (100, 10.0); `"5/s"` means `"5/1s"`.
+
+    Raises:
+        ValueError: the text is no rate.
+    """
+    match = _RATE.fullmatch(text)
+    if match is None or not int(match[1]) or not int(match[2] or 1):
         raise ValueError(f"{text!r} is no rate")
-    seconds = float(found[2] or 1) * _UNITS[found[3]]
+    seconds = float(match[2] or 1) * _UNITS[match[3]]
     if seconds > _LONGEST_RATE:
         raise ValueError(f"{text!r} is no rate: it is of more than a year")
-    return int(found[1]), seconds
+    return int(match[1]), seconds
 
 
 def bounded_number(value: Any, most: float) -> float | None:
-    """A number that a CRM told, put between 0 and `most`; None where it told none.
+    """A number of an answer, put between 0 and `most`; None where the value is no number.
 
-    JSON has integers beyond every float, and a header may say `nan`: neither can be waited for.
+    JSON has integers beyond every float, and a header may say `nan`: nobody can wait for either.
     """
     try:
         number = float(value)

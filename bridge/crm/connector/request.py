@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from bridge.crm.connector.compiling import ANSWER, Compiler, Condition, Names, Pick, Tree, Values
 from bridge.crm.connector.foreign_answer import Expects, expected_of
-from bridge.crm.connector.outcome import Rule, compile_rules
+from bridge.crm.connector.outcome_rules import Rule, compile_rules
 from bridge.crm.connector.request_schema import (
     BatchSection,
     FindSection,
