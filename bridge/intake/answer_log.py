@@ -11,6 +11,7 @@ import structlog
 log = structlog.get_logger("bridge.receive")
 
 EVERY = 60.0
+"""Seconds between two lines about the same kind of answer."""
 NO_SOURCE = ""
 """The source of a request whose address names none."""
 _LEFT = 0
@@ -53,7 +54,7 @@ class AnswerLog:
         self._kinds: dict[tuple[str, int], _AnswersOfKind] = {}
 
     def left(self, source: str) -> None:
-        """A sender closed its connection before its body had come; there is nobody to answer."""
+        """Count a sender that closed its connection before its body was complete, so no answer was given."""
         kind = self._kind(source, _LEFT)
         if kind is None:
             log.info("callback.left", source=source)
@@ -61,7 +62,7 @@ class AnswerLog:
             kind.answers += 1
 
     def accepted(self, source: str, status: int, records: int) -> None:
-        """A body was filed and acknowledged."""
+        """Count a body that was filed and acknowledged."""
         kind = self._count(source, status)
         if kind is None:
             log.info("callback.accepted", source=source, records=records)
@@ -70,7 +71,7 @@ class AnswerLog:
             kind.records += records
 
     def refused(self, status: int, reason: str, source: str, address: str) -> None:
-        """A request was answered with something else than the acknowledgement."""
+        """Count a request that was answered with anything but the acknowledgement."""
         kind = self._count(source, status)
         if kind is None:
             log.warning(

@@ -1,4 +1,4 @@
-"""The columns that operators filter calls by, read without parsing the whole record."""
+"""Reads the columns that operators filter calls by, without parsing the whole record."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which connections a listener holds, and which one is closed when there is no room for another."""
+"""The table of a listener's connections: it decides which one is closed to make room for a new one."""
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -19,7 +19,7 @@ class _Peer(Generic[C]):
         self.arriving: dict[C, None] = {}
 
     def oldest(self) -> C | None:
-        """The connection that is silent for longest; without a silent one, whose request began first."""
+        """The connection that has been silent longest; without a silent one, that of the oldest request."""
         for waiting in (self.silent, self.arriving):
             for connection in waiting:
                 return connection
@@ -51,7 +51,7 @@ class ConnectionTable(Generic[C]):
         if peer.count >= peer.limit:
             crowded = peer
         elif len(self._of) >= self._limit:
-            # Taken from the address that has most, so that an address with few keeps them.
+            # The address with the most connections gives one up, so that an address with few keeps its own.
             crowded = max(self._peers.values(), key=lambda one: one.count)
         victim = None
         if crowded is not None:
@@ -61,7 +61,7 @@ class ConnectionTable(Generic[C]):
                     del self._peers[address]
                 return connection
             self.close(victim)
-            # The address may just have lost its only connection, and with it its entry.
+            # If the closed connection was this address's only one, its entry has gone with it.
             self._peers[address] = peer
         peer.count += 1
         peer.silent[connection] = None
@@ -69,7 +69,7 @@ class ConnectionTable(Generic[C]):
         return victim
 
     def close(self, connection: C) -> None:
-        """A connection has ended, or is given up."""
+        """Remove a connection that has ended or is given up."""
         peer = self._of.pop(connection, None)
         if peer is None:
             return
@@ -80,21 +80,21 @@ class ConnectionTable(Generic[C]):
             del self._peers[peer.address]
 
     def begin(self, connection: C) -> None:
-        """A request begins to arrive."""
+        """Note that a request begins to arrive."""
         peer = self._of.get(connection)
         if peer is not None and connection in peer.silent:
             del peer.silent[connection]
             peer.arriving[connection] = None
 
     def answer(self, connection: C) -> None:
-        """A request is whole."""
+        """Note that a request is whole: its connection is not closed until it is answered."""
         peer = self._of.get(connection)
         if peer is not None:
             peer.silent.pop(connection, None)
             peer.arriving.pop(connection, None)
 
     def rest(self, connection: C) -> None:
-        """A request has been answered; the connection is silent until the next one."""
+        """Note that a request has been answered; the connection is silent until the next one."""
         peer = self._of.get(connection)
         if peer is not None:
             peer.arriving.pop(connection, None)

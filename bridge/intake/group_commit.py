@@ -12,11 +12,11 @@ from bridge.model.calls import Arrival, Filed
 
 log = structlog.get_logger("bridge.receive")
 
-# With so many bodies waiting for a commit, further ones are answered 503.
+# With 10,000 bodies waiting for a commit, further ones are answered 503.
 MOST_WAITING = 10_000
-# The same for their bytes: while the ledger is locked, waiting bodies must not fill the memory.
+# Also with 256 MiB of them: while the ledger is locked, waiting bodies must not fill the memory.
 MOST_WAITING_BYTES = 1 << 28
-# Eight bodies or more in one commit are a burst.
+# Eight bodies or more in one commit are a burst: other threads then give way to the door.
 PRESSED = 8
 
 
@@ -63,7 +63,7 @@ class GroupCommit:
         except LedgerError as error:
             raise NotFiled(str(error)) from error
         except Exception as error:
-            # Whatever the fault is, nothing was committed: the platform must send it again.
+            # An unexpected fault: nothing was committed, so the platform must send the body again.
             log.exception("callback.fault", source=arrivals[0].source)
             raise NotFiled("a fault in callbridge, see its log") from error
 

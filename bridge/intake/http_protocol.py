@@ -1,8 +1,8 @@
-"""HTTP/1.1 on one connection, one request at a time, with a bound on every head, silence and queue.
+"""HTTP/1.1 on one connection: one request at a time, with a limit for every head, silence and queue.
 
-uvicorn's own protocol hands whatever arrives to the parser: a head that follows another request then has
-no bound, empty lines end every timeout, and requests queue up behind the one that is being answered.
-Here the parser gets one head, then its body, and what follows is held back until the answer is given.
+uvicorn's own protocol hands whatever arrives to the parser: the head of a second request then has no limit,
+empty lines restart every timeout, and requests queue up behind the one that is being answered. Here the
+parser gets one head, then its body; what follows is held back until the answer is given.
 """
 
 import asyncio
@@ -18,11 +18,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from bridge.intake.connections import ConnectionTable
 from bridge.lib.addresses import IpNetwork, is_among, limit_key, parse_address
 
+# Bytes and headers of a request's head: far more than clients and proxies write.
 LONGEST_HEAD = 65_536
 MOST_HEADERS = 100
 # Bytes that are held back while a request is being answered: one read of the event loop is 256 KiB.
 _MOST_HELD = 1 << 20
-# Chunks of one byte need five more to be told apart; trailers and extensions are what else costs.
+# A chunk of one byte takes five more bytes of framing; extensions and trailers take some too.
 _CHUNKING_COSTS = 8
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _HEAD_END = b"\r\n\r\n"
@@ -64,22 +65,23 @@ class LimitedProtocol(HttpToolsProtocol):
     limits: Limits
     waiting = Waiting.REQUEST
     since = 0.0
-    """The loop's time since when it is waited for."""
+    """The event loop's time when that waiting began."""
     answered_any = False
     _address = ""
     _ended = False
-    """Nothing more is read: it was refused, or was closed."""
+    """Whether nothing more is read: the request was refused, or the connection closed."""
     _half_closed = False
     _in_head = False
     _whole = True
-    """The last request has come to its end."""
+    """Whether the last request has been read to its end."""
     _body_left: int | None = 0
     """Bytes of the body that are still to come; None where only its chunks tell."""
     _unread_since: float | None = None
     _held = b""
-    """What came behind a request that is not answered yet."""
+    """Bytes that came after a request that is not answered yet."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count the connection for its address; where the listener is full, one makes room."""
         super().connection_made(transport)
         self.since = self.loop.time()
         self._head = bytearray()
@@ -92,6 +94,7 @@ class LimitedProtocol(HttpToolsProtocol):
             crowded.make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Give back the connection's place in the table."""
         self._ended = True
         self.limits.connections.close(self)
         super().connection_lost(exc)
@@ -178,6 +181,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     # -- what the parser finds -----------------------------------------------------
     def on_message_begin(self) -> None:
+        """A request begins; one that came together with another's last chunk is not read."""
         if self._whole:
             # This request came in one piece with the last chunk of another. That one is answered, and the
             # connection closed, so that the client sends this one again.
@@ -188,15 +192,18 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
+        """Take the request's target, unless the connection has ended."""
         if not self._ended:
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Trailers come after the body: by then everything they could say is decided.
+        """Take a header of the head; trailers are ignored."""
+        # Trailers come after the body, when everything that they could say is decided already.
         if self._in_head and not self._ended:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        """Check the head, and hand the request to the application or refuse it."""
         if self._ended:
             return
         self._in_head = False
@@ -228,11 +235,13 @@ class LimitedProtocol(HttpToolsProtocol):
         return None
 
     def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
         if not self._ended:
             self._body_bytes += len(body)
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        """The request is whole: wait for its answer."""
         if self._ended:
             return
         self._whole = True
@@ -293,7 +302,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _answer_in_place(self, status: int, reason: str) -> None:
         before = self.cycle
-        # The answer to the request before says nothing of one whose head is not whole.
+        # A request whose head is not whole has no answer under way; the one before it may have.
         open_answer = before is not None and before.response_started and not before.response_complete
         if before is not None and not before.response_complete:
             before.disconnected = True
@@ -326,7 +335,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def stalls(self, now: float) -> float:
-        """For how many seconds the client has read nothing of what it was sent."""
+        """For how many seconds the client has not read what it was sent."""
         if not self.transport.get_write_buffer_size():
             self._unread_since = None
         elif self._unread_since is None:
@@ -335,5 +344,5 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def _foreign(data: bytes) -> str | None:
-    """Why bytes that begin like this cannot become an HTTP request; empty where they may."""
+    """Why bytes that begin like this cannot become an HTTP request; None: they may."""
     return next((reason for start, reason in _FOREIGN if data.startswith(start)), None)

@@ -1,7 +1,7 @@
-"""One HTTP listener of the daemon: its socket, its deadlines, its limits.
+"""One HTTP listener of the daemon: its socket, its deadlines and its limits.
 
-uvicorn waits for ever for a request that has begun. Here a request that is not whole in
-time is cut off, whichever part of it is late, and so are connections beyond a number.
+uvicorn waits for ever for a request that has begun. Here a request that is not whole in time is cut off,
+whichever part of it is late, and the number of connections has a limit. Begin at `Listener`.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from bridge.lib.errors import CallbridgeError
 from bridge.lib.values import Address
 
 MOST_CONNECTIONS = 2_000
-# A quarter of the listener: four addresses fill it, and then the oldest silent connection makes room.
+# A quarter of the listener, so that one address cannot fill it; if four do, silent connections make room.
 MOST_PER_ADDRESS = 500
 # All senders behind a proxy come from its address.
 MOST_PER_PROXY = 1_500
@@ -45,7 +45,7 @@ class _QuietServer(uvicorn.Server):
 
 def _bound(listen: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    # Named, because asyncio switches Nagle's delay off only for sockets that say they are TCP.
+    # The protocol is named, because asyncio switches Nagle's delay off only for sockets that name TCP.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -105,7 +105,7 @@ class Listener:
             sweeping.cancel()
 
     async def _sweep(self) -> None:
-        """Look after all connections by one timer: a timer for each would cost every request."""
+        """Close overdue connections by one timer: a timer for each would add its cost to every request."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(self._request_timeout / 4, 1.0))
@@ -116,7 +116,7 @@ class Listener:
         return [one for one in self._server.server_state.connections if isinstance(one, LimitedProtocol)]
 
     def sweep(self, now: float) -> None:
-        """End what has been silent, or late, or unread, for too long."""
+        """Close connections that were silent, sent too slowly, or left an answer unread for too long."""
         for connection in self.open():
             waited = now - connection.since
             if connection.stalls(now) > LONGEST_STALL:
@@ -135,9 +135,9 @@ class Listener:
         return min(self._request_timeout, FIRST_SILENCE)
 
     def stop(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections, and let `serve` end once answers under way are given."""
         self._server.should_exit = True
 
     def hurry(self) -> None:
-        """Close what is open."""
+        """Close open connections without waiting for their answers."""
         self._server.force_exit = True

@@ -1,4 +1,4 @@
-"""Judge: behind the door, the verdict on every receipt, in the order of arrival."""
+"""The judge: gives every receipt its verdict, in the order of arrival, after the platform has its answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +27,7 @@ from bridge.record.verdict import (
 log = structlog.get_logger("bridge.judge")
 
 GROUP = 200
+"""Receipts judged in one commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class SourceRules:
 
 
 class Judge:
-    """Gives receipts their verdicts; there is one, so that verdicts follow one another."""
+    """Gives receipts their verdicts; a daemon has one, so that verdicts are given in order."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class Judge:
             try:
                 judgment = self._judge(receipt, latest)
             except Exception as error:
-                # One record that trips us must not hold up the door: it waits for a person.
+                # A record with an unexpected error must not stop the judge: it is set aside for a person.
                 log.exception("receipt.unreadable", source=receipt.source, call=receipt.key)
                 unreadable.append((receipt, f"the record cannot be read: {error}"))
                 continue
@@ -97,7 +98,7 @@ class Judge:
         return self._judgment(receipt, ruling, ruling.known.values, incoming.stamp, flags)
 
     def _judge_first(self, receipt: Pending, rules: SourceRules) -> Judgment:
-        """Most calls are heard of once: only what the columns need is read."""
+        """The verdict on a call's first record: most calls have no other, so only their columns are read."""
         record, odd = self._columns[receipt.source].read(receipt.payload)
         stamped, flags = read_stamps(record, rules.origin, receipt.received_at)
         known = Known({}, {}, stamped, receipt.via, revision=1)
@@ -135,7 +136,7 @@ class Judge:
         )
 
     def _repeat(self, receipt: Pending) -> Judgment:
-        """Byte for byte what is known."""
+        """The verdict on a record that is byte for byte the known state."""
         return Judgment(
             receipt_id=receipt.receipt_id,
             call_id=receipt.call_id,
@@ -171,7 +172,7 @@ class Judge:
 
 
 def _ahead_flags(record: Mapping[str, Any], receipt: Pending, origin: Origin) -> tuple[str, ...]:
-    """What is told of a call's own times that lie too far ahead of its first receipt."""
+    """Flags for a call's times that lie too far ahead of its first receipt."""
     dialect = origin.dialect
     times = {"started_ahead": "started_at", "created_ahead": "created_at"}
     return tuple(

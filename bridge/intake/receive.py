@@ -1,7 +1,7 @@
-"""The public door: checks a callback, files it, and answers `SUCCESS` only when it is on disk.
+"""The public door: checks a callback, files it, and answers `SUCCESS` only once it is on disk.
 
-Checked in this order: method, source and token, address, size, body. What arrives while
-a commit is under way shares the next one.
+The checks, in this order: method, source and token, sender's address, size, body. Callbacks that arrive while
+a commit is under way share the next one.
 """
 
 import asyncio
@@ -27,13 +27,14 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 SendEvent = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 GZIP = b"\x1f\x8b"
 MOST_MEMBERS = 16
+"""Members of a gzip body: each costs a new decompressor, and senders make one."""
 # The most requests under way at once of one sender behind a proxy.
 MOST_PER_CLIENT = 500
 # Bodies that are not whole yet take no more memory than so many of the largest size: 128 MiB at 2 MiB.
 MOST_BODIES = 64
-# What copying an address out of a chat or a document leaves at its ends.
+# Characters that are left at the ends of an address that was copied out of a chat or a document.
 _AROUND = " \t\r\n\v\f\x85\xa0\u200b\u2060\u3000\ufeff"
-# What a request can be answered with before its source is known, and after.
+# The statuses with which a request can be refused: before its source is known, and after.
 _STRANGERS = (400, 404, 405, 408, 431, 503)
 _STATUSES = (400, 403, 404, 413, 429, 503)
 
@@ -49,7 +50,7 @@ class RefusedRequest(Exception):
         self.reason = reason
         self.allow = allow
         self.source = source
-        # Where the rest of the body is not read, the connection cannot be used again.
+        # The rest of the body is not read, so the connection cannot carry another request.
         self.close = close or status not in (400, 503)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -70,7 +71,7 @@ class SenderGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SourceDoor:
-    """What the door needs to know of one source. Each of `tokens` is valid, for rotation."""
+    """What the door is told about one source; all `tokens` are valid, so that one can be replaced."""
 
     origin: Origin
     tokens: tuple[bytes, ...]
@@ -123,7 +124,7 @@ class Door:
             arrivals = self._arrivals(source, body, charset)
             self._refuse_unkept(arrivals, await self._commits.file(arrivals))
         except SenderGone:
-            # Nobody is left to be answered. A sender that the listener cut off is counted there.
+            # Nobody is left to answer. A sender that the listener cut off is counted by the listener.
             self._answered.left(source.name if source else NO_SOURCE)
             return
         except (RefusedRequest, NotFiled, asyncio.CancelledError) as error:
@@ -171,7 +172,7 @@ class Door:
     def _find(self, scope: Scope) -> SourceDoor:
         """The source that the address names, with a token of its own.
 
-        A person pasted the address somewhere: slashes too many and blanks around its parts are nothing.
+        People paste the address somewhere, so extra slashes and blanks around its parts are ignored.
         """
         parts = [part for piece in scope["path"].split("/") if (part := piece.strip(_AROUND))]
         if len(parts) != 3 or parts[0] != "callback":
@@ -192,7 +193,7 @@ class Door:
             if not is_among(address, source.allow):
                 raise RefusedRequest(403, "the sender's address is not allowed")
         if not self._trusted or not is_among(parse_address(_peer(scope)), self._trusted):
-            # Its connections are counted by the listener.
+            # Not behind a proxy: the listener limits its connections already.
             return ""
         client = limit_key(str(client_address(_peer(scope), scope["headers"], self._trusted)))
         if self._under_way.get(client, 0) >= MOST_PER_CLIENT:
@@ -236,7 +237,7 @@ class Door:
     def _arrivals(self, source: SourceDoor, body: bytes, charset: str) -> list[Arrival]:
         now = self._clock()
         try:
-            # Told by its first bytes: some proxies unzip a body and keep its header, or lose the header.
+            # Its first bytes tell: some proxies unzip a body and keep the header, others drop the header.
             text = gunzip(body, self._max_body) if body.startswith(GZIP) else body
             return arrivals_of(source.origin, Via.CALLBACK, text, now, charset)
         except NotAnObject as error:
@@ -245,7 +246,7 @@ class Door:
             raise RefusedRequest(413, str(error)) from error
 
     def _refuse_unkept(self, arrivals: Sequence[Arrival], filed: Sequence[Filed]) -> None:
-        # One element that is not a record is kept as garbage: the others need not be sent again for it.
+        # An element that is no record is kept in quarantine, and the others count; none at all is refused.
         if all(one.trouble is Quarantined.NOT_AN_OBJECT for one in filed):
             raise RefusedRequest(400, f"no JSON object: {arrivals[0].detail}")
         if not all(one.kept for one in filed):
@@ -268,7 +269,7 @@ def _peer(scope: Scope) -> str:
 def _refusal_of(error: BaseException) -> RefusedRequest:
     if isinstance(error, RefusedRequest):
         return error
-    # A second signal cancels what is still open.
+    # A second signal cancels the requests that are still open.
     return RefusedRequest(503, str(error) if isinstance(error, NotFiled) else "shutting down")
 
 

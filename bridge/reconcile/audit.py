@@ -1,4 +1,4 @@
-"""The audit of one source: its whole list beside the ledger, with why each difference is there."""
+"""The audit of one source: compares its whole list with the ledger, and explains each difference."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -62,8 +62,8 @@ class AuditRules:
 def audited_window(
     rules: AuditRules, args: Mapping[str, Any], first: datetime | None, now: datetime
 ) -> ListWindow:
-    """From the first call of the ledger until now less `settle`, unless it was asked otherwise."""
-    # A ledger without calls has no first one: then as far as a first reconciliation would look.
+    """An audit's window: from the ledger's first call until now less `settle`, unless `args` name it."""
+    # Without calls in the ledger it looks back as far as a first reconciliation would.
     start = first or rules.start_at or now - rules.lookback
     since = moment(args["since"]) if args.get("since") else start
     until = moment(args["until"]) if args.get("until") else now - rules.settle
@@ -76,7 +76,7 @@ class AuditLedger(ReconciliationLedger, InspectionLedger, JobQueue, Protocol):
 
 
 class SourceAudit:
-    """One audit of one source: it walks the list, and files nothing."""
+    """One audit of one source: walks the whole list, and files nothing."""
 
     def __init__(
         self,
@@ -137,11 +137,11 @@ class SourceAudit:
 
     # -- what the walk wants of us -----------------------------------------------------
     def before_page(self) -> None:
-        """A page is about to be asked for; raises where the walk shall not go on."""
+        """Called before each page is asked for; raises where the walk must end."""
         self._go_on()
 
     def take_rows(self, window: ListWindow, rows: Sequence[bytes]) -> Sequence[RowIdentity]:
-        """Note which calls the rows of a page are; what they say of them is reconciliation's affair."""
+        """Note which calls the rows of a page are of; an audit does not compare what they say."""
         now, rules = self._clock(), self._rules
         listed = [read_row(rules.origin, row, now) for row in rows]
         since, until = stamp(window.since), stamp(window.until)
@@ -196,7 +196,7 @@ class SourceAudit:
         }
 
     def _explained(self, call_ids: Sequence[int]) -> tuple[dict[str, str], set[str]]:
-        """Why the list does not show these calls, by their keys; and whose they are."""
+        """Key → why the list does not show the call; and the users who own these calls."""
         origin = self._rules.origin
         found: dict[str, str] = {}
         users: set[str] = set()
@@ -217,7 +217,7 @@ class SourceAudit:
         return f"the list shows {standing.listed} of the {ours} calls that the ledger has"
 
     def _doubtful(self, standing: WindowStanding) -> str:
-        """The warning beside "balanced": the list lacks much of what the ledger has."""
+        """The warning where the list lacks more than 5 % of what the ledger has; empty: it does not."""
         lacks, ours = len(standing.unlisted), standing.listed + len(standing.unlisted)
         if ours < SHORT_LISTS_FROM or lacks <= WARNED_SHARE * ours:
             return ""
@@ -234,14 +234,14 @@ def _grouped(explanations: Iterable[str]) -> Counter[str]:
 
 
 def _kept(strays: Sequence[tuple[str, bytes]], dialect: Dialect) -> dict[str, str]:
-    """What quarantine holds, by all that its records may be told apart by, and their states."""
+    """Key → state of each record in quarantine, under every key that a listed row of it may have."""
     kept: dict[str, str] = {}
     for state, body in strays:
         keys = {stray_key(body, dialect, edited=False)}
         with suppress(NotAnObject, IdentityConflict):
             keys.update(read_head(body, dialect).names())
         for key in keys:
-            # The same call may have been dropped once and wait again.
+            # One record of a call may have been dropped while another waits: then the call waits.
             kept[key] = state if kept.get(key) != "waiting" else "waiting"
     return kept
 

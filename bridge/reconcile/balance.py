@@ -1,4 +1,4 @@
-"""The balance: every call stands under exactly one heading, here, at the platform and at each destination.
+"""The balance: every call counts under exactly one heading, on the platform, here, and at each destination.
 
 Per source `platform + ledger_only = ledger + quarantined + platform_only`; per destination
 `ledger = delivered + skipped + parked + under_way`.
@@ -30,7 +30,7 @@ def local_balance(
     destinations: Mapping[str, Sequence[str]],
     window: Window,
 ) -> Balance:
-    """The balance without the platform: only the destinations' equation is judged.
+    """The balance without asking the platform: only the destinations' equation is checked.
 
     `destinations`: by name, the sources whose calls each takes.
     """
@@ -49,7 +49,7 @@ def local_balance(
 
 
 def open_losses(ledger: InspectionLedger, sources: Sequence[str], window: Window) -> list[Loss]:
-    """What a restored backup lacks of these sources in this time, and no reconciliation has filled."""
+    """Losses that concern these sources and this window, and that no reconciliation has filled yet."""
     found = []
     for loss in ledger.losses():
         concerned = [source for source in loss.open if source in sources]
@@ -62,19 +62,22 @@ def open_losses(ledger: InspectionLedger, sources: Sequence[str], window: Window
 
 
 def local_counts(ledger: InspectionLedger, source: str, window: Window) -> Balance:
-    """What a source counts whose platform is not asked."""
+    """The counts of a source whose platform is not asked."""
     counted = ledger.source_counts(source, window)
     return {"platform": None, **asdict(counted), "platform_only": None, "ledger_only": None, "ids": {}}
 
 
 def destination_balances(counts: Mapping[str, int]) -> bool:
-    """`ledger = delivered + skipped + parked + under_way`."""
+    """Whether a destination balances: `ledger = delivered + skipped + parked + under_way`."""
     settled = counts["delivered"] + counts["skipped"] + counts["parked"] + counts["under_way"]
     return counts["ledger"] == settled
 
 
 def source_balances(counts: Mapping[str, Any]) -> bool:
-    """`platform + ledger_only = ledger + quarantined + platform_only`, nothing only there, all of it seen."""
+    """Whether a source balances: `platform + ledger_only = ledger + quarantined + platform_only`.
+
+    The whole list must have been seen, and no call may be on the platform only.
+    """
     if counts["platform"] is None:
         return True
     theirs = counts["platform"] + counts["ledger_only"]
@@ -92,7 +95,7 @@ def whole_balance(
     since: str | None,
     losses: Sequence[Loss] = (),
 ) -> Balance:
-    """The balance of all sources: those whose platforms were asked, and those that have none to ask.
+    """The balance of all sources: `audited` with their platforms' lists, `left_out` without.
 
     Each has counted its own calls at the destinations, so that all its counts are of one moment.
     `losses` are those of the sources that have no platform to ask.

@@ -1,4 +1,4 @@
-"""The pages of a walk beside the ledger: what it lacks is filed by the door that callbacks come in by."""
+"""Compares the pages of a walk with the ledger, and files what it lacks, as a callback would be filed."""
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
@@ -29,14 +29,14 @@ ROWS_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the process around a reconciliation does for it: the daemon, or a command where none lives."""
+    """What a reconciliation needs of its process: the daemon, or a command where no daemon lives."""
 
     clock: Callable[[], datetime]
     stop: threading.Event
     catch_up: Callable[[], None]
     """Returns once all that has arrived has its verdict."""
     filed: Callable[[], None] = lambda: None
-    """Told that rows were filed, which wait for the judge now."""
+    """Called after rows were filed, which now wait for the judge."""
 
 
 class _RowWithOutcome(NamedTuple):
@@ -70,12 +70,12 @@ class PageComparer:
         self._window = WindowCounts()
 
     def before_page(self) -> None:
-        """A page is about to be asked for: what arrives from now on may be newer than it."""
+        """Note the newest receipt before a page is asked for: later ones may be newer than the page."""
         self._go_on()
         self._asked_at = self._ledger.newest_receipt()
 
     def end_window(self, window: ListWindow) -> WindowCounts:
-        """What was seen of a window; rows of later windows count when those end."""
+        """The counts of a window that has ended; rows of later windows count when those end."""
         ended, self._window = self._window.until(stamp(window.until))
         return ended
 
@@ -87,8 +87,8 @@ class PageComparer:
         for row in listed:
             if self._is_inside(window, row) and self._window.needs_comparing(row):
                 state = _state_of(row)
-                # An answer is of one moment: of two states of one stamp the same one counts each time,
-                # for else every run would find the other one to be news.
+                # An answer may show two states of one call with one stamp. The one with the lower digest
+                # counts, so that each run chooses the same: else every run would find a revision.
                 to_compare[state] = min(to_compare.get(state, row), row, key=lambda one: one.digest)
         if to_compare:
             self._compare(list(to_compare.values()))
@@ -97,7 +97,7 @@ class PageComparer:
     def _is_inside(self, window: ListWindow, row: ListedRow) -> bool:
         since, until, created_at = stamp(window.since), stamp(window.until), row.arrival.created_at
         if created_at is None:
-            # A list that shows it in every window does not have it so many times.
+            # A row without a time may be shown in every window; it counts in the first only.
             return self._undated.setdefault(row.key, since) == since
         return since <= created_at < until
 
@@ -125,7 +125,7 @@ class PageComparer:
             self._read(unread[start : start + ROWS_AT_ONCE])
 
     def _apart(self, listed: ListedRow) -> ListedRow:
-        """A row that belongs to no call, or to two, is none of them: it has a key of its own."""
+        """The row with a key of its own, because it belongs to no call, or to two."""
         apart = replace(listed, key=stray_key(listed.arrival.payload, self._rules.origin.dialect))
         self._window.needs_comparing(apart)
         return apart
@@ -140,14 +140,14 @@ class PageComparer:
         return self._ledger.match_rows(self._rules.name, arrivals)
 
     def _read(self, unread: Sequence[tuple[ListedRow, RowMatch]]) -> None:
-        """Compare by meaning."""
+        """Compare rows with the known states of their calls."""
         known = self._ledger.known_states([place.call_id for _, place in unread if place.call_id is not None])
         fills: list[_RowWithOutcome] = []
         seen: list[MatchedRow] = []
         for listed, place in unread:
             state = known.get(place.call_id or 0)
             if state is None:
-                # It was set aside by the judge: a person has it in quarantine.
+                # The judge could not read the call's only record, which now waits in quarantine for a person.
                 self._window.note(listed, DiffOutcome.CONFLICTING, "its record in the ledger cannot be read")
                 continue
             compared = compare_by_meaning(listed, state, self._rules.reads, self._rules.origin)
@@ -191,7 +191,7 @@ class PageComparer:
                 self._known_strays().add(listed.key)
 
     def _known_strays(self) -> set[str]:
-        """What is in quarantine already, in whatever spelling."""
+        """The keys of this source's records that are in quarantine already, read once for each run."""
         if self._strays is None:
             dialect, strays = self._rules.origin.dialect, self._ledger.quarantined_rows(self._rules.name)
             self._strays = {stray_key(body, dialect) for _, body in strays}
@@ -199,7 +199,7 @@ class PageComparer:
 
 
 def _state_of(listed: ListedRow) -> Hashable:
-    """What the rows of one answer are told apart by: the call and its stamp; what names none, by its text."""
+    """What tells the rows of one answer apart: the call and its stamp, or the text of a row without one."""
     arrival = listed.arrival
     if arrival.names or (arrival.sn and arrival.local_time and arrival.trouble is None):
         return listed.key, listed.edited_at

@@ -1,4 +1,4 @@
-"""What a reconciliation counts: of one window, and of all windows of a run."""
+"""What a reconciliation counts: for one window, and for all windows of a run."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -34,14 +34,14 @@ class RowState:
 
 
 class WindowCounts:
-    """What was seen of one window, and of those behind it."""
+    """What the list showed of one window, and of later ones so far."""
 
     def __init__(self, entries: Mapping[str, RowState] | None = None) -> None:
         self.entries: dict[str, RowState] = dict(entries or {})
         self.users: set[str] = set()
 
     def needs_comparing(self, listed: ListedRow) -> bool:
-        """Whether this row has not been looked at as it is now; another spelling of it is not looked at."""
+        """Whether a row must be compared: not again where only its spelling has changed since."""
         entry = self.entries.setdefault(listed.key, RowState())
         same = entry.digest == listed.digest or (
             entry.outcome is not None and entry.edited_at == listed.edited_at is not None
@@ -58,7 +58,7 @@ class WindowCounts:
             entry.detail = detail
 
     def until(self, end: str) -> "tuple[WindowCounts, WindowCounts]":
-        """The window that ends there, and what was seen of later ones: it counts when they end."""
+        """Two parts: what counts for the window that ends at `end`, and what was seen of later windows."""
         later = {
             key: entry for key, entry in self.entries.items() if entry.created_at and entry.created_at >= end
         }
@@ -67,14 +67,14 @@ class WindowCounts:
         return ended, WindowCounts(later)
 
     def calls(self, *, filled: bool = False) -> set[int]:
-        """The listed calls that the ledger has now, or only those that it has since."""
+        """The ids of the listed calls that the ledger has; with `filled` only of those filed by this run."""
         found = self.entries.values()
         return {
             entry.call_id for entry in found if entry.call_id is not None and (entry.filled or not filled)
         }
 
     def result(self) -> JobResult:
-        """Counts under each heading, and the keys under each but the plainest."""
+        """The counts under each heading, and the keys under each heading that needs an explanation."""
         counted = Counter(entry.outcome for entry in self.entries.values())
         ids: dict[str, list[str]] = {one.value: [] for one in DiffOutcome if one is not DiffOutcome.MATCHED}
         for key, entry in self.entries.items():
@@ -94,7 +94,7 @@ COUNT_NAMES = ("seen", *(one.value for one in DiffOutcome), "filled", "unlisted"
 
 
 class RunCounts:
-    """What all windows of a run have come to."""
+    """The counts of all windows of a run."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = dict.fromkeys(COUNT_NAMES, 0)
@@ -106,6 +106,7 @@ class RunCounts:
         self._explanations: dict[str, str] = {}
 
     def add(self, window: Mapping[str, Any]) -> None:
+        """Add what one window has come to, in the form of `WindowCounts.result`."""
         for name in COUNT_NAMES:
             self.counts[name] += window[name]
         self.complete = self.complete and window["complete"]
@@ -119,6 +120,7 @@ class RunCounts:
                 self._explanations[key] = why
 
     def shown(self) -> JobResult:
+        """The counts of all windows so far, as the job's result has them."""
         return {
             **self.counts,
             "complete": self.complete,

@@ -1,4 +1,4 @@
-"""From when until when a reconciliation looks, and how far its source is covered afterwards."""
+"""The range of a reconciliation: from when until when it looks, and how far it covers its source."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +47,8 @@ def choose_range(
     lookback = rules.lookbacks.get(args.get("trigger") or "short", rules.lookbacks["short"])
     settled = now - rules.settle
     if covered is not None and past(covered, now) is None:
-        # A clock that stood wrong covered the future: how far it was before that, nobody knows.
+        # A coverage in the future was written while the clock was wrong, and the one before it is lost: so
+        # the widest lookback applies.
         lookback = max(lookback, *rules.lookbacks.values())
         covered = now - lookback
     base = covered or rules.start_at or now - lookback
@@ -62,7 +63,7 @@ def _second(at: datetime) -> datetime:
 
 
 def range_as_json(plan: ReconcileRange) -> dict[str, Any]:
-    """A plan as a run keeps it, so that it is the same after an interruption."""
+    """A range as a job's progress keeps it, so that it is the same after an interruption."""
     cover_until = None if plan.cover_until is None else stamp(plan.cover_until)
     return {
         "since": stamp(plan.whole.since),

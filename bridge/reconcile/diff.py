@@ -1,4 +1,4 @@
-"""The list beside the ledger: pure comparison, which asks nobody and changes nothing."""
+"""Compares listed rows with what the ledger knows: pure functions, from reading a row to explaining a gap."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from bridge.record.verdict import read_incoming, rule
 
 
 class DiffOutcome(StrEnum):
-    """What a listed call is beside the ledger."""
+    """What the comparison of a listed row with the ledger has shown."""
 
     MATCHED = "matched"
     MISSING = "missing"
@@ -47,7 +47,7 @@ _RANK = {
 
 
 def stronger_outcome(before: DiffOutcome | None, now: DiffOutcome) -> DiffOutcome:
-    """What counts of a call that was seen twice: what was found out about it, not that it is mended now."""
+    """The outcome of a call that was seen twice: what was found first, not that it was filed since."""
     return now if before is None or _RANK[now] > _RANK[before] else before
 
 
@@ -57,7 +57,7 @@ class ListedRow:
 
     arrival: Arrival
     key: str
-    """What rows are told apart by: one call has one, however its fields are spelt this time."""
+    """Tells rows apart: equal for all rows of a call, however their fields are spelt."""
     digest: bytes
     user: str | None
     edited_at: str | None
@@ -116,12 +116,12 @@ def _is_swollen(row: bytes) -> bool:
 
 
 def _garbage_key(body: bytes) -> str:
-    """What a body without a record is told apart by: as much of it as quarantine keeps."""
+    """The key of a body without a record: a digest of as much of it as quarantine keeps."""
     return blake2b(body[:LONGEST_GARBAGE], digest_size=DIGEST_SIZE).hexdigest()
 
 
 def stray_key(body: bytes, dialect: Dialect, *, edited: bool = True) -> str:
-    """What a record that belongs to no call is told apart by, with or without its last edit."""
+    """The key of a record that belongs to no call, with or without the time of its last edit."""
     try:
         record = {} if _is_swollen(body) else parse_object(body)
     except NotAnObject:
@@ -136,7 +136,7 @@ def stray_key(body: bytes, dialect: Dialect, *, edited: bool = True) -> str:
 
 
 def compare_by_digest(listed: ListedRow, place: RowMatch, asked_at: int) -> DiffOutcome | None:
-    """What can be said of a row without reading what it means; None where it must be read."""
+    """The outcome that a row's digest shows; None: the row must be read."""
     if place.trouble is not None:
         return DiffOutcome.CONFLICTING
     if place.call_id is None:
@@ -150,14 +150,14 @@ def compare_by_digest(listed: ListedRow, place: RowMatch, asked_at: int) -> Diff
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A row beside the known state of its call. `adds`: the row says something to keep, news or not."""
+    """The outcome for a row that was read; `adds`: it holds something to keep, be it news or not."""
 
     outcome: DiffOutcome
     adds: bool
 
 
 def compare_by_meaning(listed: ListedRow, known: Known, reads: frozenset[str], origin: Origin) -> Comparison:
-    """Whether a row is news of its call: what the judge will say of it."""
+    """Compare a row with the known state of its call, by the same rules as the judge."""
     arrival = listed.arrival
     record = parse_object(arrival.payload)
     if record == known.values and all(stamp == known.stamp for stamp in known.stamps.values()):
@@ -178,7 +178,7 @@ def explaining_fields(dialect: Dialect) -> tuple[str, ...]:
 
 
 def user_of(call: UnlistedCall, origin: Origin) -> str | None:
-    """Whose record a call is, which a list may show to nobody else."""
+    """The user who owns a call's record: a list may show it to this user alone; None: not known."""
     return Call.of(call.said, call.key, origin).user_sn
 
 

@@ -1,4 +1,4 @@
-"""What paging learns of one login's list: how many rows an answer holds, and what its totals are worth."""
+"""What paging learns about one login's list: how many rows an answer holds, and if its totals are true."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,7 +26,7 @@ class ListProfile:
     longest_answer: int = 0
     """Rows of the longest answer so far: one that is no shorter may have been cut."""
     totals_useless: bool = False
-    """Totals are the same whatever is asked for, so they do not say how short a window must be."""
+    """Whether totals are the same whatever is asked for: then they do not tell how short a window must be."""
     _implausible_totals: int = 0
     _suspected_size: int = 0
     _repeated_total: tuple[int, ListWindow] | None = None
@@ -63,7 +63,7 @@ class ListProfile:
         self.most_rows = min(self.most_rows, self.page_size)
 
     def note_less_showed_more(self, size: int) -> None:
-        """Asking for `size` rows showed more than asking for more; the second time it is the page size."""
+        """Note that asking for `size` rows showed more than asking for more; the second time it is kept."""
         if self._suspected_size == size:
             self.page_size = self.most_rows = size
         self._suspected_size = size

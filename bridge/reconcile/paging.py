@@ -1,9 +1,9 @@
-"""Pages through a platform's list so that no row is missed, and so that it always ends.
+"""Pages through a platform's list so that no row is missed, and so that the walk always ends.
 
-The list is live: rows move between pages while they are asked for, and what a platform says of its own
-totals and pages is not to be relied upon. So windows are cut small enough for one page wherever time can
-be cut, for one answer is of one moment. A window is complete when in one pass over its pages the total
-stayed the same and as many rows were seen, or when two passes saw the same rows.
+The list is live: rows move between pages while these are asked for, and a platform's totals and page sizes
+cannot be relied on. One answer, though, is of one moment. So windows are cut until each fits into one page,
+wherever time can be cut that fine. A window is complete when the total stayed the same during one pass and as
+many rows were seen, or when two passes saw the same rows. Begin at `ListWalker.windows`.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -94,17 +94,17 @@ class _Pass:
 
     @property
     def risen(self) -> bool:
-        """Some total was higher than the one before it."""
+        """Whether some total was higher than the one before it."""
         return any((after or 0) > (before or 0) for before, after in pairwise(self.totals))
 
     @property
     def exact(self) -> bool:
-        """The total stayed the same, and all of it was seen."""
+        """Whether the total stayed the same, and as many rows were seen."""
         return set(self.totals) == {len(self.keys)}
 
     @property
     def as_complete(self) -> WalkResult:
-        """What more the total counts is listed nowhere."""
+        """The result of a complete window; rows that the total counts beyond those seen are `unlisted`."""
         return WalkResult(unlisted=max(0, (self.last or 0) - len(self.keys)))
 
 
@@ -201,7 +201,7 @@ class ListWalker:
             size = max(1, size // 8)
             with suppress(_PageFailed):
                 return self._walk(replace(login, page_size=size, most_rows=size), window)[0]
-        # One row is to blame, not how many were asked for.
+        # One row broke the page, not the number of rows that were asked for.
         self._oversized = None
         return WalkResult(complete=False, reason=f"{window.shown}: {failed.reason}")
 
@@ -219,8 +219,7 @@ class ListWalker:
     def _shorten(self, window: ListWindow, total: int | None, login: ListProfile) -> bool:
         """Whether a shorter window should be tried; `_next_length` is set to how long."""
         if total is None:
-            # Two pages are the least that a window with a full one may have; a list without totals
-            # cannot say that cutting was in vain, but after 20 cuts two weeks are one second.
+            # Without a total, two pages are assumed; it ends, as 20 halvings turn two weeks into one second.
             total = 2 * login.most_rows
         else:
             login.note_large_total(window, total)
@@ -253,12 +252,12 @@ class ListWalker:
         size, cap = login.page_size, login.most_rows
         for _ in range(MOST_PASSES):
             done = self._pass(login, window, size, first if not earlier else None)
-            # What was shown before was less than the total: rows that came meanwhile are no sign of a cap.
+            # Earlier passes must have shown fewer rows than their totals: rows that came since prove no cap.
             better = all(len(one.keys) < min(len(done.keys), one.last or 0) for one in earlier)
             if size < login.page_size and better:
                 login.note_less_showed_more(size)
             if done.exact:
-                # A page that was short by chance must not keep windows small for ever.
+                # Grow again by an eighth: a page that was short once must not keep windows small for ever.
                 login.most_rows = min(login.page_size, login.most_rows + max(1, login.most_rows // 8))
                 return WalkResult(), len(done.keys)
             if self._is_believed(done, earlier):
@@ -268,7 +267,7 @@ class ListWalker:
             if first is not None and login.most_rows < min(cap, there):
                 # Now that it is known how little a page holds, a shorter window does better.
                 raise _MoreThanAPage(there)
-            # Some skip what lies between their cap and what was asked for: asking for less shows it.
+            # Some platforms skip rows between their cap and the size asked for: a smaller size shows them.
             size = done.largest if size == login.page_size and done.largest else login.page_size
         if splits < MOST_SPLITS and window.length >= 2 * SHORTEST_WINDOW:
             return self._halved(login, window, splits)
@@ -282,13 +281,13 @@ class ListWalker:
             return len(alike) >= PASSES_IF_EMPTY - 1
         if not done.repeated and any(set(one.totals) == set(done.totals) == {done.last} for one in alike):
             return True
-        # A total that says this and that of the same rows is believed less than the rows; but one that rises
-        # during a pass speaks of a row that came behind it.
+        # Passes that saw the same rows count more than a total that changes; but a total that rises during a
+        # pass means that a row has come behind the pages already read.
         return len(alike) >= PASSES_IF_MOVED - 1 and not done.risen
 
     @staticmethod
     def _best_of(login: ListProfile, window: ListWindow, passes: Sequence[_Pass]) -> tuple[WalkResult, int]:
-        """What there is to say of a window that did not hold still: two passes that saw the same will do."""
+        """The result of a window that kept changing: complete only if two passes saw the same rows."""
         for place, one in reversed(list(enumerate(passes))):
             if one.keys and any(one.keys == other.keys for other in passes[:place]):
                 return one.as_complete, len(one.keys)
@@ -316,11 +315,11 @@ class ListWalker:
             done.repeated |= len(done.keys) < fresh + rows
             barren = 0 if len(done.keys) > fresh else barren + 1
             if index and not barren and done.largest < size:
-                # There was more behind a page that was not full: so that is as full as they get.
+                # A page that was not full had more behind it: so that is the most a page holds.
                 login.most_rows = min(login.most_rows, max(done.largest, rows))
             done.largest = max(done.largest, rows)
             done.totals.append(total)
-            # An empty page may be a hiccup: where rows are likely it is asked for again.
+            # An empty page may be a passing fault: where rows are likely it is asked for again, once.
             asked_again = not rows and (full or not index) and not asked_again and total != 0
             cut = rows > 0 and rows >= min(size, login.most_rows, login.longest_answer)
             full = cut or (full and asked_again)
@@ -344,7 +343,7 @@ class ListWalker:
             page = login.source.page(window.since, window.until, index, size)
         except SourceError as error:
             if isinstance(error, SourceRefused) and login.source.user is None:
-                # It is the login that is refused.
+                # The login is refused: another page would fail as well.
                 raise
             raise _PageFailed(login, str(error), error) from error
         shown = self._consumer.take_rows(window, page.rows)
@@ -364,7 +363,7 @@ def _mostly_outside(window: ListWindow, rows: Sequence[RowIdentity]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _PageRows:
-    """What the walk keeps of a page: what its rows are told apart by, not the rows."""
+    """What the walk keeps of a page: its rows' keys, not the rows themselves, which may be 14 MB."""
 
     total: int | None
     keys: Sequence[RowKey]

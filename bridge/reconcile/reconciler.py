@@ -1,7 +1,7 @@
-"""Takes the jobs of one source, reconciliations and audits, each to its end.
+"""Carries out the jobs of one source: reconciliations and audits, one after the other.
 
-Anybody may ask for one; a source has one at a time, which is carried out window by window. A window that is
-finished is durable, so that a job goes on where it was interrupted.
+A job is walked window by window, and each finished window is durable, so that an interrupted job goes on
+where it was.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +36,7 @@ class Interrupted(Exception):
 
 
 class Cancelled(Exception):
-    """Somebody wants the job to end."""
+    """The job was cancelled."""
 
 
 class Reconciler:
@@ -83,7 +83,7 @@ class Reconciler:
             log.warning("reconcile.failed", source=job.source or None, id=job.id, error=str(error))
             result, state = {"error": str(error)}, JobState.FAILED
         except Exception as error:
-            # One row that trips us must not stop the daemon, now and at every start.
+            # A row that raises an unexpected error must not stop the daemon, now and at every start.
             log.exception("reconcile.fault", source=self._rules.name, id=job.id)
             result, state = {"error": f"a fault in callbridge: {error!r}"}, JobState.FAILED
         self._end(job, state, result, covered_until)
@@ -114,14 +114,14 @@ class Reconciler:
                 source.close()
 
     def _go_on(self, job_id: int) -> None:
-        """Raises where the walk shall not."""
+        """Raise where the walk must end: the daemon stops, or the job was cancelled."""
         if self._host.stop.is_set():
             raise Interrupted
         if self._ledger.is_cancelled(job_id):
             raise Cancelled
 
     def _end(self, job: Job, state: JobState, result: JobResult, covered_until: datetime | None) -> None:
-        """Somebody waits for the end, so it is written however long the ledger is busy."""
+        """Write the job's end however long the ledger is busy, because somebody waits for it."""
 
         def end() -> None:
             self._ledger.end_job(job.id, state, result, self._host.clock(), covered_until=covered_until)
@@ -133,7 +133,7 @@ class Reconciler:
 
 
 def refuse_walk(ledger: JobQueue, now: datetime) -> bool:
-    """One step of a daemon that knows no list: end a job that somebody waits for. False: there was none."""
+    """One step of a daemon without a list: refuse a requested walk. Returns False when there was none."""
     job = ledger.take_job(now, WalksOf("", ()))
     if job is None:
         return False
