@@ -167,7 +167,7 @@ def compare_by_meaning(listed: ListedRow, known: Known, reads: frozenset[str], o
     if ruling.verdict is Verdict.REVISION:
         return Comparison(DiffOutcome.REVISED, adds=True)
     state = ruling.known
-    adds = state.values != known.values or state.stamp != known.stamp or state.stamps != known.stamps
+    adds = state.values != known.values or state.stamps != known.stamps
     stale = ruling.verdict is Verdict.STALE
     return Comparison(DiffOutcome.STALE if stale else DiffOutcome.MATCHED, adds=adds)
 

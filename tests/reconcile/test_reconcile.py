@@ -13,7 +13,6 @@ from bridge.lib.documents import document_of
 from bridge.lib.errors import SourceRefused
 from bridge.lib.iso_times import stamp
 from bridge.reconcile.counts import SHORT_LISTS_FROM
-from bridge.reconcile.coverage import choose_range
 from bridge.reconcile.reconciler import NOT_KNOWN, Interrupted
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.records import Record
@@ -414,33 +413,7 @@ def test_window_that_keeps_changing_adds_no_coverage(world: World) -> None:
     assert world.covered() == NOW
 
 
-# -- from when until when -------------------------------------------------------------------
-def test_run_starts_at_the_earlier_of_lookback_and_coverage() -> None:
-    rules = replace(RULES, settle=10 * MINUTE)
-
-    def window(covered: datetime | None, **args: object) -> tuple[datetime, datetime, datetime | None]:
-        plan = choose_range(args, rules, covered, NOW)
-        return plan.whole.since, plan.whole.until, plan.cover_until
-
-    settled = NOW - 10 * MINUTE
-    assert window(None) == (NOW - 3 * HOUR - 30 * MINUTE, settled, settled)
-    assert window(NOW - HOUR) == (NOW - 3 * HOUR, settled, settled)
-    assert window(NOW - 8 * HOUR) == (NOW - 8 * HOUR - 30 * MINUTE, settled, settled)
-    assert window(NOW - HOUR, trigger="deep") == (NOW - 72 * HOUR, settled, settled)
-    assert window(NOW - HOUR, trigger="weekly")[0] == NOW - 35 * 24 * HOUR
-    # Asked for by hand: what begins behind the coverage leaves a hole, and does not move it.
-    assert window(NOW - 5 * HOUR, since=stamp(NOW - 4 * HOUR))[2] is None
-    assert window(NOW - 5 * HOUR, since=stamp(NOW - 6 * HOUR), until=stamp(NOW - 4 * HOUR)) == (
-        NOW - 6 * HOUR,
-        NOW - 4 * HOUR,
-        NOW - 4 * HOUR,
-    )
-    assert window(NOW - HOUR, until=stamp(NOW))[1:] == (NOW, settled)
-    assert window(NOW - HOUR, dry_run=True)[2] is None
-    early = replace(rules, start_at=NOW - 240 * HOUR)
-    assert choose_range({}, early, None, NOW).whole.since == NOW - 240 * HOUR - 30 * MINUTE
-
-
+# -- what is covered afterwards --------------------------------------------------------------
 def test_next_run_covers_five_hours_without_the_platform(world: World) -> None:
     assert world.reconcile()["complete"]
     assert world.covered() == NOW
