@@ -120,8 +120,8 @@ def _accounts(budgets: Mapping[str, KeptBudget]) -> Iterator[Metric]:
     for name, kept in budgets.items():
         for limit, each in kept.saved["classes"].items():
             requests.add_metric([name, limit], each["requests"])
-            if each.get("learned_rate"):
-                learned[name, limit] = each["learned_rate"]
+            if rate := each.get("learned_rate"):
+                learned[name, limit] = rate
     yield requests
     open_ones: dict[tuple[str, ...], float] = {
         (name,): float(kept.saved["breaker"]["open_until"] is not None) for name, kept in budgets.items()

@@ -88,7 +88,7 @@ def accounts_now(budgets: Mapping[str, KeptBudget], now: datetime) -> list[Docum
     for name, kept in budgets.items():
         breaker, limits = kept.saved["breaker"], []
         for limit, each in kept.saved["classes"].items():
-            paused = each["paused_until"]
+            ends_at = each["paused_until"]
             left = None if each["daily"] is None else max(0, each["daily"] - each["spent"])
             limits.append(
                 {
@@ -98,7 +98,7 @@ def accounts_now(budgets: Mapping[str, KeptBudget], now: datetime) -> list[Docum
                     "requests": each["requests"],
                 }
                 | {"daily_left": left, "day_ends_at": each["day_ends_at"]}
-                | {"paused_until": paused if paused and _goes_on(moment(paused), now) else None}
+                | {"paused_until": ends_at if ends_at and _goes_on(moment(ends_at), now) else None}
             )
         open_until = breaker["open_until"]
         # Its time may be over: then the next delivery finds out.

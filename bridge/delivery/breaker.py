@@ -1,10 +1,9 @@
 """The circuit breaker of a CRM account: while the account is down, one delivery at a time probes it."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from bridge.lib.stored_times import LONGEST_PAUSE, bounded
+from bridge.model.account_limits import KeptBreaker
 
 # Five faults in a row open it. Then one delivery probes after 5 s, 10 s, 20 s … up to 5 minutes.
 FAULTS_IN_A_ROW = 5
@@ -72,7 +71,7 @@ class CircuitBreaker:
         if self.open_until is not None:
             self.open_until = bounded(self.open_until, now, LONGEST_PAUSE) or now
 
-    def kept(self) -> dict[str, Any]:
+    def kept(self) -> KeptBreaker:
         """What is worth keeping over a restart, and telling an operator."""
         return {
             "open_until": None if self.open_until is None else self.open_until.isoformat(),
@@ -80,7 +79,7 @@ class CircuitBreaker:
             "pause": self._pause.total_seconds(),
         }
 
-    def restore(self, kept: Mapping[str, Any]) -> None:
+    def restore(self, kept: KeptBreaker) -> None:
         """Go on with what was kept."""
         text = kept.get("open_until")
         self.open_until = None if text is None else datetime.fromisoformat(text)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from bridge.crm.connector.rates import bounded_number, parse_rate
 from bridge.crm.connector.retry_after import LONGEST_RETRY_AFTER, next_time
@@ -17,6 +16,7 @@ from bridge.crm.connector.schema import LimitSection
 from bridge.delivery.breaker import CircuitBreaker
 from bridge.delivery.rate_limit import Backoff, LearnedRate, SlidingWindow
 from bridge.lib.stored_times import bounded
+from bridge.model.account_limits import KeptLimits
 from bridge.model.deliveries import Lane
 
 # So long a request waits for its turn, in seconds; then its delivery gives way to others of the worker.
@@ -55,7 +55,7 @@ class Budget:
         self,
         limits: Mapping[str, LimitSection],
         clock: Callable[[], datetime],
-        saved: Mapping[str, Any] | None = None,
+        saved: KeptLimits | None = None,
     ) -> None:
         self._clock = clock
         self._lock = threading.Lock()
@@ -66,7 +66,8 @@ class Budget:
         }
         self._waiting: dict[Lane, int] = dict.fromkeys(Lane, 0)
         self._breaker = CircuitBreaker()
-        self._restore(saved or {})
+        if saved is not None:
+            self._restore(saved)
 
     def _of(self, name: str) -> _RequestClass:
         """A class of requests; one that the connector does not declare, such as `poll`, has no limits yet."""
@@ -221,7 +222,7 @@ class Budget:
         return 0.0 if until is None else max(0.0, (until - now).total_seconds())
 
     # -- over restarts --------------------------------------------------------------------
-    def state(self) -> dict[str, Any]:
+    def state(self) -> KeptLimits:
         """What is worth keeping over a restart, and telling an operator."""
         with self._lock:
             at = self._clock().timestamp()
@@ -245,7 +246,7 @@ class Budget:
                 },
             }
 
-    def _restore(self, saved: Mapping[str, Any]) -> None:
+    def _restore(self, saved: KeptLimits) -> None:
         for name, kept in saved.get("classes", {}).items():
             each = self._classes.get(name)
             if each is None:

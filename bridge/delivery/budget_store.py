@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 
 from bridge.delivery.budget import Budget
 from bridge.ledger import AccountLedger
+from bridge.model.account_limits import KeptBreaker, KeptLimits
 
 log = structlog.get_logger("bridge.accounts")
 
@@ -22,7 +22,7 @@ class BudgetStore:
         """`budgets` are by account."""
         self._ledger = ledger
         self._budgets = budgets
-        self._saved: dict[str, Mapping[str, Any]] = {}
+        self._saved: dict[str, KeptLimits] = {}
         self._saved_at: dict[str, datetime] = {}
 
     def save_changed(self, now: datetime) -> int:
@@ -40,13 +40,13 @@ class BudgetStore:
             if same_breaker and now - self._saved_at[name] < SAVE_EVERY:
                 continue
             self._ledger.save_budget(name, state, now)
-            _log_breaker(name, state["breaker"], (before or {}).get("breaker"))
+            _log_breaker(name, state["breaker"], before["breaker"] if before is not None else None)
             self._saved[name], self._saved_at[name] = state, now
             written += 1
         return written
 
 
-def _log_breaker(name: str, breaker: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+def _log_breaker(name: str, breaker: KeptBreaker, before: KeptBreaker | None) -> None:
     was_open = before is not None and before["open_until"] is not None
     if breaker["open_until"] is not None:
         log.warning("account.paused", account=name, until=breaker["open_until"], why=breaker["why"])

@@ -1,9 +1,11 @@
 """How fast one class of requests may go: as its connector declares, and as the CRM's refusals taught."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from bridge.model.account_limits import KeptRate
 
 # A window of a minute or more outlasts a restart: what was sent within it is kept, by 60 parts of it.
 OUTLASTS = 60.0
@@ -222,13 +224,13 @@ class LearnedRate:
         self._no_trial_until = at + self._no_trial_for
         self._no_trial_for = min(2 * self._no_trial_for, NO_TRIAL_AT_MOST)
 
-    def kept(self) -> dict[str, float] | None:
+    def kept(self) -> KeptRate | None:
         """What is worth keeping over a restart: a rate whose trial was won."""
         if self._rate is None or not self._kept:
             return None
         return {"rate": self._rate, "since": self._since, "share": self._share}
 
-    def restore(self, kept: Mapping[str, Any] | None, at: float) -> None:
+    def restore(self, kept: KeptRate | None, at: float) -> None:
         """Go on with what was kept, as if it had been set now: nothing was tried meanwhile."""
         if kept:
             self._rate, self._share = float(kept["rate"]), float(kept["share"])

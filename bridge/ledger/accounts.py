@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from bridge.model.account_limits import KeptLimits
+
 
 @dataclass(frozen=True, slots=True)
 class KeptBudget:
-    """What was learned about an account's limits, and when; `saved` has the form of `delivery.budget`."""
+    """What was learned about an account's limits, and when."""
 
-    saved: Mapping[str, Any]
+    saved: KeptLimits
     at: datetime
 
 
@@ -23,7 +25,7 @@ class AccountLedger(Protocol):
     def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
         """Replace an account's saved token."""
 
-    def save_budget(self, account: str, saved: Mapping[str, Any], now: datetime) -> None:
+    def save_budget(self, account: str, saved: KeptLimits, now: datetime) -> None:
         """Replace what is kept of an account's limits, its circuit breaker included."""
 
     def load_budgets(self) -> dict[str, KeptBudget]:

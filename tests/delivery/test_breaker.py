@@ -1,5 +1,6 @@
 """The circuit breaker by itself: when it opens, who may probe, how its pauses grow, what a restart keeps."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -95,6 +96,7 @@ def test_restart_keeps_the_pause_its_reason_and_the_next_length() -> None:
 def test_closed_breaker_is_stored_as_closed() -> None:
     breaker = CircuitBreaker()
     assert breaker.kept() == {"open_until": None, "why": "", "pause": FIRST_PAUSE.total_seconds()}
-    again = CircuitBreaker()
-    again.restore({})
-    assert again.admit(NOW)
+    for kept in (breaker.kept(), json.loads("{}")):
+        again = CircuitBreaker()
+        again.restore(kept)
+        assert again.admit(NOW)

@@ -148,7 +148,7 @@ def test_learned_rate_is_forgotten_after_minutes_without_a_refusal() -> None:
 
 def test_wait_that_has_just_passed_is_over() -> None:
     rate, clock = LearnedRate(), START
-    rate.restore({"rate": 3.0, "share": 0.1}, clock.timestamp())
+    rate.restore({"rate": 3.0, "since": 0.0, "share": 0.1}, clock.timestamp())
     for _ in range(200):
         for _ in range(3):
             # Times have whole microseconds: what rounding leaves of a wait is less, and would never pass.

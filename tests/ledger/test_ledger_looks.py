@@ -33,6 +33,7 @@ from bridge.model.deliveries import DeliveryState, Settlement
 from bridge.model.jobs import JobState
 from tests.fixtures.kept_counts import assert_counted
 from tests.fixtures.ledger_calls import (
+    CLOSED,
     MINUTE,
     NOW,
     SOURCES,
@@ -351,7 +352,7 @@ def test_backup_holds_everything_but_tokens_and_open_jobs(
     for number in range(40):
         ledger.save_token("hub", {"outputs": {"access_token": f"SECRET-{number}-" + "x" * (number * 700)}})
         ledger.save_token(f"other {number}", {"outputs": {"refresh_token": f"SECRET-{number}"}})
-    ledger.save_budget("hub", {"classes": {}}, NOW)
+    ledger.save_budget("hub", {"breaker": CLOSED, "classes": {}}, NOW)
     for kind in ("retry", "backup", "prune"):
         ledger.request_job(kind, {}, NOW)
     done = ledger.take_job(NOW)

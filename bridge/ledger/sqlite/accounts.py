@@ -9,6 +9,7 @@ from typing import Any
 from bridge.ledger.accounts import KeptBudget
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.ledger.sqlite.times import micros, moment_of
+from bridge.model.account_limits import KeptLimits
 
 
 class AccountPart(Access):
@@ -23,7 +24,7 @@ class AccountPart(Access):
         """Replace an account's token in a commit of its own."""
         self._write().run(lambda c: save_token(c, account, saved))
 
-    def save_budget(self, account: str, saved: Mapping[str, Any], now: datetime) -> None:
+    def save_budget(self, account: str, saved: KeptLimits, now: datetime) -> None:
         """Replace what is kept of an account's limits in a commit of its own."""
         self._write().run(lambda c: save_budget(c, account, saved, now))
 
@@ -56,9 +57,7 @@ def save_token(connection: sqlite3.Connection, account: str, saved: Mapping[str,
     )
 
 
-def save_budget(
-    connection: sqlite3.Connection, account: str, saved: Mapping[str, Any], now: datetime
-) -> None:
+def save_budget(connection: sqlite3.Connection, account: str, saved: KeptLimits, now: datetime) -> None:
     """Keep what an account allows, as it was learned."""
     connection.execute(
         "UPDATE accounts SET budget = ?, budget_at = ? WHERE id = ?",
