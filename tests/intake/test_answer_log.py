@@ -50,7 +50,9 @@ def test_a_thousand_wrong_tokens_make_two_lines_a_minute(told: list[MutableMappi
     assert (len(told), len(timer.waiting)) == (3, 1)
 
 
-def test_every_address_of_a_flood_is_counted_but_few_are_kept(told: list[MutableMapping[str, Any]]) -> None:
+def test_every_address_of_a_flood_is_counted_but_few_are_remembered(
+    told: list[MutableMapping[str, Any]],
+) -> None:
     timer = Timer()
     answers = AnswerLog({}, timer)
     for number in range(5000):

@@ -19,7 +19,7 @@ def filled(addresses: str) -> ConnectionTable[str]:
     return table
 
 
-def test_an_address_that_is_full_loses_its_oldest_silent_connection() -> None:
+def test_address_at_its_limit_loses_its_oldest_idle_connection() -> None:
     table = filled("aaaaaaaabb")
     table.begin("a0")
     table.answer("a1")
@@ -38,7 +38,7 @@ def test_an_address_that_is_full_loses_its_oldest_silent_connection() -> None:
     assert table.open("m", "a", EACH) == "a1"
 
 
-def test_slow_requests_go_when_nobody_is_silent_and_answers_never() -> None:
+def test_slow_request_is_closed_if_none_is_idle_an_answer_never() -> None:
     table = filled("aaaaaaaa")
     for number in range(8):
         table.begin(f"a{number}")
@@ -52,7 +52,7 @@ def test_slow_requests_go_when_nobody_is_silent_and_answers_never() -> None:
     assert len(table) == 8
 
 
-def test_when_all_is_full_the_most_crowded_address_makes_room() -> None:
+def test_full_table_closes_a_connection_of_the_most_crowded_address() -> None:
     table = filled("abbbbbbbbccccccccddd")
     assert table.open("new", "e", EACH) == "b1"
     assert table.open("new2", "e", EACH) == "c9"
@@ -62,7 +62,7 @@ def test_when_all_is_full_the_most_crowded_address_makes_room() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_counts_hold_whatever_comes(seed: int) -> None:
+def test_counts_stay_right_after_any_sequence(seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311 -- a test's
     table: ConnectionTable[int] = ConnectionTable(MOST)
     live: dict[int, str] = {}
@@ -100,11 +100,11 @@ def test_counts_hold_whatever_comes(seed: int) -> None:
         ("a:b", "a:b"),
     ],
 )
-def test_limits_count_ipv6_by_its_64_network(peer: str, key: str) -> None:
+def test_limits_count_ipv6_by_64_bit_prefix(peer: str, key: str) -> None:
     assert limit_key(peer) == key
 
 
-def test_a_proxys_word_counts_only_where_it_is_trusted() -> None:
+def test_forwarded_address_counts_only_behind_a_trusted_proxy() -> None:
     headers = [(b"x-forwarded-for", b"192.0.2.7, 198.51.100.1")]
     assert str(client_address("127.0.0.1", headers, [ip_network("127.0.0.0/8")])) == "198.51.100.1"
     assert str(client_address("127.0.0.1", headers, [])) == "127.0.0.1"

@@ -61,7 +61,7 @@ def test_an_unreadable_value_is_kept_raw_and_flagged(intake: Intake) -> None:
     assert call.receipts[2].verdict == "stale"
 
 
-def test_a_value_inside_a_dialogue_spoils_no_turn(intake: Intake) -> None:
+def test_unreadable_value_in_a_dialogue_spoils_no_turn(intake: Intake) -> None:
     turn = '{"is_answer":0,"caption":"你好","score":NaN}'
     call = intake.take(f'{{"uuid":"{UUID}","talk_info":[{turn}]}}'.encode())
     assert flags(call) == ["unreadable:talk_info"]
@@ -79,7 +79,7 @@ def test_a_clean_record_has_no_flags(intake: Intake) -> None:
     assert flags(intake.take(f'{{"uuid":"{UUID}","score":5}}'.encode())) == [None]
 
 
-def test_flags_are_few_and_of_one_word_each(intake: Intake) -> None:
+def test_flags_are_limited_and_one_word_each(intake: Intake) -> None:
     fields = ",".join(f'"a field {number}\\n\\u001b[31m{"x" * 200}":NaN' for number in range(60))
     call = intake.take(f'{{"uuid":"{UUID}",{fields}}}'.encode())
     words = str(flags(call)[0]).split()
@@ -88,13 +88,13 @@ def test_flags_are_few_and_of_one_word_each(intake: Intake) -> None:
     assert "\x1b" not in str(flags(call))
 
 
-def test_each_record_of_a_body_has_its_own(intake: Intake) -> None:
+def test_each_record_of_a_body_has_its_own_flags(intake: Intake) -> None:
     call = intake.take(f'[{{"uuid":"{UUID}","score":NaN}},{{"uuid":"u-2","score":1}}]'.encode())
     assert flags(call) == ["unreadable:score"]
     assert flags(intake.take(b'{"uuid":"u-2","score":1}')) == [None, None]
 
 
-def test_a_dialogue_that_is_a_number_beyond_all_is_read_all_the_same(intake: Intake) -> None:
+def test_dialogue_that_is_an_infinite_number_is_still_read(intake: Intake) -> None:
     call = intake.take(f'{{"uuid":"{UUID}","talk_info":1e999}}'.encode())
     assert call.receipts[0].verdict == "new"
     assert call.record["talk_info"] == "1e999"

@@ -95,7 +95,9 @@ def test_many_requests_in_one_segment_are_answered_in_order(served: Listening, e
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
-def test_a_pipeline_is_read_however_it_is_cut(served: Listening, echo: Echo, size: int) -> None:
+def test_pipelined_requests_are_read_however_they_are_segmented(
+    served: Listening, echo: Echo, size: int
+) -> None:
     text = request(b"one") + b"\r\n\r\n" + HEAD + b"\r\n" + request(b"") + request(b"three")
     with connected(served) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -113,7 +115,7 @@ def test_pipelined_requests_are_all_answered_after_a_half_close(served: Listenin
     assert len(echo.seen) == 3
 
 
-def test_what_comes_right_behind_a_chunked_body_is_sent_again(served: Listening, echo: Echo) -> None:
+def test_connection_closes_after_a_chunked_body(served: Listening, echo: Echo) -> None:
     chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n"
     with connected(served) as connection:
         connection.sendall(chunked + request(b"two"))
@@ -129,7 +131,7 @@ def test_what_comes_right_behind_a_chunked_body_is_sent_again(served: Listening,
 
 # -- heads -------------------------------------------------------------------------
 @pytest.mark.parametrize("before", [b"", request(b"one")], ids=["first", "pipelined"])
-def test_a_head_has_a_bound_wherever_it_stands(served: Listening, echo: Echo, before: bytes) -> None:
+def test_head_size_is_bounded_on_every_request(served: Listening, echo: Echo, before: bytes) -> None:
     with connected(served) as connection:
         connection.sendall(before + HEAD + b"X-Long: ")
         if before:
@@ -142,7 +144,7 @@ def test_a_head_has_a_bound_wherever_it_stands(served: Listening, echo: Echo, be
     assert len(echo.seen) == (1 if before else 0)
 
 
-def test_a_head_just_short_of_its_bound_is_read(served: Listening, echo: Echo) -> None:
+def test_head_just_below_the_limit_is_read(served: Listening, echo: Echo) -> None:
     filling = b"X-Long: " + b"x" * (LONGEST_HEAD - len(HEAD) - 100) + b"\r\n"
     with connected(served) as connection:
         connection.sendall(request(b"one", HEAD + filling) + request(b"two"))
@@ -180,7 +182,7 @@ def test_heads_are_accepted_or_refused(served: Listening, echo: Echo, head: byte
     assert [one[0] for one in echo.refused] == ([] if status == 200 else [status])
 
 
-def test_a_refusal_behind_a_request_does_not_answer_for_it(served: Listening, echo: Echo) -> None:
+def test_refused_second_request_does_not_replace_the_first_answer(served: Listening, echo: Echo) -> None:
     with connected(served) as connection:
         connection.sendall(request(b"one") + b"nonsense\r\n\r\n")
         received = answer(connection)[1]
@@ -188,7 +190,7 @@ def test_a_refusal_behind_a_request_does_not_answer_for_it(served: Listening, ec
     assert [body for _, body, _ in echo.seen] == [b"one"]
 
 
-def test_where_the_address_names_a_host_that_one_counts(served: Listening, echo: Echo) -> None:
+def test_host_of_an_absolute_url_wins_over_the_header(served: Listening, echo: Echo) -> None:
     with connected(served) as connection:
         connection.sendall(b"GET http://user@evil.example:80/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
         read_answers(connection, 1)
@@ -196,7 +198,7 @@ def test_where_the_address_names_a_host_that_one_counts(served: Listening, echo:
 
 
 # -- bodies ------------------------------------------------------------------------
-def test_trailers_are_no_headers(served: Listening, echo: Echo) -> None:
+def test_trailers_do_not_count_as_headers(served: Listening, echo: Echo) -> None:
     with connected(served) as connection:
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\nTrailer: X-Forwarded-For\r\n\r\n")
         connection.sendall(b"3\r\none\r\n0\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n")
@@ -209,7 +211,7 @@ def test_trailers_are_no_headers(served: Listening, echo: Echo) -> None:
     [b"0\r\nX-Long: " + b"x" * 8192, b"1;" + b"x" * 8192, b"1;a=b\r\nx\r\n" * 2000],
     ids=["trailer", "extension", "extensions"],
 )
-def test_trailers_and_chunk_extensions_have_a_bound(served: Listening, echo: Echo, endless: bytes) -> None:
+def test_trailers_and_chunk_extensions_are_bounded(served: Listening, echo: Echo, endless: bytes) -> None:
     with connected(served) as connection:
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + endless)
         sent = 0
@@ -230,7 +232,7 @@ def test_chunks_of_one_byte_are_read(served: Listening, echo: Echo) -> None:
     assert echo.refused == []
 
 
-def test_who_asks_whether_to_go_on_is_told_to(served: Listening, echo: Echo) -> None:
+def test_expect_100_continue_is_answered(served: Listening, echo: Echo) -> None:
     with connected(served) as connection:
         connection.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
         assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -241,9 +243,7 @@ def test_who_asks_whether_to_go_on_is_told_to(served: Listening, echo: Echo) -> 
 
 # -- silence -----------------------------------------------------------------------
 @pytest.mark.parametrize("said", [b"", b"\r\n\r\n\r\n"], ids=["nothing", "empty lines"])
-def test_a_connection_that_says_nothing_is_closed_within_ten_seconds(
-    served: Listening, echo: Echo, said: bytes
-) -> None:
+def test_silent_connection_is_closed_within_ten_seconds(served: Listening, echo: Echo, said: bytes) -> None:
     with connected(served) as connection:
         connection.sendall(said)
         served.sweep(FIRST_SILENCE - 1, Waiting.REQUEST)
@@ -257,9 +257,7 @@ def test_a_connection_that_says_nothing_is_closed_within_ten_seconds(
 
 
 @pytest.mark.parametrize("said", [b"", b"\r\n\r\n", b"\n\r\n"], ids=["nothing", "empty lines", "odd ones"])
-def test_silence_behind_an_answer_ends_whatever_empty_lines_come(
-    served: Listening, echo: Echo, said: bytes
-) -> None:
+def test_idle_connection_is_closed_despite_empty_lines(served: Listening, echo: Echo, said: bytes) -> None:
     with connected(served) as connection:
         connection.sendall(request(b"one"))
         assert read_answers(connection, 1) == [b"one"]
@@ -277,7 +275,7 @@ def test_silence_behind_an_answer_ends_whatever_empty_lines_come(
 
 @pytest.mark.parametrize("part", [HEAD, HEAD + b"Content-Length: 9\r\n\r\nhalf"], ids=["head", "body"])
 @pytest.mark.parametrize("before", [b"", request(b"one")], ids=["first", "later"])
-def test_half_a_request_has_its_time_and_no_more(
+def test_partial_request_is_cut_off_at_its_timeout(
     served: Listening, echo: Echo, before: bytes, part: bytes
 ) -> None:
     with connected(served) as connection:
@@ -291,7 +289,7 @@ def test_half_a_request_has_its_time_and_no_more(
     assert len(echo.seen) == bool(before)
 
 
-def test_an_answer_that_nobody_reads_is_given_up(served: Listening, echo: Echo) -> None:
+def test_answer_that_is_not_read_is_abandoned(served: Listening, echo: Echo) -> None:
     echo.long_answer = b"x" * 2**24
     with connected(served) as connection:
         connection.sendall(request(b"one"))
@@ -310,7 +308,7 @@ def many(served: Listening, count: int, source: str) -> list[socket.socket]:
     ]
 
 
-def test_one_address_cannot_take_the_connections_of_all(served: Listening, echo: Echo) -> None:
+def test_one_address_cannot_take_all_connections(served: Listening, echo: Echo) -> None:
     taken = many(served, 700, "127.0.0.2")
     try:
         with connected(served) as connection:
@@ -337,7 +335,7 @@ def test_one_address_cannot_take_the_connections_of_all(served: Listening, echo:
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
     ],
 )
-def test_another_protocol_is_refused_at_once_and_named(
+def test_other_protocol_is_refused_at_once_and_named(
     served: Listening, echo: Echo, start: bytes, told: str
 ) -> None:
     with connected(served) as connection:

@@ -37,7 +37,7 @@ def answers(connection: socket.socket, count: int) -> bytes:
     return text
 
 
-def test_the_daemons_listener_cuts_what_does_not_come_in_time(tmp_path: Path) -> None:
+def test_daemons_listener_cuts_off_a_late_body(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")
     text = config.read_text("utf-8")
     config.write_text(text.replace("[server]\n", '[server]\nbody_timeout = "400ms"\n'), "utf-8")
@@ -65,7 +65,7 @@ def test_the_daemons_listener_cuts_what_does_not_come_in_time(tmp_path: Path) ->
     ],
     ids=["nothing", "half a header", "half a body"],
 )
-def test_a_request_that_does_not_come_whole_is_cut(
+def test_incomplete_request_is_cut_off(
     shared_listener: SharedListener, door: Served, beginning: bytes, waiting: Waiting
 ) -> None:
     with door.connected() as connection:
@@ -76,7 +76,7 @@ def test_a_request_that_does_not_come_whole_is_cut(
     assert door.post().content == b"SUCCESS"
 
 
-def test_a_whole_request_keeps_its_connection_until_the_answer(door: Served) -> None:
+def test_complete_request_keeps_its_connection_until_the_answer(door: Served) -> None:
     assert {door.post().content for _ in range(20)} == {b"SUCCESS"}
     assert door.rows(RECEIPTS) == [(20,)]
 
@@ -97,7 +97,7 @@ def test_an_upgrade_header_loses_no_body(door: Served, offer: bytes, cut: int) -
 
 
 @pytest.mark.parametrize("place", [20, -32, -33, -34, -10, 0], ids=str)
-def test_a_request_right_behind_another_is_read_wherever_it_is_cut(door: Served, place: int) -> None:
+def test_second_request_is_read_wherever_it_is_split(door: Served, place: int) -> None:
     with door.connected() as connection:
         for part in (REQUEST + REQUEST[:place], REQUEST[place:]):
             connection.sendall(part)
@@ -105,7 +105,7 @@ def test_a_request_right_behind_another_is_read_wherever_it_is_cut(door: Served,
     assert door.rows(RECEIPTS) == [(2,)]
 
 
-def test_a_late_second_request_is_told_so(shared_listener: SharedListener, door: Served) -> None:
+def test_late_second_request_is_answered_408(shared_listener: SharedListener, door: Served) -> None:
     with door.connected() as connection:
         connection.sendall(REQUEST + REQUEST[:30])
         assert answers(connection, 1).count(b"HTTP/1.1 ") == 1

@@ -50,7 +50,7 @@ def test_the_documented_record_arrives_whole(
         assert door.payloads() == [body]
 
 
-def test_a_source_may_answer_in_its_own_words(shared_listener: SharedListener, ledger_path: Path) -> None:
+def test_source_may_have_its_own_acknowledgement(shared_listener: SharedListener, ledger_path: Path) -> None:
     own = SourceDoor(MAIN, (b"right-token",), status=202, body='{"code":0,"说":"好"}'.encode())
     with served(shared_listener, ledger_path, {"main": own}) as door:
         for body in (BODY, BODY, b'{"id": 1}'):
@@ -59,9 +59,7 @@ def test_a_source_may_answer_in_its_own_words(shared_listener: SharedListener, l
         assert door.post(b"garbage").status_code == 400
 
 
-def test_the_acknowledgement_says_its_content_type(
-    shared_listener: SharedListener, ledger_path: Path
-) -> None:
+def test_acknowledgement_has_its_content_type(shared_listener: SharedListener, ledger_path: Path) -> None:
     own = SourceDoor(MAIN, (b"right-token",), body=b'{"code":0}', content_type=b"application/json")
     with served(shared_listener, ledger_path, {"main": own}) as door:
         answer = door.post()
@@ -84,21 +82,19 @@ def test_duplicates_are_acknowledged_each_time(door: Served) -> None:
         ),
     ],
 )
-def test_a_record_without_one_identity_is_acknowledged_and_kept(
-    door: Served, body: bytes, reason: str
-) -> None:
+def test_unidentified_record_is_acknowledged_and_quarantined(door: Served, body: bytes, reason: str) -> None:
     assert [door.post(body).content for _ in range(2)] == [b"SUCCESS"] * 2
     assert door.quarantined() == [(reason, 2, body)]
     assert door.rows("SELECT count(*) FROM calls") == [(0,)]
 
 
-def test_names_of_two_calls_are_acknowledged_and_kept(door: Served) -> None:
+def test_identity_conflict_is_acknowledged_and_quarantined(door: Served) -> None:
     for body in (b'{"uuid": "a"}', b'{"uuid": "b"}', b'{"uuid": "a", "base_info": "b"}'):
         assert door.post(body).content == b"SUCCESS"
     assert door.quarantined() == [("identity_conflict", 1, b'{"uuid": "a", "base_info": "b"}')]
 
 
-def test_each_source_has_its_own_door(shared_listener: SharedListener, ledger_path: Path) -> None:
+def test_each_source_has_its_own_callback_url(shared_listener: SharedListener, ledger_path: Path) -> None:
     sources = {
         "main": SourceDoor(MAIN, (b"one", b"two")),
         "branch": SourceDoor(named("branch"), ("三".encode(),)),
@@ -119,7 +115,7 @@ def test_each_source_has_its_own_door(shared_listener: SharedListener, ledger_pa
 # -- no, in this order -------------------------------------------------------------
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
 @pytest.mark.parametrize("path", [PATH, "/callback/main/wrong", "/callback/nobody/wrong"])
-def test_the_method_comes_first(refusing: Served, method: str, path: str) -> None:
+def test_method_is_checked_first(refusing: Served, method: str, path: str) -> None:
     answer = refusing.client.request(method, refusing.url + path, content=HUGE if method == "PUT" else None)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
@@ -145,7 +141,7 @@ def test_the_method_comes_first(refusing: Served, method: str, path: str) -> Non
         "/metrics",
     ],
 )
-def test_source_and_token_come_second(refusing: Served, path: str) -> None:
+def test_source_and_token_are_checked_second(refusing: Served, path: str) -> None:
     assert refusing.post(HUGE, path).status_code == 404
 
 
@@ -170,16 +166,16 @@ def test_source_and_token_come_second(refusing: Served, path: str) -> None:
         PATH + "/?",
     ],
 )
-def test_an_address_that_a_person_pasted_is_the_same_address(door: Served, path: str) -> None:
+def test_pasted_url_with_stray_characters_is_the_same_url(door: Served, path: str) -> None:
     assert door.post(path=path).content == b"SUCCESS"
 
 
-def test_the_address_comes_third(refusing: Served) -> None:
+def test_client_address_is_checked_third(refusing: Served) -> None:
     assert refusing.post(HUGE).status_code == 403
     assert refusing.post(b"garbage").status_code == 403
 
 
-def test_the_size_comes_fourth(door: Served) -> None:
+def test_body_size_is_checked_fourth(door: Served) -> None:
     answer = door.post(HUGE)
     assert (answer.status_code, answer.headers["connection"]) == (413, "close")
     assert door.quarantined() == []
@@ -271,7 +267,7 @@ def test_an_allowed_address_needs_no_proxy(shared_listener: SharedListener, ledg
 
 
 # -- a ledger that cannot commit ---------------------------------------------------
-def test_a_locked_ledger_is_503_and_nothing_is_kept(door: Served) -> None:
+def test_locked_ledger_answers_503_and_stores_nothing(door: Served) -> None:
     door.ledger._write().run(lambda c: c.execute("PRAGMA busy_timeout = 20"))
     with closing(sqlite3.connect(door.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -284,7 +280,7 @@ def test_a_locked_ledger_is_503_and_nothing_is_kept(door: Served) -> None:
     assert door.post().content == b"SUCCESS"
 
 
-def test_a_door_that_closes_is_503(door: Served) -> None:
+def test_closed_door_answers_503(door: Served) -> None:
     assert not door.door.closed
     door.door.close()
     assert door.door.closed
@@ -294,7 +290,7 @@ def test_a_door_that_closes_is_503(door: Served) -> None:
     assert door.post(path="/callback/main/wrong").status_code == 404
 
 
-def test_a_request_that_a_second_signal_cuts_off_is_503(door: Served) -> None:
+def test_request_cut_off_by_a_second_signal_is_answered_503(door: Served) -> None:
     async def half_a_body() -> dict[str, Any]:
         reading.set()
         await asyncio.Event().wait()
@@ -317,12 +313,12 @@ def test_a_request_that_a_second_signal_cuts_off_is_503(door: Served) -> None:
     assert door.rows("SELECT 1 FROM receipts") == []
 
 
-def test_a_closed_ledger_is_503(door: Served) -> None:
+def test_closed_ledger_answers_503(door: Served) -> None:
     door.ledger.close()
     assert door.post().status_code == 503
 
 
-def test_what_was_read_before_the_door_closed_is_filed(shared_listener: SharedListener, door: Served) -> None:
+def test_body_read_before_the_door_closed_is_filed(shared_listener: SharedListener, door: Served) -> None:
     with ThreadPoolExecutor(1) as pool, held(door) as waiting:
         answer = pool.submit(door.post)
         shared_listener.wait_until(lambda: waiting() == 1)
@@ -331,7 +327,7 @@ def test_what_was_read_before_the_door_closed_is_filed(shared_listener: SharedLi
     assert door.payloads() == [BODY]
 
 
-def test_requests_that_come_together_share_commits(shared_listener: SharedListener, door: Served) -> None:
+def test_concurrent_requests_share_commits(shared_listener: SharedListener, door: Served) -> None:
     bodies = [f'{{"uuid": "call-{number}"}}'.encode() for number in range(40)]
     with ThreadPoolExecutor(40) as pool:
         with held(door) as waiting:
@@ -346,7 +342,7 @@ def test_requests_that_come_together_share_commits(shared_listener: SharedListen
     assert len(door.commits) == 2
 
 
-def test_a_body_that_cannot_be_filed_fails_alone(shared_listener: SharedListener, door: Served) -> None:
+def test_unfilable_body_fails_alone(shared_listener: SharedListener, door: Served) -> None:
     """Those that share its commit are acknowledged all the same."""
     bodies = [BODY, b"garbage", b'{"id": 1}', b'{"uuid": "other"}']
     with ThreadPoolExecutor(4) as pool:
@@ -415,7 +411,7 @@ class held:  # noqa: N801 -- read as `with held(door)`
         "gzip of gb18030",
     ],
 )
-def test_a_record_is_read_however_it_is_wrapped(door: Served, body: bytes, headers: dict[str, str]) -> None:
+def test_record_is_read_from_every_wrapping(door: Served, body: bytes, headers: dict[str, str]) -> None:
     assert door.post(body, headers=headers).content == b"SUCCESS"
     assert door.payloads() == [BODY]
 
@@ -436,7 +432,7 @@ def test_a_record_is_read_however_it_is_wrapped(door: Served, body: bytes, heade
         b"data=garbage",
     ],
 )
-def test_garbage_is_400_and_kept_once(door: Served, body: bytes) -> None:
+def test_garbage_is_answered_400_and_quarantined_once(door: Served, body: bytes) -> None:
     answers = [door.post(body) for _ in range(3)]
     assert [one.status_code for one in answers] == [400] * 3
     assert b"SUCCESS" not in answers[0].content
@@ -446,7 +442,7 @@ def test_garbage_is_400_and_kept_once(door: Served, body: bytes) -> None:
     assert door.rows("SELECT count(*) FROM calls") == [(0,)]
 
 
-def test_a_declared_charset_tells_what_utf8_would_misread(door: Served) -> None:
+def test_declared_charset_wins_where_utf8_would_misread(door: Served) -> None:
     """Two characters of GBK whose bytes are also UTF-8, of two Cyrillic letters."""
     body = f'{{"uuid": "{UUID}", "name": "肖茂"}}'
     headers = {"content-type": "text/json; charset=GBK"}
@@ -454,7 +450,7 @@ def test_a_declared_charset_tells_what_utf8_would_misread(door: Served) -> None:
     assert door.payloads() == [body.encode()]
 
 
-def test_a_value_that_json_does_not_know_costs_no_record(door: Served) -> None:
+def test_value_invalid_in_json_loses_no_record(door: Served) -> None:
     body = f'{{"uuid":"{UUID}","score":NaN,"recordfile":"D:\\x"}}'.encode()
     assert door.post(body).content == b"SUCCESS"
     # Kept as it came; what reads it keeps the values raw and flags their fields.
@@ -462,13 +458,13 @@ def test_a_value_that_json_does_not_know_costs_no_record(door: Served) -> None:
 
 
 @pytest.mark.parametrize("name", ["NaN", r'"D:\x"', "'u-1'", ""])
-def test_a_name_that_cannot_be_read_names_no_call(door: Served, name: str) -> None:
+def test_unreadable_name_identifies_no_call(door: Served, name: str) -> None:
     body = f'{{"uuid": {name}, "id": 1}}'.encode()
     assert door.post(body).content == b"SUCCESS"
     assert (door.payloads(), door.quarantined()) == ([], [("unidentified", 1, body)])
 
 
-def test_a_name_with_a_broken_character_names_no_call(door: Served) -> None:
+def test_name_with_a_broken_character_identifies_no_call(door: Served) -> None:
     for last in (b"\xe6\x98", b"\xe5\xbc"):
         assert door.post('{"uuid": "王小'.encode() + last + b'"}').content == b"SUCCESS"
     assert door.rows("SELECT count(*) FROM calls") == [(0,)]
@@ -482,7 +478,7 @@ def test_several_records_in_one_body_share_one_commit_and_one_answer(door: Serve
     assert len(door.commits) == 1
 
 
-def test_one_bad_record_among_several_costs_the_others_nothing(door: Served) -> None:
+def test_one_bad_record_among_several_loses_no_other(door: Served) -> None:
     good, spoilt, nameless, none = b'{"uuid":"u-1"}', b'{"uuid":"u-2","score":NaN}', b'{"id":1}', b"7"
     answers = [door.post(b"[" + b",".join((none, good, nameless, spoilt)) + b"]") for _ in range(2)]
     assert [one.content for one in answers] == [b"SUCCESS"] * 2
@@ -501,9 +497,7 @@ def fill(door: Served, kind: str, count: int) -> None:
     [("unfiled", MOST_UNFILED), ("unfiled_bytes", MOST_UNFILED_BYTES)],
     ids=["number", "bytes"],
 )
-def test_a_full_quarantine_refuses_and_acknowledges_nothing_that_it_drops(
-    door: Served, kind: str, most: int
-) -> None:
+def test_full_quarantine_answers_503_and_acknowledges_nothing(door: Served, kind: str, most: int) -> None:
     assert door.post(b'{"id": 1}').status_code == 200
     fill(door, kind, most)
     refused = door.post(b'{"id": 2}')
@@ -521,7 +515,7 @@ def test_a_full_quarantine_refuses_and_acknowledges_nothing_that_it_drops(
     assert door.post(b'{"id": 2}').content == b"SUCCESS"
 
 
-def test_what_waits_in_quarantine_is_counted_until_it_does_not(door: Served) -> None:
+def test_waiting_quarantine_entries_are_counted(door: Served) -> None:
     def counted() -> tuple[int, int]:
         counts = dict(door.rows("SELECT kind, count FROM counters WHERE kind LIKE 'unfiled%'"))
         return counts.get("unfiled", 0), counts.get("unfiled_bytes", 0)
@@ -542,7 +536,7 @@ def test_what_waits_in_quarantine_is_counted_until_it_does_not(door: Served) -> 
     assert counted() == (0, 0)
 
 
-def test_too_many_records_in_one_body_are_refused_whole(
+def test_body_with_too_many_records_is_refused_whole(
     shared_listener: SharedListener, ledger_path: Path
 ) -> None:
     with served(shared_listener, ledger_path, max_body=2 * 2**20) as door:
@@ -552,7 +546,7 @@ def test_too_many_records_in_one_body_are_refused_whole(
 
 
 @pytest.mark.parametrize("where", ["uuid", "anything"])
-def test_a_bottomless_body_is_400_and_kept(door: Served, where: str) -> None:
+def test_too_deeply_nested_body_is_answered_400_and_quarantined(door: Served, where: str) -> None:
     body = f'{{"{where}": '.encode() + b"[" * 1900 + b"]" * 1900 + b"}"
     assert [door.post(body).status_code for _ in range(2)] == [400, 400]
     assert door.quarantined() == [("not_an_object", 2, body)]
@@ -563,12 +557,12 @@ def test_a_bottomless_body_is_400_and_kept(door: Served, where: str) -> None:
     [gzip.compress(BODY)[:-9], gzip.compress(BODY)[:-1], gzip.compress(b"") * 40 + gzip.compress(BODY), b""],
     ids=["cut in its text", "cut in its end", "without end", "empty"],
 )
-def test_a_broken_gzip_is_400_and_kept(door: Served, body: bytes) -> None:
+def test_broken_gzip_is_answered_400_and_quarantined(door: Served, body: bytes) -> None:
     assert [door.post(body, headers=GZIP).status_code for _ in range(2)] == [400, 400]
     assert door.quarantined() == [("not_an_object", 2, body)]
 
 
-def test_a_gzip_bomb_is_413(door: Served) -> None:
+def test_gzip_bomb_is_answered_413(door: Served) -> None:
     bomb = gzip.compress(b"{" + b" " * 50_000_000)[:LIMIT]
     assert door.post(bomb, headers=GZIP).status_code == 413
     just = gzip.compress(BODY + b" " * (LIMIT + 1 - len(BODY)))
@@ -586,7 +580,7 @@ def test_gzip_in_several_members_is_read_to_its_end(door: Served) -> None:
 
 @pytest.mark.parametrize("header", [{}, {"content-encoding": "gzip"}])
 @pytest.mark.parametrize("body", [BODY, gzip.compress(BODY)], ids=["plain", "zipped"])
-def test_a_body_is_what_it_is_whatever_its_header_says(
+def test_gzip_is_recognised_whatever_the_header_says(
     door: Served, header: dict[str, str], body: bytes
 ) -> None:
     """Proxies unzip bodies and leave the header, or the other way round."""

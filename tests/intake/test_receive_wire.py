@@ -13,7 +13,7 @@ from tests.fixtures.door import BODY, LIMIT, PATH, TLS, SharedListener, answer, 
 HEAD = f"POST {PATH} HTTP/1.1\r\nhost: x\r\n".encode()
 
 
-def test_an_upload_of_unknown_length_is_cut_at_the_limit(
+def test_upload_of_unknown_length_is_cut_off_at_the_limit(
     shared_listener: SharedListener, ledger_path: Path
 ) -> None:
     with served(shared_listener, ledger_path) as door, door.connected() as connection:
@@ -36,7 +36,9 @@ def test_a_chunked_upload_is_read_whole(shared_listener: SharedListener, ledger_
 OTHER = BODY.replace(b"db57f262", b"ab57f262")
 
 
-def test_a_sender_that_leaves_is_not_filed(shared_listener: SharedListener, ledger_path: Path) -> None:
+def test_incomplete_body_of_a_sender_that_left_is_not_filed(
+    shared_listener: SharedListener, ledger_path: Path
+) -> None:
     with served(shared_listener, ledger_path) as door:
         with door.connected() as connection:
             connection.sendall(HEAD + b"content-length: 1000\r\n\r\n" + BODY)
@@ -66,7 +68,7 @@ with SharedListener() as shared_listener, served(shared_listener, pathlib.Path(s
 """
 
 
-def test_the_token_is_in_no_line_of_the_log(ledger_path: Path) -> None:
+def test_token_is_in_no_line_of_the_log(ledger_path: Path) -> None:
     """A process of its own, so that every byte it writes is seen, and at its most talkative."""
     command = [sys.executable, "-c", SERVE, str(ledger_path)]
     with (

@@ -18,7 +18,7 @@ def connect(port: int, source: str) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=5, source_address=(source, 0))
 
 
-def test_callbacks_of_a_third_address_are_answered(ledger_path: Path) -> None:
+def test_callbacks_of_others_are_answered_during_a_flood(ledger_path: Path) -> None:
     with (
         SharedListener() as shared_listener,
         served(shared_listener, ledger_path) as door,
@@ -42,7 +42,7 @@ def test_callbacks_of_a_third_address_are_answered(ledger_path: Path) -> None:
         assert len(door.payloads()) == 50
 
 
-def test_bodies_that_are_not_whole_have_room_for_so_many(ledger_path: Path) -> None:
+def test_unfinished_bodies_are_limited(ledger_path: Path) -> None:
     with SharedListener() as shared_listener, served(shared_listener, ledger_path) as door:
         with ExitStack() as open_ones:
             for _ in range(MOST_BODIES + 6):
@@ -55,7 +55,7 @@ def test_bodies_that_are_not_whole_have_room_for_so_many(ledger_path: Path) -> N
 
 
 @pytest.mark.long
-def test_one_sender_behind_a_proxy_cannot_take_the_requests_of_all(ledger_path: Path) -> None:
+def test_one_sender_behind_a_proxy_cannot_take_all_requests(ledger_path: Path) -> None:
     """Its connections are the proxy's: its requests are counted."""
     with (
         SharedListener() as shared_listener,
