@@ -98,7 +98,7 @@ CERTIFICATES: dict[str, tuple[Configure, str]] = {
 
 @pytest.mark.parametrize("name", CERTIFICATES)
 @pytest.mark.parametrize("whom", ["CRM", "platform"])
-def test_each_fault_of_a_certificate_has_its_own_sentence(name: str, whom: str) -> None:
+def test_each_certificate_error_has_its_own_message(name: str, whom: str) -> None:
     configure, sentence = CERTIFICATES[name]
     told = connection_remedy(failing(configure), whom)
     assert sentence in told
@@ -113,7 +113,7 @@ ALERTS = {70: "TLS 1.2 or 1.3", 40: "refuses the TLS connection", 112: "does not
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_what_a_server_says_in_the_handshake_has_its_own_sentence(alert: int) -> None:
+def test_handshake_alert_has_its_own_message(alert: int) -> None:
     def alarm(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(bytes([0x15, 3, 1, 0, 2, 2, alert]))
@@ -121,7 +121,7 @@ def test_what_a_server_says_in_the_handshake_has_its_own_sentence(alert: int) ->
     assert ALERTS[alert] in connection_remedy(refused(alarm, ssl.create_default_context()))
 
 
-def test_a_server_without_tls_has_its_own_sentence() -> None:
+def test_server_without_tls_has_its_own_message() -> None:
     def answer(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -129,7 +129,7 @@ def test_a_server_without_tls_has_its_own_sentence() -> None:
     assert "speaks no TLS" in connection_remedy(refused(answer, ssl.create_default_context()))
 
 
-def test_a_host_without_an_address_has_its_own_sentence() -> None:
+def test_host_without_an_address_has_its_own_message() -> None:
     error = httpx.ConnectError("x")
     error.__cause__ = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     assert "has no address" in connection_remedy(error)
@@ -138,7 +138,7 @@ def test_a_host_without_an_address_has_its_own_sentence() -> None:
     assert connection_remedy(ConnectionRefusedError()) == ""
 
 
-def test_crm_and_platform_tell_it() -> None:
+def test_crm_and_platform_report_connection_errors() -> None:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     own(server)
 
@@ -163,7 +163,7 @@ def test_crm_and_platform_tell_it() -> None:
             platform.page(NOW, NOW, 0, 1)
 
 
-def test_no_tls_older_than_1_2_is_spoken() -> None:
+def test_tls_older_than_1_2_is_not_used() -> None:
     assert _tls().minimum_version >= ssl.TLSVersion.TLSv1_2
     assert _tls().verify_mode is ssl.CERT_REQUIRED
     assert _tls().check_hostname

@@ -38,7 +38,7 @@ SUNDAY = datetime(2026, 11, 22, 3, 30)  # noqa: DTZ001 - the wall clock of any z
         ("  30   3 * * *  ", SUNDAY, True),
     ],
 )
-def test_matches(expr: str, moment: datetime, matches: bool) -> None:
+def test_schedule_matches_its_minutes(expr: str, moment: datetime, matches: bool) -> None:
     assert parse(expr).matches(moment) is matches
 
 

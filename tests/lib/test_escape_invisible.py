@@ -32,7 +32,7 @@ HOSTILE = "a\x1b]0;x\x07\x1b[2J\rb\nlevel=error\x85\x9b31m\u202e\u2066\u200b\u20
         ("\U000e0041", "\\U000e0041"),
     ],
 )
-def test_what_cannot_be_seen_is_written_as_an_escape(text: str, shown: str) -> None:
+def test_invisible_character_is_written_as_an_escape(text: str, shown: str) -> None:
     assert escape_invisible.line(text) == shown
 
 
@@ -46,7 +46,7 @@ def test_what_cannot_be_seen_is_written_as_an_escape(text: str, shown: str) -> N
         "مرحبا שלום",
     ],
 )
-def test_ordinary_text_stays(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     assert escape_invisible.line(text) == text
     assert escape_invisible.in_json(json.dumps(text, ensure_ascii=False)) == json.dumps(
         text, ensure_ascii=False
@@ -63,7 +63,7 @@ def test_json_means_the_same_and_shows_everything() -> None:
 _PRINTING = {"print", "echo", "secho", "write", "writelines", "isatty", "close"}
 
 
-def test_everything_is_printed_by_one_place() -> None:
+def test_all_output_goes_through_one_function() -> None:
     """Commands print by `say`; helper processes write numbers and faults of their own to their parent."""
     allowed = {"cli/output.py"}
     helpers = {f"ledger/sqlite/{name}.py" for name in ("backup_check", "backup_copy", "dictionary_process")}
@@ -119,7 +119,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("map", "plan"),
     ],
 )
-def test_commands_show_what_came_from_outside_in_lines_of_their_own(
+def test_outside_text_cannot_break_a_commands_lines(
     config: Path, command: tuple[str, ...], as_json: bool
 ) -> None:
     asked = [*command, "-c", str(config), *(["--json"] if as_json else [])]

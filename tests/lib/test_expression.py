@@ -44,12 +44,12 @@ def test_a_text_without_expressions_is_a_constant(text: str) -> None:
 
 
 @given(st.text().filter(lambda text: "{" not in text))
-def test_a_constant_stays_as_it_was_written(text: str) -> None:
+def test_constant_keeps_its_text(text: str) -> None:
     assert value_of(text) == text
 
 
 @given(st.text().filter(lambda text: "{" not in text and "\r" not in text and text.strip()))
-def test_what_stands_around_an_expression_stays_as_it_was_written(text: str) -> None:
+def test_text_around_an_expression_is_kept(text: str) -> None:
     assert value_of("{{ call.phone }}" + text) == "15899770637" + text
 
 
@@ -79,7 +79,7 @@ def test_a_single_expression_keeps_its_type(text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("text", ["15899770637", "+8615899770637", "1e5", "None", "true", "[1]", "0012", ""])
-def test_a_text_that_looks_like_something_else_stays_a_text(text: str) -> None:
+def test_text_that_looks_like_another_type_is_text(text: str) -> None:
     assert value_of("{{ record.value }}", value=text) == text
     assert value_of("<{{ record.value }}>", value=text) == f"<{text}>"
     assert value_of("{{ record.value }}{{ record.value }}", value=text) == text + text
@@ -101,7 +101,7 @@ def test_a_text_that_looks_like_something_else_stays_a_text(text: str) -> None:
         ("<b>{{ '<i>&' }}</b>", "<b><i>&</b>"),
     ],
 )
-def test_any_other_mix_is_text(text: str, value: str) -> None:
+def test_mixture_of_text_and_expressions_is_text(text: str, value: str) -> None:
     assert value_of(text, a="deep") == value
 
 
@@ -116,12 +116,12 @@ def test_any_other_mix_is_text(text: str, value: str) -> None:
         ('{"json": "{{ call.talk_seconds }}"}', '{"json": "88"}'),
     ],
 )
-def test_braces_inside_an_expression(text: str, value: object) -> None:
+def test_braces_inside_an_expression_are_part_of_it(text: str, value: object) -> None:
     assert value_of(text) == value
 
 
 @pytest.mark.parametrize("text", ["{{ record.a.b }}", "{{ record.a.b if record.a.b is not none else none }}"])
-def test_what_is_undefined_is_null(text: str) -> None:
+def test_undefined_name_is_null(text: str) -> None:
     assert value_of(text, a="deep") is None
 
 
@@ -136,7 +136,7 @@ def test_null_never_becomes_the_word_none(text: str) -> None:
     assert value in (None, "")
 
 
-def test_text_inside_a_text() -> None:
+def test_values_inside_a_text_are_written_as_text() -> None:
     values = [None, True, False, 3, 1.5, ["a", None, [2]], ("x",)]
     assert [as_text(value) for value in values] == ["", "true", "false", "3", "1.5", "a, , 2", "x"]
     assert as_text(datetime(2025, 4, 14, 2, 19, 21, 999, tzinfo=UTC)) == "2025-04-14T02:19:21Z"
@@ -153,7 +153,7 @@ def test_text_inside_a_text() -> None:
         ((item for item in ("a", "b")), "a, b"),
     ],
 )
-def test_no_text_is_pythons_own_way_of_writing(value: object, text: str) -> None:
+def test_no_value_is_written_in_python_notation(value: object, text: str) -> None:
     assert as_text(value) == text
 
 
@@ -175,19 +175,19 @@ def test_no_text_is_pythons_own_way_of_writing(value: object, text: str) -> None
         ("true | string", "true"),
     ],
 )
-def test_jinjas_own_filters_write_no_python(expression: str, text: str) -> None:
+def test_jinja_filters_write_no_python_notation(expression: str, text: str) -> None:
     language = Language({"v": None}, {})
     found = language.compile([language.parse("{{ " + expression + " }}")])({"v": {"a": [1, None, True]}})[0]
     assert found == text
 
 
 @pytest.mark.parametrize("expression", ["v | pprint", "v | xmlattr"])
-def test_what_only_writes_python_is_no_filter_here(expression: str) -> None:
+def test_filters_that_write_python_notation_are_removed(expression: str) -> None:
     with pytest.raises(ExpressionError, match="there is no filter"):
         Language({"v": None}, {}).parse("{{ " + expression + " }}")
 
 
-def test_a_text_is_not_formatted_by_an_operator() -> None:
+def test_percent_operator_does_not_format_text() -> None:
     language = Language({"v": None}, {})
     evaluate = language.compile([language.parse("{{ v % 3 }}")])
     assert evaluate({"v": 10}) == [1]
@@ -196,7 +196,7 @@ def test_a_text_is_not_formatted_by_an_operator() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), AttributeTable({}), {"a": object()}, {1, 2}, b"\xff"])
-def test_what_is_no_data_is_no_text(value: object) -> None:
+def test_object_that_is_no_data_is_no_text(value: object) -> None:
     with pytest.raises(ValueError, match=r"is no text|decode"):
         as_text(value)
 
@@ -223,7 +223,7 @@ def test_what_is_no_data_is_no_text(value: object) -> None:
         ("{{ call.tags | select('sting') | list }}", 'did you mean "string"?'),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_nearest_right_one(text: str, words: str) -> None:
+def test_unknown_name_is_refused_with_a_suggestion(text: str, words: str) -> None:
     assert words in refusal(text)
 
 
@@ -247,11 +247,11 @@ def test_statements_and_comments_are_refused(text: str) -> None:
         ("{% if", "only {{ … }} is allowed here"),
     ],
 )
-def test_what_cannot_be_read_is_refused(text: str, words: str) -> None:
+def test_syntax_error_is_refused(text: str, words: str) -> None:
     assert words in refusal(text)
 
 
-def test_all_that_is_wrong_with_a_text_is_told_at_once() -> None:
+def test_all_mistakes_of_a_text_are_reported_at_once() -> None:
     with pytest.raises(ExpressionError) as caught:
         LANGUAGE.parse("{{ call.nme | uper }} and {{ cal.x }} and {{ call.nme }} and {{ 1 + }}")
     told = {(fault.message, fault.remedy) for fault in caught.value.faults}
@@ -283,7 +283,7 @@ def test_all_that_is_wrong_with_a_text_is_told_at_once() -> None:
         "{{ call.tags | map(attribute='x') | sum }}",
     ],
 )
-def test_what_fails_on_a_record_fails_as_an_expression(text: str) -> None:
+def test_failure_on_a_record_is_an_expression_error(text: str) -> None:
     with pytest.raises(ExpressionError, match=r"\w"):
         value_of(text, zero=0, text="x")
 
@@ -305,7 +305,7 @@ def test_what_fails_on_a_record_fails_as_an_expression(text: str) -> None:
         "{{ call._values }}",
     ],
 )
-def test_pythons_insides_do_not_get_out(text: str) -> None:
+def test_python_internals_cannot_be_reached(text: str) -> None:
     try:
         value = value_of(text, a="x")
     except ExpressionError:
@@ -314,7 +314,7 @@ def test_pythons_insides_do_not_get_out(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["{{ ''.__class__ }}", "{{ record.__init__ }}", "{{ record.a.__class__ }}"])
-def test_asking_for_pythons_insides_is_refused_at_load(text: str) -> None:
+def test_access_to_python_internals_is_refused_at_load(text: str) -> None:
     assert "__" in refusal(text)
 
 
@@ -332,7 +332,7 @@ class Plain:
         ("{{ plain['_hidden'] }}", None),
     ],
 )
-def test_of_a_plain_type_only_public_attributes_are_read(text: str, value: object) -> None:
+def test_only_public_attributes_of_plain_types_can_be_read(text: str, value: object) -> None:
     language = Language({"plain": None}, {}, plain=[Plain])
     try:
         [found] = language.compile([language.parse(text)])({"plain": Plain()})
@@ -342,7 +342,7 @@ def test_of_a_plain_type_only_public_attributes_are_read(text: str, value: objec
     assert found == value or text.endswith("string }}")
 
 
-def test_an_expression_changes_nothing() -> None:
+def test_expression_cannot_change_data() -> None:
     tags = ["a"]
     with pytest.raises(ExpressionError):
         value_of("{{ record.tags.append('b') }}", tags=tags)
@@ -376,7 +376,7 @@ except ExpressionError as error:
         "{{ ('a' * 1000) | replace('a', 'b' * 1000000) }}",
     ],
 )
-def test_what_would_eat_the_machine_is_refused(text: str) -> None:
+def test_expression_that_exhausts_the_machine_is_refused(text: str) -> None:
     command = [sys.executable, "-c", COSTLY, text]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert ended.stdout.startswith("refused:"), (ended.returncode, ended.stderr[-200:])
@@ -401,7 +401,7 @@ GIANT = "x" * (2 * 2**20)
         "{{ record.a | map('upper') | list }}",
     ],
 )
-def test_what_one_evaluation_makes_is_bounded(text: str) -> None:
+def test_size_of_one_evaluation_is_bounded(text: str) -> None:
     started = time.process_time()
     many = ["x" * 1000] * 1000
     with pytest.raises(ExpressionError, match=r"million characters|longer than|decimals|no \*\*"):
@@ -411,7 +411,7 @@ def test_what_one_evaluation_makes_is_bounded(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(expression_checks.LEFT_OUT))
-def test_what_is_left_out_of_jinja_says_what_to_write(name: str) -> None:
+def test_removed_jinja_feature_names_its_replacement(name: str) -> None:
     kind, _, what = name.partition(" ")
     text = {
         "filter": f"{{{{ call.name | {what} }}}}",
@@ -453,7 +453,7 @@ def test_what_is_left_out_of_jinja_says_what_to_write(name: str) -> None:
         ("{{ " + "not " * 5000 + "1 }}", ""),
     ],
 )
-def test_what_would_mean_nothing_is_refused_with_what_to_write(text: str, words: str) -> None:
+def test_meaningless_expression_is_refused_with_a_correction(text: str, words: str) -> None:
     assert words in refusal(text)
 
 
@@ -469,7 +469,7 @@ def test_what_would_mean_nothing_is_refused_with_what_to_write(text: str, words:
         "{{ " + " + ".join(["call.phone"] * 50) + " }}",
     ],
 )
-def test_what_may_mean_something_is_taken(text: str) -> None:
+def test_expression_with_a_possible_meaning_is_accepted(text: str) -> None:
     assert value_of(text) is not None
 
 
@@ -495,7 +495,7 @@ def test_what_may_mean_something_is_taken(text: str) -> None:
         ("{{ 7 % 4 }}", 3),
     ],
 )
-def test_what_is_not_there_is_null_and_methods_are_only_called(text: str, value: object) -> None:
+def test_missing_attribute_is_null_and_methods_must_be_called(text: str, value: object) -> None:
     assert value_of(text, a={"b": None}, t="x,y") == value
 
 
@@ -503,13 +503,13 @@ def test_what_is_not_there_is_null_and_methods_are_only_called(text: str, value:
 
 
 @pytest.mark.parametrize("name", ["items", "get", "keys", "values", "name", "_names", "姓名", "2nd-field"])
-def test_any_name_can_be_a_records_field(name: str) -> None:
+def test_any_name_can_be_a_field_of_a_record(name: str) -> None:
     assert value_of(f"{{{{ record['{name}'] }}}}", **{name: 7}) == 7
     assert value_of(f"{{{{ record['{name}'] }}}}") is None
 
 
 @pytest.mark.parametrize("name", ["items", "get", "keys", "values"])
-def test_a_records_field_is_no_method(name: str) -> None:
+def test_field_of_a_record_is_no_method(name: str) -> None:
     assert value_of(f"{{{{ record.{name} }}}}", **{name: 7}) == 7
     assert value_of(f"{{{{ record.{name} }}}}") is None
 
@@ -518,13 +518,13 @@ def test_a_records_field_is_no_method(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["get", "items", "keys", "values"])
-def test_a_call_of_a_tables_method_is_refused_at_load(name: str) -> None:
+def test_calling_a_table_method_is_refused_at_load(name: str) -> None:
     """It would be the field of that name, and a condition with it would never hold."""
     with pytest.raises(ExpressionError, match=rf'no method {name}\(\).*write \["name"\]'):
         LANGUAGE.parse(f"{{{{ record.{name}('x') }}}}")
 
 
-def test_many_are_compiled_into_one() -> None:
+def test_many_expressions_compile_into_one() -> None:
     texts = [
         "{{ call.talk_seconds }}",
         "constant",
@@ -547,7 +547,7 @@ def test_many_are_compiled_into_one() -> None:
     assert LANGUAGE.compile([])(names) == []
 
 
-def test_one_that_fails_fails_them_all() -> None:
+def test_one_failing_expression_fails_the_whole() -> None:
     evaluate = LANGUAGE.compile([LANGUAGE.parse("{{ 1 }}"), LANGUAGE.parse("{{ record.a.b.c.d }}")])
     with pytest.raises(ExpressionError, match="has no attribute 'c'"):
         evaluate({"record": AttributeTable({"a": {"b": None}})})
@@ -570,5 +570,5 @@ def test_one_that_fails_fails_them_all() -> None:
         ("{{ record[record.which] }}", {("record", "which")}),
     ],
 )
-def test_what_an_expression_reads(text: str, reads: set[tuple[str, str]]) -> None:
+def test_names_read_by_an_expression_are_known(text: str, reads: set[tuple[str, str]]) -> None:
     assert LANGUAGE.parse(text).reads == reads

@@ -62,33 +62,33 @@ def connected_to(*ports: int, timeout: float = 5) -> tuple[int, float]:
         return made.getpeername()[1], time.monotonic() - began
 
 
-def test_an_address_that_swallows_packets_does_not_take_the_whole_timeout() -> None:
+def test_silent_address_does_not_take_the_whole_timeout() -> None:
     with silent() as first, open_port() as second:
         port, took = connected_to(first, second)
     assert port == second
     assert STAGGER * 0.9 < took < 2
 
 
-def test_an_address_that_refuses_costs_nothing() -> None:
+def test_refusing_address_costs_no_time() -> None:
     with open_port() as second:
         port, took = connected_to(closed_port(), second)
         assert port == second
         assert took < STAGGER
 
 
-def test_the_first_address_is_preferred_where_it_answers() -> None:
+def test_first_address_is_preferred_if_it_answers() -> None:
     with open_port() as first, open_port() as second:
         assert connected_to(first, second)[0] == first
 
 
-def test_where_no_address_answers_the_timeout_is_that_of_all_of_them() -> None:
+def test_silent_addresses_share_one_timeout() -> None:
     began = time.monotonic()
     with silent() as first, silent() as second, pytest.raises(TimeoutError):
         connected_to(first, second, timeout=0.3)
     assert time.monotonic() - began < 1
 
 
-def test_where_all_refuse_the_refusal_is_told() -> None:
+def test_refusal_is_reported_if_all_addresses_refuse() -> None:
     with pytest.raises(ConnectionRefusedError):
         connected_to(closed_port(), closed_port())
 
@@ -98,7 +98,7 @@ def test_a_host_without_addresses_is_an_error() -> None:
         connected_to()
 
 
-def test_a_family_that_this_machine_lacks_is_passed_over() -> None:
+def test_address_family_missing_on_this_machine_is_skipped() -> None:
     with open_port() as port:
 
         def find(_host: str, _port: int) -> list[tuple[Any, ...]]:
@@ -109,12 +109,12 @@ def test_a_family_that_this_machine_lacks_is_passed_over() -> None:
             assert made.getpeername()[1] == port
 
 
-def test_of_very_many_addresses_only_some_are_tried() -> None:
+def test_only_some_of_very_many_addresses_are_tried() -> None:
     with open_port() as port, pytest.raises(ConnectionRefusedError):
         connected_to(*(closed_port() for _ in range(MOST_ADDRESSES)), port)
 
 
-def test_the_client_tells_a_silent_host_from_one_that_refuses() -> None:
+def test_client_tells_a_silent_host_from_a_refusing_one() -> None:
     def give(_connection: socket.socket) -> None:
         """Nobody watches it."""
 

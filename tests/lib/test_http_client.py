@@ -30,7 +30,7 @@ def get(url: str, timeout: float = 5, limits: AnswerLimits = CRM_LIMITS) -> byte
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_unusual_answers_are_read(name: str) -> None:
+def test_unusual_answers_can_be_read(name: str) -> None:
     with odd_server(says(READABLE[name])) as url, closing(HttpClient(5)) as client:
         came = client.send("GET", httpx.URL(url), {}, None)
     body = read_answer(came.status, came.headers, came.body, came.charset).body
@@ -38,7 +38,7 @@ def test_unusual_answers_are_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_what_is_no_answer_is_the_account_s_fault_and_ends_in_time(name: str) -> None:
+def test_malformed_answer_is_an_account_fault_and_ends_in_time(name: str) -> None:
     began, worked = time.monotonic(), time.process_time()
     with odd_server(UNREADABLE[name]) as url:
         created = fault(url, CREATE, timeout=3)
@@ -53,14 +53,14 @@ def test_what_is_no_answer_is_the_account_s_fault_and_ends_in_time(name: str) ->
 
 
 @pytest.mark.parametrize("name", NO_JSON)
-def test_a_whole_answer_without_json_is_read_as_such(name: str) -> None:
+def test_complete_answer_without_json_is_read(name: str) -> None:
     with odd_server(says(NO_JSON[name])) as url, closing(HttpClient(5)) as client:
         came = client.send("GET", httpx.URL(url), {}, None)
     assert read_answer(came.status, came.headers, came.body, came.charset).body is None
 
 
 @pytest.mark.parametrize("name", ["a gzip bomb", "gzip twice", "gzip in two headers", "a deflate bomb"])
-def test_a_bomb_takes_no_more_memory_than_the_limit(name: str) -> None:
+def test_compressed_bomb_takes_no_more_memory_than_the_limit(name: str) -> None:
     with odd_server(UNREADABLE[name]) as url:
         tracemalloc.start()
         try:
@@ -71,7 +71,7 @@ def test_a_bomb_takes_no_more_memory_than_the_limit(name: str) -> None:
             tracemalloc.stop()
 
 
-def test_values_are_counted_before_they_are_made() -> None:
+def test_json_values_are_counted_before_they_are_built() -> None:
     most = b"[" + b"{}," * (CRM_LIMITS.values // 2 - 2) + b"{}]"
     with odd_server(says(whole(most))) as url:
         assert get(url) == most
@@ -79,7 +79,7 @@ def test_values_are_counted_before_they_are_made() -> None:
         assert "more than 300000 JSON values" in str(fault(url, FIND))
 
 
-def test_the_sentence_says_what_came_and_what_to_do() -> None:
+def test_message_says_what_came_and_what_to_do() -> None:
     with odd_server(UNREADABLE["gzip twice"]) as url:
         error = fault(url, CREATE)
     assert "the answer cannot be unpacked: it is compressed 2 times over. No CRM answers so: check" in str(
@@ -88,7 +88,7 @@ def test_the_sentence_says_what_came_and_what_to_do() -> None:
     assert error.cause == "the CRM's answer cannot be taken"
 
 
-def test_after_an_answer_that_was_refused_the_next_request_has_a_connection_of_its_own() -> None:
+def test_request_after_a_refused_answer_uses_a_new_connection() -> None:
     with odd_server(UNREADABLE["a gzip bomb"], says(whole(GOOD))) as url, closing(HttpClient(5)) as client:
         with pytest.raises(httpx.HTTPError):
             client.send("GET", httpx.URL(url), {}, None)
@@ -100,7 +100,7 @@ def proxied_by(url: str, deadline: Deadline, allowance: Allowance) -> PoolTransp
 
 
 @pytest.mark.parametrize("name", ["1xx without end", "chunks with long extensions"])
-def test_behind_a_proxy_an_answer_has_its_bound_too(name: str) -> None:
+def test_answer_size_is_bounded_behind_a_proxy_too(name: str) -> None:
     allowance, deadline = Allowance(300_000), Deadline(5)
     began = time.process_time()
     with odd_server(UNREADABLE[name]) as url, closing(proxied_by(url, deadline, allowance)) as proxied:
@@ -112,7 +112,7 @@ def test_behind_a_proxy_an_answer_has_its_bound_too(name: str) -> None:
     assert time.process_time() - began < 2
 
 
-def test_behind_a_proxy_answers_are_read() -> None:
+def test_answers_are_read_behind_a_proxy() -> None:
     with odd_server(says(whole(GOOD))) as url, closing(proxied_by(url, Deadline(5), Allowance())) as proxied:
         request = httpx.Request("GET", "http://crm.example/", extensions={"timeout": {"read": 5}})
         assert proxied.handle_request(request).read() == GOOD
@@ -134,7 +134,7 @@ def test_behind_a_proxy_answers_are_read() -> None:
     ],
     ids=["gzip", "members", "zlib", "raw deflate", "identity", "none"],
 )
-def test_what_is_packed_is_unpacked_however_it_is_cut(encoding: str, packed: bytes, step: int) -> None:
+def test_compressed_body_is_unpacked_however_it_is_split(encoding: str, packed: bytes, step: int) -> None:
     decoder = decoder_of(encoding, len(GOOD))
     pieces = [decoder.feed(packed[at : at + step]) for at in range(0, len(packed), step)]
     decoder.finish()
@@ -143,7 +143,7 @@ def test_what_is_packed_is_unpacked_however_it_is_cut(encoding: str, packed: byt
 
 @pytest.mark.parametrize("step", [1000, 10_000_000])
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", ""])
-def test_the_limit_is_met_to_the_byte(encoding: str, step: int) -> None:
+def test_size_limit_is_exact_to_the_byte(encoding: str, step: int) -> None:
     for size in (LIMIT, LIMIT + 1):
         body = bytes(size)
         packed = {"gzip": gzip.compress(body), "deflate": zlib.compress(body)}.get(encoding, body)
@@ -159,25 +159,25 @@ def test_the_limit_is_met_to_the_byte(encoding: str, step: int) -> None:
 @pytest.mark.parametrize(
     "encoding", ["br", "zstd", "gzip, gzip", "gzip,deflate", "x-gzip, x-gzip", "chunked"]
 )
-def test_what_was_not_offered_is_not_unpacked(encoding: str) -> None:
+def test_encoding_that_was_not_offered_is_not_unpacked(encoding: str) -> None:
     with pytest.raises(Undecodable):
         decoder_of(encoding, LIMIT)
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12, 30])
-def test_what_is_cut_is_told(cut: int) -> None:
+def test_truncated_body_is_reported(cut: int) -> None:
     decoder = decoder_of("gzip", LIMIT)
     decoder.feed(gzip.compress(GOOD)[:cut])
     with pytest.raises(Undecodable):
         decoder.finish()
 
 
-def test_nothing_at_all_is_not_cut() -> None:
+def test_empty_body_is_not_truncated() -> None:
     decoder_of("gzip", LIMIT).finish()
 
 
 @pytest.mark.slow
-def test_memory_stays_flat_under_bombs() -> None:
+def test_memory_stays_flat_under_compressed_bombs() -> None:
     with odd_server(*UNREADABLE.values()) as url:
         for _ in range(2):
             for _ in UNREADABLE:

@@ -46,7 +46,7 @@ def answers(pieces: list[bytes], times: int = 100) -> Callable[[socket.socket], 
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_request_leaves_whole_and_the_connection_serves_the_next(tls: bool) -> None:
+def test_request_is_sent_whole_and_its_connection_is_reused(tls: bool) -> None:
     pieces: list[bytes] = []
     made: list[socket.socket] = []
     with (
@@ -70,7 +70,7 @@ def trusting() -> ssl.SSLContext:
     return context
 
 
-def test_an_answer_that_drips_over_tls_is_cut_off() -> None:
+def test_dripping_answer_over_tls_is_cut_off() -> None:
     def drip(connection: socket.socket) -> None:
         connection.recv(65536)
         while True:
@@ -85,7 +85,7 @@ def test_an_answer_that_drips_over_tls_is_cut_off() -> None:
     assert time.monotonic() - before < 2
 
 
-def test_a_server_that_is_silent_at_the_handshake_is_one_that_cannot_be_reached() -> None:
+def test_silence_in_the_handshake_counts_as_unreachable() -> None:
     def listen(connection: socket.socket) -> None:
         while connection.recv(65536):
             pass
@@ -98,7 +98,7 @@ def test_a_server_that_is_silent_at_the_handshake_is_one_that_cannot_be_reached(
     assert not error.doubtful
 
 
-def test_a_certificate_that_nobody_vouches_for_is_told() -> None:
+def test_untrusted_certificate_is_reported() -> None:
     with served(answers([]), tls=True) as port:
         error = fault(f"https://127.0.0.1:{port}", CREATE)
     assert isinstance(error, Transient)
@@ -107,7 +107,7 @@ def test_a_certificate_that_nobody_vouches_for_is_told() -> None:
     assert "SSL_CERT_FILE" in remedy_of(error)
 
 
-def test_a_server_that_speaks_no_tls_is_told() -> None:
+def test_server_without_tls_is_reported() -> None:
     def refuse(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -118,7 +118,7 @@ def test_a_server_that_speaks_no_tls_is_told() -> None:
     assert "check base_url" in remedy_of(error)
 
 
-def test_a_refusal_before_the_body_is_read_is_heard() -> None:
+def test_answer_sent_before_the_body_is_read_is_received() -> None:
     def refuse(connection: socket.socket) -> None:
         connection.recv(1000)
         connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")

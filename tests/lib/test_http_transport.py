@@ -31,7 +31,7 @@ def answering(asked: list[bytes], connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_a_request_and_its_answer_go_through_whole(tls: bool) -> None:
+def test_request_and_answer_pass_through_unchanged(tls: bool) -> None:
     asked: list[bytes] = []
     with served(lambda connection: answering(asked, connection), tls=tls) as port, transport() as carrier:
         url = f"http{'s' if tls else ''}://127.0.0.1:{port}/a?b=c%20d"
@@ -43,7 +43,7 @@ def test_a_request_and_its_answer_go_through_whole(tls: bool) -> None:
     assert request.endswith(b"\r\n\r\nbody")
 
 
-def test_a_server_that_hangs_up_is_a_fault_of_httpx() -> None:
+def test_disconnect_raises_httpxs_error() -> None:
     def hang_up(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
@@ -55,7 +55,7 @@ def test_a_server_that_hangs_up_is_a_fault_of_httpx() -> None:
         carrier.handle_request(request)
 
 
-def test_a_body_that_is_cut_off_is_a_fault_of_httpx() -> None:
+def test_truncated_body_raises_httpxs_error() -> None:
     def cut(connection: socket.socket) -> None:
         connection.recv(2**20)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}")
@@ -74,7 +74,7 @@ def errors_of(library: object) -> dict[str, type[Exception]]:
     }
 
 
-def test_every_fault_that_both_libraries_name_is_told_by_httpx_s_name() -> None:
+def test_every_shared_error_is_raised_under_httpxs_name() -> None:
     ours, theirs = errors_of(httpcore), errors_of(httpx)
     shared = {ours[name]: theirs[name] for name in ours.keys() & theirs.keys()}
     assert shared == HTTPX_ERRORS
@@ -102,14 +102,14 @@ def faults() -> Iterator[tuple[Exception, type[Exception]]]:
 @pytest.mark.parametrize(
     ("error", "told"), list(faults()), ids=lambda value: getattr(value, "__name__", None)
 )
-def test_a_pool_s_fault_is_told_by_the_nearest_name(error: Exception, told: type[Exception]) -> None:
+def test_pool_error_is_raised_under_the_nearest_name(error: Exception, told: type[Exception]) -> None:
     with closing(PoolTransport(Raising(error))) as carrier, pytest.raises(told, match="why") as caught:
         carrier.handle_request(httpx.Request("GET", "http://crm.example/"))
     assert type(caught.value) is told
 
 
 @pytest.mark.parametrize("address", ["ftp://127.0.0.1:1", "127.0.0.1:1"])
-def test_an_address_that_is_none_of_a_proxy_is_refused(address: str) -> None:
+def test_invalid_proxy_address_is_refused(address: str) -> None:
     backend = SocketBackend(lambda _: None)
     with pytest.raises(ValueError, match="scheme"):
         through_proxy(address, backend, ssl.create_default_context(), lambda *_: None)

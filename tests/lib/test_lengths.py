@@ -20,7 +20,7 @@ CLUSTERS = [
 ]
 
 
-def test_a_text_has_a_length_in_each_unit() -> None:
+def test_text_has_a_length_in_each_unit() -> None:
     assert [length_of("a客😀", unit) for unit in UNITS] == [3, 4, 8]
     assert [length_of("😀" * 255, unit) for unit in UNITS] == [255, 510, 1020]
 
@@ -57,16 +57,12 @@ def test_a_text_has_a_length_in_each_unit() -> None:
         ("a" + "\u0301" * 500, 200, "characters", "a" + "\u0301" * 198 + "…"),
     ],
 )
-def test_a_text_is_cut_between_what_people_see_as_characters(
-    text: str, length: int, unit: LengthUnit, short: str
-) -> None:
+def test_text_is_cut_between_visible_characters(text: str, length: int, unit: LengthUnit, short: str) -> None:
     assert shortened(text, length, unit) == short
 
 
 @given(st.lists(st.sampled_from(CLUSTERS), max_size=12), st.integers(0, 40), st.sampled_from(UNITS))
-def test_the_limit_holds_and_nothing_is_cut_in_two(
-    clusters: list[str], length: int, unit: LengthUnit
-) -> None:
+def test_limit_holds_and_no_character_is_split(clusters: list[str], length: int, unit: LengthUnit) -> None:
     text = "".join(clusters)
     short = shortened(text, length, unit)
     assert length_of(short, unit) <= length or length_of(text, unit) <= length
@@ -92,14 +88,14 @@ def test_any_text_keeps_to_its_limit(text: str, length: int, unit: LengthUnit) -
 
 
 @given(st.text("a&<>'\"; 客", max_size=40), st.integers(1, 60))
-def test_what_was_escaped_for_html_stays_whole(text: str, length: int) -> None:
+def test_html_escapes_are_not_cut(text: str, length: int) -> None:
     short = shortened(escape(text), length)
     if short != escape(text):
         assert text.startswith(unescape(short.removesuffix(ELLIPSIS)))
 
 
 @pytest.mark.parametrize("unit", ["a", "\u0301", "\u200d", "\U0001f1e8", "&", "<a", "&amp", "<", "\r", "客"])
-def test_a_text_of_any_length_takes_time_in_proportion(unit: str) -> None:
+def test_cutting_time_grows_linearly_with_the_text(unit: str) -> None:
     def cost(length: int) -> float:
         text, costs = unit * length, []
         for _ in range(5):

@@ -51,7 +51,7 @@ def silent_for(times: int) -> Iterator[str]:
             connection.close()
 
 
-def test_an_exchange_that_is_cut_off_leaks_no_slot_of_the_pool() -> None:
+def test_interrupted_request_leaks_no_connection_of_the_pool() -> None:
     # Its pool has one slot: a leaked one would make every later request a PoolTimeout.
     with silent_for(5) as url, closing(crm_of(CONNECTOR, url, {"token": SECRET}, timeout=0.05)) as crm:
         for _ in range(5):
@@ -95,7 +95,7 @@ def ask(sender: RequestSender, request: Request) -> Answer:
     return sender.ask(request, NAMES, "x")
 
 
-def test_a_retry_keeps_the_retry_after_of_the_last_answer_and_the_kind_of_its_error() -> None:
+def test_retries_end_with_the_last_answers_error_and_retry_after() -> None:
     asked = iter(["0", "0", "90"])
     stop = Waits()
 
@@ -111,7 +111,7 @@ def test_a_retry_keeps_the_retry_after_of_the_last_answer_and_the_kind_of_its_er
     sender.crm.close()
 
 
-def test_a_5xx_is_tried_again_with_waits_and_not_for_ever() -> None:
+def test_5xx_is_retried_with_waits_but_not_for_ever() -> None:
     seen: list[httpx.Request] = []
     stop = Waits()
 
@@ -131,7 +131,7 @@ class Killed(BaseException):
     """Ends a thread, as KeyboardInterrupt and SystemExit do."""
 
 
-def test_what_ends_the_process_is_not_tried_again() -> None:
+def test_exit_signals_are_not_retried() -> None:
     seen: list[Any] = []
 
     def kill(request: httpx.Request) -> httpx.Response:
@@ -145,7 +145,7 @@ def test_what_ends_the_process_is_not_tried_again() -> None:
     sender.crm.close()
 
 
-def test_a_stop_ends_the_tries() -> None:
+def test_stop_ends_the_retries() -> None:
     stop = Waits()
     stop.set()
     seen: list[Any] = []
@@ -176,7 +176,7 @@ crm.close()
 """
 
 
-def test_a_secret_in_the_query_is_not_in_the_clients_log() -> None:
+def test_secret_in_the_query_is_not_in_the_clients_log() -> None:
     with silent_for(0) as url:
         command = [sys.executable, "-c", LOGGED, str(TOP), url]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
@@ -184,7 +184,7 @@ def test_a_secret_in_the_query_is_not_in_the_clients_log() -> None:
     assert SECRET not in ended.stderr + ended.stdout
 
 
-def test_a_redirect_takes_no_secret_elsewhere() -> None:
+def test_redirect_carries_no_secret_to_another_host() -> None:
     seen: list[str] = []
 
     def elsewhere(request: httpx.Request) -> httpx.Response:

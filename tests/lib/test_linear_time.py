@@ -147,7 +147,7 @@ def _slow(pattern: re.Pattern[Any], methods: set[str]) -> str:
     return next(found, "")
 
 
-def test_every_pattern_of_the_package_takes_time_that_grows_with_the_text_only() -> None:
+def test_every_pattern_of_the_package_takes_linear_time() -> None:
     assert len(patterns()) > 50
     slow = filter(None, (_slow(pattern, methods) for pattern, methods in patterns().items()))
     assert "\n".join(slow) == ""
@@ -163,7 +163,7 @@ def test_every_pattern_of_the_package_takes_time_that_grows_with_the_text_only()
         (r"[a-z]*\Z", "sub"),
     ],
 )
-def test_the_law_sees_what_is_slower(pattern: str, method: str) -> None:
+def test_slower_pattern_is_detected(pattern: str, method: str) -> None:
     assert _slow(re.compile(pattern), {method})
 
 
@@ -171,7 +171,7 @@ def test_the_law_sees_what_is_slower(pattern: str, method: str) -> None:
 _MADE_AT_WORK = {"lib/patterns.py", "source/outcall/page_text.py", "crm/answer_errors.py"}
 
 
-def test_a_pattern_that_is_made_at_work_is_known_of() -> None:
+def test_patterns_built_at_run_time_are_listed() -> None:
     made = {name for name, node in _inline() if not isinstance(node.args[0], ast.Constant)}
     assert made <= _MADE_AT_WORK
 
@@ -227,7 +227,7 @@ def _cases(language: Language) -> Iterator[tuple[str, Callable[[str], object]]]:
 
 
 @pytest.mark.parametrize("filters", [MAPPING_FILTERS, CONNECTOR_FILTERS], ids=["mapping", "connector"])
-def test_every_filter_takes_time_that_grows_with_its_text_only(
+def test_every_filter_takes_linear_time(
     filters: dict[str, Callable[..., Any]],
 ) -> None:
     language = Language({"record": None}, filters)

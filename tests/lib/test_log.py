@@ -29,7 +29,7 @@ def said(form: str, **fields: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_nothing_from_outside_moves_the_cursor_or_makes_a_line(form: str) -> None:
+def test_outside_text_cannot_move_the_cursor_or_start_a_line(form: str) -> None:
     lines = said(form, call="a\x1b[31m\x07\r\nlevel=error\x85\u202e张 x")
     assert len(lines) == 2
     assert "张" in lines[0]
@@ -49,7 +49,7 @@ def test_phones_are_masked_wherever_they_stand(form: str) -> None:
     assert "0138" not in text
 
 
-def test_of_a_busy_ledger_one_line_a_minute_is_told() -> None:
+def test_busy_ledger_is_logged_once_a_minute() -> None:
     clock = [0.0]
     told = OncePerMinute(lambda: clock[0])
     busy = {"event": "runs.ledger_busy", "error": "disk full"}

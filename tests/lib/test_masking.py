@@ -51,7 +51,7 @@ def test_a_secret_is_hidden_however_it_is_spelt(spelt: str) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, len(TOKEN), 3))
-def test_the_end_of_what_is_read_shows_no_part_of_a_secret(cut: int) -> None:
+def test_truncated_answer_shows_no_part_of_a_secret(cut: int) -> None:
     shown = MASKING.masked("x" * (LONGEST_MASKED - cut) + TOKEN)
     assert not any(TOKEN[:size] in shown for size in range(4, len(TOKEN)))
     assert len(shown) < LONGEST_MASKED
@@ -59,12 +59,12 @@ def test_the_end_of_what_is_read_shows_no_part_of_a_secret(cut: int) -> None:
     assert repeated == MASK * (len(repeated) // 3) + MASK[: len(repeated) % 3]
 
 
-def test_phones_are_masked_before_the_cut_too() -> None:
+def test_phones_are_masked_before_truncation() -> None:
     assert "13800138000" not in MASKING.masked("x" * 292 + "13800138000", LONGEST_MESSAGE)
     assert MASKING.masked("call 13800138000") == "call 138****8000"
 
 
-def test_what_is_no_secret_stays() -> None:
+def test_text_without_secrets_is_unchanged() -> None:
     told = "contact 00Q5g00000ABCDE: field Grade__c too long (40), 2025-04-14T10:00:00Z"
     assert MASKING.masked(told) == told
     assert Masking([]).masked("y" * 2 * LONGEST_MASKED) == "y" * LONGEST_MASKED
@@ -72,9 +72,7 @@ def test_what_is_no_secret_stays() -> None:
 
 @pytest.mark.parametrize("login", ["signed", "password"])
 @pytest.mark.parametrize("before", [0, 190, 290, 540, 570])
-def test_a_platform_that_quotes_what_it_was_sent_is_shown_without_it(
-    login: Literal["signed", "password"], before: int
-) -> None:
+def test_secrets_quoted_by_a_platform_are_hidden(login: Literal["signed", "password"], before: int) -> None:
     sent: list[dict[str, Any]] = []
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -40,7 +40,7 @@ from bridge.lib.patterns import LONGEST_SEARCHED, LONGEST_SQUARE, PatternError, 
         ("(?=(a+)+$)b", "worse"),
     ],
 )
-def test_how_the_time_of_a_pattern_grows(pattern: str, expected: str) -> None:
+def test_growth_of_a_patterns_time_is_judged(pattern: str, expected: str) -> None:
     assert growth(pattern) == expected
 
 
@@ -67,19 +67,19 @@ def test_how_the_time_of_a_pattern_grows(pattern: str, expected: str) -> None:
         (r"(a)\1", "[(SUBPATTERN, (1, 0, 0, [(LITERAL, 97)])), (GROUPREF, 1)]"),
     ],
 )
-def test_the_trees_of_pythons_parser_are_those_that_are_judged(pattern: str, tree: str) -> None:
+def test_parse_trees_of_re_are_those_the_judge_knows(pattern: str, tree: str) -> None:
     # A Python whose parser makes others must not be judged by what is known of these.
     assert str(list(_parser.parse(pattern))) == tree
 
 
 @pytest.mark.parametrize("pattern", ["(", "(a+)+$", "a{99999999999}", "(" * 2000 + ")" * 2000])
-def test_what_would_never_end_is_refused_like_what_is_no_pattern(pattern: str) -> None:
+def test_exponential_pattern_is_refused_like_an_invalid_one(pattern: str) -> None:
     with pytest.raises(PatternError) as refused:
         patterns.refuse_unsafe(pattern)
     assert refused.value.remedy
 
 
-def test_only_so_much_of_a_text_is_searched() -> None:
+def test_search_reads_a_bounded_part_of_the_text() -> None:
     assert search("x$|x", "a" * (LONGEST_SEARCHED - 1) + "x")
     assert not search("x", "a" * LONGEST_SEARCHED + "x")
     assert search("a+x", "a" * (LONGEST_SQUARE - 1) + "x")

@@ -63,7 +63,7 @@ mobiles = st.from_regex(r"1[3-9][0-9]{9}", fullmatch=True)
         (10**100, None, "empty"),
     ],
 )
-def test_e164_and_kind(value: object, e164: str | None, kind: str) -> None:
+def test_numbers_have_an_e164_form_and_a_kind(value: object, e164: str | None, kind: str) -> None:
     assert to_e164(value, "CN") == e164
     assert phone_kind(value, "CN") == kind
 
@@ -142,7 +142,7 @@ def test_e164_and_kind(value: object, e164: str | None, kind: str) -> None:
         "13800138000 " + "很长的备注" * 100,
     ],
 )
-def test_the_first_number_counts_and_what_stands_around_it_does_not(value: object) -> None:
+def test_first_number_counts_whatever_surrounds_it(value: object) -> None:
     assert to_e164(value, "CN") == "+8613800138000"
     assert phone_kind(value, "CN") == "mobile"
 
@@ -168,7 +168,7 @@ def test_the_first_number_counts_and_what_stands_around_it_does_not(value: objec
         ("US", "0044 20 7946 0958", "+442079460958"),
     ],
 )
-def test_a_countrys_code_holds_for_all_behind_it(country: str, value: str, e164: str | None) -> None:
+def test_country_code_applies_to_all_digits_after_it(country: str, value: str, e164: str | None) -> None:
     assert to_e164(value, country) == e164
 
 
@@ -208,7 +208,7 @@ def test_a_countrys_code_holds_for_all_behind_it(country: str, value: str, e164:
         "王" * 150 + "1" * 49 + "13800138000",
     ],
 )
-def test_letters_rounded_numbers_and_local_ones_are_no_number(value: object) -> None:
+def test_letters_rounded_or_local_numbers_are_no_phone(value: object) -> None:
     assert to_e164(value, "CN") is None
     assert phone_kind(value, "CN") in {"other", "empty"}
 
@@ -263,12 +263,12 @@ def test_a_hidden_phone_is_masked_whichever_digits_are_hidden(mask: str) -> None
         ("1-800-FLOWERS", "US", None),
     ],
 )
-def test_home_comes_first_and_then_the_number_s_own_country(value: object, country: str, e164: str) -> None:
+def test_home_country_is_tried_before_the_numbers_own(value: object, country: str, e164: str) -> None:
     assert to_e164(value, country) == e164
 
 
 @pytest.mark.parametrize("behind", ["", " 张三", "/13900139000", "、13900139000", "\n13900139000"])
-def test_every_country_s_numbers_are_read_as_the_library_writes_them(behind: str) -> None:
+def test_every_countrys_numbers_are_read_in_the_librarys_formats(behind: str) -> None:
     formats = (0, 1, 2, 3)  # E.164, international, national, as a URI
     for region in ("CN", "HK", "TW", "SG", "MY", "JP", "US", "GB", "DE", "IT", "FR", "AR", "MX", "AU", "RU"):
         number = phonenumbers.example_number_for_type(region, phonenumbers.PhoneNumberType.MOBILE)
@@ -279,7 +279,7 @@ def test_every_country_s_numbers_are_read_as_the_library_writes_them(behind: str
 
 
 @pytest.mark.parametrize("unit", ["1", "1 ", "x", "*", "a*", "1/", "(1", "8529123456 ", "1.0", "王1"])
-def test_a_text_of_any_length_takes_time_in_proportion(unit: str) -> None:
+def test_reading_time_grows_linearly_with_the_text(unit: str) -> None:
     def cost(length: int) -> float:
         text, costs = unit * (length // len(unit)), []
         for _ in range(5):
@@ -292,7 +292,7 @@ def test_a_text_of_any_length_takes_time_in_proportion(unit: str) -> None:
     assert cost(16_000) <= 3 * cost(8_000) + 0.002
 
 
-def test_the_country_decides_what_a_bare_number_is() -> None:
+def test_bare_number_is_read_in_the_given_country() -> None:
     assert to_e164("650-253-0000", "US") == "+16502530000"
     assert to_e164("253-0000", "US") is None
     assert to_e164("07911 123456", "GB") == "+447911123456"
@@ -309,7 +309,7 @@ def test_the_fast_path_agrees_with_the_library(prefix: str, mobile: str) -> None
 
 
 @given(st.text("0123456789+-() 转x*#；\u202d０１", max_size=25))
-def test_any_answer_is_a_possible_number_and_stays_itself(text: str) -> None:
+def test_any_result_is_a_possible_number_and_reads_as_itself(text: str) -> None:
     e164 = to_e164(text, "CN")
     if e164 is not None:
         assert phonenumbers.is_possible_number(phonenumbers.parse(e164))
@@ -333,7 +333,7 @@ def test_any_answer_is_a_possible_number_and_stays_itself(text: str) -> None:
         ("", ""),
     ],
 )
-def test_mask(phone: str, masked: str) -> None:
+def test_mask_phone_hides_the_middle_digits(phone: str, masked: str) -> None:
     assert mask_phone(phone) == masked
 
 
@@ -354,7 +354,7 @@ def test_mask(phone: str, masked: str) -> None:
         ("138\t0013\t8000", "138****8000"),
     ],
 )
-def test_mask_in_text(text: str, masked: str) -> None:
+def test_phones_in_a_text_are_masked(text: str, masked: str) -> None:
     assert mask_phones_in(text) == masked
 
 
@@ -375,7 +375,7 @@ def test_mask_in_text(text: str, masked: str) -> None:
         "10.20.30.40:8480, 192.168.100.200/24, 2025/04/14, 14.04.2025, 2025.04.14, 0.123, v2025.11.29.10",
     ],
 )
-def test_ids_and_times_stay_readable(text: str) -> None:
+def test_ids_and_times_are_not_masked(text: str) -> None:
     assert mask_phones_in(text) == text
 
 
@@ -383,13 +383,13 @@ def test_ids_and_times_stay_readable(text: str) -> None:
     mobiles,
     st.sampled_from(["{}", "a{}b", "+86{}", "0{}", "电话{}。", "cafe {}", "x_{}_y", "{0} {0}", "[{}]"]),
 )
-def test_no_number_shows_in_text(mobile: str, template: str) -> None:
+def test_no_phone_stays_readable_in_any_text(mobile: str, template: str) -> None:
     assert mobile not in mask_phones_in(template.format(mobile))
     assert mobile[:8] not in mask_phones_in(template.format(mobile))
 
 
 @given(st.uuids(), st.datetimes())
-def test_uuids_and_moments_are_left_alone(uuid: UUID, moment: object) -> None:
+def test_any_uuid_or_moment_is_not_masked(uuid: UUID, moment: object) -> None:
     assert mask_phones_in(f"call {uuid}: gone") == f"call {uuid}: gone"
     text = str(moment)
     if re.match(r"(19|20)\d\d", text):

@@ -53,7 +53,7 @@ def ledger(ledger_path: Path) -> Iterator[SqliteLedger]:
         yield made
 
 
-def test_what_lies_further_ahead_than_anything_waits_is_over() -> None:
+def test_stored_time_too_far_ahead_counts_as_past() -> None:
     assert bounded(None, NOW) is None
     for at in (NOW - FAR, NOW, NOW + LONGEST_STORED_WAIT):
         assert bounded(at, NOW) == at
@@ -79,7 +79,7 @@ def paused(clock: Clock) -> Budget:
 
 
 @pytest.mark.parametrize("restarted", [True, False])
-def test_an_account_that_was_paused_by_a_wrong_clock_goes_on(restarted: bool) -> None:
+def test_account_paused_by_a_wrong_clock_resumes(restarted: bool) -> None:
     clock = Clock()
     clock.now += FAR
     budget = paused(clock)
@@ -98,7 +98,7 @@ def test_an_account_that_was_paused_by_a_wrong_clock_goes_on(restarted: bool) ->
     assert shown["breaker"]["open_until"] is None
 
 
-def test_a_pause_that_was_set_rightly_is_kept() -> None:
+def test_valid_pause_is_kept() -> None:
     clock = Clock()
     budget = paused(clock)
     again = Budget(LIMITS, clock, json.loads(json.dumps(budget.state())))
@@ -109,7 +109,7 @@ def test_a_pause_that_was_set_rightly_is_kept() -> None:
     assert again.paused_for(clock.now) == 0
 
 
-def test_a_window_forgets_what_went_in_the_future() -> None:
+def test_rate_window_forgets_requests_of_the_future() -> None:
     window = SlidingWindow(2, 10.0)
     for at in (1e6, 1e6 + 1):
         window.note(at)
@@ -119,7 +119,7 @@ def test_a_window_forgets_what_went_in_the_future() -> None:
     assert window.wait(100.0) == 0
 
 
-def test_status_tells_no_pause_of_the_future() -> None:
+def test_status_shows_no_pause_of_the_future() -> None:
     clock = Clock()
     clock.now += FAR
     saved = {"own": KeptBudget(paused(clock).state(), clock.now)}
@@ -144,7 +144,7 @@ def test_status_tells_no_pause_of_the_future() -> None:
         (NOW + HOUR, NOW + FAR, True),
     ],
 )
-def test_a_delivery_waits_no_longer_than_anything_can(
+def test_delivery_waits_no_longer_than_the_longest_wait(
     ledger: SqliteLedger, due: datetime, now: datetime, taken: bool
 ) -> None:
     news(ledger, "a")
@@ -157,7 +157,7 @@ RETRY = RetryPolicy(timedelta(seconds=10), HOUR, timedelta(days=5))
 
 
 @pytest.mark.parametrize("attempt", range(1, 9))
-def test_a_clock_put_forward_gives_up_no_delivery(attempt: int) -> None:
+def test_clock_put_forward_gives_up_no_delivery(attempt: int) -> None:
     def again(attempt: int, owed_at: datetime) -> datetime | None:
         return next_attempt_at(RETRY, owed_at=owed_at, attempt=attempt, retry_after=None, now=NOW, jitter=0.5)
 
@@ -187,7 +187,7 @@ def prune(ledger: SqliteLedger, now: datetime) -> Any:
     return run.result["removed"]["duplicates"]
 
 
-def test_a_clock_that_is_ahead_costs_nothing_that_is_young(ledger: SqliteLedger) -> None:
+def test_clock_ahead_prunes_no_young_rows(ledger: SqliteLedger) -> None:
     for name in ("a", "b"):
         for _ in range(3):
             filed_all(ledger, [arrival(name, at=NOW)])
@@ -205,7 +205,7 @@ def test_a_clock_that_is_ahead_costs_nothing_that_is_young(ledger: SqliteLedger)
         assert (removed > 0) is (day == 31)
 
 
-def test_a_prune_that_did_not_tell_as_of_when_counts_from_when_it_was_asked_for(
+def test_prune_job_without_a_time_counts_from_its_request(
     ledger: SqliteLedger,
 ) -> None:
     earlier = ledger.request_job("prune", {}, NOW)
@@ -217,7 +217,7 @@ def test_a_prune_that_did_not_tell_as_of_when_counts_from_when_it_was_asked_for(
     assert last.result["as_of"] == stamp(NOW + PRUNE_STEP)
 
 
-def test_the_daily_prune_comes_though_the_last_one_was_in_the_future(ledger: SqliteLedger) -> None:
+def test_daily_prune_runs_though_the_last_was_in_the_future(ledger: SqliteLedger) -> None:
     ledger.request_job("prune", {}, NOW + FAR)
     ledger.take_job(NOW + FAR)
     Maintenance(ledger).maintain(NOW)
@@ -237,14 +237,14 @@ RULES = ReconcileRules(
 )
 
 
-def test_what_a_wrong_clock_has_covered_is_walked_again() -> None:
+def test_coverage_set_by_a_wrong_clock_is_walked_again() -> None:
     plan = choose_range({}, RULES, NOW + FAR, NOW)
     assert plan.whole.since == NOW - timedelta(days=35) - OVERLAP
     assert plan.cover_until == plan.whole.until == NOW - timedelta(minutes=10)
     assert choose_range({}, RULES, NOW - HOUR, NOW).whole.since == NOW - 3 * HOUR
 
 
-def test_coverage_of_the_future_gives_way_to_that_of_now(ledger: SqliteLedger) -> None:
+def test_coverage_in_the_future_is_replaced(ledger: SqliteLedger) -> None:
     ledger.start_destinations(TO_CRM, NOW)
 
     def walk(until: datetime | None, now: datetime) -> datetime | None:
@@ -261,7 +261,7 @@ def test_coverage_of_the_future_gives_way_to_that_of_now(ledger: SqliteLedger) -
 
 
 # -- what is in doubt -----------------------------------------------------------------------
-def test_a_steady_clock_goes_evenly_whatever_the_systems_is_put_to() -> None:
+def test_steady_clock_ignores_jumps_of_the_system_clock() -> None:
     told, passed = [NOW], [5.0]
     steady = SteadyClock(lambda: told[0], lambda: passed[0])
     told[0], passed[0] = NOW + FAR, 6.5
@@ -272,7 +272,7 @@ LAG = timedelta(seconds=30)
 
 
 @pytest.mark.parametrize("jump", [-FAR, timedelta(0), FAR])
-def test_what_was_sent_is_shown_after_the_lag_whatever_the_clock_is_put_to(jump: timedelta) -> None:
+def test_index_lag_is_waited_out_whatever_the_clock_does(jump: timedelta) -> None:
     clock, time = Clock(), Clock()
     doubts = DoubtClock({"crm": LAG}, Clocks(clock, time))
     sent_at = time.now
@@ -285,7 +285,7 @@ def test_what_was_sent_is_shown_after_the_lag_whatever_the_clock_is_put_to(jump:
     assert doubts.shown_at("crm", sent_at) is None
 
 
-def test_a_request_of_the_future_counts_from_when_it_is_met(ledger: SqliteLedger) -> None:
+def test_request_dated_in_the_future_counts_from_now(ledger: SqliteLedger) -> None:
     time = Clock()
     doubts = DoubtClock({"crm": LAG}, Clocks(time, time))
     news(ledger, "a", time.now)
@@ -304,7 +304,7 @@ def test_a_request_of_the_future_counts_from_when_it_is_met(ledger: SqliteLedger
     assert doubts.believed(lease) is lease
 
 
-def test_what_is_in_doubt_at_a_start_counts_as_sent_now(ledger: SqliteLedger) -> None:
+def test_request_in_doubt_at_a_start_counts_as_sent_now(ledger: SqliteLedger) -> None:
     sent = {"contact": SyncProgress(Running(SyncMethod.CREATE, sent_at=NOW + FAR))}
     for name, progress in (
         ("doubt", sent),
@@ -320,7 +320,7 @@ def test_what_is_in_doubt_at_a_start_counts_as_sent_now(ledger: SqliteLedger) ->
     assert told == {"doubt": NOW + 2 * HOUR, "begun": None}
 
 
-def test_a_clock_put_forward_makes_no_second_object(tmp_path: Path) -> None:
+def test_clock_put_forward_makes_no_second_object(tmp_path: Path) -> None:
     """The answer is lost, the index lags, and meanwhile a year passes by our clock."""
     for jump in (FAR, -FAR):
         folder = tmp_path / str(jump.days)

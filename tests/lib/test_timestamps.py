@@ -96,7 +96,7 @@ def utc(text: str) -> datetime:
         datetime(2025, 4, 14, 11),  # noqa: DTZ001 - naive as the platform's
     ],
 )
-def test_one_moment_in_the_ways_it_is_written(value: object) -> None:
+def test_one_moment_is_read_from_many_spellings(value: object) -> None:
     assert read_time(value, SHANGHAI) == utc("2025-04-14 03:00")
 
 
@@ -124,7 +124,7 @@ def test_one_moment_in_the_ways_it_is_written(value: object) -> None:
         (20250414, "2025-04-13 16:00"),
     ],
 )
-def test_halves_of_the_day_midnights_and_fractions(value: object, moment: str) -> None:
+def test_am_pm_midnight_and_fractions_are_read(value: object, moment: str) -> None:
     assert read_time(value, SHANGHAI) == utc(moment)
 
 
@@ -137,7 +137,7 @@ def test_halves_of_the_day_midnights_and_fractions(value: object, moment: str) -
         *("0001-01-01 00:00:00", "-0001-11-30T00:00:00+08:00", "1900-01-01", "1899-12-30 00:00:00"),
     ],
 )
-def test_zeros_of_programs_are_no_time(value: object) -> None:
+def test_zero_dates_are_no_time(value: object) -> None:
     assert read_time(value, SHANGHAI) is None
 
 
@@ -176,13 +176,13 @@ def test_zeros_of_programs_are_no_time(value: object) -> None:
         ),
     ],
 )
-def test_what_is_ambiguous_or_impossible_is_not_guessed_at(value: object) -> None:
+def test_ambiguous_or_impossible_time_is_not_guessed(value: object) -> None:
     with pytest.raises(UnreadableTimeError):
         read_time(value, SHANGHAI)
     assert parse_time(value, SHANGHAI) is None
 
 
-def test_an_hour_that_a_clock_leaves_out_or_has_twice_is_read_as_before_the_change() -> None:
+def test_skipped_or_repeated_hour_is_read_as_before_the_change() -> None:
     assert read_time("2025-03-09 02:30:00", NEW_YORK) == utc("2025-03-09 07:30")
     assert read_time("2025-11-02 01:30:00", NEW_YORK) == utc("2025-11-02 05:30")
     assert read_time("2025-03-08 24:00:00", NEW_YORK) == utc("2025-03-09 05:00")
@@ -191,7 +191,7 @@ def test_an_hour_that_a_clock_leaves_out_or_has_twice_is_read_as_before_the_chan
 
 
 @given(st.text("0123456789-/:. 年月日时分秒上下午TZ+CSTapmMon", max_size=40) | st.floats() | st.integers())
-def test_anything_is_a_time_no_time_or_unreadable(value: Any) -> None:
+def test_any_value_is_a_time_no_time_or_unreadable(value: Any) -> None:
     try:
         moment = read_time(value, SHANGHAI)
     except UnreadableTimeError:
@@ -200,7 +200,7 @@ def test_anything_is_a_time_no_time_or_unreadable(value: Any) -> None:
 
 
 @pytest.mark.parametrize("unit", ["1", " ", "0000-00-00 ", "-", "年", "1年 ", "a", "2025-04-14 "])
-def test_a_text_of_any_length_takes_time_in_proportion(unit: str) -> None:
+def test_reading_time_grows_linearly_with_the_text(unit: str) -> None:
     def cost(length: int) -> float:
         text, costs = unit * (length // len(unit)), []
         for _ in range(5):

@@ -77,7 +77,7 @@ w = 0
         ((), None),
     ],
 )
-def test_a_key_has_the_line_it_stands_on(path: KeyPath, line: int | None) -> None:
+def test_key_has_its_line_number(path: KeyPath, line: int | None) -> None:
     assert TomlFile(Path("x.toml"), SAMPLE).line(path) == line
 
 
@@ -144,7 +144,7 @@ def document(shape: dict[str, Any], newline: str) -> str:
 
 
 @given(DOCUMENTS, st.sampled_from(["", "\n", " # ] }\n  "]))
-def test_every_key_of_every_document_has_its_line(shape: dict[str, Any], newline: str) -> None:
+def test_every_key_of_any_document_has_its_line_number(shape: dict[str, Any], newline: str) -> None:
     text = document(shape, newline)
     file = TomlFile(Path("x.toml"), text)
     found = set(paths(file.data))
@@ -168,7 +168,9 @@ def test_every_key_of_every_document_has_its_line(shape: dict[str, Any], newline
         (b"a = " + b"1" * 5000, None, "is no valid TOML"),
     ],
 )
-def test_a_broken_file_is_a_problem(tmp_path: Path, raw: bytes, line: int | None, message: str) -> None:
+def test_syntax_error_in_a_file_is_a_problem(
+    tmp_path: Path, raw: bytes, line: int | None, message: str
+) -> None:
     path = tmp_path / "broken.toml"
     path.write_bytes(raw)
     with pytest.raises(ConfigError) as caught:
@@ -178,7 +180,7 @@ def test_a_broken_file_is_a_problem(tmp_path: Path, raw: bytes, line: int | None
     assert problem.message.startswith(message)
 
 
-def test_what_is_no_file_is_a_problem(tmp_path: Path) -> None:
+def test_missing_or_unreadable_file_is_a_problem(tmp_path: Path) -> None:
     for path, message in ((tmp_path / "none.toml", "there is no such file"), (tmp_path, "is a directory")):
         with pytest.raises(ConfigError, match=message):
             load_toml(path)
