@@ -67,7 +67,7 @@ def created(server: Server, body: str, names: Mapping[str, object], auth: str = 
 # Bodies
 
 
-def test_a_form_may_be_one_expression(server: Server) -> None:
+def test_form_body_may_be_one_expression(server: Server) -> None:
     names = {"key": {"key": "a"}, "fields": {"name": "客户 &=", "none": None, "tags": ["x", "y"], "on": True}}
     seen = created(server, 'form = "{{ key | merge(fields) }}"', names)
     assert seen.headers["content-type"] == "application/x-www-form-urlencoded"
@@ -76,19 +76,19 @@ def test_a_form_may_be_one_expression(server: Server) -> None:
     ]  # fmt: skip
 
 
-def test_what_authenticates_goes_into_a_form_of_one_expression(server: Server) -> None:
+def test_credentials_are_added_to_a_form_of_one_expression(server: Server) -> None:
     seen = created(server, 'form = "{{ fields }}"', NAMES, '[auth]\nbody = { token = "{{ secrets.token }}" }')
     assert seen.form == {"token": "s3cret-token", "name": "客户", "n": "1"}
 
 
 @pytest.mark.parametrize("fields", ["text", None, ["a"], 3])
-def test_a_form_that_comes_out_as_no_table_is_a_fault_that_says_so(server: Server, fields: object) -> None:
+def test_form_expression_that_gives_no_table_is_reported(server: Server, fields: object) -> None:
     with pytest.raises(DeliveryError, match="form is no table"):
         created(server, 'form = "{{ fields }}"', {**NAMES, "fields": fields})
     assert server.log == []
 
 
-def test_a_table_inside_a_form_is_json(server: Server) -> None:
+def test_table_inside_a_form_is_sent_as_json(server: Server) -> None:
     seen = created(server, 'form = "{{ fields }}"', {**NAMES, "fields": {"a": {"b": [1, None]}}})
     assert seen.form == {"a": '{"b":[1,null]}'}
 
@@ -96,7 +96,7 @@ def test_a_table_inside_a_form_is_json(server: Server) -> None:
 @pytest.mark.parametrize(
     ("how", "signed"), [("", "b=1&c=0"), ("(empty=true)", "a=&b=1&c=0"), ("(',', ':', true)", "a:,b:1,c:0")]
 )
-def test_a_signature_of_pairs_leaves_empty_ones_out_or_not(server: Server, how: str, signed: str) -> None:
+def test_signature_of_pairs_can_leave_out_empty_ones(server: Server, how: str, signed: str) -> None:
     header = "{{ (request.body | joined_pairs" + how + " ~ secrets.token) | digest('md5') }}"
     fields = {"c": 0, "b": 1, "a": "", "none": None}
     seen = created(
@@ -113,22 +113,22 @@ def test_a_signature_of_pairs_leaves_empty_ones_out_or_not(server: Server, how: 
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "Zoho-oauthtoken ", "Token token=", ""])
-def test_a_header(server: Server, scheme: str) -> None:
+def test_secret_in_a_header(server: Server, scheme: str) -> None:
     text = text_of(f'[auth]\nheaders = {{ X-Auth = "{scheme}{{{{ secrets.token }}}}" }}')
     assert sent(server, text).headers["x-auth"] == f"{scheme}{SECRETS['token']}"
 
 
-def test_a_query(server: Server) -> None:
+def test_secret_in_the_query(server: Server) -> None:
     seen = sent(server, text_of('[auth]\nquery = { access_token = "{{ secrets.token }}" }'))
     assert seen.query == {"access_token": SECRETS["token"]}
 
 
-def test_a_secret_in_the_path(server: Server) -> None:
+def test_secret_in_the_path(server: Server) -> None:
     seen = sent(server, text_of("", more='root = "{{ base_url }}/rest/{{ secrets.token }}"'))
     assert seen.path == "/rest/s3cret-token/things"
 
 
-def test_basic(server: Server) -> None:
+def test_basic_authentication(server: Server) -> None:
     header = "Basic {{ (secrets.token ~ ':x') | base64 }}"
     seen = sent(server, text_of(f'[auth]\nheaders = {{ Authorization = "{header}" }}'))
     assert base64.b64decode(seen.headers["authorization"][6:]) == b"s3cret-token:x"
@@ -139,14 +139,14 @@ def test_credentials_in_the_body(server: Server) -> None:
     assert seen.json == {"token": "s3cret-token", "corp": "c", "name": "客户", "n": 1}
 
 
-def test_a_digest_over_time_and_secret(server: Server) -> None:
+def test_digest_of_time_and_secret(server: Server) -> None:
     header = "{{ (now.epoch ~ secrets.token) | digest('md5') }}"
     seen = sent(server, text_of(f'[auth]\nheaders = {{ X-Sign = "{header}" }}'))
     expected = hashlib.md5(f"{int(NOW.timestamp())}s3cret-token".encode(), usedforsecurity=False)
     assert seen.headers["x-sign"] == expected.hexdigest()
 
 
-def test_an_hmac_over_the_very_bytes_that_are_sent(server: Server) -> None:
+def test_hmac_is_over_exactly_the_bytes_sent(server: Server) -> None:
     header = "{{ (request.method ~ ' ' ~ request.path ~ request.text) | hmac(secrets.token, form='base64') }}"
     seen = sent(
         server,
@@ -157,7 +157,7 @@ def test_an_hmac_over_the_very_bytes_that_are_sent(server: Server) -> None:
     assert base64.b64decode(seen.headers["x-sign"]) == signed
 
 
-def test_a_requests_own_header_goes_before(server: Server) -> None:
+def test_header_of_the_request_wins_over_the_accounts(server: Server) -> None:
     text = text_of('[auth]\nheaders = { X-Kind = "{{ secrets.token }}" }')
     seen = sent(server, text.replace('"/things",', '"/things", headers = { x-kind = "own" },'))
     assert seen.headers["x-kind"] == "own"

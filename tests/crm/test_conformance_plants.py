@@ -1,12 +1,13 @@
 """The conformance suite finds what it is there for: a copy of each connector with one mistake fails it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.crm.conformance.cases import HUBSPOT, SALESFORCE, ZOHO
+from tests.crm.conformance.cases import ESPOCRM, FXIAOKE, HUBSPOT, SALESFORCE, ZOHO
 from tests.crm.conformance.steps import ConnectorCase, planted
 from tests.crm.conformance.suite import Conformance
 
@@ -14,23 +15,24 @@ pytestmark = pytest.mark.long
 
 
 class Plant(NamedTuple):
-    """A mistake, and the test that finds it."""
+    """A mistake in a connector's text, and the test of the suite that must fail because of it."""
 
     case: ConnectorCase
     what: str
     old: str
     new: str
-    found_by: str
+    found_by: Callable[[Conformance, Path], None]
 
 
-BECOMES = "test_a_call_becomes_one_contact_and_one_linked_call"
-LIMIT = "test_a_rate_limit_is_obeyed"
-QUOTA = "test_a_days_quota_is_waited_for"
-TOKEN = "test_a_token_that_expires_in_the_middle_is_renewed_once"
-BAD = "test_a_bad_record_is_parked_and_spoils_nothing"
-PERSON = "test_a_contact_that_a_person_made_is_found"
-DELETED = "test_a_contact_that_a_person_deleted_parks"
-TAKEN = "test_what_somebody_else_makes_at_the_same_moment_is_taken"
+BECOMES = Conformance.test_a_call_becomes_one_contact_and_one_linked_call
+LIMIT = Conformance.test_rate_limit_is_respected
+QUOTA = Conformance.test_daily_quota_is_waited_out
+TOKEN = Conformance.test_token_expiring_midway_is_renewed_once
+BAD = Conformance.test_bad_record_is_parked_alone
+PERSON = Conformance.test_contact_made_by_a_user_is_found
+DELETED = Conformance.test_contact_deleted_by_a_user_parks
+MEMORY = Conformance.test_lost_memory_creates_no_duplicates
+TAKEN = Conformance.test_object_created_by_another_at_the_same_moment_is_used
 
 PLANTS = [
     Plant(HUBSPOT, "wrong id path", 'id = "results.0.id"', 'id = "results.0.properties.id"', BECOMES),
@@ -39,14 +41,14 @@ PLANTS = [
         "wrong id path of a batch",
         'id = "id"\n[objects.call.upsert.batch.item]',
         'id = "vid"\n[objects.call.upsert.batch.item]',
-        "test_many_calls_go_together",
+        Conformance.test_many_calls_are_batched,
     ),
     Plant(
         HUBSPOT,
         "expiry not known",
         'status = 401\nthen = "refresh"',
         'status = 401\nthen = "ok"',
-        "test_a_secret_that_is_refused_harms_nothing",
+        Conformance.test_refused_secret_does_no_harm,
     ),
     Plant(HUBSPOT, "quota taken for a limit", 'wait = "1h"', 'wait = "1s"', QUOTA),
     Plant(
@@ -130,16 +132,25 @@ PLANTS = [
         'is = ["ENTITY_IS_DELETED", "NOT_FOUND"]\nthen = "permanent"',
         DELETED,
     ),
+    Plant(ESPOCRM, "search of one form only", "variants | ", "", PERSON),
+    Plant(ESPOCRM, "wrong hits path", 'hits = "list"', 'hits = "data"', MEMORY),
+    Plant(FXIAOKE, "wrong hits path", '"data.dataList"', '"data.list"', MEMORY),
+    Plant(FXIAOKE, "expiry not known", "[20016, 20005]", "[20005]", TOKEN),
+    Plant(FXIAOKE, "wrong limit code", "is = 30004", "is = 30005", LIMIT),
+    Plant(FXIAOKE, "wrong quota code", "is = 30002", "is = 30007", QUOTA),
+    Plant(
+        FXIAOKE, "wrong busy codes", "[-1, -2, 50009, 14001]", "[-2]", Conformance.test_failing_crm_is_retried
+    ),
 ]
 
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: f"{plant.case.connector}: {plant.what}")
-def test_a_planted_mistake_is_found(plant: Plant, tmp_path: Path) -> None:
-    class Planted(Conformance):
-        case = replace(plant.case, own=planted(tmp_path, plant.case, plant.old, plant.new))
-
-    suite = Planted()
+def test_conformance_suite_detects_the_planted_mistake(plant: Plant, tmp_path: Path) -> None:
+    suite = Conformance()
+    suite.case = replace(  # type: ignore[misc]
+        plant.case, own=planted(tmp_path, plant.case, plant.old, plant.new)
+    )
     folder = tmp_path / "bench"
     folder.mkdir()
     with pytest.raises((AssertionError, ValueError)):
-        getattr(suite, plant.found_by)(folder)
+        plant.found_by(suite, folder)

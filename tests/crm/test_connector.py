@@ -20,19 +20,19 @@ SECRET = "canary-5a81c0de"
 FIELDS = {"grade": "A", "tags": ["有需求"], "score": 80, "none": None}
 
 
-def test_every_shipped_connector_loads_under_its_files_name() -> None:
+def test_every_shipped_connector_loads_under_its_file_name() -> None:
     names = shipped_connectors()
     assert "sandbox" in names
     assert [Connector(load_toml(path)).name for path in names.values()] == list(names)
 
 
-def test_what_is_safe_to_repeat() -> None:
+def test_idempotent_requests_are_known() -> None:
     call = connector_of().objects["call"]
     assert [step.request.idempotent for step in (*call.create, *call.update)] == [False, False, True]
     assert call.find[0].request.idempotent
 
 
-def test_an_unknown_connector_is_named_where_the_mapping_names_it(tmp_path: Path) -> None:
+def test_unknown_connector_is_reported_at_its_line_of_the_mapping(tmp_path: Path) -> None:
     path = tmp_path / "crm.toml"
     text = '# mine\nconnector = "sandbx"\n[objects.call]\nkey = { call_key = "{{ call.key }}" }\n'
     path.write_text(text, "utf-8")
@@ -72,14 +72,14 @@ def rendered(request: Request, **names: Any) -> Any:
         (2**63, str(2**63)),
     ],
 )
-def test_a_key_cannot_change_the_shape_of_a_path(key: object, path: str) -> None:
+def test_key_cannot_change_the_shape_of_a_path(key: object, path: str) -> None:
     create = connector_of().objects["call"].create[0].request
     found = rendered(create, key={"call_key": key, "part": "x"}, fields={})
     assert found.path == f"/calls/{path}/x"
     assert unquote(found.path) == f"/calls/{key}/x"
 
 
-def test_a_body_keeps_types_and_constants_and_a_field_that_is_to_be_cleared() -> None:
+def test_body_keeps_types_constants_and_cleared_fields() -> None:
     create = connector_of().objects["call"].create[0].request
     found = rendered(create, key={"call_key": "k/1", "part": None}, fields=FIELDS)
     assert found.body == {
@@ -89,7 +89,7 @@ def test_a_body_keeps_types_and_constants_and_a_field_that_is_to_be_cleared() ->
     }
 
 
-def test_a_key_whose_own_value_is_null_is_left_out() -> None:
+def test_json_key_with_a_null_expression_is_left_out() -> None:
     change = ('from = "callbridge"', 'from = "{{ key.part }}"\nfull = { a = "{{ key.part }}", b = 1 }')
     create = connector_of(change).objects["call"].create[0].request
     found = rendered(create, key={"call_key": "k", "part": None}, fields={})

@@ -23,8 +23,8 @@ class TestConformance(Conformance):
     case: ClassVar[ConnectorCase] = HUBSPOT
 
 
-def test_the_designs_own_example_works(tmp_path: Path) -> None:
-    """A mapping as DESIGN.md writes it, word for word but for the name of a custom property's server."""
+def test_example_contact_and_call_are_written(tmp_path: Path) -> None:
+    """A mapping as a user would write it, with a rule, a value map, a default and a link."""
     text = """
 connector = "hubspot"
 
@@ -71,7 +71,7 @@ expect.contact.phone = "+8615899770637"
         assert one.call()["hs_timestamp"] == "2025-04-14T02:19:21Z"
 
 
-def test_the_dated_generation_of_paths(tmp_path: Path) -> None:
+def test_dated_api_paths_are_used(tmp_path: Path) -> None:
     def serve(clock: Clock) -> VendorServer:
         server = hubspot(clock)
         dated = "crm/objects/2026-09"
@@ -90,7 +90,7 @@ def test_the_dated_generation_of_paths(tmp_path: Path) -> None:
         assert {entry.path.split("/")[3] for entry in one.server.log()} == {"2026-09"}
 
 
-def test_the_number_of_another_country_is_not_the_same(tmp_path: Path) -> None:
+def test_number_of_another_country_is_not_matched(tmp_path: Path) -> None:
     with bench_of(tmp_path, HUBSPOT) as one:
         other = one.server.seed_contact(phone="+1 589 977 0637")
         one.send(phone="5899770637")
@@ -98,7 +98,7 @@ def test_the_number_of_another_country_is_not_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("phones", [("15899770637", "+8615899770637")])
-def test_of_several_contacts_the_oldest_is_taken(tmp_path: Path, phones: tuple[str, str]) -> None:
+def test_oldest_of_several_contacts_is_used(tmp_path: Path, phones: tuple[str, str]) -> None:
     with bench_of(tmp_path, HUBSPOT) as one:
         oldest = one.server.seed_contact(phone=phones[0])
         one.clock.pass_by(3600)
@@ -107,7 +107,7 @@ def test_of_several_contacts_the_oldest_is_taken(tmp_path: Path, phones: tuple[s
         assert one.call()["contact_ids"] == [oldest]
 
 
-def test_a_scope_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_missing_scope_is_named(tmp_path: Path) -> None:
     with bench_of(tmp_path, HUBSPOT) as one:
         assert isinstance(one.server, HubSpot)
         one.server.scopes.remove("crm.objects.contacts.write")
@@ -117,7 +117,7 @@ def test_a_scope_that_is_missing_is_named(tmp_path: Path) -> None:
         assert "crm.objects.contacts.write" in one.reason()
 
 
-def test_check_online_tells_what_is_not_there() -> None:
+def test_check_online_reports_missing_properties() -> None:
     clock = Clock()
     with hubspot(clock) as server:
         assert found_online(HUBSPOT, server, clock) == []
@@ -128,6 +128,6 @@ def test_check_online_tells_what_is_not_there() -> None:
 
 
 @pytest.mark.skipif(specs_folder() is None, reason="the vendors' OpenAPI files are not there")
-def test_requests_are_held_against_hubspots_own_description() -> None:
+def test_requests_are_valid_by_hubspots_own_api_description() -> None:
     with hubspot(Clock()) as server:
         assert server.validating

@@ -200,12 +200,12 @@ def test_a_mistake_is_named(old: str, new: str, at: str, key: str, words: str, r
         ('form = "{{ {\'a\': 1} }}"\ngrant = "client_credentials"', "form", "so it is a table"),
     ],
 )
-def test_a_token_has_one_body(token: str, key: str, words: str) -> None:
+def test_token_request_has_one_body(token: str, key: str, words: str) -> None:
     said = problems_of(("[auth]\n", f'[auth]\n[auth.token]\nurl = "/t"\n{token}\n[auth.x]\n'))
     assert words in next(one for one in said if one.key == f"auth.token.{key}").message
 
 
-def test_ways_that_do_not_go_together() -> None:
+def test_conflicting_keys_are_refused() -> None:
     upsert = '\n[objects.call.upsert]\npath = "/u"\n[objects.call.link.contact]'
     said = problems_of(("\n[objects.call.link.contact]", upsert))
     assert [(one.key.split(".")[2], one.message) for one in said] == [
@@ -225,7 +225,7 @@ def test_ways_that_do_not_go_together() -> None:
     ]
 
 
-def test_steps_that_wait_for_one_another() -> None:
+def test_circular_steps_are_refused() -> None:
     changes = (
         (
             'capture = { etag = "data.etag" }',
@@ -247,13 +247,13 @@ def test_steps_that_wait_for_one_another() -> None:
     assert "captures only later" in later[0].message
 
 
-def test_a_missing_path_is_told_with_its_request() -> None:
+def test_missing_path_is_reported_with_its_request() -> None:
     (problem,) = problems_of(('path = "/links"', ""))
     assert (problem.line, problem.key) == (line_of(of="[objects.call.link"), "objects.call.link.contact.path")
     assert problem.message == "is required"
 
 
-def test_all_mistakes_are_told_at_once_those_of_shape_too() -> None:
+def test_all_mistakes_are_reported_at_once_including_wrong_types() -> None:
     changes = (
         ("headers = { Auth", "heders = { Auth"),
         ("secrets.token", "secret.token"),
@@ -277,7 +277,7 @@ def test_all_mistakes_are_told_at_once_those_of_shape_too() -> None:
     assert [one.line for one in said if one.line is None] == []
 
 
-def test_a_grant_says_which_secrets_it_needs() -> None:
+def test_grant_names_the_secrets_it_needs() -> None:
     token = '[auth]\n[auth.token]\nurl = "/t"\ngrant = "refresh_token"\n'
     said = problems_of(("[auth]\n", token + "[auth.x]\n"))
     assert {one.message for one in said if "secrets." in one.message} == {

@@ -22,7 +22,7 @@ class TestConformance(Conformance):
     case: ClassVar[ConnectorCase] = SALESFORCE
 
 
-def test_leads_are_customers_too(tmp_path: Path) -> None:
+def test_leads_are_found_as_customers(tmp_path: Path) -> None:
     def serve(clock: Clock) -> VendorServer:
         server = salesforce(clock)
         assert isinstance(server, Salesforce)
@@ -42,7 +42,7 @@ def test_leads_are_customers_too(tmp_path: Path) -> None:
         assert one.server.contacts() == []
 
 
-def test_a_duplicate_rule_that_is_obeyed_and_means_a_namesake_parks(tmp_path: Path) -> None:
+def test_obeyed_duplicate_rule_that_names_a_namesake_parks(tmp_path: Path) -> None:
     def serve(clock: Clock) -> VendorServer:
         server = Salesforce(
             clock=clock,
@@ -68,7 +68,7 @@ def test_a_duplicate_rule_that_is_obeyed_and_means_a_namesake_parks(tmp_path: Pa
             assert "+86139****0001" in one.reason(number)
 
 
-def test_a_duplicate_rule_that_compares_numbers_names_the_contact(tmp_path: Path) -> None:
+def test_duplicate_rule_on_numbers_names_the_contact(tmp_path: Path) -> None:
     with bench_of(tmp_path, SALESFORCE) as one:
         # Its number stands where the look-ups of the connector see it only once the index has caught up.
         there = one.server.seed_contact(LastName="王芳", Phone="158 9977-0637")
@@ -76,7 +76,7 @@ def test_a_duplicate_rule_that_compares_numbers_names_the_contact(tmp_path: Path
         assert {each["WhoId"] for each in one.server.calls()} == {there}
 
 
-def test_a_signed_assertion_instead_of_a_secret(tmp_path: Path) -> None:
+def test_signed_assertion_replaces_the_client_secret(tmp_path: Path) -> None:
     """The connector's commented lines, as an operator would take them in."""
     text = shipped_connectors()["salesforce"].read_text("utf-8")
     text = text.replace('grant = "client_credentials"\n', "", 1)
@@ -102,7 +102,7 @@ def test_a_signed_assertion_instead_of_a_secret(tmp_path: Path) -> None:
         one.settled()
 
 
-def test_a_call_made_at_the_same_moment_is_taken(tmp_path: Path) -> None:
+def test_call_created_at_the_same_moment_is_used(tmp_path: Path) -> None:
     with bench_of(tmp_path, SALESFORCE) as one:
         one.send()
 
@@ -115,7 +115,7 @@ def test_a_call_made_at_the_same_moment_is_taken(tmp_path: Path) -> None:
         one.settled(2)
 
 
-def test_check_online_tells_what_is_not_there() -> None:
+def test_check_online_reports_missing_fields() -> None:
     clock = Clock()
     with salesforce(clock) as server:
         assert found_online(SALESFORCE, server, clock) == []

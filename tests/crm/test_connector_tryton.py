@@ -125,7 +125,7 @@ def bench(folder: Path, lossy: Lossy, changes: dict[str, Any] | None = None) -> 
     return bench_on(folder / "bench", CASE, cast("VendorServer", lossy), Clock(), changes)
 
 
-def test_a_call_is_written_read_back_and_the_same(tmp_path: Path, lossy: Lossy) -> None:
+def test_written_call_reads_back_the_same(tmp_path: Path, lossy: Lossy) -> None:
     with bench(tmp_path, lossy) as one:
         one.send(name="王芳", mark="有意向 “好”\n第二行")
         one.settled()
@@ -146,7 +146,7 @@ def test_a_long_dialogue_comes_back_whole(tmp_path: Path, lossy: Lossy) -> None:
         assert lines[-1] == "[10:20:17] 机器人: 转人工"
 
 
-def test_the_same_again_asks_nothing_and_a_revision_once(tmp_path: Path, lossy: Lossy) -> None:
+def test_unchanged_call_causes_no_request_and_a_revision_one(tmp_path: Path, lossy: Lossy) -> None:
     with bench(tmp_path, lossy) as one:
         one.send(mark="一")
         assert one.send(mark="一") == []
@@ -156,7 +156,7 @@ def test_the_same_again_asks_nothing_and_a_revision_once(tmp_path: Path, lossy: 
 
 
 @pytest.mark.parametrize("form", ["+86 158 9977 0637", "+8615899770637", "+86-158-9977-0637"])
-def test_a_party_that_a_person_made_is_found(tmp_path: Path, lossy: Lossy, form: str) -> None:
+def test_party_made_by_a_user_is_found(tmp_path: Path, lossy: Lossy, form: str) -> None:
     there = lossy.tryton.seed_contact(name="手写", phone=form)
     with bench(tmp_path, lossy) as one:
         one.send(name="王芳")
@@ -164,7 +164,7 @@ def test_a_party_that_a_person_made_is_found(tmp_path: Path, lossy: Lossy, form:
         assert [(str(party["id"]), party["name"]) for party in lossy.contacts()] == [(there, "手写")]
 
 
-def test_an_empty_memory_makes_nothing_twice(tmp_path: Path, lossy: Lossy) -> None:
+def test_lost_memory_creates_no_duplicates(tmp_path: Path, lossy: Lossy) -> None:
     with bench(tmp_path, lossy) as one:
         one.send(name="王芳", mark="一")
     with bench(tmp_path / "again", lossy) as two:
@@ -174,7 +174,7 @@ def test_an_empty_memory_makes_nothing_twice(tmp_path: Path, lossy: Lossy) -> No
 
 
 @pytest.mark.parametrize("first", [1, 2])
-def test_a_lost_answer_doubles_nothing(tmp_path: Path, lossy: Lossy, first: int) -> None:
+def test_lost_answer_creates_no_duplicate(tmp_path: Path, lossy: Lossy, first: int) -> None:
     with bench(tmp_path, lossy) as one:
         if first == 2:
             one.send(mark="一")
@@ -187,7 +187,7 @@ def test_a_lost_answer_doubles_nothing(tmp_path: Path, lossy: Lossy, first: int)
         assert lossy.calls()[0]["name"] == uuid_of(first)
 
 
-def test_a_code_that_another_party_drew_is_only_for_now(tmp_path: Path, lossy: Lossy) -> None:
+def test_party_code_taken_by_another_is_a_temporary_failure(tmp_path: Path, lossy: Lossy) -> None:
     """What parallel creates run into: the sequence gives a number that is taken."""
     first = lossy.tryton.seed_contact(name="eins")
     taken = int(next(party["code"] for party in lossy.contacts() if str(party["id"]) == first))
@@ -204,7 +204,7 @@ def test_a_code_that_another_party_drew_is_only_for_now(tmp_path: Path, lossy: L
         one.settled()
 
 
-def test_many_at_once_are_all_there_once(tmp_path: Path, lossy: Lossy) -> None:
+def test_many_concurrent_calls_are_each_there_once(tmp_path: Path, lossy: Lossy) -> None:
     with bench(tmp_path, lossy) as one:
         for number in range(1, 9):
             one.feed(number, phone=f"138001380{number:02}" if number % 2 else OTHER_PHONE)
@@ -220,7 +220,7 @@ def test_many_at_once_are_all_there_once(tmp_path: Path, lossy: Lossy) -> None:
         assert sorted(call["name"] for call in lossy.calls()) == [uuid_of(n) for n in range(1, 9)]
 
 
-def test_what_tryton_refuses_is_parked_with_what_to_do(tmp_path: Path, lossy: Lossy) -> None:
+def test_refusal_of_tryton_is_parked_with_a_remedy(tmp_path: Path, lossy: Lossy) -> None:
     with bench(tmp_path, lossy, {"objects.contact.fields.nonesuch": "x"}) as one:
         one.feed()
         one.drain()
@@ -229,7 +229,7 @@ def test_what_tryton_refuses_is_parked_with_what_to_do(tmp_path: Path, lossy: Lo
         assert lossy.contacts() == []
 
 
-def test_a_number_that_tryton_calls_invalid_is_named(tmp_path: Path, lossy: Lossy) -> None:
+def test_number_invalid_for_tryton_is_named(tmp_path: Path, lossy: Lossy) -> None:
     with bench(tmp_path, lossy) as one:
         one.feed(phone="+8612345678901")
         one.drain()
@@ -237,7 +237,7 @@ def test_a_number_that_tryton_calls_invalid_is_named(tmp_path: Path, lossy: Loss
         assert "is not valid" in one.reason()
 
 
-def test_a_key_that_is_refused_harms_nothing(tmp_path: Path, lossy: Lossy) -> None:
+def test_refused_key_does_no_harm(tmp_path: Path, lossy: Lossy) -> None:
     lossy.secrets = {"key": "0" * 40}
     with bench(tmp_path, lossy) as one:
         one.feed()
@@ -247,7 +247,7 @@ def test_a_key_that_is_refused_harms_nothing(tmp_path: Path, lossy: Lossy) -> No
         assert lossy.contacts() == []
 
 
-def test_a_party_that_a_person_deleted_parks_or_is_made_anew(tmp_path: Path, lossy: Lossy) -> None:
+def test_party_deleted_by_a_user_parks_or_is_recreated(tmp_path: Path, lossy: Lossy) -> None:
     for wish in ("park", "recreate"):
         with bench(tmp_path / wish, lossy, {**ALWAYS, "objects.contact.on_deleted": wish}) as one:
             one.send(1, name="王芳")
@@ -269,7 +269,7 @@ def test_if_empty_reads_the_party(tmp_path: Path, lossy: Lossy) -> None:
         assert lossy.contacts()[0]["name"] == "手写"
 
 
-def test_a_call_without_a_party_is_attached_where_the_setting_says(tmp_path: Path, lossy: Lossy) -> None:
+def test_call_without_a_party_is_attached_as_configured(tmp_path: Path, lossy: Lossy) -> None:
     own = lossy.tryton.seed_contact(name="我们")
     changes = {"objects.contact.on_missing_key": "unlinked"}
     with bench(tmp_path / "without", lossy, changes) as one:
@@ -282,7 +282,7 @@ def test_a_call_without_a_party_is_attached_where_the_setting_says(tmp_path: Pat
         assert lossy.calls()[0]["contact_ids"] == [int(own)]
 
 
-def test_it_is_checked_online(lossy: Lossy) -> None:
+def test_tryton_is_checked_online(lossy: Lossy) -> None:
     server = cast("VendorServer", lossy)
     assert found_online(CASE, server, Clock()) == []
     lossy.secrets = {"key": "0" * 40}

@@ -51,13 +51,13 @@ def test_a_call_becomes_two_signed_events(tmp_path: Path) -> None:
         assert {entry.path for entry in one.server.log()} == {"/"}, "to base_url itself"
 
 
-def test_a_key_that_is_no_base64_signs_as_it_stands(tmp_path: Path) -> None:
+def test_key_that_is_no_base64_signs_as_it_is(tmp_path: Path) -> None:
     with bench_of(tmp_path, case(lambda clock: serve(clock, secret="as it stands"))) as one:
         one.send()
         assert len(one.server.calls()) == 1
 
 
-def test_base_url_is_the_whole_address(tmp_path: Path) -> None:
+def test_base_url_is_the_whole_url(tmp_path: Path) -> None:
     class Deep(WebhookReceiver):
         @property
         def url(self) -> str:
@@ -71,13 +71,13 @@ def test_base_url_is_the_whole_address(tmp_path: Path) -> None:
         assert {(entry.path, entry.query["tenant"]) for entry in one.server.log()} == {("/hooks/calls", "7")}
 
 
-def test_the_same_again_sends_nothing(tmp_path: Path) -> None:
+def test_unchanged_call_sends_nothing(tmp_path: Path) -> None:
     with bench_of(tmp_path, case()) as one:
         one.send()
         assert one.send(updated_at="2025-04-14 10:20:00", data7="not mapped") == []
 
 
-def test_a_revision_is_an_event_of_its_own_and_back_again_too(tmp_path: Path) -> None:
+def test_each_revision_is_an_event_even_back_to_an_old_state(tmp_path: Path) -> None:
     with bench_of(tmp_path, case()) as one:
         for mark in ("一", "二", "一"):
             assert len(one.send(mark=mark)) >= 1
@@ -85,14 +85,14 @@ def test_a_revision_is_an_event_of_its_own_and_back_again_too(tmp_path: Path) ->
         assert len({call["id"] for call in one.server.calls()}) == 3
 
 
-def test_a_customer_who_comes_back_to_a_grade_is_told_each_time(tmp_path: Path) -> None:
+def test_return_to_an_earlier_grade_is_sent_each_time(tmp_path: Path) -> None:
     with bench_of(tmp_path, case()) as one:
         for number, grade in enumerate("BAB", start=1):
             one.send(number, status=grade)
         assert [contact["grade"] for contact in one.server.contacts()] == list("BAB")
 
 
-def test_an_older_call_tells_nothing_of_its_customer(tmp_path: Path) -> None:
+def test_older_call_sends_no_contact_event(tmp_path: Path) -> None:
     with bench_of(tmp_path, case()) as one:
         one.send(2, name="新")
         one.send(1, name="旧")
@@ -101,7 +101,7 @@ def test_an_older_call_tells_nothing_of_its_customer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1])
-def test_a_lost_answer_is_sent_again_under_the_same_id(tmp_path: Path, after: int) -> None:
+def test_lost_answer_is_resent_under_the_same_id(tmp_path: Path, after: int) -> None:
     with bench_of(tmp_path, case()) as one:
         one.server.lose_next_answer(after=after)
         one.feed()
@@ -112,7 +112,7 @@ def test_a_lost_answer_is_sent_again_under_the_same_id(tmp_path: Path, after: in
         assert (len(sent), len(set(sent))) == (3, 2)
 
 
-def test_a_receiver_that_is_slow_ill_or_away_is_asked_again(tmp_path: Path) -> None:
+def test_slow_failing_or_absent_receiver_is_retried(tmp_path: Path) -> None:
     with bench_of(tmp_path, case()) as one:
         one.server.limit_next(wait=45)
         one.feed()
@@ -126,7 +126,7 @@ def test_a_receiver_that_is_slow_ill_or_away_is_asked_again(tmp_path: Path) -> N
         assert (len(one.server.contacts()), len(one.server.calls())) == (1, 1)
 
 
-def test_a_wrong_key_harms_nothing(tmp_path: Path) -> None:
+def test_wrong_key_does_no_harm(tmp_path: Path) -> None:
     with bench_of(tmp_path, case()) as one:
         one.server.expire_token()
         one.feed()
@@ -138,7 +138,7 @@ def test_a_wrong_key_harms_nothing(tmp_path: Path) -> None:
         delivered(one, 1)
 
 
-def test_an_event_that_is_refused_parks_and_spoils_nothing(tmp_path: Path) -> None:
+def test_refused_event_parks_alone(tmp_path: Path) -> None:
     with bench_of(tmp_path, case()) as one:
         one.server.refuse_value("remark", "拒绝")
         one.feed(1, mark="拒绝")
@@ -154,7 +154,7 @@ def test_an_event_that_is_refused_parks_and_spoils_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("status", "says"), [(404, "the whole address"), (410, "switched this address off")])
-def test_a_wrong_address_is_told_and_parks_nothing(tmp_path: Path, status: int, says: str) -> None:
+def test_wrong_url_is_reported_and_parks_nothing(tmp_path: Path, status: int, says: str) -> None:
     with bench_of(tmp_path, case()) as one:
         one.server.fail_next(1000, status)
         one.feed()
@@ -166,7 +166,7 @@ def test_a_wrong_address_is_told_and_parks_nothing(tmp_path: Path, status: int, 
         assert one.state() == "delivered"
 
 
-def test_calls_may_be_told_alone(tmp_path: Path) -> None:
+def test_calls_may_be_sent_without_contacts(tmp_path: Path) -> None:
     with bench_of(tmp_path, case(), {"objects.contact": None, "objects.call.link": None}) as one:
         one.send()
         assert one.server.contacts() == []

@@ -37,7 +37,7 @@ def test_leads_are_linked_by_what_id(tmp_path: Path) -> None:
         assert (call["What_Id"], call["$se_module"], one.server.contacts()) == ({"id": there}, "Leads", [])
 
 
-def test_a_refresh_token_that_is_refused_is_named(tmp_path: Path) -> None:
+def test_refused_refresh_token_is_named(tmp_path: Path) -> None:
     with bench_of(tmp_path, ZOHO) as one:
         good = one.server.secrets["refresh_token"]
         one.server.secrets["refresh_token"] = "1000.another-one-of-the-tests"
@@ -49,7 +49,7 @@ def test_a_refresh_token_that_is_refused_is_named(tmp_path: Path) -> None:
         one.server.secrets["refresh_token"] = good
 
 
-def test_check_online_tells_what_is_not_there() -> None:
+def test_check_online_reports_missing_fields() -> None:
     clock = Clock()
     with zoho(clock) as server:
         assert found_online(ZOHO, server, clock) == []
@@ -60,6 +60,6 @@ def test_check_online_tells_what_is_not_there() -> None:
 
 
 @pytest.mark.skipif(specs_folder() is None, reason="the vendors' OpenAPI files are not there")
-def test_requests_are_held_against_zohos_own_description() -> None:
+def test_requests_are_valid_by_zohos_own_api_description() -> None:
     with zoho(Clock()) as server:
         assert server.validating

@@ -71,7 +71,7 @@ def drips(start: bytes, drop: bytes) -> Callable[[socket.socket], None]:
         (b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"id": 1}', b" "),
     ],
 )
-def test_a_deadline_holds_however_the_answer_drips(start: bytes, drop: bytes) -> None:
+def test_deadline_holds_though_the_answer_drips(start: bytes, drop: bytes) -> None:
     before = time.monotonic()
     with raw(drips(start, drop)) as url:
         error = fault(url, CREATE, timeout=0.3)
@@ -94,7 +94,7 @@ def test_a_deadline_holds_however_the_answer_drips(start: bytes, drop: bytes) ->
         b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n<html>login</html>\n",
     ],
 )
-def test_a_broken_answer_proves_nothing(answer: bytes) -> None:
+def test_broken_answer_leaves_the_request_in_doubt(answer: bytes) -> None:
     with raw(says(answer), says(answer)) as url:
         assert isinstance(fault(url, CREATE), InDoubt)
         error = fault(url, FIND)
@@ -102,7 +102,7 @@ def test_a_broken_answer_proves_nothing(answer: bytes) -> None:
     assert error.doubtful
 
 
-def test_a_crm_that_is_not_there_was_sent_nothing() -> None:
+def test_refused_connection_means_nothing_was_sent() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     listener.close()
@@ -112,7 +112,7 @@ def test_a_crm_that_is_not_there_was_sent_nothing() -> None:
 
 
 @pytest.mark.parametrize("encoded", [False, True])
-def test_an_answer_without_end_is_given_up(encoded: bool) -> None:
+def test_endless_answer_is_given_up(encoded: bool) -> None:
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
     big = b" " * (CRM_LIMITS.size + 1)
     body = gzip.compress(big, 1) if encoded else big
@@ -122,7 +122,7 @@ def test_an_answer_without_end_is_given_up(encoded: bool) -> None:
         assert "longer than 8 MiB" in str(fault(url, CREATE))
 
 
-def test_a_connection_that_the_crm_closed_while_idle_is_no_fault() -> None:
+def test_connection_closed_while_idle_is_no_fault() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
     bodies = []
     with (
@@ -152,7 +152,7 @@ def asked(server: Server, body: object, headers: dict[str, str] | None = None, s
 
 
 @pytest.mark.parametrize("body", [[], [1], 7, None, True, "text", {"a": 1}, {"id": 2**63 + 1}])
-def test_json_of_every_shape_is_taken_as_it_is(server: Server, body: object) -> None:
+def test_json_of_every_shape_is_accepted(server: Server, body: object) -> None:
     found = asked(server, json.dumps(body).encode())
     assert found.body == body
 
@@ -169,13 +169,13 @@ def test_json_of_every_shape_is_taken_as_it_is(server: Server, body: object) -> 
         (b'{"id": "\\ud83d\\ude00"}', "utf-8", "😀"),
     ],
 )
-def test_charsets(server: Server, body: bytes, charset: str, expected: str) -> None:
+def test_declared_charsets_are_decoded(server: Server, body: bytes, charset: str, expected: str) -> None:
     assert (
         asked(server, body, {"Content-Type": f"application/json; charset={charset}"}).body["id"] == expected
     )
 
 
-def test_gzip_and_headers_of_any_case(server: Server) -> None:
+def test_gzip_and_headers_in_any_case_are_read(server: Server) -> None:
     body = gzip.compress(b'{"id": 5}')
     found = asked(server, body, {"Content-Encoding": "gzip", "X-Entity-ID": "7"})
     assert found.body == {"id": 5}
@@ -183,14 +183,14 @@ def test_gzip_and_headers_of_any_case(server: Server) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b"1" * 10_000])
-def test_json_that_no_parser_takes_is_no_fault_of_ours(server: Server, body: bytes) -> None:
+def test_unparsable_json_is_no_internal_fault(server: Server, body: bytes) -> None:
     server.answer = lambda _seen: (200, body, {})
     error = fault(server.url, CREATE)
     assert isinstance(error, InDoubt)
     assert error.blame == "account"
 
 
-def test_a_redirect_says_where_to_look(server: Server) -> None:
+def test_redirect_is_reported_with_its_target(server: Server) -> None:
     server.answer = lambda _seen: (302, None, {"Location": "https://elsewhere.example/"})
     error = fault(server.url, CREATE)
     assert isinstance(error, InDoubt)
@@ -201,7 +201,7 @@ def test_a_redirect_says_where_to_look(server: Server) -> None:
 # What is sent, and what is never shown
 
 
-def test_a_query_in_the_path_and_one_beside_it_are_both_sent(server: Server) -> None:
+def test_query_in_the_path_and_query_key_are_both_sent(server: Server) -> None:
     server.log.clear()
     asked(server, {})
     assert server.log[0].query == {"a": "1", "b": "y"}
@@ -216,7 +216,7 @@ def test_a_query_in_the_path_and_one_beside_it_are_both_sent(server: Server) -> 
         lambda _seen: "canary-5a81%20c0%22de canary-5a81+c0%22de",
     ],
 )
-def test_an_answer_that_quotes_a_secret_is_shown_without_it(server: Server, quoted: Any) -> None:
+def test_secret_quoted_in_an_answer_is_hidden(server: Server, quoted: Any) -> None:
     server.answer = lambda seen: (400, {"why": quoted(seen), "phone": "15899770637"}, {})
     text = str(fault(server.url, CREATE))
     assert "***" in text
@@ -224,7 +224,7 @@ def test_an_answer_that_quotes_a_secret_is_shown_without_it(server: Server, quot
     assert "dTpjYW5hcnk" not in text
 
 
-def test_a_secret_is_hidden_before_a_message_is_cut(server: Server) -> None:
+def test_secret_is_hidden_before_a_message_is_truncated(server: Server) -> None:
     server.answer = lambda seen: (400, "x" * 272 + seen.headers["x-token"], {})
     error = fault(server.url, CREATE)
     assert "canary" not in f"{error}{error.cause}"
@@ -234,12 +234,12 @@ def test_a_secret_is_hidden_before_a_message_is_cut(server: Server) -> None:
     assert len(str(error)) < 500
 
 
-def test_a_secret_in_the_path_is_not_shown(server: Server) -> None:
+def test_secret_in_the_path_is_not_shown(server: Server) -> None:
     server.answer = lambda _seen: (400, {}, {})
     assert "/secret/***" in str(fault(server.url, LINK))
 
 
 @pytest.mark.parametrize("value", [b"raw", object(), {1, 2}])
-def test_what_no_body_can_carry_is_a_mistake_of_the_connector(server: Server, value: object) -> None:
+def test_unencodable_body_is_a_mistake_of_the_connector(server: Server, value: object) -> None:
     with closing(crm_of(CONNECTOR, server.url, {"token": SECRET})) as crm, pytest.raises(Permanent):
         crm.ask(CREATE, {**NAMES, "fields": {"a": value}}, "x")

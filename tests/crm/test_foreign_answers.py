@@ -47,7 +47,7 @@ def judged(
 
 
 @pytest.mark.parametrize("objects", [API, TEXTS])
-def test_a_page_is_never_the_crms_word(objects: str) -> None:
+def test_html_page_is_never_an_answer_of_the_crm(objects: str) -> None:
     connector = own(objects=objects)
     for body in (
         WAF,
@@ -97,7 +97,7 @@ def test_a_page_is_never_the_crms_word(objects: str) -> None:
         (500, "", {}, "transient"),
     ],
 )  # fmt: skip
-def test_answers_in_the_crms_place_are_told_from_its_own(
+def test_answers_of_gateways_are_told_apart_from_the_crms_own(
     status: int, body: Any, headers: Mapping[str, str], result: str
 ) -> None:
     assert judged(own(), status, body, headers).result == result
@@ -120,7 +120,7 @@ def test_answers_in_the_crms_place_are_told_from_its_own(
         ("", 200, "OK", "ok"),
     ],
 )
-def test_a_body_that_is_due(expects: Expects, status: int, body: Any, result: str) -> None:
+def test_expected_body_must_be_there(expects: Expects, status: int, body: Any, result: str) -> None:
     assert judged(own(), status, body, PLAIN, expects).result == result
 
 
@@ -152,7 +152,7 @@ def test_a_body_that_is_due(expects: Expects, status: int, body: Any, result: st
         ('status = 409\nthen = "done"', 409, "", "done"),
     ],
 )
-def test_which_rules_judge_a_page(rule: str, status: int, body: Any, result: str) -> None:
+def test_only_some_rules_apply_to_a_page(rule: str, status: int, body: Any, result: str) -> None:
     connector = own(f"[[outcomes]]\n{rule}\n")
     headers = {**(HTML if isinstance(body, str) else {}), "x-own": "1"}
     assert judged(connector, status, body, headers).result == result
@@ -169,13 +169,13 @@ def test_which_rules_judge_a_page(rule: str, status: int, body: Any, result: str
         ("json", 404, "no such thing", "transient"),
     ],
 )
-def test_a_connector_says_what_its_crm_speaks(speaks: str, status: int, body: str, result: str) -> None:
+def test_connector_declares_its_crms_content_types(speaks: str, status: int, body: str, result: str) -> None:
     for objects in (API, TEXTS):
         connector = own(objects=objects, more=f'speaks = "{speaks}"')
         assert judged(connector, status, body, PLAIN).result == result
 
 
-def test_a_page_is_named_and_not_quoted() -> None:
+def test_page_is_named_by_its_title_not_quoted() -> None:
     found = judged(own(), 403, WAF, HTML)
     assert found.message == 'with a web page, "Attention Required!"'
     assert judged(own(), 200, "<html>" + "x" * 100_000, HTML).message == "with a web page"
@@ -183,7 +183,7 @@ def test_a_page_is_named_and_not_quoted() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(shipped_connectors()))
-def test_no_shipped_connector_believes_a_page(name: str) -> None:
+def test_no_shipped_connector_takes_a_page_for_success(name: str) -> None:
     connector = Connector(load_toml(shipped_connectors()[name]))
     requests: list[Request] = []
     for kind in connector.objects.values():
@@ -219,7 +219,7 @@ def is_search(request: httpx.Request) -> bool:
     ],
     ids=lambda value: f"{value.status_code} {value.text[:6]}" if isinstance(value, httpx.Response) else None,
 )
-def test_whatever_answers_in_its_place_nothing_is_doubled_parked_or_lost(
+def test_foreign_answers_double_park_or_lose_nothing(
     tmp_path: Path, told: httpx.Response, batches: bool
 ) -> None:
     with odd_world(tmp_path, plain_connector(batches=batches)) as world:
@@ -253,7 +253,7 @@ def test_whatever_answers_in_its_place_nothing_is_doubled_parked_or_lost(
         assert all(call["contact_id"] for call in held["calls"])
 
 
-def test_a_404_page_on_an_update_deletes_nothing(tmp_path: Path) -> None:
+def test_404_page_on_an_update_does_not_mean_deleted(tmp_path: Path) -> None:
     with odd_world(tmp_path, plain_connector(), mapping=recreated) as world:
         world.feed(1, PHONE)
         world.drain()
@@ -269,7 +269,7 @@ def test_a_404_page_on_an_update_deletes_nothing(tmp_path: Path) -> None:
         assert len(world.contents()["contacts"]) == 1
 
 
-def test_a_404_page_on_a_search_makes_no_second_contact(tmp_path: Path) -> None:
+def test_404_page_on_a_search_creates_no_second_contact(tmp_path: Path) -> None:
     with odd_world(tmp_path, plain_connector()) as world:
         world.crm.carry_out("POST", ["contacts"], {}, {"phone": f"+86{PHONE}"})
         world.answer = lambda request: html(404, NGINX) if is_search(request) else None
@@ -285,7 +285,7 @@ def recreated(text: str) -> str:
     return text.replace('on_deleted = "park"', 'on_deleted = "recreate"')
 
 
-def test_a_create_that_a_firewall_answers_for_is_looked_up_before_it_is_repeated(tmp_path: Path) -> None:
+def test_create_answered_by_a_firewall_is_looked_up_before_repeating(tmp_path: Path) -> None:
     def after_the_effect(request: httpx.Request) -> httpx.Response | None:
         if request.method != "POST":
             return None
@@ -303,7 +303,7 @@ def test_a_create_that_a_firewall_answers_for_is_looked_up_before_it_is_repeated
         assert world.row(1)["state"] == "delivered"
 
 
-def test_a_page_in_place_of_a_token_is_the_accounts_fault(tmp_path: Path) -> None:
+def test_page_instead_of_a_token_is_an_account_fault(tmp_path: Path) -> None:
     with odd_world(tmp_path, (DATA / "connector.toml").read_text("utf-8")) as world:
         world.answer = lambda _request: html(200)
         world.feed(1, PHONE)
@@ -316,6 +316,6 @@ def test_a_page_in_place_of_a_token_is_the_accounts_fault(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("before", [0, 90, 95, 99])
-def test_a_pages_title_shows_no_part_of_a_phone(before: int) -> None:
+def test_title_of_a_page_shows_no_part_of_a_phone(before: int) -> None:
     page = f"<html><title>{'x' * before} 15899770637</title></html>"
     assert not re.search(r"\d{5}", judged(own(), 403, page, HTML).message)

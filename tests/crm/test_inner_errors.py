@@ -36,7 +36,7 @@ def judged(name: str, status: int, body: Any) -> Meaning:
 
 
 @pytest.mark.parametrize("wrapped", [True, False], ids=["alone", "an item of a batch"])
-def test_each_error_is_named_with_its_field_and_the_duplicates_id_is_told(wrapped: bool) -> None:
+def test_every_error_is_named_with_its_field_and_the_duplicates_id(wrapped: bool) -> None:
     body = {"data": [multi(INVALID, DUPLICATE)]} if wrapped else multi(INVALID, DUPLICATE)
     found = judged("zoho", 207, body)
     assert (found.result, found.id) == ("duplicate", "4150868000000999001")
@@ -46,7 +46,7 @@ def test_each_error_is_named_with_its_field_and_the_duplicates_id_is_told(wrappe
     assert judged("zoho", 207, {"data": [multi(INVALID, INVALID)]}).result == "permanent"
 
 
-def test_a_lock_among_other_errors_is_temporary() -> None:
+def test_row_lock_among_other_errors_is_temporary() -> None:
     assert judged("zoho", 207, {"data": [multi(DUPLICATE, BUSY)]}).result == "unprocessed"
 
 
@@ -73,7 +73,7 @@ def test_a_lock_among_other_errors_is_temporary() -> None:
         ([{"message": LOCKED[:40], "errorCode": "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY"}], "permanent"),
     ],
 )
-def test_a_lock_that_a_trigger_met_is_temporary(body: Any, result: str) -> None:
+def test_row_lock_met_by_a_trigger_is_temporary(body: Any, result: str) -> None:
     assert judged("salesforce", 400, body).result == result
 
 
@@ -98,13 +98,13 @@ def test_several_refusals_at_once_are_all_named() -> None:
         ("code.*", None),
     ],
 )
-def test_a_star_is_every_item(path: str, found: Any) -> None:
+def test_star_in_a_path_means_every_item(path: str, found: Any) -> None:
     errors = [{"code": "A", "in": [{"x": 1}, {"x": 2}]}, {"code": "B", "in": [{"x": 3}]}, {"z": 0}]
     assert dig({"errors": errors, "code": "C"}, path) == found
     assert dig([{"a": 1}, {"a": 2}], "*.a") == [1, 2]
 
 
-def test_a_rule_fits_where_one_of_them_fits() -> None:
+def test_rule_with_a_star_matches_if_any_item_does() -> None:
     connector = connector_of(
         'name = "own"\n[[outcomes]]\npath = "errors.*.code"\nis = 7\nthen = "gone"\n'
         '[objects.thing]\nkey = ["key"]\n'

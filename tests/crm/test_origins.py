@@ -80,7 +80,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_a_value_stays_in_its_segment_whatever_it_holds(server: Server, value: str) -> None:
+def test_any_value_stays_in_its_path_segment(server: Server, value: str) -> None:
     for path in ("/things/{{ key.key }}", "/things/{{ key.key | path }}"):
         server.log.clear()
         server.answer = lambda _seen: (200, {"id": "1"}, {})
@@ -92,7 +92,7 @@ def test_a_value_stays_in_its_segment_whatever_it_holds(server: Server, value: s
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_a_value_that_is_the_whole_path_leads_to_no_other_place(server: Server, value: str) -> None:
+def test_value_used_as_the_whole_path_stays_on_the_host(server: Server, value: str) -> None:
     server.log.clear()
     server.answer = lambda _seen: (200, {"id": "1"}, {})
     send(connector("{{ key.key }}"), server.url, {"key": {"key": value}})
@@ -101,7 +101,7 @@ def test_a_value_that_is_the_whole_path_leads_to_no_other_place(server: Server, 
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\x00b", "\x0b"])
-def test_a_value_makes_no_second_header(server: Server, value: str) -> None:
+def test_value_cannot_add_a_second_header(server: Server, value: str) -> None:
     server.log.clear()
     made = connector("/things", "", "X-Key = '{{ secrets.hook }}'")
     with pytest.raises(Permanent, match=r"^object thing: the header X-Key cannot be sent"):
@@ -110,7 +110,7 @@ def test_a_value_makes_no_second_header(server: Server, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", [".", "..", "%2e%2e", "%2E."])
-def test_a_segment_that_leads_upwards_is_not_sent(server: Server, value: str) -> None:
+def test_dot_segment_is_not_sent(server: Server, value: str) -> None:
     server.log.clear()
     made = connector("/things/{{ key.key }}/x")
     if "%" in value:
@@ -126,7 +126,7 @@ def test_a_segment_that_leads_upwards_is_not_sent(server: Server, value: str) ->
     assert not server.log
 
 
-def test_settings_are_parts_of_a_path_and_what_is_written_is_kept(server: Server) -> None:
+def test_settings_may_hold_path_parts_and_literals_are_kept(server: Server) -> None:
     head = '[settings.base]\ndefault = "crm/v3"\n'
     made = connector("/{{ settings.base }}/a:b/{{ 'x/y' if key.key else 'z' }}?q=1&r={{ key.key }}", "", head)
     server.log.clear()
@@ -149,7 +149,7 @@ def test_settings_are_parts_of_a_path_and_what_is_written_is_kept(server: Server
         ('base_url = "https://crm.example"', "HTTPS://EVIL.example?x"),
     ],
 )
-def test_check_refuses_a_host_that_is_written_out_and_not_listed(head: str, path: str) -> None:
+def test_check_refuses_a_literal_host_that_is_not_listed(head: str, path: str) -> None:
     with pytest.raises(ConfigError, match="another host than base_url's"):
         connector(path, head)
     listed = f'{head}\norigins = ["{web_origin_of(path.replace("{{ key.key }}", "x"))}"]'
@@ -160,7 +160,7 @@ def test_check_refuses_a_host_that_is_written_out_and_not_listed(head: str, path
 
 
 @pytest.mark.parametrize("root", ["https://evil.example/api", "https://evil.example"])
-def test_check_refuses_such_a_root(root: str) -> None:
+def test_check_refuses_a_root_on_another_host(root: str) -> None:
     with pytest.raises(ConfigError, match=r"root.*another host"):
         connector("/x", f'root = "{root}"')
 
@@ -178,7 +178,7 @@ def test_origins_are_addresses() -> None:
         ("http:{{ '//evil.example' }}", {}),
     ],
 )
-def test_a_host_that_is_only_computed_is_refused_before_anything_is_sent(
+def test_computed_foreign_host_is_refused_before_sending(
     server: Server, path: str, names: dict[str, Any]
 ) -> None:
     head = '[[objects.thing.create]]\npath = "/a"\ncapture = { next = "next" }\n[[objects.thing.create]]\n'
@@ -209,7 +209,7 @@ hits = "items"
     assert not server.log
 
 
-def test_an_address_out_of_an_answer_is_taken_within_the_crm(server: Server) -> None:
+def test_url_from_an_answer_is_used_within_the_crm(server: Server) -> None:
     made = connector_of("""
 name = "own"
 secrets = ["token", "hook"]
@@ -238,7 +238,7 @@ hits = "items"
         assert server.told() == [told]
 
 
-def test_the_token_s_answer_the_secrets_and_own_settings_name_hosts() -> None:
+def test_token_answer_secrets_and_settings_may_name_hosts() -> None:
     allowed = ["https://own.example", "https://eu.login.example:8443"]
     for address in ("https://own.example/x", "https://eu.login.example:8443/y", "https://crm.example/z"):
         check_address(address, "https://crm.example", lambda: allowed)
@@ -253,7 +253,7 @@ def test_the_token_s_answer_the_secrets_and_own_settings_name_hosts() -> None:
             check_address(address, "https://crm.example", lambda: allowed)
 
 
-def test_a_token_leads_to_the_company_s_own_host_but_not_out_of_tls(server: Server) -> None:
+def test_token_answer_may_change_the_host_but_not_drop_tls(server: Server) -> None:
     made = connector(
         "/things",
         'root = "{{ token.instance }}"',
@@ -274,14 +274,14 @@ def test_a_token_leads_to_the_company_s_own_host_but_not_out_of_tls(server: Serv
         "{{ (key.key | path) ~ '/' ~ key.key }}",
     ],
 )
-def test_what_is_half_escaped_is_told_by_check(text: str) -> None:
+def test_check_reports_a_partly_escaped_path(text: str) -> None:
     with pytest.raises(ConfigError, match=r"write \| path behind each value"):
         connector(text)
 
 
 @settings(derandomize=True, max_examples=60)
 @given(st.text(max_size=12))
-def test_no_text_leaves_its_segment(text: str) -> None:
+def test_any_text_stays_in_its_path_segment(text: str) -> None:
     made = connector("/things/{{ key.key }}/end?x=1")
     names = {"key": {"key": text}, "fields": {}}
     (create,) = made.objects["thing"].create
@@ -295,7 +295,7 @@ def test_no_text_leaves_its_segment(text: str) -> None:
     assert url.raw_path.split(b"?")[0].count(b"/") == 3
 
 
-def test_only_a_whole_host_that_is_written_out_is_constant() -> None:
+def test_only_a_fully_literal_host_is_constant() -> None:
     assert constant_web_origin("https://a.example/{{ x }}") == "https://a.example"
     assert constant_web_origin("https://a.example") == "https://a.example"
     for text in ("https://{{ x }}.example/", "https://a{{ x }}/", "{{ x }}", "/a", "a", ""):

@@ -37,7 +37,7 @@ def judged(connector: Connector, status: int, body: object = None, **headers: st
      (422, "permanent"), (425, "transient"), (429, "unprocessed"), (500, "transient"), (502, "transient"),
      (503, "unprocessed"), (504, "transient"), (599, "transient")],
 )  # fmt: skip
-def test_what_a_status_means_where_no_rule_says(status: int, result: str) -> None:
+def test_status_has_a_default_meaning_without_a_rule(status: int, result: str) -> None:
     assert judged(with_rules(), status).result == result
 
 
@@ -69,12 +69,12 @@ def test_what_a_status_means_where_no_rule_says(status: int, result: str) -> Non
         ('status = 409\npath = "code"\nis = 1', 409, {"code": 2}, False),
     ],
 )
-def test_a_rule_fits_where_all_its_conditions_hold(rule: str, status: int, body: object, fits: bool) -> None:
+def test_rule_matches_if_all_its_conditions_hold(rule: str, status: int, body: object, fits: bool) -> None:
     found = judged(with_rules(f'{rule}\nthen = "done"'), status, body, X_Status_Reason="dup")
     assert (found.result == "done") is fits
 
 
-def test_the_first_rule_that_fits_counts_and_a_requests_own_go_first() -> None:
+def test_first_matching_rule_wins_and_a_requests_own_come_first() -> None:
     connector = with_rules('status = 409\nthen = "done"', 'status = 409\nthen = "gone"')
     assert judged(connector, 409).result == "done"
     own = with_rules('status = 409\nthen = "quota"').classifier.rules
@@ -82,7 +82,7 @@ def test_the_first_rule_that_fits_counts_and_a_requests_own_go_first() -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"errorCode": 7}, [], None, {"errorCode": None}])
-def test_who_says_what_a_yes_is_takes_nothing_else_for_one(body: object) -> None:
+def test_declared_success_rule_is_exclusive(body: object) -> None:
     found = judged(with_rules('path = "errorCode"\nis = 0\nthen = "ok"'), 200, body)
     assert (found.result, found.unknown) == ("in_doubt", True)
 
@@ -99,7 +99,7 @@ def test_who_says_what_a_yes_is_takes_nothing_else_for_one(body: object) -> None
         (b"", "application/json", "ok"),
     ],
 )
-def test_a_page_for_people_is_no_yes(body: bytes, kind: str, result: str) -> None:
+def test_html_page_is_no_success(body: bytes, kind: str, result: str) -> None:
     assert judged(with_rules(), 200, body, Content_Type=kind).result == result
 
 
@@ -127,12 +127,12 @@ def test_a_page_for_people_is_no_yes(body: bytes, kind: str, result: str) -> Non
         ("until = '{{ body.at }}'", {}, None),
     ],
 )
-def test_how_long_to_wait(rule: str, body: object, seconds: float | None) -> None:
+def test_wait_of_a_rule_is_read_from_the_answer(rule: str, body: object, seconds: float | None) -> None:
     connector = with_rules(f'status = 429\nthen = "quota"\n{rule}')
     assert judged(connector, 429, body, Retry_After="3").wait == seconds
 
 
-def test_a_day_ends_where_the_crm_is_also_when_clocks_change() -> None:
+def test_quota_day_ends_in_the_crms_zone_also_when_clocks_change() -> None:
     assert next_time("08:00 UTC", NOW) - NOW == timedelta(days=1)
     assert next_time("08:01 UTC", NOW) - NOW == timedelta(minutes=1)
 
@@ -144,7 +144,7 @@ def test_a_day_ends_where_the_crm_is_also_when_clocks_change() -> None:
      ("Sun, 22 Nov 2026 07:00:00 GMT", 0.0), ("Sunday, 22-Nov-26 08:00:07 GMT", 7.0), ("", None),
      ("soon", None), ("Sun, 99 Nov 2026 08:00:07 GMT", None), ("1,5", None)],
 )  # fmt: skip
-def test_retry_after(text: str, seconds: float | None) -> None:
+def test_retry_after_header_is_read(text: str, seconds: float | None) -> None:
     assert retry_after(Answer(429, Headers({"Retry-After": text}), "", None), NOW) == seconds
     assert retry_after(Answer(429, Headers({}), "", None), NOW) is None
 
@@ -152,12 +152,12 @@ def test_retry_after(text: str, seconds: float | None) -> None:
 @pytest.mark.parametrize(
     "text", ["", "soon", "Sun, 22 Nov 2026 08:00:07 +99999999999999", "Sun, 99 Nov 2026 08:00:07"]
 )
-def test_a_date_beyond_the_calendar_is_none(text: str) -> None:
+def test_impossible_retry_after_date_is_ignored(text: str) -> None:
     assert http_date(text) is None
     assert http_date("Sun, 22 Nov 2026 16:00:07 +0800") == http_date("Sun, 22 Nov 2026 08:00:07")
 
 
-def test_what_went_wrong_is_read_where_the_connector_says() -> None:
+def test_error_details_are_read_where_the_connector_says() -> None:
     connector = with_rules('status = 400\nthen = "permanent"\nsays = "Add the option"')
     found = judged(connector, 400, [{"message": "no  such\noption", "errorCode": "X"}])
     assert (found.message, found.code, found.says, found.named) == (
@@ -171,7 +171,7 @@ def test_what_went_wrong_is_read_where_the_connector_says() -> None:
     assert len(judged(connector, 400, b"x" * 10**6).message) == LONGEST_MASKED
 
 
-def test_a_field_that_only_the_sentence_names_is_found_by_an_expression() -> None:
+def test_field_named_only_in_a_message_is_found_by_an_expression() -> None:
     errors = """[errors]
 message = "errorMsg"
 field = ["data.field", '{{ body.errorMsg | found("字段.(.+?)]") }}']
@@ -193,9 +193,7 @@ field = ["data.field", '{{ body.errorMsg | found("字段.(.+?)]") }}']
         ("no such record 12345", "answered 200 no such record …"),
     ],
 )
-def test_refusals_are_grouped_by_the_crms_code_though_it_is_a_number(
-    server: Server, code: str | int, cause: str
-) -> None:
+def test_refusals_are_grouped_by_the_crms_numeric_code(server: Server, code: str | int, cause: str) -> None:
     """Else everything that a CRM refuses with status 200 would be one group, and retried as one."""
     server.answer = lambda _seen: (200, {"code": code, "message": "why"}, {})
     connector = with_rules('path = "code"\nthen = "permanent"')
@@ -228,7 +226,7 @@ def server() -> Iterator[Server]:
         ("permanent", Permanent, Permanent),
     ],
 )
-def test_what_comes_of_a_meaning(
+def test_each_outcome_raises_its_delivery_error(
     server: Server, result: str, repeatable: type[DeliveryError] | None, other: type[DeliveryError] | None
 ) -> None:
     server.answer = lambda _seen: (400, {"id": 2**53 + 1, "message": "why"}, {})

@@ -9,7 +9,7 @@ from bridge.mapping import load_mapping
 FOLDER = Path(__file__).parents[1] / "data" / "reader"
 
 
-def test_what_a_reader_of_the_docs_wrote_still_loads_and_fits() -> None:
+def test_connector_written_from_the_docs_still_loads() -> None:
     connector = Connector(load_toml(FOLDER / "connector.toml"))
     mapping = load_mapping(FOLDER / "mapping.toml")
     for name, section in mapping.file.objects.items():

@@ -34,7 +34,7 @@ def espo_call(espo: EspoCrm, **fields: Any) -> dict[str, Any]:
     return {**CALLED, "assignedUserId": espo.settings["user_id"], **fields}
 
 
-def test_espo_creates_reads_and_updates_whole_records(espo: EspoCrm, site: httpx.Client) -> None:
+def test_espocrm_server_creates_reads_and_updates_whole_records(espo: EspoCrm, site: httpx.Client) -> None:
     made = site.post("Contact", json={"lastName": "王", "phoneNumber": PHONE, "id": "mine", "wrong": 1})
     assert made.status_code == 200
     record = made.json()
@@ -68,7 +68,9 @@ def test_espo_creates_reads_and_updates_whole_records(espo: EspoCrm, site: httpx
         ({}, 2),
     ],
 )
-def test_espo_searches(espo: EspoCrm, site: httpx.Client, where: dict[str, str], found: int) -> None:
+def test_espocrm_server_searches(
+    espo: EspoCrm, site: httpx.Client, where: dict[str, str], found: int
+) -> None:
     espo.seed_contact(lastName="王", phoneNumber=PHONE)
     both = [{"phoneNumber": "+8613700000000", "primary": True}, {"phoneNumber": "+8615900000000"}]
     espo.seed_contact(lastName="李", phoneNumberData=both)
@@ -77,14 +79,14 @@ def test_espo_searches(espo: EspoCrm, site: httpx.Client, where: dict[str, str],
     assert all(set(one) == {"id", "name"} for one in answer["list"])
 
 
-def test_espo_refuses_large_pages_and_unknown_attributes(site: httpx.Client, espo: EspoCrm) -> None:
+def test_espocrm_server_refuses_large_pages_and_unknown_attributes(site: httpx.Client, espo: EspoCrm) -> None:
     espo.seed_contact()
     assert site.get("Contact", params={"maxSize": "201"}).status_code == 403
     where = {"where[0][type]": "equals", "where[0][attribute]": "fone", "where[0][value]": "1"}
     assert site.get("Contact", params=where).status_code == 400
 
 
-def test_espo_reports_duplicates_and_changes_in_between(espo: EspoCrm, site: httpx.Client) -> None:
+def test_espocrm_server_reports_duplicates_and_conflicting_changes(espo: EspoCrm, site: httpx.Client) -> None:
     held = espo.seed_contact(firstName="伟", lastName="王")
     again = {"firstName": "伟", "lastName": "王"}
     refused = site.post("Contact", json=again)
@@ -108,7 +110,7 @@ def test_espo_reports_duplicates_and_changes_in_between(espo: EspoCrm, site: htt
         ({"assignedUserId": None}, "assignedUser", "required"),
     ],
 )
-def test_espo_names_the_field_that_is_not_valid(
+def test_espocrm_server_names_an_invalid_field(
     espo: EspoCrm, site: httpx.Client, fields: dict[str, Any], field: str, fault: str
 ) -> None:
     refused = site.post("Call", json=espo_call(espo, **fields))
@@ -117,7 +119,7 @@ def test_espo_names_the_field_that_is_not_valid(
     assert not espo.calls()
 
 
-def test_espo_calls_are_linked(espo: EspoCrm, site: httpx.Client) -> None:
+def test_espocrm_server_links_calls(espo: EspoCrm, site: httpx.Client) -> None:
     contact = espo.seed_contact()
     call = site.post("Call", json=espo_call(espo, contactsIds=[contact], cCallUuid="u-1")).json()
     assert call["duration"] == 65
@@ -130,7 +132,7 @@ def test_espo_calls_are_linked(espo: EspoCrm, site: httpx.Client) -> None:
     assert site.post("Call", json=espo_call(espo, assignedUserId="another")).status_code == 403
 
 
-def test_espo_numbers_need_a_plus_since_9(site: httpx.Client) -> None:
+def test_espocrm_server_requires_a_plus_in_numbers_since_9(site: httpx.Client) -> None:
     body = {"lastName": "王", "phoneNumber": "15800000637"}
     assert site.post("Contact", json=body).json()["messageTranslation"]["data"]["field"] == "phoneNumber"
     with EspoCrm(version=(7, 4, 6)) as old:
@@ -138,7 +140,7 @@ def test_espo_numbers_need_a_plus_since_9(site: httpx.Client) -> None:
         assert httpx.post(f"{old.url}/api/v1/Contact", json=body, headers=headers).status_code == 200
 
 
-def test_espo_signatures_and_bad_keys() -> None:
+def test_espocrm_server_checks_signatures_and_keys() -> None:
     with EspoCrm(login="hmac") as server:
         secret, key = server.secrets["secret_key"], server.secrets["api_key"]
         signed = hmac.new(secret.encode(), b"GET /Contact", hashlib.sha256).hexdigest()
@@ -151,7 +153,7 @@ def test_espo_signatures_and_bad_keys() -> None:
         assert httpx.get(address, headers=headers).status_code == 403
 
 
-def test_espo_tells_its_fields(espo: EspoCrm, site: httpx.Client) -> None:
+def test_espocrm_server_describes_its_fields(espo: EspoCrm, site: httpx.Client) -> None:
     about = site.get("Metadata", params={"key": "entityDefs.Call.fields"}).json()
     assert about["name"] == {"type": "varchar", "maxLength": 100, "required": True}
     assert about["cCallUuid"]["type"] == "varchar"
@@ -159,7 +161,7 @@ def test_espo_tells_its_fields(espo: EspoCrm, site: httpx.Client) -> None:
     assert site.get("App/user").json()["user"]["id"] == espo.settings["user_id"]
 
 
-def test_espo_faults_come_in_its_manner(espo: EspoCrm, site: httpx.Client) -> None:
+def test_espocrm_server_reports_faults_like_espocrm(espo: EspoCrm, site: httpx.Client) -> None:
     espo.limit_next(wait=2)
     limited = site.get("Contact")
     assert (limited.status_code, limited.headers["retry-after"]) == (429, "2")

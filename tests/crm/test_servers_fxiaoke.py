@@ -85,7 +85,7 @@ def test_fxiaoke_serves_standard_and_custom_objects() -> None:
     "wrong",
     [{"talk_seconds__c": 65}, {"started_at__c": "2026-11-22"}, {"grade__c": "优"}, {"owner": "1000"}],
 )
-def test_fxiaoke_refuses_values_in_another_form(wrong: dict[str, Any]) -> None:
+def test_fxiaoke_refuses_values_of_the_wrong_form(wrong: dict[str, Any]) -> None:
     with Fxiaoke() as server:
         call = fx_caller(server, fx_token(server)["accessToken"])
         answer = call("custom/v2/data/create", fx_write("object_call__c", name="1", **wrong))
@@ -94,7 +94,7 @@ def test_fxiaoke_refuses_values_in_another_form(wrong: dict[str, Any]) -> None:
         assert not server.calls()
 
 
-def test_fxiaoke_tokens_age_and_traces_are_good_once() -> None:
+def test_fxiaoke_tokens_expire_and_trace_ids_work_once() -> None:
     clock = Clock()
     with Fxiaoke(clock=clock) as server:
         first = fx_token(server)["accessToken"]
@@ -116,7 +116,7 @@ def test_fxiaoke_tokens_age_and_traces_are_good_once() -> None:
         assert server.token_requests() == 3
 
 
-def test_fxiaoke_token_requests_are_few_and_one_at_a_time() -> None:
+def test_fxiaoke_allows_few_token_requests_one_at_a_time() -> None:
     with Fxiaoke(clock=Clock(), token_latency=0.5) as server, ThreadPoolExecutor(4) as several:
         together = threading.Barrier(4)
 
@@ -147,7 +147,7 @@ def test_fxiaoke_limits_each_path_and_names_the_quota() -> None:
         assert call("v2/data/query", query)["errorCode"] == -1
 
 
-def test_fxiaoke_old_style_wants_credentials_in_the_body() -> None:
+def test_fxiaoke_old_style_requires_credentials_in_the_body() -> None:
     with Fxiaoke(style="old", person="ContactObj") as server:
         secrets = {"appId": server.settings["app_id"], "appSecret": server.secrets["app_secret"]}
         secrets["permanentCode"] = server.secrets["permanent_code"]

@@ -51,7 +51,7 @@ def ask(unseen: UnseenCrm) -> Iterator[Calling]:
         yield post
 
 
-def test_unseen_creates_queries_updates_and_links(unseen: UnseenCrm, ask: Calling) -> None:
+def test_unseen_server_creates_queries_updates_and_links(unseen: UnseenCrm, ask: Calling) -> None:
     customer = ask("customer/create", data=CUSTOMER)["data"]["id"]
     assert len(customer) == 18
     assert int(float(customer)) != int(customer), "an id that survives a double would hide a mistake"
@@ -65,7 +65,7 @@ def test_unseen_creates_queries_updates_and_links(unseen: UnseenCrm, ask: Callin
     assert ask("customer/update", id="730000000000000001", data={})["errorCode"] == 2002
 
 
-def test_unseen_duplicates_name_no_id(ask: Calling) -> None:
+def test_unseen_server_names_no_id_of_a_duplicate(ask: Calling) -> None:
     first = ask("customer/create", data=CUSTOMER)["data"]["id"]
     assert ask("customer/create", data=CUSTOMER) == {
         "errorCode": 2001,
@@ -87,7 +87,7 @@ def test_unseen_duplicates_name_no_id(ask: Calling) -> None:
         ({"tags": "a,b"}, 3004),
     ],
 )
-def test_unseen_names_the_field_it_refuses(
+def test_unseen_server_names_the_field_it_refuses(
     unseen: UnseenCrm, ask: Calling, wrong: dict[str, Any], code: int
 ) -> None:
     answer = ask("customer/create", data=CUSTOMER | wrong)
@@ -96,7 +96,7 @@ def test_unseen_names_the_field_it_refuses(
     assert not unseen.contacts()
 
 
-def test_unseen_pages_and_lags(unseen: UnseenCrm, ask: Calling, clock: Clock) -> None:
+def test_unseen_server_pages_and_lags(unseen: UnseenCrm, ask: Calling, clock: Clock) -> None:
     for number in range(3):
         ask("customer/create", data=CUSTOMER | {"mobile": str(number)})
     page = ask("customer/query", filter={"name": "王伟"}, page=2, pageSize=2)["data"]
@@ -109,7 +109,7 @@ def test_unseen_pages_and_lags(unseen: UnseenCrm, ask: Calling, clock: Clock) ->
     assert ask("customer/query", filter={"grade": "HOT"})["errorCode"] == 1400
 
 
-def test_unseen_tokens_expire(unseen: UnseenCrm, ask: Calling, clock: Clock) -> None:
+def test_unseen_servers_tokens_expire(unseen: UnseenCrm, ask: Calling, clock: Clock) -> None:
     assert ask("customer/query", filter={}, companyId="1")["errorCode"] == 4003
     clock.pass_by(3600)
     assert ask("customer/query", filter={})["errorCode"] == 4001
@@ -117,7 +117,7 @@ def test_unseen_tokens_expire(unseen: UnseenCrm, ask: Calling, clock: Clock) -> 
     assert unseen.token_requests() == 2
 
 
-def test_unseen_faults_come_with_http_200(unseen: UnseenCrm, ask: Calling, clock: Clock) -> None:
+def test_unseen_server_reports_faults_with_http_200(unseen: UnseenCrm, ask: Calling, clock: Clock) -> None:
     unseen.limit_next(wait=1.5)
     assert ask("customer/query", filter={})["retryAfterMs"] == 1500
     unseen.quota_next()
@@ -136,7 +136,7 @@ def test_unseen_faults_come_with_http_200(unseen: UnseenCrm, ask: Calling, clock
     assert ask("customer/query", filter={})["errorCode"] == 0
 
 
-def test_unseen_answers_get_lost_cut_and_dripped(unseen: UnseenCrm, ask: Calling) -> None:
+def test_unseen_server_can_lose_cut_and_drip_answers(unseen: UnseenCrm, ask: Calling) -> None:
     unseen.lose_next_answer()
     with pytest.raises(httpx.RemoteProtocolError):
         ask("customer/create", data=CUSTOMER)
@@ -159,7 +159,7 @@ def deliver(server: WebhookReceiver, clock: Clock, identity: str, **body: Any) -
     return WEB.post(f"{server.url}/hook", content=content, headers=headers)
 
 
-def test_webhook_keeps_each_event_once(clock: Clock) -> None:
+def test_webhook_server_keeps_each_event_once(clock: Clock) -> None:
     with WebhookReceiver(clock=clock, is_contact=lambda body: "phone" in body) as server:
         assert deliver(server, clock, "u-1", grade="A").status_code == 202
         assert deliver(server, clock, "u-1", grade="B").json() == {"duplicate": True}
@@ -171,7 +171,7 @@ def test_webhook_keeps_each_event_once(clock: Clock) -> None:
         assert server.calls()[0]["grade"] == "C"
 
 
-def test_webhook_verifies(clock: Clock) -> None:
+def test_webhook_server_verifies_signatures(clock: Clock) -> None:
     with WebhookReceiver(clock=clock, secret="as it stands") as server:
         assert deliver(server, clock, "u-1", a=1).status_code == 202
         late = Clock()
@@ -188,7 +188,7 @@ def test_webhook_verifies(clock: Clock) -> None:
         assert len(server.calls()) == 1
 
 
-def test_webhook_signs_as_standard_webhooks_does() -> None:
+def test_webhook_signature_follows_standard_webhooks() -> None:
     # The example of the specification's reference libraries.
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     identity, stamp, body = "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", b'{"test": 2432232314}'
@@ -204,7 +204,7 @@ def serve_tryton(
     return TrytonServer(folder / "data", cache_folder(request.config, folder / "cache"), modules)
 
 
-def test_tryton_serves_parties_notes_and_identifiers(
+def test_tryton_server_has_parties_notes_and_identifiers(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with serve_tryton(request, tmp_path_factory, PARTY_ONLY) as server:
@@ -235,7 +235,7 @@ def test_tryton_serves_parties_notes_and_identifiers(
 
 
 @pytest.mark.slow
-def test_tryton_serves_opportunities(
+def test_tryton_server_has_opportunities(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with serve_tryton(request, tmp_path_factory, WITH_OPPORTUNITIES) as server:

@@ -110,7 +110,7 @@ def server(request: pytest.FixtureRequest) -> VendorServer:
     return found
 
 
-def test_a_healthy_server_keeps_what_it_is_told_and_logs_it(server: VendorServer) -> None:
+def test_healthy_server_stores_and_logs_requests(server: VendorServer) -> None:
     with client(server) as http:
         assert a_write(server, http).status_code == 201
     [contact] = server.contacts()
@@ -133,7 +133,7 @@ def test_tokens_expire_at_once_or_after_some_requests(server: VendorServer) -> N
         assert a_read(server, http).status_code != 401
 
 
-def test_rate_limits_and_quotas_in_each_manner(server: VendorServer) -> None:
+def test_each_server_has_rate_limits_and_quotas(server: VendorServer) -> None:
     with client(server) as http:
         server.limit_next(wait=7)
         limited = a_read(server, http)
@@ -158,7 +158,7 @@ def test_rate_limits_and_quotas_in_each_manner(server: VendorServer) -> None:
             assert re.fullmatch(r"api-usage=\d+/5000", limited.headers["sforce-limit-info"])
 
 
-def test_connections_are_cut_before_or_after_the_effect(server: VendorServer) -> None:
+def test_connections_can_be_cut_before_or_after_the_effect(server: VendorServer) -> None:
     with client(server) as http:
         server.cut_next()
         server.lose_next_answer()
@@ -170,7 +170,7 @@ def test_connections_are_cut_before_or_after_the_effect(server: VendorServer) ->
         assert a_write(server, http, "L2").status_code == 201
 
 
-def test_answers_drip(server: VendorServer) -> None:
+def test_answers_can_drip(server: VendorServer) -> None:
     with client(server) as http:
         server.drip_next(2, pause=0.0005)
         assert a_write(server, http).json()
@@ -180,14 +180,14 @@ def test_answers_drip(server: VendorServer) -> None:
             assert len(next(answer.iter_raw(1))) == 1
 
 
-def test_failures_carry_nothing_out(server: VendorServer) -> None:
+def test_failed_requests_have_no_effect(server: VendorServer) -> None:
     with client(server) as http:
         server.fail_next(2, status=502, on="write", after=1)
         assert [a_write(server, http, f"L{n}").status_code for n in range(4)] == [201, 502, 502, 201]
     assert len(server.contacts()) == 2
 
 
-def test_refusals_are_permanent_and_dropped_fields_are_success(server: VendorServer) -> None:
+def test_refusals_are_permanent_and_dropped_fields_succeed(server: VendorServer) -> None:
     phone = {"HubSpot": "phone"}.get(server.name, "Phone")
     last = {"HubSpot": "lastname", "Zoho": "Last_Name", "Salesforce": "LastName"}[server.name]
     with client(server) as http:
@@ -202,7 +202,7 @@ def test_refusals_are_permanent_and_dropped_fields_are_success(server: VendorSer
     assert [phone in contact for contact in server.contacts()] == [False]
 
 
-def test_a_person_edits_and_deletes(server: VendorServer) -> None:
+def test_user_can_edit_and_delete(server: VendorServer) -> None:
     name = {"HubSpot": "lastname", "Zoho": "Last_Name", "Salesforce": "LastName"}[server.name]
     contact = server.seed_contact(**{name: "Li"})
     server.edit(CONTACT, contact, **{name: "Wang"})
@@ -529,7 +529,7 @@ def test_salesforce_duplicate_rules_name_the_others(clock: Hands) -> None:
 # The description files.
 
 
-def test_a_description_tells_what_it_does_not_allow() -> None:
+def test_api_description_rejects_invalid_requests() -> None:
     description = load("hubspot", "contacts.json")
     if description is None:
         pytest.skip("the vendors' OpenAPI files are not here: set CALLBRIDGE_SPECS")
@@ -546,7 +546,9 @@ def test_a_description_tells_what_it_does_not_allow() -> None:
     assert description.violations("PATCH", f"{url}/1", [], {}, body)[0].startswith("content type missing")
 
 
-def test_without_the_files_nothing_is_validated(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_are_not_validated_without_description_files(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CALLBRIDGE_SPECS", str(tmp_path / "none"))
     with HubSpot() as server, client(server) as http:
         assert not server.validating

@@ -112,7 +112,7 @@ def account(server: Server) -> Iterator[Account]:
 
 
 @pytest.mark.parametrize("where", ["body", "basic"])
-def test_client_credentials(server: Server, account: Account, where: str) -> None:
+def test_client_credentials_grant(server: Server, account: Account, where: str) -> None:
     tokens = TokenServer(server)
     ask(account(with_token(f'{CLIENT}\nclient_auth = "{where}"\nform = {{ scope = "a b" }}')))
     (seen,) = tokens.asked
@@ -124,14 +124,14 @@ def test_client_credentials(server: Server, account: Account, where: str) -> Non
     assert seen.form == expected
 
 
-def test_password(server: Server, account: Account) -> None:
+def test_password_grant(server: Server, account: Account) -> None:
     tokens = TokenServer(server)
     secrets = {**SECRETS, "username": "u", "password": "p&=w"}
     ask(account(with_token('grant = "password"', tuple(secrets)), secrets))
     assert tokens.asked[0].form["password"] == "p&=w"
 
 
-def test_jwt_bearer_is_signed_for_who_checks_it(server: Server, account: Account) -> None:
+def test_jwt_bearer_assertion_is_signed_and_verifiable(server: Server, account: Account) -> None:
     tokens = TokenServer(server)
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(
@@ -155,7 +155,7 @@ def test_jwt_bearer_is_signed_for_who_checks_it(server: Server, account: Account
     assert 'no key"' not in str(caught.value)
 
 
-def test_a_token_is_asked_for_with_a_text(server: Server, account: Account) -> None:
+def test_token_request_may_have_a_text_body(server: Server, account: Account) -> None:
     body = "<login><user>{{ secrets.client_id }}</user></login>"
     tokens = TokenServer(server)
     crm = account(with_token(f'headers = {{ Content-Type = "text/xml" }}\ntext = "{body}"'))
@@ -165,13 +165,13 @@ def test_a_token_is_asked_for_with_a_text(server: Server, account: Account) -> N
     assert seen.headers["content-type"] == "text/xml"
 
 
-def test_a_token_is_asked_for_with_a_form_of_one_expression(server: Server, account: Account) -> None:
+def test_token_request_may_have_a_form_of_one_expression(server: Server, account: Account) -> None:
     tokens = TokenServer(server)
     ask(account(with_token("form = \"{{ {'a': secrets.client_id} | merge({'b': now.epoch}) }}\"")))
     assert set(tokens.asked[0].form) == {"a", "b"}
 
 
-def test_several_outputs_go_into_address_header_and_body(server: Server, account: Account) -> None:
+def test_several_token_outputs_reach_url_header_and_body(server: Server, account: Account) -> None:
     tokens = TokenServer(server, instance_url=f"{server.url}/eu", corp={"id": "corp-1"})
     text = text_of(
         """[auth]
@@ -203,14 +203,14 @@ rate = "100/s"
 """
 
 
-def test_a_later_token_is_got_with_an_earlier_one(server: Server, account: Account) -> None:
+def test_later_token_is_requested_with_an_earlier_one(server: Server, account: Account) -> None:
     tokens = TokenServer(server)
     ask(account(text_of(CHAINED, tuple(REFRESH)), REFRESH))
     assert [seen.path for seen in tokens.asked] == ["/token/1", "/token/2"]
     assert tokens.asked[1].query == {"app": tokens.given[0]}
 
 
-def test_what_an_exchange_rotated_is_kept_though_the_next_fails(server: Server, account: Account) -> None:
+def test_rotated_token_is_kept_though_the_next_exchange_fails(server: Server, account: Account) -> None:
     tokens = TokenServer(server, refresh_token="second-refresh")
     store = NoStore()
     text = text_of(CHAINED, tuple(REFRESH))
@@ -226,7 +226,7 @@ def test_what_an_exchange_rotated_is_kept_though_the_next_fails(server: Server, 
     ]
 
 
-def test_eight_workers_make_one_exchange(server: Server, account: Account) -> None:
+def test_eight_workers_share_one_exchange(server: Server, account: Account) -> None:
     tokens = TokenServer(server)
     connector = connector_of(with_token(CLIENT))
     shared = Tokens("own", connector.auth.tokens, SECRETS, NoStore(), Clock())
@@ -249,7 +249,7 @@ def test_eight_workers_make_one_exchange(server: Server, account: Account) -> No
     ("life", "renewed_at"),
     [(3600, 3540), (60, 30), (1, 0.5), (10**30, None), ("soon", None), (-5, None), (None, None)],
 )
-def test_a_token_is_renewed_before_its_end(
+def test_token_is_renewed_before_it_expires(
     server: Server, account: Account, life: object, renewed_at: float | None
 ) -> None:
     tokens = TokenServer(server, expires_in=life)
@@ -265,7 +265,7 @@ def test_a_token_is_renewed_before_its_end(
         assert len(tokens.asked) == 2
 
 
-def test_while_no_new_one_is_to_be_had_the_old_one_serves(server: Server, account: Account) -> None:
+def test_old_token_is_used_while_renewal_fails(server: Server, account: Account) -> None:
     tokens = TokenServer(server)
     clock = Clock()
     crm = account(with_token(CLIENT), clock=clock)
@@ -278,7 +278,7 @@ def test_while_no_new_one_is_to_be_had_the_old_one_serves(server: Server, accoun
         ask(crm)
 
 
-def test_a_refused_token_is_renewed_once(server: Server, account: Account) -> None:
+def test_refused_token_is_renewed_once(server: Server, account: Account) -> None:
     tokens = TokenServer(server)
     crm = account(with_token(CLIENT))
     ask(crm)
@@ -306,7 +306,7 @@ def ledger(tmp_path: Path) -> Iterator[Callable[[], SqliteLedger]]:
     opened[0].close()
 
 
-def test_a_rotated_refresh_token_survives_a_restart(
+def test_rotated_refresh_token_survives_a_restart(
     server: Server, account: Account, ledger: Callable[[], SqliteLedger], tmp_path: Path
 ) -> None:
     tokens = TokenServer(server, refresh_token="second-refresh")
@@ -338,7 +338,7 @@ def test_a_rotated_refresh_token_survives_a_restart(
     assert tokens.asked[-1].form["refresh_token"] == "new-one", "other secrets forget it"
 
 
-def test_a_token_is_not_asked_for_in_a_storm(server: Server, account: Account) -> None:
+def test_failing_token_requests_are_rate_limited(server: Server, account: Account) -> None:
     tokens = TokenServer(server)
     tokens.scripted = [(500, None, {})] * 9
     clock = Clock()
@@ -371,7 +371,7 @@ def test_a_token_is_not_asked_for_in_a_storm(server: Server, account: Account) -
         ((0, None, {}), Transient, "no answer"),
     ],
 )
-def test_a_refused_exchange_shows_no_token(
+def test_refused_exchange_shows_no_token(
     server: Server, account: Account, answer: ServerAnswer, kind: type[DeliveryError], says: str
 ) -> None:
     tokens = TokenServer(server)
@@ -386,7 +386,7 @@ def test_a_refused_exchange_shows_no_token(
     assert "tok-" not in told
 
 
-def test_an_exchange_that_gives_nothing_keeps_no_old_token_for_new(server: Server, account: Account) -> None:
+def test_exchange_without_a_token_does_not_keep_the_old_one_as_new(server: Server, account: Account) -> None:
     tokens = TokenServer(server)
     clock = Clock()
     crm = account(with_token(CLIENT), clock=clock)

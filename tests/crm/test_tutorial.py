@@ -143,7 +143,7 @@ def send(daemon: DaemonProcess, **fields: Any) -> None:
 
 
 @pytest.mark.long
-def test_the_tutorials_files_connect_a_crm_that_nobody_has_seen(tmp_path: Path, ostwind: Ostwind) -> None:
+def test_tutorial_files_connect_an_unknown_crm(tmp_path: Path, ostwind: Ostwind) -> None:
     path = written(tmp_path, ostwind.server.url)
     env = environment() | SECRETS
     assert callbridge("check", "-c", str(path), cwd=tmp_path, env=env).stdout == "no problems\n"

@@ -64,7 +64,7 @@ def unseen(one: Bench) -> UnseenCrm:
     return one.server
 
 
-def test_what_is_written_is_what_was_meant(tmp_path: Path) -> None:
+def test_values_are_written_in_the_crms_formats(tmp_path: Path) -> None:
     case = UnseenCase(**{**CASE.__dict__, "changes": {}})
     with bench_of(tmp_path, case) as one:
         one.send(name="王芳", mark="有意向", summary="短")
@@ -94,7 +94,7 @@ def test_what_is_written_is_what_was_meant(tmp_path: Path) -> None:
         assert (one.contact()["remark"], one.contact()["callCount"]) == ("手写", 7)
 
 
-def test_texts_that_are_too_long_end_visibly(tmp_path: Path) -> None:
+def test_too_long_texts_are_visibly_truncated(tmp_path: Path) -> None:
     case = UnseenCase(**{**CASE.__dict__, "changes": {}})
     with bench_of(tmp_path, case) as one:
         one.send(name="王" * 99, mark="长" * 999, summary="话" * 999, unit="公" * 200)
@@ -104,7 +104,7 @@ def test_texts_that_are_too_long_end_visibly(tmp_path: Path) -> None:
         assert {text[-1] for text in (customer["name"], customer["remark"], call["summary"])} == {"…"}
 
 
-def test_busy_after_the_commit_doubles_nothing(tmp_path: Path) -> None:
+def test_busy_answer_after_a_commit_creates_no_duplicate(tmp_path: Path) -> None:
     with bench_of(tmp_path, CASE) as one:
         for number in range(1, 4):
             unseen(one).busy_after_commit(number)
@@ -115,7 +115,7 @@ def test_busy_after_the_commit_doubles_nothing(tmp_path: Path) -> None:
         assert [call["summary"] for call in one.server.calls()] == ["第1", "第2", "第3"]
 
 
-def test_a_refusal_names_field_and_remedy(tmp_path: Path) -> None:
+def test_refusal_names_field_and_remedy(tmp_path: Path) -> None:
     with bench_of(tmp_path, CASE, {"objects.call.fields.result": "MAYBE"}) as one:
         one.feed()
         one.drain()
@@ -127,7 +127,7 @@ def test_a_refusal_names_field_and_remedy(tmp_path: Path) -> None:
         )
 
 
-def test_an_answer_that_drips_is_waited_for(tmp_path: Path) -> None:
+def test_dripping_answer_is_waited_for(tmp_path: Path) -> None:
     with bench_of(tmp_path, CASE) as one:
         one.server.drip_next(2, pause=0)
         one.feed()
@@ -135,7 +135,7 @@ def test_an_answer_that_drips_is_waited_for(tmp_path: Path) -> None:
         one.settled()
 
 
-def test_a_duplicate_that_names_no_id_is_found_once_the_index_knows_it(tmp_path: Path) -> None:
+def test_duplicate_without_an_id_is_found_after_the_index_lag(tmp_path: Path) -> None:
     with bench_of(tmp_path, CASE) as one:
         one.server.index_lag = 5
         there = one.server.create("contact", {"mobile": PHONE, "name": "另一个程序写的"}).id
@@ -150,7 +150,7 @@ def test_a_duplicate_that_names_no_id_is_found_once_the_index_knows_it(tmp_path:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_bad_day_ends_with_every_call_once(tmp_path: Path, seed: int) -> None:
+def test_every_call_is_there_once_after_a_bad_day(tmp_path: Path, seed: int) -> None:
     """Eight calls of three customers, revised and pushed again, while all goes wrong at once."""
     rng = random.Random(seed)  # noqa: S311 -- a bad day, not a secret
     with bench_of(tmp_path, CASE) as one:
@@ -231,7 +231,7 @@ def test_check_and_map_test_pass(tmp_path: Path) -> None:
         assert {entry.path for entry in server.log()} == {"/api/auth", "/api/customer/query"}
 
 
-def test_a_daemon_brings_every_call_there_through_all_faults(tmp_path: Path) -> None:
+def test_daemon_delivers_every_call_through_all_faults(tmp_path: Path) -> None:
     record = json.loads(EXAMPLE.read_text("utf-8"))
     with UnseenCrm() as server:
         server.refuse_value("seconds", 77)

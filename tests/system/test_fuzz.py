@@ -210,7 +210,7 @@ class Found:
 
 
 def name_of(record: dict[str, Any]) -> str | None:
-    """A name by DESIGN's rule: the uuid, else the UUID that `base_info` starts with, else it whole."""
+    """A call's name: the uuid, else the UUID that `base_info` starts with, else it whole."""
     own, info = (
         text
         if isinstance(value := record.get(field), str | int | float)
@@ -333,10 +333,10 @@ def check_log(lines: Sequence[str]) -> None:
     assert not any(TOKEN in line for line in lines)
 
 
-def test_ten_thousand_mutated_bodies(tmp_path: Path) -> None:
+def test_ten_thousand_mutated_bodies_are_answered_by_the_rules(tmp_path: Path) -> None:
     fuzz(tmp_path, SEED, 10_000, warm=5000)
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_mutated_bodies(tmp_path: Path) -> None:
+def test_hundred_thousand_mutated_bodies_are_answered_by_the_rules(tmp_path: Path) -> None:
     fuzz(tmp_path, SEED + 1, 100_000, warm=10_000)

@@ -46,7 +46,7 @@ class Conformance:
             ids = {row.object: row.crm_id for row in one.ledger.show_call(1).crm_objects}
             assert ids == {"contact": one.contact()["id"], "call": one.call()["id"]}
 
-    def test_the_same_again_asks_nothing(self, tmp_path: Path) -> None:
+    def test_unchanged_call_causes_no_request(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             one.send()
             assert one.send() == []
@@ -64,7 +64,7 @@ class Conformance:
             assert self.contact_requests(one, before) == []
             one.settled()
 
-    def test_a_second_call_of_an_unchanged_contact_asks_nothing_about_it(self, tmp_path: Path) -> None:
+    def test_second_call_causes_no_request_for_an_unchanged_contact(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             one.send(name="王芳")
             before = len(one.server.log())
@@ -72,14 +72,14 @@ class Conformance:
             assert self.contact_requests(one, before) == []
             one.settled(2)
 
-    def test_of_several_calls_the_newest_names_the_contact(self, tmp_path: Path) -> None:
+    def test_newest_of_several_calls_names_the_contact(self, tmp_path: Path) -> None:
         with self.bench(tmp_path, {f"objects.contact.fields.{self.case.name}.write": "always"}) as one:
             one.send(2, name="新")
             one.send(1, name="旧")
             assert one.contact()[self.case.name] == self.case.written_as("新")
             one.settled(2)
 
-    def test_two_calls_of_one_contact_at_once_make_one(self, tmp_path: Path) -> None:
+    def test_two_concurrent_calls_of_one_contact_create_one(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             for number in (1, 2, 3):
                 one.feed(number, name="王芳")
@@ -92,7 +92,7 @@ class Conformance:
             one.drain()
             one.settled(3)
 
-    def test_many_calls_go_together(self, tmp_path: Path) -> None:
+    def test_many_calls_are_batched(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             alone = [entry.kind for entry in one.send() if entry.kind != "token"]
             before = len(one.server.log())
@@ -107,7 +107,7 @@ class Conformance:
                 assert len(one.writes(before)) == alone.count("write")
 
     # -- what is there already ----------------------------------------------------------
-    def test_a_contact_that_a_person_made_is_found(self, tmp_path: Path) -> None:
+    def test_contact_made_by_a_user_is_found(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             for number, form in enumerate(self.case.forms, 1):
                 # The same form of another number.
@@ -118,7 +118,7 @@ class Conformance:
                 assert len(one.server.contacts()) == number, written
                 one.clock.pass_by(60)
 
-    def test_an_empty_memory_makes_nothing_twice(self, tmp_path: Path) -> None:
+    def test_lost_memory_creates_no_duplicates(self, tmp_path: Path) -> None:
         with self.bench(tmp_path / "one") as one:
             one.send(name="王芳", mark="一")
             if self.case.unique:
@@ -131,7 +131,7 @@ class Conformance:
                 two.settled()
                 assert two.call()[self.case.note] == self.case.written_as("二")
 
-    def test_what_somebody_else_makes_at_the_same_moment_is_taken(self, tmp_path: Path) -> None:
+    def test_object_created_by_another_at_the_same_moment_is_used(self, tmp_path: Path) -> None:
         if not self.case.contact_key:
             pytest.skip("it refuses no second one")
         own = {field: f"+86{phone_of(2)}" for field in (self.case.phone, self.case.contact_key)}
@@ -151,7 +151,7 @@ class Conformance:
         """A person makes a contact."""
         made.append(one.server.seed_contact(**fields))
 
-    def test_a_key_that_changes_moves_the_call_to_its_new_contact(self, tmp_path: Path) -> None:
+    def test_changed_key_moves_the_call_to_its_new_contact(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             one.send()
             first = one.contact()["id"]
@@ -162,7 +162,7 @@ class Conformance:
             assert set(one.call()["contact_ids"]) - {first} == contacts - {first}
 
     # -- faults on the way ----------------------------------------------------------------
-    def test_a_token_that_expires_in_the_middle_is_renewed_once(self, tmp_path: Path) -> None:
+    def test_token_expiring_midway_is_renewed_once(self, tmp_path: Path) -> None:
         if not self.case.refreshes:
             pytest.skip("its token is a secret that does not expire")
         with self.bench(tmp_path) as one:
@@ -176,7 +176,7 @@ class Conformance:
                 # Zoho and others give few tokens at a time.
                 one.clock.pass_by(300)
 
-    def test_a_secret_that_is_refused_harms_nothing(self, tmp_path: Path) -> None:
+    def test_refused_secret_does_no_harm(self, tmp_path: Path) -> None:
         if self.case.refreshes:
             pytest.skip("its token is renewed")
         with self.bench(tmp_path) as one:
@@ -196,7 +196,7 @@ class Conformance:
         asked = [entry for entry in one.send() if entry.kind != "token" and kind in ("", entry.kind)]
         yield from ((after + 2, after) for after in range(len(asked)))
 
-    def test_a_rate_limit_is_obeyed(self, tmp_path: Path) -> None:
+    def test_rate_limit_is_respected(self, tmp_path: Path) -> None:
         wait = self.case.limit_wait or 45
         with self.bench(tmp_path / "count") as one:
             every = list(self.each_request(one))
@@ -215,7 +215,7 @@ class Conformance:
                 one.drain()
                 one.settled()
 
-    def test_a_days_quota_is_waited_for(self, tmp_path: Path) -> None:
+    def test_daily_quota_is_waited_out(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             if not one.server.has_quota:
                 pytest.skip("it has no quota with an answer of its own")
@@ -227,7 +227,7 @@ class Conformance:
             one.drain(timedelta(days=2))
             one.settled()
 
-    def test_an_ill_crm_is_tried_again(self, tmp_path: Path) -> None:
+    def test_failing_crm_is_retried(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             for number, after in self.each_request(one):
                 one.server.fail_next(2, 500, after=after)
@@ -235,7 +235,7 @@ class Conformance:
                 one.drain()
                 one.alone(number)
 
-    def test_a_lost_answer_doubles_nothing(self, tmp_path: Path) -> None:
+    def test_lost_answer_creates_no_duplicate(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             for number, after in self.each_request(one, "write"):
                 one.server.lose_next_answer(after=after)
@@ -245,7 +245,7 @@ class Conformance:
                 assert one.contact(number)[self.case.name] == self.case.written_as("王芳")
                 assert one.call(number)[self.case.note] == self.case.written_as("有意向")
 
-    def test_a_request_that_was_cut_off_before_is_repeated(self, tmp_path: Path) -> None:
+    def test_request_cut_off_before_its_effect_is_repeated(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             for number, after in self.each_request(one):
                 one.server.cut_next(after=after)
@@ -254,7 +254,7 @@ class Conformance:
                 one.alone(number)
 
     # -- refusals -------------------------------------------------------------------------
-    def test_a_bad_record_is_parked_and_spoils_nothing(self, tmp_path: Path) -> None:
+    def test_bad_record_is_parked_alone(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             one.server.refuse_value(self.case.note, self.case.written_as("拒绝"))
             for number in range(1, 6):
@@ -279,7 +279,7 @@ class Conformance:
             assert one.state(3) == "delivered", one.reason(3)
             assert len(one.server.contacts()) == len(one.server.calls()) == 5
 
-    def test_a_bad_contact_is_parked_and_spoils_nothing(self, tmp_path: Path) -> None:
+    def test_bad_contact_is_parked_alone(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             one.server.refuse_value(self.case.name, self.case.written_as("拒绝"))
             for number in range(1, 5):
@@ -290,7 +290,7 @@ class Conformance:
             assert self.case.name in one.reason(2)
             assert len(one.server.contacts()) == len(one.server.calls()) == 3
 
-    def test_a_field_that_the_crm_drops_is_not_sent_for_ever(self, tmp_path: Path) -> None:
+    def test_field_dropped_by_the_crm_is_not_sent_for_ever(self, tmp_path: Path) -> None:
         with self.bench(tmp_path) as one:
             one.server.drop_field(self.case.note)
             one.send(mark="有意向")
@@ -299,7 +299,7 @@ class Conformance:
             one.settled()
 
     # -- people at work -------------------------------------------------------------------
-    def test_a_contact_that_a_person_deleted_parks(self, tmp_path: Path) -> None:
+    def test_contact_deleted_by_a_user_parks(self, tmp_path: Path) -> None:
         with self.bench(tmp_path, {f"objects.contact.fields.{self.case.name}.write": "always"}) as one:
             one.send(name="王芳")
             one.server.delete(CONTACT, one.contact()["id"])
@@ -309,7 +309,7 @@ class Conformance:
             assert "recreate" in one.reason(2)
             assert one.server.contacts() == []
 
-    def test_a_contact_that_a_person_deleted_is_made_anew_where_that_is_wanted(self, tmp_path: Path) -> None:
+    def test_contact_deleted_by_a_user_is_recreated_where_configured(self, tmp_path: Path) -> None:
         changes = {
             "objects.contact.on_deleted": "recreate",
             f"objects.contact.fields.{self.case.name}.write": "always",
@@ -321,9 +321,7 @@ class Conformance:
             assert one.contact()[self.case.name] == self.case.written_as("王小芳")
             assert one.call(2)["contact_ids"] == [one.contact()["id"]]
 
-    def test_a_contact_that_a_person_deleted_is_missed_when_a_call_is_linked_to_it(
-        self, tmp_path: Path
-    ) -> None:
+    def test_deleted_contact_is_noticed_when_a_call_is_linked(self, tmp_path: Path) -> None:
         if not self.case.checks_links:
             pytest.skip("it links to whatever it is told")
         with self.bench(tmp_path / "park") as one:
@@ -343,7 +341,7 @@ class Conformance:
                 assert one.call(2)["contact_ids"] == [one.contact()["id"]]
                 assert len(one.server.calls()) == 2
 
-    def test_a_call_that_a_person_deleted(self, tmp_path: Path) -> None:
+    def test_call_deleted_by_a_user_parks_or_is_recreated(self, tmp_path: Path) -> None:
         for wish in ("park", "recreate"):
             with self.bench(tmp_path / wish, {"objects.call.on_deleted": wish}) as one:
                 one.send()
@@ -357,7 +355,7 @@ class Conformance:
                     assert "recreate" in one.reason()
                     assert one.server.calls() == []
 
-    def test_if_empty_leaves_what_a_person_wrote(self, tmp_path: Path) -> None:
+    def test_if_empty_keeps_a_users_value(self, tmp_path: Path) -> None:
         with self.bench(tmp_path, {f"objects.contact.fields.{self.case.name}.write": "if_empty"}) as one:
             by_hand = {**self.case.required, self.case.phone: self.case.forms[0]}
             there = one.server.seed_contact(**{**by_hand, self.case.name: "手写"})
@@ -368,7 +366,7 @@ class Conformance:
             assert one.contact()[self.case.name] == self.case.written_as("李强")
 
     @pytest.mark.long
-    def test_a_name_that_nobody_knew_is_replaced_by_the_first_who_knows_it(self, tmp_path: Path) -> None:
+    def test_default_name_is_replaced_by_the_first_real_one(self, tmp_path: Path) -> None:
         name = {"value": "{{ call.name }}", "default": "未知", "write": "while_default"}
         with self.bench(tmp_path, {f"objects.contact.fields.{self.case.name}": name}) as one:
             one.send(2, name="")
@@ -379,7 +377,7 @@ class Conformance:
                 assert one.contact()[self.case.name] == self.case.written_as("王芳")
 
     @pytest.mark.long
-    def test_what_the_crm_alters_and_what_another_policy_sent_is_ours(self, tmp_path: Path) -> None:
+    def test_values_altered_by_the_crm_or_sent_under_another_policy_are_ours(self, tmp_path: Path) -> None:
         contact, note = (
             f"objects.contact.fields.{self.case.name}.write",
             f"objects.call.fields.{self.case.note}",
@@ -401,7 +399,7 @@ class Conformance:
                 two.send(4, name="别人")
                 assert two.contact()[self.case.name] == "手写"
 
-    def test_unless_edited_stops_at_a_persons_edit(self, tmp_path: Path) -> None:
+    def test_unless_edited_stops_at_a_users_edit(self, tmp_path: Path) -> None:
         with self.bench(tmp_path, {f"objects.contact.fields.{self.case.name}.write": "unless_edited"}) as one:
             one.send(1, name="王芳")
             one.send(2, name="王小芳")
