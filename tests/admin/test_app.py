@@ -46,7 +46,7 @@ def client(served: Listening) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_name_that_is_not_ours_is_misdirected_on_every_route(client: httpx.Client, path: str) -> None:
+def test_unknown_host_is_answered_421_on_every_route(client: httpx.Client, path: str) -> None:
     for host in (
         "evil.example",
         "evil.example:8481",
@@ -75,14 +75,14 @@ def test_a_name_that_is_not_ours_is_misdirected_on_every_route(client: httpx.Cli
         "calls.example.com.",
     ],
 )
-def test_our_own_names_are_answered(client: httpx.Client, host: str) -> None:
+def test_own_host_names_are_answered(client: httpx.Client, host: str) -> None:
     assert client.get("/healthz", headers={"host": host}).text == "alive\n"
 
 
 @pytest.mark.parametrize(
     "host", ["", "a b", "localhost:80:80", "localhost@evil.example", "[::1", "::1:x", "127.1"]
 )
-def test_odd_names_are_not_ours(host: str) -> None:
+def test_odd_host_names_are_refused(host: str) -> None:
     assert not is_own_name(host, HOSTS)
 
 
@@ -91,7 +91,7 @@ def test_nothing_is_redirected(client: httpx.Client) -> None:
         assert client.get(path).status_code == 404
 
 
-def test_metrics_are_open_on_this_machine(client: httpx.Client) -> None:
+def test_metrics_are_open_to_local_clients(client: httpx.Client) -> None:
     answer = client.get("/metrics")
     assert answer.status_code == 200
     # Series that exist before their first event, so that a rise is seen as one.
@@ -116,7 +116,7 @@ FORWARDED = [{"x-forwarded-for": "127.0.0.1"}, {"forwarded": "for=127.0.0.1"}, {
 
 
 @pytest.mark.parametrize("headers", FORWARDED, ids=lambda headers: str(next(iter(headers))))
-def test_what_was_forwarded_is_not_from_this_machine(client: httpx.Client, headers: dict[str, str]) -> None:
+def test_forwarded_request_is_not_local(client: httpx.Client, headers: dict[str, str]) -> None:
     assert client.get("/metrics", headers=headers).status_code == 401
     for token, status in (("metrics-token", 200), ("metrics-toke", 401), ("x", 401), ("文", 401)):
         carried = httpx.Headers(headers | {"authorization": f"Bearer {token}"}, encoding="utf-8")
@@ -125,7 +125,7 @@ def test_what_was_forwarded_is_not_from_this_machine(client: httpx.Client, heade
 
 
 @pytest.mark.parametrize(("token", "status"), [(None, 401), ("metrics-token", 200)])
-def test_behind_a_named_proxy_metrics_are_closed_without_a_token(
+def test_metrics_behind_a_trusted_proxy_require_a_token(
     ledger: SqliteLedger, token: str | None, status: int
 ) -> None:
     app = admin_app(

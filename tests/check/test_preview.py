@@ -153,7 +153,7 @@ def document(result: Result) -> Any:
 # What is shown is what is sent
 
 
-def test_a_daemon_sends_what_the_preview_shows(tmp_path: Path) -> None:
+def test_daemon_sends_what_the_preview_shows(tmp_path: Path) -> None:
     crm = SandboxCrm()
     recorder = Recorder(crm.app)
     with LocalServer(recorder) as server:
@@ -285,7 +285,7 @@ def previewed(asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ],
     ids=["new", "there", "known"],
 )
-def test_steps_lookups_and_links_are_what_an_effect_sends(
+def test_steps_lookups_and_links_are_those_a_delivery_sends(
     tmp_path: Path, there: bool, known: dict[str, str], ways: list[str]
 ) -> None:
     connector, mapping = own_connector(tmp_path), own_mapping(tmp_path)
@@ -301,7 +301,7 @@ def test_steps_lookups_and_links_are_what_an_effect_sends(
     assert exchange["body"] == {"appId": "***", "appSecret": "***", "company": "c-1"}
 
 
-def test_what_is_looked_up_and_on_what_a_step_depends_is_said(tmp_path: Path) -> None:
+def test_lookups_and_conditions_of_steps_are_shown(tmp_path: Path) -> None:
     mapping = own_mapping(tmp_path)
     contact, call = preview_of(mapping, own_connector(tmp_path), "").document()["objects"]
     assert [each["what"] for each in contact["look_up"]] == ["find", "find"]
@@ -320,7 +320,7 @@ def test_what_is_looked_up_and_on_what_a_step_depends_is_said(tmp_path: Path) ->
     assert url == "<base_url>/contacts/<id of contact>"
 
 
-def test_an_object_that_is_found_by_reading_is_read_first(tmp_path: Path) -> None:
+def test_object_found_by_reading_is_read_first(tmp_path: Path) -> None:
     text = SANDBOX.read_text("utf-8").replace(
         'area = "{{ call.area }}"', 'area = { value = "{{ call.area }}", write = "if_empty" }'
     )
@@ -365,7 +365,7 @@ settings = {{ company = "c-1" }}
     assert headers["X-Sign"] == "v1=***; ok"
 
 
-def test_without_a_configuration_settings_and_address_have_names(tmp_path: Path) -> None:
+def test_settings_and_base_url_have_placeholders_without_a_configuration(tmp_path: Path) -> None:
     own_connector(tmp_path)
     result = invoke(own_mapping(tmp_path), EXAMPLE, "--connector", tmp_path / "own.toml", "--json")
     shown = document(result)
@@ -377,7 +377,7 @@ def test_without_a_configuration_settings_and_address_have_names(tmp_path: Path)
 # Why something is absent
 
 
-def test_every_absent_field_and_object_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_every_absent_field_and_object_is_shown_with_its_reason(tmp_path: Path) -> None:
     text = """\
 connector = "sandbox"
 [objects.contact]
@@ -422,7 +422,7 @@ code = { value = "{{ call.grade }}", map = { A = "hot" }, unknown = "omit" }
         ({"uuid": "", "base_info": "", "sn": ""}, "", "quarantined", "unidentified", 1),
     ],
 )
-def test_a_call_that_is_not_delivered(
+def test_preview_says_why_a_call_is_not_delivered(
     tmp_path: Path, changes: dict[str, Any], head: str, outcome: str, words: str, code: int
 ) -> None:
     text = SANDBOX.read_text("utf-8").split("[[tests]]")[0].replace(', default = "cold"', "")
@@ -435,7 +435,7 @@ def test_a_call_that_is_not_delivered(
     assert bool(shown["objects"]) == bool(head)
 
 
-def test_a_request_that_cannot_be_written_would_park_the_call(tmp_path: Path) -> None:
+def test_request_that_cannot_be_rendered_would_park_the_call(tmp_path: Path) -> None:
     connector = own_connector(tmp_path, ('"{{ links.contact.id | int }}"', '"{{ fields.seconds // 0 }}"'))
     shown = preview_of(own_mapping(tmp_path), connector, "http://crm.test")
     assert shown.outcome == "parked"
@@ -444,13 +444,13 @@ def test_a_request_that_cannot_be_written_would_park_the_call(tmp_path: Path) ->
     assert shown.objects[0].if_new
 
 
-def test_a_nameless_record_is_called_as_the_ledger_would() -> None:
+def test_nameless_record_gets_the_key_the_ledger_would_give_it() -> None:
     record = json.dumps({**RECORD, "uuid": "", "base_info": ""}).encode()
     shown = document(invoke(SANDBOX, "-", "--json", stdin=record))
     assert shown["call"] == f"{RECORD['sn']}@{RECORD['started_at']}"
 
 
-def test_zone_and_country_can_be_told() -> None:
+def test_zone_and_country_are_options() -> None:
     record = json.dumps({**RECORD, "phone": "(415) 555-2671"}).encode()
     args = (SANDBOX, "-", "--json", "--zone", "UTC", "--country", "US")
     contact, call = document(invoke(*args, stdin=record))["objects"]
@@ -461,7 +461,7 @@ def test_zone_and_country_can_be_told() -> None:
 
 
 @pytest.mark.parametrize("mapping", sorted((ROOT / "mappings").glob("*.toml")), ids=lambda path: path.stem)
-def test_every_starting_mapping_tells_of_each_field_what_becomes_of_it(mapping: Path) -> None:
+def test_every_starter_mapping_shows_what_becomes_of_each_field(mapping: Path) -> None:
     result = invoke(mapping, EXAMPLE, "--json")
     shown = document(result)
     assert (result.exit_code, shown["outcome"]) == (0, "delivered")
@@ -476,7 +476,7 @@ def test_every_starting_mapping_tells_of_each_field_what_becomes_of_it(mapping: 
 # Which record
 
 
-def test_a_call_of_the_ledger_is_named_by_uuid_phone_or_sn(tmp_path: Path) -> None:
+def test_call_in_the_ledger_is_chosen_by_uuid_phone_or_sn(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")
     with closing(SqliteLedger(tmp_path / "ledger.db", create=True)) as ledger:
         filed_all(ledger, [arrival_of(MAIN, Via.CALLBACK, json.dumps(RECORD).encode(), NOW)])
@@ -491,7 +491,7 @@ def test_a_call_of_the_ledger_is_named_by_uuid_phone_or_sn(tmp_path: Path) -> No
     assert "no call is named 13800138000" in nobody.output
 
 
-def test_what_cannot_be_read_is_wrong_usage(tmp_path: Path) -> None:
+def test_unreadable_input_is_a_usage_error(tmp_path: Path) -> None:
     assert invoke(SANDBOX, "-", stdin=b"[1]").exit_code == 2
     assert "no file" in invoke(SANDBOX, tmp_path / "none.json").output
     assert invoke(SANDBOX, EXAMPLE, "--destination", "x").exit_code == 2

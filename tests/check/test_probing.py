@@ -207,12 +207,12 @@ def told(found: OnlineFindings) -> list[tuple[str, int | None, str, str]]:
     return [(Path(one.file).name, one.line, one.message, one.remedy) for one in found.problems]
 
 
-def test_a_crm_that_fits_is_asked_and_nothing_is_said(desk: Desk, crm: OwnCrm) -> None:
+def test_matching_crm_gives_no_findings(desk: Desk, crm: OwnCrm) -> None:
     assert desk.ask() == OnlineFindings()
     assert [one.path for one in crm.recorder.sent()] == ["/token", "/me", "/meta/contact"]
 
 
-def test_fields_may_stand_in_a_table_by_name(desk: Desk, crm: OwnCrm) -> None:
+def test_fields_may_be_described_in_a_table_by_name(desk: Desk, crm: OwnCrm) -> None:
     crm.fields = {field["api"]: {**field, "api": None} for field in FIELDS}
     assert desk.ask() == OnlineFindings()
 
@@ -220,7 +220,7 @@ def test_fields_may_stand_in_a_table_by_name(desk: Desk, crm: OwnCrm) -> None:
 # The token
 
 
-def test_a_secret_that_the_crm_refuses_is_named_and_not_shown(desk: Desk, crm: OwnCrm) -> None:
+def test_refused_secret_is_named_but_not_shown(desk: Desk, crm: OwnCrm) -> None:
     [(file, line, message, remedy)] = told(desk.ask(SECRET="wrong-canary-0001"))
     assert (file, line) == ("config.toml", desk.line("[destinations.own.secrets]", desk.path))
     assert message.startswith('destination own: probe "who am I": no token: ')
@@ -231,9 +231,7 @@ def test_a_secret_that_the_crm_refuses_is_named_and_not_shown(desk: Desk, crm: O
 
 
 @pytest.mark.parametrize("secret", [SECRET, "wrong-canary-0001"])
-def test_where_there_is_nothing_to_ask_a_token_is_got_all_the_same(
-    desk: Desk, crm: OwnCrm, secret: str
-) -> None:
+def test_token_is_requested_though_there_is_nothing_to_probe(desk: Desk, crm: OwnCrm, secret: str) -> None:
     probe, describe = CONNECTOR.index("[[probe]]"), CONNECTOR.index("[objects.contact.describe]")
     bare = CONNECTOR[:describe] + CONNECTOR[CONNECTOR.index("[objects.note]") : probe]
     (desk.folder / "own.toml").write_text(bare, "utf-8")
@@ -249,14 +247,14 @@ def test_where_there_is_nothing_to_ask_a_token_is_got_all_the_same(
         assert "bad secret" in message
 
 
-def test_a_token_without_the_rights_is_told_with_the_remedy(desk: Desk, crm: OwnCrm) -> None:
+def test_token_without_rights_is_reported_with_a_remedy(desk: Desk, crm: OwnCrm) -> None:
     crm.rights = "read"
     [(_, _, message, remedy)] = told(desk.ask())
     assert "GET /me answered 200, and that is not what was expected" in message
     assert remedy == "give the app the right to write contacts"
 
 
-def test_a_token_that_is_taken_for_nobodys_ends_the_questions(desk: Desk, crm: OwnCrm) -> None:
+def test_unaccepted_token_ends_the_check(desk: Desk, crm: OwnCrm) -> None:
     desk.change(desk.folder / "own.toml", ("Bearer {{ token.access }}", "Bearer no"))
     [(_, line, message, _)] = told(desk.ask())
     assert "answered 401: who are you?" in message
@@ -264,7 +262,7 @@ def test_a_token_that_is_taken_for_nobodys_ends_the_questions(desk: Desk, crm: O
     assert "/meta/contact" not in {one.path for one in crm.recorder.sent()}
 
 
-def test_the_daemons_token_is_used_and_a_new_one_is_kept_for_it(desk: Desk, crm: OwnCrm) -> None:
+def test_daemons_token_is_used_and_a_new_one_is_kept_for_it(desk: Desk, crm: OwnCrm) -> None:
     SqliteLedger(desk.folder / "ledger.db", create=True).close()
     assert (desk.ask(), desk.ask()) == (OnlineFindings(), OnlineFindings())
     assert crm.tokens == 1
@@ -273,7 +271,7 @@ def test_the_daemons_token_is_used_and_a_new_one_is_kept_for_it(desk: Desk, crm:
     assert crm.tokens == 8
 
 
-def test_a_refresh_token_that_changes_is_left_to_a_living_daemon(desk: Desk, crm: OwnCrm) -> None:
+def test_rotating_refresh_token_is_left_to_a_running_daemon(desk: Desk, crm: OwnCrm) -> None:
     rotates = ('{ access = "access" }', '{ access = "access", refresh_token = "refresh" }')
     desk.change(desk.folder / "own.toml", rotates)
     crm.refresh = "r1"
@@ -297,7 +295,7 @@ def test_a_refresh_token_that_changes_is_left_to_a_living_daemon(desk: Desk, crm
 # Objects and fields
 
 
-def test_an_object_that_the_crm_does_not_have(desk: Desk, crm: OwnCrm) -> None:
+def test_object_missing_in_the_crm_is_reported(desk: Desk, crm: OwnCrm) -> None:
     crm.fields = None
     [(file, line, message, remedy)] = told(desk.ask())
     assert (file, line) == ("mapping.toml", desk.line("[objects.contact]"))
@@ -377,7 +375,7 @@ CHOICES = [{"code": "hot"}, {"code": "lukewarm"}, {"code": "cold"}]
         ),
     ],
 )
-def test_a_field_that_does_not_fit_is_told_at_its_line(
+def test_unsuitable_field_is_reported_at_its_line(
     desk: Desk,
     crm: OwnCrm,
     spoil: Callable[[OwnCrm], None],
@@ -400,7 +398,7 @@ def test_a_field_that_does_not_fit_is_told_at_its_line(
         ("%Y-%m-%d %H:%M:%S", "{{ call.started_at | epoch_ms }}", False),
     ],
 )
-def test_a_time_in_another_form_than_the_crms_is_told(desk: Desk, form: str, value: str, fits: bool) -> None:
+def test_time_format_that_is_not_the_crms_is_reported(desk: Desk, form: str, value: str, fits: bool) -> None:
     desk.change(desk.folder / "own.toml", ('length = "max.length"', f'forms = {{ datetime = "{form}" }}'))
     desk.change(desk.mapping, ('"{{ call.started_at | iso8601 }}"', f'"{value}"'))
     found = told(desk.ask())
@@ -432,7 +430,7 @@ expect = "{{ status == 200 }}"
 """
 
 
-def test_fields_that_a_user_may_not_write_are_told_and_what_needs_them_is_not_asked(desk: Desk) -> None:
+def test_fields_without_write_permission_are_reported(desk: Desk) -> None:
     own = desk.folder / "own.toml"
     own.write_text(own.read_text("utf-8") + RIGHTS, "utf-8")
     found = told(desk.ask())
@@ -452,16 +450,14 @@ def test_fields_that_a_user_may_not_write_are_told_and_what_needs_them_is_not_as
         ('object = "contact"\n', "", "of which object's fields?"),
     ],
 )
-def test_a_probe_that_makes_no_sense_is_told_by_check(
-    desk: Desk, before: str, after: str, message: str
-) -> None:
+def test_check_reports_a_probe_that_makes_no_sense(desk: Desk, before: str, after: str, message: str) -> None:
     own = desk.folder / "own.toml"
     assert before in RIGHTS
     own.write_text(own.read_text("utf-8") + RIGHTS.replace(before, after), "utf-8")
     assert message in str(load_pair(desk.mapping, own).problems)
 
 
-def test_what_has_no_end_is_warned_of_where_the_field_has_one(desk: Desk) -> None:
+def test_text_without_a_limit_is_warned_about_if_the_field_has_one(desk: Desk) -> None:
     desk.change(desk.mapping, (", limit = 200", ""))
     found = desk.ask()
     assert not found.problems
@@ -469,7 +465,7 @@ def test_what_has_no_end_is_warned_of_where_the_field_has_one(desk: Desk) -> Non
     assert (warning.line, warning.remedy) == (desk.line("note ="), "add limit = 200")
 
 
-def test_what_cannot_be_asked_is_said(desk: Desk) -> None:
+def test_warning_says_what_cannot_be_checked(desk: Desk) -> None:
     text = desk.mapping.read_text("utf-8")
     note = '[objects.note]\nkey = { uuid = "{{ call.key }}" }\n\n[[tests]]'
     desk.mapping.write_text(text.replace("[[tests]]", note), "utf-8")
@@ -482,7 +478,7 @@ def test_what_cannot_be_asked_is_said(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(400, "s ahead of"), (-400, "s behind"), (30, "")])
-def test_a_clock_that_is_wrong_is_told_once(desk: Desk, seconds: int, words: str) -> None:
+def test_wrong_clock_is_reported_once(desk: Desk, seconds: int, words: str) -> None:
     desk.ahead = timedelta(seconds=seconds)
     found = told(desk.ask())
     assert len(found) == bool(words)
@@ -492,7 +488,7 @@ def test_a_clock_that_is_wrong_is_told_once(desk: Desk, seconds: int, words: str
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_crm_that_cannot_answer_now_is_no_finding(desk: Desk, crm: OwnCrm, status: int) -> None:
+def test_crm_that_cannot_answer_now_is_no_finding(desk: Desk, crm: OwnCrm, status: int) -> None:
     crm.status = status
     found = desk.ask()
     assert not found.problems
@@ -504,7 +500,7 @@ def test_a_crm_that_cannot_answer_now_is_no_finding(desk: Desk, crm: OwnCrm, sta
 # The command
 
 
-def test_the_command_exits_by_what_was_found(desk: Desk, crm: OwnCrm) -> None:
+def test_exit_code_follows_the_findings(desk: Desk, crm: OwnCrm) -> None:
     assert (desk.check("--online").exit_code, desk.check("--online").stdout) == (0, "no problems\n")
     crm.field("note")["locked"] = True
     result = desk.check("--online", "--json")
@@ -516,7 +512,7 @@ def test_the_command_exits_by_what_was_found(desk: Desk, crm: OwnCrm) -> None:
     assert desk.check("--destination", "own").exit_code == 2
 
 
-def test_an_unreachable_crm_is_exit_3(tmp_path: Path) -> None:
+def test_unreachable_crm_exits_3(tmp_path: Path) -> None:
     with LocalServer(SandboxCrm().app) as server:
         url = server.url
     result = Desk(tmp_path, url).check("--online")
@@ -526,7 +522,7 @@ def test_an_unreachable_crm_is_exit_3(tmp_path: Path) -> None:
     assert "destinations.own.base_url: destination own: " in result.output
 
 
-def test_a_crm_that_speaks_no_tls_is_told_with_its_own_remedy(tmp_path: Path) -> None:
+def test_crm_without_tls_is_reported_with_its_own_remedy(tmp_path: Path) -> None:
     with LocalServer(SandboxCrm().app) as server:
         result = Desk(tmp_path, server.url.replace("http:", "https:")).check("--online")
     assert result.exit_code == 3, result.output
@@ -534,7 +530,7 @@ def test_a_crm_that_speaks_no_tls_is_told_with_its_own_remedy(tmp_path: Path) ->
     assert "is base_url right" not in result.output
 
 
-def test_nothing_is_asked_while_something_is_wrong_offline(desk: Desk, crm: OwnCrm) -> None:
+def test_nothing_is_requested_while_the_offline_check_fails(desk: Desk, crm: OwnCrm) -> None:
     desk.change(desk.mapping, ("| e164", "| e146"))
     result = desk.check("--online")
     assert result.exit_code == 2
@@ -560,7 +556,7 @@ url = "sqlite:///ledger.db"
     return CliRunner().invoke(cli, ["check", "--online", "-c", str(folder / "config.toml")], env=env)
 
 
-def test_the_sandbox_answers_these_questions_too(tmp_path: Path) -> None:
+def test_sandbox_can_be_checked_online(tmp_path: Path) -> None:
     crm = SandboxCrm("the-right-token")
     with LocalServer(crm.app) as server:
         assert sandbox_check(tmp_path, server.url, "the-right-token").stdout == "no problems\n"

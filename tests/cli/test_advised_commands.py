@@ -25,7 +25,7 @@ def advised() -> Iterator[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("words", sorted(set(advised())), ids=" ".join)
-def test_a_command_that_a_message_names_exists(words: tuple[str, ...]) -> None:
+def test_every_command_named_in_a_message_exists(words: tuple[str, ...]) -> None:
     command: click.Command = cli
     others = list(words)
     while isinstance(command, click.Group):
@@ -37,5 +37,5 @@ def test_a_command_that_a_message_names_exists(words: tuple[str, ...]) -> None:
     assert {word for word in others if word.startswith("--")} <= options
 
 
-def test_messages_do_name_commands() -> None:
+def test_messages_name_commands() -> None:
     assert len(set(advised())) >= 12

@@ -28,7 +28,7 @@ def both(tmp_path: Path) -> Iterator[Both]:
         yield both
 
 
-def test_without_a_daemon_the_command_asks_the_platform_itself(both: Both) -> None:
+def test_command_asks_the_platform_itself_without_a_daemon(both: Both) -> None:
     empty_ledger(both)
     both.platform.add(made(60))
     before = both.audit(code=1)
@@ -50,7 +50,7 @@ def test_without_a_daemon_the_command_asks_the_platform_itself(both: Both) -> No
     ] * 3
 
 
-def test_the_daemon_audits_while_callbacks_come(both: Both) -> None:
+def test_daemon_audits_while_callbacks_arrive(both: Both) -> None:
     daemon = both.daemon()
     try:
         both.platform.callback_url = daemon.callback_url
@@ -82,7 +82,7 @@ with httpx.Client() as client:
 """
 
 
-def test_a_platform_that_cannot_be_asked_is_exit_3(both: Both) -> None:
+def test_unreachable_platform_exits_3(both: Both) -> None:
     empty_ledger(both)
     both.platform.list.disturbances = Disturbances(down=True)
     done = both.run("audit", "--json")
@@ -93,7 +93,7 @@ def test_a_platform_that_cannot_be_asked_is_exit_3(both: Both) -> None:
     assert both.run("audit", "--local").returncode == 0
 
 
-def test_status_and_metrics_tell_how_the_list_is_covered(both: Both) -> None:
+def test_status_and_metrics_show_the_lists_coverage(both: Both) -> None:
     daemon = both.daemon()
     try:
         both.platform.callback_url = daemon.callback_url
@@ -139,7 +139,7 @@ def test_check_online_asks_the_platform_too(both: Both) -> None:
     assert "/api/login answers 503" in found["unreachable"][0]["message"]
 
 
-def test_the_balance_in_words(both: Both) -> None:
+def test_balance_is_printed_in_words(both: Both) -> None:
     empty_ledger(both)
     both.platform.add(made(3))
     done = both.run("audit", "--since", "1d")
@@ -151,7 +151,7 @@ def test_the_balance_in_words(both: Both) -> None:
     assert sum("callbridge reconcile files it" in line for line in lines) == 3
 
 
-def test_sources_without_a_list_are_counted_and_not_asked(both: Both) -> None:
+def test_sources_without_a_list_are_counted_only(both: Both) -> None:
     empty_ledger(both)
     with both.config.open("a") as config:
         config.write('[sources.other]\ncallback_token = { env = "TOKEN" }\n')
@@ -163,7 +163,7 @@ def test_sources_without_a_list_are_counted_and_not_asked(both: Both) -> None:
     assert both.run("audit", "--source", "other").returncode == 2
 
 
-def test_without_any_list_it_is_wrong_usage_and_says_local(both: Both) -> None:
+def test_audit_without_any_list_is_a_usage_error_that_suggests_local(both: Both) -> None:
     write_config(both.folder, both.crm_url)
     done = both.run("audit")
     assert done.returncode == 2
@@ -171,7 +171,7 @@ def test_without_any_list_it_is_wrong_usage_and_says_local(both: Both) -> None:
     assert both.run("audit", "--source", "nobody").returncode == 2
 
 
-def test_an_audit_that_was_killed_begins_anew(both: Both) -> None:
+def test_killed_audit_begins_again(both: Both) -> None:
     empty_ledger(both)
     both.platform.add(made(2000))
     both.platform.list.disturbances = Disturbances(page_cap=60)

@@ -40,7 +40,7 @@ USED: Mapping[str, str] = {
 
 
 @pytest.mark.parametrize("words", USED)
-def test_a_command_takes_what_it_has_always_taken(words: str) -> None:
+def test_command_accepts_the_options_it_has_always_accepted(words: str) -> None:
     command: click.Command = cli
     for word in words.split():
         assert isinstance(command, click.Group)

@@ -31,7 +31,7 @@ def asked(folder: Path, *args: str) -> Result:
         ("branch", "2025-04-14T04:00:00.000Z", "2025-04-14T14:00:00.000Z"),
     ],
 )
-def test_a_time_without_an_offset_is_in_the_zone_of_the_source(
+def test_time_without_an_offset_is_in_the_sources_zone(
     tmp_path: Path, source: str, since: str, until: str
 ) -> None:
     window = ("--since", "2025-04-14", "--until", "2025-04-14T10:00")
@@ -43,13 +43,13 @@ def test_a_time_without_an_offset_is_in_the_zone_of_the_source(
 
 @pytest.mark.parametrize("limit", ["0", "-1", "99999999999999999999"])
 @pytest.mark.parametrize("command", ["calls", "quarantine"])
-def test_a_limit_that_is_none_is_wrong_usage(tmp_path: Path, command: str, limit: str) -> None:
+def test_invalid_limit_is_a_usage_error(tmp_path: Path, command: str, limit: str) -> None:
     found = asked(tmp_path, command, "list", "--limit", limit)
     assert (found.exit_code, found.stdout) == (2, "")
     assert "--limit" in found.stderr
 
 
-def test_what_a_crm_made_of_a_value_is_told_with_what_helps(tmp_path: Path) -> None:
+def test_value_altered_by_a_crm_is_shown_with_a_remedy(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9", BRANCH)
     ledger = SqliteLedger(tmp_path / "ledger.db", create=True)
     call_id = news(ledger, "a")
@@ -74,7 +74,7 @@ def test_what_a_crm_made_of_a_value_is_told_with_what_helps(tmp_path: Path) -> N
     assert shown["altered"] == {"lastName": "shortened"}
 
 
-def test_a_command_that_fails_leaves_no_ledger_open(tmp_path: Path) -> None:
+def test_failed_command_leaves_no_ledger_open(tmp_path: Path) -> None:
     assert asked(tmp_path, "calls", "show", "nobody").exit_code == 2
     links = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
     assert [link for link in links if link.is_relative_to(tmp_path)] == []

@@ -202,28 +202,28 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], int]] = {
 
 
 @pytest.mark.parametrize("document", COMMANDS)
-def test_the_document_has_these_keys_and_no_other(desk: Desk, document: str) -> None:
+def test_document_has_exactly_these_keys(desk: Desk, document: str) -> None:
     words, code = COMMANDS[document]
     said = desk.says(*(word.format(folder=desk.folder) for word in words), code=code)
     assert differences(DOCUMENTS[document], said) == []
 
 
-def test_a_reconciliation_has_these_keys_and_no_other(desk: Desk) -> None:
+def test_reconciliation_document_has_exactly_these_keys(desk: Desk) -> None:
     said = json.loads((desk.folder / "reconciled.json").read_text("utf-8"))
     assert differences(DOCUMENTS["reconcile"], said) == []
 
 
-def test_a_problem_of_the_configuration_has_these_keys_and_no_other(desk: Desk) -> None:
+def test_configuration_problem_has_exactly_these_keys(desk: Desk) -> None:
     (desk.folder / "mapping.toml").write_text('connector = "nowhere"\n[objects.x]\nkye = 1\n', "utf-8")
     assert differences(DOCUMENTS["check"], desk.says("check", code=2)) == []
 
 
-def test_an_upsert_is_previewed_with_these_keys_and_no_other(desk: Desk) -> None:
+def test_previewed_upsert_has_exactly_these_keys(desk: Desk) -> None:
     said = desk.says("map", "preview", str(SANDBOX_MAPPING), str(EXAMPLE))
     assert differences(DOCUMENTS["map preview"] | {"token": Empty([])}, said) == []
 
 
-def test_starting_files_are_told_with_these_keys_and_no_other(tmp_path: Path) -> None:
+def test_document_of_init_has_exactly_these_keys(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["init", str(tmp_path / "new"), "--json"])
     assert done.exit_code == 0
     assert differences(DOCUMENTS["init"], json.loads(done.stdout)) == []
@@ -274,5 +274,5 @@ def test_every_command_has_its_document() -> None:
         (OneOf("a", "b"), "c", ["$ is 'c', none of a, b"]),
     ],
 )
-def test_a_shape_tells_every_difference(shape: Any, value: Any, wrong: list[str]) -> None:
+def test_shape_comparison_finds_every_difference(shape: Any, value: Any, wrong: list[str]) -> None:
     assert differences(shape, value) == wrong

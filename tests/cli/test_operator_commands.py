@@ -71,7 +71,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     desk.ledger.close()
 
 
-def test_the_beginning_of_an_id_is_enough_where_it_is_unique(desk: Desk) -> None:
+def test_unique_beginning_of_an_id_is_enough(desk: Desk) -> None:
     for number in (0xABCD0001, 0xABCE0002):
         news(desk.ledger, uuid(number))
     shown = desk.ask("calls", "show", "ABCD", "--json")
@@ -88,7 +88,7 @@ def test_the_beginning_of_an_id_is_enough_where_it_is_unique(desk: Desk) -> None
     assert "several calls match abcd" in several.stderr
 
 
-def test_a_call_that_two_sources_have_is_shown_by_its_source(desk: Desk) -> None:
+def test_call_of_two_sources_is_chosen_by_source(desk: Desk) -> None:
     for source in ("main", "east"):
         call_of(desk.ledger, arrival(uuid(7), source=source))
         judge_all(desk.ledger, NOW, TO_CRM)
@@ -100,13 +100,13 @@ def test_a_call_that_two_sources_have_is_shown_by_its_source(desk: Desk) -> None
     assert "no call of source west" in desk.ask("calls", "show", uuid(7), "--source", "west").stderr
 
 
-def test_a_whole_name_is_not_taken_for_the_beginning_of_another(desk: Desk) -> None:
+def test_whole_id_is_not_taken_for_the_beginning_of_another(desk: Desk) -> None:
     news(desk.ledger, "abcd")
     news(desk.ledger, "abcdef")
     assert said(desk.ask("calls", "show", "abcd", "--json"))["key"] == "abcd"
 
 
-def test_a_destination_that_nobody_knows_is_a_usage_error(desk: Desk) -> None:
+def test_unknown_destination_is_a_usage_error(desk: Desk) -> None:
     desk.parked("a", LONG, "why")
     assert desk.ask("deliveries", "list", "--destination", "crm").exit_code == 0
     refused = desk.ask("deliveries", "list", "--destination", "nosuch")
@@ -114,7 +114,7 @@ def test_a_destination_that_nobody_knows_is_a_usage_error(desk: Desk) -> None:
     assert 'there is no destination "nosuch"' in refused.stderr
 
 
-def test_deliveries_are_retried_by_words_of_the_reason_that_is_shown(desk: Desk) -> None:
+def test_deliveries_are_retried_by_words_of_their_shown_reason(desk: Desk) -> None:
     desk.parked("a", LONG, 'the grade "very good" of 100% is longer than 4 characters')
     desk.parked("b", LONG, "the grade of b is longer than 4 characters")
     desk.parked("c", "in doubt: object call", 'nobody knows of "very good"', ParkKind.IN_DOUBT)
@@ -129,14 +129,14 @@ def test_deliveries_are_retried_by_words_of_the_reason_that_is_shown(desk: Desk)
     assert [row.key for row in desk.ledger.list_deliveries("parked", None, 9)] == ["c", "b"]
 
 
-def test_a_whole_cause_means_no_other_whose_reason_holds_its_words(desk: Desk) -> None:
+def test_whole_cause_selects_no_other_that_contains_its_words(desk: Desk) -> None:
     desk.parked("a", "short", "why")
     desk.parked("b", LONG, "it is too short")
     assert [group.cause for group in desk.ledger.retriable(cause="short")] == ["short"]
 
 
 @pytest.mark.parametrize("command", [("status",), ("deliveries", "list")])
-def test_a_remedy_names_the_whole_command(desk: Desk, command: tuple[str, ...]) -> None:
+def test_remedy_names_the_whole_command(desk: Desk, command: tuple[str, ...]) -> None:
     cause = 'object contact: the field "grade" isn\'t known'
     desk.parked("a", cause, "why")
     told = desk.ask(*command).stdout
@@ -147,7 +147,7 @@ def test_a_remedy_names_the_whole_command(desk: Desk, command: tuple[str, ...]) 
     assert desk.ask(*words, "--dry-run").stdout.endswith("1 deliveries would be due now\n")
 
 
-def test_a_record_that_waits_on_in_quarantine_tells_why(desk: Desk) -> None:
+def test_record_left_in_quarantine_says_why(desk: Desk) -> None:
     filed_all(desk.ledger, [stray(Quarantined.UNIDENTIFIED, b'{"phone": ""}')])
     filed_all(desk.ledger, [stray(Quarantined.UNIDENTIFIED, b'{"name": ""}', source="gone")])
     found = said(desk.ask("quarantine", "retry", "--all", "--json"))
@@ -165,7 +165,7 @@ def test_a_record_that_waits_on_in_quarantine_tells_why(desk: Desk) -> None:
     assert "    1: unidentified: because unidentified" in told.stdout
 
 
-def test_a_replay_by_force_takes_what_the_crm_has_lost_and_no_other_that_is_parked(desk: Desk) -> None:
+def test_forced_replay_takes_lost_objects_but_no_other_parked_ones(desk: Desk) -> None:
     desk.parked("a", f"object contact: {NO_LONGER_THERE}", "7 is no longer in the CRM", ParkKind.GONE)
     desk.parked("b", LONG, "why")
     ids = [row.id for row in desk.ledger.list_deliveries("parked", "crm", 9)]
@@ -176,7 +176,7 @@ def test_a_replay_by_force_takes_what_the_crm_has_lost_and_no_other_that_is_park
     assert [row.key for row in desk.ledger.list_deliveries("due", "crm", 9)] == ["a"]
 
 
-def test_a_walk_of_a_list_that_the_daemon_does_not_know_ends_with_what_to_do(desk: Desk) -> None:
+def test_reconcile_of_a_source_unknown_to_the_daemon_says_what_to_do(desk: Desk) -> None:
     run = desk.ledger.request_job("reconcile", {"source": "main"}, NOW)
     now = datetime.now(UTC)
     assert refuse_walk(desk.ledger, now)
@@ -191,7 +191,7 @@ def test_a_walk_of_a_list_that_the_daemon_does_not_know_ends_with_what_to_do(des
     assert ended_at > NOW
 
 
-def test_it_is_said_which_of_two_configurations_is_taken(tmp_path: Path) -> None:
+def test_output_says_which_of_two_configurations_is_used(tmp_path: Path) -> None:
     here, installed = tmp_path / "config.toml", tmp_path / "etc" / "config.toml"
     installed.parent.mkdir()
     assert left_aside(here, installed) == ""
@@ -204,7 +204,7 @@ def test_it_is_said_which_of_two_configurations_is_taken(tmp_path: Path) -> None
     assert left_aside(here, installed) == ""
 
 
-def test_a_command_says_that_the_daemon_has_not_begun_its_work(
+def test_command_says_that_the_daemon_has_not_started_its_job(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results: list[dict[str, Any]] = []

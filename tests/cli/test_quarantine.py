@@ -90,7 +90,7 @@ def crm() -> Iterator[tuple[SandboxCrm, str]]:
         yield crm, server.url
 
 
-def test_the_way_out_beside_a_daemon(tmp_path: Path, crm: tuple[SandboxCrm, str]) -> None:
+def test_quarantined_record_is_released_beside_a_daemon(tmp_path: Path, crm: tuple[SandboxCrm, str]) -> None:
     daemon, desk = DaemonProcess(write_config(tmp_path, crm[1])), Desk(tmp_path)
     try:
         for record in (FIRST, SECOND, AMBIGUOUS, UNIDENTIFIED):
@@ -162,7 +162,7 @@ def prepared(folder: Path) -> Desk:
     return Desk(folder)
 
 
-def test_the_way_out_without_a_daemon(tmp_path: Path, crm: tuple[SandboxCrm, str]) -> None:
+def test_quarantined_record_is_released_without_a_daemon(tmp_path: Path, crm: tuple[SandboxCrm, str]) -> None:
     config, desk = write_config(tmp_path, crm[1]), prepared(tmp_path)
     by = {
         (source, reason): entry
@@ -189,7 +189,7 @@ def test_the_way_out_without_a_daemon(tmp_path: Path, crm: tuple[SandboxCrm, str
         daemon.kill()
 
 
-def test_wrong_usage_and_what_could_not_be_done(tmp_path: Path) -> None:
+def test_wrong_usage_and_failures_have_their_exit_codes(tmp_path: Path) -> None:
     write_config(tmp_path, "http://127.0.0.1:9")
     missing = callbridge("quarantine", "retry", "--all", "--json", cwd=tmp_path)
     assert (missing.returncode, missing.stdout) == (3, "")
@@ -202,7 +202,7 @@ def test_wrong_usage_and_what_could_not_be_done(tmp_path: Path) -> None:
         assert (wrong.exit_code, wrong.stdout) == (2, ""), args
 
 
-def test_what_came_from_outside_moves_no_cursor(tmp_path: Path) -> None:
+def test_shown_body_cannot_move_the_cursor(tmp_path: Path) -> None:
     write_config(tmp_path, "http://127.0.0.1:9")
     desk = prepared(tmp_path)
     [(entry,)] = desk.rows("SELECT id FROM quarantine WHERE reason = 'not_an_object'")
@@ -212,7 +212,7 @@ def test_what_came_from_outside_moves_no_cursor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["retry", "drop"])
-def test_an_entry_that_does_not_wait_is_told(tmp_path: Path, command: str) -> None:
+def test_entry_that_is_not_waiting_is_reported(tmp_path: Path, command: str) -> None:
     write_config(tmp_path, "http://127.0.0.1:9")
     prepared(tmp_path)
     done = callbridge("quarantine", command, "999", cwd=tmp_path)
@@ -220,7 +220,7 @@ def test_an_entry_that_does_not_wait_is_told(tmp_path: Path, command: str) -> No
     assert "quarantine list" in done.stderr
 
 
-def test_a_body_of_several_records_that_waited_is_taken_apart(tmp_path: Path) -> None:
+def test_quarantined_body_of_several_records_is_split(tmp_path: Path) -> None:
     """A release that could not take it apart has kept it whole."""
     write_config(tmp_path, "http://127.0.0.1:9")
     body = json.dumps([FIRST, UNIDENTIFIED, 7, SECOND]).encode()

@@ -60,7 +60,7 @@ def both(tmp_path: Path) -> Iterator[Both]:
         yield both
 
 
-def test_without_a_daemon_the_command_does_the_work_itself(both: Both) -> None:
+def test_command_works_by_itself_without_a_daemon(both: Both) -> None:
     empty_ledger(both)
     both.platform.add(made(60))
     dry = both.reconcile("--dry-run")
@@ -78,7 +78,7 @@ def test_without_a_daemon_the_command_does_the_work_itself(both: Both) -> None:
     assert (again["matched"], again["missing"], again["filled"]) == (60, 0, 0)
 
 
-def test_a_daemon_does_the_work_within_a_second(both: Both) -> None:
+def test_daemon_takes_the_job_within_a_second(both: Both) -> None:
     daemon = both.daemon()
     try:
         both.platform.callback_url = daemon.callback_url
@@ -102,7 +102,7 @@ def test_a_daemon_does_the_work_within_a_second(both: Both) -> None:
         daemon.stop()
 
 
-def test_a_platform_that_cannot_be_reached_is_exit_3(both: Both) -> None:
+def test_unreachable_platform_exits_3(both: Both) -> None:
     empty_ledger(both)
     both.platform.list.disturbances = Disturbances(down=True)
     done = both.run("reconcile", "--json")
@@ -111,7 +111,7 @@ def test_a_platform_that_cannot_be_reached_is_exit_3(both: Both) -> None:
     assert ACCESS_SECRET not in done.stderr
 
 
-def test_conflicting_rows_are_exit_1(both: Both) -> None:
+def test_conflicting_rows_exit_1(both: Both) -> None:
     empty_ledger(both)
     first, second = made(2)
     both.platform.add([first, second | {"base_info": first["uuid"] + "out"}])
@@ -119,7 +119,7 @@ def test_conflicting_rows_are_exit_1(both: Both) -> None:
     assert (found["missing"], found["conflicting"], found["complete"]) == (1, 1, True)
 
 
-def test_a_source_without_a_list_is_wrong_usage(both: Both) -> None:
+def test_source_without_a_list_is_a_usage_error(both: Both) -> None:
     write_config(both.folder, both.crm_url)
     done = both.run("reconcile")
     assert done.returncode == 2
@@ -127,7 +127,7 @@ def test_a_source_without_a_list_is_wrong_usage(both: Both) -> None:
     assert both.run("reconcile", "--source", "nobody").returncode == 2
 
 
-def test_a_window_that_ends_before_it_begins_is_wrong_usage(both: Both) -> None:
+def test_window_that_ends_before_it_begins_is_a_usage_error(both: Both) -> None:
     empty_ledger(both)
     for command in ("reconcile", "audit", "replay"):
         done = both.run(command, "--since", "2026-11-21", "--until", "2026-11-20")
@@ -151,7 +151,7 @@ def begun(both: Both, *args: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(("choice", "state"), [("leave", "requested"), ("cancel", "cancelled")])
-def test_ctrl_c_leaves_the_run_or_cancels_it_as_asked(both: Both, choice: str, state: str) -> None:
+def test_ctrl_c_leaves_or_cancels_the_run_as_chosen(both: Both, choice: str, state: str) -> None:
     empty_ledger(both)
     both.platform.add(made(3000))
     both.platform.list.disturbances = Disturbances(page_cap=60)
@@ -173,7 +173,7 @@ def test_ctrl_c_leaves_the_run_or_cancels_it_as_asked(both: Both, choice: str, s
     assert_all_there_once(both)
 
 
-def test_a_second_command_waits_for_the_first_and_says_so(both: Both) -> None:
+def test_second_command_waits_for_the_first_and_says_so(both: Both) -> None:
     empty_ledger(both)
     both.platform.add(made(3000))
     both.platform.list.disturbances = Disturbances(page_cap=60)
@@ -187,7 +187,7 @@ def test_a_second_command_waits_for_the_first_and_says_so(both: Both) -> None:
     assert (json.loads(second.stdout)["filled"], json.loads(second.stdout)["matched"]) == (0, 3000)
 
 
-def test_killed_twice_the_third_run_asks_for_no_finished_window_and_nothing_is_double(both: Both) -> None:
+def test_command_killed_twice_resumes_without_repeating_windows(both: Both) -> None:
     empty_ledger(both)
     both.platform.add(made(3000))
     both.platform.list.disturbances = Disturbances(page_cap=60)
@@ -214,7 +214,7 @@ def test_killed_twice_the_third_run_asks_for_no_finished_window_and_nothing_is_d
     assert_all_there_once(both)
 
 
-def test_a_daemon_killed_twice_goes_on_where_it_was_and_nothing_is_double(both: Both) -> None:
+def test_daemon_killed_twice_resumes_without_duplicates(both: Both) -> None:
     empty_ledger(both)
     both.platform.add(made(3000))
     both.platform.list.disturbances = Disturbances(page_cap=60)
@@ -239,7 +239,7 @@ def test_a_daemon_killed_twice_goes_on_where_it_was_and_nothing_is_double(both: 
 
 
 @pytest.mark.parametrize("kill", [True, False])
-def test_a_daemon_that_comes_back_takes_the_run_over_from_the_command(both: Both, kill: bool) -> None:
+def test_restarted_daemon_takes_the_run_over_from_the_command(both: Both, kill: bool) -> None:
     empty_ledger(both)
     daemon = both.daemon()
     both.platform.add(made(3000))
@@ -353,10 +353,10 @@ def hostile_round(both: Both, count: int, page_cap: int) -> None:
         daemon.stop()
 
 
-def test_a_hostile_list_is_reconciled_in_one_run(both: Both) -> None:
+def test_hostile_list_is_reconciled_in_one_run(both: Both) -> None:
     hostile_round(both, 400, page_cap=8)
 
 
 @pytest.mark.slow
-def test_a_hostile_list_of_twenty_thousand(both: Both) -> None:
+def test_hostile_list_of_20000_is_reconciled(both: Both) -> None:
     hostile_round(both, 20_000, page_cap=120)

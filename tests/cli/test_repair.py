@@ -92,7 +92,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield Site(tmp_path, stack)
 
 
-def test_failures_of_one_cause_are_told_together_and_tried_again_together(site: Site) -> None:
+def test_failures_of_one_cause_are_listed_and_retried_together(site: Site) -> None:
     site.crm.add_fault(status=422, path="/calls/", times=3)
     site.start()
     site.feed(4)
@@ -116,7 +116,7 @@ def test_failures_of_one_cause_are_told_together_and_tried_again_together(site: 
 
 
 @pytest.mark.parametrize("living", [True, False], ids=["daemon", "no daemon"])
-def test_a_skip_by_a_person_holds_and_retry_takes_it_back(site: Site, living: bool) -> None:
+def test_operators_skip_holds_until_retry(site: Site, living: bool) -> None:
     site.crm.add_fault(status=422, path="/calls/", times=2)
     site.start()
     site.feed(2)
@@ -136,7 +136,7 @@ def test_a_skip_by_a_person_holds_and_retry_takes_it_back(site: Site, living: bo
     site.until(2, "delivered")
 
 
-def test_what_a_person_parked_is_taken_up_by_its_id_or_its_whole_cause_alone(site: Site) -> None:
+def test_delivery_parked_by_an_operator_is_retried_by_id_or_whole_cause(site: Site) -> None:
     site.crm.add_fault(status=503, path="/calls/", times=100)
     site.start()
     site.feed(2)
@@ -151,7 +151,7 @@ def test_what_a_person_parked_is_taken_up_by_its_id_or_its_whole_cause_alone(sit
     assert (row["state"], row["reason"]) == ("due", None)
 
 
-def test_a_replay_delivers_what_a_changed_mapping_changes_and_only_once(site: Site) -> None:
+def test_replay_sends_what_a_changed_mapping_changes_once(site: Site) -> None:
     site.start()
     site.feed(3)
     site.until(3, "delivered")
@@ -183,7 +183,7 @@ def test_a_replay_delivers_what_a_changed_mapping_changes_and_only_once(site: Si
     assert site.json("replay", "--since", "2025-05-01")["destinations"]["crm"]["calls"] == 0
 
 
-def test_a_crm_restored_from_a_backup_gets_everything_again(site: Site) -> None:
+def test_forced_replay_refills_a_crm_restored_from_backup(site: Site) -> None:
     site.start()
     site.feed(3)
     site.until(3, "delivered")
@@ -205,7 +205,7 @@ def test_a_crm_restored_from_a_backup_gets_everything_again(site: Site) -> None:
     }
 
 
-def test_a_rule_that_no_longer_holds_lets_calls_in_and_a_new_one_leaves_the_crm_alone(site: Site) -> None:
+def test_replay_applies_removed_and_new_rules(site: Site) -> None:
     rule = '[[rules]]\nname = "long ones"\nwhen = "{{ call.talk_seconds > 10000 }}"\n'
     text = site.mapping.read_text("utf-8")
     site.change("[objects.contact]", f"{rule}\n[objects.contact]")
@@ -226,7 +226,7 @@ def test_a_rule_that_no_longer_holds_lets_calls_in_and_a_new_one_leaves_the_crm_
     assert (len(site.crm.log()), site.json("replay", "--since", "2020-01-01")["due"]) == (asked, 0)
 
 
-def test_a_plan_tells_fields_that_nobody_fills_and_codes_that_a_table_lacks(site: Site) -> None:
+def test_replay_plan_lists_unfilled_fields_and_unknown_codes(site: Site) -> None:
     site.start()
     site.feed(2)
     site.until(2, "delivered")
@@ -243,7 +243,7 @@ def test_a_plan_tells_fields_that_nobody_fills_and_codes_that_a_table_lacks(site
     assert "objects.contact.fields.mark in own.toml" in fault
 
 
-def test_a_paused_account_is_told_and_kept_over_a_restart(site: Site) -> None:
+def test_paused_account_is_shown_and_survives_a_restart(site: Site) -> None:
     site.crm.add_fault(status=401, times=-1)
     site.start()
     site.feed(1)

@@ -18,7 +18,7 @@ from tests.fixtures.json_shapes import differences
 
 
 @pytest.mark.long
-def test_a_sandbox_platform_pushes_to_the_token_of_a_file(tmp_path: Path) -> None:
+def test_sandbox_platform_reads_its_token_from_a_file(tmp_path: Path) -> None:
     paths: queue.Queue[str] = queue.Queue()
 
     class Door(BaseHTTPRequestHandler):
@@ -70,7 +70,7 @@ def test_a_sandbox_platform_pushes_to_the_token_of_a_file(tmp_path: Path) -> Non
             serving.join()
 
 
-def test_a_token_file_that_is_missing_is_a_usage_error(tmp_path: Path) -> None:
+def test_missing_token_file_is_a_usage_error(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["simulate", "crm", "--token-file", str(tmp_path / "nowhere")])
     assert done.exit_code == 2
     assert "nowhere" in done.output

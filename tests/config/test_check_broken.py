@@ -406,12 +406,12 @@ def assert_told(problem: dict[str, Any], mistake: Broken, folder: Path) -> None:
     assert problem["remedy"], "what should the operator do?"
 
 
-def test_there_are_ten_of_each() -> None:
+def test_there_are_ten_broken_files_of_each_kind() -> None:
     files = [mistake.file for mistake in MISTAKES.values()]
     assert {file: files.count(file) for file in FILES} == dict.fromkeys(FILES, 10)
 
 
-def test_without_a_mistake_there_is_nothing_to_tell(tmp_path: Path) -> None:
+def test_files_without_a_mistake_give_no_problems(tmp_path: Path) -> None:
     code, document = checked(write_files(tmp_path))
     assert (code, document) == (0, {"problems": [], "warnings": []})
 
@@ -427,7 +427,7 @@ def test_check_names_the_mistake(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", MISTAKES)
-def test_the_daemon_does_not_start_and_says_the_same(name: str, tmp_path: Path) -> None:
+def test_daemon_refuses_to_start_with_the_same_message(name: str, tmp_path: Path) -> None:
     path = write_files(tmp_path, MISTAKES[name])
     _, document = checked(path)
     [problem] = document["problems"]
@@ -438,14 +438,14 @@ def test_the_daemon_does_not_start_and_says_the_same(name: str, tmp_path: Path) 
     assert not (tmp_path / "ledger.db").exists(), "nothing was touched"
 
 
-def test_a_connector_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_connector_is_reported(tmp_path: Path) -> None:
     code, document = checked(write_files(tmp_path, NAMED, without='connector = "connector.toml"\n'))
     assert code == 2
     [problem] = document["problems"]
     assert_told(problem, NAMED, tmp_path)
 
 
-def test_mistakes_of_all_kinds_are_told_in_one_run(tmp_path: Path) -> None:
+def test_mistakes_of_all_kinds_are_reported_in_one_run(tmp_path: Path) -> None:
     chosen = [
         "unreadable secret",
         "crontab",
@@ -475,13 +475,13 @@ def test_mistakes_of_all_kinds_are_told_in_one_run(tmp_path: Path) -> None:
         assert_told(told[mistake.file, mistake.line, mistake.key], mistake, tmp_path)
 
 
-def test_a_mapping_is_held_against_its_connector_whatever_else_is_wrong_with_it(tmp_path: Path) -> None:
+def test_mapping_with_mistakes_is_still_checked_against_its_connector(tmp_path: Path) -> None:
     mistakes = [MISTAKES["misspelt filter"], MISTAKES["key part"], MISTAKES["duration"]]
     _, document = checked(write_files(tmp_path, *mistakes))
     assert {one["line"] for one in document["problems"]} == {one.line for one in mistakes}
 
 
-def test_a_policy_that_has_to_read_needs_a_way_to(tmp_path: Path) -> None:
+def test_reading_policy_requires_a_readable_object(tmp_path: Path) -> None:
     written = mapping(
         'started = "{{ call.started_at | iso8601 }}"',
         'started = { value = "{{ call.started_at }}", write = "if_empty" }',
@@ -495,7 +495,7 @@ def test_a_policy_that_has_to_read_needs_a_way_to(tmp_path: Path) -> None:
     assert_told(problem, written, tmp_path)
 
 
-def test_weak_and_repeated_tokens_are_warned_about(tmp_path: Path) -> None:
+def test_weak_and_reused_tokens_are_warned_about(tmp_path: Path) -> None:
     path = write_files(tmp_path)
     text = CONFIG.replace('{ env = "TOKEN" }', '[{ env = "TOKEN" }, { env = "TOKEN" }, "canary"]')
     path.write_text(text, "utf-8")

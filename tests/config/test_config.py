@@ -212,7 +212,7 @@ def test_a_syntax_error_is_named(tmp_path: Path) -> None:
     assert (problem.file, problem.line) == (str(path), 18)
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     text = GOOD.replace("[server]", '[server]\nbody_timeout = "soon"').replace('"main"', '"mian"')
     path = write(tmp_path, text.replace("crm.toml", "cmr.toml").replace('access_id = "id"', ""))
     problems = problems_of(path, {"CALLBRIDGE_SEVER__LISTEN": "x"})
@@ -225,7 +225,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_no_source_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_source_or_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [problem] = problems_of(write(tmp_path, ""))
     assert problem.message == "at least one source is needed"
     [problem] = problems_of(tmp_path / "none.toml")
@@ -236,7 +236,7 @@ def test_no_source_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert load_config(None, {}).base_dir == tmp_path
 
 
-def test_a_good_file(tmp_path: Path) -> None:
+def test_valid_file_is_loaded(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD + "[delivery]\nworkers = 9\n"), {})
     assert config.server.listen == Address("127.0.0.1", 8480)
     assert config.sources["main"].api[0].base_url == "https://ai000.example.com"
@@ -247,7 +247,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert secrets_in_clear(config) == ()
 
 
-def test_one_login_or_several(tmp_path: Path) -> None:
+def test_one_login_or_several_can_be_given(tmp_path: Path) -> None:
     login = '[[sources.main.api]]\nbase_url = "https://b"\naccess_id = "b"\naccess_secret = { env = "B" }\n'
     config = load_config(
         write(tmp_path, GOOD.replace("[sources.main.api]", "[[sources.main.api]]") + login), {}
@@ -257,7 +257,7 @@ def test_one_login_or_several(tmp_path: Path) -> None:
     assert [(one.key, one.line) for one in problems_of(path)] == [("sources.main.api.1.size", 22)]
 
 
-def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+def test_environment_overrides_the_file(tmp_path: Path) -> None:
     environ = {
         "CALLBRIDGE_SERVER__LISTEN": "[::1]:0",
         "callbridge_delivery__workers": "7",
@@ -298,7 +298,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
         ("CALLBRIDGE_SOURCES__MAIN__API", '{"access_id": "x"}', "base_url: is required", ""),
     ],
 )
-def test_a_mistaken_override_is_named(
+def test_wrong_override_is_named(
     tmp_path: Path, variable: str, value: str, message: str, remedy: str
 ) -> None:
     problem = problems_of(write(tmp_path, GOOD), {variable: value})[0]
@@ -307,7 +307,7 @@ def test_a_mistaken_override_is_named(
     assert remedy in problem.remedy
 
 
-def test_contradicting_overrides(tmp_path: Path) -> None:
+def test_contradicting_overrides_are_reported(tmp_path: Path) -> None:
     for other in ("CALLBRIDGE_ADMIN__TOKEN", "CALLBRIDGE_ADMIN__TOKEN__ENV"):
         environ = {other: CANARY.replace("-", "_"), "CALLBRIDGE_ADMIN__TOKEN__FILE": "X"}
         [problem] = problems_of(write(tmp_path, GOOD), environ)
@@ -342,7 +342,7 @@ def test_secrets_are_resolved_later(tmp_path: Path) -> None:
         resolve_secrets(config, environ)
 
 
-def test_weak_tokens_are_warned_of(tmp_path: Path) -> None:
+def test_weak_tokens_are_warned_about(tmp_path: Path) -> None:
     tokens = 'callback_token = [{ env = "A" }, { env = "B" }, { env = "C" }]'
     text = GOOD.replace('callback_token = { env = "CALLBACK_TOKEN" }', tokens)
     environ = {"A": "short", "B": "a-long-enough-token", "C": "a-long-enough-token", "crm": "x"}
@@ -360,7 +360,7 @@ def test_weak_tokens_are_warned_of(tmp_path: Path) -> None:
     assert CANARY not in str(caught.value)
 
 
-def test_plain_secrets_are_warned_of_and_never_shown(tmp_path: Path) -> None:
+def test_plain_secrets_are_warned_about_and_never_shown(tmp_path: Path) -> None:
     text = GOOD.replace('{ env = "CALLBACK_TOKEN" }', f'["{CANARY}"]').replace(
         '{ credential = "crm" }', f'"{CANARY}"'
     )
@@ -414,7 +414,7 @@ def example(tmp_path: Path) -> Config:
     return load_config(tmp_path / "config.toml", {})
 
 
-def test_the_example_loads(example: Config) -> None:
+def test_example_file_loads(example: Config) -> None:
     environ = {"CALLBRIDGE_ADMIN_TOKEN": "a" * 22, "CALLBACK_TOKEN": "b" * 22, "PLATFORM_SECRET": "c"}
     assert resolve_secrets(example, environ | {"CRM_TOKEN": "d"}).warnings == ()
     assert secrets_in_clear(example) == ()
@@ -441,7 +441,7 @@ EXAMPLES = {"admin.token", "sources.main.api", "destinations.crm.base_url"}
 EXAMPLES |= {"destinations.crm.sources", "destinations.crm.secrets"}
 
 
-def test_the_example_shows_every_key_with_its_default(example: Config) -> None:
+def test_example_file_shows_every_key_with_its_default(example: Config) -> None:
     text = (TOP / "config.example.toml").read_text("utf-8")
     sections = {block.split("]")[0].strip("["): block for block in text.replace("\n[", "\0[").split("\0")}
     for section, model in models(example):
@@ -457,7 +457,7 @@ def test_the_example_shows_every_key_with_its_default(example: Config) -> None:
                 assert getattr(model, name) == field.get_default(), key
 
 
-def test_every_section_of_the_models_is_walked(example: Config) -> None:
+def test_every_section_of_the_models_is_visited(example: Config) -> None:
     walked = {type(model).__name__ for _, model in models(example)} | {"AckSettings", "RetentionSettings"}
     assert set(Config.model_json_schema()["$defs"]) == walked
     assert json.dumps(Config.model_json_schema(mode="serialization"))
@@ -476,7 +476,7 @@ def test_every_section_of_the_models_is_walked(example: Config) -> None:
         ("90", timedelta(seconds=90)),
     ],
 )
-def test_durations(text: object, duration: timedelta) -> None:
+def test_durations_are_read(text: object, duration: timedelta) -> None:
     assert parse_duration(text) == duration
     assert parse_duration(show_duration(duration)) == duration
 
@@ -484,12 +484,12 @@ def test_durations(text: object, duration: timedelta) -> None:
 @pytest.mark.parametrize(
     "wrong", ["", "h", "-1s", "1 h", "1y", "9" * 30 + "d", True, -1, float("nan"), float("inf"), None]
 )
-def test_wrong_durations(wrong: object) -> None:
+def test_wrong_durations_are_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="is no duration"):
         parse_duration(wrong)
 
 
-def test_sizes() -> None:
+def test_sizes_are_read() -> None:
     assert [parse_size(one) for one in ("2MiB", "512KiB", "1GB", "7", 7, "3 kb")] == [
         2 * 2**20,
         512 * 2**10,
@@ -504,7 +504,7 @@ def test_sizes() -> None:
 
 
 @pytest.mark.parametrize("good", ["127.0.0.1:8480", "[::1]:0", "localhost:65535", "0.0.0.0:80", "[::]:443"])
-def test_addresses(good: str) -> None:
+def test_addresses_are_read(good: str) -> None:
     address = Address.parse(good)
     assert str(address) == good
     assert address.loopback is (address.host in {"127.0.0.1", "::1", "localhost"})
@@ -514,7 +514,7 @@ def test_addresses(good: str) -> None:
     "wrong",
     ["", ":8480", "8480", "::1:8480", "[::1]", "1.2.3:4", "a b:1", "x:65536", "[x]:1", "[127.0.0.1]:1", 8480],
 )
-def test_wrong_addresses(wrong: object) -> None:
+def test_wrong_addresses_are_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="is no address"):
         Address.parse(wrong)
 

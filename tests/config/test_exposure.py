@@ -31,7 +31,7 @@ def change(config: Path, old: str, new: str) -> Path:
     return config
 
 
-def test_nothing_is_said_of_a_sound_configuration(config: Path) -> None:
+def test_sound_configuration_gives_no_warning(config: Path) -> None:
     assert warned(config) == []
 
 
@@ -54,11 +54,11 @@ def test_nothing_is_said_of_a_sound_configuration(config: Path) -> None:
         ("", False),
     ],
 )
-def test_plain_http_is_told_where_it_leaves_the_local_network(address: str, clear: bool) -> None:
+def test_plain_http_beyond_the_local_network_is_warned_about(address: str, clear: bool) -> None:
     assert in_clear(address) is clear
 
 
-def test_a_public_crm_and_a_public_platform_without_tls_are_warned_of(config: Path) -> None:
+def test_public_crm_and_platform_without_tls_are_warned_about(config: Path) -> None:
     change(config, "https://crm.example.com", "http://crm.example.com")
     with config.open("a", encoding="utf-8") as file:
         file.write(
@@ -69,7 +69,7 @@ def test_a_public_crm_and_a_public_platform_without_tls_are_warned_of(config: Pa
 
 
 @pytest.mark.parametrize(("mode", "told"), [(0o644, True), (0o604, True), (0o640, False), (0o600, False)])
-def test_a_secret_that_every_user_can_read_is_warned_of(config: Path, mode: int, told: bool) -> None:
+def test_secret_readable_by_every_user_is_warned_about(config: Path, mode: int, told: bool) -> None:
     secret = config.parent / "crm-token"
     secret.write_text("crm-token-of-the-tests", "utf-8")
     secret.chmod(mode)
@@ -82,24 +82,24 @@ def test_a_secret_that_every_user_can_read_is_warned_of(config: Path, mode: int,
     ("network", "told"),
     [("0.0.0.0/0", True), ("::/0", True), ("128.0.0.0/1", True), ("10.0.0.0/8", False), ("fd00::/16", False)],
 )
-def test_proxies_that_are_nearly_everybody_are_warned_of(config: Path, network: str, told: bool) -> None:
+def test_too_wide_trusted_proxies_are_warned_about(config: Path, network: str, told: bool) -> None:
     change(config, "[server]\n", f'[server]\ntrusted_proxies = ["10.0.0.1", "{network}"]\n')
     message = f"{network} lets nearly anybody say which address a request comes from"
     assert warned(config) == ([("server.trusted_proxies.1", message)] if told else [])
 
 
-def test_a_ledger_without_its_folder_is_warned_of(config: Path) -> None:
+def test_missing_ledger_folder_is_warned_about(config: Path) -> None:
     change(config, "sqlite:///ledger.db", "sqlite:///nowhere/ledger.db")
     assert warned(config) == [("ledger.url", f"there is no folder {config.parent / 'nowhere'}")]
 
 
-def test_a_ledger_that_everybody_can_replace_is_warned_of(config: Path) -> None:
+def test_replaceable_ledger_is_warned_about(config: Path) -> None:
     config.parent.chmod(0o777)
     assert warned(config) == [("ledger.url", f"every user of this machine can replace {config.parent}")]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
-def test_a_check_as_another_user_than_the_ledgers_is_warned_of(config: Path) -> None:
+def test_check_as_another_user_than_the_ledgers_is_warned_about(config: Path) -> None:
     ledger = config.parent / "ledger.db"
     ledger.touch()
     os.chown(ledger, 4321, 4321)
@@ -116,7 +116,7 @@ def test_a_check_as_another_user_than_the_ledgers_is_warned_of(config: Path) -> 
         (0o700, "user {me} may not look into {folder}"),
     ],
 )
-def test_a_folder_where_this_user_cannot_make_the_ledger_is_warned_of(mode: int, message: str) -> None:
+def test_folder_where_the_ledger_cannot_be_created_is_warned_about(mode: int, message: str) -> None:
     # pytest's own folders are closed to other users.
     with tempfile.TemporaryDirectory(prefix="cb-") as name:
         folder = Path(name)
@@ -131,7 +131,7 @@ def test_a_folder_where_this_user_cannot_make_the_ledger_is_warned_of(mode: int,
     assert [one.message for one in found if one.key == "ledger.url"] == [told]
 
 
-def test_a_connector_without_tls_is_warned_of_where_it_names_the_address(config: Path) -> None:
+def test_connector_url_without_tls_is_warned_about_at_its_line(config: Path) -> None:
     connector = (Path(__file__).parents[2] / "bridge/crm/connectors/sandbox.toml").read_text("utf-8")
     (config.parent / "own.toml").write_text(
         'base_url = "http://crm.example.com"\n' + connector.replace("base_url =", "# base_url ="), "utf-8"
@@ -142,7 +142,7 @@ def test_a_connector_without_tls_is_warned_of_where_it_names_the_address(config:
     assert [(one.key, one.message) for one in findings.warnings] == [("destinations.crm.base_url", CLEAR)]
 
 
-def test_other_hosts_that_a_connector_of_ones_own_sends_to_are_warned_of(config: Path) -> None:
+def test_other_hosts_of_a_custom_connector_are_warned_about(config: Path) -> None:
     connector = (Path(__file__).parents[2] / "bridge/crm/connectors/sandbox.toml").read_text("utf-8")
     own = config.parent / "own.toml"
     own.write_text('origins = ["https://login.example.com"]\n' + connector, "utf-8")
@@ -154,7 +154,7 @@ def test_other_hosts_that_a_connector_of_ones_own_sends_to_are_warned_of(config:
 
 
 @pytest.mark.parametrize(("token", "code"), [("x" * 21, 2), ("x" * 22, 0)])
-def test_check_refuses_a_callback_token_that_could_be_guessed(config: Path, token: str, code: int) -> None:
+def test_check_refuses_a_guessable_callback_token(config: Path, token: str, code: int) -> None:
     environ = {**os.environ, "TOKEN": token, "CRM_TOKEN": "crm-token-of-the-tests"}
     done = callbridge("check", "-c", str(config), cwd=config.parent, env=environ)
     assert done.returncode == code

@@ -62,7 +62,7 @@ def loads(kind: str, text: str) -> bool:
 
 
 @pytest.mark.parametrize("kind", FILE_KINDS)
-def test_the_schema_that_ships_is_that_of_the_models(kind: str) -> None:
+def test_shipped_schema_equals_that_of_the_models(kind: str) -> None:
     result = CliRunner().invoke(cli, ["schema", kind])
     assert result.exit_code == 0
     where = SHIPPED[kind].relative_to(ROOT)
@@ -70,7 +70,7 @@ def test_the_schema_that_ships_is_that_of_the_models(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FILE_KINDS)
-def test_it_is_a_schema_of_draft_7(kind: str) -> None:
+def test_schema_is_valid_draft_7(kind: str) -> None:
     schema = schema_of(kind)
     Draft7Validator.check_schema(schema)
     text = json.dumps(schema)
@@ -112,7 +112,7 @@ def test_every_example_is_valid_and_names_its_schema(file: Path) -> None:
     assert (file.parent / directive[1]).resolve() == SHIPPED[EXAMPLES[file]]
 
 
-def test_what_init_writes_names_schemas_that_are_there(tmp_path: Path) -> None:
+def test_files_written_by_init_name_existing_schemas(tmp_path: Path) -> None:
     written = write_all(tmp_path)
     files = {file: DIRECTIVE.match(file.read_text("utf-8")) for file in written if file.suffix == ".toml"}
     assert {file.name for file in files} == {"config.toml", *STARTERS}
@@ -125,7 +125,7 @@ def test_what_init_writes_names_schemas_that_are_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", STARTERS)
-def test_every_mapping_that_init_writes_passes_its_own_cases(tmp_path: Path, name: str) -> None:
+def test_every_mapping_written_by_init_passes_its_own_tests(tmp_path: Path, name: str) -> None:
     write_all(tmp_path)
     mapping = load_mapping(tmp_path / "mappings" / name)
     results = run_tests(mapping, MAIN)
@@ -133,7 +133,7 @@ def test_every_mapping_that_init_writes_passes_its_own_cases(tmp_path: Path, nam
     assert [str(each) for one in results for each in one.differences] == []
 
 
-def test_the_wheel_carries_the_schemas() -> None:
+def test_wheel_contains_the_schemas() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
     wheel = build["targets"]["wheel"]
     inside = wheel["force-include"]
@@ -255,18 +255,18 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("kind", "text"), TAKEN)
-def test_what_the_loader_takes_it_takes(kind: str, text: str) -> None:
+def test_schema_accepts_what_the_loader_accepts(kind: str, text: str) -> None:
     assert loads(kind, text)
     assert complaints(kind, text) == []
 
 
 @pytest.mark.parametrize(("kind", "text"), REFUSED)
-def test_what_it_refuses_the_loader_refuses(kind: str, text: str) -> None:
+def test_loader_refuses_what_the_schema_refuses(kind: str, text: str) -> None:
     assert not loads(kind, text)
     assert complaints(kind, text)
 
 
-def test_what_init_writes_passes_check(tmp_path: Path) -> None:
+def test_files_written_by_init_pass_check(tmp_path: Path) -> None:
     write_all(tmp_path)
     done = callbridge("check", "-c", "config.toml", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "no problems\n"), done.stdout + done.stderr

@@ -41,7 +41,7 @@ def daemon(tmp_path: Path, crm: tuple[SandboxCrm, str]) -> Iterator[DaemonProces
         process.kill()
 
 
-def test_the_example_call_reaches_the_crm_once_and_a_later_state_updates_it(
+def test_example_call_reaches_the_crm_once_and_is_updated_later(
     daemon: DaemonProcess, crm: tuple[SandboxCrm, str]
 ) -> None:
     body = EXAMPLE.read_bytes()
@@ -80,7 +80,7 @@ def test_the_example_call_reaches_the_crm_once_and_a_later_state_updates_it(
 
 
 @pytest.mark.long
-def test_the_masked_phone_of_a_refusal_reaches_no_log(
+def test_phone_in_a_refusal_reaches_no_log_unmasked(
     daemon: DaemonProcess, crm: tuple[SandboxCrm, str], tmp_path: Path
 ) -> None:
     crm[0].add_fault(status=422, path="/contacts")
@@ -114,7 +114,7 @@ def test_no_success_while_another_process_holds_the_write_lock(daemon: DaemonPro
     assert daemon.count("SELECT count(*) FROM receipts") == 1
 
 
-def test_health_metrics_finding_calls_and_a_second_daemon(daemon: DaemonProcess, tmp_path: Path) -> None:
+def test_running_daemon_serves_health_metrics_and_commands(daemon: DaemonProcess, tmp_path: Path) -> None:
     assert httpx.get(f"{daemon.admin_url}/healthz").status_code == 200
     assert httpx.get(f"{daemon.admin_url}/readyz").status_code == 200
     httpx.post(daemon.callback_url, content=EXAMPLE.read_bytes())
@@ -151,7 +151,7 @@ def check_found(folder: Path) -> None:
     assert runner.invoke(cli, ["calls", "show", "nobody", "-c", config]).exit_code == 2
 
 
-def test_sigterm_ends_what_is_under_way_and_exits_with_0(
+def test_sigterm_finishes_work_under_way_and_exits_0(
     daemon: DaemonProcess, crm: tuple[SandboxCrm, str], tmp_path: Path
 ) -> None:
     crm[0].add_fault(delay=0.5, times=1)
@@ -166,7 +166,7 @@ def test_sigterm_ends_what_is_under_way_and_exits_with_0(
     assert balance["destinations"]["crm"]["ledger"] == 1
 
 
-def test_the_daemons_own_connection_is_durable() -> None:
+def test_daemons_own_connection_is_durable() -> None:
     with Demo() as running:
         assert isinstance(running.ledger, SqliteLedger)
         pragmas = ("PRAGMA synchronous", "PRAGMA journal_mode")

@@ -66,7 +66,7 @@ def told(daemon: DaemonProcess, event: str) -> bool:
 
 
 # -- ending ------------------------------------------------------------------------
-def test_a_second_sigterm_hurries(
+def test_second_sigterm_stops_at_once(
     tmp_path: Path, crm: tuple[SandboxCrm, str], started: list[DaemonProcess]
 ) -> None:
     config = write_config(tmp_path, crm[1])
@@ -92,7 +92,7 @@ def test_a_second_sigterm_hurries(
     assert again.count("SELECT count(*) FROM attempts") == 1
 
 
-def test_sigterm_until_the_very_end_never_kills(tmp_path: Path, started: list[DaemonProcess]) -> None:
+def test_repeated_sigterm_never_kills_the_process(tmp_path: Path, started: list[DaemonProcess]) -> None:
     """One signal after the other, through the last moments of the interpreter."""
     started.append(daemon := DaemonProcess(write_config(tmp_path, "http://127.0.0.1:9")))
     while daemon._process.poll() is None:
@@ -102,7 +102,7 @@ def test_sigterm_until_the_very_end_never_kills(tmp_path: Path, started: list[Da
     assert told(daemon, "daemon.stopped")
 
 
-def test_a_settlement_waits_out_a_busy_ledger(
+def test_settlement_waits_out_a_busy_ledger(
     tmp_path: Path, crm: tuple[SandboxCrm, str], started: list[DaemonProcess]
 ) -> None:
     crm[0].add_fault(delay=0.5, path="/contacts")
@@ -122,7 +122,7 @@ def test_a_settlement_waits_out_a_busy_ledger(
 
 
 # -- runs --------------------------------------------------------------------------
-def test_a_run_that_nobody_can_carry_out_fails_alone(
+def test_job_that_cannot_be_done_fails_alone(
     tmp_path: Path, crm: tuple[SandboxCrm, str], started: list[DaemonProcess]
 ) -> None:
     started.append(daemon := DaemonProcess(write_config(tmp_path, crm[1])))
@@ -173,7 +173,7 @@ def test_systemd_credentials_are_secrets(
 
 
 @pytest.mark.parametrize("abstract", [False, True], ids=["a path", "an abstract name"])
-def test_systemd_is_told(
+def test_systemd_is_notified(
     tmp_path: Path,
     crm: tuple[SandboxCrm, str],
     started: list[DaemonProcess],
@@ -206,7 +206,7 @@ def test_systemd_is_told(
 
 
 # -- a source that leaves ------------------------------------------------------------
-def test_the_deliveries_of_a_removed_source_wait(
+def test_deliveries_of_a_removed_source_wait(
     tmp_path: Path, crm: tuple[SandboxCrm, str], started: list[DaemonProcess]
 ) -> None:
     body = EXAMPLE.read_bytes()
@@ -261,7 +261,7 @@ COMMANDS = (["status"], ["run"], ["prune"])
 
 @as_root
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_the_wrong_user_is_told_the_right_one(open_folder: Path, command: list[str]) -> None:
+def test_wrong_user_is_told_the_right_one(open_folder: Path, command: list[str]) -> None:
     config = write_config(open_folder, "http://127.0.0.1:9")
     config.chmod(0o644)
     open_ledger(open_folder / "ledger.db", create=True).close()

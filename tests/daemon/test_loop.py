@@ -49,19 +49,19 @@ class Script:
     ],
     ids=["goes on at once after work", "waits after no work", "a step that tells nothing", "a busy ledger"],
 )
-def test_the_loop_waits_only_where_a_step_found_no_work(
+def test_loop_waits_only_if_a_step_found_no_work(
     outcomes: list[bool | LedgerError | None], happened: list[str]
 ) -> None:
     assert Script(*outcomes).run() == happened
 
 
-def test_a_loop_that_is_stopped_before_it_begins_does_nothing() -> None:
+def test_loop_stopped_before_it_begins_does_nothing() -> None:
     script = Script(True)
     script.stop.set()
     assert script.run() == []
 
 
-def test_an_error_that_is_not_the_ledgers_ends_the_loop() -> None:
+def test_error_that_is_not_the_ledgers_ends_the_loop() -> None:
     def step() -> bool:
         raise ValueError("a fault")
 
@@ -92,13 +92,13 @@ class Door:
     [(2, 60.0, -1), (0, 60.0, -1), (100, 0.0, 99)],
     ids=["until nobody presses", "at once where nobody presses", "no longer than it may"],
 )
-def test_callbacks_go_first_for_a_while(looks: int, at_most: float, left: int) -> None:
+def test_work_gives_way_to_callbacks_for_a_while(looks: int, at_most: float, left: int) -> None:
     door = Door(looks)
     GiveWay(door.pressed, threading.Event(), at_most).wait()
     assert door.looks == left
 
 
-def test_a_daemon_that_stops_gives_way_to_nobody() -> None:
+def test_stopping_daemon_gives_way_to_no_callbacks() -> None:
     door, stop = Door(100), threading.Event()
     stop.set()
     GiveWay(door.pressed, stop, 60.0).wait()

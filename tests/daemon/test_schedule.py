@@ -32,7 +32,7 @@ def asked(ledger: SqliteLedger) -> list[str]:
     return [(job.args or {})["trigger"] for job in ledger.open_walks("main")]
 
 
-def test_runs_that_see_as_much_are_not_asked_for_twice(ledger: SqliteLedger) -> None:
+def test_covered_runs_are_not_requested_twice(ledger: SqliteLedger) -> None:
     scheduler = Scheduler({"main": TABLE}, ledger, Clock(NOW))
     for trigger in (SHORT, SHORT, DEEP, SHORT, DEEP, WEEKLY, DEEP):
         scheduler.ask("main", trigger)
@@ -43,7 +43,7 @@ def test_runs_that_see_as_much_are_not_asked_for_twice(ledger: SqliteLedger) -> 
     assert [job.state for job in ledger.open_walks("main")] == ["running", "requested", "requested"]
 
 
-def test_the_first_run_is_the_widest_that_was_missed(ledger: SqliteLedger) -> None:
+def test_first_run_is_the_widest_missed_one(ledger: SqliteLedger) -> None:
     clock = Clock(NOW)
     scheduler = Scheduler({"main": TABLE}, ledger, clock)
     assert scheduler.first(TABLE) == SHORT, "a new ledger has missed nothing"
@@ -58,7 +58,7 @@ def test_the_first_run_is_the_widest_that_was_missed(ledger: SqliteLedger) -> No
     assert Scheduler({}, ledger, clock).first(Timetable("other", ZONE, TIMES)) == SHORT
 
 
-def test_the_clock_asks_for_runs_until_it_is_stopped(ledger: SqliteLedger) -> None:
+def test_scheduler_requests_runs_until_stopped(ledger: SqliteLedger) -> None:
     scheduler = Scheduler({"main": TABLE}, ledger, Clock(NOW))
     scheduler.start()
     assert asked(ledger) == [SHORT]
@@ -70,7 +70,7 @@ def test_the_clock_asks_for_runs_until_it_is_stopped(ledger: SqliteLedger) -> No
     wait_until(lambda: asked(ledger) == [SHORT], "nothing more is asked for")
 
 
-def test_a_clock_that_was_put_back_leaves_no_look_waiting_for_a_year(ledger: SqliteLedger) -> None:
+def test_clock_put_back_does_not_delay_runs_for_a_year(ledger: SqliteLedger) -> None:
     scheduler = Scheduler({"main": TABLE}, ledger, Clock(datetime.now(UTC)))
     scheduler.correct_times(datetime.now(UTC))
     scheduler.start()

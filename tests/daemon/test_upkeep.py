@@ -128,7 +128,7 @@ def noted(pauses: list[float]) -> Callable[[float], bool]:
         ("runs", 1, {"runs": 1}),
     ],
 )
-def test_a_class_loses_its_old_rows_and_nothing_else(
+def test_prune_removes_only_the_old_rows_of_a_class(
     ledger: SqliteLedger, ledger_path: Path, name: str, removed: int, gone: dict[str, int]
 ) -> None:
     aged(ledger)
@@ -144,7 +144,7 @@ def test_a_class_loses_its_old_rows_and_nothing_else(
     assert all(max(of_row) < micros(BEFORE) for of_row in times)
 
 
-def test_what_is_pruned_still_decides_what_is_news(ledger: SqliteLedger) -> None:
+def test_pruned_history_still_decides_what_is_news(ledger: SqliteLedger) -> None:
     judge = Judge(ledger, {"main": SourceRules(MAIN, ("crm",))}, destinations_since={})
 
     def verdict(name: str, hour: int, at: datetime = OLD) -> str:
@@ -165,7 +165,7 @@ def test_what_is_pruned_still_decides_what_is_news(ledger: SqliteLedger) -> None
     assert call_keys(ledger, "main") == [uuid(1)]
 
 
-def test_free_pages_go_back_to_the_disk(ledger: SqliteLedger, ledger_path: Path) -> None:
+def test_free_pages_are_returned_to_the_disk(ledger: SqliteLedger, ledger_path: Path) -> None:
     filed_all(ledger, [arrival("a", at=OLD)])
     judge_all(ledger, OLD)
     count = 2 * PRUNED_AT_ONCE + 100
@@ -184,7 +184,7 @@ def test_free_pages_go_back_to_the_disk(ledger: SqliteLedger, ledger_path: Path)
     assert rows(ledger_path, "PRAGMA integrity_check") == [("ok",)]
 
 
-def test_a_body_that_keeps_coming_hides_no_old_ones(ledger: SqliteLedger, ledger_path: Path) -> None:
+def test_repeated_body_does_not_keep_old_ones_from_pruning(ledger: SqliteLedger, ledger_path: Path) -> None:
     """An entry's last arrival moves: the first young one does not mean that all behind it are young."""
     count = PRUNED_AT_ONCE + 50
     filed_all(
@@ -195,7 +195,7 @@ def test_a_body_that_keeps_coming_hides_no_old_ones(ledger: SqliteLedger, ledger
     assert rows(ledger_path, "SELECT id, arrivals FROM quarantine") == [(1, 2), (count, 1)]
 
 
-def test_empty_retention_keeps(tmp_path: Path) -> None:
+def test_empty_retention_keeps_everything(tmp_path: Path) -> None:
     with closing(SqliteLedger(tmp_path / "ledger.db", create=True)) as ledger:
         aged(ledger)
     kept = '[retention]\nduplicates = ""\nattempts = ""\nquarantine = "60d"\nruns = "36500d"\n'
@@ -236,7 +236,7 @@ class Sender:
         self._thread.join(20)
 
 
-def test_a_backup_while_callbacks_come(tmp_path: Path) -> None:
+def test_backup_works_while_callbacks_arrive(tmp_path: Path) -> None:
     copy = tmp_path / "copies" / "ledger copy.db"
     copy.parent.mkdir()
     daemon = DaemonProcess(write_config(tmp_path, "http://127.0.0.1:9"))
@@ -270,7 +270,7 @@ def test_a_backup_while_callbacks_come(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["missing/copy.db", "config.toml/copy.db", "ledger.db"])
-def test_a_copy_that_cannot_be_made_is_told(tmp_path: Path, target: str) -> None:
+def test_failed_backup_is_reported(tmp_path: Path, target: str) -> None:
     write_config(tmp_path, "http://127.0.0.1:9")
     with closing(SqliteLedger(tmp_path / "ledger.db", create=True)) as ledger:
         news(ledger, "a")
@@ -296,9 +296,7 @@ def talk(number: int) -> bytes:
     return json.dumps({"uuid": uuid(number), "phone": phone, "caption": text, "remark": str(number)}).encode()
 
 
-def test_a_dictionary_of_its_own_makes_records_smaller(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_trained_dictionary_makes_records_smaller(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path, count = tmp_path / "ledger.db", 1000
 
     def file(ledger: SqliteLedger, numbers: range) -> None:
@@ -334,7 +332,7 @@ def test_a_dictionary_of_its_own_makes_records_smaller(
 
 # -- memory -------------------------------------------------------------------------
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator gives back what it can")
-def test_memory_that_is_free_goes_back(ledger: SqliteLedger) -> None:
+def test_free_memory_is_returned(ledger: SqliteLedger) -> None:
     pieces = [bytes(2000) for _ in range(50_000)]
     # What lies at the heap's end keeps all that is freed below it.
     kept = [bytes(2000) for _ in range(10)]
@@ -373,13 +371,13 @@ def fill(folder: Path, left: int) -> Path:
     return filler
 
 
-def test_the_floor_is_a_part_of_a_small_disk(tmp_path: Path) -> None:
+def test_free_space_floor_is_a_share_of_a_small_disk(tmp_path: Path) -> None:
     total = shutil.disk_usage(tmp_path).total
     assert space(tmp_path / "ledger.db", 1).floor_bytes == 1
     assert space(tmp_path / "ledger.db", 2**62).floor_bytes == total // 20
 
 
-def test_low_disk_refuses_callbacks_and_says_so(small_disk: Path) -> None:
+def test_low_disk_space_refuses_callbacks_and_says_so(small_disk: Path) -> None:
     body, crm = EXAMPLE.read_bytes(), SandboxCrm()
     with LocalServer(crm.app) as server:
         daemon = DaemonProcess(write_config(small_disk, server.url))
@@ -406,7 +404,7 @@ def test_low_disk_refuses_callbacks_and_says_so(small_disk: Path) -> None:
             daemon.kill()
 
 
-def test_low_disk_is_said_long_before(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_low_disk_space_is_warned_about_early(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with closing(SqliteLedger(small_disk / "ledger.db", create=True, min_free=2**40)) as ledger:
         upkeep = Maintenance(ledger)
         upkeep.maintain(NOW)
@@ -426,7 +424,7 @@ def test_low_disk_is_said_long_before(small_disk: Path, capsys: pytest.CaptureFi
 
 
 # -- the write-ahead log -----------------------------------------------------------------
-def test_the_log_is_cut_back_after_a_long_reader(ledger: SqliteLedger, ledger_path: Path) -> None:
+def test_write_ahead_log_is_truncated_after_a_long_reader(ledger: SqliteLedger, ledger_path: Path) -> None:
     with closing(sqlite3.connect(ledger_path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM calls").fetchone()

@@ -36,7 +36,7 @@ def required(*extras: str) -> list[Requirement]:
 
 
 @pytest.mark.parametrize(("file", "extras"), [(RUNTIME, []), (DEVELOPMENT, ["dev"])])
-def test_every_requirement_is_locked_in_a_version_that_it_allows(file: Path, extras: list[str]) -> None:
+def test_every_requirement_is_locked_to_an_allowed_version(file: Path, extras: list[str]) -> None:
     versions = locked(file)
     unmet = [
         f"{one} but {versions.get(canonicalize_name(one.name))} is locked"
@@ -53,12 +53,12 @@ def test_every_locked_version_has_a_hash_and_names_no_host(file: Path) -> None:
     assert "://" not in file.read_text("utf-8")
 
 
-def test_tests_run_on_the_versions_that_the_daemon_runs_on() -> None:
+def test_tests_use_the_locked_versions_of_the_daemon() -> None:
     runtime, development = locked(RUNTIME), locked(DEVELOPMENT)
     assert {name: development.get(name) for name in runtime} == runtime
 
 
-def test_the_bill_of_materials_lists_what_is_locked() -> None:
+def test_bill_of_materials_lists_the_locked_packages() -> None:
     bill = json.loads((ROOT / "deploy/sbom.cdx.json").read_text("utf-8"))
     listed = {canonicalize_name(one["name"]): one["version"] for one in bill["components"]}
     # The lock also names what only other platforms need.

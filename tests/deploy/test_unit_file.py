@@ -49,14 +49,14 @@ def test_systemd_accepts_the_unit(installed: Path) -> None:
 
 
 @needs_systemd
-def test_systemd_would_tell_a_mistake(installed: Path) -> None:
+def test_systemd_reports_a_planted_mistake(installed: Path) -> None:
     text = installed.read_text("utf-8")
     installed.write_text(text.replace("ProtectClock=", "ProtectClocks="), "utf-8")
     assert "ProtectClocks" in analyze("verify", "--man=no", installed).stderr
 
 
 @needs_systemd
-def test_the_unit_is_hardened(installed: Path) -> None:
+def test_unit_is_hardened(installed: Path) -> None:
     analyzed = analyze("security", "--offline=true", "--no-pager", installed)
     exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", analyzed.stdout)
     assert exposure is not None, analyzed.stderr
@@ -67,17 +67,17 @@ def test_memory_tasks_and_core_dumps_are_bounded() -> None:
     assert (values("MemoryMax"), values("TasksMax"), values("LimitCORE")) == (["2G"], ["256"], ["0"])
 
 
-def test_systemd_waits_for_what_the_daemon_ends() -> None:
+def test_systemd_stop_timeout_covers_the_daemons() -> None:
     [seconds] = values("TimeoutStopSec")
     assert int(seconds) > STOP_WITHIN + ANSWERS_WITHIN
 
 
-def test_a_wrong_configuration_is_not_restarted() -> None:
+def test_wrong_configuration_is_not_restarted() -> None:
     assert values("RestartPreventExitStatus") == [str(int(ExitCode.USAGE))]
     assert values("Restart") == ["on-failure"]
 
 
-def test_the_unit_runs_the_daemon_as_its_own_user() -> None:
+def test_unit_runs_the_daemon_as_its_own_user() -> None:
     [command] = values("ExecStart")
     assert command.split()[1:] == ["run", "--config", "/etc/callbridge/config.toml"]
     assert (values("User"), values("Type")) == (["callbridge"], ["notify"])

@@ -55,7 +55,7 @@ def section(heading: str) -> str:
 
 
 @pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
-def test_every_file_and_name_of_a_line_exists(line: str) -> None:
+def test_every_file_and_name_mentioned_exists(line: str) -> None:
     paths = [span for span in spans(line) if PATH.fullmatch(span)]
     assert [path for path in paths if place_of(path) is None] == []
     places = [place for path in paths if (place := place_of(path)) is not None and place.suffix == ".py"]
@@ -64,13 +64,13 @@ def test_every_file_and_name_of_a_line_exists(line: str) -> None:
     assert named - there == set(), f"defined in none of {paths}"
 
 
-def test_names_are_looked_for_at_all() -> None:
+def test_mentioned_names_are_found() -> None:
     named = [span for line in LINES for span in spans(line) if NAME.fullmatch(span)]
     assert len(named) > 40
     assert {"Door", "rule()", "Worker.deliver_one()"} <= set(named)
 
 
-def test_every_thing_that_people_add_has_its_list() -> None:
+def test_every_kind_of_addition_has_its_list() -> None:
     headings = re.findall(r"^### (.+)$", section("To add something"), re.MULTILINE)
     assert headings == [
         "a write policy",
@@ -84,14 +84,14 @@ def test_every_thing_that_people_add_has_its_list() -> None:
     ]
 
 
-def test_the_rooms_are_those_there_are() -> None:
+def test_documented_rooms_are_the_packages() -> None:
     bridge = ROOT / "bridge"
     there = {file.stem for file in bridge.glob("*.py") if not file.stem.startswith("__")}
     there |= {f"{folder.name}/" for folder in bridge.iterdir() if (folder / "__init__.py").exists()}
     assert set(re.findall(r"^\| `([a-z_]+/?)` \|", section("The rooms"), re.MULTILINE)) == there
 
 
-def test_the_picture_of_the_rooms_is_the_import_contract() -> None:
+def test_picture_of_the_rooms_equals_the_import_contract() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     [contract] = [one for one in project["tool"]["importlinter"]["contracts"] if one["type"] == "layers"]
     picture = section("The rooms").split("```text\n", 1)[1].split("```", 1)[0]

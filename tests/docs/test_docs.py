@@ -192,7 +192,7 @@ def test_every_command_is_documented_and_no_other() -> None:
     assert set(re.findall(r"^### (.*)$", COMMANDS, re.MULTILINE)) == there
 
 
-def test_options_and_documents_of_commands_are_those_there_are() -> None:
+def test_documented_options_and_documents_are_the_existing_ones() -> None:
     assert command_tables.filled(COMMANDS) == COMMANDS, "run: python -m tests.docs.command_tables"
 
 
@@ -268,13 +268,13 @@ def test_every_write_policy_is_documented_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("text", [README, MAPPING], ids=["README", "mapping.md"])
-def test_the_mapping_that_is_shown_compiles(text: str, tmp_path: Path) -> None:
+def test_shown_mapping_compiles(text: str, tmp_path: Path) -> None:
     [shown] = [block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "connector =" in block]
     (tmp_path / "shown.toml").write_text(shown, "utf-8")
     assert list(load_mapping(tmp_path / "shown.toml").file.objects) == ["contact", "call"]
 
 
-def test_the_pieces_of_a_mapping_that_are_shown_fit_into_one() -> None:
+def test_shown_pieces_of_a_mapping_fit_together() -> None:
     def laid_over(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
         tables = base.keys() & more & {"objects", "contact", "fields"}
         return {**base, **more, **{name: laid_over(base[name], more[name]) for name in tables}}
@@ -285,7 +285,7 @@ def test_the_pieces_of_a_mapping_that_are_shown_fit_into_one() -> None:
         MappingFile.model_validate(laid_over(whole, piece))
 
 
-def test_the_expressions_that_are_shown_compile() -> None:
+def test_shown_expressions_compile() -> None:
     table = MAPPING.split("| to have | write |", 1)[1].split("\n\n", 1)[0]
     expressions = re.findall(r"`(\{\{.*?\}\})`", table)
     assert expressions
@@ -293,7 +293,7 @@ def test_the_expressions_that_are_shown_compile() -> None:
         assert not LANGUAGE.parse(expression.replace("\\|", "|")).constant
 
 
-def test_the_readme_stays_short_and_leads_to_every_page() -> None:
+def test_readme_is_short_and_links_to_every_page() -> None:
     assert len(README.splitlines()) <= 130
     linked = set(re.findall(r"\]\((docs/[^)#]+)", README))
     assert linked == {str(page.relative_to(ROOT)) for page in PAGES if page.parent != ROOT}
@@ -308,7 +308,7 @@ def test_every_dependency_has_its_reason() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text("utf-8")):
         if target.startswith("https://"):
             continue
@@ -318,7 +318,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
-def test_commands_that_are_shown_exist(page: Path) -> None:
+def test_shown_commands_exist(page: Path) -> None:
     for words in shown_commands(page.read_text("utf-8")):
         command: click.Command = cli
         while isinstance(command, click.Group):
@@ -330,7 +330,7 @@ def test_commands_that_are_shown_exist(page: Path) -> None:
         assert {word for word in words if word.startswith("--")} <= options
 
 
-def test_every_reason_of_quarantine_has_its_way_out() -> None:
+def test_every_quarantine_reason_has_its_remedy() -> None:
     assert set(rows(section(OPERATIONS, "Quarantine"))) == set(Quarantined)
     [reasons] = [cells for name, cells in rows(METRICS_AND_LOGS).items() if name == "callbridge_quarantined"]
     assert set(re.findall(r"`([a-z_]+)`", reasons[-1])) == set(Quarantined)
@@ -341,7 +341,7 @@ def test_every_class_of_data_is_documented_and_no_other() -> None:
     assert documented == set(DATA_CLASSES) == set(RetentionSettings.model_fields)
 
 
-def test_every_warning_says_what_to_do_at_night() -> None:
+def test_every_warning_has_instructions() -> None:
     assert set(rows(section(OPERATIONS, "Reading logs at night"))) - {"503"} == log_events(LOUD)
 
 
@@ -406,12 +406,12 @@ def beside(whole: Any, piece: Any) -> Any:
     }
 
 
-def test_the_tables_of_keys_are_those_of_the_models() -> None:
+def test_tables_of_keys_agree_with_the_models() -> None:
     assert set(MARKED.findall(CONNECTORS)) == set(sections()), "a table is missing, or of nothing"
     assert filled(CONNECTORS) == CONNECTORS, "run: python -m tests.docs.connector_tables"
 
 
-def test_the_tutorial_is_a_configuration_without_a_mistake(tmp_path: Path) -> None:
+def test_tutorial_is_a_valid_configuration(tmp_path: Path) -> None:
     shown = files(CONNECTORS)
     assert set(shown) == {"config", "connector", "mapping"}
     for kind, name in (
@@ -432,7 +432,7 @@ def test_the_tutorial_is_a_configuration_without_a_mistake(tmp_path: Path) -> No
     assert [str(one) for result in results for one in result.differences] == []
 
 
-def test_the_tutorials_steps_are_its_whole_file() -> None:
+def test_steps_of_the_tutorial_make_its_whole_file() -> None:
     steps = CONNECTORS.split("\n### 1. ", 1)[1].split("\n### 7. ", 1)[0]
     whole: Any = {}
     for block in blocks(steps):
@@ -456,7 +456,7 @@ def test_every_grant_is_documented_and_no_other() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(get_args(Grant))
 
 
-def test_every_filter_of_connectors_is_documented_and_does_what_its_row_says() -> None:
+def test_every_connector_filter_is_documented_and_does_what_it_says() -> None:
     documented = {
         name: cells
         for name, cells in rows(section(CONNECTORS, "Reference").split("\n### Filters\n")[1]).items()
@@ -529,7 +529,7 @@ def known_names() -> dict[str, set[str]]:
     return {place: set(found[1].split(", ")) for place, found in told.items() if found}
 
 
-def test_every_name_of_connectors_is_documented_and_no_other() -> None:
+def test_every_connector_name_is_documented_and_no_other() -> None:
     table = section(CONNECTORS, "Reference").split("\n### Names\n")[1]
     documented = {name for line in table.splitlines() for name in re.findall(r"^\| `(\w+)` \|", line)}
     places = known_names()
@@ -537,7 +537,7 @@ def test_every_name_of_connectors_is_documented_and_no_other() -> None:
     assert documented == set().union(*places.values())
 
 
-def test_every_outcome_is_explained_and_what_holds_without_a_rule() -> None:
+def test_every_outcome_and_every_default_is_explained() -> None:
     table = CONNECTORS.split("\n### What answers mean\n")[1].split("\n### ")[0]
     assert set(get_args(Result)) <= set(rows(table))
     without = dict(re.findall(r"^\| ([\dx, a-z]+) \| `(\w+)`", table, re.MULTILINE))

@@ -12,7 +12,7 @@ OF_VENDORS = sorted(set(shipped_connectors()) - {"sandbox"})
 
 
 @pytest.mark.parametrize("name", OF_VENDORS)
-def test_a_page_names_every_secret_and_setting(name: str) -> None:
+def test_page_of_a_crm_names_every_secret_and_setting(name: str) -> None:
     text = (ROOT / f"docs/crm/{name}.md").read_text("utf-8")
     section = Connector(load_toml(shipped_connectors()[name])).file
     assert [one for one in (*section.secrets, *section.settings) if one not in text] == []
@@ -21,7 +21,7 @@ def test_a_page_names_every_secret_and_setting(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OF_VENDORS)
-def test_a_starter_mapping_skips_what_is_no_call(name: str) -> None:
+def test_starter_mapping_skips_records_that_are_no_call(name: str) -> None:
     text = (ROOT / f"mappings/{name}.toml").read_text("utf-8")
     assert text.startswith("#:schema ./mapping.schema.json\n")
     for condition in ("not call.is_voice_test", "not call.is_deleted", "[[tests]]", "data/callback.json"):

@@ -33,7 +33,7 @@ def is_there(dotted: str) -> bool:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_module_that_is_named_exists(folder: str) -> None:
+def test_every_module_named_in_a_comment_exists(folder: str) -> None:
     named = {
         (str(path.relative_to(ROOT)), name)
         for path in texts({".py", ".md"})
@@ -43,7 +43,7 @@ def test_every_module_that_is_named_exists(folder: str) -> None:
     assert {(path, name) for path, name in named if not is_there(name)} == set()
 
 
-def test_every_file_that_is_named_exists() -> None:
+def test_every_file_named_in_a_comment_exists() -> None:
     named = {
         (str(path.relative_to(ROOT)), name)
         for path in texts({".py", ".md", ".toml", ".sh"})

@@ -46,19 +46,19 @@ def imported(package: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=NAMES)
-def test_a_package_says_what_it_owns_what_it_may_import_and_where_to_begin(package: Path) -> None:
+def test_package_docstring_says_owner_imports_and_entry_point(package: Path) -> None:
     text = told(package)
     for part in ("Owns", "May import", "Begin at"):
         assert part in text, part
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=NAMES)
-def test_a_package_imports_only_what_it_says(package: Path) -> None:
+def test_package_imports_only_what_it_declares(package: Path) -> None:
     assert imported(package) <= may_import(package)
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=NAMES)
-def test_a_package_says_only_what_the_import_contract_allows(package: Path) -> None:
+def test_package_declares_only_allowed_imports(package: Path) -> None:
     room = package.relative_to(BRIDGE).parts[0]
     floors = layers()
     [floor] = [place for place, rooms in enumerate(floors) if room in rooms]
@@ -67,7 +67,7 @@ def test_a_package_says_only_what_the_import_contract_allows(package: Path) -> N
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=NAMES)
-def test_where_to_begin_exists(package: Path) -> None:
+def test_declared_entry_point_exists(package: Path) -> None:
     text = told(package)
     for module, name in re.findall(r"`(\w+\.py)`(?:: `(\w+(?:\.\w+)?))?", text):
         source = (package / module).read_text("utf-8")

@@ -36,11 +36,11 @@ JINJA += ["reverse", "round", "sort", "string", "striptags", "title", "trim", "u
 
 
 @pytest.mark.parametrize("expression", JINJA)
-def test_null_stays_null_in_jinjas_own(expression: str) -> None:
+def test_null_stays_null_in_jinja_filters(expression: str) -> None:
     assert became(expression, None) is None
 
 
-def test_default_counts_for_null() -> None:
+def test_default_filter_applies_to_null() -> None:
     assert became("default('x')", None) == became("d('x')", None) == "x"
     assert became("default('x')", "") == ""
     assert became("default('x', true)", "") == "x"
@@ -125,25 +125,25 @@ def test_default_counts_for_null() -> None:
         ("transcript", [], None),
     ],
 )
-def test_a_filter(expression: str, value: object, expected: object) -> None:
+def test_filter_gives_the_documented_result(expression: str, value: object, expected: object) -> None:
     found = became(expression, value)
     assert (found, type(found)) == (expected, type(expected))
 
 
 @pytest.mark.parametrize("expression", ["minutes", "ms", "mmss", "hhmm", "hhmmss"])
-def test_what_is_no_duration_is_a_fault(expression: str) -> None:
+def test_invalid_duration_is_a_fault(expression: str) -> None:
     with pytest.raises(ExpressionError, match="'soon' is no number of seconds"):
         became(expression, "soon")
 
 
 @given(st.text(), st.integers(1, 40))
-def test_what_is_cut_off_overflows(text: str, length: int) -> None:
+def test_overflow_filter_gives_the_rest_that_shorten_cuts_off(text: str, length: int) -> None:
     short, rest = became(f"shorten({length})", text), became(f"overflow({length})", text)
     assert (short if rest is None else short[: -len(ELLIPSIS)] + rest) == text
 
 
 @given(st.integers(0, 10**6))
-def test_durations_agree(seconds: int) -> None:
+def test_duration_filters_agree(seconds: int) -> None:
     hours, minutes, rest = map(int, became("hhmmss", seconds).split(":"))
     assert hours * 3600 + minutes * 60 + rest == seconds
     minutes, rest = map(int, became("mmss", seconds).split(":"))
@@ -152,7 +152,7 @@ def test_durations_agree(seconds: int) -> None:
     assert hours * 60 + minutes == became("minutes", seconds)
 
 
-def test_the_reference_tells_every_filter() -> None:
+def test_reference_lists_every_filter() -> None:
     rows = list(filter_rows())
     assert len(rows) == len(MAPPING_FILTERS)
     assert all(row.count(" | ") == 1 and row.endswith(" |") and not row.endswith("|  |") for row in rows)
@@ -186,5 +186,5 @@ def test_arguments_that_would_fail_every_call_are_refused(expression: str, messa
     "expression",
     ["iso8601('local')", "local('%H', zone='')", "e164('')", "shorten(record.n)", "e164(record.c)"],
 )
-def test_arguments_that_are_right_or_known_later_are_taken(expression: str) -> None:
+def test_right_or_later_known_arguments_are_accepted(expression: str) -> None:
     LANGUAGE.parse(f"{{{{ record.value | {expression} }}}}")

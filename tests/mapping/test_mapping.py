@@ -29,7 +29,7 @@ def values(one: PlannedObject) -> dict[str, Any]:
 # The shipped mapping
 
 
-def test_the_example_record_becomes_a_contact_and_a_linked_call() -> None:
+def test_example_record_becomes_a_contact_and_a_linked_call() -> None:
     plan = outcome(SHIPPED)
     assert isinstance(plan, Plan)
     contact, call = plan.objects
@@ -82,7 +82,7 @@ def test_the_example_record_becomes_a_contact_and_a_linked_call() -> None:
         ({"is_deleted": 1, "call_from_type": 3}, "no voice tests"),
     ],
 )
-def test_the_first_rule_that_fails_skips_by_its_name(changes: dict[str, Any], rule: str) -> None:
+def test_first_failing_rule_skips_by_its_name(changes: dict[str, Any], rule: str) -> None:
     assert outcome(SHIPPED, **changes) == Skip(rule)
 
 
@@ -103,7 +103,7 @@ JUNK = st.recursive(
 
 @examples(60, 2000)
 @given(st.dictionaries(st.sampled_from(sorted(EXAMPLE)), JUNK, max_size=8))
-def test_whatever_a_record_holds_the_plan_can_be_sent(changes: dict[str, Any]) -> None:
+def test_plan_of_any_record_can_be_sent(changes: dict[str, Any]) -> None:
     plan = outcome(SHIPPED, **changes)
     if isinstance(plan, Plan):
         for one in plan.objects:
@@ -116,7 +116,7 @@ def test_whatever_a_record_holds_the_plan_can_be_sent(changes: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("choice", "result"), [("", "call"), ("unlinked", "call"), ("skip", "contact without phone")]
 )
-def test_on_missing_key(tmp_path: Path, choice: str, result: str) -> None:
+def test_on_missing_key_decides_what_happens_without_a_key(tmp_path: Path, choice: str, result: str) -> None:
     written = f'on_missing_key = "{choice}"\n' if choice else ""
     mapping = mapping_of(tmp_path, ("[objects.contact.fields]", written + "[objects.contact.fields]"))
     assert list(planned(mapping)) == ["contact", "call"]
@@ -124,7 +124,7 @@ def test_on_missing_key(tmp_path: Path, choice: str, result: str) -> None:
     assert plan == Skip(result) or (isinstance(plan, Plan) and [one.name for one in plan.objects] == [result])
 
 
-def test_on_missing_key_park(tmp_path: Path) -> None:
+def test_on_missing_key_park_parks_the_call(tmp_path: Path) -> None:
     park = 'on_missing_key = "park"\n[objects.contact.fields]'
     with pytest.raises(MappingFault, match=r"object contact has no phone, which is its key"):
         outcome(mapping_of(tmp_path, ("[objects.contact.fields]", park)), phone="158****0637")
@@ -137,7 +137,7 @@ def test_a_call_that_makes_no_object_is_skipped(tmp_path: Path) -> None:
     assert plan.rule.startswith("no object")
 
 
-def test_an_object_whose_when_is_false_is_left_out_with_its_links(tmp_path: Path) -> None:
+def test_object_with_a_false_when_is_left_out_with_its_links(tmp_path: Path) -> None:
     when = "when = \"{{ call.grade == 'A' }}\"\n[objects.contact.fields]"
     mapping = mapping_of(tmp_path, ("[objects.contact.fields]", when))
     assert planned(mapping, status="A")["call"].links == {"contact": "contact"}
@@ -180,12 +180,12 @@ GRADES = 'value = "{{ call.grade }}", map = { A = "hot", B = "warm", "2" = 2, "t
         ('"{{ record.no_such_field }}"', "A", None),
     ],
 )
-def test_a_field(tmp_path: Path, written: str, status: object, value: object) -> None:
+def test_field_values_are_evaluated(tmp_path: Path, written: str, status: object, value: object) -> None:
     found = field(tmp_path, written, status=status)
     assert (found, type(found)) == (value, type(value))
 
 
-def test_a_limit_shows_that_something_was_cut(tmp_path: Path) -> None:
+def test_limit_marks_a_truncated_value(tmp_path: Path) -> None:
     limited = '{ value = "{{ record.mark }}", limit = 5 }'
     assert field(tmp_path, limited, mark="一二三四五") == "一二三四五"
     assert field(tmp_path, limited, mark="一二三四五六") == "一二三四…"
@@ -194,7 +194,7 @@ def test_a_limit_shows_that_something_was_cut(tmp_path: Path) -> None:
     assert field(tmp_path, '{ value = "{{ call.score }}", limit = 8 }') == 80
 
 
-def test_a_code_outside_the_map_is_a_fault_that_names_place_and_code(tmp_path: Path) -> None:
+def test_code_outside_the_map_is_a_fault_with_place_and_code(tmp_path: Path) -> None:
     said = fault(tmp_path, f"{{ {GRADES} }}", status="Z")
     assert said == (
         "objects.call.fields.x in crm.toml: 'Z' is not in its map: "
@@ -222,7 +222,7 @@ def test_a_field_that_fails_is_named(tmp_path: Path, expression: str, words: str
     assert words in said
 
 
-def test_a_failure_counts_only_where_its_value_is_needed(tmp_path: Path) -> None:
+def test_failure_counts_only_if_its_value_is_needed(tmp_path: Path) -> None:
     failing = ('name = "{{ call.name }}"', 'name = "{{ 1 / record.call_count }}"')
     mapping = mapping_of(tmp_path, failing)
     assert outcome(mapping, call_count=0, talktimes=0) == Skip("answered")
@@ -255,7 +255,7 @@ def test_half_surrogates_are_replaced(tmp_path: Path) -> None:
         ("\x00\x01", None),
     ],
 )
-def test_control_characters_never_leave(tmp_path: Path, text: str, sent: str | None) -> None:
+def test_control_characters_are_never_sent(tmp_path: Path, text: str, sent: str | None) -> None:
     assert field(tmp_path, '"{{ record.mark }}"', mark=text) == sent
     assert field(tmp_path, '{ value = "{{ [record.mark] }}" }', mark=text) == [sent or ""]
     assert json_value({text: {text: text}}) == {sent or "": {sent or "": sent or ""}}
@@ -264,7 +264,7 @@ def test_control_characters_never_leave(tmp_path: Path, text: str, sent: str | N
     assert (found["call"].key if "call" in found else None) == ({"call_key": sent} if sent else None)
 
 
-def test_what_is_read_by_name(tmp_path: Path) -> None:
+def test_fields_read_by_a_mapping_are_known(tmp_path: Path) -> None:
     assert SHIPPED.fields_read(MAIN.dialect) == frozenset()
 
     def reads(expression: str) -> frozenset[str]:
@@ -353,20 +353,20 @@ def test_a_wrong_key_of_a_test_is_named(tmp_path: Path) -> None:
     assert 'did you mean "expect"?' in str(caught.value)
 
 
-def test_what_is_missing_is_told_with_its_section(tmp_path: Path) -> None:
+def test_missing_key_is_reported_with_its_section(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         mapping_of(tmp_path, ("key = { call_key", "# {"), ('connector = "sandbox"', ""))
     said = [(one.line, one.key, one.message) for one in caught.value.problems]
     assert said == [(None, "connector", "is required"), (12, "objects.call.key", "is required")]
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         mapping_of(tmp_path, ("| e164", "| e165"), ("call.score", "call.scor"), ('"contact"', '"x"'))
     assert [one.line for one in caught.value.problems] == [8, 14, 16]
 
 
-def test_a_wrong_shape_hides_no_other_mistake(tmp_path: Path) -> None:
+def test_wrong_type_hides_no_other_mistake(tmp_path: Path) -> None:
     """What is no table, no list or no text is told, and the rest is read all the same."""
     with pytest.raises(ConfigError) as caught:
         mapping_of(

@@ -64,7 +64,7 @@ PASSES = [
 
 
 @pytest.mark.parametrize("case", PASSES)
-def test_a_case_passes(tmp_path: Path, case: str) -> None:
+def test_case_passes(tmp_path: Path, case: str) -> None:
     [result] = results(tmp_path, case)
     assert result.passed, result.differences
 
@@ -89,7 +89,7 @@ FAILS = [
 
 
 @pytest.mark.parametrize(("case", "told"), FAILS)
-def test_a_case_fails_and_says_where(tmp_path: Path, case: str, told: str) -> None:
+def test_failing_case_says_where(tmp_path: Path, case: str, told: str) -> None:
     [result] = results(tmp_path, case)
     assert told in "\n".join(map(str, result.differences))
     assert (result.passed, result.name, result.line) == (False, "case 1", 18)
@@ -98,9 +98,7 @@ def test_a_case_fails_and_says_where(tmp_path: Path, case: str, told: str) -> No
 @pytest.mark.parametrize(
     ("content", "words"), [(None, "no such file"), (b"[1]", "not a JSON object"), (b"{", "JSON")]
 )
-def test_a_record_that_cannot_be_read_fails_its_case(
-    tmp_path: Path, content: bytes | None, words: str
-) -> None:
+def test_unreadable_record_fails_its_case(tmp_path: Path, content: bytes | None, words: str) -> None:
     mapping = load_mapping(write(tmp_path, "expect.call = false"))
     (tmp_path / "callback.json").unlink()
     if content is not None:
@@ -109,7 +107,7 @@ def test_a_record_that_cannot_be_read_fails_its_case(
     assert words in str(result.differences[0])
 
 
-def test_fields_alone_are_a_record(tmp_path: Path) -> None:
+def test_bare_fields_are_a_record(tmp_path: Path) -> None:
     case = 'expect.call.seconds = 88\n[[tests]]\nname = "of its own"\n'
     case += 'fields = { sn = "s", created_at = "2025-04-14 10:00:00", talktimes = 7 }\n'
     case += 'expect.call = { seconds = 7, call_key = "s@2025-04-14 10:00:00" }'
@@ -155,14 +153,14 @@ base_url = "http://127.0.0.1:1"
     return path
 
 
-def test_without_a_configuration_a_mapping_is_read_as_in_china(tmp_path: Path) -> None:
+def test_mapping_without_a_configuration_uses_china_defaults(tmp_path: Path) -> None:
     path = write(tmp_path, "expect.call.at = 2025-04-14T02:19:13Z")
     ended = invoke(tmp_path, str(path))
     assert ended.exit_code == 0, ended.output
     assert ended.stdout.splitlines() == [f"{path}:18: case 1: ok", "1 passed, 0 failed"]
 
 
-def test_with_a_configuration_it_is_read_as_its_source(tmp_path: Path) -> None:
+def test_mapping_with_a_configuration_uses_its_sources_settings(tmp_path: Path) -> None:
     write(tmp_path, "expect.call.at = 2025-04-14T10:19:13Z")
     configuration(tmp_path, "crm.toml")
     for args in (["crm.toml"], [], ["crm.toml", "-c", "config.toml"]):
@@ -170,7 +168,7 @@ def test_with_a_configuration_it_is_read_as_its_source(tmp_path: Path) -> None:
         assert ended.exit_code == 0, (args, ended.output)
 
 
-def test_a_case_that_fails_exits_1_and_json_has_the_difference(tmp_path: Path) -> None:
+def test_failing_case_exits_1_and_json_has_the_difference(tmp_path: Path) -> None:
     write(tmp_path, "expect.call.seconds = 7")
     ended = invoke(tmp_path, "crm.toml", "--json")
     assert ended.exit_code == 1
@@ -195,7 +193,7 @@ def test_a_case_that_fails_exits_1_and_json_has_the_difference(tmp_path: Path) -
     assert "    call.seconds: expected 7, found 88" in invoke(tmp_path, "crm.toml").stdout.splitlines()
 
 
-def test_a_broken_configuration_hides_no_result(tmp_path: Path) -> None:
+def test_broken_configuration_hides_no_result(tmp_path: Path) -> None:
     write(tmp_path, "expect.call.seconds = 88")
     configuration(tmp_path, "crm.toml", zone="Europe/Nowhere")
     ended = invoke(tmp_path, "crm.toml")
@@ -203,7 +201,7 @@ def test_a_broken_configuration_hides_no_result(tmp_path: Path) -> None:
     assert "not used: config.toml:4: sources.abroad.timezone" in ended.stderr
 
 
-def test_a_broken_mapping_exits_2_with_all_its_problems(tmp_path: Path) -> None:
+def test_broken_mapping_exits_2_with_all_its_problems(tmp_path: Path) -> None:
     path = write(tmp_path, "expect.call.seconds = 88")
     path.write_text(
         path.read_text("utf-8").replace("call.name", "call.nme").replace("| e164", "| e165"), "utf-8"

@@ -37,7 +37,9 @@ OWNERS = '[maps.owners]\n"7" = "u7"\n"8" = 8\n'
         ("default = false", PlannedField(value=False)),
     ],
 )
-def test_an_unknown_code(tmp_path: Path, rule: str, expected: PlannedField | str | None) -> None:
+def test_unknown_code_follows_on_unknown(
+    tmp_path: Path, rule: str, expected: PlannedField | str | None
+) -> None:
     written = f'{{ {GRADE}, map = {{ A = "hot" }}{", " if rule else ""}{rule} }}'
     assert field_of(tmp_path, written, status="A") == PlannedField("hot")
     if expected is None:
@@ -98,7 +100,7 @@ def test_every_code_has_exactly_one_outcome(
         ('default = 7, map = { a = "b" }', {"name": "z"}, 7, 7),
     ],
 )
-def test_the_mappings_own_default_goes_along(
+def test_while_default_field_carries_its_default(
     tmp_path: Path, more: str, changes: dict[str, Any], value: Any, default: Any
 ) -> None:
     written = f'{{ value = "{{{{ call.name }}}}", write = "while_default", {more} }}'
@@ -106,14 +108,14 @@ def test_the_mappings_own_default_goes_along(
     assert found == PlannedField(value, WritePolicy.WHILE_DEFAULT, "\n", default)
 
 
-def test_a_table_is_shared(tmp_path: Path) -> None:
+def test_lookup_table_can_be_shared(tmp_path: Path) -> None:
     owner = '{ value = "{{ record.agent_sn }}", map = "owners", unknown = "omit" }'
     assert field_of(tmp_path, owner, OWNERS, agent_sn="7") == PlannedField("u7")
     assert field_of(tmp_path, owner, OWNERS, agent_sn=8) == PlannedField(8)
     assert field_of(tmp_path, owner, OWNERS, agent_sn="9") == "'9' is not in its map"
 
 
-def test_of_a_list_each_element_is_looked_up(tmp_path: Path) -> None:
+def test_each_element_of_a_list_is_looked_up(tmp_path: Path) -> None:
     tags = '{ value = "{{ call.tags }}", map = { "有需求" = 1, "贷款额度" = 2 }, unknown = "%s" }'
     assert field(tmp_path, tags % "omit") == [1, 2]
     assert field(tmp_path, tags % "keep", labelling=";有需求;x") == [1, "x"]
@@ -123,7 +125,7 @@ def test_of_a_list_each_element_is_looked_up(tmp_path: Path) -> None:
 # Empty values
 
 
-def test_missing(tmp_path: Path) -> None:
+def test_missing_decides_about_absent_values(tmp_path: Path) -> None:
     written = '{ value = "{{ record.mark }}", missing = "%s" }'
     assert field_of(tmp_path, written % "omit", mark="") == "empty"
     assert field_of(tmp_path, written % "null", mark="") == PlannedField(None)
@@ -132,13 +134,13 @@ def test_missing(tmp_path: Path) -> None:
     assert said == f"objects.call.fields.x in crm.toml: is empty, and must not be (call {KEY})"
 
 
-def test_faults_are_grouped_without_what_differs_from_call_to_call(tmp_path: Path) -> None:
+def test_faults_are_grouped_without_values_of_single_calls(tmp_path: Path) -> None:
     with pytest.raises(MappingFault) as caught:
         field(tmp_path, '{ value = "{{ record.mark }}", missing = "error" }', mark=None)
     assert caught.value.cause == "objects.call.fields.x in crm.toml: is empty, and must not be"
 
 
-def test_an_expression_as_default_may_be_empty_too(tmp_path: Path) -> None:
+def test_default_expression_may_be_empty(tmp_path: Path) -> None:
     written = '{ value = "{{ record.mark }}", default = "{{ call.summary }}", missing = "null" }'
     assert field_of(tmp_path, written, mark="", summary="s") == PlannedField("s")
     assert field_of(tmp_path, written, mark="", summary="") == PlannedField(None)
@@ -147,7 +149,7 @@ def test_an_expression_as_default_may_be_empty_too(tmp_path: Path) -> None:
 # Limits, writing, conditions
 
 
-def test_limits(tmp_path: Path) -> None:
+def test_limit_is_counted_in_the_given_unit(tmp_path: Path) -> None:
     written = '{ value = "{{ record.mark }}", limit = 5, limit_bytes = 9 }'
     assert field(tmp_path, written, mark="一二三") == "一二三"
     assert field(tmp_path, written, mark="一二三四") == "一二…"
@@ -156,13 +158,13 @@ def test_limits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", list(WritePolicy))
-def test_write(tmp_path: Path, write: WritePolicy) -> None:
+def test_write_names_the_policy_of_a_field(tmp_path: Path, write: WritePolicy) -> None:
     default = ", default = 2" if write is WritePolicy.WHILE_DEFAULT else ""
     found = field_of(tmp_path, f'{{ value = 1, write = "{write}"{default} }}')
     assert found == PlannedField(1, write, default=2 if default else None)
 
 
-def test_separator(tmp_path: Path) -> None:
+def test_separator_joins_lists_and_appends(tmp_path: Path) -> None:
     found = field_of(tmp_path, '{ value = "a", write = "append", separator = "; " }')
     assert found == PlannedField("a", WritePolicy.APPEND, "; ")
     assert field_of(tmp_path, '{ value = "a", write = "append" }') == PlannedField(
@@ -170,7 +172,7 @@ def test_separator(tmp_path: Path) -> None:
     )
 
 
-def test_a_condition_on_a_field(tmp_path: Path) -> None:
+def test_when_on_a_field_leaves_it_out(tmp_path: Path) -> None:
     written = '{ value = "{{ 1 / record.call_count }}", when = "{{ record.call_count > 0 }}" }'
     assert field_of(tmp_path, written, call_count=1) == PlannedField(1.0)
     assert field_of(tmp_path, written, call_count=0) == "its `when` is not true"
@@ -181,7 +183,7 @@ def test_a_condition_on_a_field(tmp_path: Path) -> None:
 # Objects
 
 
-def test_an_object_left_out_says_why(tmp_path: Path) -> None:
+def test_object_left_out_says_why(tmp_path: Path) -> None:
     when = "when = \"{{ call.grade == 'A' }}\"\n[objects.contact.fields]"
     mapping = mapping_of(tmp_path, ("[objects.contact.fields]", when))
     without = outcome(mapping, status="B")
@@ -192,7 +194,7 @@ def test_an_object_left_out_says_why(tmp_path: Path) -> None:
     assert keyless.left_out == {"contact": "phone, which is its key, is empty"}
 
 
-def test_on_deleted_and_shared(tmp_path: Path) -> None:
+def test_on_deleted_and_shared_are_read(tmp_path: Path) -> None:
     mapping = mapping_of(
         tmp_path, ("[objects.contact.fields]", 'on_deleted = "recreate"\n[objects.contact.fields]')
     )
@@ -207,7 +209,7 @@ def test_on_deleted_and_shared(tmp_path: Path) -> None:
 # Shadow and trial
 
 
-def test_shadow(tmp_path: Path) -> None:
+def test_shadow_marks_the_plan(tmp_path: Path) -> None:
     connector = 'connector = "sandbox"'
     for top, shadow in (("", False), ("\nshadow = true", True), ("\nshadow = false", False)):
         plan = outcome(mapping_of(tmp_path, (connector, connector + top)))
@@ -232,7 +234,9 @@ def test_shadow(tmp_path: Path) -> None:
         ('phones = ["15899770638"]\ntasks = ["x"]', {"talktimes": 0}, False),
     ],
 )
-def test_trial(tmp_path: Path, lists: str, changes: dict[str, Any], taken: bool) -> None:
+def test_trial_limits_which_calls_are_delivered(
+    tmp_path: Path, lists: str, changes: dict[str, Any], taken: bool
+) -> None:
     mapping = mapping_of(tmp_path, ("[[rules]]", f"[trial]\n{lists}\n[[rules]]"))
     plan = outcome(mapping, **changes)
     assert isinstance(plan, Plan) if taken else plan == Skip("not in the trial")
@@ -338,7 +342,7 @@ def test_a_cycle_of_links_is_named_where_it_goes_forward(tmp_path: Path) -> None
     assert problem.message == "contact → call → contact is a cycle of links"
 
 
-def test_every_mistake_is_told_in_one_run(tmp_path: Path) -> None:
+def test_every_mistake_is_reported_in_one_run(tmp_path: Path) -> None:
     """Shape, expressions, names, links, maps, rules, tests: none hides another."""
     changes = [
         ('connector = "sandbox"', 'conector = "sandbox"\nshadow = "maybe"'),
@@ -372,7 +376,7 @@ def test_every_mistake_is_told_in_one_run(tmp_path: Path) -> None:
     assert list(caught.value.problems) == sorted(caught.value.problems, key=lambda one: one.line or 0)
 
 
-def test_the_schema_for_editors_describes_every_key() -> None:
+def test_editor_schema_describes_every_key() -> None:
     schema = MappingFile.model_json_schema()
     for section in (schema, *schema["$defs"].values()):
         for table in (section, *section.get("anyOf", ())):

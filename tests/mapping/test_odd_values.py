@@ -37,18 +37,18 @@ TOP = Path(__file__).parents[2]
         ("name_behind_phone", "13800138000 张三", "+8613800138000", "mobile"),
     ],
 )
-def test_phones(name: str, phone: str, e164: str | None, kind: str) -> None:
+def test_odd_phones_become_e164_or_nothing(name: str, phone: str, e164: str | None, kind: str) -> None:
     known = call(odd(name))
     assert (known.phone, known.phone_e164, known.phone_kind) == (phone, e164, kind)
 
 
-def test_no_time_is_no_answer() -> None:
+def test_call_without_a_time_was_not_answered() -> None:
     known = call(odd("no_time_1970"))
     assert (known.connected_at, known.disconnected_at, known.answered) == (None, None, False)
     assert (known.talk_seconds, known.ring_seconds, known.dialogue) == (0, None, ())
 
 
-def test_stamps_in_chinese() -> None:
+def test_chinese_timestamps_are_read() -> None:
     record = odd("unreadable_stamps")
     known = call(record)
     assert known.updated_at == datetime(2025, 4, 14, 3, 0, tzinfo=UTC)
@@ -62,7 +62,7 @@ def test_stamps_in_chinese() -> None:
     assert rule(first(said, MAIN).known, older, frozenset(), MAIN).verdict is Verdict.STALE
 
 
-def test_what_cannot_be_read_shows_in_the_history_of_the_call(tmp_path: Path) -> None:
+def test_unreadable_values_show_in_the_calls_history(tmp_path: Path) -> None:
     received = datetime(2025, 4, 14, 3, 5, tzinfo=UTC)
     records: list[dict[str, Any]] = [
         odd("unreadable_stamps", name="newest"),
@@ -104,7 +104,7 @@ def test_what_cannot_be_read_shows_in_the_history_of_the_call(tmp_path: Path) ->
         (_read(DATA / "odd" / "talk_info_object.json")["talk_info"], None),
     ],
 )
-def test_a_dialogue_that_cannot_be_read_whole_is_flagged_from_the_first(
+def test_partly_unreadable_dialogue_is_flagged_at_once(
     tmp_path: Path, talk_info: Any, flags: str | None
 ) -> None:
     received = datetime(2025, 4, 14, 3, 5, tzinfo=UTC)
@@ -131,7 +131,9 @@ def _fields(plan: Plan) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("unit", "kept"), [("characters", 249), ("utf16", 124), ("bytes", 60)])
-def test_a_subject_of_emoji_is_as_long_as_the_crm_counts(tmp_path: Path, unit: LengthUnit, kept: int) -> None:
+def test_emoji_in_a_subject_are_counted_like_the_crm_does(
+    tmp_path: Path, unit: LengthUnit, kept: int
+) -> None:
     connector = (TOP / "bridge/crm/connectors/salesforce.toml").read_text("utf-8")
     assert 'length_unit = "utf16"' in connector
     (tmp_path / "crm.toml").write_text(connector.replace('"utf16"', f'"{unit}"'), "utf-8")
@@ -141,7 +143,7 @@ def test_a_subject_of_emoji_is_as_long_as_the_crm_counts(tmp_path: Path, unit: L
     assert 255 - length_of("😀", unit) < length_of(subject, unit) <= 255
 
 
-def test_control_characters_stay_in_the_ledger() -> None:
+def test_control_characters_are_kept_in_the_ledger() -> None:
     record = odd("nul_name")
     plan = _plan(TOP / "mappings/sandbox.toml", TOP / "bridge/crm/connectors/sandbox.toml", record)
     assert _fields(plan)["name"] == "王小明"
@@ -167,7 +169,7 @@ REACHED: list[tuple[str, str | None, dict[str, Any]]] = [
 ]
 
 
-def test_what_of_odd_values_reaches_a_crm(tmp_path: Path) -> None:
+def test_odd_values_reach_a_crm_cleaned(tmp_path: Path) -> None:
     crm = SandboxCrm(SECRET)
     with LocalServer(crm.app) as server, closing(Bench(tmp_path, server.url)) as bench:
         for number, (case, _, _) in enumerate(REACHED):

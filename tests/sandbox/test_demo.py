@@ -11,7 +11,7 @@ from tests.fixtures.json_shapes import differences
 
 
 @pytest.mark.long
-def test_once_balances(tmp_path: Path) -> None:
+def test_demo_run_once_balances(tmp_path: Path) -> None:
     finished = callbridge("demo", "--once", "--json", cwd=tmp_path)
     balance = json.loads(finished.stdout)
     assert finished.returncode == 0, finished.stderr
@@ -26,7 +26,7 @@ def test_once_balances(tmp_path: Path) -> None:
     assert crm["parked"] == crm["under_way"] == 0
 
 
-def test_a_call_that_is_missing_in_the_crm_is_found(tmp_path: Path) -> None:
+def test_call_missing_in_the_crm_is_found(tmp_path: Path) -> None:
     finished = callbridge("demo", "--once", "--spoil", "--count", "30", "--json", cwd=tmp_path)
     balance = json.loads(finished.stdout)
     assert finished.returncode == 1

@@ -88,7 +88,7 @@ def success(_number: int, _record: Record) -> Response:
 # The server
 
 
-def test_a_taken_port_is_a_sentence_and_a_freed_one_can_be_taken_again() -> None:
+def test_taken_port_is_reported_and_a_freed_one_can_be_reused() -> None:
     with LocalServer(SandboxCrm().app) as first:
         with pytest.raises(CallbridgeError, match=f"cannot listen on 127.0.0.1:{first.port}: .*in use"):
             LocalServer(SandboxCrm().app, port=first.port)
@@ -100,7 +100,7 @@ def test_a_taken_port_is_a_sentence_and_a_freed_one_can_be_taken_again() -> None
         assert httpx.get(f"{second.url}/_contents").status_code == 200
 
 
-def test_a_server_that_never_started_frees_its_port() -> None:
+def test_server_that_never_started_frees_its_port() -> None:
     server = LocalServer(SandboxCrm().app)
     server.stop()
     with socket.socket() as probe:
@@ -108,7 +108,7 @@ def test_a_server_that_never_started_frees_its_port() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serving_for_ever_ends_with_exit_code_0_on_a_signal(number: signal.Signals) -> None:
+def test_server_exits_0_on_a_signal(number: signal.Signals) -> None:
     program = (
         "from bridge.sandbox.server import LocalServer\n"
         "from bridge.sandbox.crm import SandboxCrm\n"
@@ -160,7 +160,7 @@ def test_records_end_shortly_before_now_in_the_platforms_zone() -> None:
 
 
 @pytest.mark.parametrize("count", [12, 200])
-def test_a_batch_has_some_of_everything(count: int) -> None:
+def test_batch_has_every_kind_of_call(count: int) -> None:
     records = generate(count, 3, NOW)
     phones = Counter(record["phone"] for record in records)
     assert phones[""] >= 1
@@ -193,7 +193,7 @@ def test_dialogues_come_in_three_encodings_and_tags_as_documented() -> None:
     assert any(isinstance(record["talktimes"], str) and record["talktimes"] for record in records)
 
 
-def test_a_later_edit_is_always_newer_and_always_different() -> None:
+def test_later_edit_is_always_newer_and_different() -> None:
     rng = random.Random(1)  # noqa: S311  # sample data, not secrets
     for record in generate(50, 5, NOW):
         before = dict(record)
@@ -215,7 +215,7 @@ def states_on_the_wire(bodies: list[Record]) -> dict[str, list[str]]:
     return states
 
 
-def test_a_batch_reaches_the_wire_with_duplicates_edits_and_states_out_of_order(receiving: Receiving) -> None:
+def test_batch_is_pushed_with_duplicates_edits_and_reordering(receiving: Receiving) -> None:
     receiver = receiving(success)
     platform = SandboxPlatform(receiver.url, clock=lambda: NOW, pushing=Pushing(workers=3))
     pushes = platform.push_batch(100, seed=9)
@@ -244,7 +244,7 @@ def test_a_batch_reaches_the_wire_with_duplicates_edits_and_states_out_of_order(
         (PlainTextResponse("SUCCESS", 302, {"location": "/callback"}), "302 SUCCESS"),
     ],
 )
-def test_anything_but_success_is_tried_three_times_and_never_again(
+def test_callback_without_success_is_tried_three_times(
     receiving: Receiving, answer: Response, said: str
 ) -> None:
     receiver = receiving(lambda _number, _record: answer)
@@ -256,7 +256,7 @@ def test_anything_but_success_is_tried_three_times_and_never_again(
     assert (entry["pushes"], entry["tries"], entry["acknowledged"]) == (2, 6, False)
 
 
-def test_a_later_try_can_be_acknowledged(receiving: Receiving) -> None:
+def test_later_try_can_be_acknowledged(receiving: Receiving) -> None:
     receiver = receiving(
         lambda number, _record: PlainTextResponse(
             "SUCCESS" if number >= 3 else "no", 200 if number != 1 else 500
@@ -269,7 +269,7 @@ def test_a_later_try_can_be_acknowledged(receiving: Receiving) -> None:
     assert platform.records()["acknowledged"] == 1
 
 
-def test_a_receiver_that_is_down_costs_the_call_its_three_tries() -> None:
+def test_receiver_that_is_down_uses_up_three_tries() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         platform = SandboxPlatform(
@@ -280,7 +280,7 @@ def test_a_receiver_that_is_down_costs_the_call_its_three_tries() -> None:
     assert platform.records()["acknowledged"] == 0
 
 
-def test_stopping_ends_a_wait_between_tries(receiving: Receiving) -> None:
+def test_stop_ends_a_wait_between_tries(receiving: Receiving) -> None:
     receiver = receiving(lambda _number, _record: PlainTextResponse("no"))
     platform = SandboxPlatform(receiver.url, pushing=Pushing(workers=2, retry_delay=3600))
     with ThreadPoolExecutor(1) as background:
@@ -292,7 +292,7 @@ def test_stopping_ends_a_wait_between_tries(receiving: Receiving) -> None:
     assert len(receiver.bodies) == 2
 
 
-def test_running_pushes_at_its_rate_until_told_to_stop(receiving: Receiving) -> None:
+def test_platform_pushes_at_its_rate_until_stopped(receiving: Receiving) -> None:
     receiver = receiving(success)
     platform = SandboxPlatform(receiver.url)
     stop = threading.Event()
@@ -309,7 +309,7 @@ def test_running_pushes_at_its_rate_until_told_to_stop(receiving: Receiving) -> 
     assert {push.reason for push in platform.pushes()} == {"new", "duplicate", "edit", "late"}
 
 
-def test_the_platform_is_told_over_http_too(receiving: Receiving) -> None:
+def test_platform_can_be_controlled_over_http(receiving: Receiving) -> None:
     receiver = receiving(success)
     platform = SandboxPlatform(receiver.url)
     with LocalServer(platform.app) as server, httpx.Client(base_url=server.url) as client:
@@ -366,7 +366,7 @@ def crm(crm_account: Callable[[], Crm]) -> Crm:
     return crm_account()
 
 
-def test_a_contact_is_created_once_and_then_updated(crm: Crm) -> None:
+def test_contact_is_created_once_and_then_updated(crm: Crm) -> None:
     created = crm.put(PHONE, name="王芳", grade="A")
     assert created.status_code == 201
     assert created.json() == {"id": "c_1", "phone": "+8615899770637", "name": "王芳", "grade": "A"}
@@ -412,7 +412,7 @@ def test_calls_are_linked_to_contacts_and_shown_flat(crm: Crm) -> None:
         ("/nothing/here", {}, (404, "not_found", "")),
     ],
 )
-def test_refusals_name_the_field_and_change_nothing(
+def test_refusal_names_the_field_and_changes_nothing(
     crm: Crm, path: str, fields: dict[str, str], refusal: tuple[int, str, str]
 ) -> None:
     answer = crm.put(path, **fields)
@@ -422,7 +422,7 @@ def test_refusals_name_the_field_and_change_nothing(
     assert crm.crm.contents() == {"contacts": [], "calls": []}
 
 
-def test_a_link_needs_both_ends_and_bodies_are_objects(crm: Crm) -> None:
+def test_link_requires_both_ends_and_bodies_are_objects(crm: Crm) -> None:
     crm.put("/calls/k", seconds=1)
     unknown = crm.put("/calls/k/contact", contact_id="c_7")
     assert (unknown.status_code, unknown.json()["error"]["field"]) == (404, "contact_id")
@@ -431,7 +431,7 @@ def test_a_link_needs_both_ends_and_bodies_are_objects(crm: Crm) -> None:
     assert crm.put(PHONE, grade="A" * 32, note="长" * 65_535).status_code == 201
 
 
-def test_a_person_can_edit_and_delete(crm: Crm) -> None:
+def test_user_can_edit_and_delete(crm: Crm) -> None:
     crm.put(PHONE, name="王芳")
     crm.put("/contacts/%2B8613800000000", name="other")
     crm.put("/calls/k", seconds=1)
@@ -453,7 +453,7 @@ def test_a_person_can_edit_and_delete(crm: Crm) -> None:
     assert crm.put("/contacts/%2B8613911111111").json()["id"] == "c_3"
 
 
-def test_a_token_is_needed_and_a_given_one_must_match(crm: Crm) -> None:
+def test_token_is_required_and_a_given_one_must_match(crm: Crm) -> None:
     assert crm.client.put(PHONE, json={}, headers={"authorization": "Basic x"}).status_code == 401
     with LocalServer(SandboxCrm("s3cret").app) as server:
         url = server.url + PHONE
@@ -493,7 +493,7 @@ def test_requests_are_counted_by_template_and_logged_in_order(crm: Crm) -> None:
     assert datetime.fromisoformat(log[0]["time"]).tzinfo is not None
 
 
-def test_a_status_on_demand_comes_instead_of_the_effect_and_only_where_asked(crm: Crm) -> None:
+def test_planted_status_replaces_the_effect_only_where_requested(crm: Crm) -> None:
     faults = [
         {"status": 429, "retry_after": 1, "path": "/contacts"},
         {"status": 503, "times": 2, "method": "put"},
@@ -515,7 +515,7 @@ def test_a_status_on_demand_comes_instead_of_the_effect_and_only_where_asked(crm
     ]
 
 
-def test_a_lost_answer_has_its_effect_and_not_a_byte_of_answer(crm: Crm) -> None:
+def test_lost_answer_has_its_effect_but_sends_no_byte(crm: Crm) -> None:
     crm.crm.add_fault(lost_answer=True)
     with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
         crm.put(PHONE, name="王芳")
@@ -525,13 +525,13 @@ def test_a_lost_answer_has_its_effect_and_not_a_byte_of_answer(crm: Crm) -> None
     assert crm.put(PHONE, name="王芳").status_code == 200
 
 
-def test_an_error_after_the_effect(crm: Crm) -> None:
+def test_error_can_come_after_the_effect(crm: Crm) -> None:
     crm.crm.add_fault(status=502, after_effect=True)
     assert crm.put(PHONE).status_code == 502
     assert len(crm.crm.contents()["contacts"]) == 1
 
 
-def test_a_delay_holds_the_answer_back_until_cleared(crm: Crm) -> None:
+def test_delay_holds_answers_back_until_cleared(crm: Crm) -> None:
     crm.client.post(
         "/_faults", json={"faults": [{"delay": 0.3, "times": -1}, {"status": 500, "path": "/calls"}]}
     )
@@ -553,14 +553,14 @@ def test_a_delay_holds_the_answer_back_until_cleared(crm: Crm) -> None:
         {"after_effect": True},
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(crm: Crm, fault: dict[str, object]) -> None:
+def test_invalid_fault_is_refused(crm: Crm, fault: dict[str, object]) -> None:
     answer = crm.client.post("/_faults", json={"faults": [fault]})
     assert answer.status_code == 422
     assert answer.json()["error"]["code"] == "invalid_fault"
     assert crm.put(PHONE).status_code == 201
 
 
-def test_many_clients_at_once_make_one_contact(crm: Crm) -> None:
+def test_many_concurrent_clients_create_one_contact(crm: Crm) -> None:
     with ThreadPoolExecutor(8) as clients:
         answers = list(clients.map(lambda number: crm.put(PHONE, **{f"f{number}": number}), range(40)))
     assert Counter(answer.status_code for answer in answers) == {201: 1, 200: 39}

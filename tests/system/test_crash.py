@@ -65,7 +65,7 @@ class Senders:
                         self.acknowledged.append(record["uuid"])
 
 
-def test_kill_9_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
     made = generate(5000, seed=9, now=datetime.now(UTC))
     records = iter([record | {"call_from_type": 0, "is_deleted": 0} for record in made])
     crm = SandboxCrm()

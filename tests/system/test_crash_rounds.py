@@ -238,17 +238,17 @@ def check_balance(ledger: Path) -> None:
     assert sum(counts[name] for name in ("delivered", "skipped", "parked", "under_way")) == calls
 
 
-def test_three_kills(tmp_path: Path) -> None:
+def test_three_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     crash(tmp_path, SEED, 3)
 
 
 @pytest.mark.slow
-def test_thirty_kills(tmp_path: Path) -> None:
+def test_thirty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     crash(tmp_path, SEED + 1, ROUNDS)
 
 
 @pytest.mark.slow
-def test_thirty_kills_on_a_disk_that_takes_its_time(tmp_path: Path) -> None:
+def test_thirty_kills_on_a_slow_disk_lose_and_double_nothing(tmp_path: Path) -> None:
     posts = crash(tmp_path, SEED + 2, ROUNDS, slow_disk(tmp_path))
     fastest = min(post.answered_at - post.begun_at for post in posts if post.acknowledged)
     print(f"the fastest acknowledgement took {fastest * 1000:.1f} ms")

@@ -139,10 +139,10 @@ def check(crm: SandboxCrm, calls: Calls, daemon: DaemonProcess) -> None:
         assert one["task"] in {body["source"] for body in bodies}
 
 
-def test_five_kills(tmp_path: Path) -> None:
+def test_five_kills_deliver_every_call_once(tmp_path: Path) -> None:
     crash(tmp_path, SEED, 5)
 
 
 @pytest.mark.slow
-def test_a_hundred_kills(tmp_path: Path) -> None:
+def test_hundred_kills_deliver_every_call_once(tmp_path: Path) -> None:
     crash(tmp_path, SEED + 1, 100)

@@ -166,7 +166,7 @@ def test_callbacks_are_refused_before_the_disk_is_full(disk: Path) -> None:
     assert "left on the ledger's disk" in reasons.pop()
 
 
-def test_sqlite_itself_meets_the_end_of_the_disk(disk: Path) -> None:
+def test_full_disk_met_by_sqlite_loses_nothing(disk: Path) -> None:
     """Nothing is kept free, so that commits fail in the middle."""
     reasons, answers = fill_and_grow(disk, "1B", Sender.post_until_refused)
     assert answers[503] > 0

@@ -72,7 +72,7 @@ class Platform:
                     pause.wait(0.1)
 
 
-def test_a_storm_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+def test_storm_of_callbacks_loses_and_doubles_nothing(tmp_path: Path) -> None:
     rng = random.Random(SEED)  # noqa: S311 -- chance, no secret
     crm = SandboxCrm("crm-token-of-the-tests", upserts=False, lag=0.3, token_uses=200, rates=RATES)
     server = LocalServer(crm.app).start()
