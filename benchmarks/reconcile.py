@@ -33,7 +33,7 @@ from bridge.model.calls import DIGEST_SIZE
 from bridge.source import Page
 from bridge.source.outcall.answers import AnswerReader
 from tests.fixtures.daemon_process import environment, write_config
-from tests.fixtures.reconciliation import RULES, World, new_world
+from tests.fixtures.reconciliation_bench import RULES, ReconciliationBench, reconciliation_bench
 from tests.fixtures.served_platform import NAMES, NOW
 
 SHARE = 0.5
@@ -73,7 +73,7 @@ def rates(folder: Path, calls: int) -> bool:
     """Calls/s, by what has to be found out of each."""
     catalogue = Catalogue(calls, NOW)
     source = Stored(catalogue)
-    with new_world(folder / "rates.db") as world:
+    with reconciliation_bench(folder / "rates.db") as world:
         world.rules = replace(RULES, page_size=PAGE)
         world.log_in = lambda: [source]  # type: ignore[method-assign]
         first = (row for number in range(calls) if number % 10 for row in [catalogue.row(number)])
@@ -100,7 +100,7 @@ def rates(folder: Path, calls: int) -> bool:
     return seen / bare >= SHARE
 
 
-def _feed(world: World, rows: Iterator[bytes]) -> None:
+def _feed(world: ReconciliationBench, rows: Iterator[bytes]) -> None:
     while batch := list(itertools.islice(rows, 200)):
         world.push(*map(orjson.loads, batch))
 
@@ -206,7 +206,7 @@ def _build(folder: Path, catalogue: Catalogue) -> None:
     """A ledger that has every listed call, and has seen each as it is listed."""
     started, path = time.perf_counter(), folder / "ledger.db"
     base = Catalogue(BASE, catalogue.began + 2 * BASE * SECOND)
-    with new_world(path) as world:
+    with reconciliation_bench(path) as world:
         _feed(world, map(base.row, range(BASE)))
     with closing(connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")

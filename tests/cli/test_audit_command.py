@@ -15,7 +15,7 @@ from bridge.ledger import open_ledger
 from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET
 from bridge.sandbox.platform_faults import Disturbances
 from tests.fixtures.daemon_process import ROOT, wait_until, write_config
-from tests.fixtures.deployment import Both, both_sides, empty_ledger, made
+from tests.fixtures.deployment import Deployment, deployed, empty_ledger, made
 
 pytestmark = pytest.mark.long
 
@@ -23,12 +23,12 @@ KEYS = {"platform", "ledger", "quarantined", "erased", "platform_only", "ledger_
 
 
 @pytest.fixture
-def both(tmp_path: Path) -> Iterator[Both]:
-    with both_sides(tmp_path) as both:
+def both(tmp_path: Path) -> Iterator[Deployment]:
+    with deployed(tmp_path) as both:
         yield both
 
 
-def test_command_asks_the_platform_itself_without_a_daemon(both: Both) -> None:
+def test_command_asks_the_platform_itself_without_a_daemon(both: Deployment) -> None:
     empty_ledger(both)
     both.platform.add(made(60))
     before = both.audit(code=1)
@@ -50,7 +50,7 @@ def test_command_asks_the_platform_itself_without_a_daemon(both: Both) -> None:
     ] * 3
 
 
-def test_daemon_audits_while_callbacks_arrive(both: Both) -> None:
+def test_daemon_audits_while_callbacks_arrive(both: Deployment) -> None:
     daemon = both.daemon()
     try:
         both.platform.callback_url = daemon.callback_url
@@ -82,7 +82,7 @@ with httpx.Client() as client:
 """
 
 
-def test_unreachable_platform_exits_3(both: Both) -> None:
+def test_unreachable_platform_exits_3(both: Deployment) -> None:
     empty_ledger(both)
     both.platform.list.disturbances = Disturbances(down=True)
     done = both.run("audit", "--json")
@@ -93,7 +93,7 @@ def test_unreachable_platform_exits_3(both: Both) -> None:
     assert both.run("audit", "--local").returncode == 0
 
 
-def test_status_and_metrics_show_the_lists_coverage(both: Both) -> None:
+def test_status_and_metrics_show_the_lists_coverage(both: Deployment) -> None:
     daemon = both.daemon()
     try:
         both.platform.callback_url = daemon.callback_url
@@ -117,7 +117,7 @@ def test_status_and_metrics_show_the_lists_coverage(both: Both) -> None:
         daemon.stop()
 
 
-def test_check_online_asks_the_platform_too(both: Both) -> None:
+def test_check_online_asks_the_platform_too(both: Deployment) -> None:
     def checked(code: int) -> dict[str, Any]:
         done = both.run("check", "--online", "--json")
         assert done.returncode == code, done.stderr + done.stdout
@@ -139,7 +139,7 @@ def test_check_online_asks_the_platform_too(both: Both) -> None:
     assert "/api/login answers 503" in found["unreachable"][0]["message"]
 
 
-def test_balance_is_printed_in_words(both: Both) -> None:
+def test_balance_is_printed_in_words(both: Deployment) -> None:
     empty_ledger(both)
     both.platform.add(made(3))
     done = both.run("audit", "--since", "1d")
@@ -151,7 +151,7 @@ def test_balance_is_printed_in_words(both: Both) -> None:
     assert sum("callbridge reconcile files it" in line for line in lines) == 3
 
 
-def test_sources_without_a_list_are_counted_only(both: Both) -> None:
+def test_sources_without_a_list_are_counted_only(both: Deployment) -> None:
     empty_ledger(both)
     with both.config.open("a") as config:
         config.write('[sources.other]\ncallback_token = { env = "TOKEN" }\n')
@@ -163,7 +163,7 @@ def test_sources_without_a_list_are_counted_only(both: Both) -> None:
     assert both.run("audit", "--source", "other").returncode == 2
 
 
-def test_audit_without_any_list_is_a_usage_error_that_suggests_local(both: Both) -> None:
+def test_audit_without_any_list_is_a_usage_error_that_suggests_local(both: Deployment) -> None:
     write_config(both.folder, both.crm_url)
     done = both.run("audit")
     assert done.returncode == 2
@@ -171,7 +171,7 @@ def test_audit_without_any_list_is_a_usage_error_that_suggests_local(both: Both)
     assert both.run("audit", "--source", "nobody").returncode == 2
 
 
-def test_killed_audit_begins_again(both: Both) -> None:
+def test_killed_audit_begins_again(both: Deployment) -> None:
     empty_ledger(both)
     both.platform.add(made(2000))
     both.platform.list.disturbances = Disturbances(page_cap=60)

@@ -22,11 +22,11 @@ from bridge.cli import cli
 from bridge.model.calls import Quarantined
 from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET
 from bridge.sandbox.records import PLATFORM_ZONE
-from tests.delivery.simulated_world import DATA
+from tests.fixtures.delivery_simulation import DATA
 from tests.fixtures.json_documents import DOCUMENTS
 from tests.fixtures.json_shapes import Empty, Maybe, Named, OneOf, differences
 from tests.fixtures.ledger_calls import filed, stray
-from tests.fixtures.one_delivery import OddWorld, odd_world
+from tests.fixtures.scripted_crm import ScriptedCrmBench, scripted_crm_bench
 from tests.fixtures.served_platform import made, served_platform
 
 EXAMPLE = Path(__file__).parents[1] / "data" / "callback.json"
@@ -80,7 +80,7 @@ def connector() -> str:
     return text + LIMITS
 
 
-def fill_ledger(world: OddWorld, now: datetime) -> None:
+def fill_ledger(world: ScriptedCrmBench, now: datetime) -> None:
     """Deliveries of every outcome, quarantine, an account that is paused."""
     world.clock.now = now - timedelta(hours=1)
     began = now - timedelta(hours=3)
@@ -154,7 +154,7 @@ class Desk:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder whose ledger holds something of everything, reconciled with a platform that answers on."""
     folder, now = tmp_path_factory.mktemp("template"), datetime.now(UTC)
-    with odd_world(folder, connector()) as world:
+    with scripted_crm_bench(folder, connector()) as world:
         fill_ledger(world, now)
     add_rows(folder / "ledger.db", now)
     (folder / "connector.toml").write_text(connector(), "utf-8")

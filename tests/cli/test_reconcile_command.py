@@ -17,7 +17,7 @@ from bridge.sandbox.platform import ACCESS_SECRET
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.records import PLATFORM_ZONE, later_edit
 from tests.fixtures.daemon_process import DaemonProcess, wait_until, write_config
-from tests.fixtures.deployment import Both, both_sides, empty_ledger, made
+from tests.fixtures.deployment import Deployment, deployed, empty_ledger, made
 
 pytestmark = pytest.mark.long
 
@@ -55,12 +55,12 @@ HOSTILE = Disturbances(
 
 
 @pytest.fixture
-def both(tmp_path: Path) -> Iterator[Both]:
-    with both_sides(tmp_path) as both:
+def both(tmp_path: Path) -> Iterator[Deployment]:
+    with deployed(tmp_path) as both:
         yield both
 
 
-def test_command_works_by_itself_without_a_daemon(both: Both) -> None:
+def test_command_works_by_itself_without_a_daemon(both: Deployment) -> None:
     empty_ledger(both)
     both.platform.add(made(60))
     dry = both.reconcile("--dry-run")
@@ -78,7 +78,7 @@ def test_command_works_by_itself_without_a_daemon(both: Both) -> None:
     assert (again["matched"], again["missing"], again["filled"]) == (60, 0, 0)
 
 
-def test_daemon_takes_the_job_within_a_second(both: Both) -> None:
+def test_daemon_takes_the_job_within_a_second(both: Deployment) -> None:
     daemon = both.daemon()
     try:
         both.platform.callback_url = daemon.callback_url
@@ -102,7 +102,7 @@ def test_daemon_takes_the_job_within_a_second(both: Both) -> None:
         daemon.stop()
 
 
-def test_unreachable_platform_exits_3(both: Both) -> None:
+def test_unreachable_platform_exits_3(both: Deployment) -> None:
     empty_ledger(both)
     both.platform.list.disturbances = Disturbances(down=True)
     done = both.run("reconcile", "--json")
@@ -111,7 +111,7 @@ def test_unreachable_platform_exits_3(both: Both) -> None:
     assert ACCESS_SECRET not in done.stderr
 
 
-def test_conflicting_rows_exit_1(both: Both) -> None:
+def test_conflicting_rows_exit_1(both: Deployment) -> None:
     empty_ledger(both)
     first, second = made(2)
     both.platform.add([first, second | {"base_info": first["uuid"] + "out"}])
@@ -119,7 +119,7 @@ def test_conflicting_rows_exit_1(both: Both) -> None:
     assert (found["missing"], found["conflicting"], found["complete"]) == (1, 1, True)
 
 
-def test_source_without_a_list_is_a_usage_error(both: Both) -> None:
+def test_source_without_a_list_is_a_usage_error(both: Deployment) -> None:
     write_config(both.folder, both.crm_url)
     done = both.run("reconcile")
     assert done.returncode == 2
@@ -127,7 +127,7 @@ def test_source_without_a_list_is_a_usage_error(both: Both) -> None:
     assert both.run("reconcile", "--source", "nobody").returncode == 2
 
 
-def test_window_that_ends_before_it_begins_is_a_usage_error(both: Both) -> None:
+def test_window_that_ends_before_it_begins_is_a_usage_error(both: Deployment) -> None:
     empty_ledger(both)
     for command in ("reconcile", "audit", "replay"):
         done = both.run(command, "--since", "2026-11-21", "--until", "2026-11-20")
@@ -135,7 +135,7 @@ def test_window_that_ends_before_it_begins_is_a_usage_error(both: Both) -> None:
     assert not both.asked()
 
 
-def begun(both: Both, *args: str) -> subprocess.Popen[str]:
+def begun(both: Deployment, *args: str) -> subprocess.Popen[str]:
     """A command that is under way, at a list that takes its time."""
     before = len(both.asked())
     process = subprocess.Popen(
@@ -151,7 +151,7 @@ def begun(both: Both, *args: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(("choice", "state"), [("leave", "requested"), ("cancel", "cancelled")])
-def test_ctrl_c_leaves_or_cancels_the_run_as_chosen(both: Both, choice: str, state: str) -> None:
+def test_ctrl_c_leaves_or_cancels_the_run_as_chosen(both: Deployment, choice: str, state: str) -> None:
     empty_ledger(both)
     both.platform.add(made(3000))
     both.platform.list.disturbances = Disturbances(page_cap=60)
@@ -173,7 +173,7 @@ def test_ctrl_c_leaves_or_cancels_the_run_as_chosen(both: Both, choice: str, sta
     assert_all_there_once(both)
 
 
-def test_second_command_waits_for_the_first_and_says_so(both: Both) -> None:
+def test_second_command_waits_for_the_first_and_says_so(both: Deployment) -> None:
     empty_ledger(both)
     both.platform.add(made(3000))
     both.platform.list.disturbances = Disturbances(page_cap=60)
@@ -187,7 +187,7 @@ def test_second_command_waits_for_the_first_and_says_so(both: Both) -> None:
     assert (json.loads(second.stdout)["filled"], json.loads(second.stdout)["matched"]) == (0, 3000)
 
 
-def test_command_killed_twice_resumes_without_repeating_windows(both: Both) -> None:
+def test_command_killed_twice_resumes_without_repeating_windows(both: Deployment) -> None:
     empty_ledger(both)
     both.platform.add(made(3000))
     both.platform.list.disturbances = Disturbances(page_cap=60)
@@ -214,7 +214,7 @@ def test_command_killed_twice_resumes_without_repeating_windows(both: Both) -> N
     assert_all_there_once(both)
 
 
-def test_daemon_killed_twice_resumes_without_duplicates(both: Both) -> None:
+def test_daemon_killed_twice_resumes_without_duplicates(both: Deployment) -> None:
     empty_ledger(both)
     both.platform.add(made(3000))
     both.platform.list.disturbances = Disturbances(page_cap=60)
@@ -239,7 +239,7 @@ def test_daemon_killed_twice_resumes_without_duplicates(both: Both) -> None:
 
 
 @pytest.mark.parametrize("kill", [True, False])
-def test_restarted_daemon_takes_the_run_over_from_the_command(both: Both, kill: bool) -> None:
+def test_restarted_daemon_takes_the_run_over_from_the_command(both: Deployment, kill: bool) -> None:
     empty_ledger(both)
     daemon = both.daemon()
     both.platform.add(made(3000))
@@ -263,7 +263,7 @@ def test_restarted_daemon_takes_the_run_over_from_the_command(both: Both, kill: 
     assert_all_there_once(both)
 
 
-def went_on(both: Both, before: int, finished: Sequence[Window]) -> list[Window]:
+def went_on(both: Deployment, before: int, finished: Sequence[Window]) -> list[Window]:
     """The windows that are finished now: more than before, and none was asked for twice."""
     assert asked_again(both, before, finished) == []
     more = windows_of(both.folder)
@@ -271,7 +271,7 @@ def went_on(both: Both, before: int, finished: Sequence[Window]) -> list[Window]
     return more
 
 
-def asked_again(both: Both, before: int, finished: Sequence[Window]) -> list[Window]:
+def asked_again(both: Deployment, before: int, finished: Sequence[Window]) -> list[Window]:
     """What was asked for since, by the platform's log, and reaches into a window that was finished."""
     asked = [
         (local(one["start"]) + SECOND, local(one["end"]) - SECOND)
@@ -298,7 +298,7 @@ def windows_of(folder: Path) -> list[Window]:
     return found
 
 
-def assert_all_there_once(both: Both) -> None:
+def assert_all_there_once(both: Deployment) -> None:
     both.assert_agrees()
     ledger = open_ledger(both.folder / "ledger.db", read_only=True)
     assert ledger.counts().receipts == {"new": 3000}
@@ -306,7 +306,7 @@ def assert_all_there_once(both: Both) -> None:
     ledger.close()
 
 
-def hostile_round(both: Both, count: int, page_cap: int) -> None:
+def hostile_round(both: Deployment, count: int, page_cap: int) -> None:
     daemon = both.daemon()
     try:
         both.platform.callback_url = daemon.callback_url
@@ -353,10 +353,10 @@ def hostile_round(both: Both, count: int, page_cap: int) -> None:
         daemon.stop()
 
 
-def test_hostile_list_is_reconciled_in_one_run(both: Both) -> None:
+def test_hostile_list_is_reconciled_in_one_run(both: Deployment) -> None:
     hostile_round(both, 400, page_cap=8)
 
 
 @pytest.mark.slow
-def test_hostile_list_of_20000_is_reconciled(both: Both) -> None:
+def test_hostile_list_of_20000_is_reconciled(both: Deployment) -> None:
     hostile_round(both, 20_000, page_cap=120)

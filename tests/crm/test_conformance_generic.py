@@ -11,17 +11,17 @@ import pytest
 from bridge.crm.connector import Connector, shipped_connectors
 from bridge.crm.connector.answer import Answer
 from bridge.lib.toml_file import load_toml
-from tests.crm.conformance.cases import ESPOCRM, FXIAOKE, REMARK
-from tests.crm.conformance.online import found_online
-from tests.crm.conformance.steps import (
+from tests.crm.conformance.bench import (
     OTHER_PHONE,
     PHONE,
-    Bench,
+    ConformanceBench,
     ConnectorCase,
     bench_of,
     bench_on,
     planted,
 )
+from tests.crm.conformance.cases import ESPOCRM, FXIAOKE, REMARK
+from tests.crm.conformance.online import found_online
 from tests.crm.conformance.suite import Conformance
 from tests.fixtures.daemon_process import EXAMPLE
 from tests.servers.base import CALL, CONTACT
@@ -39,7 +39,7 @@ class TestFxiaoke(Conformance):
     case = FXIAOKE
 
 
-def park(one: Bench, **changes: Any) -> str:
+def park(one: ConformanceBench, **changes: Any) -> str:
     """Feed a call that is refused for good; why."""
     one.feed(**changes)
     one.drain()
@@ -50,7 +50,7 @@ def park(one: Bench, **changes: Any) -> str:
 # EspoCRM
 
 
-def espo(one: Bench) -> EspoCrm:
+def espo(one: ConformanceBench) -> EspoCrm:
     assert isinstance(one.server, EspoCrm)
     return one.server
 
@@ -225,7 +225,7 @@ def test_espocrms_time_format_is_checked_against_the_mapping(tmp_path: Path) -> 
 # 纷享销客
 
 
-def fx(one: Bench) -> Fxiaoke:
+def fx(one: ConformanceBench) -> Fxiaoke:
     assert isinstance(one.server, Fxiaoke)
     return one.server
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.crm.conformance.bench import ConnectorCase, planted
 from tests.crm.conformance.cases import ESPOCRM, FXIAOKE, HUBSPOT, SALESFORCE, ZOHO
-from tests.crm.conformance.steps import ConnectorCase, planted
 from tests.crm.conformance.suite import Conformance
 
 pytestmark = pytest.mark.long

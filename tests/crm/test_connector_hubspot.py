@@ -8,9 +8,9 @@ from typing import ClassVar
 import pytest
 
 from bridge.mapping import load_mapping, run_tests
+from tests.crm.conformance.bench import EXAMPLE, ConnectorCase, bench_of, phone_of
 from tests.crm.conformance.cases import HUBSPOT, hubspot
 from tests.crm.conformance.online import found_online
-from tests.crm.conformance.steps import EXAMPLE, ConnectorCase, bench_of, phone_of
 from tests.crm.conformance.suite import Conformance
 from tests.fixtures.origins import MAIN
 from tests.servers.base import Field, VendorServer

@@ -8,9 +8,9 @@ from typing import ClassVar
 import pytest
 
 from bridge.crm.connector import shipped_connectors
+from tests.crm.conformance.bench import OTHER_PHONE, ConnectorCase, bench_of, phone_of, uuid_of
 from tests.crm.conformance.cases import SALESFORCE, salesforce
 from tests.crm.conformance.online import found_online
-from tests.crm.conformance.steps import OTHER_PHONE, ConnectorCase, bench_of, phone_of, uuid_of
 from tests.crm.conformance.suite import Conformance
 from tests.servers.base import CALL, Field, VendorServer
 from tests.servers.clock import Clock

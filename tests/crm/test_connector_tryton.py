@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge.sandbox.server import LocalServer
+from tests.crm.conformance.bench import OTHER_PHONE, PHONE, ConnectorCase, bench_on, uuid_of
 from tests.crm.conformance.online import found_online
-from tests.crm.conformance.steps import OTHER_PHONE, PHONE, ConnectorCase, bench_on, uuid_of
 from tests.servers.base import VendorServer
 from tests.servers.clock import Clock
 from tests.servers.tryton import PARTY_ONLY, TrytonServer, available, cache_folder

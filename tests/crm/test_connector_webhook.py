@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.crm.conformance.steps import OTHER_PHONE, PHONE, Bench, ConnectorCase, bench_of, uuid_of
+from tests.crm.conformance.bench import OTHER_PHONE, PHONE, ConformanceBench, ConnectorCase, bench_of, uuid_of
 from tests.servers.clock import Clock
 from tests.servers.webhook import WebhookReceiver
 
@@ -31,12 +31,12 @@ def case(server: Callable[[Clock], WebhookReceiver] = serve) -> ConnectorCase:
     )
 
 
-def receiver(one: Bench) -> WebhookReceiver:
+def receiver(one: ConformanceBench) -> WebhookReceiver:
     assert isinstance(one.server, WebhookReceiver)
     return one.server
 
 
-def delivered(one: Bench, *numbers: int) -> None:
+def delivered(one: ConformanceBench, *numbers: int) -> None:
     states = {number: one.reason(number) for number in numbers if one.state(number) != "delivered"}
     assert not states
 

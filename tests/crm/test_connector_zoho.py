@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import pytest
 
+from tests.crm.conformance.bench import ConnectorCase, bench_of
 from tests.crm.conformance.cases import ZOHO, zoho
 from tests.crm.conformance.online import found_online
-from tests.crm.conformance.steps import ConnectorCase, bench_of
 from tests.crm.conformance.suite import Conformance
 from tests.servers.base import Field, VendorServer
 from tests.servers.clock import Clock

@@ -17,8 +17,8 @@ from bridge.crm.connector.outcome import Meaning
 from bridge.crm.connector.request import Find, Link, Read, Request
 from bridge.crm.connector.steps import Step
 from bridge.lib.toml_file import load_toml
-from tests.delivery.simulated_world import DATA
-from tests.fixtures.one_delivery import odd_world, plain_connector
+from tests.fixtures.delivery_simulation import DATA
+from tests.fixtures.scripted_crm import plain_connector, scripted_crm_bench
 from tests.fixtures.small_crm import NOW, connector_of
 
 PHONE = "15899770631"
@@ -222,7 +222,7 @@ def is_search(request: httpx.Request) -> bool:
 def test_foreign_answers_double_park_or_lose_nothing(
     tmp_path: Path, told: httpx.Response, batches: bool
 ) -> None:
-    with odd_world(tmp_path, plain_connector(batches=batches)) as world:
+    with scripted_crm_bench(tmp_path, plain_connector(batches=batches)) as world:
         world.feed(1, PHONE)
         world.drain()
         # Everything is answered by what stands before the CRM: searches, reads, writes, links.
@@ -254,7 +254,7 @@ def test_foreign_answers_double_park_or_lose_nothing(
 
 
 def test_404_page_on_an_update_does_not_mean_deleted(tmp_path: Path) -> None:
-    with odd_world(tmp_path, plain_connector(), mapping=recreated) as world:
+    with scripted_crm_bench(tmp_path, plain_connector(), mapping=recreated) as world:
         world.feed(1, PHONE)
         world.drain()
         before = world.contents()
@@ -270,7 +270,7 @@ def test_404_page_on_an_update_does_not_mean_deleted(tmp_path: Path) -> None:
 
 
 def test_404_page_on_a_search_creates_no_second_contact(tmp_path: Path) -> None:
-    with odd_world(tmp_path, plain_connector()) as world:
+    with scripted_crm_bench(tmp_path, plain_connector()) as world:
         world.crm.carry_out("POST", ["contacts"], {}, {"phone": f"+86{PHONE}"})
         world.answer = lambda request: html(404, NGINX) if is_search(request) else None
         world.feed(1, PHONE)
@@ -292,7 +292,7 @@ def test_create_answered_by_a_firewall_is_looked_up_before_repeating(tmp_path: P
         world.effect(request)
         return html(403)
 
-    with odd_world(tmp_path, plain_connector()) as world:
+    with scripted_crm_bench(tmp_path, plain_connector()) as world:
         world.answer = after_the_effect
         world.feed(1, PHONE)
         world.deliver()
@@ -304,7 +304,7 @@ def test_create_answered_by_a_firewall_is_looked_up_before_repeating(tmp_path: P
 
 
 def test_page_instead_of_a_token_is_an_account_fault(tmp_path: Path) -> None:
-    with odd_world(tmp_path, (DATA / "connector.toml").read_text("utf-8")) as world:
+    with scripted_crm_bench(tmp_path, (DATA / "connector.toml").read_text("utf-8")) as world:
         world.answer = lambda _request: html(200)
         world.feed(1, PHONE)
         for _ in range(9):

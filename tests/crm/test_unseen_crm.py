@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.crm.conformance.steps import OTHER_PHONE, PHONE, Bench, ConnectorCase, bench_of, uuid_of
+from tests.crm.conformance.bench import OTHER_PHONE, PHONE, ConformanceBench, ConnectorCase, bench_of, uuid_of
 from tests.crm.conformance.suite import Conformance
 from tests.fixtures.daemon_process import EXAMPLE, DaemonProcess, callbridge, callbridge_json, wait_until
 from tests.servers.unseen import UnseenCrm
@@ -59,7 +59,7 @@ class TestUnseen(Conformance):
     case = CASE
 
 
-def unseen(one: Bench) -> UnseenCrm:
+def unseen(one: ConformanceBench) -> UnseenCrm:
     assert isinstance(one.server, UnseenCrm)
     return one.server
 

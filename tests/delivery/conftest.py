@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.crm_steps import ALL
-from tests.fixtures.small_crm import Bench, MadeBench, MakesBench, SearchCrm, Server, serving
+from tests.fixtures.crm_connector_parts import ALL
+from tests.fixtures.small_crm import BenchAndCrm, MakesBench, SearchCrm, Server, SyncBench, serving
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +17,11 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def make(tmp_path: Path, server: Server) -> Iterator[MakesBench]:
-    made: list[Bench] = []
+    made: list[SyncBench] = []
 
-    def bench(text: str = ALL, lag: float = 30) -> MadeBench:
+    def bench(text: str = ALL, lag: float = 30) -> BenchAndCrm:
         server.log.clear()
-        made.append(Bench(tmp_path / "ledger.db", text, server))
+        made.append(SyncBench(tmp_path / "ledger.db", text, server))
         return made[0], SearchCrm(server, made[0].clock, lag)
 
     yield bench

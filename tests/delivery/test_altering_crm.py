@@ -9,8 +9,8 @@ import pytest
 from bridge.lib.documents import document_of
 from bridge.model.plan import PlannedField
 from bridge.model.write_policy import WritePolicy
-from tests.fixtures.crm_steps import COMMON, CREATE, FIND, READ, UPDATE
-from tests.fixtures.small_crm import Bench, SearchCrm, Seen, Server, ServerAnswer, planned, serving
+from tests.fixtures.crm_connector_parts import COMMON, CREATE, FIND, READ, UPDATE
+from tests.fixtures.small_crm import SearchCrm, Seen, Server, ServerAnswer, SyncBench, planned, serving
 
 SEARCH, POST, GET, PATCH = "GET /contacts", "POST /contacts", "GET /contacts/1", "PATCH /contacts/1"
 PLAIN = COMMON + FIND.replace("LAG", "0s") + READ + CREATE + UPDATE
@@ -42,17 +42,17 @@ def server() -> Iterator[Server]:
         yield one
 
 
-Made = tuple[Bench, AlteringCrm]
+Made = tuple[SyncBench, AlteringCrm]
 Makes = Callable[..., Made]
 
 
 @pytest.fixture
 def make(tmp_path: Path, server: Server) -> Iterator[Makes]:
-    made: list[Bench] = []
+    made: list[SyncBench] = []
 
     def bench(alter: Callable[[Any], Any], text: str = PLAIN) -> Made:
         server.log.clear()
-        made.append(Bench(tmp_path / "ledger.db", text, server))
+        made.append(SyncBench(tmp_path / "ledger.db", text, server))
         crm = AlteringCrm(server, made[0].clock)
         crm.__class__ = type("Altering", (AlteringCrm,), {"alter": staticmethod(alter)})
         return made[0], crm

@@ -16,7 +16,7 @@ from bridge.ledger.queries import CallsAhead
 from bridge.model.call_order import event_text
 from bridge.model.calls import Quarantined, Via
 from bridge.record.arrival import arrival_of
-from tests.delivery.simulated_world import PHONES, ZONE, World, body_of
+from tests.fixtures.delivery_simulation import PHONES, ZONE, DeliverySimulation, body_of
 from tests.fixtures.ledger_calls import filed_all
 from tests.fixtures.origins import MAIN
 
@@ -27,12 +27,12 @@ FAR = ("2099-01-01 00:00:00", "9999-12-31 23:59:59", "2026-11-23 16:10:00", 4_07
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with closing(World(tmp_path)) as made:
+def world(tmp_path: Path) -> Iterator[DeliverySimulation]:
+    with closing(DeliverySimulation(tmp_path)) as made:
         yield made
 
 
-def tell(world: World, number: int, grade: str, via: Via = Via.CALLBACK, **fields: Any) -> None:
+def tell(world: DeliverySimulation, number: int, grade: str, via: Via = Via.CALLBACK, **fields: Any) -> None:
     """A call of the same customer, delivered at once, a minute after the one before."""
     world.clock.pass_by(60)
     body = body_of(number, number, PHONES[0], status=grade, mark=grade, talktimes=1, source="t")
@@ -44,20 +44,22 @@ def local(at: datetime) -> str:
     return f"{at.astimezone(ZONE):%Y-%m-%d %H:%M:%S}"
 
 
-def graded(world: World) -> tuple[str, str]:
+def graded(world: DeliverySimulation) -> tuple[str, str]:
     contact = world.contact_of(f"+86{PHONES[0]}")
     assert contact is not None
     return contact["grade"], contact["remark"]
 
 
-def flags_of(world: World, call_id: int) -> list[str | None]:
+def flags_of(world: DeliverySimulation, call_id: int) -> list[str | None]:
     return [receipt.flags for receipt in world.ledger.show_call(call_id).receipts]
 
 
 @pytest.mark.parametrize(
     ("far", "via"), [*((far, Via.CALLBACK) for far in FAR), (FAR[0], Via.LIST), (FAR[2], Via.LIST)]
 )
-def test_a_call_dated_in_the_future_blocks_no_later_update(world: World, far: object, via: Via) -> None:
+def test_a_call_dated_in_the_future_blocks_no_later_update(
+    world: DeliverySimulation, far: object, via: Via
+) -> None:
     tell(world, 1, "A", via, started_at=far)
     assert graded(world) == ("A", "A")
     assert flags_of(world, 1) == ["started_ahead"]
@@ -70,7 +72,9 @@ def test_a_call_dated_in_the_future_blocks_no_later_update(world: World, far: ob
     assert graded(world) == ("B", "B")
 
 
-def test_a_revision_of_a_call_of_the_future_stays_where_its_first_receipt_put_it(world: World) -> None:
+def test_a_revision_of_a_call_of_the_future_stays_where_its_first_receipt_put_it(
+    world: DeliverySimulation,
+) -> None:
     tell(world, 1, "A", started_at=None, created_at=FAR[0])
     tell(world, 2, "B")
     tell(world, 1, "C", started_at=FAR[0], created_at=FAR[0], updated_at=local(world.clock.now))
@@ -83,7 +87,7 @@ def test_a_revision_of_a_call_of_the_future_stays_where_its_first_receipt_put_it
     assert world.ledger.counts().ahead == CallsAhead(0, [])
 
 
-def test_calls_without_a_time_or_of_the_epoch_are_the_oldest(world: World) -> None:
+def test_calls_without_a_time_or_of_the_epoch_are_the_oldest(world: DeliverySimulation) -> None:
     tell(world, 2, "B")
     for number, odd in enumerate(("1970-01-01 08:00:00", "0000-00-00 00:00:00", "-0001-11-30", ""), 3):
         tell(world, number, "C", started_at=odd, created_at=odd)
@@ -91,7 +95,7 @@ def test_calls_without_a_time_or_of_the_epoch_are_the_oldest(world: World) -> No
     assert world.ledger.counts().ahead.count == 0
 
 
-def test_a_released_record_of_the_future_counts_by_when_it_came(world: World) -> None:
+def test_a_released_record_of_the_future_counts_by_when_it_came(world: DeliverySimulation) -> None:
     body = body_of(1, 1, PHONES[0], status="A", mark="A", talktimes=1) | {"started_at": FAR[0]}
     arrival = arrival_of(MAIN, Via.CALLBACK, json.dumps(body).encode(), world.clock())
     waiting = msgspec.structs.replace(arrival, trouble=Quarantined.UNIDENTIFIED, detail="for now")
@@ -118,7 +122,7 @@ def believe(folder: Path, event: str) -> None:
         connection.commit()
 
 
-def test_a_mark_of_the_future_gives_way_to_every_call_that_came_later(world: World) -> None:
+def test_a_mark_of_the_future_gives_way_to_every_call_that_came_later(world: DeliverySimulation) -> None:
     tell(world, 1, "A", started_at=FAR[0])
     key = world.ledger.show_call(1).key
     believe(world.folder, event_text(datetime(2098, 12, 31, 16, tzinfo=UTC), key))
@@ -128,14 +132,14 @@ def test_a_mark_of_the_future_gives_way_to_every_call_that_came_later(world: Wor
     assert graded(world) == ("B", "B")
 
 
-def test_a_mark_of_the_future_whose_call_nobody_knows_gives_way_to_all(world: World) -> None:
+def test_a_mark_of_the_future_whose_call_nobody_knows_gives_way_to_all(world: DeliverySimulation) -> None:
     tell(world, 1, "A")
     believe(world.folder, event_text(datetime(2098, 12, 31, 16, tzinfo=UTC), "unknown"))
     tell(world, 2, "B")
     assert graded(world) == ("B", "B")
 
 
-def test_what_a_call_of_the_future_kept_out_is_put_right_by_a_replay(world: World) -> None:
+def test_what_a_call_of_the_future_kept_out_is_put_right_by_a_replay(world: DeliverySimulation) -> None:
     tell(world, 1, "A", started_at=FAR[0])
     tell(world, 2, "B")
     key = world.ledger.show_call(1).key
@@ -149,7 +153,7 @@ def test_what_a_call_of_the_future_kept_out_is_put_right_by_a_replay(world: Worl
     assert graded(world)[0] == "B"
 
 
-def test_marks_hold_while_the_clock_is_behind(world: World) -> None:
+def test_marks_hold_while_the_clock_is_behind(world: DeliverySimulation) -> None:
     tell(world, 1, "A")
     world.clock.now -= timedelta(days=400)
     tell(world, 2, "B", started_at=local(SEEN - HOUR))

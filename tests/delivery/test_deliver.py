@@ -23,7 +23,7 @@ from bridge.lib.stored_times import LONGEST_PAUSE
 from bridge.model.deliveries import Lane
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
-from tests.fixtures.delivery_bench import NOW, RETRY, SECRET, TOP, Bench
+from tests.fixtures.delivery_bench import NOW, RETRY, SECRET, TOP, DeliveryBench
 
 KEY = "db57f262-18d6-11f0-88c8-2f2b0aba51d7"
 PHONE = "15899770637"
@@ -32,7 +32,7 @@ ALL_SENT = [(CONTACT, 201), (CALL, 201), (f"{CALL}/contact", 200)]
 ZONE = ZoneInfo("Asia/Shanghai")
 
 
-Benches = Callable[..., Bench]
+Benches = Callable[..., DeliveryBench]
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def bench(tmp_path: Path) -> Iterator[Benches]:
     """Benches that owe one call to a CRM: an app that is served meanwhile, or an address."""
     with ExitStack() as stack:
 
-        def make(crm: ASGIApp | str, record: dict[str, Any] | None = None, **options: Any) -> Bench:
+        def make(crm: ASGIApp | str, record: dict[str, Any] | None = None, **options: Any) -> DeliveryBench:
             url = crm if isinstance(crm, str) else stack.enter_context(LocalServer(crm)).url
-            made = stack.enter_context(closing(Bench(tmp_path, url, **options)))
+            made = stack.enter_context(closing(DeliveryBench(tmp_path, url, **options)))
             made.feed(**record or {})
             return made
 
@@ -120,7 +120,7 @@ def test_a_short_retry_after_is_waited_for_within_the_attempt(bench: Benches) ->
 
 
 def test_a_shutdown_ends_the_wait(bench: Benches) -> None:
-    made: list[Bench] = []
+    made: list[DeliveryBench] = []
 
     def refuse(_request: Request) -> Response:
         made[0].stop.set()
@@ -306,9 +306,9 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from bridge.lib.log import configure
-from tests.fixtures.delivery_bench import SECRET, Bench
+from tests.fixtures.delivery_bench import SECRET, DeliveryBench
 configure("debug", "json")
-bench = Bench(Path(sys.argv[2]), sys.argv[3])
+bench = DeliveryBench(Path(sys.argv[2]), sys.argv[3])
 bench.deliver()
 bench.close()
 """

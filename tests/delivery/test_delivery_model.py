@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.delivery.model_run import FAULTS, SEED, STEPS, DeliveryMachine, run
+from tests.fixtures.delivery_machine import FAULTS, SEED, STEPS, DeliveryMachine, run
 from tests.fixtures.examples import search_seed
 
 HAPPENS = (

@@ -14,36 +14,36 @@ from bridge.ledger.operators import HeldDeliveries
 from bridge.lib.documents import document_of
 from bridge.model.calls import Via
 from bridge.model.deliveries import Lease, Settlement
-from tests.delivery.simulated_parts import Parts, Trouble
-from tests.delivery.simulated_world import DATA, LAG, PHONES, World, body_of
+from tests.fixtures.delivery_simulation import DATA, LAG, PHONES, DeliverySimulation, body_of
+from tests.fixtures.simulation_parts import Parts, RequestFault
 
 CONTACT = ("crm account", "contact", f"+86{PHONES[0]}")
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with closing(World(tmp_path)) as made:
+def world(tmp_path: Path) -> Iterator[DeliverySimulation]:
+    with closing(DeliverySimulation(tmp_path)) as made:
         yield made
 
 
-def arrive(world: World, number: int, stamp: int, phone: str, grade: str = "A") -> None:
+def arrive(world: DeliverySimulation, number: int, stamp: int, phone: str, grade: str = "A") -> None:
     world.record(body_of(number, stamp, phone, status=grade, mark="x", talktimes=1, source=f"task {number}"))
     world.judge()
 
 
-def row_of(world: World, number: int) -> dict[str, Any]:
+def row_of(world: DeliverySimulation, number: int) -> dict[str, Any]:
     return next(row for row in world.deliveries() if row["key"].startswith(f"{number:08x}"))
 
 
-def in_doubt(world: World, number: int, phone: str = PHONES[0], kind: str = "cut") -> None:
+def in_doubt(world: DeliverySimulation, number: int, phone: str = PHONES[0], kind: str = "cut") -> None:
     """A call whose contact was sent, and nobody knows whether it arrived."""
     arrive(world, number, 1, phone)
-    world.troubles.append(Trouble(kind, on="write"))
+    world.troubles.append(RequestFault(kind, on="write"))
     world.go_on(0)
     assert row_of(world, number)["id"] in world.ledger.in_doubt()
 
 
-def hold(world: World, number: int, *, skip: bool) -> HeldDeliveries:
+def hold(world: DeliverySimulation, number: int, *, skip: bool) -> HeldDeliveries:
     held = world.ledger.hold([row_of(world, number)["id"]], "", world.clock(), skip=skip)
     for delivery_id in held.now:
         world.locks.release(delivery_id)
@@ -53,7 +53,7 @@ def hold(world: World, number: int, *, skip: bool) -> HeldDeliveries:
 @pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize("restart", [True, False])
 def test_delivery_held_in_doubt_keeps_its_locks_until_settled(
-    world: World, skip: bool, restart: bool
+    world: DeliverySimulation, skip: bool, restart: bool
 ) -> None:
     in_doubt(world, 0)
     held = row_of(world, 0)
@@ -69,7 +69,7 @@ def test_delivery_held_in_doubt_keeps_its_locks_until_settled(
     assert CONTACT not in world.locks.holders()
 
 
-def test_call_document_says_in_doubt(world: World) -> None:
+def test_call_document_says_in_doubt(world: DeliverySimulation) -> None:
     in_doubt(world, 0)
     (call,) = world.ledger.list_calls([row_of(world, 0)["key"]], 2)
     shown = world.ledger.show_call(call.id)
@@ -78,7 +78,7 @@ def test_call_document_says_in_doubt(world: World) -> None:
     assert world.ledger.show_call(call.id).deliveries[0].in_doubt is False
 
 
-def test_skipped_create_in_doubt_prevents_a_second_contact(world: World) -> None:
+def test_skipped_create_in_doubt_prevents_a_second_contact(world: DeliverySimulation) -> None:
     in_doubt(world, 0, kind="lost")
     hold(world, 0, skip=True)
     arrive(world, 1, 2, PHONES[0])
@@ -89,7 +89,7 @@ def test_skipped_create_in_doubt_prevents_a_second_contact(world: World) -> None
     world.check()
 
 
-def test_first_value_written_before_a_crash_is_not_taken_for_an_edit(world: World) -> None:
+def test_first_value_written_before_a_crash_is_not_taken_for_an_edit(world: DeliverySimulation) -> None:
     world.changed_mapping = True
     world.restart()
     arrive(world, 0, 1, PHONES[0])
@@ -102,16 +102,16 @@ def test_first_value_written_before_a_crash_is_not_taken_for_an_edit(world: Worl
         world.go_on(0, requests=1)
     world.restart()
     # Its next attempt is refused, and a newer call comes first.
-    world.troubles.append(Trouble("429", on="write"))
+    world.troubles.append(RequestFault("429", on="write"))
     arrive(world, 2, 3, PHONES[0])
     world.drain()
     assert world.crm.contents()["contacts"][0]["remark"] == "x"
     world.check_quiet()
 
 
-def test_skip_during_a_request_in_doubt_keeps_locks_until_settled(world: World) -> None:
+def test_skip_during_a_request_in_doubt_keeps_locks_until_settled(world: DeliverySimulation) -> None:
     arrive(world, 0, 1, PHONES[0])
-    world.troubles.append(Trouble("lost", on="write"))
+    world.troubles.append(RequestFault("lost", on="write"))
     world.go_on(0, requests=2)
     assert world.under_way
     assert hold(world, 0, skip=True).later
@@ -121,7 +121,7 @@ def test_skip_during_a_request_in_doubt_keeps_locks_until_settled(world: World) 
     assert (row_of(world, 0)["state"], CONTACT in world.locks.holders()) == ("skipped", False)
 
 
-def test_retry_takes_back_a_skip_made_while_in_doubt(world: World) -> None:
+def test_retry_takes_back_a_skip_made_while_in_doubt(world: DeliverySimulation) -> None:
     in_doubt(world, 0, kind="lost")
     hold(world, 0, skip=True)
     assert world.ledger.retry([], world.clock(), cause=row_of(world, 0)["cause"]) == 0, "by name only"
@@ -132,7 +132,7 @@ def test_retry_takes_back_a_skip_made_while_in_doubt(world: World) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cut", "lost"])
-def test_calls_in_doubt_that_swap_phones_do_not_deadlock(world: World, kind: str) -> None:
+def test_calls_in_doubt_that_swap_phones_do_not_deadlock(world: DeliverySimulation, kind: str) -> None:
     in_doubt(world, 0, PHONES[0], kind)
     in_doubt(world, 1, PHONES[1], kind)
     arrive(world, 0, 2, PHONES[1])
@@ -142,7 +142,7 @@ def test_calls_in_doubt_that_swap_phones_do_not_deadlock(world: World, kind: str
     world.check_quiet()
 
 
-class Breaking(World):
+class Breaking(DeliverySimulation):
     """Its mapping gets broken."""
 
     broken = False
@@ -156,7 +156,7 @@ class Breaking(World):
 
 
 def test_recreated_contact_inherits_nothing_from_the_deleted_one(tmp_path: Path) -> None:
-    with closing(World(tmp_path, batches=False, on_deleted="recreate")) as world:
+    with closing(DeliverySimulation(tmp_path, batches=False, on_deleted="recreate")) as world:
         arrive(world, 1, 1, PHONES[1])
         world.drain()
         world.delete(f"+86{PHONES[1]}")
@@ -177,7 +177,7 @@ def test_recreated_contact_inherits_nothing_from_the_deleted_one(tmp_path: Path)
 
 @pytest.mark.parametrize("busy", range(1, 7))
 def test_calls_may_swap_phones_after_a_busy_ledger_ended_their_attempts(tmp_path: Path, busy: int) -> None:
-    with closing(World(tmp_path, batches=True)) as world:
+    with closing(DeliverySimulation(tmp_path, batches=True)) as world:
         for number in range(4):
             arrive(world, number, 1, PHONES[number % 2])
         world.fuse.busy = busy
@@ -203,19 +203,21 @@ def test_unmappable_delivery_in_doubt_keeps_its_locks_for_the_index_lag(tmp_path
         assert not world.locks.holders()
 
 
-def test_refused_delivery_keeps_its_locks_while_another_request_is_in_doubt(world: World) -> None:
+def test_refused_delivery_keeps_its_locks_while_another_request_is_in_doubt(
+    world: DeliverySimulation,
+) -> None:
     arrive(world, 0, 1, PHONES[0])
-    world.troubles.append(Trouble("lost", after=1, on="write"))
+    world.troubles.append(RequestFault("lost", after=1, on="write"))
     world.go_on(0)
     row = row_of(world, 0)
     assert row["id"] in world.ledger.in_doubt()
     assert len(world.crm.contents()["calls"]) == 1, "the call was made, and nobody knows"
     arrive(world, 0, 2, PHONES[0], "B")
-    world.troubles.append(Trouble("422", on="write"))
+    world.troubles.append(RequestFault("422", on="write"))
     world.go_on(0)
     row = row_of(world, 0)
     assert (row["state"], world.locks.holders().get(CONTACT)) == ("due", row["id"])
-    world.troubles.append(Trouble("422", on="write"))
+    world.troubles.append(RequestFault("422", on="write"))
     world.clock.pass_by(LAG.total_seconds())
     world.go_on(0)
     row = row_of(world, 0)
@@ -223,7 +225,7 @@ def test_refused_delivery_keeps_its_locks_while_another_request_is_in_doubt(worl
 
 
 def test_forced_replay_recreates_no_contact_the_index_lacks(
-    world: World,
+    world: DeliverySimulation,
 ) -> None:
     arrive(world, 0, 1, PHONES[0])
     world.clock.pass_by(60)
@@ -236,7 +238,7 @@ def test_forced_replay_recreates_no_contact_the_index_lacks(
 
 
 @pytest.mark.parametrize("kind", ["lost", "cut"])
-def test_call_returning_to_a_contact_appends_its_text_once(world: World, kind: str) -> None:
+def test_call_returning_to_a_contact_appends_its_text_once(world: DeliverySimulation, kind: str) -> None:
     in_doubt(world, 0, kind=kind)
     arrive(world, 0, 2, PHONES[1], "B")
     world.drain()
@@ -278,28 +280,30 @@ UNSEEN = {
 
 
 @pytest.fixture(params=["create", "update", "link"])
-def parked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+def parked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DeliverySimulation]:
     """A call whose step is parked in doubt, with nothing that tells whether it arrived."""
     what = request.param
     old, new, after = UNSEEN[what]
     assert old in (DATA / "connector.toml").read_text("utf-8")
-    with closing(World(tmp_path, parts=Parts(connector=lambda text: text.replace(old, new)))) as made:
+    with closing(
+        DeliverySimulation(tmp_path, parts=Parts(connector=lambda text: text.replace(old, new)))
+    ) as made:
         arrive(made, 0, 1, PHONES[0])
         if what == "update":
             made.drain()
             arrive(made, 0, 2, PHONES[0], "B")
-        made.troubles.append(Trouble("cut", after=after, on="write"))
+        made.troubles.append(RequestFault("cut", after=after, on="write"))
         made.go_on(0)
         yield made
 
 
-def asked(world: World) -> list[str]:
+def asked(world: DeliverySimulation) -> list[str]:
     found = [f"{method} {path}" for method, path, _ in world.requests if path != "/token"]
     world.requests.clear()
     return found
 
 
-def test_delivery_parked_in_doubt_is_not_resent_without_an_operator(parked: World) -> None:
+def test_delivery_parked_in_doubt_is_not_resent_without_an_operator(parked: DeliverySimulation) -> None:
     last = asked(parked)[-1]
     row = row_of(parked, 0)
     assert (row["state"], parked.locks.holders()) == ("parked", {})
@@ -319,7 +323,9 @@ def test_delivery_parked_in_doubt_is_not_resent_without_an_operator(parked: Worl
 
 @pytest.mark.parametrize("by", ["id", "cause"])
 @pytest.mark.parametrize("crash", [False, True])
-def test_retry_of_a_delivery_parked_in_doubt_sends_it_again(parked: World, by: str, crash: bool) -> None:
+def test_retry_of_a_delivery_parked_in_doubt_sends_it_again(
+    parked: DeliverySimulation, by: str, crash: bool
+) -> None:
     last, row = asked(parked)[-1], row_of(parked, 0)
     ids, cause = ([row["id"]], "") if by == "id" else ([], row["cause"])
     assert parked.ledger.retriable(ids, cause)[0].count == 1
@@ -333,10 +339,10 @@ def test_retry_of_a_delivery_parked_in_doubt_sends_it_again(parked: World, by: s
     parked.check_quiet()
 
 
-def test_retry_of_a_delivery_parked_in_doubt_allows_one_request(parked: World) -> None:
+def test_retry_of_a_delivery_parked_in_doubt_allows_one_request(parked: DeliverySimulation) -> None:
     last, row = asked(parked)[-1], row_of(parked, 0)
     parked.ledger.retry([row["id"]], parked.clock())
-    parked.troubles.append(Trouble("lost", on="write"))
+    parked.troubles.append(RequestFault("lost", on="write"))
     parked.go_on(0)
     assert (row_of(parked, 0)["state"], asked(parked).count(last)) == ("parked", 1)
     parked.ledger.hold([row["id"]], "it is there", parked.clock(), skip=True)
@@ -363,7 +369,7 @@ def jammed_worker(*args: Any, **more: Any) -> Worker:
 
 
 def test_internal_fault_after_a_lost_answer_keeps_the_doubt(tmp_path: Path) -> None:
-    with closing(World(tmp_path, parts=Parts(worker=jammed_worker))) as world:
+    with closing(DeliverySimulation(tmp_path, parts=Parts(worker=jammed_worker))) as world:
         in_doubt(world, 0)
         row = row_of(world, 0)
         assert (row["state"], world.locks.holders()[CONTACT]) == ("due", row["id"])
@@ -372,7 +378,7 @@ def test_internal_fault_after_a_lost_answer_keeps_the_doubt(tmp_path: Path) -> N
         assert world.ledger.in_doubt() == {}
 
 
-def test_clock_put_back_does_not_prolong_the_wait_for_keys(world: World) -> None:
+def test_clock_put_back_does_not_prolong_the_wait_for_keys(world: DeliverySimulation) -> None:
     in_doubt(world, 0)
     world.jump(-timedelta(days=400))
     # The one that holds the key goes on behind all live calls.

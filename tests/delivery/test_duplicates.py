@@ -17,8 +17,8 @@ from bridge.delivery.attempt import MOST_QUESTIONS
 from bridge.delivery.request_sender import QUICK_TRIES
 from bridge.ledger import Window
 from bridge.lib.phone import mask_phones_in, of_crm
-from tests.delivery.simulated_world import DATA
-from tests.fixtures.one_delivery import OddWorld, plain_connector
+from tests.fixtures.delivery_simulation import DATA
+from tests.fixtures.scripted_crm import ScriptedCrmBench, plain_connector
 
 PHONE, OTHER = "15899770631", "13900000001"
 E164, OTHER_E164 = f"+86{PHONE}", f"+86{OTHER}"
@@ -26,12 +26,12 @@ TAKEN = '\n[[outcomes]]\nstatus = 409\nthen = "duplicate"\nid = "id"\n'
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[OddWorld]:
-    with closing(OddWorld(tmp_path, plain_connector(TAKEN))) as made:
+def world(tmp_path: Path) -> Iterator[ScriptedCrmBench]:
+    with closing(ScriptedCrmBench(tmp_path, plain_connector(TAKEN))) as made:
         yield made
 
 
-def seeded(world: OddWorld, **fields: Any) -> str:
+def seeded(world: ScriptedCrmBench, **fields: Any) -> str:
     return str(world.crm.carry_out("POST", ["contacts"], {}, fields)[1]["id"])
 
 
@@ -44,7 +44,7 @@ def refuses(crm_id: str | None) -> Callable[[httpx.Request], httpx.Response | No
     return lambda request: httpx.Response(409, json=told) if is_create(request) else None
 
 
-def test_a_duplicate_with_our_key_is_updated(world: OddWorld) -> None:
+def test_a_duplicate_with_our_key_is_updated(world: ScriptedCrmBench) -> None:
     there = seeded(world, phone="0158 9977-0631", grade="C")
     world.answer = refuses(there)
     world.feed(1, PHONE)
@@ -55,7 +55,7 @@ def test_a_duplicate_with_our_key_is_updated(world: OddWorld) -> None:
     assert call["contact_id"] == there
 
 
-def test_duplicate_with_another_key_is_parked_and_names_both(world: OddWorld) -> None:
+def test_duplicate_with_another_key_is_parked_and_names_both(world: ScriptedCrmBench) -> None:
     there = seeded(world, phone=OTHER_E164, grade="C")
     world.answer = refuses(there)
     world.feed(1, PHONE)
@@ -69,7 +69,7 @@ def test_duplicate_with_another_key_is_parked_and_names_both(world: OddWorld) ->
     assert row["cause"] == "object contact: the CRM takes it for a duplicate of a record with another key"
 
 
-def test_create_answered_with_another_persons_record_is_a_duplicate(world: OddWorld) -> None:
+def test_create_answered_with_another_persons_record_is_a_duplicate(world: ScriptedCrmBench) -> None:
     there = seeded(world, phone=OTHER_E164, grade="C")
     shows = {"id": there, "phone": OTHER_E164, "message": "created"}
     world.answer = lambda request: httpx.Response(201, json=shows) if is_create(request) else None
@@ -90,7 +90,7 @@ def test_update_answered_with_another_persons_record_keeps_the_link(tmp_path: Pa
         'method = "PATCH"\npath = "/contacts/{{ id | path }}"',
         'method = "PATCH"\npath = "/contacts/{{ id | path }}"\nid = "id"',
     )
-    with closing(OddWorld(tmp_path, told)) as world:
+    with closing(ScriptedCrmBench(tmp_path, told)) as world:
         ours, theirs = (seeded(world, phone=phone) for phone in (E164, OTHER_E164))
 
         def odd(request: httpx.Request) -> httpx.Response | None:
@@ -108,7 +108,7 @@ def test_update_answered_with_another_persons_record_keeps_the_link(tmp_path: Pa
 
 @pytest.mark.parametrize("shift", [1, -1])
 def test_batch_results_in_another_order_are_matched_by_key(tmp_path: Path, shift: int) -> None:
-    with closing(OddWorld(tmp_path, plain_connector(batches=True))) as world:
+    with closing(ScriptedCrmBench(tmp_path, plain_connector(batches=True))) as world:
 
         def odd(request: httpx.Request) -> httpx.Response | None:
             if not request.url.path.endswith("/batch"):
@@ -130,7 +130,7 @@ def test_batch_results_in_another_order_are_matched_by_key(tmp_path: Path, shift
         assert calls == {number: contacts[f"+86{phone}"] for number, phone in phones.items()}
 
 
-def test_created_record_shown_with_another_key_is_found_by_ours(world: OddWorld) -> None:
+def test_created_record_shown_with_another_key_is_found_by_ours(world: ScriptedCrmBench) -> None:
     def odd(request: httpx.Request) -> httpx.Response | None:
         if not is_create(request):
             return None
@@ -146,7 +146,9 @@ def test_created_record_shown_with_another_key_is_found_by_ours(world: OddWorld)
 
 
 @pytest.mark.parametrize("told", ["c_77", None])
-def test_duplicate_never_found_is_parked_after_a_few_lookups(world: OddWorld, told: str | None) -> None:
+def test_duplicate_never_found_is_parked_after_a_few_lookups(
+    world: ScriptedCrmBench, told: str | None
+) -> None:
     def knows_no_phone(request: httpx.Request) -> httpx.Response | None:
         if request.url.path == f"/contacts/{told}":
             return httpx.Response(200, json={"id": told, "email": "x@example.com"})
@@ -165,7 +167,7 @@ def test_duplicate_never_found_is_parked_after_a_few_lookups(world: OddWorld, to
     assert len(creates) == 4
 
 
-def test_duplicate_shown_late_by_the_index_is_used(world: OddWorld) -> None:
+def test_duplicate_shown_late_by_the_index_is_used(world: ScriptedCrmBench) -> None:
     world.answer = refuses(None)
     world.feed(1, PHONE)
     world.deliver()
@@ -181,7 +183,7 @@ def test_duplicate_of_a_deleted_record_is_parked(tmp_path: Path, on_deleted: str
     def recreated(text: str) -> str:
         return text.replace('on_deleted = "park"', f'on_deleted = "{on_deleted}"')
 
-    with closing(OddWorld(tmp_path, plain_connector(TAKEN), mapping=recreated)) as world:
+    with closing(ScriptedCrmBench(tmp_path, plain_connector(TAKEN), mapping=recreated)) as world:
         world.answer = refuses("X")
         world.feed(1, PHONE)
         world.drain()
@@ -201,7 +203,7 @@ def test_duplicate_of_a_deleted_record_is_parked_without_a_read_too(tmp_path: Pa
         kept = [line for line in text.splitlines() if " write = " not in line]
         return "\n".join(kept).replace('on_deleted = "park"', 'on_deleted = "recreate"')
 
-    with closing(OddWorld(tmp_path, connector, mapping=recreated)) as world:
+    with closing(ScriptedCrmBench(tmp_path, connector, mapping=recreated)) as world:
         world.answer = refuses("X")
         world.feed(1, PHONE)
         world.drain(longest=timedelta(hours=1))
@@ -227,7 +229,7 @@ def is_search(request: httpx.Request) -> bool:
 )
 def test_search_that_lists_everybody_matches_nobody(tmp_path: Path, several: str, items: int) -> None:
     connector = plain_connector().replace('hits = "items"\n', f'hits = "items"\n{several}', 1)
-    with closing(OddWorld(tmp_path, connector)) as world:
+    with closing(ScriptedCrmBench(tmp_path, connector)) as world:
         listed = json.loads(LISTS_ALL)["items"][:items]
         world.answer = lambda request: (
             httpx.Response(200, json={"items": listed}) if is_search(request) else None
@@ -241,7 +243,7 @@ def test_search_that_lists_everybody_matches_nobody(tmp_path: Path, several: str
         assert {method for method, _ in world.requests} == {"GET"}, "nothing is written"
 
 
-def test_search_that_lists_everybody_matches_the_record_with_our_key(world: OddWorld) -> None:
+def test_search_that_lists_everybody_matches_the_record_with_our_key(world: ScriptedCrmBench) -> None:
     there = seeded(world, phone=PHONE)
     everybody = [*json.loads(LISTS_ALL)["items"], {"id": there, "phone": PHONE}, {"id": "c_10"}]
     world.answer = lambda request: (
@@ -255,7 +257,7 @@ def test_search_that_lists_everybody_matches_the_record_with_our_key(world: OddW
 
 def test_where_condition_replaces_the_key_check(tmp_path: Path) -> None:
     connector = plain_connector().replace('hits = "items"\n', 'hits = "items"\nwhere = "{{ hit.vip }}"\n', 1)
-    with closing(OddWorld(tmp_path, connector)) as world:
+    with closing(ScriptedCrmBench(tmp_path, connector)) as world:
         there = seeded(world, phone=OTHER_E164)
         told = {"id": there, "phone": OTHER_E164, "vip": True}
         world.answer = lambda request: (
@@ -307,7 +309,7 @@ def test_has_key_reads_only_part_of_a_huge_record() -> None:
 @pytest.mark.parametrize("told", [{"x": 1}, [1], [], True, 0.5, "", "  ", None, "x" * 600])
 def test_value_that_cannot_be_an_id_is_looked_up_instead(tmp_path: Path, told: Any) -> None:
     """Made, and the answer says so in no way that tells the id: it is looked up, and not made again."""
-    with closing(OddWorld(tmp_path, plain_connector(TAKEN))) as world:
+    with closing(ScriptedCrmBench(tmp_path, plain_connector(TAKEN))) as world:
 
         def answer(request: httpx.Request) -> httpx.Response | None:
             if not is_create(request):
@@ -328,7 +330,7 @@ def test_record_gone_by_id_but_found_by_key_is_not_recreated(tmp_path: Path, on_
     def recreated(text: str) -> str:
         return text.replace('on_deleted = "park"', f'on_deleted = "{on_deleted}"')
 
-    with closing(OddWorld(tmp_path, plain_connector(), mapping=recreated)) as world:
+    with closing(ScriptedCrmBench(tmp_path, plain_connector(), mapping=recreated)) as world:
         world.feed(1, PHONE)
         world.drain()
         error = {"error": {"code": "not_found", "message": "no right to see it"}}
@@ -346,7 +348,7 @@ def test_update_is_not_written_to_another_persons_merged_record(tmp_path: Path) 
         '[objects.contact.read]\npath = "/contacts/{{ id | path }}"\n',
         '[objects.contact.read]\npath = "/contacts/{{ id | path }}"\nid = "id"\n',
     )
-    with closing(OddWorld(tmp_path, connector)) as world:
+    with closing(ScriptedCrmBench(tmp_path, connector)) as world:
         world.feed(1, PHONE)
         world.drain()
         other = seeded(world, phone=OTHER_E164, grade="C")
@@ -373,7 +375,7 @@ def test_created_record_never_found_is_parked_after_hours(tmp_path: Path) -> Non
     create = '[objects.contact.create]\npath = "/contacts"\njson = "{{ key | merge(fields) }}"\n'
     assert f'{create}id = "id"\n' in text
     with closing(
-        OddWorld(tmp_path, text.replace(f'{create}id = "id"\n', f"{create}reread = true\n"))
+        ScriptedCrmBench(tmp_path, text.replace(f'{create}id = "id"\n', f"{create}reread = true\n"))
     ) as world:
         none = httpx.Response(200, json={"items": []})
         world.answer = lambda request: (
@@ -411,7 +413,7 @@ def test_random_answers_cause_a_bounded_number_of_requests(tmp_path: Path) -> No
     def recreated(text: str) -> str:
         return text.replace('on_deleted = "park"', 'on_deleted = "recreate"')
 
-    with closing(OddWorld(tmp_path, plain_connector(TAKEN), mapping=recreated)) as world:
+    with closing(ScriptedCrmBench(tmp_path, plain_connector(TAKEN), mapping=recreated)) as world:
         world.answer = lambda _request: chance.choice(odd)()
         for number in range(15):
             world.feed(number, f"158997706{number:02}")
@@ -436,7 +438,7 @@ def test_circular_answers_end_in_a_parked_delivery(tmp_path: Path) -> None:
     def recreated(text: str) -> str:
         return text.replace('on_deleted = "park"', 'on_deleted = "recreate"')
 
-    with closing(OddWorld(tmp_path, plain_connector(TAKEN), mapping=recreated)) as world:
+    with closing(ScriptedCrmBench(tmp_path, plain_connector(TAKEN), mapping=recreated)) as world:
         world.answer = circles
         world.feed(1, PHONE)
         world.drain()
@@ -456,7 +458,7 @@ def test_ever_refused_token_costs_few_requests_per_attempt(tmp_path: Path) -> No
         page = "<html>prove that you are human</html>"
         return httpx.Response(401, text=page, headers={"content-type": "text/html"})
 
-    with closing(OddWorld(tmp_path, (DATA / "connector.toml").read_text("utf-8"))) as world:
+    with closing(ScriptedCrmBench(tmp_path, (DATA / "connector.toml").read_text("utf-8"))) as world:
         world.answer = captcha
         world.feed(1, PHONE)
         for _ in range(20):
@@ -476,7 +478,7 @@ matches = 'Existing ID:'
 then = "duplicate"
 id = '{{ text | found("Existing ID:\\\\s*(\\\\d+)") }}'
 """
-    with closing(OddWorld(tmp_path, plain_connector(rule))) as world:
+    with closing(ScriptedCrmBench(tmp_path, plain_connector(rule))) as world:
         told = {"message": "Contact already exists. Existing ID: 15000000001", "category": "CONFLICT"}
         owner = {"id": "15000000001", "phone": OTHER_E164}
 
@@ -507,7 +509,7 @@ def test_record_ids_are_shown_and_phones_are_masked() -> None:
 
 def test_refused_record_is_named_by_its_id(tmp_path: Path) -> None:
     """Its id looks like a phone number; the customer's number beside it stays masked."""
-    with closing(OddWorld(tmp_path, plain_connector())) as world:
+    with closing(ScriptedCrmBench(tmp_path, plain_connector())) as world:
         found = {"id": "15000000001", "phone": E164}
         refused = {"error": {"code": "locked", "message": f"15000000001 of {E164} is archived"}}
 
@@ -536,7 +538,7 @@ def test_shown_key_is_masked_before_it_is_cut(before: int) -> None:
 
 def test_refusal_of_an_id_with_a_backslash_parks(tmp_path: Path) -> None:
     crm_id = "15000000001\\g"
-    with closing(OddWorld(tmp_path, plain_connector())) as world:
+    with closing(ScriptedCrmBench(tmp_path, plain_connector())) as world:
         found = {"id": crm_id, "phone": E164}
 
         def answer(request: httpx.Request) -> httpx.Response | None:

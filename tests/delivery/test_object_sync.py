@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bridge.model.write_policy import WritePolicy
-from tests.fixtures.crm_steps import ALL, COMMON, CREATE, FIND, READ, UPDATE
+from tests.fixtures.crm_connector_parts import ALL, COMMON, CREATE, FIND, READ, UPDATE
 from tests.fixtures.small_crm import HANG_UP, Crash, MakesBench, planned
 
 SEARCH, POST = "GET /contacts", "POST /contacts"

@@ -16,7 +16,7 @@ import pytest
 from bridge.delivery.attempt import MOST_QUESTIONS
 from bridge.delivery.request_sender import QUICK_TRIES
 from tests.fixtures.odd_answers import ODD, Odd
-from tests.fixtures.one_delivery import OddWorld, plain_connector
+from tests.fixtures.scripted_crm import ScriptedCrmBench, plain_connector
 
 RULES = """
 [[outcomes]]
@@ -36,7 +36,7 @@ SEED = 20261129
 class Chaos:
     """Answers for a CRM: now and then oddly, and never with a lie."""
 
-    def __init__(self, world: OddWorld, seed: int, share: float) -> None:
+    def __init__(self, world: ScriptedCrmBench, seed: int, share: float) -> None:
         self.world, self.share = world, share
         self.chance = Random(seed)  # noqa: S311 -- a test's dice
         self.given: Counter[str] = Counter()
@@ -95,7 +95,10 @@ def run(
     def recreated(text: str) -> str:
         return text.replace('on_deleted = "park"', 'on_deleted = "recreate"')
 
-    with closing(OddWorld(folder, connector, mapping=recreated)) as world, closing(Rows(folder)) as rows:
+    with (
+        closing(ScriptedCrmBench(folder, connector, mapping=recreated)) as world,
+        closing(Rows(folder)) as rows,
+    ):
         chaos = Chaos(world, seed, share)
         world.answer = chaos
         world.requests = Bounded()
@@ -130,7 +133,7 @@ class Bounded(list[tuple[str, str]]):
         return self._asked
 
 
-def go_on(world: OddWorld, rows: Rows, seconds: float) -> None:
+def go_on(world: ScriptedCrmBench, rows: Rows, seconds: float) -> None:
     """Until nothing is due, or so much time has passed."""
     end = world.clock.now.timestamp() + seconds
     while True:
@@ -144,7 +147,7 @@ def go_on(world: OddWorld, rows: Rows, seconds: float) -> None:
         world.clock.pass_by(max(wait, world.budget.paused_for(world.clock.now), 1.0))
 
 
-def check(world: OddWorld, rows: Rows, calls: int, *, batches: bool) -> None:
+def check(world: ScriptedCrmBench, rows: Rows, calls: int, *, batches: bool) -> None:
     """Nothing lost, nothing doubled, nothing endless, and a cause and a remedy for whatever is not there."""
     states = rows.states()
     assert sum(states.values()) == calls

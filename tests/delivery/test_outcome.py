@@ -37,8 +37,8 @@ from bridge.model.crm_objects import KnownObject, SyncedObject
 from bridge.model.deliveries import DeliveryState, Lease, ParkKind, Settlement
 from bridge.model.plan import Plan, PlannedObject
 from bridge.model.sync_progress import Running, SyncMethod, SyncProgress
-from tests.delivery.simulated_world import DATA, destination_of
 from tests.fixtures.delivery_bench import NOW
+from tests.fixtures.delivery_simulation import DATA, destination_of
 from tests.fixtures.small_crm import NoStore
 
 RETRY = RetryPolicy(timedelta(seconds=10), timedelta(hours=1), timedelta(hours=2))

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from tests.crm.conformance.bench import OTHER_PHONE, bench_of
 from tests.crm.conformance.cases import ESPOCRM
-from tests.crm.conformance.steps import OTHER_PHONE, bench_of
 
 
 @pytest.mark.parametrize(

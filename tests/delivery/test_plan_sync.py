@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from bridge.model.write_policy import WritePolicy
-from tests.fixtures.crm_steps import ALL, COMMON, CREATE, FIND, UPDATE
-from tests.fixtures.small_crm import Bench, Crash, MakesBench, Seen, planned, serving
+from tests.fixtures.crm_connector_parts import ALL, COMMON, CREATE, FIND, UPDATE
+from tests.fixtures.small_crm import Crash, MakesBench, Seen, SyncBench, planned, serving
 
 SEARCH, POST = "GET /contacts", "POST /contacts"
 
@@ -209,7 +209,9 @@ def test_retried_update_reads_the_objects_version_again(tmp_path: Path, answer: 
 
     with serving() as server:
         server.answer = answers
-        bench = Bench(tmp_path / "ledger.db", COMMON + CREATE + FIND.replace("LAG", "0s") + VERSIONED, server)
+        bench = SyncBench(
+            tmp_path / "ledger.db", COMMON + CREATE + FIND.replace("LAG", "0s") + VERSIONED, server
+        )
         server.answer = lambda seen: (200, {"items": []}, {}) if seen.method == "GET" else answers(seen)
         assert bench.deliver(contact(grade="A")) == "delivered"
         server.answer = answers

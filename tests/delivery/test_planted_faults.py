@@ -12,8 +12,8 @@ from bridge.ledger import EndedAttempt, ProgressNote
 from bridge.ledger.operators import HeldDeliveries
 from bridge.model.crm_objects import FieldWrite, KnownObject
 from bridge.model.deliveries import Lease, Settlement
-from tests.delivery.model_run import SEED, run
-from tests.delivery.simulated_parts import Parts, WatchedLedger
+from tests.fixtures.delivery_machine import SEED, run
+from tests.fixtures.simulation_parts import Parts, WatchedLedger
 
 pytestmark = pytest.mark.long
 

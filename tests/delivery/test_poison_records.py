@@ -24,7 +24,7 @@ from bridge.delivery.poison_records import (
 )
 from bridge.lib.errors import DeliveryError, InDoubt, Transient
 from bridge.model.sync_progress import Running, SyncMethod, SyncProgress, to_stored
-from tests.fixtures.one_delivery import OddWorld, plain_connector
+from tests.fixtures.scripted_crm import ScriptedCrmBench, plain_connector
 
 POISON = "15899770600"
 Answer = Callable[[], httpx.Response]
@@ -38,8 +38,8 @@ ANSWERS: dict[str, Answer] = {
 
 
 @pytest.fixture(params=[False, True], ids=["alone", "batches"])
-def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[OddWorld]:
-    with closing(OddWorld(tmp_path, plain_connector(batches=request.param))) as made:
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ScriptedCrmBench]:
+    with closing(ScriptedCrmBench(tmp_path, plain_connector(batches=request.param))) as made:
         yield made
 
 
@@ -52,7 +52,7 @@ def poisonous(answer: Answer, method: str = "POST") -> Callable[[httpx.Request],
     return told
 
 
-def flow(world: OddWorld, first: int, last: int, seconds: float = 20) -> None:
+def flow(world: ScriptedCrmBench, first: int, last: int, seconds: float = 20) -> None:
     """Good calls keep coming, and time passes."""
     for number in range(first, last):
         world.feed(number, f"158997{number:05}")
@@ -64,7 +64,7 @@ def flow(world: OddWorld, first: int, last: int, seconds: float = 20) -> None:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_record_that_alone_causes_faults_is_parked(world: OddWorld, name: str) -> None:
+def test_record_that_alone_causes_faults_is_parked(world: ScriptedCrmBench, name: str) -> None:
     world.answer = poisonous(ANSWERS[name])
     world.feed(0, POISON)
     flow(world, 1, 16)
@@ -79,7 +79,7 @@ def test_record_that_alone_causes_faults_is_parked(world: OddWorld, name: str) -
     assert asked < 16 + 25, "a few tries, not hundreds"
 
 
-def test_internal_fault_after_a_request_parks_without_resending(world: OddWorld) -> None:
+def test_internal_fault_after_a_request_parks_without_resending(world: ScriptedCrmBench) -> None:
     secret = world.destination.account.secrets["token"]
 
     def trip(request: httpx.Request) -> httpx.Response | None:
@@ -97,7 +97,7 @@ def test_internal_fault_after_a_request_parks_without_resending(world: OddWorld)
     assert len([path for method, path in world.requests if method == "POST" and "search" not in path]) == 1
 
 
-def test_nothing_is_parked_while_the_account_is_down(world: OddWorld) -> None:
+def test_nothing_is_parked_while_the_account_is_down(world: ScriptedCrmBench) -> None:
     world.answer = lambda _request: httpx.Response(500)
     for number in range(8):
         world.feed(number, f"158997{number:05}")
@@ -110,7 +110,7 @@ def test_nothing_is_parked_while_the_account_is_down(world: OddWorld) -> None:
     assert {row["state"] for row in world.rows()} == {"delivered"}
 
 
-def test_corrected_record_is_delivered_and_so_is_a_retried_one(world: OddWorld) -> None:
+def test_corrected_record_is_delivered_and_so_is_a_retried_one(world: ScriptedCrmBench) -> None:
     world.answer = poisonous(ANSWERS["500"])
     world.feed(0, POISON)
     flow(world, 1, 16)
@@ -126,7 +126,7 @@ def test_corrected_record_is_delivered_and_so_is_a_retried_one(world: OddWorld) 
 
 
 def test_poisonous_record_does_not_pause_the_account(tmp_path: Path) -> None:
-    with closing(OddWorld(tmp_path, plain_connector())) as world:
+    with closing(ScriptedCrmBench(tmp_path, plain_connector())) as world:
         world.answer = poisonous(ANSWERS["500"])
         flow(world, 1, 3)
         world.feed(0, POISON)
@@ -138,7 +138,7 @@ def test_poisonous_record_does_not_pause_the_account(tmp_path: Path) -> None:
         assert paused == 0
 
 
-def test_many_poisonous_records_are_parked_and_good_ones_delivered(world: OddWorld) -> None:
+def test_many_poisonous_records_are_parked_and_good_ones_delivered(world: ScriptedCrmBench) -> None:
     def told(request: httpx.Request) -> httpx.Response | None:
         bad = any(f"9977{each:04}" in request.content.decode() for each in range(0, 20, 4))
         return httpx.Response(500) if bad and request.method == "POST" else None
@@ -159,7 +159,7 @@ def test_many_poisonous_records_are_parked_and_good_ones_delivered(world: OddWor
 
 
 def test_counted_faults_survive_a_restart(tmp_path: Path) -> None:
-    with closing(OddWorld(tmp_path, plain_connector())) as world:
+    with closing(ScriptedCrmBench(tmp_path, plain_connector())) as world:
         world.answer = poisonous(ANSWERS["500"])
         world.feed(0, POISON)
         flow(world, 1, 3, seconds=40)
@@ -215,7 +215,7 @@ def test_fault_does_not_count_while_others_also_need_retries() -> None:
 
 
 @pytest.mark.long
-def test_account_failing_every_second_request_parks_nothing(world: OddWorld) -> None:
+def test_account_failing_every_second_request_parks_nothing(world: ScriptedCrmBench) -> None:
     chance = random.Random(3)  # noqa: S311 -- a test's dice
 
     def ill(_request: httpx.Request) -> httpx.Response | None:

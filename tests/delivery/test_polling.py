@@ -26,12 +26,12 @@ from bridge.model.plan import Plan
 from tests.fixtures.small_crm import (
     HANG_UP,
     NOW,
-    Bench,
     Clock,
     Crash,
     Seen,
     Server,
     ServerAnswer,
+    SyncBench,
     connector_of,
     planned,
     serving,
@@ -139,7 +139,7 @@ class Desk:
     """A bench with a CRM of jobs."""
 
     def __init__(self, folder: Path, server: Server, connector: str = JOBS) -> None:
-        self.bench = Bench(folder / "ledger.db", connector, server)
+        self.bench = SyncBench(folder / "ledger.db", connector, server)
         self.crm = JobCrm(server, self.bench.clock)
         self.server = server
 

@@ -8,7 +8,16 @@ import pytest
 from bridge.delivery.budget import Budget
 from bridge.delivery.rate_limit import FORGOTTEN_AFTER, LearnedRate, SlidingWindow
 from bridge.model.deliveries import Lane
-from tests.fixtures.limiting_crms import SERVICE, START, Desk, Limiter, bucket, by_chance, fixed, sliding
+from tests.fixtures.limiting_crms import (
+    SERVICE,
+    START,
+    CompetingWorkers,
+    Limiter,
+    bucket,
+    by_chance,
+    fixed,
+    sliding,
+)
 
 WORKERS = 4
 FULL = WORKERS / SERVICE
@@ -19,8 +28,8 @@ FULL = WORKERS / SERVICE
 def test_occasional_refusal_costs_little_more_than_its_retry_after(
     share: float, seconds: int, worth: float
 ) -> None:
-    run = Desk(by_chance(share), WORKERS).run(seconds)
-    pauses_only = Desk(by_chance(share), WORKERS, learns=False).run(seconds)
+    run = CompetingWorkers(by_chance(share), WORKERS).run(seconds)
+    pauses_only = CompetingWorkers(by_chance(share), WORKERS, learns=False).run(seconds)
     assert run.accepted >= worth * pauses_only.accepted
     if share <= 0.02:
         assert run.accepted / FULL + run.paused >= 0.8 * seconds
@@ -45,7 +54,7 @@ UNEVEN = {"100 in each 10 s", "1000 a minute, silent"}
 @pytest.mark.parametrize("name", LIMITERS)
 def test_learned_rate_settles_just_below_the_crms_limit(name: str) -> None:
     limiter, taken = LIMITERS[name]
-    desk = Desk(limiter, WORKERS)
+    desk = CompetingWorkers(limiter, WORKERS)
     desk.run(600 if name in UNEVEN else 60)
     run = desk.run(180)
     assert 0.85 * taken <= run.rate <= 1.05 * taken
@@ -58,10 +67,10 @@ def test_learned_rate_settles_just_below_the_crms_limit(name: str) -> None:
 
 def test_learned_rate_survives_a_restart() -> None:
     limiter = sliding(100, 1)
-    before = Desk(limiter, WORKERS).run(120)
+    before = CompetingWorkers(limiter, WORKERS).run(120)
     assert before.learned is not None
     begin = START.timestamp() + 125
-    after = Desk(limiter, WORKERS, json.loads(json.dumps(before.saved)), begin=begin)
+    after = CompetingWorkers(limiter, WORKERS, json.loads(json.dumps(before.saved)), begin=begin)
     assert after.run(1).learned == pytest.approx(before.learned, rel=0.4)
     run = after.run(30)
     assert run.rate >= 85
@@ -71,7 +80,9 @@ def test_learned_rate_survives_a_restart() -> None:
 def test_learned_rate_recovers_within_minutes_of_a_raised_limit() -> None:
     left = 120.0
     slow, free = sliding(10, 1), by_chance(0.0)
-    desk = Desk(lambda at, rng: (slow if at < START.timestamp() + left else free)(at, rng), WORKERS)
+    desk = CompetingWorkers(
+        lambda at, rng: (slow if at < START.timestamp() + left else free)(at, rng), WORKERS
+    )
     learned = desk.run(left).learned
     assert learned is not None
     assert learned < 13
@@ -81,7 +92,9 @@ def test_learned_rate_recovers_within_minutes_of_a_raised_limit() -> None:
 
 def test_learned_rate_follows_a_halved_limit() -> None:
     wide, narrow = sliding(100, 1), sliding(50, 1)
-    desk = Desk(lambda at, rng: (wide if at < START.timestamp() + 120 else narrow)(at, rng), WORKERS)
+    desk = CompetingWorkers(
+        lambda at, rng: (wide if at < START.timestamp() + 120 else narrow)(at, rng), WORKERS
+    )
     desk.run(120)
     desk.run(60)
     assert desk.run(120).rate >= 0.6 * 50

@@ -35,7 +35,7 @@ from bridge.model.balance import DestinationBalance
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
 from bridge.sandbox.search_crm import PlainState, TokenDesk
-from tests.delivery.simulated_world import DATA, LAG, ORIGIN, RETRY, SECRET, ZONE, destination_of
+from tests.fixtures.delivery_simulation import DATA, LAG, ORIGIN, RETRY, SECRET, ZONE, destination_of
 from tests.fixtures.ledger_calls import filed_all
 from tests.fixtures.origins import MAIN
 from tests.servers.clock import Clock, Waiting

@@ -12,28 +12,28 @@ import pytest
 from bridge.config.load import load_config
 from bridge.config.problems import find_problems
 from bridge.ledger import Window
-from tests.delivery.simulated_world import PHONES, World, body_of
 from tests.fixtures.daemon_process import TOKEN, environment, write_config
+from tests.fixtures.delivery_simulation import PHONES, DeliverySimulation, body_of
 
 BOTH = ("main", "branch")
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with closing(World(tmp_path, sources=BOTH)) as made:
+def world(tmp_path: Path) -> Iterator[DeliverySimulation]:
+    with closing(DeliverySimulation(tmp_path, sources=BOTH)) as made:
         yield made
 
 
-def tell(world: World, source: str, grade: str, stamp: int = 10, **fields: Any) -> None:
+def tell(world: DeliverySimulation, source: str, grade: str, stamp: int = 10, **fields: Any) -> None:
     body = body_of(1, stamp, PHONES[0], status=grade, mark=grade, talktimes=1, source="t")
     world.record(body | fields, source=source)
 
 
-def states(world: World) -> dict[str, tuple[str, str | None]]:
+def states(world: DeliverySimulation) -> dict[str, tuple[str, str | None]]:
     return {row["source"]: (row["state"], row["reason"]) for row in world.deliveries()}
 
 
-def call_in(world: World) -> tuple[str, str]:
+def call_in(world: DeliverySimulation) -> tuple[str, str]:
     (call,) = world.crm.contents()["calls"]
     (phone,) = {one["phone"] for one in world.crm.contents()["contacts"] if one["id"] == call["contact_id"]}
     return call["grade"], phone
@@ -41,7 +41,7 @@ def call_in(world: World) -> tuple[str, str]:
 
 @pytest.mark.parametrize(("first", "second"), [BOTH, BOTH[::-1]])
 def test_the_same_call_from_two_sources_is_sent_for_the_first_alone(
-    world: World, first: str, second: str
+    world: DeliverySimulation, first: str, second: str
 ) -> None:
     tell(world, first, "A")
     tell(world, second, "B")
@@ -61,7 +61,7 @@ def test_the_same_call_from_two_sources_is_sent_for_the_first_alone(
     world.check()
 
 
-def test_another_call_under_the_same_key_waits_for_a_person(world: World) -> None:
+def test_another_call_under_the_same_key_waits_for_a_person(world: DeliverySimulation) -> None:
     tell(world, "main", "A", uuid="VICTIM-1")
     world.drain()
     other: dict[str, Any] = {"sn": "account|99", "phone": PHONES[1], "uuid": "victim-1"}
@@ -100,7 +100,7 @@ def test_another_call_under_the_same_key_waits_for_a_person(world: World) -> Non
     assert states(world)["branch"] == ("skipped", "belongs to source main")
 
 
-def test_a_call_known_to_another_source_by_a_later_name_is_sent_once(world: World) -> None:
+def test_a_call_known_to_another_source_by_a_later_name_is_sent_once(world: DeliverySimulation) -> None:
     tell(world, "main", "A", uuid="own-name", base_info="")
     tell(world, "main", "A", uuid="own-name", base_info="other-name")
     tell(world, "branch", "B", uuid="other-name")
@@ -114,7 +114,7 @@ def test_a_call_known_to_another_source_by_a_later_name_is_sent_once(world: Worl
 
 
 def test_a_source_that_joins_later_owns_no_key_that_was_sent_before(tmp_path: Path) -> None:
-    with closing(World(tmp_path, sources=("branch",))) as world:
+    with closing(DeliverySimulation(tmp_path, sources=("branch",))) as world:
         world.sources = ["main", "branch"]
         tell(world, "branch", "B")
         world.sources = ["branch"]
@@ -136,7 +136,7 @@ def test_a_source_that_joins_later_owns_no_key_that_was_sent_before(tmp_path: Pa
 def any_order(folder: Path, number: int) -> None:
     """Two sources tell of the same few keys, through crashes, retries and replays, by two workers."""
     chance = Random(number)  # noqa: S311 -- sample data
-    with closing(World(folder, sources=BOTH)) as world:
+    with closing(DeliverySimulation(folder, sources=BOTH)) as world:
         stamp = 10
         for _ in range(40):
             match chance.randrange(9):

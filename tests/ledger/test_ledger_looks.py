@@ -31,7 +31,6 @@ from bridge.lib.iso_times import stamp
 from bridge.model.calls import Arrival, Columns, Quarantined, Verdict, Via
 from bridge.model.deliveries import DeliveryState, Settlement
 from bridge.model.jobs import JobState
-from tests.fixtures.kept_counts import assert_counted
 from tests.fixtures.ledger_calls import (
     CLOSED,
     MINUTE,
@@ -47,6 +46,7 @@ from tests.fixtures.ledger_calls import (
     stray,
     uuid,
 )
+from tests.fixtures.ledger_counters import assert_counters_match_rows
 
 
 @pytest.fixture
@@ -180,12 +180,12 @@ def test_counts_are_exact_whatever_happens(ledger: SqliteLedger, ledger_path: Pa
     for _ in range(150):
         rng.choice(STEPS)(steps)
         steps.at += timedelta(seconds=rng.randrange(60))
-        assert_counted(ledger, ledger_path)
+        assert_counters_match_rows(ledger, ledger_path)
     found = ledger.counts()
     assert min(found.shared_sn, len(found.calls), len(found.receipts) - 2) > 0, found
     for _ in range(10):
         steps.remove()
-        assert_counted(ledger, ledger_path)
+        assert_counters_match_rows(ledger, ledger_path)
 
 
 def test_counters_are_built_for_a_ledger_that_has_none(ledger_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_counters_are_built_for_a_ledger_that_has_none(ledger_path: Path) -> Non
     with closing(SqliteLedger(ledger_path)) as ledger:
         assert ledger.counts() == before
         filed_all(ledger, [arrival("c")])
-        assert_counted(ledger, ledger_path)
+        assert_counters_match_rows(ledger, ledger_path)
 
 
 def test_newest_calls_of_all_sources_are_listed_first(ledger: SqliteLedger) -> None:
@@ -381,7 +381,7 @@ def test_backup_holds_everything_but_tokens_and_open_jobs(
         assert restored.load_token("hub") is None
         assert restored.release_leases(NOW) == 0
         assert restored.take_job(NOW) is None
-        assert_counted(restored, copy)
+        assert_counters_match_rows(restored, copy)
         assert restored.counts().deliveries == ledger.counts().deliveries
     # Read last: whoever closes the file ends the locks of its process.
     assert b"SECRET" in ledger_path.read_bytes() + ledger_path.with_name("ledger.db-wal").read_bytes()
@@ -451,7 +451,7 @@ def test_cancelled_backup_leaves_nothing_behind(
         with pytest.raises(LedgerBusy, match="ask for it again"):
             ledger.backup(target, iter(answers).__next__)
     assert [path.read_bytes() for path in target.parent.iterdir()] == [yesterday]
-    assert_counted(ledger, ledger_path)
+    assert_counters_match_rows(ledger, ledger_path)
 
 
 def test_damaged_backup_is_detected(ledger: SqliteLedger, tmp_path: Path) -> None:

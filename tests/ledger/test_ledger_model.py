@@ -13,7 +13,6 @@ from bridge.ledger.sqlite import SqliteLedger
 from bridge.model.calls import Verdict, Via
 from bridge.model.deliveries import DeliveryState, Lane, Lease, Settlement
 from tests.fixtures.examples import searching
-from tests.fixtures.kept_counts import assert_counted
 from tests.fixtures.ledger_calls import (
     MINUTE,
     NOW,
@@ -26,6 +25,7 @@ from tests.fixtures.ledger_calls import (
     settle,
     uuid,
 )
+from tests.fixtures.ledger_counters import assert_counters_match_rows
 
 UNSETTLED = (DeliveryState.DUE, DeliveryState.LEASED)
 
@@ -184,7 +184,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def counted(self) -> None:
-        assert_counted(self.ledger, self.folder / "ledger.db")
+        assert_counters_match_rows(self.ledger, self.folder / "ledger.db")
 
     @invariant()
     def the_rows_are_those_of_the_model(self) -> None:

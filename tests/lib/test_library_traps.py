@@ -20,7 +20,7 @@ from bridge.delivery.account_gate import AccountGate
 from bridge.delivery.budget import Budget
 from bridge.delivery.request_sender import QUICK_TRIES, RequestSender
 from bridge.lib.errors import DeliveryError, Transient
-from tests.fixtures.one_find import CONNECTOR, FIND, NAMES, SECRET
+from tests.fixtures.lookup_request import CONNECTOR, FIND, NAMES, SECRET
 from tests.fixtures.small_crm import Clock, crm_of
 
 TOP = Path(__file__).parents[2]
@@ -169,7 +169,7 @@ configure("debug", "text")
 import logging
 logging.getLogger("ours").warning("the log is there")
 from tests.fixtures.small_crm import crm_of
-from tests.fixtures.one_find import NAMES, FIND, SECRET, CONNECTOR
+from tests.fixtures.lookup_request import NAMES, FIND, SECRET, CONNECTOR
 crm = crm_of(CONNECTOR, sys.argv[2], {"token": SECRET})
 crm.ask(FIND, NAMES, "x")
 crm.close()

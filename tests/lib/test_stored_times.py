@@ -27,8 +27,7 @@ from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.jobs import JobState
 from bridge.model.sync_progress import Running, SyncMethod, SyncProgress
 from bridge.reconcile.coverage import OVERLAP, ReconcileRules, choose_range
-from tests.delivery.simulated_parts import Trouble
-from tests.delivery.simulated_world import PHONES, World, body_of
+from tests.fixtures.delivery_simulation import PHONES, DeliverySimulation, body_of
 from tests.fixtures.ledger_calls import (
     NOW,
     SOURCES,
@@ -41,6 +40,7 @@ from tests.fixtures.ledger_calls import (
     settle,
 )
 from tests.fixtures.origins import MAIN
+from tests.fixtures.simulation_parts import RequestFault
 from tests.servers.clock import Clock
 
 FAR = timedelta(days=400)
@@ -325,8 +325,8 @@ def test_clock_put_forward_makes_no_second_object(tmp_path: Path) -> None:
     for jump in (FAR, -FAR):
         folder = tmp_path / str(jump.days)
         folder.mkdir()
-        with closing(World(folder)) as world:
-            world.troubles.append(Trouble("lost", 0, "write"))
+        with closing(DeliverySimulation(folder)) as world:
+            world.troubles.append(RequestFault("lost", 0, "write"))
             world.record(body_of(1, 1, PHONES[0], status="A", mark="x", talktimes=1, source="t"))
             world.judge()
             for _ in range(6):

@@ -19,7 +19,7 @@ from bridge.record.arrival import arrival_of
 from bridge.record.verdict import first, read_incoming, rule
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
-from tests.fixtures.delivery_bench import SECRET, Bench
+from tests.fixtures.delivery_bench import SECRET, DeliveryBench
 from tests.fixtures.ledger_calls import filed_all
 from tests.fixtures.odd_records import DATA, _read, call, odd
 from tests.fixtures.origins import MAIN
@@ -171,7 +171,7 @@ REACHED: list[tuple[str, str | None, dict[str, Any]]] = [
 
 def test_odd_values_reach_a_crm_cleaned(tmp_path: Path) -> None:
     crm = SandboxCrm(SECRET)
-    with LocalServer(crm.app) as server, closing(Bench(tmp_path, server.url)) as bench:
+    with LocalServer(crm.app) as server, closing(DeliveryBench(tmp_path, server.url)) as bench:
         for number, (case, _, _) in enumerate(REACHED):
             name = f"{number:08x}-18d6-11f0-88c8-2f2b0aba51d7"
             bench.feed(**odd(case, uuid=name, base_info=f"{name}out"))

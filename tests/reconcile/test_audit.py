@@ -12,16 +12,23 @@ from bridge.lib.iso_times import stamp
 from bridge.reconcile.counts import SHORT_LISTS_FROM
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.source import Page
-from tests.fixtures.listed_rows import row, spread
-from tests.fixtures.reconciliation import HOUR, RULES, World, calls, edited_later, new_world
+from tests.fixtures.list_walk import row, spread
+from tests.fixtures.reconciliation_bench import (
+    HOUR,
+    RULES,
+    ReconciliationBench,
+    calls,
+    edited_later,
+    reconciliation_bench,
+)
 from tests.fixtures.served_platform import NOW
 
 SINCE = stamp(NOW - 4 * HOUR)
 
 
 @pytest.fixture
-def world(ledger_path: Path) -> Iterator[World]:
-    with new_world(ledger_path) as world:
+def world(ledger_path: Path) -> Iterator[ReconciliationBench]:
+    with reconciliation_bench(ledger_path) as world:
         yield world
 
 
@@ -30,7 +37,7 @@ def counted(balance: dict[str, Any]) -> dict[str, int]:
     return {name: balance[name] for name in names if balance[name]}
 
 
-def test_call_only_on_the_platform_unbalances_until_filed(world: World) -> None:
+def test_call_only_on_the_platform_unbalances_until_filed(world: ReconciliationBench) -> None:
     records = calls(30)
     world.push(*records[:20])
     world.list_now(*records)
@@ -48,7 +55,7 @@ def test_call_only_on_the_platform_unbalances_until_filed(world: World) -> None:
     assert found["balanced"]
 
 
-def test_audit_covers_from_the_first_call_until_settle_before_now(world: World) -> None:
+def test_audit_covers_from_the_first_call_until_settle_before_now(world: ReconciliationBench) -> None:
     world.rules = replace(RULES, settle=HOUR)
     inside, young = row(1, NOW - 5 * HOUR), row(2, NOW - HOUR / 2)
     before = row(3, NOW - 9 * HOUR)
@@ -62,14 +69,14 @@ def test_audit_covers_from_the_first_call_until_settle_before_now(world: World) 
     assert counted(world.audit(since=stamp(NOW - HOUR))) == {}
 
 
-def test_audit_of_an_empty_ledger_covers_a_first_runs_window(world: World) -> None:
+def test_audit_of_an_empty_ledger_covers_a_first_runs_window(world: ReconciliationBench) -> None:
     world.list_now(row(1, NOW - HOUR), row(2, NOW - 9 * HOUR))
     found = world.audit()
     assert counted(found) == {"platform": 1, "platform_only": 1}
     assert found["since"] == stamp(NOW - 3 * HOUR)
 
 
-def test_call_only_in_the_ledger_is_explained(world: World) -> None:
+def test_call_only_in_the_ledger_is_explained(world: ReconciliationBench) -> None:
     records = calls(30)
     gone, redialled, deleted, timeless = records[:4]
     world.push(
@@ -94,7 +101,7 @@ def test_call_only_in_the_ledger_is_explained(world: World) -> None:
     }
 
 
-def test_call_without_creation_counts_in_the_window_that_lists_it(world: World) -> None:
+def test_call_without_creation_counts_in_the_window_that_lists_it(world: ReconciliationBench) -> None:
     first, timeless = row(1, NOW - 3 * HOUR), row(2, NOW - 2 * HOUR)
     world.push(first, timeless | {"created_at": None})
     world.list_now(first, timeless)
@@ -103,7 +110,7 @@ def test_call_without_creation_counts_in_the_window_that_lists_it(world: World) 
     assert found["balanced"]
 
 
-def list_strangely(world: World, **records: dict[str, Any]) -> None:
+def list_strangely(world: ReconciliationBench, **records: dict[str, Any]) -> None:
     """Rows that have no UUID to be kept by."""
     for key, record in records.items():
         world.platform._rows.by_uuid[key] = record
@@ -111,7 +118,7 @@ def list_strangely(world: World, **records: dict[str, Any]) -> None:
     world.platform._rows.order.sort()
 
 
-def test_listed_calls_in_quarantine_are_counted_as_quarantined(world: World) -> None:
+def test_listed_calls_in_quarantine_are_counted_as_quarantined(world: ReconciliationBench) -> None:
     first, second, third = calls(3)
     world.push(first, second)
     nobody = third | {"uuid": "", "base_info": None, "sn": ""}
@@ -135,7 +142,7 @@ def test_listed_calls_in_quarantine_are_counted_as_quarantined(world: World) -> 
     assert "dropped" in found["explanations"][found["ids"]["platform_only"][0]]
 
 
-def test_callbacks_during_an_audit_do_not_unbalance_it(world: World) -> None:
+def test_callbacks_during_an_audit_do_not_unbalance_it(world: ReconciliationBench) -> None:
     listed, unlisted, known = row(1, NOW - 2 * HOUR), row(2, NOW - 2 * HOUR), row(3, NOW - 3 * HOUR)
     world.push(known)
     world.clock.now = NOW + HOUR
@@ -163,7 +170,9 @@ def test_callbacks_during_an_audit_do_not_unbalance_it(world: World) -> None:
     ],
     ids=["moves", "totals", "spelling", "ends"],
 )
-def test_a_hostile_list_balances_once_it_is_reconciled(world: World, faults: Disturbances) -> None:
+def test_a_hostile_list_balances_once_it_is_reconciled(
+    world: ReconciliationBench, faults: Disturbances
+) -> None:
     records = calls(120)
     world.push(*records[:100])
     world.list_now(*records)
@@ -177,7 +186,7 @@ def test_a_hostile_list_balances_once_it_is_reconciled(world: World, faults: Dis
     assert found["balanced"] is not bool(late)
 
 
-def test_audit_of_a_list_that_keeps_changing_is_incomplete(world: World) -> None:
+def test_audit_of_a_list_that_keeps_changing_is_incomplete(world: ReconciliationBench) -> None:
     records = spread(200, HOUR / 4)
     world.push(*records)
     world.list_now(*records)
@@ -188,7 +197,7 @@ def test_audit_of_a_list_that_keeps_changing_is_incomplete(world: World) -> None
     assert "passes" in found["reasons"][0]
 
 
-def test_audit_of_a_suddenly_short_list_is_not_balanced(world: World) -> None:
+def test_audit_of_a_suddenly_short_list_is_not_balanced(world: ReconciliationBench) -> None:
     records = calls(2 * SHORT_LISTS_FROM)
     world.push(*records)
     world.list_now(*records[: SHORT_LISTS_FROM - 1])
@@ -198,7 +207,9 @@ def test_audit_of_a_suddenly_short_list_is_not_balanced(world: World) -> None:
 
 
 @pytest.mark.parametrize(("left", "share"), [(4, ""), (5, "94%"), (2 * SHORT_LISTS_FROM, "50%")])
-def test_balanced_list_that_lacks_many_calls_is_warned_about(world: World, left: int, share: str) -> None:
+def test_balanced_list_that_lacks_many_calls_is_warned_about(
+    world: ReconciliationBench, left: int, share: str
+) -> None:
     records = calls(4 * SHORT_LISTS_FROM)
     world.push(*records)
     world.list_now(*records[left:])
@@ -211,7 +222,7 @@ def test_balanced_list_that_lacks_many_calls_is_warned_about(world: World, left:
 
 def test_users_listed_by_no_login_are_named(ledger_path: Path) -> None:
     ours, theirs = spread(10, HOUR), spread(5, HOUR, seed=3, user="branch", start=100)
-    with new_world(ledger_path, [*ours, *theirs]) as world:
+    with reconciliation_bench(ledger_path, [*ours, *theirs]) as world:
         world.push(*ours, *theirs)
         found = world.audit()
         assert found["users_unlisted"] == ["SYSUSER|branch"]

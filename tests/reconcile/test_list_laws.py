@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.odd_list import LOST, TAKEN, Odd, OddList, OddWorld, odd_world
-from tests.fixtures.reconciliation import HOUR
+from tests.fixtures.odd_list import LOST, TAKEN, Odd, OddList, OddListBench, odd_list_bench
+from tests.fixtures.reconciliation_bench import HOUR
 from tests.fixtures.served_platform import NOW, made
 
 SINCE = "2026-11-22T00:00:00Z"
@@ -17,7 +17,7 @@ MOST_REQUESTS = 6_000
 ODD: dict[str, Odd] = LOST | TAKEN
 
 
-def run(world: OddWorld, listed: OddList) -> str:
+def run(world: OddListBench, listed: OddList) -> str:
     """One run to its end; how it ended."""
     before = len(listed.asked)
     job_id = world.ledger.request_job("reconcile", {"source": "main", "since": SINCE}, world.clock())
@@ -32,7 +32,7 @@ def run(world: OddWorld, listed: OddList) -> str:
     return "complete" if ended.result["complete"] else "incomplete"
 
 
-def known(world: OddWorld) -> set[str]:
+def known(world: OddListBench) -> set[str]:
     found = world.ledger.calls_between("main", NOW - 24 * HOUR, NOW + HOUR)
     return {call.key for call in world.ledger.unlisted(sorted(found), ())}
 
@@ -40,7 +40,7 @@ def known(world: OddWorld) -> set[str]:
 def hold(path: Path, odd: dict[str, Odd], often: float, seed: int, rounds: int) -> tuple[OddList, list[str]]:
     """Runs against such a list, then one against a good one."""
     records = made(30, seed)
-    with odd_world(path, records) as (world, listed):
+    with odd_list_bench(path, records) as (world, listed):
         world.rules = replace(world.rules, page_size=8)
         listed.odd, listed.often = odd, often
         listed.chance = random.Random(seed)  # noqa: S311 -- picks answers

@@ -17,16 +17,24 @@ from bridge.reconcile.reconciler import NOT_KNOWN, Interrupted
 from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.records import Record
 from bridge.source import Page
-from tests.fixtures.listed_rows import Shelf, row, spread
-from tests.fixtures.reconciliation import HOUR, NOTHING, RULES, World, calls, edited_later, new_world
+from tests.fixtures.list_walk import ListedSource, row, spread
+from tests.fixtures.reconciliation_bench import (
+    HOUR,
+    NOTHING,
+    RULES,
+    ReconciliationBench,
+    calls,
+    edited_later,
+    reconciliation_bench,
+)
 from tests.fixtures.served_platform import NOW
 
 MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-def world(ledger_path: Path) -> Iterator[World]:
-    with new_world(ledger_path) as world:
+def world(ledger_path: Path) -> Iterator[ReconciliationBench]:
+    with reconciliation_bench(ledger_path) as world:
         yield world
 
 
@@ -34,13 +42,13 @@ def shown(result: dict[str, object], *names: str) -> dict[str, object]:
     return {name: result[name] for name in names}
 
 
-def gap_rate(world: World) -> float:
+def gap_rate(world: ReconciliationBench) -> float:
     gaps = world.ledger.counts().lists["main"].gaps
     assert gaps is not None
     return gaps.rate
 
 
-def put_as(world: World, key: str, record: Record) -> None:
+def put_as(world: ReconciliationBench, key: str, record: Record) -> None:
     """A row of the list that is known to the list by another key than its uuid."""
     world.platform._rows.by_uuid[key] = record
     world.platform._rows.order.append((record["created_at"], key))
@@ -48,7 +56,7 @@ def put_as(world: World, key: str, record: Record) -> None:
 
 
 # -- the outcomes ---------------------------------------------------------------------
-def test_missing_call_is_filed_and_edited_call_is_revised(world: World) -> None:
+def test_missing_call_is_filed_and_edited_call_is_revised(world: ReconciliationBench) -> None:
     records = calls(60)
     pushed, lost, edited = records[:50], records[50:], records[:3]
     world.push(*pushed)
@@ -68,7 +76,7 @@ def test_missing_call_is_filed_and_edited_call_is_revised(world: World) -> None:
     assert world.ledger.balance("crm", ["main"], Window()).under_way == 60
 
 
-def test_a_second_run_finds_nothing_and_files_nothing(world: World) -> None:
+def test_a_second_run_finds_nothing_and_files_nothing(world: ReconciliationBench) -> None:
     records = calls(40)
     world.push(*records[:30])
     world.list_now(*records)
@@ -80,7 +88,7 @@ def test_a_second_run_finds_nothing_and_files_nothing(world: World) -> None:
     assert world.receipts() == before
 
 
-def test_record_in_another_spelling_is_matched(world: World) -> None:
+def test_record_in_another_spelling_is_matched(world: ReconciliationBench) -> None:
     records = calls(40)
     world.push(*records)
     world.list_now(*records)
@@ -94,7 +102,7 @@ def test_record_in_another_spelling_is_matched(world: World) -> None:
     assert min(world.platform.happened[name] for name in ("dialogue_as_text", "types_as_text")) > 5
 
 
-def test_list_behind_the_callbacks_is_stale_and_changes_nothing(world: World) -> None:
+def test_list_behind_the_callbacks_is_stale_and_changes_nothing(world: ReconciliationBench) -> None:
     (record,) = calls(1)
     world.list_now(record)
     world.push(record, edited_later(record))
@@ -105,7 +113,7 @@ def test_list_behind_the_callbacks_is_stale_and_changes_nothing(world: World) ->
     assert "stale" not in world.receipts()
 
 
-def test_a_newer_stamp_on_the_same_state_is_kept(world: World) -> None:
+def test_a_newer_stamp_on_the_same_state_is_kept(world: ReconciliationBench) -> None:
     (record,) = calls(1)
     world.push(record)
     later = record | {"updated_at": "2026-11-22 15:59:59"}
@@ -118,7 +126,7 @@ def test_a_newer_stamp_on_the_same_state_is_kept(world: World) -> None:
     assert world.reconcile()["matched"] == 1
 
 
-def test_list_wins_over_callbacks_at_equal_stamps(world: World) -> None:
+def test_list_wins_over_callbacks_at_equal_stamps(world: ReconciliationBench) -> None:
     (record,) = calls(1)
     world.push(record)
     world.list_now(record | {"mark": "as the list says"})
@@ -129,7 +137,7 @@ def test_list_wins_over_callbacks_at_equal_stamps(world: World) -> None:
     assert world.reconcile()["matched"] == 1
 
 
-def test_rows_of_no_single_call_are_conflicts_and_kept_once(world: World) -> None:
+def test_rows_of_no_single_call_are_conflicts_and_kept_once(world: ReconciliationBench) -> None:
     first, second, third = calls(3)
     world.push(first, second)
     both = third | {"uuid": first["uuid"], "base_info": second["uuid"] + "out"}
@@ -152,7 +160,7 @@ def test_rows_of_no_single_call_are_conflicts_and_kept_once(world: World) -> Non
     assert {one.arrivals for one in waiting} == {1}
 
 
-def test_row_with_names_of_two_calls_belongs_to_neither(world: World) -> None:
+def test_row_with_names_of_two_calls_belongs_to_neither(world: ReconciliationBench) -> None:
     first, second, third = calls(3)
     second |= {"base_info": "a code of its own"}
     world.push(first, second)
@@ -169,7 +177,7 @@ def test_row_with_names_of_two_calls_belongs_to_neither(world: World) -> None:
     assert waiting.arrivals == 1
 
 
-def test_ambiguous_row_is_kept_once_however_it_is_spelt(world: World) -> None:
+def test_ambiguous_row_is_kept_once_however_it_is_spelt(world: ReconciliationBench) -> None:
     first, second = calls(2)
     second |= {name: first[name] for name in ("sn", "started_at", "created_at")}
     world.push(first, second)
@@ -187,7 +195,7 @@ def test_ambiguous_row_is_kept_once_however_it_is_spelt(world: World) -> None:
     assert (waiting.reason, waiting.arrivals) == ("ambiguous", 1)
 
 
-def test_second_row_of_a_call_without_names_is_no_news(world: World) -> None:
+def test_second_row_of_a_call_without_names_is_no_news(world: ReconciliationBench) -> None:
     (record,) = calls(1)
     world.list_now(record)
     put_as(world, "twin", record | {"uuid": "", "base_info": ""})
@@ -197,13 +205,13 @@ def test_second_row_of_a_call_without_names_is_no_news(world: World) -> None:
     assert world.state(record["uuid"])["uuid"] == record["uuid"]
 
 
-def test_row_without_creation_time_is_counted_once(world: World) -> None:
+def test_row_without_creation_time_is_counted_once(world: ReconciliationBench) -> None:
     first, last, undated = calls(3)
     undated |= {"created_at": None}
     world.rules = replace(RULES, page_size=1)
     world.list_now(first, last)
 
-    class Always(Shelf):
+    class Always(ListedSource):
         def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
             page = super().page(since, until, index, size)
             if index or page.total is None:
@@ -215,7 +223,7 @@ def test_row_without_creation_time_is_counted_once(world: World) -> None:
         assert world.reconcile()["seen"] == 3
 
 
-def test_conflict_caused_by_a_page_does_not_affect_the_healthy_calls(world: World) -> None:
+def test_conflict_caused_by_a_page_does_not_affect_the_healthy_calls(world: ReconciliationBench) -> None:
     first, second, third = calls(3)
     second |= {"base_info": "a code of its own"}
     world.list_now(first, second)
@@ -230,7 +238,7 @@ def test_conflict_caused_by_a_page_does_not_affect_the_healthy_calls(world: Worl
     assert set(result["ids"]["missing"]) == {first["uuid"], second["uuid"]}
 
 
-def test_nameless_call_gets_its_name_from_the_list(world: World) -> None:
+def test_nameless_call_gets_its_name_from_the_list(world: ReconciliationBench) -> None:
     (record,) = calls(1)
     world.push(record | {"uuid": "", "base_info": ""})
     world.list_now(record)
@@ -240,7 +248,7 @@ def test_nameless_call_gets_its_name_from_the_list(world: World) -> None:
     assert world.reconcile()["matched"] == 1
 
 
-def test_dry_run_reports_the_same_and_changes_nothing(world: World) -> None:
+def test_dry_run_reports_the_same_and_changes_nothing(world: ReconciliationBench) -> None:
     records = calls(30)
     world.push(*records[:20])
     world.list_now(*records, edited_later(records[0]))
@@ -259,7 +267,7 @@ def test_dry_run_reports_the_same_and_changes_nothing(world: World) -> None:
 
 
 # -- what happens meanwhile ---------------------------------------------------------------
-def test_call_changed_since_the_page_request_waits_for_the_next_run(world: World) -> None:
+def test_call_changed_since_the_page_request_waits_for_the_next_run(world: ReconciliationBench) -> None:
     (record, other) = calls(2)
     world.push(record, other)
     world.list_now(record | {"mark": "old"}, other)
@@ -278,7 +286,7 @@ def test_call_changed_since_the_page_request_waits_for_the_next_run(world: World
     assert shown(world.reconcile(), *NOTHING) == NOTHING
 
 
-def test_missing_call_whose_callback_arrives_meanwhile_is_filed_once(world: World) -> None:
+def test_missing_call_whose_callback_arrives_meanwhile_is_filed_once(world: ReconciliationBench) -> None:
     (record,) = calls(1)
     world.list_now(record)
 
@@ -293,7 +301,7 @@ def test_missing_call_whose_callback_arrives_meanwhile_is_filed_once(world: Worl
 
 
 # -- gaps ---------------------------------------------------------------------------------
-def test_late_callback_takes_its_call_out_of_the_gaps(world: World) -> None:
+def test_late_callback_takes_its_call_out_of_the_gaps(world: ReconciliationBench) -> None:
     records = calls(10)
     world.push(*records[:6])
     world.list_now(*records)
@@ -305,7 +313,7 @@ def test_late_callback_takes_its_call_out_of_the_gaps(world: World) -> None:
     assert (coverage.calls, coverage.gaps) == (10, 3)
 
 
-def test_counts_include_the_coverage_of_each_list(world: World) -> None:
+def test_counts_include_the_coverage_of_each_list(world: ReconciliationBench) -> None:
     assert world.ledger.counts().lists == {}
     records = spread(10, HOUR)
     world.push(*records[:6])
@@ -337,7 +345,7 @@ def test_counts_include_the_coverage_of_each_list(world: World) -> None:
     assert gap_rate(world) == 0.0, "that was another day"
 
 
-def test_failed_run_is_the_last_run_and_adds_no_coverage(world: World) -> None:
+def test_failed_run_is_the_last_run_and_adds_no_coverage(world: ReconciliationBench) -> None:
     def refuse(_page: Page) -> None:
         raise SourceRefused("it says no")
 
@@ -354,7 +362,7 @@ def test_failed_run_is_the_last_run_and_adds_no_coverage(world: World) -> None:
 
 
 # -- guard and incompleteness ---------------------------------------------------------------
-def test_suddenly_short_list_fills_gaps_but_adds_no_coverage(world: World) -> None:
+def test_suddenly_short_list_fills_gaps_but_adds_no_coverage(world: ReconciliationBench) -> None:
     records = calls(4 * SHORT_LISTS_FROM)
     world.push(*records[: 3 * SHORT_LISTS_FROM])
     listed = records[2 * SHORT_LISTS_FROM + SHORT_LISTS_FROM // 2 :]
@@ -370,7 +378,7 @@ def test_suddenly_short_list_fills_gaps_but_adds_no_coverage(world: World) -> No
     assert result["ours_only"] == 2 * SHORT_LISTS_FROM + SHORT_LISTS_FROM // 2
 
 
-def test_small_difference_is_accepted_and_explained(world: World) -> None:
+def test_small_difference_is_accepted_and_explained(world: ReconciliationBench) -> None:
     records = calls(30)
     gone, redialled, deleted = records[:3]
     world.push(*(records[1:2] + records[3:]), gone, deleted | {"is_deleted": "1"})
@@ -389,7 +397,7 @@ def test_small_difference_is_accepted_and_explained(world: World) -> None:
 def test_users_listed_by_no_login_are_named(ledger_path: Path) -> None:
     ours = spread(10, HOUR, user="demo")
     theirs = spread(5, HOUR, seed=3, user="branch", start=100)
-    with new_world(ledger_path, [*ours, *theirs]) as world:
+    with reconciliation_bench(ledger_path, [*ours, *theirs]) as world:
         world.push(*ours, *theirs)
         result = world.reconcile()
         assert result["users_unlisted"] == ["SYSUSER|branch"]
@@ -401,7 +409,7 @@ def test_users_listed_by_no_login_are_named(ledger_path: Path) -> None:
         assert (result["users_unlisted"], result["ours_only"], result["matched"]) == ([], 0, 15)
 
 
-def test_window_that_keeps_changing_adds_no_coverage(world: World) -> None:
+def test_window_that_keeps_changing_adds_no_coverage(world: ReconciliationBench) -> None:
     world.list_now(*spread(400, HOUR))
     world.platform.disturbances = Disturbances(short_pages=1.0, order="any", total_moves=1.0)
     result = world.reconcile()
@@ -414,7 +422,7 @@ def test_window_that_keeps_changing_adds_no_coverage(world: World) -> None:
 
 
 # -- what is covered afterwards --------------------------------------------------------------
-def test_next_run_covers_five_hours_without_the_platform(world: World) -> None:
+def test_next_run_covers_five_hours_without_the_platform(world: ReconciliationBench) -> None:
     assert world.reconcile()["complete"]
     assert world.covered() == NOW
     world.clock.now = NOW + 5 * HOUR
@@ -425,7 +433,7 @@ def test_next_run_covers_five_hours_without_the_platform(world: World) -> None:
     assert world.covered() == NOW + 5 * HOUR
 
 
-def test_coverage_never_goes_back(world: World) -> None:
+def test_coverage_never_goes_back(world: ReconciliationBench) -> None:
     world.reconcile()
     result = world.reconcile(since=stamp(NOW - 20 * HOUR), until=stamp(NOW - 10 * HOUR))
     assert result["complete"]
@@ -435,7 +443,7 @@ def test_coverage_never_goes_back(world: World) -> None:
 # -- interruptions ----------------------------------------------------------------------------
 def test_interrupted_run_resumes_after_its_last_finished_window(ledger_path: Path) -> None:
     records = spread(600, 3 * HOUR, bursts=False)
-    with new_world(ledger_path, records) as world:
+    with reconciliation_bench(ledger_path, records) as world:
         job_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
         finished: set[tuple[str, str]] = set()
         for most in (6, 12, None):
@@ -468,7 +476,7 @@ def test_interrupted_run_resumes_after_its_last_finished_window(ledger_path: Pat
 
 def test_run_killed_while_filing_files_nothing_twice(ledger_path: Path) -> None:
     records = spread(30, HOUR, bursts=False)
-    with new_world(ledger_path, records) as world:
+    with reconciliation_bench(ledger_path, records) as world:
         job_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
 
         def die() -> None:
@@ -485,7 +493,7 @@ def test_run_killed_while_filing_files_nothing_twice(ledger_path: Path) -> None:
         world.assert_agrees()
 
 
-def test_a_cancelled_run_ends_between_two_pages(world: World) -> None:
+def test_a_cancelled_run_ends_between_two_pages(world: ReconciliationBench) -> None:
     world.list_now(*spread(300, 3 * HOUR))
     job_id = world.ledger.request_job("reconcile", {"source": "main"}, NOW)
     world.meanwhile = lambda _page: world.ledger.cancel_job(job_id, NOW)
@@ -499,7 +507,7 @@ def test_a_cancelled_run_ends_between_two_pages(world: World) -> None:
     assert not world.reconciler().carry_out()
 
 
-def test_run_for_an_unknown_source_fails_at_once(world: World) -> None:
+def test_run_for_an_unknown_source_fails_at_once(world: ReconciliationBench) -> None:
     for args in ({"source": "nobody"}, {}, ["no", "object"]):
         job_id = world.ledger.request_job("reconcile", args, NOW)  # type: ignore[arg-type]
         assert world.reconciler().carry_out()

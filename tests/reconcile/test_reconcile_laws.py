@@ -20,7 +20,14 @@ from bridge.sandbox.records import Record
 from bridge.source import Page
 from bridge.source.outcall.client import OutcallList
 from tests.fixtures.ledger_calls import call_keys
-from tests.fixtures.reconciliation import HOUR, NOTHING, World, calls, edited_later, new_world
+from tests.fixtures.reconciliation_bench import (
+    HOUR,
+    NOTHING,
+    ReconciliationBench,
+    calls,
+    edited_later,
+    reconciliation_bench,
+)
 from tests.fixtures.served_platform import NOW, log_in, served_platform
 
 SINCE = stamp(NOW - 4 * HOUR)
@@ -87,7 +94,7 @@ FOUL_TOO = msgspec.structs.replace(
 class Lives:
     """What happens to the calls, by the fate of each."""
 
-    world: World
+    world: ReconciliationBench
     of: dict[str, list[Record]]
 
     def begin(self) -> None:
@@ -117,7 +124,7 @@ class Lives:
         self.world.list_now(*map(self.later, self.of["behind"]))
 
 
-def lives_of(world: World, told: list[str], seed: int) -> Lives:
+def lives_of(world: ReconciliationBench, told: list[str], seed: int) -> Lives:
     of: dict[str, list[Record]] = {fate: [] for fate in FATES}
     for record, fate in zip(calls(len(told), seed), told, strict=True):
         if fate == "nobody's":
@@ -154,19 +161,19 @@ class Overheard:
 
 
 @contextmanager
-def served_world(seed: int) -> Iterator[World]:
+def served_world(seed: int) -> Iterator[ReconciliationBench]:
     """A ledger, and a platform on a socket."""
     with (
         tempfile.TemporaryDirectory() as folder,
         served_platform(seed=seed) as served,
-        new_world(Path(folder) / "ledger.db") as world,
+        reconciliation_bench(Path(folder) / "ledger.db") as world,
     ):
         world.platform = served.platform.list
         world.log_in = lambda: [Overheard(log_in(served), world.meanwhile)]  # type: ignore[method-assign]
         yield world
 
 
-def count(world: World, faults: Disturbances) -> None:
+def count(world: ReconciliationBench, faults: Disturbances) -> None:
     HAPPENED.update(world.platform.happened)
     for name in ("total", "order", "start", "end"):
         HAPPENED[f"{name} {getattr(faults, name)}"] += 1
@@ -205,7 +212,7 @@ def law(told: list[str], faults: Disturbances, seed: int) -> None:
         agree_and_balance(world, still=not faults.rows_move)
 
 
-def agree_and_balance(world: World, *, still: bool) -> None:
+def agree_and_balance(world: ReconciliationBench, *, still: bool) -> None:
     """A row that appeared behind a walk which never saw it still is for the next one; then none is left."""
     listed = world.platform.records().keys() - {"nobody's"}
     late = {uuid for uuid in listed if not world.ledger.list_calls([uuid], 1)}

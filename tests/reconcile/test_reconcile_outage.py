@@ -11,8 +11,8 @@ from bridge.daemon.scheduler import DEEP, SHORT, WEEKLY, Scheduler, Timetable
 from bridge.lib.crontab import parse, to_trigger
 from bridge.lib.iso_times import stamp
 from bridge.sandbox.records import PLATFORM_ZONE
-from tests.fixtures.listed_rows import row
-from tests.fixtures.reconciliation import HOUR, RULES, World, new_world
+from tests.fixtures.list_walk import row
+from tests.fixtures.reconciliation_bench import HOUR, RULES, ReconciliationBench, reconciliation_bench
 from tests.fixtures.served_platform import NOW, ServedPlatform, log_in, served_platform
 
 MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
@@ -22,9 +22,9 @@ TABLE = Timetable("main", PLATFORM_ZONE, TIMES)
 
 
 @contextmanager
-def site(path: Path) -> Iterator[tuple[World, ServedPlatform]]:
+def site(path: Path) -> Iterator[tuple[ReconciliationBench, ServedPlatform]]:
     """A platform on a socket, and a ledger beside it; both go by one clock."""
-    with served_platform() as served, new_world(path) as world:
+    with served_platform() as served, reconciliation_bench(path) as world:
         world.clock = served.clock
         world.platform = served.platform.list
         world.rules = replace(RULES, settle=SETTLE)
@@ -32,7 +32,7 @@ def site(path: Path) -> Iterator[tuple[World, ServedPlatform]]:
         yield world, served
 
 
-def carry_out_all(world: World) -> list[str]:
+def carry_out_all(world: ReconciliationBench) -> list[str]:
     """What a daemon's thread does with the runs that wait; the states in which they ended."""
     states = []
     while waiting := world.ledger.open_walks("main"):
@@ -42,7 +42,7 @@ def carry_out_all(world: World) -> list[str]:
     return states
 
 
-def live(world: World, until: datetime) -> list[str]:
+def live(world: ReconciliationBench, until: datetime) -> list[str]:
     """A daemon's time: a run is asked for at its start, and whenever the schedule says so."""
     scheduler = Scheduler({"main": TABLE}, world.ledger, world.clock)
     trigger = to_trigger(TIMES[SHORT], PLATFORM_ZONE)
@@ -101,7 +101,7 @@ def test_outages_of_platform_and_daemon_are_reconciled(ledger_path: Path) -> Non
         assert (found["platform"], found["balanced"]) == (len(settled), True)
 
 
-def live_on(world: World, until: datetime) -> list[str]:
+def live_on(world: ReconciliationBench, until: datetime) -> list[str]:
     """The daemon that lives already is asked once more by its schedule."""
     world.clock.now = until
     Scheduler({"main": TABLE}, world.ledger, world.clock).ask("main", SHORT)

@@ -15,7 +15,7 @@ from bridge.sandbox.platform_faults import Disturbances
 from bridge.sandbox.platform_list import PlatformList
 from bridge.source import Page
 from tests.fixtures.examples import examples
-from tests.fixtures.listed_rows import SECOND, Notes, Shelf, row, shelf, spread, walk_all
+from tests.fixtures.list_walk import SECOND, ListedSource, RowCollector, row, shelf, spread, walk_all
 from tests.fixtures.served_platform import NOW
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -90,12 +90,12 @@ def test_rows_counted_by_the_total_but_never_listed_are_reported() -> None:
 
 
 def test_page_cap_below_the_page_size_loses_no_row() -> None:
-    class Skipping(Shelf):
+    class Skipping(ListedSource):
         def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
             page = super().page(since, until, index, size)
             return Page(page.rows[:30], page.total)
 
-    notes = Notes()
+    notes = RowCollector()
     source = Skipping(shelf(spread(500, HOUR)))
     windows = list(ListWalker([source], 100, notes).windows([ListWindow(NOW - HOUR, NOW)]))
     assert len(notes.rows) == 500
@@ -103,13 +103,13 @@ def test_page_cap_below_the_page_size_loses_no_row() -> None:
 
 
 def test_list_with_daily_windows_is_walked_by_days() -> None:
-    class Daily(Shelf):
+    class Daily(ListedSource):
         def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
             self.asked.append({})
             day = (since - DAY).replace(hour=16, minute=0, second=0)
             return super().page(day, (until + DAY).replace(hour=16, minute=0, second=0), index, size)
 
-    source, notes = Daily(shelf(spread(600, 5 * DAY))), Notes()
+    source, notes = Daily(shelf(spread(600, 5 * DAY))), RowCollector()
     windows = list(ListWalker([source], 100, notes).windows([ListWindow(NOW - 5 * DAY, NOW)]))
     assert len(notes.rows) == 600
     assert complete(windows)
@@ -120,7 +120,7 @@ def test_list_with_daily_windows_is_walked_by_days() -> None:
 def test_low_total_hides_no_row_behind_a_short_page(off: Sequence[int]) -> None:
     chance = random.Random(5)  # noqa: S311 -- disturbs a list
 
-    class Low(Shelf):
+    class Low(ListedSource):
         def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
             page = super().page(since, until, index, size)
             return Page(page.rows, max(0, (page.total or 0) + chance.choice(off)))
@@ -128,7 +128,7 @@ def test_low_total_hides_no_row_behind_a_short_page(off: Sequence[int]) -> None:
     for seed in range(4):
         source, notes = (
             Low(shelf(spread(3000, 2 * DAY, seed, bursts=False), Disturbances(page_cap=50))),
-            Notes(),
+            RowCollector(),
         )
         windows = list(ListWalker([source], 1000, notes).windows([ListWindow(NOW - 2 * DAY - SECOND, NOW)]))
         assert len(notes.rows) == 3000
@@ -136,11 +136,11 @@ def test_low_total_hides_no_row_behind_a_short_page(off: Sequence[int]) -> None:
 
 
 def test_total_of_the_whole_list_is_not_used_for_a_window() -> None:
-    class Whole(Shelf):
+    class Whole(ListedSource):
         def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
             return Page(super().page(since, until, index, size).rows, 5000)
 
-    source, notes = Whole(shelf(spread(3000, 30 * DAY))), Notes()
+    source, notes = Whole(shelf(spread(3000, 30 * DAY))), RowCollector()
     windows = list(ListWalker([source], 100, notes).windows([ListWindow(NOW - 30 * DAY - SECOND, NOW)]))
     assert len(notes.rows) == 3000
     assert complete(windows)
@@ -187,12 +187,12 @@ def test_window_that_keeps_changing_is_reported_incomplete() -> None:
 
 
 def test_ignored_page_number_ends_the_pass() -> None:
-    class Stuck(Shelf):
+    class Stuck(ListedSource):
         def page(self, since: datetime, until: datetime, index: int, size: int) -> Page:
             del index
             return super().page(since, until, 0, size)
 
-    source, notes = Stuck(shelf([row(number, NOW - HOUR) for number in range(300)])), Notes()
+    source, notes = Stuck(shelf([row(number, NOW - HOUR) for number in range(300)])), RowCollector()
     windows = list(ListWalker([source], 100, notes).windows([LAST_DAY]))
     assert len(notes.rows) == 100
     # Two passes saw the same: the rest is reported, and `audit` cannot balance by it.
@@ -204,7 +204,7 @@ def test_consumer_of_the_rows_can_end_the_walk() -> None:
         pass
 
     platform = shelf(spread(500, DAY))
-    notes, source = Notes(), Shelf(platform)
+    notes, source = RowCollector(), ListedSource(platform)
 
     def check() -> None:
         if len(source.asked) >= 4:

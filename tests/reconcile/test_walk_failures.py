@@ -11,7 +11,7 @@ from bridge.reconcile.paging import MOST_FAILURES, MOST_PAGES, ListWalker
 from bridge.reconcile.window import ListWindow, WalkResult
 from bridge.sandbox.records import PLATFORM_ZONE, Record
 from bridge.source import Page, PageTooLarge
-from tests.fixtures.listed_rows import SECOND, Notes, Shelf, row, shelf, spread
+from tests.fixtures.list_walk import SECOND, ListedSource, RowCollector, row, shelf, spread
 from tests.fixtures.served_platform import NOW
 
 DAY = timedelta(days=1)
@@ -19,7 +19,7 @@ Fails = Callable[[ListWindow, int, int, Page], Page]
 """What becomes of a page: of a window, by its index and size."""
 
 
-class Failing(Shelf):
+class Failing(ListedSource):
     """A list of which some pages fail."""
 
     def __init__(self, rows: list[Record], fails: Fails) -> None:
@@ -37,8 +37,10 @@ class Failing(Shelf):
         return self._fails(ListWindow(since, until), index, size, super().page(since, until, index, size))
 
 
-def walked(source: Failing, length: timedelta = DAY) -> tuple[Notes, list[tuple[ListWindow, WalkResult]]]:
-    notes = Notes()
+def walked(
+    source: Failing, length: timedelta = DAY
+) -> tuple[RowCollector, list[tuple[ListWindow, WalkResult]]]:
+    notes = RowCollector()
     return notes, list(ListWalker([source], 100, notes).windows([ListWindow(NOW - length, NOW)]))
 
 
@@ -151,9 +153,9 @@ def test_row_too_large_for_any_answer_is_reported() -> None:
 def test_failing_login_does_not_stop_the_other() -> None:
     rows = spread(200, DAY, bursts=False)
     poison = at(rows[100])
-    good = Shelf(shelf(rows))
+    good = ListedSource(shelf(rows))
     bad = Failing(rows, lambda window, _index, _size, page: cut(page) if holds(window, poison) else page)
-    notes = Notes()
+    notes = RowCollector()
     windows = list(ListWalker([good, bad], 100, notes).windows([ListWindow(NOW - DAY - SECOND, NOW)]))
     assert len(notes.rows) == 200
     assert 1 <= sum(not one.complete for _, one in windows) <= 5

@@ -8,8 +8,8 @@ import pytest
 
 from bridge.sandbox.records import Record
 from bridge.source.outcall.client import OutcallList
-from tests.fixtures.odd_list import OddList, odd_world
-from tests.fixtures.reconciliation import HOUR
+from tests.fixtures.odd_list import OddList, odd_list_bench
+from tests.fixtures.reconciliation_bench import HOUR
 from tests.fixtures.served_platform import NOW, made
 
 DAMAGE = {
@@ -31,7 +31,7 @@ def test_unreadable_field_never_loses_its_record(tmp_path: Path, name: str) -> N
         assert old in row
         return row.replace(old, new) if poor.encode() in row else row
 
-    with odd_world(tmp_path / "ledger.db", records) as (world, listed):
+    with odd_list_bench(tmp_path / "ledger.db", records) as (world, listed):
         listed.spoil = spoil
         result = world.reconcile(since="2026-11-22T00:00:00Z")
         assert result["complete"]
@@ -53,7 +53,7 @@ def test_two_states_with_one_stamp_in_one_answer_are_news_once(tmp_path: Path, *
         states = [json.dumps(record | {"status": status}).encode() for status in "CABD"]
         return b",".join(states)
 
-    with odd_world(tmp_path / "ledger.db", made(8)) as (world, listed):
+    with odd_list_bench(tmp_path / "ledger.db", made(8)) as (world, listed):
         listed.spoil = twice
         first = world.reconcile(since="2026-11-22T00:00:00Z")
         assert (first["missing"], first["filled"]) == (8, 8)
@@ -81,7 +81,7 @@ def test_two_states_with_one_stamp_in_one_answer_are_news_once(tmp_path: Path, *
 def test_row_that_is_no_record_is_quarantined_and_named_by_audit(tmp_path: Path, row: bytes) -> None:
     records = made(8)
     poor = records[3]["uuid"]
-    with odd_world(tmp_path / "ledger.db", records) as (world, listed):
+    with odd_list_bench(tmp_path / "ledger.db", records) as (world, listed):
         listed.spoil = lambda each: row if poor.encode() in each else each
         result = world.reconcile(since="2026-11-22T00:00:00Z")
         assert (result["missing"], result["conflicting"]) == (7, 1)
@@ -103,7 +103,7 @@ def test_row_that_is_no_record_is_quarantined_and_named_by_audit(tmp_path: Path,
 )
 def test_wrapped_row_is_filed(tmp_path: Path, wrap: Any) -> None:
     records = made(8)
-    with odd_world(tmp_path / "ledger.db", records) as (world, listed):
+    with odd_list_bench(tmp_path / "ledger.db", records) as (world, listed):
         listed.spoil = wrap
         assert world.reconcile(since="2026-11-22T00:00:00Z")["missing"] == 8
         world.assert_agrees()
@@ -112,7 +112,7 @@ def test_wrapped_row_is_filed(tmp_path: Path, wrap: Any) -> None:
 
 def test_record_with_a_ten_megabyte_field_is_filed(tmp_path: Path) -> None:
     records: list[Record] = made(4)
-    with odd_world(tmp_path / "ledger.db", records) as (world, listed):
+    with odd_list_bench(tmp_path / "ledger.db", records) as (world, listed):
         poor = records[1]["uuid"]
         listed.spoil = lambda row: (
             row.replace(b'"address":"', b'"address":"' + b"a" * 10_000_000) if poor.encode() in row else row
@@ -124,7 +124,7 @@ def test_record_with_a_ten_megabyte_field_is_filed(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_rows_too_large_for_one_answer_are_requested_a_few_at_a_time(tmp_path: Path) -> None:
     records: list[Record] = made(8)
-    with odd_world(tmp_path / "ledger.db", records) as (world, listed):
+    with odd_list_bench(tmp_path / "ledger.db", records) as (world, listed):
         listed.spoil = lambda row: row.replace(b'"address":"', b'"address":"' + b"a" * 7_000_000)
         result = world.reconcile(since="2026-11-22T00:00:00Z")
         assert (result["missing"], result["complete"]) == (8, True)
@@ -132,7 +132,7 @@ def test_rows_too_large_for_one_answer_are_requested_a_few_at_a_time(tmp_path: P
 
 
 def test_the_odd_list_serves_whole_pages(tmp_path: Path) -> None:
-    with odd_world(tmp_path / "ledger.db", made(8)) as (world, listed):
+    with odd_list_bench(tmp_path / "ledger.db", made(8)) as (world, listed):
         (login,) = world.log_in()
         assert isinstance(login, OutcallList)
         assert isinstance(listed, OddList)

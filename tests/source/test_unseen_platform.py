@@ -23,8 +23,8 @@ from bridge.sandbox.records import PLATFORM_ZONE
 from bridge.sandbox.server import LocalServer
 from bridge.source.outcall.windows import resolution, window_texts
 from tests.fixtures.daemon_process import environment, write_config
-from tests.fixtures.listed_rows import row
-from tests.fixtures.reconciliation import HOUR
+from tests.fixtures.list_walk import row
+from tests.fixtures.reconciliation_bench import HOUR
 from tests.fixtures.served_platform import NOW, Clock
 
 CAP = 7

@@ -16,8 +16,8 @@ import pytest
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.faults import Rates
 from bridge.sandbox.server import LocalServer
-from tests.delivery.simulated_world import DATA, body_of
 from tests.fixtures.daemon_process import DaemonProcess, callbridge, wait_until, write_config
+from tests.fixtures.delivery_simulation import DATA, body_of
 
 pytestmark = pytest.mark.long
 

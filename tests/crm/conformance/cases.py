@@ -1,6 +1,6 @@
 """The CRMs that the conformance suite is run for: each with its server, and with what is its own."""
 
-from tests.crm.conformance.steps import ConnectorCase
+from tests.crm.conformance.bench import ConnectorCase
 from tests.servers.base import Field, VendorServer
 from tests.servers.clock import Clock
 from tests.servers.espocrm import EspoCrm

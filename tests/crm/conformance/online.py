@@ -12,7 +12,7 @@ from bridge.crm.tokens import Tokens
 from bridge.lib.errors import Problem
 from bridge.lib.toml_file import KeyPath, load_toml
 from bridge.mapping import load_mapping, planned_cases
-from tests.crm.conformance.steps import ConnectorCase, account_of
+from tests.crm.conformance.bench import ConnectorCase, account_of
 from tests.fixtures.origins import MAIN
 from tests.servers.base import VendorServer
 from tests.servers.clock import Clock

@@ -11,7 +11,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.crm.conformance.steps import OTHER_PHONE, PHONE, Bench, ConnectorCase, bench_of, bench_on, phone_of
+from tests.crm.conformance.bench import (
+    OTHER_PHONE,
+    PHONE,
+    ConformanceBench,
+    ConnectorCase,
+    bench_of,
+    bench_on,
+    phone_of,
+)
 from tests.servers.base import CALL, CONTACT
 
 
@@ -25,11 +33,13 @@ class Conformance:
 
     case: ClassVar[ConnectorCase]
 
-    def bench(self, folder: Path, changes: Mapping[str, Any] | None = None) -> AbstractContextManager[Bench]:
+    def bench(
+        self, folder: Path, changes: Mapping[str, Any] | None = None
+    ) -> AbstractContextManager[ConformanceBench]:
         """A bench on a server of its own."""
         return bench_of(folder, self.case, changes)
 
-    def contact_requests(self, bench: Bench, since: int) -> list[str]:
+    def contact_requests(self, bench: ConformanceBench, since: int) -> list[str]:
         """The requests that concern contacts."""
         shown = [f"{each.path} {each.query} {each.body}" for each in bench.server.log()[since:]]
         return [each for each in shown if re.search(self.case.contact_path, each)]
@@ -147,7 +157,7 @@ class Conformance:
                     one.alone(number)
                 assert [one.contact(2)["id"]] == made
 
-    def make(self, one: Bench, made: list[str], fields: Mapping[str, Any]) -> None:
+    def make(self, one: ConformanceBench, made: list[str], fields: Mapping[str, Any]) -> None:
         """A person makes a contact."""
         made.append(one.server.seed_contact(**fields))
 
@@ -191,7 +201,7 @@ class Conformance:
             one.drain()
             one.settled()
 
-    def each_request(self, one: Bench, kind: str = "") -> Iterator[tuple[int, int]]:
+    def each_request(self, one: ConformanceBench, kind: str = "") -> Iterator[tuple[int, int]]:
         """For each request (of a kind) that a new call takes: a new call, and how many go before it."""
         asked = [entry for entry in one.send() if entry.kind != "token" and kind in ("", entry.kind)]
         yield from ((after + 2, after) for after in range(len(asked)))

@@ -27,8 +27,8 @@ from tests.fixtures.ledger_calls import (
     settle,
     uuid,
 )
+from tests.ledger.contract.arrangements import BOTH, left_by, planned, reopened
 from tests.ledger.contract.place import LedgerPlace
-from tests.ledger.contract.steps import BOTH, left_by, planned, reopened
 
 DELIVERED = Settlement(DeliveryState.DELIVERED)
 DAY = timedelta(days=1)

@@ -33,7 +33,7 @@ from tests.fixtures.ledger_calls import (
     stray,
     uuid,
 )
-from tests.ledger.contract.steps import BOTH
+from tests.ledger.contract.arrangements import BOTH
 
 
 class IntakeContract:

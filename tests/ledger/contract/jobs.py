@@ -6,8 +6,8 @@ from tests.fixtures.ledger_calls import (
     MINUTE,
     NOW,
 )
+from tests.ledger.contract.arrangements import reopened
 from tests.ledger.contract.place import LedgerPlace
-from tests.ledger.contract.steps import reopened
 
 
 class JobContract:

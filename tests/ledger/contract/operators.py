@@ -21,7 +21,7 @@ from tests.fixtures.ledger_calls import (
     news,
     settle,
 )
-from tests.ledger.contract.steps import id_of, left_by, planned
+from tests.ledger.contract.arrangements import id_of, left_by, planned
 
 DELIVERED = Settlement(DeliveryState.DELIVERED)
 LONG = "object contact: answered 422 too_long grade"

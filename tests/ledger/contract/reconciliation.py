@@ -20,8 +20,8 @@ from tests.fixtures.ledger_calls import (
     news,
     stray,
 )
+from tests.ledger.contract.arrangements import reopened
 from tests.ledger.contract.place import LedgerPlace
-from tests.ledger.contract.steps import reopened
 
 HOUR = timedelta(hours=1)
 DIGEST, OTHER_DIGEST = bytes(16), bytes(range(16))

@@ -114,7 +114,7 @@ class BenchLedger(SqliteLedger):
             meanwhile()
 
 
-class Bench:
+class ConformanceBench:
     """One ledger that feeds one CRM; `worker` is built here and nowhere else."""
 
     def __init__(
@@ -157,7 +157,7 @@ class Bench:
         """The budget waits within a request, so its time must not stand still."""
         return self.clock.now + timedelta(seconds=time.monotonic() - self._began)
 
-    def follow(self, other: "Bench | None") -> None:
+    def follow(self, other: "ConformanceBench | None") -> None:
         """Go on where another one has ended: what the platform sends is newer."""
         self._fed = other._fed if other is not None else 0
 
@@ -298,7 +298,9 @@ class Bench:
 
 
 @contextmanager
-def bench_of(folder: Path, case: ConnectorCase, changes: Mapping[str, Any] | None = None) -> Iterator[Bench]:
+def bench_of(
+    folder: Path, case: ConnectorCase, changes: Mapping[str, Any] | None = None
+) -> Iterator[ConformanceBench]:
     """A bench with a server of its own."""
     clock = Clock()
     server = case.server(clock)
@@ -319,11 +321,11 @@ def bench_on(
     clock: Clock,
     changes: Mapping[str, Any] | None = None,
     *,
-    after: Bench | None = None,
-) -> Iterator[Bench]:
+    after: ConformanceBench | None = None,
+) -> Iterator[ConformanceBench]:
     """A bench with an empty ledger on a server that runs already; `after`: with the ledger of that one."""
     folder.mkdir(exist_ok=True)
-    bench = Bench(folder, case, server, clock, changes or {})
+    bench = ConformanceBench(folder, case, server, clock, changes or {})
     bench.follow(after)
     try:
         yield bench
