@@ -12,13 +12,19 @@ RAM := $(shell test -w /dev/shm && test $$(df -Pm /dev/shm | awk 'NR==2 {print $
 
 SEARCH = --hypothesis-profile=search $(if $(SEED),--hypothesis-seed=$(SEED))
 
-.PHONY: demo test lint long slow lock clean
+.PHONY: demo test rules lint long slow lock clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/callbridge demo
 
 test: $(VENV)/dev.stamp
 	$(if $(RAM),TMPDIR=$(RAM)) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+# The pure rules by their tables, in a few seconds: after a change of a rule, before all other tests.
+RULES := tests/model tests/record $(addprefix tests/delivery/test_, outcome.py retry.py) \
+	$(addprefix tests/reconcile/test_, coverage.py diff.py)
+rules: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest $(RULES) $(ARGS)
 
 # Format, lint, types and the import contract.
 lint: $(VENV)/dev.stamp
