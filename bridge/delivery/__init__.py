@@ -1,7 +1,7 @@
-"""Delivering: which call is served when, and how its plan gets into a CRM once.
+"""Delivery: takes due deliveries, and brings each call's plan into a CRM exactly once in effect.
 
-Owns leases under way, key locks, rate limits, batches, retries, the state of each object's sync, and what
-an attempt came to.
+Owns leases under way, key locks, rate limits, batches, retries, the sync of each object, and what becomes of
+a delivery after an attempt.
 May import `ledger`, `mapping`, `crm`, `record`, `model` and `lib`.
 Begin at `worker.py`: `Worker.deliver_one()`, then `prepare.py`, `executor.py` and `settle.py` in this
 order.

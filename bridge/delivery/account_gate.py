@@ -1,4 +1,4 @@
-"""The gate of one worker's requests to a CRM account: each takes its right to be sent from the budget."""
+"""The gate of one worker's requests to a CRM account: each waits until the account's budget has room."""
 
 import threading
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from bridge.model.deliveries import Lane
 
 
 class AccountGate:
-    """Lets the requests of one worker out; a `bridge.crm.gate.RequestGate`."""
+    """Lets one worker's requests pass as the budget allows; a `bridge.crm.gate.RequestGate`."""
 
     def __init__(self, budget: Budget, stop: threading.Event) -> None:
         self.budget = budget
@@ -43,7 +43,7 @@ class AccountGate:
             self.budget.finish(limit, passage.headers)
 
     def _queue(self, limit: str) -> float:
-        """Seconds that are left to wait where that takes too long; 0: the request may go."""
+        """Wait for room; returns 0 once the request may go, else the seconds that are still to wait."""
         wait, waited = self.budget.reserve(limit, self.lane), 0.0
         if wait <= 0:
             return 0.0

@@ -1,4 +1,4 @@
-"""An attempt: one prepared delivery on its way into the CRM, from request to request."""
+"""An attempt: one prepared delivery, driven from request to request until it ends."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -18,8 +18,9 @@ from bridge.lib.errors import DeliveryError, LedgerError, Permanent
 from bridge.model.crm_objects import KnownObject
 from bridge.model.deliveries import Lane
 
-# For each object of a plan. A first delivery asks two or three, the longest way (found, gone, found again, a
-# duplicate, its link gone) about 15. Each is sent at most QUICK_TRIES times, and once more with a new token.
+# Requests for each object of a plan. A first delivery makes two or three; the longest known one (found, gone,
+# found again, a duplicate, its link gone) about 15. Each is sent at most QUICK_TRIES times, and once more with
+# a new token.
 MOST_QUESTIONS = 20
 _OF_CIRCLES = (
     "Look at the record in the CRM, its bin included, and at the connector's rules for gone and duplicate;"
@@ -29,21 +30,21 @@ _OF_CIRCLES = (
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """What a delivery asks for now, and how it ended; neither `wanted` nor a fault: it is delivered."""
+    """The request that a delivery waits for, or how it ended; with neither it is delivered."""
 
     delivery: PreparedDelivery
     journal: DeliveryJournal
     sync: PlanSync
     steps: RequestFlow[None]
     earlier_faults: FaultCount | None
-    """What its record has drawn in earlier attempts."""
+    """The faults that its record has caused in earlier attempts."""
     wanted: CrmRequest | None = field(default=None, init=False)
     """What it waits for; None: it has ended, or not begun."""
     error: DeliveryError | None = field(default=None, init=False)
     fault: Exception | None = field(default=None, init=False)
     """A fault of ours, not of the CRM."""
     questions: int = field(default=0, init=False)
-    """How many it has asked in this attempt."""
+    """Requests made in this attempt."""
 
     @property
     def lane(self) -> Lane:
@@ -55,7 +56,7 @@ class Attempt:
         self._step(lambda: next(self.steps))
 
     def go_on(self, result: CrmResult) -> None:
-        """Take the answer to its request, and go on to the next one; not for ever, whatever a CRM answers."""
+        """Take the answer to its request and go on to the next, up to `MOST_QUESTIONS` for each object."""
         self.questions += 1
         if self.questions >= MOST_QUESTIONS * len(self.delivery.plan.objects):
             result = self._in_circles()
@@ -91,10 +92,10 @@ class Attempt:
 
 
 class AttemptStarter:
-    """Starts attempts: reads what the planned objects were last told, for many deliveries at once."""
+    """Starts attempts: reads what was last sent to the planned objects, for many deliveries at once."""
 
     def __init__(self, ledger: DeliveryLedger, clock: Callable[[], datetime], stop: threading.Event) -> None:
-        """`clock` dates requests, so it must go steadily."""
+        """`clock` dates requests, so it must be a steady one that nobody sets."""
         self._ledger = ledger
         self._clock = clock
         self._stop = stop
@@ -117,7 +118,7 @@ class AttemptStarter:
         except Exception as error:  # noqa: BLE001 -- see parked_by_our_fault
             if len(prepared) == 1:
                 return [_parked(prepared[0], account, error)]
-            # What the ledger holds of one of them is damaged; that must not stop the others.
+            # A damaged row of one of them must not stop the others.
             return [started for each in prepared for started in self.start([each], destination)]
         return [
             self._attempt(each, destination, states) for each, states in zip(prepared, known, strict=True)

@@ -1,4 +1,4 @@
-"""Many requests of one kind as one HTTP request: written, sent, and halved where it is refused as a whole."""
+"""Sends many requests of one kind as one HTTP request, and in halves where that is refused as a whole."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,12 +13,12 @@ from bridge.lib.errors import DeliveryError, Duplicate, Permanent
 from bridge.lib.expression import ExpressionError
 
 Send = Callable[[Request, Values, str], Answer]
-# Body, address or head are larger than whoever answers takes, so nothing was done.
+# The body, the address or the head is too large for the server: nothing was done.
 _TOO_LARGE = (413, 414, 431)
 
 
 def batch_of(request: CrmRequest) -> Batch | None:
-    """How a request goes together with others of its kind; None: it goes alone."""
+    """The batch in which a request is sent with others of its kind; None: it is sent alone."""
     return request.operation.batch
 
 
@@ -49,7 +49,7 @@ class BatchSender:
         except ExpressionError:
             return self._send_halves(requests)
         label = f"{requests[0].label} (batch of {len(requests)})"
-        # Of what is read, the fields that any of them wants.
+        # A read asks for every field that any of them needs.
         fields = list(dict.fromkeys(name for each in requests for name in each.names.get("fields", ())))
         try:
             answer = self._send(batch.request, {"items": items, "fields": fields}, label)
@@ -70,7 +70,7 @@ class BatchSender:
         ]
 
     def _items(self, batch: Batch, requests: Sequence[CrmRequest]) -> list[Any]:
-        """The items of a batch: all have one moment, and each a random number of its own."""
+        """The items of a batch; `now` is the same in all of them, a random number is each item's own."""
         common, has_random = self._crm.common(), batch.item.mentions("random")
         return [
             batch.item.fill(

@@ -1,4 +1,4 @@
-"""The answer to a batch, taken apart: a result for each request, as if that had been sent alone."""
+"""Takes the answer to a batch apart: a result for each request, as if that had been sent alone."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,14 @@ from bridge.lib.masking import LONGEST_MESSAGE
 
 
 class _NotShown(Gone):
-    """Of a read: the answer says nothing of it."""
+    """A read whose object the answer does not show."""
 
 
 def must_be_sent_alone(result: CrmResult) -> bool:
-    """Whether only a request of its own tells: what a duplicate is of, or whether what is not shown is gone.
+    """Whether a request must be sent again alone to know its result.
 
-    An answer may be cut at some number of records, or show one that was merged under its new id.
+    So it is with a duplicate, whose record only its own answer names, and with an object that is not shown:
+    the answer may be cut at some number of records, or show a merged one under its new id.
     """
     return isinstance(result, _NotShown) or (isinstance(result, Duplicate) and result.crm_id is None)
 
@@ -42,7 +43,7 @@ class BatchAnswer:
         """A result for each request; None: they are to be sent again, in smaller batches."""
         listed = _listed(self.batch, self.answer)
         if listed is None or (self.batch.match is None and not _in_order(self.requests, listed)):
-            # It cannot be told which result is whose.
+            # Nothing tells which result belongs to which request.
             if self.batch.request.idempotent:
                 return None
             listed = []
@@ -56,7 +57,7 @@ class BatchAnswer:
             for index in range(len(self.requests))
         ]
         if self.batch.atomic and any(isinstance(each, Permanent | Duplicate) for each in results):
-            # The good ones were not carried out either.
+            # The CRM refuses the whole batch, so the good items were not carried out either.
             return None
         return results
 
@@ -80,7 +81,7 @@ class BatchAnswer:
         return self._reply(results[0])
 
     def _silent(self, request: CrmRequest, label: str) -> DeliveryError:
-        """The answer says nothing of an item."""
+        """The failure of an item that the answer does not mention."""
         if isinstance(request.operation, Read):
             return _NotShown(f"{label}: the CRM no longer has it")
         kind = Transient if self.batch.request.idempotent else InDoubt
@@ -97,7 +98,7 @@ class BatchAnswer:
 
 
 def _listed(batch: Batch, answer: Answer) -> list[Any] | None:
-    """The results; None where the answer does not carry them, which is no empty list."""
+    """The results; None where the answer holds none, which is not the same as an empty list."""
     listed = batch.results.of_answer(answer)
     if isinstance(listed, list):
         return listed
@@ -120,7 +121,7 @@ def _in_order(requests: Sequence[CrmRequest], results: Sequence[Any]) -> bool:
 
 
 class _Matches:
-    """Which item a result belongs to: both sides of `match` tell the same, or lists that share something."""
+    """Finds the item of a result: both sides of `match` have equal values, or lists with a common value."""
 
     def __init__(self, match: tuple[Pick, Pick], items: Sequence[Any], common: Values) -> None:
         self._theirs = match[1]
@@ -153,7 +154,7 @@ class _Matches:
 
 
 def _several(value: Any) -> list[Any]:
-    """What was value, without nothing: null is equal to no other null."""
+    """A value as a list without nulls: null is not equal to another null."""
     return [each for each in (value if isinstance(value, list) else [value]) if each not in (None, "")]
 
 

@@ -1,4 +1,4 @@
-"""How many workers of one CRM account assemble batches at the same time, so that batches are full."""
+"""Limits how many workers of one CRM account assemble batches at the same time, so that batches are full."""
 
 import threading
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class BatchGate:
 
     @contextmanager
     def waiting(self) -> Iterator[bool]:
-        """Wait for more calls within this context, if it yields True: one worker at a time does."""
+        """Wait for more calls within this context if it yields True: only one worker at a time waits."""
         with self._lock:
             may, self._waiting = not self._waiting, True
         try:

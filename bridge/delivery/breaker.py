@@ -5,13 +5,13 @@ from datetime import datetime, timedelta
 from bridge.lib.stored_times import LONGEST_PAUSE, bounded
 from bridge.model.account_limits import KeptBreaker
 
-# Five faults in a row open it. Then one delivery probes after 5 s, 10 s, 20 s … up to 5 minutes.
+# Five faults in a row open the breaker. Then one delivery probes after 5 s, 10 s, 20 s … up to 5 minutes.
 FAULTS_IN_A_ROW = 5
 FIRST_PAUSE = timedelta(seconds=5)
 
 
 class CircuitBreaker:
-    """Closed: all deliveries go out. Open: none. After its pause: one goes out, to see if all is well.
+    """Closed: all deliveries go out. Open: none do. After its pause one goes out, as a probe.
 
     Not safe between threads: a budget holds its lock.
     """
@@ -27,7 +27,7 @@ class CircuitBreaker:
         """The cause of the last fault that opened it."""
 
     def open_for(self, now: datetime) -> float:
-        """Seconds for which nothing should be begun; 0: go on, or probe."""
+        """Seconds until a delivery may be begun; 0: go on, or probe."""
         self.forget_future(now)
         if self.open_until is None:
             return 0.0
@@ -45,16 +45,16 @@ class CircuitBreaker:
         return True
 
     def end_probe(self) -> None:
-        """The delivery that probes is over; if it asked nothing, another one may probe."""
+        """End a probe; if that delivery sent no request, another one may probe."""
         self.probing = False
 
     def answered(self) -> None:
-        """The account has answered: it closes."""
+        """Note that the account has answered, which closes the breaker."""
         self._faults, self._pause = 0, FIRST_PAUSE
         self.open_until, self.probing, self.why = None, False, ""
 
     def failed(self, why: str, now: datetime, *, at_once: bool) -> None:
-        """A fault of the account; `at_once` opens it at the first one, for refused credentials."""
+        """Note a fault of the account; `at_once` (refused credentials) opens the breaker at the first one."""
         self._faults += 1
         probed, self.probing = self.probing, False
         if not (probed or at_once or self._faults >= FAULTS_IN_A_ROW):
@@ -67,12 +67,12 @@ class CircuitBreaker:
         self.why = why
 
     def forget_future(self, now: datetime) -> None:
-        """A pause that ends later than one can have been set is over: a clock that stood wrong has set it."""
+        """End a pause that lies further ahead than any pause is long: the clock was wrong when it was set."""
         if self.open_until is not None:
             self.open_until = bounded(self.open_until, now, LONGEST_PAUSE) or now
 
     def kept(self) -> KeptBreaker:
-        """What is worth keeping over a restart, and telling an operator."""
+        """The state to keep over a restart, and to show to operators."""
         return {
             "open_until": None if self.open_until is None else self.open_until.isoformat(),
             "why": self.why,

@@ -1,7 +1,7 @@
-"""What one CRM account allows: rates, requests at once, a day's quota, and a breaker for when it is down.
+"""The budget of one CRM account: rates, requests at once, a day's quota, and a breaker for when it is down.
 
-One budget is shared by all workers and destinations of an account. Declared rates are kept as
-sliding windows, as CRMs count them; what a CRM takes beside them is learned from its refusals.
+All workers and destinations of an account share one budget. Declared rates are sliding windows, as CRMs count
+them; what a CRM allows beyond what its connector declares is learned from its refusals.
 """
 
 import threading
@@ -19,7 +19,7 @@ from bridge.lib.stored_times import bounded
 from bridge.model.account_limits import KeptLimits
 from bridge.model.deliveries import Lane
 
-# So long a request waits for its turn, in seconds; then its delivery gives way to others of the worker.
+# Seconds that a request waits for its turn; then its delivery is put off, and the worker takes another one.
 LONGEST_QUEUEING = 2.0
 
 
@@ -39,7 +39,7 @@ class _RequestClass:
     paused_until: datetime | None = None
 
     def rates_wait(self, at: float) -> float:
-        """Seconds until its rates have room for one more."""
+        """Seconds until its declared rates have room for one more request."""
         return max([self.learned.wait(at), *(window.wait(at) for window in self.windows)])
 
     def rate(self, at: float) -> float | None:
@@ -77,7 +77,7 @@ class Budget:
 
     # -- the breaker ------------------------------------------------------------------
     def paused_for(self, now: datetime) -> float:
-        """Seconds for which nothing of this account should be begun; 0: go on, or probe."""
+        """Seconds until a delivery to this account may be begun; 0: go on, or probe."""
         with self._lock:
             self._forget_future(now)
             if self._breaker.open_until is not None:
@@ -99,17 +99,17 @@ class Budget:
             return self._breaker.admit(self._clock())
 
     def end_probe(self) -> None:
-        """The delivery that probes is over; if it asked nothing, another one may probe."""
+        """End a probe; if that delivery sent no request, another one may probe."""
         with self._lock:
             self._breaker.end_probe()
 
     def answered(self) -> None:
-        """The account has answered: the breaker closes."""
+        """Note that the account has answered, which closes the breaker."""
         with self._lock:
             self._breaker.answered()
 
     def failed(self, why: str, *, at_once: bool = False) -> None:
-        """The account could not be reached, or is down; `at_once` for refused credentials."""
+        """Note that the account could not be reached, or is down; `at_once` for refused credentials."""
         with self._lock:
             self._breaker.failed(why, self._clock(), at_once=at_once)
 
@@ -128,7 +128,7 @@ class Budget:
 
     @contextmanager
     def queueing(self, lane: Lane) -> Iterator[None]:
-        """While a request waits for its right: lanes behind it stand back."""
+        """While this context is open, requests of later lanes wait behind this one."""
         with self._lock:
             self._waiting[lane] += 1
         try:
@@ -138,7 +138,7 @@ class Budget:
                 self._waiting[lane] -= 1
 
     def finish(self, name: str, headers: Mapping[str, str] | None = None) -> None:
-        """A request has ended; `headers` of its answer may tell what is left."""
+        """Note that a request has ended; `headers` of its answer may tell how many are left."""
         with self._lock:
             each = self._of(name)
             each.under_way -= 1
@@ -146,18 +146,18 @@ class Budget:
                 self._read_headers(each, headers)
 
     def accepted(self, name: str) -> None:
-        """The CRM answered a request with anything but "too many"."""
+        """Note that the CRM answered a request with anything but "too many"."""
         with self._lock:
             each = self._of(name)
             each.learned.accepted(self._clock().timestamp())
             each.backoff.reset()
 
     def refused(self, name: str, wait: float | None, *, quota: bool = False) -> None:
-        """The CRM said: too many. `wait` in seconds, where it told."""
+        """Note that the CRM answered "too many"; `wait` is its own wish in seconds, None: it named none."""
         with self._lock:
             each, now = self._of(name), self._clock()
             self._forget_future(now)
-            # Others that were under way are refused along with the first: they tell nothing new.
+            # Requests that were under way with the first refused one are refused as well: that is no news.
             first = self._left(each.paused_until, now) <= 0
             if wait is None:
                 wait = each.backoff.next() if first else 0.0
@@ -168,12 +168,12 @@ class Budget:
 
     @staticmethod
     def _full_for(each: _RequestClass, now: datetime) -> float:
-        """Seconds for which it has no room, where that is longer than a request would wait for it."""
+        """Seconds until it has room, where a request would not wait so long; else 0."""
         wait = each.rates_wait(now.timestamp())
         return wait if wait > LONGEST_QUEUEING else 0.0
 
     def _forget_future(self, now: datetime) -> None:
-        """What lies further ahead than it can have been set, a clock that stood wrong has set: it is over."""
+        """End pauses and days that lie too far ahead to be true: the clock was wrong when they were set."""
         self._breaker.forget_future(now)
         for each in self._classes.values():
             each.paused_until = bounded(each.paused_until, now)
@@ -223,7 +223,7 @@ class Budget:
 
     # -- over restarts --------------------------------------------------------------------
     def state(self) -> KeptLimits:
-        """What is worth keeping over a restart, and telling an operator."""
+        """The state to keep over a restart, and to show to operators."""
         with self._lock:
             at = self._clock().timestamp()
             return {
@@ -233,7 +233,7 @@ class Budget:
                         "rates": list(each.section.rate),
                         "learned": each.learned.kept(),
                         "learned_rate": each.rate(at),
-                        # What the release before this one reads in its place.
+                        # The release before this one reads `factor`.
                         "factor": 1.0,
                         "spent": each.spent,
                         "daily": each.section.daily,

@@ -11,7 +11,7 @@ from bridge.model.account_limits import KeptBreaker, KeptLimits
 
 log = structlog.get_logger("bridge.accounts")
 
-# Counts of requests change all the time, and a start can do with some that are 10 s old.
+# Counts of requests change all the time; for a restart it is enough to have those of 10 s ago.
 SAVE_EVERY = timedelta(seconds=10)
 
 

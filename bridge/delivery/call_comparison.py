@@ -1,6 +1,6 @@
-"""What a mapping makes of the ledger's calls now, beside what was last sent of each. Nothing is sent.
+"""Compares what a mapping makes of the ledger's calls now with what was last sent for each. Nothing is sent.
 
-The walk goes page by page, so that a ledger of any size fits.
+Calls are read page by page, 200 at a time, so that a ledger of any size fits into memory.
 """
 
 from collections import Counter
@@ -35,12 +35,12 @@ _MOST_FAULTS = 20
 
 @dataclass(frozen=True, slots=True)
 class ReplayTarget:
-    """A destination, as far as its calls are compared."""
+    """What comparing a destination's calls needs to know of the destination."""
 
     name: str
     mapping: CompiledMapping
     objects: Mapping[str, ObjectType]
-    """The connector's."""
+    """The connector's object types, by name."""
     account: str
     sources: Sequence[str]
     together: Sequence[str] = ()
@@ -95,7 +95,7 @@ class CallComparison:
 
     @property
     def was_sent(self) -> bool:
-        """Whether the same was delivered, so that a replay by force sends it again."""
+        """Whether the same was delivered already: only a forced replay sends it again."""
         return self.verdict is ReplayVerdict.SAME and self.stored.state == DeliveryState.DELIVERED
 
 
@@ -167,7 +167,7 @@ def _planned(target: ReplayTarget, origin: Origin, stored: StoredCall) -> tuple[
 
 
 def _claimed(claims: Sequence[Claim], plan: Plan | Skip | None, fault: str) -> tuple[Plan | Skip | None, str]:
-    """The same, after other sources' claims on the call's key."""
+    """The plan, or why there is none, once other sources' claims on the call's key are considered."""
     verdict = None if plan is None else claims_applied(claims, plan)
     return (None, verdict.cause) if isinstance(verdict, Conflict) else (verdict, fault)
 
@@ -246,7 +246,7 @@ def _fields(planned: PlannedObject, known: KnownObject | None) -> dict[str, dict
 
 @dataclass(slots=True)
 class ComparisonSummary:
-    """What the comparison of many calls came to: counts and a few examples, whatever the ledger's size."""
+    """The comparison of many calls: counts, and at most 5 examples."""
 
     calls: int = 0
     verdicts: Counter[ReplayVerdict] = field(default_factory=Counter)
@@ -272,7 +272,7 @@ class ComparisonSummary:
         self.examples += [_example(one) for one in islice(shown, EXAMPLE_CHANGES - len(self.examples))]
 
     def document(self) -> dict[str, Any]:
-        """It as one JSON object."""
+        """The summary as one JSON object, in the form of `replay --json`."""
         return {
             "calls": self.calls,
             **{verdict.value: self.verdicts[verdict] for verdict in ReplayVerdict},

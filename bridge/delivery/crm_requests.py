@@ -1,7 +1,7 @@
-"""What a sync yields and is sent: requests to a CRM, and their replies.
+"""The requests that a sync yields, and the replies that it is sent.
 
-A sync is a generator, so that one driver can send its requests one by one, and another can batch those of
-many syncs; and so that a preview shows what a delivery would send, for both run the same code.
+A sync is a generator: it yields each `CrmRequest` and is sent its `CrmReply`. So one driver can send requests
+one by one, another can batch those of many syncs, and a preview runs the same code as a delivery.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How long a request in doubt may stay unseen, measured by a clock that nobody puts back or forward."""
+"""Tells when a look-up will show what became of a request in doubt, by a clock that nobody sets."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,10 +9,10 @@ from bridge.model.deliveries import Lease
 
 
 class DoubtClock:
-    """Reckons when a look-up shows what became of a request in doubt.
+    """Computes when a look-up shows what became of a request in doubt.
 
-    If the system's clock told the age of a request, one that is put forward would make an early "not there"
-    count, and the request would be sent twice. So its age is told by the steady clock.
+    A CRM's search lags. If the system's clock is put forward, a request would look older than it is, an early
+    "not there" would be believed, and the request be sent twice. So a steady clock measures its age.
     """
 
     def __init__(self, lags: Mapping[str, timedelta], clocks: Clocks) -> None:
@@ -30,7 +30,7 @@ class DoubtClock:
         return self._clocks.wall() + left if left > timedelta(0) else None
 
     def believed(self, lease: Lease) -> Lease:
-        """The lease without requests of the future: a wrong clock has dated them; they count as sent now."""
+        """The lease, with requests dated in the future counted as sent now: the clock was wrong then."""
         now = self._clocks.steady()
         if all(each.sent_at is None or each.sent_at <= now for each in lease.progress.values()):
             return lease
