@@ -19,8 +19,8 @@ from bridge.model.crm_objects import KnownObject
 from bridge.model.deliveries import Lane
 
 # Requests for each object of a plan. A first delivery makes two or three; the longest known one (found, gone,
-# found again, a duplicate, its link gone) about 15. Each is sent at most QUICK_TRIES times, and once more with
-# a new token.
+# found again, a duplicate, its link gone) about 15. Each is sent at most QUICK_TRIES times, and once more
+# with a new token.
 MOST_QUESTIONS = 20
 _OF_CIRCLES = (
     "Look at the record in the CRM, its bin included, and at the connector's rules for gone and duplicate;"

@@ -1,4 +1,4 @@
-"""Settles what is in doubt before anything is sent again: by a look-up, by waiting, or by a person's word."""
+"""Settles requests in doubt before anything is sent again: by look-up, by waiting, or by a person's word."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -22,7 +22,7 @@ class DoubtSettler:
         self._jobs = jobs
 
     def settle_write(self, run: Running) -> None:
-        """Let an update or upsert be sent again once that can do no harm.
+        """Allow an update or upsert to be sent again, once that can do no harm.
 
         Raises:
             InDoubt: it must not be sent twice, and no look-up can tell whether it was processed.
@@ -31,7 +31,7 @@ class DoubtSettler:
         """
         kind, steps = self._context.kind, self._context.kind.steps_of(run.method)
         if run.step >= len(steps):
-            # All was processed; only its id is missing.
+            # Every step was processed; only the object's id is missing.
             return
         is_idempotent = steps[run.step].request.idempotent
         if not is_idempotent and not kind.shows(run.method, run.step):
@@ -42,7 +42,7 @@ class DoubtSettler:
             self.wait_for_index(run.sent_at)
 
     def believe_person(self, run: Running) -> None:
-        """Let a step be sent again that no look-up shows, where a person says that it did not arrive.
+        """Allow a step to be sent again that no look-up can show, once a person says that it did not arrive.
 
         Raises:
             InDoubt: nobody has said so.
@@ -51,7 +51,7 @@ class DoubtSettler:
         self._set(replace(run, sent_at=None, absent=False))
 
     def wait_for_index(self, sent_at: datetime | None) -> None:
-        """Let a look-up count once the index would show what was sent.
+        """Believe a look-up once the CRM's index must show what was sent.
 
         Raises:
             Transient: until then.
@@ -67,7 +67,7 @@ class DoubtSettler:
             )
 
     def believe_absent(self, crm_id: str | None) -> None:
-        """Let it count that a look-up did not find what we left there, once the index has caught up.
+        """Believe that an object which we wrote is gone, once the CRM's index must have caught up.
 
         Raises:
             Transient: until then.
@@ -81,7 +81,7 @@ class DoubtSettler:
             self.wait_for_index(looking.since)
 
     def continue_create(self, run: Running, found: FoundObject) -> None:
-        """Go on behind the first step of a create, whose answer was lost and whose object was found.
+        """Go on after the first step of a create, whose answer was lost and whose object was found.
 
         Raises:
             InDoubt: later steps need more of the lost answer than the object's id.

@@ -1,4 +1,4 @@
-"""Where a CRM contradicts itself: a "duplicate" that nobody finds, a record that is gone and yet found."""
+"""Resolves a CRM's contradictions: a "duplicate" that no search finds, a record both gone and found."""
 
 from datetime import datetime
 
@@ -20,14 +20,14 @@ class DuplicateResolver:
         self._context = context
         self._lookup = lookup
         state = context.journal.progress.state
-        # Read now: what is sent meanwhile leaves another state in the journal.
+        # Read at construction, because requests that are sent later replace the state in the journal.
         self._waited = state if isinstance(state, AwaitingDuplicate) else None
 
     def find(self, error: Duplicate) -> RequestFlow[FoundObject | None]:
-        """The record that the CRM refuses ours for: one that has our key; None: none is found yet.
+        """The record with our key, for which the CRM refuses ours; None: none is found yet.
 
-        The id that the CRM names proves nothing alone: it may be a namesake's, that of somebody with the same
-        e-mail address, or that of a record that a person deleted.
+        The id that the CRM names proves nothing by itself: it may be that of somebody with the same name or
+        e-mail address, or of a record that a person deleted.
 
         Raises:
             Permanent: the record is deleted, or has another key.
@@ -62,7 +62,7 @@ class DuplicateResolver:
         return None
 
     def not_seen(self, error: Duplicate) -> DeliveryError:
-        """The failure of a duplicate that no look-up finds: the index may lag, but not for ever."""
+        """The failure of a duplicate that no look-up finds: tried again while the index lags, then parked."""
         looks, since = self._looks()
         if not self._is_last_look(looks, since):
             return self._look_again(looks, since, f"{error}. It is not found by its key yet", error.cause)
@@ -77,7 +77,7 @@ class DuplicateResolver:
         )
 
     def contradicted(self, gone: str) -> DeliveryError:
-        """The failure of a record that is gone and found by its key: the index may lag behind a deletion."""
+        """The failure of a record that is gone by its id and found by its key: the index may lag."""
         label = self._context.label
         message = f"{label}: the CRM says that {of_crm(gone)} is gone, and finds it by its key"
         looks, since = self._looks()
@@ -92,7 +92,7 @@ class DuplicateResolver:
         )
 
     def _looks(self) -> tuple[int, datetime]:
-        """How many attempts have waited for the index, this one counted, and since when."""
+        """How many attempts have waited for the index, this one included, and since when."""
         if self._waited is None:
             return 1, self._context.clock()
         return self._waited.looks + 1, self._waited.since

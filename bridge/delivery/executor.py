@@ -1,4 +1,4 @@
-"""Execute: drive attempts to their ends; requests of one kind go out together where the CRM takes that."""
+"""Execute: drives attempts to their ends, and sends requests of one kind together where the CRM allows it."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ class Executor:
 
     @property
     def crm(self) -> Crm:
-        """The CRM that it asks."""
+        """The CRM that requests are sent to."""
         return self._sender.crm
 
     def drive(self, attempts: Sequence[Attempt]) -> None:
@@ -50,9 +50,9 @@ class Executor:
         try:
             results = self._results(group)
         except LedgerError:
-            # A token that cannot be kept: nobody's fault, and it passes.
+            # A new token could not be saved: the ledger is busy, and no attempt is to blame.
             raise
-        except Exception as fault:  # noqa: BLE001 -- ours: it ends this group and no other
+        except Exception as fault:  # noqa: BLE001 -- a fault of ours ends this group and no other
             for attempt in group:
                 attempt.break_off(fault)
             return
@@ -74,7 +74,7 @@ class Executor:
 
 
 def _groups(waiting: Sequence[Attempt]) -> list[list[Attempt]]:
-    """Attempts that ask for the same kind of thing, as many together as one request takes."""
+    """Groups of attempts that wait for the same kind of request, as many together as one request takes."""
     groups: list[list[Attempt]] = []
     open_groups: dict[tuple[int, int], list[Attempt]] = {}
     for attempt in waiting:
@@ -83,7 +83,7 @@ def _groups(waiting: Sequence[Attempt]) -> list[list[Attempt]]:
         if batch is None:
             groups.append([attempt])
             continue
-        # One that spoiled a request goes with few, or alone, so that the others are delivered.
+        # A delivery that has spoiled a batch goes with few others or alone, so that these are delivered.
         room = room_for(attempt.earlier_faults, batch.max)
         kind = id(attempt.wanted.operation), room
         group = open_groups.get(kind)
@@ -95,7 +95,7 @@ def _groups(waiting: Sequence[Attempt]) -> list[list[Attempt]]:
 
 
 def _ready(groups: Sequence[Sequence[Attempt]]) -> list[Sequence[Attempt]]:
-    """Full groups, and those of the attempts that are least far: the rest waits until these catch up."""
+    """The full groups, and those whose attempts have come least far: the others wait to become full."""
     first = min(attempt.sync.cursor for group in groups for attempt in group)
     return [group for group in groups if _is_full(group) or group[0].sync.cursor == first]
 

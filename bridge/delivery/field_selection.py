@@ -1,4 +1,4 @@
-"""Which fields an object gets from a call, and what is known of each once they are sent."""
+"""Selects the fields that an object gets from a call, and tells what is known of each once they are sent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class FieldSelection:
     appended: Mapping[str, Fingerprint]
     """Fields to which this call's value has been added."""
     kept: Mapping[str, Any] = field(default_factory=dict)
-    """What goes along unchanged, where an update would empty what it leaves out."""
+    """Fields that are sent unchanged, because the CRM's update empties those that are left out."""
     altered: Mapping[str, str] = field(default_factory=dict)
     """Fields that the CRM shows otherwise than they were sent, and how."""
 
@@ -46,7 +46,7 @@ class ObjectView:
     appended: Mapping[str, Fingerprint] = field(default_factory=dict)
     """Fields to which this call has added its value."""
     adding: Mapping[str, Fingerprint] = field(default_factory=dict)
-    """Fields to which it may have: each is looked for as it was sent, whatever the call says now."""
+    """Fields to which it may have: the value is looked for as it was sent, even if the call has changed."""
 
     def field_view(self, name: str, planned: PlannedObject, call: SendingCall) -> FieldView:
         """One of its fields."""
@@ -71,12 +71,12 @@ def sent_digest(planned: PlannedObject, inline: Mapping[str, Any]) -> bytes:
 
 
 def needs_lookup(planned: PlannedObject, *, upserts: bool = False) -> bool:
-    """Whether what the CRM holds decides about a field; `upserts`: the CRM finds or creates by itself."""
+    """Whether a field's policy must know what the CRM holds; `upserts`: the CRM itself finds or creates."""
     return any(POLICIES[each.write].needs_lookup(upserts=upserts) for each in planned.fields.values())
 
 
 def is_settled(planned: PlannedObject, known: KnownObject, appended: Mapping[str, Fingerprint]) -> bool:
-    """Whether an object that was last sent the same holds it all: no newer call, nothing left to append."""
+    """Whether an object that was last sent the same needs nothing: no newer call, nothing left to append."""
     return all(
         POLICIES[each.write].is_settled(each, known.last_writes.get(name), is_added=name in appended)
         for name, each in planned.fields.items()
@@ -84,7 +84,7 @@ def is_settled(planned: PlannedObject, known: KnownObject, appended: Mapping[str
 
 
 def with_newer_event(known: KnownObject, planned: PlannedObject, event: str) -> KnownObject:
-    """What is known after a newer call that said the same; of what it did not say, nothing is newer."""
+    """What is known after a newer call sent the same: its event counts for the fields that it has."""
     last_writes = {
         name: FieldWrite(max(event, last_write.event), last_write.digest)
         if name in planned.fields and POLICIES[planned.fields[name].write].newest_wins
@@ -95,7 +95,7 @@ def with_newer_event(known: KnownObject, planned: PlannedObject, event: str) -> 
 
 
 def select_for_new(planned: PlannedObject, event: str, *, nulls: bool = False) -> FieldSelection:
-    """A new object gets every field; with `nulls` also those that are to be cleared."""
+    """The fields of a new object: all of them; with `nulls` also those that are to be cleared."""
     fields = {name: each.value for name, each in planned.fields.items() if nulls or each.value is not None}
     added = {name: POLICIES[each.write].added_to_new(each) for name, each in planned.fields.items()}
     appended = {name: fingerprint for name, fingerprint in added.items() if fingerprint is not None}
@@ -164,7 +164,7 @@ def _last_writes(
     for name, value in ours.items():
         known = last_writes.get(name)
         if known is not None and alteration_of(known.digest) and sent_last(known.digest, value):
-            # Still what the CRM made of the same value.
+            # The CRM still shows the same altered form of the same value.
             last_writes[name] = FieldWrite(event, known.digest)
         elif planned.shared or _policy(planned, name).spots_edits:
             last_writes[name] = FieldWrite(event, digest_of(value))
@@ -179,7 +179,7 @@ def _last_writes(
 
 
 def possible_writes(planned: PlannedObject, fields: Fields) -> dict[str, FieldWrite]:
-    """What a new object will hold if it comes to be: until that is known, nobody has edited it."""
+    """What a new object may hold while its create is unanswered, so that it is not taken for an edit."""
     return {
         name: FieldWrite("", NOTHING + digest_of(value))
         for name, value in fields.items()
@@ -188,14 +188,14 @@ def possible_writes(planned: PlannedObject, fields: Fields) -> dict[str, FieldWr
 
 
 def with_possible_writes(known: KnownObject, planned: PlannedObject, fields: Fields) -> KnownObject:
-    """An object to which fields are being sent: until that is answered, it holds them or what it held."""
+    """What an object may hold while an update is unanswered: the new values, or those before."""
     last_writes = {
         name: FieldWrite(last_write.event, with_possible(last_write.digest, fields[name]))
         if name in fields
         else last_write
         for name, last_write in known.last_writes.items()
     }
-    # What was never sent before was empty.
+    # Fields that were never sent before were empty.
     return KnownObject(known.crm_id, b"", {}, possible_writes(planned, fields) | last_writes)
 
 
@@ -209,7 +209,7 @@ def held_already(selection: FieldSelection, present: Fields) -> dict[str, FieldW
 
 
 def checked(sent: FieldSelection, shown: Fields, *, certain: bool) -> FieldSelection:
-    """What was sent, beside what the CRM shows after it; `certain`: nobody else can have written it."""
+    """What was sent, with the alterations that the CRM shows; `certain`: nobody else can have written."""
     last_writes, found = dict(sent.last_writes), dict(sent.altered)
     for name, value in sent.fields.items():
         if name not in shown:
@@ -229,7 +229,7 @@ def checked(sent: FieldSelection, shown: Fields, *, certain: bool) -> FieldSelec
 
 
 def to_read_back(planned: PlannedObject, sent: FieldSelection) -> list[str]:
-    """The fields of which it must be known what the CRM made of them: later looks are compared with that."""
+    """The fields that are read back after a write: later look-ups are compared with the CRM's form."""
     return [
         name
         for name, value in sent.fields.items()

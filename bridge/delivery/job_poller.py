@@ -1,4 +1,4 @@
-"""Polls a job of a CRM: a step that was answered "accepted, not done yet" is asked for until it has ended."""
+"""Polls a CRM's jobs: a step that was answered "accepted, not done yet" is asked for until it has ended."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,15 +18,16 @@ from bridge.lib.phone import mask_phones_in
 from bridge.lib.values import parse_duration
 from bridge.model.sync_progress import Located, Running
 
-# A connector's mistake must neither poll without a pause nor come back after a month.
+# Bounds for a connector's `wait`, in seconds: by mistake it might be 0, or a month.
 SHORTEST_POLL_WAIT = 1.0
 LONGEST_POLL_WAIT = 3600.0
+# Seconds between two look-ups for the object of a job that cannot be polled.
 LOOKED_FOR_EVERY = 30.0
 """Seconds between look-ups for the object of a job that cannot be polled."""
 
 
 class JobFailed(Permanent):
-    """The job has ended without an effect."""
+    """The job has failed, and nothing was written."""
 
 
 class JobUnknown(InDoubt):
@@ -54,10 +55,10 @@ class JobPoller:
             InDoubt: nothing tells what became of it.
         """
         if run.absent:
-            # A person has looked: it came to nothing.
+            # A person has looked, and says that the job wrote nothing.
             self._context.journal.restart()
         elif self.poll_of(run) is None:
-            # The connector has changed since.
+            # The connector has been changed, and the step begins no job any more.
             self._set(replace(run, polled=False))
         else:
             yield from self.poll(run)
@@ -85,7 +86,7 @@ class JobPoller:
         crm_id = object_id(told) or run.crm_id
         steps = context.kind.steps_of(run.method)
         if crm_id is None and (poll.id or steps[run.step].id) is not None:
-            # It was done, so the object is there, and has our key.
+            # The job was done, so the object is there and can be found by its key.
             lost = InDoubt(f"{label}: the job has ended, and its answer carries no id")
             yield from self._look_for_lost(run, lost)
             return
@@ -100,7 +101,7 @@ class JobPoller:
         self._set(done, durable=done.step < len(steps))
 
     def _look_for_lost(self, run: Running, error: InDoubt) -> RequestFlow[None]:
-        """A job that cannot be polled has ended where its object is there."""
+        """Look for the object of a job that cannot be polled: if it is there, the job has ended."""
         kind, journal = self._context.kind, self._context.journal
         looks = kind.shows(run.method, run.step)
         found = (yield from self._lookup.find()) if looks else None
@@ -111,13 +112,13 @@ class JobPoller:
             return
         repeats = looks or kind.steps_of(run.method)[run.step].request.idempotent
         if not isinstance(error, JobUnknown) or not repeats:
-            # By the CRM's own word it runs on, or nothing tells whether it was done: it is not sent again.
+            # It still runs by the CRM's word, or nothing tells if it was done: it must not be sent again.
             raise error
         self._set(replace(run, polled=False))
         raise Transient(str(error), cause=error.cause, retry_after=LOOKED_FOR_EVERY) from error
 
     def wait(self, run: Running) -> None:
-        """Send nothing again while the lost job may still make what is not there yet.
+        """Wait while the lost job may still write, so that nothing is written twice.
 
         Raises:
             Pending: until the longest time that it may run, and the index's lag, have passed.

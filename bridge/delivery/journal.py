@@ -1,4 +1,4 @@
-"""What one delivery knows of earlier requests, and notes of its own, while an attempt runs."""
+"""The journal of a delivery during an attempt: what earlier requests have done, and how far it is now."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from bridge.model.sync_progress import SyncProgress
 
 
 class DeliveryJournal:
-    """The objects that a delivery feeds, as the ledger knows them, and how far it came with each."""
+    """What the ledger knows of a delivery's objects, and how far the delivery has come with each."""
 
     def __init__(
         self,
@@ -60,13 +60,13 @@ class DeliveryJournal:
         self.unsaved = True
 
     def noted(self, done: Sequence[SyncedObject]) -> ProgressNote:
-        """What must be on disk now; an object that was synced is kept before its progress is dropped."""
+        """What must be on disk now; objects synced so far are among it, as their progress is dropped next."""
         objects = {each.object: each for each in done} | self._possible
         self._possible, self.unsaved = {}, False
         return ProgressNote(self._lease, self.account, self.left(), self.keys, tuple(objects.values()))
 
     def left(self) -> dict[str, SyncProgress]:
-        """The progress that says something: objects that were not begun are left out."""
+        """The progress that is kept: objects that were not begun are left out."""
         return {name: each for name, each in self._progress.items() if each != SyncProgress(key=each.key)}
 
 

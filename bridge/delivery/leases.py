@@ -1,4 +1,4 @@
-"""The leases of one worker: taken while their accounts allow requests, given back when they are not used."""
+"""Leases of one worker: taken where the account's budget has room, given back when they are not used."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -73,20 +73,20 @@ class LeaseTaker:
         return leases
 
     def end_turn(self, destination: Destination) -> None:
-        """The delivery of `take_first` and those with it are done: others may probe and assemble batches."""
+        """End the turn that `take_first` began, so that others may probe and assemble batches."""
         if self._probed is not None:
-            # It may have asked nothing: skipped, refused by the mapping, its keys held by another.
+            # It may have sent no request: skipped, refused by the mapping, or its keys held by another.
             self._probed.end_probe()
             self._probed = None
         if destination.takes_batches:
             self._routes.account_of(destination.name).gate.end()
 
     def hold(self, lease: Lease) -> None:
-        """Remember a lease as this worker's, in the form in which it will be settled."""
+        """Remember a lease as this worker's own, as it will be settled."""
         self._held[lease.delivery_id] = lease
 
     def forget(self, lease: Lease) -> None:
-        """A lease was settled; the delivery may have been leased again meanwhile, and that one stays."""
+        """Forget a settled lease; if the delivery has been leased again since, the new lease stays."""
         if self._held.get(lease.delivery_id) is lease:
             del self._held[lease.delivery_id]
 
@@ -94,14 +94,14 @@ class LeaseTaker:
         """Give back a lease with which nothing was done; it is due again in a second, or at `not_before`."""
         due_at = now + GIVEN_BACK_FOR
         if not self._ledger.give_back(lease, due_at if not_before is None else max(due_at, not_before)):
-            # A person parked or skipped it meanwhile.
+            # A person parked or skipped it meanwhile, so nothing will release its keys later.
             self._locks.release(lease.delivery_id)
         self._held.pop(lease.delivery_id)
 
     def give_back_interrupted(self, settling: Collection[int], now: datetime) -> None:
-        """Give back what an earlier turn left behind when the ledger was busy; not what is being settled.
+        """Give back leases that an earlier turn left when the ledger was busy, except those being settled.
 
-        Such an attempt has ended as a crash would have ended it, so the delivery keeps its keys.
+        Their attempts ended as in a crash: requests may be in doubt, so the deliveries keep their keys.
         """
         for lease in list(self._held.values()):
             if lease.delivery_id not in settling:
