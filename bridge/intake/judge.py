@@ -100,11 +100,11 @@ class Judge:
     def _judge_first(self, receipt: Pending, rules: SourceRules) -> Judgment:
         """The verdict on a call's first record: most calls have no other, so only their columns are read."""
         record, odd = self._columns[receipt.source].read(receipt.payload)
-        stamped, flags = read_stamps(record, rules.origin, receipt.received_at)
-        known = Known({}, {}, stamped, receipt.via, revision=1)
+        stamps = read_stamps(record, rules.origin, receipt.received_at)
+        known = Known({}, {}, stamps.stamp, receipt.via, revision=1)
         ruling = Ruling(Verdict.NEW, known, unchanged=False, kept=True)
-        flags = (*flags, *odd, *_ahead_flags(record, receipt, rules.origin))
-        return self._judgment(receipt, ruling, record, stamped, flags)
+        flags = (*stamps.flags, *odd, *_ahead_flags(record, receipt, rules.origin))
+        return self._judgment(receipt, ruling, record, stamps.stamp, flags)
 
     def _judgment(
         self,

@@ -34,6 +34,18 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamps:
+    """What a record's own times tell of it."""
+
+    stamp: int | None
+    """When the platform last changed it, in epoch seconds."""
+    flags: tuple[str, ...]
+    """Times that cannot be read, or lie too far ahead."""
+    undatable: bool
+    """Whether it has a stamp that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ruling:
     """A verdict and the state after it; see `bridge.model.calls.Judgment` for `unchanged` and `kept`."""
 
@@ -56,10 +68,9 @@ def is_repeat(via: Via, known_via: Via) -> bool:
 def read_incoming(record: Mapping[str, Any], via: Via, origin: Origin, received_at: datetime) -> Incoming:
     """A record beside its canonical form; a stamp more than a day ahead counts as missing and is flagged."""
     dialect, meaning = origin.dialect, canonical(record, origin)
-    stamp, flags = read_stamps(record, origin, received_at)
-    undatable = f"unreadable:{dialect.stamp_field}" in flags
-    flags += dialogue_flags(meaning.get(dialect.dialogue.field), dialect)
-    return Incoming(record, meaning, stamp, via, flags, undatable)
+    read = read_stamps(record, origin, received_at)
+    flags = read.flags + dialogue_flags(meaning.get(dialect.dialogue.field), dialect)
+    return Incoming(record, meaning, read.stamp, via, flags, read.undatable)
 
 
 def dialogue_flags(turns: Sequence[Turn] | None, dialect: Dialect) -> tuple[str, ...]:
@@ -67,22 +78,22 @@ def dialogue_flags(turns: Sequence[Turn] | None, dialect: Dialect) -> tuple[str,
     return (f"unreadable:{dialect.dialogue.field}",) if any(turn.flagged for turn in turns or ()) else ()
 
 
-def read_stamps(
-    record: Mapping[str, Any], origin: Origin, received_at: datetime
-) -> tuple[int | None, tuple[str, ...]]:
-    """A record's stamp in epoch seconds, and flags for it and the other times that cannot be read."""
+def read_stamps(record: Mapping[str, Any], origin: Origin, received_at: datetime) -> Stamps:
+    """A record's stamp, and flags for it and the other times that cannot be read."""
     dialect = origin.dialect
     moments: dict[str, datetime | None] = {}
-    flags: list[str] = []
+    unreadable: list[str] = []
     for name in (dialect.stamp_field, *dialect.event_fields):
         try:
             moments[name] = dialect.read_time(record.get(name), origin.zone)
         except UnreadableTimeError:
-            flags.append(f"unreadable:{name}")
+            unreadable.append(name)
     stamp = moments.get(dialect.stamp_field)
+    flags = tuple(f"unreadable:{name}" for name in unreadable)
     if stamp is not None and stamp - received_at > AHEAD:
-        return None, ("stamp_ahead", *flags)
-    return (None if stamp is None else int(stamp.timestamp())), tuple(flags)
+        return Stamps(None, ("stamp_ahead", *flags), undatable=False)
+    seconds = None if stamp is None else int(stamp.timestamp())
+    return Stamps(seconds, flags, undatable=dialect.stamp_field in unreadable)
 
 
 def rule(known: Known | None, incoming: Incoming, reads: frozenset[str], origin: Origin) -> Ruling:
