@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,11 +19,14 @@ from click.testing import CliRunner
 from structlog.testing import capture_logs
 
 from bridge.cli import cli
-from bridge.model.calls import Quarantined
+from bridge.model.calls import Quarantined, Verdict, Via
+from bridge.model.crm_alterations import WORDS
+from bridge.model.deliveries import DeliveryState
+from bridge.model.write_policy import WritePolicy
 from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET
 from bridge.sandbox.records import PLATFORM_ZONE
 from tests.fixtures.delivery_simulation import DATA
-from tests.fixtures.json_documents import DOCUMENTS
+from tests.fixtures.json_documents import ALTERED, DOCUMENTS, POLICIES, REASONS, STATES, VERDICTS, VIA
 from tests.fixtures.json_shapes import Empty, Maybe, Named, OneOf, differences
 from tests.fixtures.ledger_calls import filed, stray
 from tests.fixtures.scripted_crm import ScriptedCrmBench, scripted_crm_bench
@@ -251,6 +254,21 @@ def test_every_command_has_its_document() -> None:
                 yield f"{path}{name}"
 
     assert set(commands(cli)) - COMMANDS.keys() == ELSEWHERE.keys()
+
+
+@pytest.mark.parametrize(
+    ("promised", "there"),
+    [
+        (STATES, DeliveryState),
+        (REASONS, Quarantined),
+        (VIA, Via),
+        (VERDICTS, Verdict),
+        (POLICIES, WritePolicy),
+        (ALTERED, WORDS.values()),
+    ],
+)
+def test_every_word_that_a_key_may_hold_is_promised(promised: OneOf, there: Iterable[str]) -> None:
+    assert set(promised) == set(there)
 
 
 @pytest.mark.parametrize(
