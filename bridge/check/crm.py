@@ -185,7 +185,7 @@ class _Asking:
     def _judge(self, probe: Probe, judged: JudgedAnswer) -> None:
         section = probe.section
         try:
-            self._subject.crm.judge(judged.meaning, probe.request, judged.shown)
+            self._subject.crm.judge(judged.meaning, probe.request, judged.description)
         except DeliveryError as error:
             if not _is_theirs(error):
                 raise
@@ -193,7 +193,7 @@ class _Asking:
             self.found.problems.append(self.destination(path, str(error), section.remedy))
         else:
             if probe.expect is not None:
-                message = f"{judged.shown}, and that is not what was expected: {section.expect}"
+                message = f"{judged.description}, and that is not what was expected: {section.expect}"
                 self.found.problems.append(self.destination((), message, section.remedy))
 
     def _may_write(self, probe: Probe, answer: Answer) -> bool:
@@ -244,7 +244,7 @@ class _Asking:
         what = f'describe "{kind.name}"'
         judged = self._ask(describe, what)
         try:
-            self._subject.crm.judge(judged.meaning, describe.request, judged.shown)
+            self._subject.crm.judge(judged.meaning, describe.request, judged.description)
         except DeliveryError as error:
             if not _is_theirs(error):
                 raise
@@ -257,7 +257,7 @@ class _Asking:
             return None
         fields = _by_name(describe, describe.fields.of_answer(judged.answer))
         if fields is None:
-            message = f"{judged.shown}, with no list of fields at {describe.section.fields!r}"
+            message = f"{judged.description}, with no list of fields at {describe.section.fields!r}"
             self.found.problems.append(self.destination((), message, "check the connector's describe"))
         self._described[kind.name] = fields
         return fields

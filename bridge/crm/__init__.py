@@ -1,4 +1,4 @@
-"""A CRM account as something to send requests to: its client, its tokens, and how its API works.
+"""Sends requests to CRM accounts: the client, the tokens, and the connectors that say how each API works.
 
 Owns the requests that go to CRMs, the tokens they carry, and what answers mean; it knows nothing of
 deliveries.

@@ -1,4 +1,4 @@
-"""A CRM account: where it is, and what opens it."""
+"""One CRM account: its address, its secrets and its settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +13,6 @@ class Account:
     base_url: str
     secrets: Mapping[str, str] = field(repr=False)
     settings: Mapping[str, str]
-    """What its connector asks for beside secrets."""
+    """The values of the connector's `[settings]`."""
     timeout: float
-    """Seconds for which each part of a request may take."""
+    """Seconds that each part of a request may take: connecting, sending, reading."""

@@ -1,4 +1,7 @@
-"""From what an answer means to the error that is raised: whose fault, what is in doubt, in which words."""
+"""Turns the meaning of an answer into the error to raise: which class, whose fault, in which words.
+
+Begin at `AnswerErrors.of()`.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,67 +13,68 @@ from bridge.lib.masking import LONGEST_MASKED, LONGEST_MESSAGE
 from bridge.lib.phone import mask_phones_in, of_crm
 from bridge.model.failures import generalised
 
-# Which of several items it was groups nothing.
-_PLACES = re.compile(r"\[\d+\]")
+# `items[3].email` and `items[7].email` are one cause of failures.
+_ITEM_INDEX = re.compile(r"\[\d+\]")
 _CODE = re.compile(r"(?=(?:\D*\d){0,7}\D*$)[\w.:-]{1,40}", re.ASCII)
 LONGEST_CAUSE = 80
-"""So much of a message without a code groups failures."""
+"""Characters: of a message without a code, its beginning groups failures."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerErrors:
-    """Makes errors of answers; `masked(text, longest)` takes secrets and phone numbers out of a text."""
+    """Makes errors of answers; `masked(text, longest)` masks secrets and phones, then cuts the text."""
 
     masked: Callable[[str, int | None], str]
 
     def of(
-        self, meaning: Meaning, shown: str, ids: Sequence[str], *, idempotent: bool
+        self, meaning: Meaning, description: str, ids: Sequence[str], *, idempotent: bool
     ) -> DeliveryError | None:
-        """The error that an answer means; None: it is a yes.
+        """The error to raise for an answer; None where the request has succeeded.
 
-        `shown` names request and status; `ids` are the CRM's ids of the records it is about, which are shown
-        in messages though they may look like phone numbers. `idempotent`: the request may be repeated.
+        `description` names request and status. `ids` are the CRM's ids of the records: messages show them
+        even where they look like phone numbers. `idempotent` says that the request may be repeated.
         """
         if meaning.result in ("ok", "done"):
             return None
         ids = [*ids, *([meaning.id] if meaning.id else [])]
-        message, cause = self._message(meaning, shown, ids), self._cause(meaning, shown)
+        message, cause = self._message(meaning, description, ids), self._cause(meaning, description)
         error = _error(meaning, message, cause, idempotent=idempotent)
         error.status = meaning.status
         error.says = self._masked(meaning.says)
         return error
 
-    def _message(self, meaning: Meaning, shown: str, ids: Sequence[str]) -> str:
+    def _message(self, meaning: Meaning, description: str, ids: Sequence[str]) -> str:
         if meaning.foreign:
-            quoted = self._named(ids, meaning.message)
-            about = f"{self._masked(shown)} {quoted}: not the CRM's own answer. {self._masked(meaning.says)}"
-            return about.rstrip()
-        parts = [self._named(ids, part) for part in (meaning.code, meaning.message) if part]
+            quoted = self._with_ids(ids, meaning.message)
+            request = self._masked(description)
+            return f"{request} {quoted}: not the CRM's own answer. {self._masked(meaning.says)}".rstrip()
+        parts = [self._with_ids(ids, part) for part in (meaning.code, meaning.message) if part]
         quoted = ": ".join(parts)
-        about = f" (field {self._named(ids, meaning.field)})" if meaning.field else ""
+        about = f" (field {self._with_ids(ids, meaning.field)})" if meaning.field else ""
         says = f". {self._masked(meaning.says)}" if meaning.says else ""
-        return f"{self._named(ids, shown)}{': ' + quoted if quoted else ''}{about}{says}"
+        return f"{self._with_ids(ids, description)}{': ' + quoted if quoted else ''}{about}{says}"
 
-    def _named(self, ids: Sequence[str], text: str) -> str:
-        """What a CRM says without secrets and phone numbers, but with the ids of its records."""
+    def _with_ids(self, ids: Sequence[str], text: str) -> str:
+        """A text of the CRM without secrets and phone numbers, but with the ids of its records."""
         text = text[:LONGEST_MASKED]
-        for each in ids:
-            if each in text and mask_phones_in(each) != each:
+        for record_id in ids:
+            if record_id in text and mask_phones_in(record_id) != record_id:
                 # An id may hold a backslash, which `re.sub` would read as a group.
-                named = of_crm(each).replace("\\", r"\\")
-                text = re.sub(rf"(?<!\w){re.escape(each)}(?!\w)", named, text)
+                marked = of_crm(record_id).replace("\\", r"\\")
+                text = re.sub(rf"(?<!\w){re.escape(record_id)}(?!\w)", marked, text)
         return self.masked(text, LONGEST_MESSAGE)
 
-    def _cause(self, meaning: Meaning, shown: str) -> str:
-        what = shown.split(":", 1)[0]
-        status = shown.rpartition(" ")[2]
+    def _cause(self, meaning: Meaning, description: str) -> str:
+        what = description.split(":", 1)[0]
+        status = description.rpartition(" ")[2]
         if meaning.foreign:
             return self._masked(f"{what}: answered {status}, not by the CRM itself")
-        # A number is what groups refusals where every status is 200; an id, which is longer, groups nothing.
+        # Where every status is 200, a code such as 301 tells refusals apart. A longer number is an id of
+        # one record and groups nothing.
         code = self._masked(meaning.code or (meaning.message if meaning.field else ""))
         code = code if meaning.code and _CODE.fullmatch(code) else generalised(code)[:LONGEST_CAUSE]
-        # Each alone: together a status and a code look like a phone number.
-        parts = (f"{what}: answered {status}", code, _PLACES.sub("[]", meaning.field[:LONGEST_MASKED]))
+        # Masked one by one: a status and a code side by side look like a phone number.
+        parts = (f"{what}: answered {status}", code, _ITEM_INDEX.sub("[]", meaning.field[:LONGEST_MASKED]))
         return " ".join(self.masked(part, LONGEST_MESSAGE) for part in parts if part)
 
     def _masked(self, text: str) -> str:
@@ -102,12 +106,13 @@ def _error(meaning: Meaning, message: str, cause: str, *, idempotent: bool) -> D
 
 
 def _blame(meaning: Meaning) -> Blame:
-    """Whose fault an answer is that asks for patience."""
+    """Who is to blame where a request is tried again later: quota, rate limit, account or record."""
     if meaning.result == "quota":
         return "quota"
     if meaning.result == "transient":
         return "account"
     if meaning.wait is not None or meaning.status == 429:
         return "limit"
-    # What is refused without a wait may be one record that is locked; 503 says that nobody is served.
+    # Without a wait the refusal may be about one locked record; 503 says that the whole account is not
+    # served.
     return "account" if meaning.status == 503 else "record"

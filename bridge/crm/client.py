@@ -1,4 +1,7 @@
-"""One CRM account over HTTP, as a connector describes it: log in, write, send, judge the answer."""
+"""The HTTP client of one CRM account: gets the token, renders a request, sends it, judges the answer.
+
+Begin at `Crm.ask()`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,23 +29,23 @@ from bridge.lib.http.client import UnacceptableAnswer
 from bridge.lib.http.connection_errors import connection_remedy
 from bridge.lib.masking import LONGEST_MESSAGE
 
-# Reading one takes longer than sending it; most requests go to the same few places.
+# httpx takes longer to parse a URL than to send it, and most requests go to the same few addresses.
 _url = lru_cache(maxsize=256)(httpx.URL)
 _DIRECT = Transport(OpenGate())
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedAnswer:
-    """An answer, and what it means to the connector."""
+    """An answer, and what it means by the connector's rules."""
 
     answer: Answer
     meaning: Meaning
-    shown: str
-    """What was asked and with which status it was answered, for messages."""
+    description: str
+    """Request and status for messages: "create contact: POST /contacts answered 201"."""
 
 
 class Crm:
-    """Sends what a connector can say; every fault is a `DeliveryError`."""
+    """Sends the requests of a connector to one account; every failure is a `DeliveryError`."""
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Crm:
         clock: Callable[[], datetime],
         transport: Transport = _DIRECT,
     ) -> None:
+        """Make a client with a connection of its own; `tokens` are shared by all clients of the account."""
         self.connector = connector
         self.account = account
         self._tokens = tokens
@@ -64,56 +68,62 @@ class Crm:
         self._connection.close()
 
     def ask(self, request: Request, names: Values, what: str) -> Answer:
-        """Send a request and judge its answer; a token that is refused is renewed once.
+        """Send a request and return its answer, if that is a success; a refused token is renewed once.
+
+        `names` are the variables of its texts, `what` names the request in messages.
 
         Raises:
-            DeliveryError: anything but a yes.
+            DeliveryError: there is no answer, or it is no success.
         """
         judged = self._answer(request, names, what)
-        self.judge(judged.meaning, request, judged.shown, _ids_in(names))
+        self.judge(judged.meaning, request, judged.description, _ids_in(names))
         return judged.answer
 
     def answer(self, request: Request, names: Values, what: str) -> JudgedAnswer:
-        """Send a request and return its answer, whatever that is.
+        """Send a request and return its answer with its meaning, whatever that is.
 
         Raises:
             DeliveryError: there is no answer.
         """
         judged = self._answer(request, names, what)
-        return JudgedAnswer(judged.answer, judged.meaning, self.masked(judged.shown))
+        return JudgedAnswer(judged.answer, judged.meaning, self.masked(judged.description))
 
     def log_in(self, what: str) -> None:
-        """Get the token that requests need, where there is none that lives.
+        """Get the token that requests need, unless there is one that is still valid.
 
         Raises:
-            DeliveryError: there is none to be had.
+            DeliveryError: no token can be got.
         """
         self._log_in(what)
 
-    def judge(self, meaning: Meaning, request: Request, shown: str, ids: Sequence[str] = ()) -> None:
-        """Raise what an answer means, unless that is a yes; `ids` of records are shown in it."""
-        error = self._errors.of(meaning, shown, ids, idempotent=request.idempotent)
+    def judge(self, meaning: Meaning, request: Request, description: str, ids: Sequence[str] = ()) -> None:
+        """Raise the error that an answer means, unless it is a success; its message may show the `ids`."""
+        error = self._errors.of(meaning, description, ids, idempotent=request.idempotent)
         if error is not None:
             raise error
 
     def judge_item(self, request: Request, answer: Answer, item: Any, what: str) -> None:
-        """Judge one item of a batch's answer as if it were an answer of its own.
+        """Judge one item of a batch's answer like an answer of its own.
 
         Raises:
-            DeliveryError: anything but a yes.
+            DeliveryError: the item is no success.
         """
         self.judge(self._meaning(request, answer.part(item)), request, f"{what}: answered {answer.status}")
 
     def render(self, request: Request, names: Values) -> Rendered:
-        """The request as it would be sent, with its authentication."""
+        """The request with its authentication, as it would be sent.
+
+        Raises:
+            ExpressionError: an expression fails on these names.
+        """
         return render(self.connector, request, self._connection.names(), names)
 
     def common(self) -> Values:
-        """The names that every request has, whatever it is about."""
+        """The variables that every request has."""
         return self._connection.names()
 
     def masked(self, text: str, longest: int | None = None) -> str:
-        """A text without secrets and whole phone numbers, and then no longer than `longest`."""
+        """A text without secrets and whole phone numbers, then cut to `longest` characters."""
         return self._connection.masked(text, longest)
 
     def _answer(self, request: Request, names: Values, what: str) -> JudgedAnswer:
@@ -126,7 +136,7 @@ class Crm:
         return judged
 
     def _log_in(self, what: str) -> int:
-        """Get the token that requests need; its version."""
+        """Get the token that requests need, and return its version; 0 where none is needed."""
         if not self._tokens.needed:
             return 0
         try:
@@ -145,27 +155,28 @@ class Crm:
 
     def _once(self, request: Request, names: Values, what: str) -> JudgedAnswer:
         with self._connection.passing(request.limit, what) as passage:
-            answer, shown = self._exchanged(request, names, what)
+            answer, description = self._exchange(request, names, what)
             passage.headers = answer.headers
-        return JudgedAnswer(answer, self._meaning(request, answer), f"{shown} answered {answer.status}")
+        return JudgedAnswer(answer, self._meaning(request, answer), f"{description} answered {answer.status}")
 
     def _meaning(self, request: Request, answer: Answer) -> Meaning:
         return self.connector.classifier.judge(answer, request.rules, self._clock(), request.expects)
 
-    def _exchanged(self, request: Request, names: Values, what: str) -> tuple[Answer, str]:
-        """The answer to a request, and how that is named."""
-        rendered, url, content = self._written(request, names, what)
-        # It is masked where it is said: that costs more than the rest, and nearly every answer is a yes.
-        shown = f"{what}: {rendered.method} {unquote(url.path)}"
+    def _exchange(self, request: Request, names: Values, what: str) -> tuple[Answer, str]:
+        """The answer to a request, and the request in words for messages."""
+        rendered, url, content = self._rendered(request, names, what)
+        # Masked only where an error quotes it: masking costs more than the rest, and nearly every request
+        # succeeds.
+        description = f"{what}: {rendered.method} {unquote(url.path)}"
         try:
-            return self._connection.send(rendered, url, content), shown
+            return self._connection.send(rendered, url, content), description
         except DeliveryError as error:
-            # Nothing was sent, and what refused it does not know for what it was.
+            # Nothing was sent; whoever refused does not know which request it was.
             error.args = (self.masked(f"{what}: {error}", 2 * LONGEST_MESSAGE),)
             raise
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             unreached = Transient(
-                self.masked(f"{shown}: cannot reach the CRM: {error}"),
+                self.masked(f"{description}: cannot reach the CRM: {error}"),
                 cause="the CRM cannot be reached",
                 blame="account",
             )
@@ -173,24 +184,30 @@ class Crm:
             raise unreached from error
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Permanent(
-                self.masked(f"{shown}: cannot be sent: {error}. Check base_url, secrets and the connector"),
+                self.masked(
+                    f"{description}: cannot be sent: {error}. Check base_url, secrets and the connector"
+                ),
                 cause=f"{what}: cannot be sent",
             ) from error
         except httpx.HTTPError as error:
-            message = self.masked(f"{shown}: {no_answer(error)}").rstrip()
+            message = self.masked(f"{description}: {no_answer(error)}").rstrip()
             unacceptable = isinstance(error, UnacceptableAnswer)
             cause = "the CRM's answer cannot be taken" if unacceptable else "the CRM did not answer"
             if request.idempotent:
                 raise Transient(message, cause=cause, blame="account", doubtful=True) from error
             raise InDoubt(message, cause=cause, blame="account") from error
 
-    def _written(self, request: Request, names: Values, what: str) -> tuple[Rendered, httpx.URL, bytes]:
-        """The request with its address and its body as they are sent."""
+    def _rendered(self, request: Request, names: Values, what: str) -> tuple[Rendered, httpx.URL, bytes]:
+        """Render a request; also its URL and the bytes of its body.
+
+        Raises:
+            Permanent: the connector cannot render it with these names.
+        """
         try:
             rendered = self.render(request, names)
             self._connection.hide(rendered.hidden)
             return rendered, _url(rendered.path), rendered.content()
-        # What a body cannot carry is told by its encoder, as a TypeError or a ValueError.
+        # A value that a body cannot carry is a TypeError or a ValueError of its encoder.
         except (ExpressionError, TypeError, ValueError, httpx.InvalidURL) as error:
             raise Permanent(
                 self.masked(f"{what}: the connector {self.connector.name} cannot write the request: {error}"),
@@ -199,7 +216,11 @@ class Crm:
 
 
 def _ids_in(names: Values) -> list[str]:
-    """The CRM's ids of the records that a request is about; one that is our key itself may be a phone."""
+    """The CRM's ids of a request's records; not one that is the key, which may be a phone."""
     key, to = names.get("key") or {}, names.get("to") or {}
     given = [(names.get("id"), key), (to.get("id"), to.get("key") or {})]
-    return [as_text(each) for each, mine in given if each and each not in mine.values()]
+    return [
+        as_text(record_id)
+        for record_id, key_of_it in given
+        if record_id and record_id not in key_of_it.values()
+    ]

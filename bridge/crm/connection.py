@@ -1,7 +1,7 @@
-"""One worker's connection to a CRM account: what is written goes out here, and its answer is read.
+"""One worker's connection to a CRM account: checks the address, sends the request, reads the answer.
 
-A pool that many workers share is ten times slower and leaks its slots on cancellation, so each worker has a
-connection of its own, and nothing is cancelled.
+Each worker has a connection of its own: one pool for many workers is ten times slower, and httpx loses its
+slots when a request is cancelled. Begin at `Connection.send()`.
 """
 
 import uuid
@@ -26,7 +26,7 @@ from bridge.lib.expression import ExpressionError
 from bridge.lib.http.client import HttpClient, UnacceptableAnswer
 from bridge.lib.masking import Masking
 
-# Shorter outputs of a token, such as "1", would blot out whole messages.
+# An output of a token with fewer than 6 characters, such as "1", is not masked: half a message would be gone.
 _SHORTEST_SECRET = 6
 _OF_DOTS = (
     "Correct what stands in the path where it comes from: the record's id in the CRM, the mapping's key, or"
@@ -37,19 +37,19 @@ _OF_HEADERS = "Check the destination's secrets, and what the connector puts ther
 
 @dataclass(slots=True)
 class LatestToken:
-    """What an account's token exchanges gave last; any worker's message may quote it, so all hide it."""
+    """The newest token of an account; any worker's message may quote it, so every worker masks it."""
 
     outputs: Outputs = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """How requests get out."""
+    """How requests go out: through a gate, then over a network."""
 
     gate: RequestGate
-    """Also a request repeated with a new token passes it, and the one for that token."""
+    """Every request passes it, also one repeated with a new token, and the one for that token."""
     network: httpx.BaseTransport | None = None
-    """What carries requests in place of the real network."""
+    """Stands in for the real network; None: requests go out for real."""
 
 
 class Connection:
@@ -63,6 +63,7 @@ class Connection:
         clock: Callable[[], datetime],
         transport: Transport,
     ) -> None:
+        """Make a connection; it opens with the first request."""
         self.connector = connector
         self.account = account
         self.clock = clock
@@ -77,39 +78,39 @@ class Connection:
         self._http.close()
 
     def use_token(self, outputs: Outputs) -> None:
-        """Requests carry this token from here on."""
+        """Put this token into all requests from now on."""
         self._outputs = outputs
 
     def hide(self, secrets: tuple[str, ...]) -> None:
-        """Keep what the next request carries of secrets, such as a signature, out of messages."""
+        """Mask what the next request carries of secrets, such as a signature, in messages."""
         self._hidden = secrets
 
     def names(self, outputs: Outputs | None = None) -> Values:
-        """The names that every request has; with these outputs of a token, else with those in use."""
+        """The variables that every request has; `outputs` stand in for the token in use."""
         outputs = self._outputs if outputs is None else outputs
         return common_names(self.account, outputs, self.clock(), uuid.uuid4)
 
     def masked(self, text: str, longest: int | None = None) -> str:
-        """A text without secrets and whole phone numbers, and then no longer than `longest`."""
+        """A text without secrets and whole phone numbers, then cut to `longest` characters."""
         outputs = [*_texts_in(self._outputs), *_texts_in(self._latest.outputs), *self._hidden]
-        made = (each for each in outputs if len(each) >= _SHORTEST_SECRET)
-        return Masking((*self.account.secrets.values(), *made)).masked(text, longest)
+        long_enough = (output for output in outputs if len(output) >= _SHORTEST_SECRET)
+        return Masking((*self.account.secrets.values(), *long_enough)).masked(text, longest)
 
     def passing(self, limit: str, what: str) -> AbstractContextManager[Passage]:
         """Wait until a request may go: see `bridge.crm.gate.RequestGate.passing`."""
         return self._gate.passing(limit, what)
 
     def send(self, rendered: Rendered, url: httpx.URL, content: bytes) -> Answer:
-        """Send a request whose address and headers are safe.
+        """Send a request, unless its address or a header is unsafe.
 
         Raises:
-            DeliveryError: nothing was sent.
+            DeliveryError: nothing was sent, because the address or a header is unsafe.
             httpx.HTTPError: no answer came, or none that can be read.
         """
         self._check_address(rendered.path)
         headers = headers_of(rendered)
         for name, value in headers.items():
-            # The client's own complaint would quote the secret.
+            # httpx would quote the secret in its own error.
             if not (value.isascii() and value.isprintable()):
                 raise Permanent(
                     f"the header {name} cannot be sent: it has a line break or a character that is not"
@@ -117,7 +118,7 @@ class Connection:
                     cause=f"the header {name} cannot be sent",
                 )
         if rendered.query:
-            # As `params`, they would replace what the path says itself.
+            # Given as `params`, they would replace the query that the path has already.
             url = url.copy_merge_params(flat(rendered.query))
         received = self._http.send(
             rendered.method, url, headers, content if rendered.kind != "none" else None
@@ -125,7 +126,11 @@ class Connection:
         return read_answer(received.status, received.headers, received.body, received.charset)
 
     def _check_address(self, address: str) -> None:
-        """Refuse an address that leads to a host which nobody has named, or upwards in its path."""
+        """Refuse an address that leads to a host which nobody has named, or upwards in its path.
+
+        Raises:
+            DeliveryError: it does.
+        """
         try:
             check_address(
                 address,
@@ -151,7 +156,7 @@ class Connection:
 
 
 def no_answer(error: httpx.HTTPError) -> str:
-    """What to say in place of an answer."""
+    """A clause for messages that says why there is no answer."""
     if isinstance(error, UnacceptableAnswer):
         return f"{error}. No CRM answers so: check base_url, and what stands between here and the CRM"
     return f"no answer: {type(error).__name__} {error}"
@@ -161,5 +166,5 @@ def _texts_in(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _texts_in(each)
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(inner)

@@ -1,4 +1,4 @@
-"""What every request to a CRM passes before it is sent, a request for a token included."""
+"""The gate that every request to a CRM passes before it is sent: rate limits and pauses stand behind it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -8,17 +8,17 @@ from typing import Protocol
 
 @dataclass(slots=True)
 class Passage:
-    """One request that was let out."""
+    """One request that has passed the gate."""
 
     headers: Mapping[str, str] | None = None
-    """Of its answer, once that came: they may tell what the account's limits leave."""
+    """The headers of its answer, once there is one: they may say how many requests are left."""
 
 
 class RequestGate(Protocol):
     """Keeps requests within what the CRM account allows."""
 
     def passing(self, limit: str, what: str) -> AbstractContextManager[Passage]:
-        """Wait until one request of the class `limit` may go; the context lasts while it is under way.
+        """Wait until one request of the class `limit` may be sent; the context lasts while it is under way.
 
         `what` names the request in messages.
 
@@ -28,10 +28,10 @@ class RequestGate(Protocol):
 
 
 class OpenGate:
-    """Lets every request out at once: for a few questions beside a daemon."""
+    """Lets every request pass at once: for the few requests of `check --online`."""
 
     @contextmanager
     def passing(self, limit: str, what: str) -> Iterator[Passage]:
-        """No wait."""
+        """Let the request pass without a wait."""
         del limit, what
         yield Passage()

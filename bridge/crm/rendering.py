@@ -1,4 +1,7 @@
-"""From a step of a connector to the request that is sent: names, authentication, its whole address."""
+"""Renders a connector's request for one account: variables, authentication, whole address.
+
+Begin at `render()`.
+"""
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -14,11 +17,11 @@ from bridge.crm.connector.request import Rendered, Request
 from bridge.lib.expression import as_text
 
 Outputs = dict[str, Any]
-"""What token exchanges gave, by name."""
+"""The values that token requests gave, by the name in `outputs`."""
 
 
-class _Later(Mapping[str, Any]):
-    """Names whose values are made when one of them is used: most requests use none."""
+class _LazyValues(Mapping[str, Any]):
+    """Values that are made when the first of them is used: most requests use neither time nor random id."""
 
     def __init__(self, make: Callable[[], Values]) -> None:
         self._make = make
@@ -40,7 +43,7 @@ class _Later(Mapping[str, Any]):
 def common_names(
     account: Account, outputs: Outputs, now: datetime, new_uuid: Callable[[], uuid.UUID]
 ) -> Values:
-    """What every request of an account may use; each has a moment and a random number of its own."""
+    """The variables that every request of an account has; `now` and `random` are new for each request."""
 
     def moment() -> Values:
         return {
@@ -60,13 +63,13 @@ def common_names(
         "settings": account.settings,
         "token": outputs,
         "assertion": None,
-        "now": _Later(moment),
-        "random": _Later(drawn),
+        "now": _LazyValues(moment),
+        "random": _LazyValues(drawn),
     }
 
 
 def render(connector: Connector, request: Request, common: Values, names: Values) -> Rendered:
-    """A request with its authentication, at its whole address.
+    """Render a request with authentication and whole address; `common` are the variables of every request.
 
     Raises:
         ExpressionError: an expression fails on these names.
@@ -80,20 +83,26 @@ def render(connector: Connector, request: Request, common: Values, names: Values
 
 
 def allowed_web_origins(connector: Connector, account: Account, common: Values) -> Iterator[str]:
-    """Hosts that an account's requests may go to beside base_url's."""
+    """The web origins that an account's requests may go to beside base_url's.
+
+    They come from the connector's `origins`, from secrets and settings, and from the token's answer.
+    """
     yield from web_origins_in(connector.origins.fill(common))
-    # What the operator gives may lead anywhere; what the connector sets itself it must list.
+    # The operator's own values may lead anywhere. The connector's default of a setting must be in its
+    # `origins`.
     yield from web_origins_in(list(account.secrets.values()))
     for name, value in account.settings.items():
         if value != (connector.file.settings[name].default or ""):
             yield from web_origins_in(value)
-    # An answer does not lead out of TLS.
+    # With a base_url of https, the token's answer may not lead to plain HTTP.
     safe = account.base_url.startswith("https:")
-    yield from (each for each in web_origins_in(common["token"]) if not safe or each.startswith("https:"))
+    yield from (
+        origin for origin in web_origins_in(common["token"]) if not safe or origin.startswith("https:")
+    )
 
 
 def headers_of(rendered: Rendered) -> dict[str, str]:
-    """The headers that are sent: with the body's type, where the connector does not say it."""
+    """The headers that are sent: the request's own, and Content-Type where the connector does not set it."""
     named = {name.lower() for name in rendered.headers}
     if rendered.content_type is None or "content-type" in named:
         return dict(rendered.headers)

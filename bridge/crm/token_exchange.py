@@ -1,4 +1,7 @@
-"""One exchange of secrets for a token: written, signed, sent, and its answer read."""
+"""Exchanges secrets for a token: renders and signs the request, sends it, reads its answer.
+
+Begin at `exchange()`.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,32 +22,32 @@ from bridge.lib.http.connection_errors import connection_remedy
 from bridge.lib.masking import LONGEST_MASKED
 
 LONGEST_LIFE = timedelta(days=3650)
-"""More would leave the calendar."""
+"""A longer life would leave the calendar."""
 _UNLIMITED = OpenGate()
 
 
 @dataclass(frozen=True, slots=True)
 class TokenGrant:
-    """What an exchange gave."""
+    """What a token request has given."""
 
     outputs: Outputs
     life: timedelta | None
-    """How long it lives; None: until it is refused."""
+    """How long the token is valid; None: until it is refused."""
 
 
 def exchange(connection: Connection, request: TokenRequest, outputs: Outputs, now: datetime) -> TokenGrant:
-    """Exchange secrets for a token; `outputs` are what earlier exchanges gave.
+    """Exchange secrets for a token; `outputs` are those of earlier token requests.
 
     Raises:
-        DeliveryError: there is no token to be had; it says nothing of what it was wanted for.
-        ExpressionError, TypeError, ValueError: the request cannot be written.
+        DeliveryError: no token can be got; the message does not say for which request it was.
+        ExpressionError, TypeError, ValueError: the request cannot be rendered.
     """
     names = connection.names(outputs)
     rendered = request.render({**names, "assertion": _assertion(request, names, now)})
     answer = _send(connection, rendered, request)
     meaning = connection.connector.classifier.judge(answer, request.rules, connection.clock())
     _refuse(meaning, answer)
-    return TokenGrant(_given(request, answer, meaning), _life(request, answer))
+    return TokenGrant(_outputs(request, answer, meaning), _life(request, answer))
 
 
 def _send(connection: Connection, rendered: Rendered, request: TokenRequest) -> Answer:
@@ -69,10 +72,10 @@ def _send(connection: Connection, rendered: Rendered, request: TokenRequest) -> 
 
 
 def _assertion(request: TokenRequest, names: Values, now: datetime) -> str | None:
-    """The signed JWT of a `jwt_bearer` grant."""
+    """The signed JWT of a `jwt_bearer` grant; None for other grants."""
     if request.assertion is None:
         return None
-    import jwt  # noqa: PLC0415 -- 8 MB that few CRMs need
+    import jwt  # noqa: PLC0415 -- takes 8 MB, and few CRMs need it
 
     section = request.assertion.section
     times = {"iat": int(now.timestamp()), "exp": int((now + section.lifetime).timestamp())}
@@ -90,13 +93,17 @@ def _assertion(request: TokenRequest, names: Values, now: datetime) -> str | Non
         ) from error
 
 
-def _given(request: TokenRequest, answer: Answer, meaning: Meaning) -> Outputs:
-    """What an answer gives; only a refresh token may be left out, which then stays as it is."""
-    given: Outputs = {}
+def _outputs(request: TokenRequest, answer: Answer, meaning: Meaning) -> Outputs:
+    """The outputs in an answer; only a new refresh token may be absent, then the old one stays.
+
+    Raises:
+        Transient: another output is absent.
+    """
+    outputs: Outputs = {}
     for name, pick in request.outputs.items():
         value = pick.of_answer(answer)
         if value not in (None, ""):
-            given[name] = value
+            outputs[name] = value
         elif name != REFRESH_TOKEN:
             raise Transient(
                 f"no token: the CRM answered {_quoted(meaning, answer)}, and nothing at {pick.text!r}"
@@ -104,10 +111,11 @@ def _given(request: TokenRequest, answer: Answer, meaning: Meaning) -> Outputs:
                 cause="no token in the token's answer",
                 blame="credentials",
             )
-    return given
+    return outputs
 
 
 def _life(request: TokenRequest, answer: Answer) -> timedelta | None:
+    """How long the token is valid: as the answer says, else the connector's `lifetime`."""
     if request.expires_in is not None:
         try:
             life = timedelta(seconds=float(request.expires_in.of_answer(answer)))
@@ -119,19 +127,23 @@ def _life(request: TokenRequest, answer: Answer) -> timedelta | None:
 
 
 def _quoted(meaning: Meaning, answer: Answer) -> str:
-    """What an answer says is wrong; never the whole of it, which may hold a token."""
+    """Status, code and message of an answer; never the whole answer, which may hold a token."""
     said = [as_text(dig(answer.body, name)) for name in ("error", "error_description")]
     own = [meaning.code, meaning.message if meaning.named else ""]
     parts = dict.fromkeys(part for part in (as_text(answer.status), *own, *said) if part)
-    # What a page says is not quoted either: it may be a form with the login in it.
+    # Nor the text of a page: it may be a form that holds the login.
     return " ".join(parts)[:LONGEST_MASKED] + (
         ", which is not the CRM's own answer" if meaning.foreign else ""
     )
 
 
 def _refuse(meaning: Meaning, answer: Answer) -> None:
-    """Raise what an answer means, unless it may carry a token."""
-    # An answer that no rule knows is judged by what it carries.
+    """Raise the error that an answer means, unless it may carry a token.
+
+    Raises:
+        Transient: it carries none.
+    """
+    # Where no rule fits, `_outputs` looks whether the token is there.
     if meaning.result in ("ok", "done") or (meaning.unknown and answer.body is not None):
         return
     message = f"no token: the CRM answered {_quoted(meaning, answer)}"

@@ -1,4 +1,7 @@
-"""A CRM account's token: got once for all workers, renewed in time, kept where a restart finds it."""
+"""The token of a CRM account: got once for all workers, renewed before it ends, kept for the next start.
+
+Begin at `Tokens.current()`.
+"""
 
 import threading
 from collections import deque
@@ -17,17 +20,17 @@ from bridge.lib.stored_times import bounded
 
 
 class TokenStore(Protocol):
-    """Where tokens outlive the process."""
+    """Keeps tokens longer than the process lives."""
 
     def load_token(self, account: str) -> Mapping[str, Any] | None:
-        """What was saved for an account."""
+        """The token that was saved for an account; None: there is none."""
 
     def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
-        """Keep it, durably: a rotated refresh token that is lost locks us out."""
+        """Save a token durably: when a rotated refresh token is lost, only a person can log in again."""
 
 
 class Tokens:
-    """The tokens of one account; shared by all workers, one exchange at a time."""
+    """The tokens of one account, shared by all workers; one of them renews while the others wait."""
 
     def __init__(
         self,
@@ -39,24 +42,27 @@ class Tokens:
         *,
         borrowed: str = "",
     ) -> None:
-        """With `borrowed`, which says why, a token is used while it lives and never renewed."""
+        """Tokens of one account, got by `requests`.
+
+        A `borrowed` token is used while it is valid and never renewed here; the text says why.
+        """
         self._account = account
         self._borrowed = borrowed
         self._requests = requests
-        # A token of other secrets is no longer ours.
+        # After the secrets have changed, the saved token is not used: it may belong to another user.
         self._made_of = sha256(repr(sorted(secrets.items())).encode()).hexdigest()[:16]
         self._store = store
         self._clock = clock
         self._lock = threading.Lock()
-        longest = max((parse_rate(each.section.rate)[0] for each in requests), default=1)
+        longest = max((parse_rate(request.section.rate)[0] for request in requests), default=1)
         self._asked: deque[datetime] = deque(maxlen=longest)
         self.latest = LatestToken()
-        """All that is known now, for who must not show it."""
+        """The newest outputs, for everybody who masks them in messages."""
         self._renew_at: datetime | None = None
         self._ends_at: datetime | None = None
         self._loaded = False
         self.version = 0
-        """Grows with each token: a worker whose token was refused says which one that was."""
+        """Grows with each token, so that a worker can say which one was refused."""
 
     @property
     def needed(self) -> bool:
@@ -64,7 +70,11 @@ class Tokens:
         return bool(self._requests)
 
     def current(self, connection: Connection) -> tuple[Outputs, int]:
-        """The token, got or renewed where that is due, and its version."""
+        """The token and its version; it is got or renewed first where that is due.
+
+        Raises:
+            DeliveryError: no token can be got, and the present one has ended.
+        """
         if not self._requests:
             return {}, 0
         with self._lock:
@@ -73,13 +83,13 @@ class Tokens:
                 try:
                     self._renew(connection)
                 except Transient:
-                    # One that still lives serves as long as no new one is to be had.
+                    # The present token is used until it ends.
                     if not self._alive():
                         raise
             return dict(self.latest.outputs), self.version
 
     def refuse(self, version: int) -> None:
-        """The CRM refused this version: the next request gets a new one, unless one came meanwhile."""
+        """Note that the CRM refused this version, so that the next request gets a new token."""
         with self._lock:
             if version == self.version:
                 self._renew_at = self._ends_at = self._clock()
@@ -92,13 +102,13 @@ class Tokens:
         if saved is not None and saved.get("made_of") == self._made_of:
             self.latest.outputs = dict(saved["outputs"])
             self._renew_at, self._ends_at = (
-                self._believed(datetime.fromisoformat(saved[name])) if saved.get(name) else None
+                self._plausible_end(datetime.fromisoformat(saved[name])) if saved.get(name) else None
                 for name in ("renew_at", "ends_at")
             )
             self.version = 1
 
-    def _believed(self, at: datetime) -> datetime:
-        """When a saved token ends; one that says more than a token's longest life has ended."""
+    def _plausible_end(self, at: datetime) -> datetime:
+        """The end of a saved token; one more than 10 years away is not believed, and the token has ended."""
         now = self._clock()
         return bounded(at, now, LONGEST_LIFE) or now
 
@@ -112,7 +122,7 @@ class Tokens:
         if self._borrowed:
             raise Transient(f"no token: {self._borrowed}", cause="a token that others renew has ended")
         now = self._clock()
-        self._ask_slowly(now)
+        self._respect_rate(now)
         before = (self._renew_at, self._ends_at)
         lives: list[tuple[TokenRequest, timedelta]] = []
         for number, request in enumerate(self._requests):
@@ -121,10 +131,11 @@ class Tokens:
             if grant.life is not None:
                 lives.append((request, grant.life))
             if number < len(self._requests) - 1:
-                # A refresh token that was rotated is lost if the next exchange fails, unless it is kept now.
+                # If the next request fails, a refresh token that was just rotated would be lost: it is
+                # saved now.
                 self._save(*(now, now) if self.version == 0 else before)
         self._renew_at = min(
-            (now + max(life - each.refresh_before, life / 2) for each, life in lives), default=None
+            (now + max(life - request.refresh_before, life / 2) for request, life in lives), default=None
         )
         self._ends_at = min((now + life for _, life in lives), default=None)
         self._save(self._renew_at, self._ends_at)
@@ -137,7 +148,12 @@ class Tokens:
             self._account, {**saved, **{name: at and at.isoformat() for name, at in times.items()}}
         )
 
-    def _ask_slowly(self, now: datetime) -> None:
+    def _respect_rate(self, now: datetime) -> None:
+        """Count one more token request.
+
+        Raises:
+            Unsent: the connector's `rate` for tokens is used up.
+        """
         for request in self._requests:
             count, seconds = parse_rate(request.section.rate)
             recent = [at for at in self._asked if 0 <= (now - at).total_seconds() < seconds]

@@ -40,7 +40,7 @@ from bridge.lib.validation import in_order
 
 @dataclass(frozen=True, slots=True)
 class Describe:
-    """How the CRM is asked which fields an object has."""
+    """The compiled `describe` of an object: asks the CRM which fields it has."""
 
     section: DescribeSection
     request: Request
@@ -50,7 +50,7 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One question of `check --online`."""
+    """One compiled `[[probe]]`: a request of `check --online`."""
 
     section: ProbeSection
     request: Request
@@ -60,7 +60,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class ObjectType:
-    """What the CRM can do with one type of object."""
+    """One compiled `[objects.X]`: the requests that find, read, create, update and link such an object."""
 
     name: str
     key: tuple[str, ...]
@@ -73,56 +73,56 @@ class ObjectType:
     describe: Describe | None
     whole: bool
     read_as: Mapping[str, Tree]
-    """What makes of a field as the CRM shows it what the mapping would send; `*`: of all others."""
+    """Field → expression that turns the CRM's form of a value into the mapping's; `*`: all others."""
 
     @property
     def index_lag(self) -> timedelta:
-        """How long a new object may stay unseen by `find`."""
-        return max((each.section.index_lag for each in self.find), default=timedelta(0))
+        """The longest time that a new object may stay unseen by `find`."""
+        return max((find.section.index_lag for find in self.find), default=timedelta(0))
 
     @property
     def settles_within(self) -> timedelta:
-        """How long after a request nobody can tell what became of it, unless an answer does."""
+        """How long after a request without an answer its effect may still appear."""
         polls = [step.poll for step in (*self.upsert, *self.create, *self.update) if step.poll is not None]
         return max([self.index_lag, *(poll.longest + self.index_lag for poll in polls)])
 
     @property
     def batches(self) -> list[int]:
-        """The sizes of what can go together."""
-        ways: list[Step | Find | Read | Link] = [*self.upsert, *self.create, *self.update, *self.find]
-        ways += [*self.link.values(), *([self.read] if self.read is not None else [])]
-        return [each.batch.max for each in ways if each.batch is not None]
+        """The sizes of all batches that this type has."""
+        requests: list[Step | Find | Read | Link] = [*self.upsert, *self.create, *self.update, *self.find]
+        requests += [*self.link.values(), *([self.read] if self.read is not None else [])]
+        return [request.batch.max for request in requests if request.batch is not None]
 
     @property
     def reads_json(self) -> bool:
-        """Whether any answer about it is read as JSON."""
-        ways: list[Step | Find | Read] = [*self.upsert, *self.create, *self.update, *self.find]
-        ways += [] if self.read is None else [self.read]
-        return any(each.request.expects == "json" for each in ways)
+        """Whether the answer to any of its requests is read as JSON."""
+        parts: list[Step | Find | Read] = [*self.upsert, *self.create, *self.update, *self.find]
+        parts += [] if self.read is None else [self.read]
+        return any(part.request.expects == "json" for part in parts)
 
-    def steps_of(self, way: str) -> Sequence[Step]:
+    def steps_of(self, method: str) -> Sequence[Step]:
         """The steps of `create`, `update` or `upsert`."""
-        return {"create": self.create, "update": self.update}.get(way, self.upsert)
+        return {"create": self.create, "update": self.update}.get(method, self.upsert)
 
-    def shows(self, way: str, number: int) -> bool:
-        """Whether a look-up tells if a step was processed: the first, which makes the object."""
-        if number > 0 or way == "update":
+    def shows(self, method: str, number: int) -> bool:
+        """Whether a look-up tells if step `number` was carried out: only the step that creates the object."""
+        if number > 0 or method == "update":
             return False
-        return bool(self.find) or (way == "upsert" and self.read is not None)
+        return bool(self.find) or (method == "upsert" and self.read is not None)
 
     @property
     def look_again_after(self) -> float:
-        """In how many seconds a look-up may show what it does not show now."""
+        """Seconds until a look-up may find what it does not find now; at least 1."""
         return max(self.index_lag.total_seconds(), 1.0)
 
     @property
     def readable(self) -> bool:
-        """Whether its present fields can be read: what most write policies need."""
+        """Whether its present fields can be read, which most write policies need."""
         return self.read is not None or bool(self.find)
 
 
 class Connector:
-    """A compiled connector."""
+    """One compiled connector file: everything callbridge knows about a CRM's API."""
 
     def __init__(self, file: TomlFile) -> None:
         """Compile a connector.
@@ -146,13 +146,13 @@ class Connector:
             for name, written in section.objects.items()
         }
         self.classifier = self._classifier(compiler)
-        self.together = max((each for kind in self.objects.values() for each in kind.batches), default=1)
-        """How many deliveries are worth sending together."""
+        self.together = max((size for kind in self.objects.values() for size in kind.batches), default=1)
+        """The size of the largest batch: so many deliveries are worth sending together."""
         self.probes = tuple(
-            _probe(compiler, ("probe", number), each) for number, each in enumerate(section.probe)
+            _probe(compiler, ("probe", number), written) for number, written in enumerate(section.probe)
         )
         self.origins: Tree = compiler.tree(compiler.language({}), ("origins",), section.origins)
-        """Where requests may go beside base_url and what the token's answer names."""
+        """Hosts that requests may go to beside base_url's and those that the token's answer names."""
         _check_probes(compiler, section)
         _check_limits(compiler, section)
         _check_origins(compiler, section)
@@ -166,7 +166,7 @@ class Connector:
             compile_errors(compiler, section.errors),
             own_ok=any(rule.then == "ok" for rule in section.outcomes),
             speaks=section.speaks,
-            api=any(each.reads_json for each in self.objects.values()),
+            api=any(kind.reads_json for kind in self.objects.values()),
         )
 
 
@@ -189,36 +189,36 @@ def _common(section: ConnectorFile, outputs: frozenset[str]) -> Names:
     }
 
 
-def _object(compiler: Compiler, place: KeyPath, name: str, section: ObjectTypeSection) -> ObjectType:
+def _object(compiler: Compiler, key_path: KeyPath, name: str, section: ObjectTypeSection) -> ObjectType:
     key: Names = {"key": frozenset(section.key)}
-    # What is read may be limited to the fields that the mapping writes.
-    looked: Names = {**key, "fields": None}
-    inline = frozenset(link for link, each in section.link.items() if each.inline)
+    # Some CRMs must be told which fields to return: `fields` are the names that the mapping writes.
+    lookup: Names = {**key, "fields": None}
+    inline = frozenset(link for link, written in section.link.items() if written.inline)
     whole: Names = {**key, "fields": None, "links": inline}
-    _check_ways(compiler, place, section)
+    _check_methods(compiler, key_path, section)
     return ObjectType(
         name=name,
         key=section.key,
-        upsert=compile_steps(compiler, (*place, "upsert"), section.upsert, whole),
+        upsert=compile_steps(compiler, (*key_path, "upsert"), section.upsert, whole),
         find=tuple(
-            compile_find(compiler, (*place, "find", number), each, looked)
-            for number, each in enumerate(section.find)
+            compile_find(compiler, (*key_path, "find", number), written, lookup)
+            for number, written in enumerate(section.find)
         ),
-        create=compile_steps(compiler, (*place, "create"), section.create, whole),
-        update=compile_steps(compiler, (*place, "update"), section.update, {**whole, "id": None}),
-        read=compile_read(compiler, (*place, "read"), section.read, {**looked, "id": None}),
+        create=compile_steps(compiler, (*key_path, "create"), section.create, whole),
+        update=compile_steps(compiler, (*key_path, "update"), section.update, {**whole, "id": None}),
+        read=compile_read(compiler, (*key_path, "read"), section.read, {**lookup, "id": None}),
         link={
             link: Link(None)
-            if each.inline
-            else compile_link(compiler, (*place, "link", link), each, {**key, "id": None})
-            for link, each in section.link.items()
+            if written.inline
+            else compile_link(compiler, (*key_path, "link", link), written, {**key, "id": None})
+            for link, written in section.link.items()
         },
-        describe=_describe(compiler, (*place, "describe"), section.describe),
+        describe=_describe(compiler, (*key_path, "describe"), section.describe),
         whole=section.whole,
         read_as={
             field: compiler.tree(
                 compiler.language({"value": None, "name": None}, common=False),
-                (*place, "read_as", field),
+                (*key_path, "read_as", field),
                 text,
             )
             for field, text in section.read_as.items()
@@ -226,118 +226,122 @@ def _object(compiler: Compiler, place: KeyPath, name: str, section: ObjectTypeSe
     )
 
 
-def _check_ways(compiler: Compiler, place: KeyPath, section: ObjectTypeSection) -> None:
-    """There must be one way to make an object, and what it needs."""
+def _check_methods(compiler: Compiler, key_path: KeyPath, section: ObjectTypeSection) -> None:
+    """Note a missing create or upsert, two of them, and what the chosen one lacks."""
     if section.upsert and section.create:
-        compiler.problem((*place, "create"), "stands beside an upsert", "keep one of them")
+        compiler.problem((*key_path, "create"), "stands beside an upsert", "keep one of them")
     if not section.upsert and not section.create:
         compiler.problem(
-            place, "can be neither created nor upserted", "add upsert, or find, create and update"
+            key_path, "can be neither created nor upserted", "add upsert, or find, create and update"
         )
     if section.create and section.update and not section.find:
-        compiler.problem((*place, "update"), "needs a find, or nothing tells what to update", "add find")
-    for way, steps in (("create", section.create), ("upsert", section.upsert)):
+        compiler.problem((*key_path, "update"), "needs a find, or nothing tells what to update", "add find")
+    for method, steps in (("create", section.create), ("upsert", section.upsert)):
         for number, step in enumerate(steps):
             if step.reread and not section.find:
                 compiler.problem(
-                    (*place, way, number, "reread"), "needs a find, or nothing tells the id", "add find"
+                    (*key_path, method, number, "reread"), "needs a find, or nothing tells the id", "add find"
                 )
     if section.whole and not section.find and section.read is None:
         compiler.problem(
-            (*place, "whole"), "needs the object's present fields, or an update would empty them", "add read"
+            (*key_path, "whole"),
+            "needs the object's present fields, or an update would empty them",
+            "add read",
         )
 
 
-def _describe(compiler: Compiler, place: KeyPath, section: DescribeSection | None) -> Describe | None:
+def _describe(compiler: Compiler, key_path: KeyPath, section: DescribeSection | None) -> Describe | None:
     if section is None:
         return None
-    fields = compiler.pick((*place, "fields"), section.fields)
+    fields = compiler.pick((*key_path, "fields"), section.fields)
     assert fields is not None  # noqa: S101 -- it is required
     about = compiler.language({"field": None}, common=False)
     return Describe(
         section,
-        compile_request(compiler, place, section, {}),
+        compile_request(compiler, key_path, section, {}),
         fields,
-        compiler.condition(about, (*place, "read_only"), section.read_only),
+        compiler.condition(about, (*key_path, "read_only"), section.read_only),
     )
 
 
-def _probe(compiler: Compiler, place: KeyPath, section: ProbeSection) -> Probe:
-    expect = compiler.condition(compiler.language(ANSWER), (*place, "expect"), section.expect)
+def _probe(compiler: Compiler, key_path: KeyPath, section: ProbeSection) -> Probe:
+    expect = compiler.condition(compiler.language(ANSWER), (*key_path, "expect"), section.expect)
     about = compiler.language({**ANSWER, "field": None})
-    writes = compiler.condition(about, (*place, "writes"), section.writes)
-    return Probe(section, compile_request(compiler, place, section, {}), expect, writes)
+    writes = compiler.condition(about, (*key_path, "writes"), section.writes)
+    return Probe(section, compile_request(compiler, key_path, section, {}), expect, writes)
 
 
 def _check_probes(compiler: Compiler, section: ConnectorFile) -> None:
-    before: list[str] = []
-    for number, each in enumerate(section.probe):
-        place: KeyPath = ("probe", number)
-        if each.object is not None and each.object not in section.objects:
-            message = f'there is no object "{each.object}"'
-            compiler.problem((*place, "object"), message, did_you_mean(each.object, section.objects))
-        if each.writes is not None and each.object is None:
-            compiler.problem((*place, "writes"), "of which object's fields?", 'add object = "…"')
-        if each.after is not None and each.after not in before:
-            message = f'there is no probe "{each.after}" before it'
-            compiler.problem((*place, "after"), message, did_you_mean(each.after, before))
-        before.append(each.name)
+    earlier: list[str] = []
+    for number, probe in enumerate(section.probe):
+        key_path: KeyPath = ("probe", number)
+        if probe.object is not None and probe.object not in section.objects:
+            message = f'there is no object "{probe.object}"'
+            compiler.problem((*key_path, "object"), message, did_you_mean(probe.object, section.objects))
+        if probe.writes is not None and probe.object is None:
+            compiler.problem((*key_path, "writes"), "of which object's fields?", 'add object = "…"')
+        if probe.after is not None and probe.after not in earlier:
+            message = f'there is no probe "{probe.after}" before it'
+            compiler.problem((*key_path, "after"), message, did_you_mean(probe.after, earlier))
+        earlier.append(probe.name)
 
 
 def _check_limits(compiler: Compiler, section: ConnectorFile) -> None:
     known = {"default", "poll", *section.limits}
-    named: list[tuple[KeyPath, str | None]] = [(place, each.limit) for place, each in _requests(section)]
-    named += [(("auth", "token", number), each.limit) for number, each in enumerate(section.auth.token)]
-    for place, limit in named:
+    named: list[tuple[KeyPath, str | None]] = [
+        (key_path, request.limit) for key_path, request in _requests(section)
+    ]
+    named += [(("auth", "token", number), token.limit) for number, token in enumerate(section.auth.token)]
+    for key_path, limit in named:
         if limit is not None and limit not in known:
             message = f'there is no limit "{limit}"'
-            compiler.problem((*place, "limit"), message, did_you_mean(limit, known))
+            compiler.problem((*key_path, "limit"), message, did_you_mean(limit, known))
 
 
 def _check_origins(compiler: Compiler, section: ConnectorFile) -> None:
-    """Warns of the other hosts to which a connector of the operator's own may send secrets."""
+    """Note addresses that lead to a host which neither base_url nor `origins` names."""
     for number, origin in enumerate(section.origins):
         if "{{" not in origin and not constant_web_origin(origin):
             compiler.problem(("origins", number), "is no address", "write it like https://login.example.com")
     known = {web_origin_of(section.base_url), *map(constant_web_origin, section.origins)}
-    for place, address in (*compiler.addresses, (("root",), section.root)):
+    for key_path, address in (*compiler.addresses, (("root",), section.root)):
         origin = constant_web_origin(address)
         if origin and origin not in known:
             message = f"goes to {origin}, which is another host than base_url's"
-            compiler.problem(place, message, f'where that is right, add origins = ["{origin}"]')
+            compiler.problem(key_path, message, f'where that is right, add origins = ["{origin}"]')
 
 
-def _requests(section: BaseModel, place: KeyPath = ()) -> Iterator[tuple[KeyPath, RequestSection]]:
-    """Every request of a file, with its place."""
+def _requests(section: BaseModel, key_path: KeyPath = ()) -> Iterator[tuple[KeyPath, RequestSection]]:
+    """Every request of a connector file, with its key path."""
     if isinstance(section, RequestSection):
-        yield place, section
+        yield key_path, section
     for name, field in type(section).model_fields.items():
-        for where, inner in _inside(getattr(section, name), (*place, field.alias or name)):
-            yield from _requests(inner, where)
+        for path, inner in _models_in(getattr(section, name), (*key_path, field.alias or name)):
+            yield from _requests(inner, path)
 
 
-def _inside(value: object, place: KeyPath) -> Iterator[tuple[KeyPath, BaseModel]]:
+def _models_in(value: object, key_path: KeyPath) -> Iterator[tuple[KeyPath, BaseModel]]:
     if isinstance(value, BaseModel):
-        yield place, value
+        yield key_path, value
     elif isinstance(value, tuple):
-        for number, each in enumerate(value):
-            yield from _inside(each, (*place, number))
+        for number, item in enumerate(value):
+            yield from _models_in(item, (*key_path, number))
     elif isinstance(value, dict):
-        for name, each in value.items():
-            yield from _inside(each, (*place, name))
+        for name, item in value.items():
+            yield from _models_in(item, (*key_path, name))
 
 
 def shipped_connectors() -> dict[str, Path]:
-    """The connectors of the package, by name."""
+    """The connector files that come with callbridge, by name."""
     folder = Path(__file__).parents[1] / "connectors"
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 
 def load_connector(name: str, problem_at: Callable[[str, str], Problem]) -> Connector:
-    """A connector by the name that a mapping gives.
+    """Load a shipped connector by the name that a mapping gives.
 
     Raises:
-        ConfigError: there is none of that name (said where the mapping names it), or it is broken.
+        ConfigError: no connector has that name (`problem_at` puts it at the mapping's line), or it is broken.
     """
     shipped = shipped_connectors()
     if name not in shipped:

@@ -1,4 +1,7 @@
-"""Addresses of requests: values in them are escaped, and which hosts they may lead to."""
+"""Keeps addresses of requests safe: values in them are escaped, and only named hosts are reached.
+
+`guard()` escapes when a connector is compiled, `check_address()` refuses when a request is sent.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,61 +15,63 @@ from bridge.crm.connector.filters import path
 from bridge.lib.expression import ExpressionError, as_text
 
 _OURS = frozenset({"base_url", "settings", "secrets", "token", "now", "random", "assertion"})
-"""Names whose values the operator, the connector or the token's answer gives: they may be parts of a path."""
+"""Names whose values are not escaped: the operator, the connector or the token's answer gives them."""
 _ANSWERED = frozenset({"id", "to", "captured"})
-"""Names whose values come from answers: one that is a whole address is taken as it is."""
+"""Names whose values come from the CRM's answers: a whole address among them is taken as it is."""
 _ABSOLUTE = re.compile("https?://", re.IGNORECASE)
 _CONSTANT_ORIGIN = re.compile(r"(https?://[^/?#{}\\\s]+)(?:[/?#]|$)", re.IGNORECASE)
 
 
 class OtherOrigin(ValueError):
-    """An address leads to a host that is none of the CRM's; the message names its origin."""
+    """An address leads to a host that nobody has named; the message is its web origin."""
 
 
 def address_or_segment(value: Any) -> str:
-    """A whole address, or a value that cannot leave its place."""
+    """A whole address as it is; any other value escaped as one segment of a path."""
     text = as_text(value)
     return text if _ABSOLUTE.match(text) else path(text)
 
 
 GUARDS = {"_segment": path, "_address": address_or_segment}
-"""The filters that `guard` puts behind what an expression of an address gives."""
+"""The filters that `guard` adds to expressions in addresses."""
 
 
 def guard(expression: str, tree: nodes.Template, alone: bool) -> str:
-    """An expression of an address, escaped unless it is so already, or of what may be a part of a path.
+    """Add the filter that escapes an expression's value to an expression in an address, where it is needed.
+
+    `alone` says that the expression is the whole address.
 
     Raises:
-        ExpressionError: a part of it is escaped, and another is not.
+        ExpressionError: one part of the expression is escaped by hand, and another is not.
     """
     output = tree.body[0]
     assert isinstance(output, nodes.Output)  # noqa: S101 -- it is one expression
-    loose = set(_loose(output.nodes[0]))
-    if not loose:
+    unescaped = set(_unescaped_names(output.nodes[0]))
+    if not unescaped:
         return expression
-    if any(each.name in ("path", "urlencode") for each in tree.find_all(nodes.Filter)):
+    if any(used.name in ("path", "urlencode") for used in tree.find_all(nodes.Filter)):
         raise ExpressionError(
-            f"{', '.join(sorted(loose))} is not escaped beside what is", "write | path behind each value"
+            f"{', '.join(sorted(unescaped))} is not escaped beside what is", "write | path behind each value"
         )
-    if alone and loose <= {"captured"}:
+    if alone and unescaped <= {"captured"}:
         return expression
-    return f"({expression})|{'_address' if alone and loose <= _ANSWERED else '_segment'}"
+    return f"({expression})|{'_address' if alone and unescaped <= _ANSWERED else '_segment'}"
 
 
-def _loose(node: nodes.Node) -> Iterator[str]:
-    """The names whose values an expression may give as they are."""
+def _unescaped_names(node: nodes.Node) -> Iterator[str]:
+    """The names whose values may come out of an expression unescaped."""
     if isinstance(node, nodes.Name):
         yield from () if node.name in _OURS else (node.name,)
     elif isinstance(node, nodes.CondExpr):
         for branch in (node.expr1, node.expr2):
-            yield from () if branch is None else _loose(branch)
+            yield from () if branch is None else _unescaped_names(branch)
     elif not (isinstance(node, nodes.Filter) and node.name == "path"):
         for child in node.iter_child_nodes():
-            yield from _loose(child)
+            yield from _unescaped_names(child)
 
 
 def web_origin_of(address: str) -> str:
-    """Scheme, host and port of an address; empty where it has none."""
+    """Scheme, host and port of an address, `https://crm.example:8443`; empty where it is no whole address."""
     try:
         url = httpx.URL(address)
     except (httpx.InvalidURL, ValueError):
@@ -77,20 +82,20 @@ def web_origin_of(address: str) -> str:
 
 
 def web_origins_in(value: Any) -> Iterator[str]:
-    """The origins of all whole addresses in a value."""
+    """The web origins of all whole addresses in a value, at any depth."""
     if isinstance(value, str):
         if _ABSOLUTE.match(value) and (origin := web_origin_of(value)):
             yield origin
     elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from web_origins_in(each)
+        for inner in value.values():
+            yield from web_origins_in(inner)
     elif isinstance(value, list | tuple):
-        for each in value:
-            yield from web_origins_in(each)
+        for inner in value:
+            yield from web_origins_in(inner)
 
 
 def check_address(address: str, base_url: str, origins: Callable[[], Iterable[str]]) -> None:
-    """Refuse an address that leads elsewhere than to `base_url`'s host and `origins`, or upwards.
+    """Refuse an address that leads to a host which neither `base_url` nor `origins` names, or upwards.
 
     Raises:
         OtherOrigin: it leads to another host.
@@ -98,7 +103,7 @@ def check_address(address: str, base_url: str, origins: Callable[[], Iterable[st
     """
     if "/." in address or "%2e" in address or "%2E" in address:
         before_query = re.split("[?#]", address, maxsplit=1)[0]
-        if any(unquote(each) in (".", "..") for each in before_query.split("/")[3:]):
+        if any(unquote(segment) in (".", "..") for segment in before_query.split("/")[3:]):
             raise ExpressionError("a part of its path is . or .., which leads to another place")
     if address.startswith(base_url) and address[len(base_url) : len(base_url) + 1] in ("", "/", "?", "#"):
         return
@@ -108,6 +113,6 @@ def check_address(address: str, base_url: str, origins: Callable[[], Iterable[st
 
 
 def constant_web_origin(text: str) -> str:
-    """Where an address leads whatever its expressions give; empty where only they tell."""
-    found = _CONSTANT_ORIGIN.match(text)
-    return web_origin_of(found[1]) if found else ""
+    """The web origin that an address has whatever its expressions give; empty where they decide it."""
+    match = _CONSTANT_ORIGIN.match(text)
+    return web_origin_of(match[1]) if match else ""

@@ -1,4 +1,7 @@
-"""Authentication, compiled: what every request carries, and how its token is got."""
+"""Compiled authentication: what every request carries, and the requests that get a token.
+
+Begin at `Auth.apply()`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ from bridge.crm.connector.schema import AuthSection, JwtSection, TokenSection
 from bridge.lib.expression import as_text
 from bridge.lib.toml_file import KeyPath
 
-# What each of OAuth 2's grants sends beside the client (RFC 6749 and 7523).
+# What each grant of OAuth 2 sends beside client id and secret (RFC 6749, RFC 7523).
 _GRANTS: Mapping[str, Mapping[str, str]] = {
     "client_credentials": {},
     "refresh_token": {"refresh_token": "{{ token.refresh_token or secrets.refresh_token }}"},
@@ -27,7 +30,7 @@ _BASIC = "Basic {{ (secrets.client_id ~ ':' ~ secrets.client_secret) | base64 }}
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """A JWT that is signed for each token."""
+    """The JWT that is signed anew for each token request."""
 
     section: JwtSection
     claims: Tree
@@ -35,7 +38,7 @@ class Assertion:
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """One exchange of secrets for a token."""
+    """The request that exchanges secrets for a token."""
 
     section: TokenSection
     tree: Tree
@@ -47,39 +50,46 @@ class TokenRequest:
 
     @property
     def refresh_before(self) -> timedelta:
-        """How long before its end a new token is got."""
+        """How long before a token ends a new one is asked for."""
         return self.section.refresh_before
 
     def render(self, names: Values) -> Rendered:
-        """The exchange as a request."""
+        """Fill in the names and return the request.
+
+        Raises:
+            ExpressionError: an expression fails on these names, or gives no address.
+        """
         return rendered_of(self.section.method, self.tree.fill(names), "url", self.kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """What every request carries."""
+    """Adds to every request what authenticates it."""
 
     tokens: tuple[TokenRequest, ...]
     _parts: Tree
     _headers: Tree
     _secret: frozenset[str]
-    """The names of what is made of secrets."""
+    """Names of headers and parameters that secrets or tokens go into."""
 
     @property
     def rotates_refresh_token(self) -> bool:
-        """Whether each exchange ends the refresh token that it was made with."""
+        """Whether each token request ends the refresh token that it was made with."""
         return any(REFRESH_TOKEN in token.outputs for token in self.tokens)
 
     def apply(self, rendered: Rendered, names: Values) -> None:
-        """Add what authenticates a request; signatures see it as `request`, its body as `request.text`."""
-        parts: dict[str, Any] = self._parts.fill(_seeing(self._parts, rendered, names))
+        """Add headers, query and body keys that authenticate a request.
+
+        Expressions see the request as `request`, so that they can sign it; `request.text` is its body.
+        """
+        parts: dict[str, Any] = self._parts.fill(_with_request(self._parts, rendered, names))
         rendered.query = {**rendered.query, **parts["query"]}
         if parts["body"] and rendered.method != "GET":
             if rendered.kind == "none":
                 rendered.kind, rendered.body = "json", {}
             if isinstance(rendered.body, dict):
                 rendered.body = {**parts["body"], **rendered.body}
-        headers = self._headers.fill(_seeing(self._headers, rendered, names))
+        headers = self._headers.fill(_with_request(self._headers, rendered, names))
         own = {name.lower() for name in rendered.headers}
         added = {name: as_text(value) for name, value in headers.items() if name.lower() not in own}
         rendered.headers = {**added, **rendered.headers}
@@ -89,30 +99,33 @@ class Auth:
         )
 
 
-def _seeing(tree: Tree, rendered: Rendered, names: Values) -> Values:
-    """The names with the request among them, where a signature needs it: a batch's body is large."""
+def _with_request(tree: Tree, rendered: Rendered, names: Values) -> Values:
+    """The names, and `request` where an expression uses it: writing a batch's body once more is dear."""
     if not tree.mentions("request"):
         return names
-    seen = {
+    request = {
         "method": rendered.method,
         "path": rendered.path,
         "query": rendered.query,
         "body": rendered.body,
         "text": rendered.content().decode(),
     }
-    return {**names, "request": seen}
+    return {**names, "request": request}
 
 
 def compile_auth(compiler: Compiler, section: AuthSection) -> Auth:
-    """The `[auth]` of a connector."""
-    place: KeyPath = ("auth",)
+    """Compile `[auth]`."""
+    key_path: KeyPath = ("auth",)
     request: Names = {"request": frozenset({"method", "path", "query", "body", "text"})}
     language = compiler.language(request)
     parts = {"query": section.query, "body": section.body}
     return Auth(
-        tuple(_token(compiler, (*place, "token", number), each) for number, each in enumerate(section.token)),
-        compiler.tree(language, place, parts),
-        compiler.tree(language, (*place, "headers"), section.headers),
+        tuple(
+            _token(compiler, (*key_path, "token", number), token)
+            for number, token in enumerate(section.token)
+        ),
+        compiler.tree(language, key_path, parts),
+        compiler.tree(language, (*key_path, "headers"), section.headers),
         frozenset(
             name
             for name, value in (*section.headers.items(), *section.query.items(), *section.body.items())
@@ -122,25 +135,25 @@ def compile_auth(compiler: Compiler, section: AuthSection) -> Auth:
 
 
 def outputs_of(section: TokenSection) -> dict[str, str]:
-    """What an exchange gives; a new refresh token is kept without being asked for."""
+    """Output → where the answer carries it; a refresh grant also keeps the new refresh token."""
     if section.grant == "refresh_token":
         return {REFRESH_TOKEN: REFRESH_TOKEN, **section.outputs}
     return dict(section.outputs)
 
 
-def _token(compiler: Compiler, place: KeyPath, section: TokenSection) -> TokenRequest:
+def _token(compiler: Compiler, key_path: KeyPath, section: TokenSection) -> TokenRequest:
     parts: dict[str, Any] = {"url": section.url, "query": section.query, "headers": section.headers}
     language = compiler.language({"assertion": None})
-    kind, body = body_of(compiler, language, place, section)
+    kind, body = body_of(compiler, language, key_path, section)
     if section.grant is not None:
         form = section.form if isinstance(section.form, dict) else {}
         for other, given in (("json", section.json_), ("text", section.text)):
             if given is not None:
                 message = "a grant's fields go into a form"
-                compiler.problem((*place, other), message, "use form, or leave out grant")
+                compiler.problem((*key_path, other), message, "use form, or leave out grant")
         if isinstance(section.form, str):
             message = "goes beside a grant's fields, so it is a table"
-            compiler.problem((*place, "form"), message, "write a table, or leave out grant")
+            compiler.problem((*key_path, "form"), message, "write a table, or leave out grant")
         grant_type = _GRANT_TYPES.get(section.grant, section.grant)
         form = {"grant_type": grant_type, **_GRANTS[section.grant], **form}
         if section.grant != "jwt_bearer":
@@ -152,25 +165,25 @@ def _token(compiler: Compiler, place: KeyPath, section: TokenSection) -> TokenRe
     if kind != "none":
         parts[kind] = body
     if section.grant == "jwt_bearer" and section.jwt is None:
-        compiler.problem(place, "jwt_bearer needs to know what to sign", "add jwt = { claims = { … } }")
+        compiler.problem(key_path, "jwt_bearer needs to know what to sign", "add jwt = { claims = { … } }")
     return TokenRequest(
         section=section,
-        tree=compiler.tree(language, place, parts, "url"),
+        tree=compiler.tree(language, key_path, parts, "url"),
         kind=kind,
         outputs={
             name: pick
             for name, text in outputs_of(section).items()
-            if (pick := compiler.pick((*place, "outputs", name), text)) is not None
+            if (pick := compiler.pick((*key_path, "outputs", name), text)) is not None
         },
-        expires_in=compiler.pick((*place, "expires_in"), section.expires_in),
-        rules=compile_rules(compiler, (*place, "outcomes"), section.outcomes),
-        assertion=_assertion(compiler, (*place, "jwt"), section.jwt),
+        expires_in=compiler.pick((*key_path, "expires_in"), section.expires_in),
+        rules=compile_rules(compiler, (*key_path, "outcomes"), section.outcomes),
+        assertion=_assertion(compiler, (*key_path, "jwt"), section.jwt),
     )
 
 
-def _assertion(compiler: Compiler, place: KeyPath, section: JwtSection | None) -> Assertion | None:
+def _assertion(compiler: Compiler, key_path: KeyPath, section: JwtSection | None) -> Assertion | None:
     if section is None:
         return None
     if not compiler.knows("secrets", section.key):
-        compiler.problem((*place, "key"), f'there is no secret "{section.key}"', "declare it in secrets")
-    return Assertion(section, compiler.tree(compiler.language({}), (*place, "claims"), section.claims))
+        compiler.problem((*key_path, "key"), f'there is no secret "{section.key}"', "declare it in secrets")
+    return Assertion(section, compiler.tree(compiler.language({}), (*key_path, "claims"), section.claims))

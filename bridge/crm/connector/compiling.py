@@ -1,4 +1,8 @@
-"""The texts of a connector, compiled; every mistake is gathered with its line."""
+"""Compiles the texts of a connector file; every mistake is gathered with its line.
+
+Begin at `Compiler`. It makes `Tree` (a value whose texts are templates), `Condition` and `Pick` (a value of
+an answer).
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,39 +16,42 @@ from bridge.lib.expression import ExpressionError, Language, Rewrite, Template
 from bridge.lib.toml_file import KeyPath, TomlFile, Written
 
 Names = Mapping[str, frozenset[str] | None]
+"""The variables that a text may use, each with its attributes; None: any attribute."""
 Values = Mapping[str, Any]
+"""The values of such variables for one request."""
 
-# What an answer tells: for outcomes, captures and ids.
 ANSWER: Names = {"status": None, "headers": None, "body": None, "text": None}
+"""The variables of expressions on an answer: outcomes, captures, ids."""
 _BROKEN = Template("none", constant=True)
 _MISSING = object()
 
 
 class Compiler:
-    """Compiles the texts of one file; `problems` gathers what is wrong with them."""
+    """Compiles the texts of one connector file; `problems` gathers their mistakes."""
 
     def __init__(self, file: TomlFile, common: Names) -> None:
+        """Compile texts of `file`, in which every request may use the variables `common`."""
         self.problems: list[Problem] = []
         self.addresses: list[tuple[KeyPath, str]] = []
-        """Every address that requests go to, with its place."""
+        """Every address that requests go to, with its key path."""
         self._written = Written(file, file.data, {})
         self._common = common
 
-    def problem(self, place: KeyPath, message: str, remedy: str = "") -> None:
-        """Note a mistake at a place of the file; the index of what may stand alone is dropped."""
-        self.problems.append(self.problem_at(place, message, remedy))
+    def problem(self, key_path: KeyPath, message: str, remedy: str = "") -> None:
+        """Note a mistake at a key path; in the message a list of one is named without its index."""
+        self.problems.append(self.problem_at(key_path, message, remedy))
 
-    def problem_at(self, place: KeyPath, message: str, remedy: str = "") -> Problem:
-        """A mistake at a place of the file, not noted yet."""
-        return self._written.problem(place, message, remedy)
+    def problem_at(self, key_path: KeyPath, message: str, remedy: str = "") -> Problem:
+        """A mistake at a key path, not noted yet."""
+        return self._written.problem(key_path, message, remedy)
 
     def knows(self, owner: str, name: str) -> bool:
-        """Whether every request may use such a value."""
+        """Whether every request may use `owner.name`, such as `secrets.token`."""
         known = self._common.get(owner)
         return known is None or name in known
 
     def language(self, names: Names, *, common: bool = True) -> Language:
-        """A language with some names, and those that every request has."""
+        """The expression language with these variables, and by default those of every request."""
         return Language(
             {**(self._common if common else {}), **names},
             {**CONNECTOR_FILTERS, **GUARDS},
@@ -52,97 +59,103 @@ class Compiler:
         )
 
     def template(
-        self, language: Language, place: KeyPath, text: str, guard: Rewrite | None = None
+        self, language: Language, key_path: KeyPath, text: str, guard: Rewrite | None = None
     ) -> Template:
-        """A text's template; a broken one is noted, and stands for null."""
+        """Parse a text; the problems of a broken one are noted, and null stands in its place."""
         try:
             return language.parse(text, guard)
         except ExpressionError as error:
             for fault in error.faults:
-                self.problem(place, fault.message, fault.remedy or _remedy(fault.message))
+                self.problem(key_path, fault.message, fault.remedy or _remedy(fault.message))
             return _BROKEN
 
     @staticmethod
     def whole(language: Language, text: str) -> bool:
-        """Whether a text is one expression and nothing else; a broken one is told of elsewhere."""
+        """Whether a text is one expression and nothing else; also of a broken text, noted elsewhere."""
         try:
             return language.parse(text).whole
         except ExpressionError:
             return True
 
-    def tree(self, language: Language, place: KeyPath, value: Any, address: str = "") -> "Tree":
-        """A value of TOML whose texts are templates, compiled together; `address` names one that is such."""
+    def tree(self, language: Language, key_path: KeyPath, value: Any, address: str = "") -> "Tree":
+        """Compile all texts of a TOML value together; values in the text named `address` are escaped."""
         templates = [
-            self.template(language, where, text, guard if address and where == (*place, address) else None)
-            for where, text in _texts(place, value)
+            self.template(language, where, text, guard if address and where == (*key_path, address) else None)
+            for where, text in _texts(key_path, value)
         ]
         if address:
             self.addresses += [
-                (where, text) for where, text in _texts(place, value) if where == (*place, address)
+                (where, text) for where, text in _texts(key_path, value) if where == (*key_path, address)
             ]
         return Tree(value, language.compile(templates), templates)
 
-    def condition(self, language: Language, place: KeyPath, text: str | None) -> "Condition | None":
-        """A text that is one expression, as a condition; None for no text."""
+    def condition(self, language: Language, key_path: KeyPath, text: str | None) -> "Condition | None":
+        """Compile a text that must be one expression; None for no text."""
         if text is None:
             return None
-        template = self.template(language, place, text)
+        template = self.template(language, key_path, text)
         if not template.whole and template is not _BROKEN:
-            self.problem(place, "is no condition", "write one expression: {{ status == 409 }}")
+            self.problem(key_path, "is no condition", "write one expression: {{ status == 409 }}")
         return Condition(language.compile([template]), template)
 
-    def pick(self, place: KeyPath, text: str | None, names: Names = ANSWER) -> "Pick | None":
-        """Where in an answer something stands; None for no text."""
+    def pick(self, key_path: KeyPath, text: str | None, names: Names = ANSWER) -> "Pick | None":
+        """Compile a dotted path or an expression on an answer; None for no text."""
         if text is None:
             return None
         if "{{" not in text:
-            self.path(place, text)
+            self.path(key_path, text)
             return Pick(text, None)
         language = self.language(names, common=False)
-        return Pick(text, language.compile([self.template(language, place, text)]))
+        return Pick(text, language.compile([self.template(language, key_path, text)]))
 
-    def path(self, place: KeyPath, text: str | None) -> None:
-        """Note a dotted path that leads nowhere."""
+    def path(self, key_path: KeyPath, text: str | None) -> None:
+        """Note a text that is no dotted path."""
         if text is not None and "{{" in text:
-            self.problem(place, "is a path here, no expression", 'write it like "data.0.id", or use `when`')
+            self.problem(
+                key_path, "is a path here, no expression", 'write it like "data.0.id", or use `when`'
+            )
             return
         if text is not None and text != "." and "" in text.split("."):
-            self.problem(place, "is no path", 'write it like "data.0.id", or "." for the whole')
+            self.problem(key_path, "is no path", 'write it like "data.0.id", or "." for the whole')
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A value whose texts are templates: `fill` evaluates them all at once."""
+    """A TOML value whose texts are templates; `fill` evaluates them together."""
 
     value: Any
     _evaluate: Callable[[Values], list[Any]]
     templates: list[Template]
 
     def fill(self, names: Values) -> Any:
-        """The value with its texts evaluated; keys whose own value is null are left out."""
+        """The value with its texts evaluated; a key whose value is null is left out.
+
+        Raises:
+            ExpressionError: an expression fails on these values.
+        """
         return _fill(self.value, iter(self._evaluate(names) if self.templates else ()))
 
     def mentions(self, name: str) -> bool:
-        """Whether one of its texts may use a name."""
+        """Whether any of its texts contains this name."""
         return any(name in template.source for template in self.templates)
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition on what is known."""
+    """One compiled condition."""
 
     _evaluate: Callable[[Values], list[Any]]
     template: Template
 
     def holds(self, names: Values) -> bool:
-        """Whether it is true; what cannot be evaluated is not."""
+        """Whether the condition is true; False also where it cannot be evaluated."""
         try:
             return self.decides(names)
         except ExpressionError:
             return False
 
     def decides(self, names: Values) -> bool:
-        """Whether it is true, where a guess would lose a request or make an object twice.
+        """Whether the condition is true, where a guess would lose a request or create an object twice.
 
         Raises:
             ExpressionError: it cannot be evaluated.
@@ -152,13 +165,13 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """Where in an answer something stands: a dotted path into a value, or an expression."""
+    """Takes one value out of an answer: by a dotted path, or by an expression."""
 
     text: str
     _evaluate: Callable[[Values], list[Any]] | None
 
     def of(self, root: Any, names: Values) -> Any:
-        """The value; None where there is none."""
+        """The value in `root`, or of the expression on `names`; None where there is none."""
         if self._evaluate is None:
             return dig(root, self.text)
         try:
@@ -167,11 +180,11 @@ class Pick:
             return None
 
     def of_answer(self, answer: Answer) -> Any:
-        """The value in an answer."""
+        """The value in an answer; None where there is none."""
         return dig(answer.body, self.text) if self._evaluate is None else self.of(answer.body, answer.names)
 
     def is_null(self, answer: Answer) -> bool:
-        """Whether a path ends at an explicit null, and not nowhere."""
+        """Whether the answer holds null at this path, in contrast to no such key."""
         return self._evaluate is None and dig(answer.body, self.text, _MISSING) is None
 
 
@@ -181,16 +194,16 @@ def _remedy(message: str) -> str:
     return 'declare it: secrets = ["NAME"]' if '"secrets.' in message else ""
 
 
-def _texts(place: KeyPath, value: Any) -> Iterator[tuple[KeyPath, str]]:
-    """The texts of a value, depth first, in the order in which `_fill` puts them back."""
+def _texts(key_path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, str]]:
+    """All texts of a value with their key paths, in the order in which `_fill` puts them back."""
     if isinstance(value, str):
-        yield place, value
+        yield key_path, value
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _texts((*place, name), inner)
+            yield from _texts((*key_path, name), inner)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
-            yield from _texts((*place, index), inner)
+            yield from _texts((*key_path, index), inner)
 
 
 def _fill(value: Any, values: Iterator[Any]) -> Any:

@@ -1,4 +1,7 @@
-"""Requests, compiled: a connector's texts, with names for what is sent, become one HTTP request."""
+"""Compiled requests of a connector: `find`, `read`, `link`, batches, and what they render to.
+
+Begin at `Request.render()`; the `compile_…` functions make such objects of a file's sections.
+"""
 
 import json
 import re
@@ -28,7 +31,7 @@ BodyKind = Literal["json", "form", "text", "none"]
 
 @dataclass(slots=True)
 class Rendered:
-    """One request, ready but for authentication; `body` is what `kind` says."""
+    """One request with its texts evaluated, without authentication yet; `kind` says what `body` is."""
 
     method: str
     path: str
@@ -37,12 +40,17 @@ class Rendered:
     kind: BodyKind = "none"
     body: Any = None
     hidden: tuple[str, ...] = ()
-    """What was computed with secrets: never shown, like them."""
+    """Values that were computed with secrets, such as signatures; messages hide them like secrets."""
 
     def content(self) -> bytes:
-        """The body as it is sent."""
+        """The bytes of the body.
+
+        Raises:
+            TypeError, ValueError: the body holds what JSON cannot carry.
+        """
         if self.kind == "json":
-            # msgspec is faster, and makes a text of bytes and sets, which no CRM has asked for.
+            # msgspec would be faster, but it writes bytes as Base64 and sets as lists in place of a
+            # TypeError.
             return json.dumps(self.body, ensure_ascii=False, separators=(",", ":")).encode()
         if self.kind == "form":
             return urlencode(flat(self.body)).encode()
@@ -50,16 +58,16 @@ class Rendered:
 
     @property
     def content_type(self) -> str | None:
-        """What the body is; None where the connector says it, or there is none."""
+        """The content type of a JSON or form body; None for text, which names its own, and without a body."""
         return {"json": "application/json", "form": "application/x-www-form-urlencoded"}.get(self.kind)
 
 
 def flat(values: Mapping[str, Any]) -> list[tuple[str, ParameterValue]]:
-    """Parameters of a query or a form: a list repeats its name, null leaves it out."""
+    """Parameters of a query or a form as pairs: a list repeats its name, null is left out."""
     pairs: list[tuple[str, ParameterValue]] = []
     for name, value in values.items():
         if isinstance(value, list | tuple):
-            pairs += [(name, as_text(each)) for each in value]
+            pairs += [(name, as_text(item)) for item in value]
         elif value is not None:
             pairs.append((name, as_text(value)))
     return pairs
@@ -67,7 +75,7 @@ def flat(values: Mapping[str, Any]) -> list[tuple[str, ParameterValue]]:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A compiled request."""
+    """One compiled request of a connector."""
 
     method: str
     tree: Tree
@@ -76,10 +84,10 @@ class Request:
     limit: str
     rules: tuple[Rule, ...]
     expects: Expects = ""
-    """What a good answer must carry."""
+    """What an answer of 2xx must carry to be the CRM's own: nothing, text or JSON."""
 
     def render(self, names: Values) -> Rendered:
-        """Its parts with their texts evaluated.
+        """Fill in the names and return the request, without authentication.
 
         Raises:
             ExpressionError: an expression fails on these names.
@@ -88,10 +96,10 @@ class Request:
 
 
 def rendered_of(method: str, filled: Mapping[str, Any], address_name: str, kind: BodyKind) -> Rendered:
-    """A request of its parts.
+    """Build a request of evaluated parts; `address_name` says under which name the address stands.
 
     Raises:
-        ExpressionError: its address is empty, or its form is no table.
+        ExpressionError: the address is empty, or the form is no table.
     """
     body = filled.get(kind)
     if kind == "form" and not isinstance(body, Mapping):
@@ -107,10 +115,10 @@ def rendered_of(method: str, filled: Mapping[str, Any], address_name: str, kind:
 
 
 def address(filled: Mapping[str, Any], name: str) -> str:
-    """Where a request goes, as it was written under a name.
+    """The address that stands under a name of the evaluated parts.
 
     Raises:
-        ExpressionError: it came out empty.
+        ExpressionError: it is empty.
     """
     text = as_text(filled.get(name))
     if not text:
@@ -120,7 +128,7 @@ def address(filled: Mapping[str, Any], name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The same request for many objects at once."""
+    """One request for many objects; the answer is judged item by item."""
 
     request: Request
     item: Tree
@@ -136,7 +144,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Find:
-    """One way to look an object up."""
+    """Looks an object up by its key."""
 
     request: Request
     section: FindSection
@@ -154,7 +162,7 @@ class Read:
 
     request: Request
     by_id: bool
-    """Whether it goes by the record's id; else by our key."""
+    """Whether the request uses the record's id; else it uses the key."""
     id: Pick | None
     fields: Pick
     batch: Batch | None
@@ -162,7 +170,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Links an object to another; without a request it travels in the object's own."""
+    """Links an object to another; without a request the link is part of the object's own requests."""
 
     request: Request | None
     batch: Batch | None = None
@@ -170,72 +178,72 @@ class Link:
 
 def compile_request(
     compiler: Compiler,
-    place: KeyPath,
+    key_path: KeyPath,
     section: RequestSection,
     names: Names,
     rules: tuple[Rule, ...] | None = None,
 ) -> Request:
-    """A request whose texts may use `names`; its rules are its own, unless they are given."""
+    """Compile a request whose texts may use `names`; `rules` replace its own `outcomes`."""
     language = compiler.language(names)
-    kind, body = body_of(compiler, language, place, section)
+    kind, body = body_of(compiler, language, key_path, section)
     parts: dict[str, Any] = {"path": section.path, "query": section.query, "headers": section.headers}
     if kind != "none":
         parts[kind] = body
-    tree = compiler.tree(language, place, parts, "path")
+    tree = compiler.tree(language, key_path, parts, "path")
     if kind != "none" and section.method == "GET":
-        compiler.problem((*place, kind), "a GET has no body", "use query, or another method")
+        compiler.problem((*key_path, kind), "a GET has no body", "use query, or another method")
     return Request(
         method=section.method,
         tree=tree,
         kind=kind,
         idempotent=section.method == "GET" if section.idempotent is None else section.idempotent,
         limit=section.limit,
-        rules=compile_rules(compiler, (*place, "outcomes"), section.outcomes) if rules is None else rules,
+        rules=compile_rules(compiler, (*key_path, "outcomes"), section.outcomes) if rules is None else rules,
     )
 
 
 def body_of(
-    compiler: Compiler, language: Language, place: KeyPath, section: RequestSection | TokenSection
+    compiler: Compiler, language: Language, key_path: KeyPath, section: RequestSection | TokenSection
 ) -> tuple[BodyKind, Any]:
-    """The one body that a request is written with; a form may be an expression that gives its table."""
+    """The kind and the value of a request's body; two bodies, or a form that is no table, are problems."""
     kinds: dict[BodyKind, Any] = {"json": section.json_, "form": section.form, "text": section.text}
     given = [kind for kind, body in kinds.items() if body is not None]
     for second in given[1:]:
-        compiler.problem((*place, second), f"there is a {given[0]} body already", "give one body")
+        compiler.problem((*key_path, second), f"there is a {given[0]} body already", "give one body")
     kind: BodyKind = given[0] if given else "none"
     if isinstance(section.form, str) and not compiler.whole(language, section.form):
         remedy = 'write a table, or one expression: "{{ key | merge(fields) }}"'
-        compiler.problem((*place, "form"), "is text, and no table", remedy)
+        compiler.problem((*key_path, "form"), "is text, and no table", remedy)
     return kind, kinds.get(kind)
 
 
 def compile_batch(
     compiler: Compiler,
-    place: KeyPath,
+    key_path: KeyPath,
     single: tuple[RequestSection, Request],
     section: BatchSection | None,
     names: Names,
 ) -> Batch | None:
-    """The batch of a single request; its items may use `names` and `index`."""
+    """Compile the batch of a single request; its items may use `names` and `index`."""
     if section is None:
         return None
-    place = (*place, "batch")
-    request = _batch_request(compiler, place, single, section, names)
-    item = compiler.tree(compiler.language({**names, "index": None}), (*place, "item"), section.item)
+    key_path = (*key_path, "batch")
+    request = _batch_request(compiler, key_path, single, section, names)
+    item = compiler.tree(compiler.language({**names, "index": None}), (*key_path, "item"), section.item)
     pair: Names = {"item": None, "result": None, "settings": None}
-    results = compiler.pick((*place, "results"), section.results)
+    results = compiler.pick((*key_path, "results"), section.results)
     assert results is not None  # noqa: S101 -- it is required
     return Batch(
         request=request,
         item=item,
         max=section.max,
         results=results,
-        match=_match(compiler, place, section, pair),
-        errors=compiler.pick((*place, "errors"), section.errors),
-        error_match=compiler.pick((*place, "error_match"), section.error_match, pair),
-        id=compiler.pick((*place, "id"), section.id, {**ANSWER, **pair}),
+        match=_match(compiler, key_path, section, pair),
+        errors=compiler.pick((*key_path, "errors"), section.errors),
+        error_match=compiler.pick((*key_path, "error_match"), section.error_match, pair),
+        id=compiler.pick((*key_path, "id"), section.id, {**ANSWER, **pair}),
         complete=compiler.condition(
-            compiler.language(ANSWER, common=False), (*place, "complete"), section.complete
+            compiler.language(ANSWER, common=False), (*key_path, "complete"), section.complete
         ),
         atomic=section.atomic,
     )
@@ -243,16 +251,16 @@ def compile_batch(
 
 def _batch_request(
     compiler: Compiler,
-    place: KeyPath,
+    key_path: KeyPath,
     single: tuple[RequestSection, Request],
     section: BatchSection,
     names: Names,
 ) -> Request:
-    """The request that carries all items; what the batch leaves unsaid is as in the single one."""
+    """Compile the request that carries all items; keys it lacks are those of the single request."""
     alone, compiled = single
     request = compile_request(
         compiler,
-        place,
+        key_path,
         RequestSection(
             method=section.method or alone.method,
             path=section.path or alone.path,
@@ -265,25 +273,25 @@ def _batch_request(
             limit=alone.limit,
         ),
         {"items": None, **({"fields": None} if "fields" in names else {})},
-        (*compile_rules(compiler, (*place, "outcomes"), section.outcomes), *compiled.rules),
+        (*compile_rules(compiler, (*key_path, "outcomes"), section.outcomes), *compiled.rules),
     )
     return replace(request, expects=compiled.expects)
 
 
 def _match(
-    compiler: Compiler, place: KeyPath, section: BatchSection, pair: Names
+    compiler: Compiler, key_path: KeyPath, section: BatchSection, pair: Names
 ) -> tuple[Pick, Pick] | None:
-    """What an item and its result have in common; None where results stand in the items' order."""
+    """Compile `match`, which pairs items with results; None where results come in the items' order."""
     if section.match is None:
         return None
     ours, theirs = section.match
-    of_item = compiler.pick((*place, "match", 0), _as_expression(ours, "item"), pair)
-    of_result = compiler.pick((*place, "match", 1), _as_expression(theirs, "result"), pair)
+    of_item = compiler.pick((*key_path, "match", 0), _as_expression(ours, "item"), pair)
+    of_result = compiler.pick((*key_path, "match", 1), _as_expression(theirs, "result"), pair)
     return (of_item, of_result) if of_item is not None and of_result is not None else None
 
 
 def _as_expression(text: str, owner: str) -> str:
-    """A dotted path of a pair's side as an expression on it."""
+    """A dotted path as an expression on `item` or `result`."""
     if "{{" in text:
         return text
     parts = [] if text == "." else text.split(".")
@@ -294,54 +302,54 @@ def _index(part: str) -> str:
     return part if part.isdecimal() else repr(part)
 
 
-def compile_find(compiler: Compiler, place: KeyPath, section: FindSection, names: Names) -> Find:
-    """One way to look an object up."""
+def compile_find(compiler: Compiler, key_path: KeyPath, section: FindSection, names: Names) -> Find:
+    """Compile one `find`."""
     hit: Names = {"hit": None, "key": names["key"]}
-    hits = compiler.pick((*place, "hits"), section.hits)
-    found = compiler.pick((*place, "id"), section.id, {"hit": None})
-    fields = compiler.pick((*place, "fields"), section.fields, {"hit": None})
+    hits = compiler.pick((*key_path, "hits"), section.hits)
+    hit_id = compiler.pick((*key_path, "id"), section.id, {"hit": None})
+    fields = compiler.pick((*key_path, "fields"), section.fields, {"hit": None})
     assert hits is not None  # noqa: S101 -- these have defaults, so they are there
-    assert found is not None  # noqa: S101
+    assert hit_id is not None  # noqa: S101
     assert fields is not None  # noqa: S101
     if section.several in ("oldest", "newest") and section.by is None:
-        compiler.problem((*place, "several"), f"{section.several} by what?", 'add by = "created_at"')
-    request = compile_request(compiler, place, section.model_copy(update={"idempotent": True}), names)
+        compiler.problem((*key_path, "several"), f"{section.several} by what?", 'add by = "created_at"')
+    request = compile_request(compiler, key_path, section.model_copy(update={"idempotent": True}), names)
     request = replace(request, expects=expected_of(hits))
     return Find(
         request=request,
         section=section,
         hits=hits,
-        id=found,
+        id=hit_id,
         fields=fields,
-        where=compiler.condition(compiler.language(hit, common=False), (*place, "where"), section.where),
-        by=compiler.pick((*place, "by"), section.by, {"hit": None}),
-        batch=compile_batch(compiler, place, (section, request), section.batch, names),
+        where=compiler.condition(compiler.language(hit, common=False), (*key_path, "where"), section.where),
+        by=compiler.pick((*key_path, "by"), section.by, {"hit": None}),
+        batch=compile_batch(compiler, key_path, (section, request), section.batch, names),
     )
 
 
 def compile_read(
-    compiler: Compiler, place: KeyPath, section: ReadSection | None, names: Names
+    compiler: Compiler, key_path: KeyPath, section: ReadSection | None, names: Names
 ) -> Read | None:
-    """How an object's present fields are read."""
+    """Compile `read`; None where the object has none."""
     if section is None:
         return None
-    fields = compiler.pick((*place, "fields"), section.fields)
+    fields = compiler.pick((*key_path, "fields"), section.fields)
     assert fields is not None  # noqa: S101 -- it has a default
-    request = compile_request(compiler, place, section.model_copy(update={"idempotent": True}), names)
+    request = compile_request(compiler, key_path, section.model_copy(update={"idempotent": True}), names)
     request = replace(request, expects=expected_of(fields))
     return Read(
         request=request,
         by_id=any(_BY_ID.search(template.source) for template in request.tree.templates),
-        id=compiler.pick((*place, "id"), section.id),
+        id=compiler.pick((*key_path, "id"), section.id),
         fields=fields,
-        batch=compile_batch(compiler, place, (section, request), section.batch, names),
+        batch=compile_batch(compiler, key_path, (section, request), section.batch, names),
     )
 
 
-def compile_link(compiler: Compiler, place: KeyPath, section: LinkSection, names: Names) -> Link:
-    """How an object is linked to another."""
+def compile_link(compiler: Compiler, key_path: KeyPath, section: LinkSection, names: Names) -> Link:
+    """Compile `link.NAME`; its texts may use `to.id` and `to.key`."""
     known: Names = {**names, "to": frozenset({"id", "key"})}
     if not section.path:
-        compiler.problem((*place, "path"), "is required", "or say inline = true")
-    request = compile_request(compiler, place, section, known)
-    return Link(request, compile_batch(compiler, place, (section, request), section.batch, known))
+        compiler.problem((*key_path, "path"), "is required", "or say inline = true")
+    request = compile_request(compiler, key_path, section, known)
+    return Link(request, compile_batch(compiler, key_path, (section, request), section.batch, known))

@@ -1,4 +1,7 @@
-"""A connector file with mistakes of shape, mended as well as can be, so that one run tells the rest too."""
+"""Repairs wrong keys and types in a connector file, so that one run finds its other mistakes too.
+
+Begin at `repaired()`. What is repaired is only checked further; a broken file is never used.
+"""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -11,50 +14,51 @@ from bridge.lib.errors import Problem, nearest_name
 from bridge.lib.toml_file import KeyPath, TomlFile
 from bridge.lib.validation import keys_of, kind_at, model_or_problems, one_of
 
-# Each round mends what pydantic sees; behind a mended value it may see more.
+# pydantic may find more mistakes behind a repaired value: eight rounds are enough for any nesting.
 _ROUNDS = 8
 
 
 def repaired(file: TomlFile) -> tuple[ConnectorFile | None, list[Problem]]:
-    """The file, or the nearest that can be compiled (None: there is none), and what was wrong with it."""
-    found, problems = model_or_problems(ConnectorFile, file)
-    if found is not None:
-        return found, []
+    """The validated file and its problems; a broken file comes back repaired, or as None where that fails."""
+    section, problems = model_or_problems(ConnectorFile, file)
+    if section is not None:
+        return section, []
     data = deepcopy(file.data)
     for _ in range(_ROUNDS):
         try:
             return ConnectorFile.model_validate(data), problems
         except ValidationError as error:
-            for one in error.errors(include_url=False, include_input=False):
-                _mend(data, one["loc"], one["type"])
+            for mistake in error.errors(include_url=False, include_input=False):
+                _repair(data, mistake["loc"], mistake["type"])
     return None, problems
 
 
-def _mend(data: Any, place: KeyPath, kind: str) -> None:
-    """Put right what stands at a place: a misspelt key is what it is near to, a wrong value any right one."""
-    above: Any = _at(data, place[:-1])
-    # A value that stands for a list of one has no index, and in a union the branch is part of the place.
-    while place and not _holds(above, place[-1]) and kind != "missing":
-        place = place[:-1]
-        above = _at(data, place[:-1])
-    if not place or not isinstance(above, dict | list):
+def _repair(data: Any, key_path: KeyPath, kind: str) -> None:
+    """Repair the value at a key path: rename a misspelt key, replace a wrong value by any valid one."""
+    above: Any = _at(data, key_path[:-1])
+    # The path that pydantic gives has an index for a list of one, and the branch of a union: both are not
+    # in the file, so they are dropped.
+    while key_path and not _holds(above, key_path[-1]) and kind != "missing":
+        key_path = key_path[:-1]
+        above = _at(data, key_path[:-1])
+    if not key_path or not isinstance(above, dict | list):
         return
-    last = place[-1]
+    last = key_path[-1]
     if kind == "extra_forbidden" and isinstance(above, dict):
         value = above.pop(str(last))
-        near = _near(str(last), one_of(kind_at(ConnectorFile, place[:-1])))
+        near = _near(str(last), one_of(kind_at(ConnectorFile, key_path[:-1])))
         if near is not None:
             above.setdefault(near, value)
     elif isinstance(above, list) and isinstance(last, int):
         del above[last]
     elif isinstance(above, dict):
         above.pop(str(last), None)
-        if _required(place):
-            above[str(last)] = _any(kind_at(ConnectorFile, place))
+        if _required(key_path):
+            above[str(last)] = _any_value(kind_at(ConnectorFile, key_path))
 
 
-def _at(data: Any, place: KeyPath) -> Any:
-    for part in place:
+def _at(data: Any, key_path: KeyPath) -> Any:
+    for part in key_path:
         if _holds(data, part):
             data = data[part]
         elif part != 0:
@@ -74,16 +78,16 @@ def _near(name: str, model: Any) -> str | None:
     return nearest_name(name, keys_of(model))
 
 
-def _required(place: KeyPath) -> bool:
-    model = one_of(kind_at(ConnectorFile, place[:-1]))
+def _required(key_path: KeyPath) -> bool:
+    model = one_of(kind_at(ConnectorFile, key_path[:-1]))
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return False
-    field = keys_of(model).get(str(place[-1]))
+    field = keys_of(model).get(str(key_path[-1]))
     return field is not None and field.is_required()
 
 
-def _any(kind: Any) -> Any:
-    """A value of a kind."""
+def _any_value(kind: Any) -> Any:
+    """Some valid value of a type."""
     if get_origin(kind) is Literal:
         return get_args(kind)[0]
     if kind is int:

@@ -1,4 +1,7 @@
-"""Steps, compiled: the requests of a `create`, `update` or `upsert`, and the jobs that some of them begin."""
+"""Compiled steps: the requests of a `create`, `update` or `upsert`, and the polling of jobs that some start.
+
+Begin at `Step`; `compile_steps()` makes them.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +16,7 @@ from bridge.lib.toml_file import KeyPath
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """How a job is asked whether it has ended."""
+    """Polls a job that a step has started, until it has ended."""
 
     request: Request
     until: Condition
@@ -28,7 +31,7 @@ class Poll:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a `create`, `update` or `upsert`."""
+    """One request of a `create`, `update` or `upsert`, and what is kept of its answer."""
 
     name: str
     request: Request
@@ -42,13 +45,13 @@ class Step:
 
 
 def compile_steps(
-    compiler: Compiler, place: KeyPath, sections: Sequence[StepSection], names: Names
+    compiler: Compiler, key_path: KeyPath, sections: Sequence[StepSection], names: Names
 ) -> tuple[Step, ...]:
-    """Steps in order; each may use what earlier ones captured.
+    """Compile steps in their order; each may use what earlier ones captured.
 
-    An update sets fields to values, so it may be repeated unless it says otherwise.
+    The steps of an update count as idempotent unless they say otherwise: setting a field twice does no harm.
     """
-    if place[-1] == "update":
+    if key_path[-1] == "update":
         sections = [
             each if each.idempotent is not None else each.model_copy(update={"idempotent": True})
             for each in sections
@@ -57,82 +60,84 @@ def compile_steps(
     steps = []
     known: Names = {**names, "captured": captured}
     for number, section in enumerate(sections):
-        steps.append(_compile_step(compiler, (*place, number), section, known))
+        steps.append(_compile_step(compiler, (*key_path, number), section, known))
         if section.id is not None or section.reread or (section.poll and section.poll.id is not None):
-            # Once a step has told the object's id, later ones may use it.
+            # From the step on whose answer gives the object's id, later steps may use `id`.
             known = {**known, "id": None}
-    _check_order(compiler, place, sections, steps)
+    _check_order(compiler, key_path, sections, steps)
     return tuple(steps)
 
 
-def _compile_step(compiler: Compiler, place: KeyPath, section: StepSection, names: Names) -> Step:
-    capture = _capture(compiler, place, section.capture)
-    of_id = compiler.pick((*place, "id"), section.id)
-    # The answer to an update may be empty whatever else it carries at other times.
-    needs_no_id = section.reread or place[-2] == "update"
-    request = compile_request(compiler, place, section, names)
+def _compile_step(compiler: Compiler, key_path: KeyPath, section: StepSection, names: Names) -> Step:
+    capture = _capture(compiler, key_path, section.capture)
+    of_id = compiler.pick((*key_path, "id"), section.id)
+    # An update's answer may be empty although it often carries the id.
+    needs_no_id = section.reread or key_path[-2] == "update"
+    request = compile_request(compiler, key_path, section, names)
     request = replace(request, expects=expected_of(*capture.values(), None if needs_no_id else of_id))
     return Step(
-        name=section.name or str(int(place[-1]) + 1),
+        name=section.name or str(int(key_path[-1]) + 1),
         request=request,
-        when=compiler.condition(compiler.language(names, common=False), (*place, "when"), section.when),
+        when=compiler.condition(compiler.language(names, common=False), (*key_path, "when"), section.when),
         capture=capture,
         id=of_id,
-        fields=compiler.pick((*place, "fields"), section.fields),
+        fields=compiler.pick((*key_path, "fields"), section.fields),
         reread=section.reread,
-        batch=compile_batch(compiler, place, (section, request), section.batch, names),
-        poll=_compile_poll(compiler, (*place, "poll"), section, names),
+        batch=compile_batch(compiler, key_path, (section, request), section.batch, names),
+        poll=_compile_poll(compiler, (*key_path, "poll"), section, names),
     )
 
 
-def _capture(compiler: Compiler, place: KeyPath, paths: Mapping[str, str]) -> dict[str, Pick]:
-    """Where the captured values stand in an answer, by their names."""
+def _capture(compiler: Compiler, key_path: KeyPath, paths: Mapping[str, str]) -> dict[str, Pick]:
+    """Name → where the captured value stands in the answer."""
     return {
         name: pick
         for name, text in paths.items()
-        if (pick := compiler.pick((*place, "capture", name), text)) is not None
+        if (pick := compiler.pick((*key_path, "capture", name), text)) is not None
     }
 
 
 def _captures(section: StepSection) -> list[str]:
-    """The names that a step captures, of its answer or of its job's."""
+    """The names that a step captures, from its own answer or from the last poll."""
     return [*section.capture, *(section.poll.capture if section.poll is not None else ())]
 
 
-def _compile_poll(compiler: Compiler, place: KeyPath, step: StepSection, names: Names) -> Poll | None:
-    """How the job of a step is asked for; it may use what the step's answer gave."""
+def _compile_poll(compiler: Compiler, key_path: KeyPath, step: StepSection, names: Names) -> Poll | None:
+    """Compile `poll` of a step; its texts may use what the step captured."""
     section = step.poll
     if section is None:
         return None
     if step.batch is not None:
-        compiler.problem(place, "stands beside a batch, whose answer is many jobs", "leave one of them out")
-    # A later try knows no more of the call than this.
+        compiler.problem(
+            key_path, "stands beside a batch, whose answer is many jobs", "leave one of them out"
+        )
+    # After a restart only these are known of the step: they are kept with the delivery.
     known: Names = {"key": names["key"], "captured": names["captured"], "id": None}
     asked = section.model_copy(update={"idempotent": True})
-    until = compiler.condition(compiler.language(ANSWER, common=False), (*place, "until"), section.until)
+    until = compiler.condition(compiler.language(ANSWER, common=False), (*key_path, "until"), section.until)
     wait: Pick | None = Pick(section.wait, None)
     if "{{" in section.wait:
-        wait = compiler.pick((*place, "wait"), section.wait)
+        wait = compiler.pick((*key_path, "wait"), section.wait)
     assert until is not None  # noqa: S101 -- it is required
     assert wait is not None  # noqa: S101 -- it has a default
     return Poll(
-        request=compile_request(compiler, place, asked, known),
+        request=compile_request(compiler, key_path, asked, known),
         until=until,
         failed=compiler.condition(
-            compiler.language(ANSWER, common=False), (*place, "failed"), section.failed
+            compiler.language(ANSWER, common=False), (*key_path, "failed"), section.failed
         ),
-        reason=compiler.pick((*place, "reason"), section.reason),
+        reason=compiler.pick((*key_path, "reason"), section.reason),
         wait=wait,
         longest=section.longest,
-        capture=_capture(compiler, place, section.capture),
-        id=compiler.pick((*place, "id"), section.id),
+        capture=_capture(compiler, key_path, section.capture),
+        id=compiler.pick((*key_path, "id"), section.id),
     )
 
 
 def _check_order(
-    compiler: Compiler, place: KeyPath, sections: Sequence[StepSection], steps: Sequence[Step]
+    compiler: Compiler, key_path: KeyPath, sections: Sequence[StepSection], steps: Sequence[Step]
 ) -> None:
-    """What a step uses must have been captured before it."""
+    """Note every step that uses what only itself or a later step captures."""
     setters = {name: number for number, section in enumerate(sections) for name in _captures(section)}
     uses = [captured_by(step) for step in steps]
     for number, names in enumerate(uses):
@@ -140,21 +145,21 @@ def _check_order(
             setter = setters.get(name)
             if setter is None or setter < number:
                 continue
-            where = (*place, number)
+            step_path = (*key_path, number)
             back = {setters[used] for used in uses[setter] if used in setters}
             if setter == number:
                 message = f'uses "captured.{name}", which is its own answer'
-                compiler.problem(where, message, "take it from an earlier step")
+                compiler.problem(step_path, message, "take it from an earlier step")
             elif number in back:
                 message = f'and step "{steps[setter].name}" wait for what the other captures: a cycle'
-                compiler.problem(where, message, "let one of them do without")
+                compiler.problem(step_path, message, "let one of them do without")
             else:
                 message = f'uses "captured.{name}", which step "{steps[setter].name}" captures only later'
-                compiler.problem(where, message, "put that step before this one")
+                compiler.problem(step_path, message, "put that step before this one")
 
 
 def captured_by(step: Step) -> set[str]:
-    """What a step uses of what others captured."""
+    """The names `captured.NAME` that a step's texts use."""
     templates = [*step.request.tree.templates, *([step.when.template] if step.when is not None else ())]
     if step.batch is not None:
         templates += step.batch.item.templates
