@@ -238,7 +238,7 @@ ELSEWHERE = {
     "schema": "it prints a JSON Schema",
     "demo": "tests/sandbox/test_demo.py",
     "simulate crm": "as simulate platform",
-    "simulate platform": "tests/cli/test_token_file.py",
+    "simulate platform": "tests/cli/test_simulate.py",
     "check": "above",
     "init": "above",
     "reconcile": "above",

@@ -1,4 +1,4 @@
-"""Traps of the libraries that we stand on: each has caught somebody (anchors C7), and must not catch us."""
+"""Traps of the libraries that we stand on: each has caught somebody, and must not catch us."""
 
 import random
 import socket
