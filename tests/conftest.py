@@ -13,12 +13,14 @@ Which test runs when is said by its marks:
 
 import json
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
+from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.log import mask
 from tests.fixtures import examples
 from tests.fixtures.canary import leaks
@@ -91,6 +93,13 @@ def pytest_runtest_makereport(
 @pytest.fixture
 def ledger_path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def ledger(ledger_path: Path) -> Iterator[SqliteLedger]:
+    """An empty ledger, opened to write."""
+    with closing(SqliteLedger(ledger_path, create=True)) as opened:
+        yield opened
 
 
 @pytest.fixture

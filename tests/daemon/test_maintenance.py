@@ -55,6 +55,7 @@ from tests.fixtures.ledger_calls import (
     stray,
     uuid,
 )
+from tests.fixtures.ledger_rows import rows
 from tests.fixtures.origins import MAIN
 
 pytestmark = pytest.mark.long
@@ -63,19 +64,6 @@ OLD = NOW - timedelta(days=100)
 BEFORE = NOW - timedelta(days=30)
 ZONE = ZoneInfo("Asia/Shanghai")
 TABLES = ("calls", "call_names", "receipts", "payloads", "quarantine", "deliveries", "attempts", "runs")
-
-
-@pytest.fixture
-def ledger(ledger_path: Path) -> Iterator[SqliteLedger]:
-    ledger = SqliteLedger(ledger_path, create=True)
-    yield ledger
-    ledger.close()
-
-
-def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    """What another process would read from the file now."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        return connection.execute(sql).fetchall()
 
 
 def everything(path: Path) -> dict[str, set[tuple[Any, ...]]]:

@@ -1,11 +1,7 @@
 """When reconciliations are asked for: on time, never twice, and once for all that was missed."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
-
-import pytest
 
 from bridge.daemon.scheduler import DEEP, SHORT, WEEKLY, Scheduler, Timetable
 from bridge.ledger.sqlite import SqliteLedger
@@ -19,13 +15,6 @@ ZONE = ZoneInfo("Asia/Shanghai")
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 TIMES = {SHORT: parse("*/15 * * * *"), DEEP: parse("30 3 * * *"), WEEKLY: parse("30 4 * * 0")}
 TABLE = Timetable("main", ZONE, TIMES)
-
-
-@pytest.fixture
-def ledger(ledger_path: Path) -> Iterator[SqliteLedger]:
-    ledger = SqliteLedger(ledger_path, create=True)
-    yield ledger
-    ledger.close()
 
 
 def asked(ledger: SqliteLedger) -> list[str]:

@@ -2,7 +2,6 @@
 
 import json
 import random
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,7 @@ from bridge.ledger.sqlite.dictionaries import MadeOf
 from bridge.ledger.sqlite.payloads import shipped_dictionary
 from tests.fixtures.earlier_ledgers import earlier_ledger
 from tests.fixtures.ledger_calls import NOW, arrival, filed, judge_all, news, uuid
-
-
-def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    """What another process would read from the file now."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        return connection.execute(sql).fetchall()
+from tests.fixtures.ledger_rows import rows
 
 
 def everything(ledger: SqliteLedger) -> list[Any]:

@@ -1,10 +1,8 @@
 """A ledger that an earlier version wrote is opened, migrated, balanced and delivered on."""
 
-import sqlite3
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,18 +13,13 @@ from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
 from tests.fixtures.daemon_process import DaemonProcess, callbridge_json, wait_until, write_config
 from tests.fixtures.earlier_ledgers import earlier_ledger
+from tests.fixtures.ledger_rows import rows
 
 BALANCED = {
     "crm": {"ledger": 40, "delivered": 29, "skipped": 7, "parked": 1, "under_way": 3},
     "plain": {"ledger": 40, "delivered": 32, "skipped": 4, "parked": 1, "under_way": 3},
 }
 PLAIN = Path(__file__).parents[1] / "data" / "plain"
-
-
-def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    """What another process would read from the file now."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        return connection.execute(sql).fetchall()
 
 
 def test_an_earlier_ledger_migrates_and_balances(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from datetime import UTC, datetime
@@ -52,19 +51,7 @@ from tests.fixtures.ledger_calls import (
     stray,
     uuid,
 )
-
-
-@pytest.fixture
-def ledger(ledger_path: Path) -> Iterator[SqliteLedger]:
-    ledger = SqliteLedger(ledger_path, create=True)
-    yield ledger
-    ledger.close()
-
-
-def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    """What another process would read from the file now."""
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute(sql).fetchall()
+from tests.fixtures.ledger_rows import rows
 
 
 def impatient(ledger: SqliteLedger) -> None:

@@ -1,10 +1,9 @@
 """A clock that stood wrong by 400 days and was put right: nothing that it set holds anything up."""
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from bridge.delivery.rate_limit import SlidingWindow
 from bridge.delivery.retry import RetryPolicy, next_attempt_at
 from bridge.ledger.accounts import KeptBudget
 from bridge.ledger.sqlite import SqliteLedger
-from bridge.lib.clocks import Clocks, SteadyClock
+from bridge.lib.clocks import Clocks
 from bridge.lib.iso_times import stamp
-from bridge.lib.stored_times import LONGEST_PAUSE, LONGEST_STORED_WAIT, bounded, past
+from bridge.lib.stored_times import LONGEST_PAUSE, LONGEST_STORED_WAIT
 from bridge.model.deliveries import DeliveryState, Lane, Settlement
 from bridge.model.jobs import JobState
 from bridge.model.sync_progress import Running, SyncMethod, SyncProgress
@@ -45,21 +44,6 @@ from tests.servers.clock import Clock
 
 FAR = timedelta(days=400)
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def ledger(ledger_path: Path) -> Iterator[SqliteLedger]:
-    with closing(SqliteLedger(ledger_path, create=True)) as made:
-        yield made
-
-
-def test_stored_time_too_far_ahead_counts_as_past() -> None:
-    assert bounded(None, NOW) is None
-    for at in (NOW - FAR, NOW, NOW + LONGEST_STORED_WAIT):
-        assert bounded(at, NOW) == at
-    assert bounded(NOW + LONGEST_STORED_WAIT + timedelta(microseconds=1), NOW) is None
-    assert bounded(datetime.max.replace(tzinfo=UTC), NOW) is None
-    assert [past(at, NOW) for at in (None, NOW - FAR, NOW, NOW + HOUR)] == [None, NOW - FAR, NOW, None]
 
 
 # -- accounts ------------------------------------------------------------------------------
@@ -261,13 +245,6 @@ def test_coverage_in_the_future_is_replaced(ledger: SqliteLedger) -> None:
 
 
 # -- what is in doubt -----------------------------------------------------------------------
-def test_steady_clock_ignores_jumps_of_the_system_clock() -> None:
-    told, passed = [NOW], [5.0]
-    steady = SteadyClock(lambda: told[0], lambda: passed[0])
-    told[0], passed[0] = NOW + FAR, 6.5
-    assert steady() == NOW + timedelta(seconds=1.5)
-
-
 LAG = timedelta(seconds=30)
 
 
