@@ -13,9 +13,9 @@ from bridge.model.plan import Plan
 
 
 class KeyLocks:
-    """The key locks of one daemon. A delivery, named by its id, takes all of its keys together or none.
+    """The key locks of one daemon. A delivery, named by its id, takes all of its keys at once, or none.
 
-    A delivery in doubt keeps its keys while it waits for its look-up.
+    So two deliveries never wait for each other. One in doubt keeps its keys until a look-up has settled it.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class KeyLocks:
             return free
 
     def hold_until(self, owner: int, until: datetime, turn: int | None = None) -> None:
-        """Let a delivery keep its keys while it waits until then, so that no worker waits for them.
+        """Mark a delivery's keys as held until then, so that no worker waits for them before.
 
         A `turn` that is over changes nothing.
         """
@@ -60,7 +60,7 @@ class KeyLocks:
                 self._changed.notify_all()
 
     def free_at(self, owner: int, keys: Iterable[LockKey]) -> datetime | None:
-        """When the last of the waiting holders of these keys goes on; None: none of the holders waits."""
+        """When the last holder of these keys that `hold_until` has marked goes on; None: there is none."""
         with self._changed:
             holders = self._others(owner, keys)
             return max(
@@ -68,10 +68,10 @@ class KeyLocks:
             )
 
     def release(self, owner: int, turn: int | None = None) -> None:
-        """Give back all keys of a delivery; a `turn` that is over gives back nothing.
+        """Release all keys of a delivery; a `turn` that is over releases nothing.
 
-        A settled delivery may be due again, and in another worker's hands, before the worker that settled it
-        comes to release it.
+        A settled delivery may be due again, and leased by another worker, before the worker that settled it
+        releases its keys.
         """
         with self._changed:
             if turn is not None and self._turns.get(owner) != turn:

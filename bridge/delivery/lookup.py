@@ -30,7 +30,7 @@ class FoundObject:
 
 
 class Lookup:
-    """Looks one object up. What an answer does not say is never taken for "not there", or for "empty"."""
+    """Looks one object up; what an answer does not show is never taken for "not there" or for "empty"."""
 
     def __init__(self, context: ObjectContext) -> None:
         planned = context.planned
@@ -104,10 +104,10 @@ class Lookup:
     def read_back(
         self, sent: FieldSelection, crm_id: str, answered: Fields | None, *, fresh: bool
     ) -> RequestFlow[FieldSelection]:
-        """What was sent, beside what the CRM made of it, as its answer or a look-up right after it shows.
+        """What was sent, with how the CRM altered it, as its answer or a look-up right after it shows.
 
-        A `fresh` object is not searched for while the index lags. Of others a lagging search may show what
-        was there before, which harms nothing.
+        A `fresh` object is not searched for, because the index lags. For others a lagging search may show the
+        values before the write, which does no harm.
         """
         if answered is not None:
             return checked(sent, answered, certain=True)
@@ -117,14 +117,14 @@ class Lookup:
         try:
             found = yield from (self.find() if self._kind.read is None else self.read(crm_id))
         except DeliveryError:
-            # It was written: that it cannot be looked up now harms nothing.
+            # It was written already, so a look-up that fails now does no harm.
             return sent
         if found is None or found.id != crm_id:
             return sent
         return checked(sent, found.present, certain=False)
 
     def has_key(self, found: FoundObject) -> bool | None:
-        """Whether what the CRM shows of an object carries the key; None: it does not tell."""
+        """Whether an object, as the CRM shows it, has our key; None: it does not show its key."""
         return has_key(self._names["key"], found.present)
 
     def shown_key(self, found: FoundObject) -> str:
@@ -174,7 +174,10 @@ class Lookup:
             raise Permanent(f"{self._label}, find: where cannot be decided: {error}") from error
 
     def _with_our_key(self, find: Find, hits: list[Any]) -> list[Any]:
-        """The hits that have the key, or else those that do not tell; other keys are no search for it."""
+        """The hits that have our key, or else those that do not show their key.
+
+        Hits with other keys alone mean that the connector's search does not go by this key.
+        """
         key = self._names["key"]
         judged = [(has_key(key, _fields_of(find, hit), hit), hit) for hit in hits]
         ours = [hit for verdict, hit in judged if verdict]
@@ -232,6 +235,6 @@ def _choose_hit(find: Find, hits: Sequence[Any], label: str) -> Any:
 
 def _order(value: Any) -> tuple[int, float, str]:
     if isinstance(value, int | float):
-        # Not made a float: JSON has integers beyond every float.
+        # Left as it is: JSON has integers that are too large for a float.
         return 0, value, ""
     return 1, 0.0, as_text(value)

@@ -1,4 +1,4 @@
-"""What all parts of one object's sync share: what is planned, what the CRM can do, what is known so far."""
+"""What all parts of one object's sync share: the plan, the connector's object type, and the journal."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from bridge.model.sync_progress import (
 
 
 class Journal(Protocol):
-    """What a delivery knows of earlier requests, and where it notes its own."""
+    """What a delivery knows of earlier requests, and where it records its own."""
 
     def recall(self, planned: PlannedObject) -> KnownObject | None:
         """What was last sent to an object; None: nothing is known of it."""
@@ -84,19 +84,19 @@ class ObjectJournal:
         self._journal.note_possible(self._planned, known)
 
     def keep_if(self, crm_id: str) -> None:
-        """Forget what is known of another object, deleted or replaced: it says nothing of this one."""
+        """Keep what is known only if it is of the object with this id; else the object was replaced."""
         if self.known_id not in (None, crm_id):
             self.known = None
 
     def forget(self) -> None:
-        """Start anew with an object that is gone."""
+        """Forget all that is known and done, because the object is gone."""
         self.known = None
         self.restart()
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectContext:
-    """One object's sync."""
+    """Everything that the parts of one object's sync read; the journal is the only part that changes."""
 
     kind: ObjectType
     planned: PlannedObject
@@ -133,7 +133,7 @@ def refuse_doubt(planned: PlannedObject, state: Running | Linking) -> None:
 def parking_error(
     label: str, message: str, cause: str, remedy: str, kind: type[Permanent] = Permanent
 ) -> Permanent:
-    """A failure that waits for a person, with the remedy behind its message."""
+    """A permanent failure, which parks the delivery; `remedy` follows its message."""
     error = kind(f"{message}. {remedy}", cause=f"{label}: {cause}")
     error.says = remedy
     return error

@@ -1,4 +1,4 @@
-"""Brings one CRM object to its planned state."""
+"""Brings one CRM object to its planned state: settles doubt, looks it up, then creates or updates it."""
 
 from bridge.delivery.crm_requests import RequestFlow
 from bridge.delivery.object_context import ObjectContext
@@ -44,7 +44,7 @@ class ObjectSync:
         return (yield from self._run_from(operation))
 
     def replacement(self) -> RequestFlow[Synced | None]:
-        """What took the place of an object that seems to be gone; None: it is there, or nothing can look.
+        """Find what replaced an object that seems to be gone; None: it is there, or no look-up can tell.
 
         Raises:
             DeliveryError: as `run`.
@@ -78,7 +78,7 @@ class ObjectSync:
                 return (yield from self._replace(gone))
 
     def _first_operation(self) -> RequestFlow[Operation]:
-        """Settle what earlier attempts left open, and find out whether the object is there."""
+        """The first operation, once earlier attempts' doubts are settled and the object is looked up."""
         kind, journal = self._context.kind, self._journal
         state = journal.progress.state
         if isinstance(state, Running) and state.polled:
@@ -100,7 +100,7 @@ class ObjectSync:
         if found is not None:
             return Update(found.id, found.present)
         if journal.may_be_unindexed:
-            # It may have been made just now, by this call or by another one.
+            # This call or another one may have created it moments ago, and the index may lag.
             self._parts.doubts.believe_absent(None)
         return Create()
 
@@ -125,14 +125,14 @@ class ObjectSync:
         return self._rest_of_create()
 
     def _rest_of_create(self) -> Create:
-        """The steps that are left; where the call has changed since the first one, an update after them."""
+        """The rest of a create that was begun; an update follows where the call has changed since."""
         state = self._journal.progress.state
         if not isinstance(state, Running) or state.step == 0:
             return Create()
         return Create(then_update=state.sent_digest != self._context.sent_digest)
 
     def _replace(self, gone: str) -> RequestFlow[Operation]:
-        """Look once by the key for what took the place of an object that a person deleted or merged.
+        """Search once by the key for what took the place of an object that a person deleted or merged.
 
         Raises:
             Permanent: there is none, and the mapping does not say that it is to be made again.
@@ -145,7 +145,7 @@ class ObjectSync:
             journal.forget()
             return Update(found.id, found.present)
         if found is not None:
-            # Made again, it would be there twice; and nobody need have deleted it.
+            # The search still shows it: creating it again could make it twice, and perhaps nobody deleted it.
             raise self._parts.duplicates.contradicted(gone)
         forget_deleted(self._context, gone)
         return Upsert() if self._context.kind.upsert else Create()

@@ -1,4 +1,4 @@
-"""The outcome of an attempt: delivered, due again and when, or parked and why."""
+"""The outcome of an attempt: delivered, due again and when, or parked and why. Begin at `OutcomeRules.of`."""
 
 import random
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class OutcomeRules:
         return SettledDelivery(delivery.lease, delivery.started_at, delivery.turn, settlement)
 
     def _settlement_guarded(self, attempt: Attempt) -> Settlement:
-        """How an attempt ended; a fault of ours in telling that ends it, and forgets nothing it has sent."""
+        """As `of`; if that fails by a fault of ours, the delivery is parked and its progress kept."""
         try:
             return self.settlement_of(attempt)
         except Exception as error:  # noqa: BLE001 -- see parked_by_our_fault
@@ -77,12 +77,12 @@ class OutcomeRules:
         )
 
     def _judged(self, attempt: Attempt) -> tuple[Settlement, FaultCount | None]:
-        """Delivered, or what its error or fault means; and what is counted against its record."""
+        """The settlement of an attempt, and the faults now counted against its record."""
         lease = attempt.delivery.lease
         successes = self.routes.account_of(lease.destination).successes
         if attempt.fault is not None:
             settlement = parked_by_our_fault(lease, attempt.fault)
-            # Where it has to wait before it is parked, it is not tried again meanwhile: it would loop.
+            # It may have to wait before it is parked; the count stops it from being tried again meanwhile.
             return settlement, FaultCount(
                 settlement.cause, lease.revision, successes.process, reason=settlement.reason
             )
@@ -96,7 +96,7 @@ class OutcomeRules:
     def _of_record(
         self, attempt: Attempt, error: DeliveryError, settlement: Settlement
     ) -> tuple[Settlement, FaultCount | None]:
-        """The settlement, parked where this record alone draws what looks like the account's fault."""
+        """The settlement; parked where this record alone causes what looks like a fault of the account."""
         if settlement.state is not DeliveryState.DUE:
             return settlement, None
         lease = attempt.delivery.lease
@@ -136,12 +136,12 @@ class OutcomeRules:
             retry_after=error.retry_after,
             now=self.clock(),
             jitter=self.rng.random(),
-            # An account that is well again is not kept waiting for an hour by what failed before.
+            # A fault of the account waits 5 minutes at most, so that calls go on soon after it is over.
             maximum=None if error.blame == "record" else LONGEST_PAUSE,
         )
 
     def _not_yet(self, attempt: Attempt, settlement: Settlement) -> Settlement:
-        """What would be parked waits, and keeps its keys, as long as a request of it may still arrive."""
+        """Put off parking, with the keys held, while a request of the delivery may still arrive."""
         until = self.doubts.shown_at(attempt.delivery.lease.destination, last_sent(attempt.journal.left()))
         if until is None:
             return settlement
@@ -156,7 +156,7 @@ def _tell_alterations(attempt: Attempt) -> None:
 
 
 def without_secrets(settlement: Settlement, masked: Callable[[str], str]) -> Settlement:
-    """A settlement without secrets: what a CRM stored or answered may quote our own token."""
+    """A settlement with secrets masked: what a CRM stored or answered may quote our own token."""
     if not settlement.reason and not settlement.cause:
         return settlement
     return replace(

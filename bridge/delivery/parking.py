@@ -1,4 +1,4 @@
-"""Deliveries that wait for a person though no answer of the CRM says so: why, and what to do."""
+"""Settlements of deliveries that are parked for another reason than a CRM's answer, each with its remedy."""
 
 import structlog
 
@@ -14,21 +14,21 @@ log = structlog.get_logger("bridge.deliver")
 
 
 def parked_by_mapping(fault: MappingFault) -> Settlement:
-    """The mapping cannot be applied to the call."""
+    """The settlement of a call that the mapping cannot be applied to."""
     reason, cause = (mask_phones_in(f"mapping: {text}") for text in (fault, generalised(fault.cause)))
     return Settlement(DeliveryState.PARKED, reason, cause, remedy=OF_A_MAPPING)
 
 
 def parked_by_conflict(lease: Lease, conflict: Conflict) -> Settlement:
-    """The call's key belongs to another source at this CRM account."""
+    """The settlement of a call whose key belongs to another source's call at this CRM account."""
     reason = mask_phones_in(f"destination {lease.destination}: {conflict}")
     return Settlement(DeliveryState.PARKED, reason, conflict.cause, remedy=OF_A_KEY)
 
 
 def parked_by_our_fault(lease: Lease, error: Exception) -> Settlement:
-    """An error that nobody expected; its traceback goes to the log.
+    """The settlement after an unexpected error, whose traceback goes to the log.
 
-    It is parked because it would come again at every try, and the worker must go on with other deliveries.
+    It is parked because the error would come again at every try, and other deliveries must go on.
     """
     log.error("delivery.fault", **names_in_log(lease), exc_info=error)
     reason = f"a fault in callbridge: {mask_phones_in(repr(error))}"
@@ -36,7 +36,7 @@ def parked_by_our_fault(lease: Lease, error: Exception) -> Settlement:
 
 
 def parked_as_poison_record(lease: Lease, account: str) -> Settlement | None:
-    """One that was to be parked, and has waited until no request of it can arrive any more; else None.
+    """The settlement of a delivery that waited until no request of it can arrive any more; None: it did not.
 
     Its record is to blame or, where no fault of the CRM was counted, callbridge itself.
     """

@@ -1,4 +1,4 @@
-"""Brings the objects of one plan into a CRM, one after the other, each with its links."""
+"""Brings the objects of one plan into a CRM, one after the other, and makes their links."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ Targets = Mapping[str, PlannedObject]
 
 @dataclass(frozen=True, slots=True)
 class _ResolvedObject:
-    """An object with what can be told of it once the objects before it are synced."""
+    """An object whose inline links are known, because the objects before it are synced."""
 
     planned: PlannedObject
     kind: ObjectType
@@ -35,7 +35,7 @@ class PlanSync:
     def __init__(
         self, connector: Connector, journal: Journal, event: str, clock: Callable[[], datetime]
     ) -> None:
-        """`event` is the call's place among all calls: newer ones sort behind it."""
+        """`event` orders the call among all calls; `clock` dates requests."""
         self._connector = connector
         self._journal = journal
         self._event = event
@@ -68,18 +68,18 @@ class PlanSync:
     def _sync_object(
         self, planned: PlannedObject, targets: Targets, *, renewed: bool = False
     ) -> RequestFlow[None]:
-        """Sync an object; once more (`renewed`) where what it is linked to was gone and has a successor."""
+        """Sync an object; a second time (`renewed`) where one that it links to was replaced in the CRM."""
         resolved = self._resolve(planned, targets)
         known = self._journal.recall(planned)
         progress = self._progress_of(planned)
         if known is not None and _is_synced(resolved, known, progress):
-            # A newer call says the same: its event counts from now on.
+            # Nothing is sent, but this call may be newer: from now on its event counts.
             self._note_synced(planned, with_newer_event(known, planned, self._event))
             return
         try:
             synced = yield from self._object_sync(resolved, known, progress).run()
         except Gone:
-            # Not the object itself: what it is to be linked to was deleted or merged by a person.
+            # The object itself may be there: a person may have deleted or merged one that it links to.
             has_successor = yield from self._renew(targets[link] for link in resolved.inline)
             if renewed or not has_successor:
                 raise
@@ -109,8 +109,7 @@ class PlanSync:
         """
         progress = self._journal.progress(planned.name)
         if progress.key not in ("", planned.key_text):
-            # It came so far with another one, which the call fed before its key changed; and before that
-            # perhaps this one.
+            # The progress is of another object, which the call fed before its key changed.
             progress = progress.moved(planned.key_text)
             self._journal.note(planned.name, progress, durable=False)
         if isinstance(progress.state, Linking):
@@ -135,7 +134,7 @@ class PlanSync:
         )
 
     def _renew(self, objects: Iterable[PlannedObject]) -> RequestFlow[bool]:
-        """Look up what stands in the place of objects that may be gone; whether one was found for any."""
+        """Look up what replaced objects that may be gone; True where a replacement was found for any."""
         found = False
         for planned in objects:
             known = self._synced[planned.name].known
@@ -152,7 +151,7 @@ class PlanSync:
     def _make_links(
         self, planned: PlannedObject, targets: Targets, *, renewed: bool = False
     ) -> RequestFlow[None]:
-        """Make the links that the CRM lacks; once more (`renewed`) where one end has a successor."""
+        """Make the links that the CRM lacks; a second time (`renewed`) where one end was replaced."""
         kind = self._connector.objects[planned.type]
         for link, target in targets.items():
             known, to_id = self._synced[planned.name].known, self._id(target)
@@ -164,7 +163,7 @@ class PlanSync:
             try:
                 yield from self._send_link(planned, link, request)
             except Gone:
-                # One of the two was deleted or merged by a person since it was synced.
+                # A person has deleted or merged one of the two since it was synced.
                 if renewed or not (yield from self._renew_first(target, planned)):
                     raise
                 yield from self._make_links(planned, targets, renewed=True)
@@ -173,17 +172,17 @@ class PlanSync:
             self._note_synced(planned, KnownObject(known.crm_id, known.digest, made, known.last_writes))
 
     def _renew_first(self, *objects: PlannedObject) -> RequestFlow[bool]:
-        """Whether one of these, the first that is gone, has a successor."""
+        """Renew these objects one by one, until a replacement is found for one; whether it was."""
         for planned in objects:
             if (yield from self._renew([planned])):
                 return True
         return False
 
     def _send_link(self, planned: PlannedObject, link: str, request: CrmRequest) -> RequestFlow[None]:
-        """Send a link; one that must not be made twice is noted before."""
+        """Send a link; one that must not be made twice is noted on disk before."""
         known = self._synced[planned.name].known
         if known.links.get(link) is not None:
-            # Until it is answered, the object is linked to the old one or to the new one.
+            # Until it is answered, nobody knows whether the old link or the new one holds: neither is kept.
             others = {name: to for name, to in known.links.items() if name != link}
             possible = KnownObject(known.crm_id, known.digest, others, known.last_writes)
             self._journal.note_possible(planned, possible)
@@ -219,7 +218,7 @@ class PlanSync:
 
 
 def _is_synced(resolved: _ResolvedObject, known: KnownObject, progress: SyncProgress) -> bool:
-    """Whether the CRM holds all of it already, and nothing was begun since: then nothing is sent."""
+    """Whether nothing need be sent: the CRM holds all of the object, and no attempt has begun since."""
     return (
         known.digest == resolved.sent_digest
         and isinstance(progress.state, NotStarted | Located)

@@ -1,7 +1,7 @@
 """Poison records: whether one record is to blame for what looks like a fault of the account.
 
-A CRM that answers 500, or a firewall that answers in its place, is down for everybody, as a rule. But where
-it does so for one record again and again while others are delivered in between, that record is the reason.
+A CRM that answers 500, or a firewall that answers for it, is usually down for everybody. But where it does so
+for one record again and again, while others are delivered in between, that record is the reason.
 """
 
 import uuid
@@ -13,11 +13,11 @@ from bridge.model.sync_progress import RecordFaults, SyncProgress
 
 FAULTS = ""
 """Under this name, which no object of a mapping has, a delivery's progress keeps them."""
-# Three such answers blame the record. A lost answer tells less than one that came: networks lose some of any
-# record, so it takes six.
+# Three such answers blame the record. A lost answer proves less, because networks lose answers of any record:
+# it takes six of them.
 FAULTS_TO_BLAME = 3
 LOST_ANSWERS_TO_BLAME = 6
-# Where more than one delivery in four succeeds only after a fault, the account fails at any record.
+# Where more than one delivery in four succeeds only after a fault, the account fails at all records.
 FEWEST_PER_RECOVERED = 4
 # After its first fault in a batch a delivery goes with a tenth as many others, then alone.
 SMALLER_BATCH = 10
@@ -46,14 +46,14 @@ class Successes:
 
 @dataclass(frozen=True, slots=True)
 class FaultCount:
-    """How many faults a delivery's record has drawn so far."""
+    """How many faults a delivery's record has caused so far."""
 
     cause: str
     """Of the last fault: faults of another cause start the count again."""
     revision: int
     """Of the call: another revision is another record."""
     process: str
-    """Whose counts `seen` and `recovered` are; those of an earlier process count as 0."""
+    """The process that `seen` and `recovered` were counted in; those of an earlier one count as 0."""
     count: int = 0
     """How often it failed alone, with other deliveries in between."""
     seen: int = 0
@@ -63,7 +63,7 @@ class FaultCount:
     recovered: int = 0
     """`Successes.recovered` at the last of these."""
     reason: str = ""
-    """Why it is to be parked: it only waits until no request of it can arrive any more."""
+    """Why it will be parked, once no request of it can arrive any more; empty: it will not."""
 
     def others_succeeded(self, successes: Successes) -> bool:
         """Whether other deliveries succeeded since the last fault that was counted."""
@@ -111,14 +111,14 @@ def with_masked_faults(
 
 
 def without_faults(progress: Mapping[str, SyncProgress]) -> dict[str, SyncProgress]:
-    """Progress with the objects alone."""
+    """Progress without the counted faults: the objects alone."""
     return {name: each for name, each in progress.items() if name != FAULTS}
 
 
 def count_fault(
     before: FaultCount | None, error: DeliveryError, cause: str, revision: int, successes: Successes
 ) -> FaultCount | None:
-    """The count after an attempt failed; a failure that says nothing of the record changes nothing."""
+    """The count after an attempt failed; unchanged by a failure that says nothing about the record."""
     if not _faults_to_blame(error):
         return before
     together = 0 if before is None else before.together
@@ -129,7 +129,7 @@ def count_fault(
     if before is not None and before.cause == cause and before.count > 0:
         if not before.others_succeeded(successes):
             return before
-        # An account that fails now and then at any record proves nothing of this one.
+        # Not counted where the account now and then fails at any record: that proves nothing about this one.
         count = before.count + before.account_was_well(successes)
     return FaultCount(
         cause, revision, successes.process, count, successes.count, together, successes.recovered
@@ -137,7 +137,7 @@ def count_fault(
 
 
 def is_to_blame(faults: FaultCount | None, error: DeliveryError) -> bool:
-    """Whether the record has drawn the fault often enough, and alone."""
+    """Whether the record has caused the fault often enough, sent alone."""
     needed = _faults_to_blame(error)
     return faults is not None and 0 < needed <= faults.count and _together(error) <= 1
 
@@ -149,20 +149,20 @@ def park_reason(faults: FaultCount, message: str) -> tuple[str, str]:
 
 
 def room_for(faults: FaultCount | None, batch_max: int) -> int:
-    """How many may share a request with a delivery that has drawn these faults, itself included."""
+    """How many deliveries may share a request with one that has caused these faults, itself included."""
     if faults is None:
         return batch_max
     return max(1, batch_max // SMALLER_BATCH) if faults.together == 1 and not faults.count else 1
 
 
 def _faults_to_blame(error: DeliveryError) -> int:
-    """How many such faults blame the record; 0: a fault like this says nothing of it."""
+    """How many such faults blame the record; 0: such a fault says nothing about it."""
     if error.blame != "account":
         return 0
     if any(each.status for each in _chain(error)):
         return FAULTS_TO_BLAME
     sent = any(isinstance(each, InDoubt) or each.doubtful for each in _chain(error))
-    # Where no connection was made, the record cannot be the reason.
+    # Without a connection nothing of the record was sent, so it cannot be the reason.
     return LOST_ANSWERS_TO_BLAME if sent else 0
 
 

@@ -1,4 +1,4 @@
-"""Prepare: from a lease to a plan with its key locks; nothing is asked of the CRM yet."""
+"""Prepare: turns a lease into a plan and takes its key locks; nothing is sent to the CRM yet."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -25,8 +25,8 @@ from bridge.model.plan import Plan, Skip
 from bridge.model.skip_reasons import SHADOW
 from bridge.record.call import Call
 
-# Where the holder of a key waits itself, a blocked delivery is looked at again so long after that one's time:
-# its turn comes first, and may come late where many are due.
+# A blocked delivery is looked at again 5 s after the holder of its key goes on: the holder must come first, and
+# may be late where many are due.
 AFTER_HOLDER = timedelta(seconds=5)
 UNSEEN = "in doubt until the index has caught up"
 
@@ -78,15 +78,15 @@ class Preparer:
         }
         if self._locks.acquire(lease.delivery_id, keys, lock_timeout):
             return PreparedDelivery(lease, now, turn, plan, mapped.event, sorted(keys))
-        # A holder whose time lies further ahead than anything waits was told it by a clock that stood wrong.
+        # A time further ahead than any delivery waits was set while the clock was wrong.
         free_at = bounded(self._locks.free_at(lease.delivery_id, keys), now)
         if self._may_release(lease):
-            # Where two calls exchange their keys, each would wait for ever for what the other one holds.
+            # Released, or two calls that exchange their keys would wait for each other for ever.
             self._locks.release(lease.delivery_id)
         return BlockedDelivery(lease, None if free_at is None else max(free_at, now) + AFTER_HOLDER)
 
     def _settled_unasked(self, lease: Lease, mapped: _Mapped, now: datetime) -> Settlement | None:
-        """How a delivery ends that nothing is asked for; None: it is to be sent."""
+        """The settlement of a delivery for which nothing is sent; None: something is to be sent."""
         plan = mapped.plan
         ended = (
             self._wait_out(lease, plan)
@@ -96,22 +96,22 @@ class Preparer:
         if ended is not None:
             return ended
         if lease.held:
-            # It is a person's from here on, unless a revision came meanwhile.
+            # Its doubt is settled, so the ledger now parks or skips it, unless a revision came meanwhile.
             return Settlement(DeliveryState.DUE, due_at=now, unsent=True)
         if isinstance(plan, Skip):
             return Settlement(DeliveryState.SKIPPED, plan.rule)
         return Settlement(DeliveryState.SKIPPED, SHADOW) if plan is not None and plan.shadow else None
 
     def _with_progress(self, lease: Lease, settlement: Settlement) -> Settlement:
-        """Since nothing was asked, how far earlier attempts came still holds."""
+        """The settlement with the progress of earlier attempts, because nothing was sent in this one."""
         if settlement.account:
             return settlement
         return replace(settlement, account=self._account(lease), progress=lease.progress)
 
     def _wait_out(self, lease: Lease, plan: Plan | Skip | None) -> Settlement | None:
-        """Let a request in doubt be seen first, whose object is no longer planned.
+        """Wait for a request in doubt whose object is no longer planned.
 
-        Until a look-up would show it its keys stay locked: another call would make the same object again.
+        Its keys stay locked until a look-up would show it: another call could create the same object again.
         """
         shown_at = self._doubts.shown_at(lease.destination, left_behind(lease.progress, plan))
         if shown_at is None:
@@ -128,7 +128,7 @@ class Preparer:
         )
 
     def _may_release(self, lease: Lease) -> bool:
-        """Whether no request of it is in doubt, or everybody's look-up would show that by now.
+        """Whether no request of it is in doubt, or a look-up of any delivery would show it by now.
 
         An attempt that ended because the ledger was busy has kept its keys.
         """

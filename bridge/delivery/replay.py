@@ -47,7 +47,7 @@ def _make_due(
     *,
     force: bool,
 ) -> int:
-    # Of what a rule leaves out now nothing is sent, so nothing is forgotten either.
+    # Where a rule now leaves the call out, nothing is sent, so what was sent before is not forgotten.
     ids: dict[bool, list[int]] = {False: [], True: []}
     for one in wanted:
         if one.stored.delivery_id is not None:

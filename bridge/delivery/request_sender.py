@@ -1,4 +1,4 @@
-"""Sending one request within a CRM account's budget, and over a short fault."""
+"""Sends one request within the CRM account's budget, and again after a fault that may be over in seconds."""
 
 import random
 import threading
@@ -40,10 +40,10 @@ class RequestSender:
         self._suspects = False
 
     def begin_group(self, lane: Lane, *, suspects: bool) -> None:
-        """What is sent from here on is in this lane.
+        """Begin a group of requests in this lane.
 
-        `suspects`: only of records that drew faults before, while others succeeded: their faults say nothing
-        of the account.
+        `suspects`: all of them are of records that caused faults before while others succeeded, so that their
+        faults say nothing about the account.
         """
         self._gate.lane, self._suspects = lane, suspects
 
@@ -56,7 +56,7 @@ class RequestSender:
         try:
             return self._once(request, names, what)
         except DeliveryError as error:
-            # tenacity costs more than the rest, so it is left out where it cannot help.
+            # tenacity takes more time than all the rest, so it is used only once a request has failed.
             if not _is_short(error):
                 raise
             return self._again(error, lambda: self._once(request, names, what))
@@ -78,7 +78,7 @@ class RequestSender:
                     raise made.pop()
                 return once()
             except DeliveryError as error:
-                # That the last try was refused proves nothing of those before it.
+                # The last try was refused, but an earlier one may have been processed.
                 doubts.extend([error] if error.doubtful else [])
                 error.doubtful = bool(doubts)
                 raise
@@ -107,11 +107,11 @@ class RequestSender:
         elif error.blame in ("account", "credentials"):
             budget.failed(error.cause, at_once=error.blame == "credentials")
         elif self._gate.answered:
-            # A request that could not even be written tells nothing of the account.
+            # A request that could not be written says nothing about the account.
             self._note_answer(request)
 
     def _note_answer(self, request: Request) -> None:
-        """The account has answered, and not that it was too much."""
+        """Tell the budget that the account has answered, and with something else than "too many"."""
         self._gate.budget.answered()
         self._gate.budget.accepted(request.limit)
 
@@ -124,7 +124,7 @@ class RequestSender:
 
 def _is_short(error: BaseException) -> bool:
     """Whether a fault may be over in a moment."""
-    # A redirect is the same in a second.
+    # A redirect will be the same in a second.
     if not isinstance(error, Transient) or error.blame == "credentials" or 300 <= error.status < 400:
         return False
     return (error.retry_after or 0) <= LONGEST_QUICK_WAIT

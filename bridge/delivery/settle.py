@@ -49,7 +49,7 @@ class Settler:
         self._begun = settled, written
 
     def finish(self) -> None:
-        """Wait until what was begun is on disk, however long the ledger is busy: the CRM has it already.
+        """Wait until settlements are on disk, however long the ledger is busy: the CRM has the calls already.
 
         Raises:
             LedgerError: the daemon stops before the ledger could write.
@@ -77,7 +77,7 @@ class Settler:
     def _free_keys(self, settled: SettledDelivery) -> None:
         delivery_id, settlement = settled.lease.delivery_id, settled.settlement
         if settlement.held_keys:
-            # A request is in doubt: nobody else may touch the object before a look-up has settled that.
+            # A request is in doubt: no other delivery may touch the object until a look-up has settled that.
             self._locks.hold_until(delivery_id, settlement.due_at or self._clock(), settled.turn)
         else:
             self._locks.release(delivery_id, settled.turn)

@@ -1,4 +1,4 @@
-"""What the stages of a delivery hand on, in the order prepare → execute → settle; nothing here changes."""
+"""The frozen structures that the stages of a delivery hand on: prepare → execute → settle."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class PreparedDelivery:
     """A leased delivery that is mapped and holds its key locks: it can be executed."""
 
     lease: Lease
-    """Without the call's values: all that is wanted of them is in the plan."""
+    """Without the call's values: all that is needed of them is in the plan."""
     started_at: datetime
     turn: int
     """The number of its turn at the key locks."""
@@ -39,7 +39,7 @@ class BlockedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class SettledDelivery:
-    """A leased delivery at its end, to be written down."""
+    """A leased delivery whose attempt has ended, to be written to the ledger."""
 
     lease: Lease
     started_at: datetime

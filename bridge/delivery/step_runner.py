@@ -1,4 +1,4 @@
-"""Sends the steps of a create, update or upsert: in order, and each once in effect after any lost answer."""
+"""Sends the steps of a create, update or upsert in order, each once in effect even after a lost answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -75,7 +75,7 @@ class StepRunner:
                 f"{self._label(method)}: the step that tells the id was left out. Correct its `when`"
             )
         self._journal.set(SyncProgress(appended={**sent.appended, **run.adding}))
-        # A CRM without ids of its own knows the object by its key.
+        # In a CRM without ids of its own the key is the id.
         found = run.crm_id if run.crm_id is not None else self._context.planned.key_text
         fresh = method is not SyncMethod.UPDATE
         return Synced(found, (yield from self._lookup.read_back(sent, found, run.answered, fresh=fresh)))
@@ -85,7 +85,7 @@ class StepRunner:
         state = self._journal.progress.state
         if not (isinstance(state, Running) and state.continues(method, self._context.sent_digest)):
             begun = NOT_STARTED if crm_id is None else Located(crm_id)
-            # Noted only with the first step: until then what the ledger has stays true.
+            # Written to the ledger with the first step: until then what stands there is still true.
             self._journal.progress = self._journal.progress.restarted(begun)
         begun_run, progress = self._running(method), self._journal.progress
         adding = progress.adding or {
@@ -153,7 +153,7 @@ class StepRunner:
         state = self._journal.progress.state
         run.crm_id = self._journal.progress.crm_id
         if not isinstance(state, Running) or state.step <= number:
-            # Its answer was lost with it, and a look-up has found what it made.
+            # The job's answer is lost, and a look-up has found what it made: later steps lack what they need.
             return False
         run.captured = dict(state.captured)
         return True
@@ -225,12 +225,12 @@ class StepRunner:
             if (run.adding or step.poll is not None) and error.doubtful:
                 self._note_sent_now()
             else:
-                # Refused, so nothing is in doubt, and what would have begun with it has not begun.
+                # The CRM refused it, so nothing is in doubt; a first step that was refused has begun nothing.
                 self._journal.set(before if number else before.restarted())
             raise
 
     def _note_possible(self, method: SyncMethod, request: CrmRequest, crm_id: str | None) -> None:
-        """Note what the object may hold once this request is on its way: an edit must not be seen in it."""
+        """Note what the object may hold once this request is sent, so that it is not taken for an edit."""
         known, planned, fields = self._journal.known, self._context.planned, request.names["fields"]
         if known is not None and known.crm_id and known.crm_id == crm_id:
             self._journal.note_possible(with_possible_writes(known, planned, fields))
@@ -238,7 +238,7 @@ class StepRunner:
             self._journal.note_possible(KnownObject("", last_writes=last_writes))
 
     def _note_sent_now(self) -> None:
-        """Count the doubt from now: it was noted before the request waited for its turn, and sent later."""
+        """Count the doubt from now: it was noted before the request had to wait for its turn."""
         if self._journal.progress.sent_at is not None:
             self._journal.set(self._journal.progress.with_sent_at(self._context.clock()))
 
@@ -246,7 +246,7 @@ class StepRunner:
     def _believed_id(
         self, request: CrmRequest, step: Step, reply: CrmReply, before: str | None, *, makes: bool
     ) -> str | None:
-        """The id that an answer tells; not that of a record which it shows with another key."""
+        """The object's id by an answer, unless the answer shows a record with another key."""
         if self._shows_another(step, reply):
             if makes and self._context.kind.find:
                 raise self._duplicate_of(step, reply, request.label)
@@ -261,7 +261,7 @@ class StepRunner:
         if (told := object_id(value)) is not None:
             return told
         if before is None and not step.reread and step.poll is None:
-            # It was sent, and what came of it is unknown: `sent_at` stays.
+            # It was sent, and nobody knows the result: `sent_at` stays, so the request is in doubt.
             where = step.id.text if step.id else "."
             raise InDoubt(f"{self._context.label}: the answer carries no id at {where!r}")
         return before
@@ -276,7 +276,7 @@ class StepRunner:
         )
 
     def _duplicate_of(self, step: Step, reply: CrmReply, label: str) -> Duplicate:
-        """A CRM whose rule goes by the e-mail address may answer "created" with who was there already."""
+        """The failure of a create that was answered with an existing record, perhaps of the same e-mail."""
         crm_id = self._id_of(step, reply, "")
         shown = key_shown(self._context.planned.key, _record_in(step, reply))
         return Duplicate(
@@ -299,7 +299,7 @@ class StepRunner:
 
 
 def _is_repeated(method: SyncMethod, number: int, step: Step) -> bool:
-    """Whether a retry sends a step again that is done: what it captured may have changed since.
+    """Whether a retry sends a step again that is done, because what it captured may have changed since.
 
     The version that an update must carry changes whenever a person edits, or our own answer was lost.
     """
@@ -308,7 +308,7 @@ def _is_repeated(method: SyncMethod, number: int, step: Step) -> bool:
 
 
 def _record_in(step: Step, reply: CrmReply) -> Any:
-    """What an answer shows of the record: what stands around its id."""
+    """The part of an answer that shows the record: the object around its id."""
     if reply.id is not None:
         return reply.answer.body
     place = step.id.text if step.id is not None else ""

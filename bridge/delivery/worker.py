@@ -27,7 +27,7 @@ from bridge.ledger import DeliveryLedger
 from bridge.lib.clocks import Clocks
 from bridge.model.deliveries import Lease
 
-# So long a worker waits for the keys of the first delivery before it takes another one, in seconds.
+# Seconds that a worker waits for the keys of its first delivery before it takes another one.
 LOCK_TIMEOUT = 0.2
 # Up to 3 batches' worth per turn: leases in one batch often need different requests. No more than 300
 # deliveries, unless one batch takes more: they all hold their keys until the turn ends.
@@ -151,7 +151,7 @@ class Worker:
     def _add_due(
         self, prepared: list[PreparedOrSettled], destination: Destination, now: datetime, wanted: int
     ) -> None:
-        # Those whose keys are held are given back, so up to twice as many as wanted are looked at.
+        # Some are given back because their keys are held, so up to twice as many as wanted are leased.
         for _ in range(2 * wanted // LEASED_AT_ONCE + 1):
             limit = min(wanted - len(prepared), LEASED_AT_ONCE)
             if limit <= 0:

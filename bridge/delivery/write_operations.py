@@ -65,7 +65,7 @@ OperationResult = Synced | Operation
 
 
 class SyncParts:
-    """The parts that all operations on one object use."""
+    """The parts that all operations on one object share."""
 
     def __init__(self, context: ObjectContext) -> None:
         self.context = context
@@ -86,7 +86,7 @@ class _WriteOperation:
         self._lookup = parts.lookup
 
     def _unchanged(self, crm_id: str, selection: FieldSelection) -> Synced:
-        """Nothing is to be sent: what an earlier attempt began counts no more."""
+        """The object is in its planned state already; what an earlier attempt began is dropped."""
         self._journal.set(replace(self._journal.progress.restarted(), appended=selection.appended))
         return Synced(crm_id, selection)
 
@@ -95,7 +95,7 @@ class Creator(_WriteOperation):
     """Creates the object."""
 
     def run(self, operation: Create) -> RequestFlow[OperationResult]:
-        """Create it, or find what the CRM takes it for a duplicate of."""
+        """Create the object, or find the record that the CRM says it is a duplicate of."""
         context, journal = self._context, self._journal
         selection = select_for_new(context.planned, context.event)
         try:
@@ -125,12 +125,12 @@ class Updater(_WriteOperation):
             found = yield from self._read(crm_id)
             if found is None:
                 return Replace(crm_id)
-            # Perhaps another one has this key now: a person merged or exchanged them.
+            # The key may be another object's now, because a person merged or exchanged them.
             crm_id, present = found.id, found.present
             self._journal.keep_if(crm_id)
         selection = select_fields(self._context, present)
         if self._journal.may_have_arrived and self._journal.known_id is None:
-            # What the object shows of ours is ours, though the rest may be refused.
+            # Values of ours that the object shows are noted as ours now, in case the rest is refused.
             before = self._journal.known.last_writes if self._journal.known is not None else {}
             held = held_already(selection, present or {})
             self._journal.known = KnownObject(crm_id, last_writes={**before, **held})
@@ -140,7 +140,7 @@ class Updater(_WriteOperation):
             return (yield from self._parts.steps.run(SyncMethod.UPDATE, selection, crm_id))
         except Gone:
             if self._context.inline:
-                # Perhaps what it is linked to is gone, and not the object itself.
+                # An object that it links to may be gone, and not the object itself.
                 found = yield from self._lookup.read(crm_id)
                 if found is not None and found.id == crm_id:
                     raise
@@ -200,7 +200,7 @@ class Upserter(_WriteOperation):
         return not selection.fields and not is_begun and not links_changed(self._context)
 
     def _look(self, crm_id: str | None) -> RequestFlow[FoundObject | None]:
-        """The object as the CRM holds it; one that we left there and that is gone was deleted by a person."""
+        """The object as the CRM holds it; if it was there and is gone, a person has deleted it."""
         kind = self._context.kind
         if not kind.find and kind.read is None:
             raise Permanent(
@@ -231,14 +231,14 @@ def select_fields(context: ObjectContext, present: Fields | None) -> FieldSelect
     except ShapeMismatch as error:
         raise _cannot_read(context, error) from error
     if (in_doubt or journal.progress.adding) and present is not None:
-        # What stands there already is not added again, whatever becomes of the rest.
+        # What the object holds already is not appended again, even if the rest is refused.
         there = {name: each for name, each in selection.appended.items() if name not in selection.fields}
         journal.set(replace(journal.progress, appended=there))
     return selection
 
 
 def _cannot_read(context: ObjectContext, error: ShapeMismatch) -> Permanent:
-    """Nothing is guessed of a shape that the connector does not say how to read."""
+    """The failure of a field in a shape that the connector does not say how to read: nothing is guessed."""
     field, write = error.field, context.planned.fields[error.field].write
     message = f"{context.label}, field {field}: the CRM shows {error.shape} there"
     return parking_error(
@@ -258,7 +258,7 @@ def links_changed(context: ObjectContext) -> bool:
 
 
 def forget_deleted(context: ObjectContext, gone: str) -> None:
-    """Start anew with an object that a person deleted, where the mapping says `on_deleted = "recreate"`.
+    """Forget an object that a person deleted, so that it is created again: with `on_deleted = "recreate"`.
 
     Raises:
         Deleted: the mapping does not.
