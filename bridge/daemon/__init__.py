@@ -1,7 +1,7 @@
-"""One running callbridge: all stages joined, their threads, and what the clock and operators ask for.
+"""The daemon: joins all stages, runs their threads, and carries out what the schedule and operators ask for.
 
-Owns the threads and how they stop, the schedule, operators' jobs, maintenance, and the ways from the
-configuration to each stage.
+Owns the threads and how they stop, the schedule, operators' jobs, maintenance, and what each stage is handed
+of the configuration.
 May import `config`, `intake`, `reconcile`, `delivery`, `admin`, `ledger`, `mapping`, `source`, `crm`,
 `record`, `model` and `lib`.
 Begin at `app.py`: `Daemon`, then `stages.py`: `build_stages()` and `threads.py`: `Loops`.

@@ -57,7 +57,7 @@ class Daemon:
         self._config = config
         self._ledger = ledger
         self._wakeups = Wakeups()
-        # One steady clock for all workers, or what one has sent would be of another age for the next.
+        # One steady clock for all workers, so that all agree on the age of a request in doubt.
         self._clocks = Clocks(clock, SteadyClock(clock))
         self._stages = build_stages(config, secrets, ledger, self._clocks, self._wakeups)
         # Bound here, so that a port in use stops the start, and port 0 is known before serving.
@@ -98,7 +98,7 @@ class Daemon:
             raise CallbridgeError(f"{threads.failed} failed; its trace is in the log")
 
     def _release_what_died(self) -> int:
-        """Make due what a dead daemon had leased, and lock the keys of what is in doubt; how many leases."""
+        """Make a dead daemon's leases due, and lock the keys of what is in doubt; returns how many leases."""
         released = self._ledger.release_leases(self._clocks.steady())
         for delivery_id, keys in self._ledger.in_doubt().items():
             self._stages.locks.acquire(delivery_id, keys, 0)
@@ -118,7 +118,7 @@ class Daemon:
         )
 
     async def _shut_down(self, serving: Sequence[asyncio.Task[None]], threads: Threads) -> None:
-        """In the reverse order of the start; what is under way ends within 20 s."""
+        """Stop all parts in the reverse order of the start; what is under way gets 20 s to end."""
         systemd.notify("STOPPING=1")
         log.info("daemon.stopping")
         self._stages.door.close()
@@ -138,7 +138,7 @@ class Daemon:
             listener.hurry()
 
     def _sign_of_life(self) -> None:
-        # A full disk is no reason to be restarted; a writer that does not answer is.
+        # The result does not matter: a full disk is no reason for a restart, a writer that never answers is.
         self._ledger.writable()
         systemd.notify("WATCHDOG=1")
 
@@ -148,7 +148,7 @@ def tune_process() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 10, 10)
-    # Connections at the door share this with the ledger and the CRMs.
+    # The door's connections, the ledger and the CRMs share the limit of open files.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, OPEN_FILES)), hard))
 

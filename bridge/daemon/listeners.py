@@ -8,7 +8,7 @@ from bridge.intake.receive import Door
 
 
 def public_listener(config: Config, door: Door) -> Listener:
-    """Where callbacks arrive.
+    """The listener at which callbacks arrive.
 
     Raises:
         CallbridgeError: the address is taken or not ours.
@@ -23,7 +23,7 @@ def public_listener(config: Config, door: Door) -> Listener:
 
 
 def admin_listener(config: Config, metrics_token: str | None, door: Door, ledger: StatusLedger) -> Listener:
-    """Where operators and their monitoring look.
+    """The listener for operators and their monitoring: health and metrics.
 
     Raises:
         CallbridgeError: the address is taken or not ours.

@@ -63,17 +63,17 @@ class Wakeups:
 
 
 class GiveWay:
-    """Lets callbacks go first: the platform waits seconds for its answer, a CRM waits for hours."""
+    """Lets callbacks go first: the platform waits seconds for its answer, a delivery can wait for hours."""
 
     def __init__(self, pressed: Callable[[], bool], stop: threading.Event, at_most: float) -> None:
-        """`pressed`: whether callbacks wait at the door; `at_most`: seconds after the latest `restart`."""
+        """`pressed` tells if callbacks wait at the door; `at_most`: seconds of waiting since `restart`."""
         self._pressed = pressed
         self._stop = stop
         self._at_most = at_most
         self.restart()
 
     def restart(self) -> None:
-        """Nothing is late now: from here callbacks may press for `at_most` seconds again."""
+        """Start the `at_most` seconds anew, because nothing is late now."""
         self._until = time.monotonic() + self._at_most
 
     def wait(self) -> None:

@@ -1,4 +1,4 @@
-"""What the daemon does for its ledger without being asked, every 30 s."""
+"""Maintenance: what the daemon does for its ledger every 30 s without being asked."""
 
 import ctypes
 import threading
@@ -15,7 +15,7 @@ from bridge.model.jobs import PRUNE
 
 log = structlog.get_logger("bridge.upkeep")
 
-# A delivery that has waited for longer leaves the live lane, so that the calls of now go first.
+# A delivery that has been owed for 10 minutes leaves the live lane, so that calls of this minute go first.
 LIVE_FOR = timedelta(minutes=10)
 PRUNE_EVERY = timedelta(days=1)
 WARN_FREE = 10
@@ -65,7 +65,7 @@ class Maintenance:
         until = time.monotonic() + REPACKED_FOR
 
         def pause(seconds: float) -> bool:
-            """As long a pause as the step took: half of the writer's time stays free."""
+            """Pause as long as the step took, so that half of the writer's time stays free."""
             return not self._stop.wait(seconds) and time.monotonic() < until
 
         if count := self._ledger.repack(pause):

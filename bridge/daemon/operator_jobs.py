@@ -42,7 +42,7 @@ class OperatorJobs:
     targets: Callable[[], Mapping[str, ReplayTarget]]
     """The destinations with the mappings that are in force."""
     release_locks: Callable[[int], None]
-    """Releases the key locks of a delivery that holds them because it is in doubt."""
+    """Releases the key locks that a delivery in doubt holds."""
 
     def retry(self, args: Mapping[str, Any], now: datetime) -> JobResult:
         """`deliveries retry`: make parked deliveries due; with `--all`, those in doubt are left parked."""
@@ -88,7 +88,7 @@ class OperatorJobs:
     def quarantine_retry(self, args: Mapping[str, Any], now: datetime) -> JobResult:
         """`quarantine retry`: file records again, by the rules and the calls of today."""
         del now
-        # In the order of arrival, which decides at equal stamps.
+        # In the order of arrival, which decides between records with equal stamps.
         waiting = sorted(entry.id for entry in self.ledger.list_quarantine("waiting", -1))
         ids = [entry for entry in waiting if not args["ids"] or entry in args["ids"]]
         left = [entry for entry in ids if not self._refile(entry)]
@@ -135,8 +135,10 @@ class OperatorJobs:
         return {"removed": removed, "as_of": stamp(as_of)}
 
     def _as_of(self, now: datetime) -> datetime:
-        """Now, but not further behind the last prune than clocks go between two: one that stands wrong by a
-        year must not cost what is young, for what is removed does not come back."""
+        """Now, but at most 3 days after the last prune.
+
+        What is removed does not come back, so a clock that is a year ahead must not remove what is young.
+        """
         last = self.ledger.last_done(PRUNE)
         if last is None:
             return now
@@ -144,7 +146,7 @@ class OperatorJobs:
         return min(now, (last.requested_at if as_of is None else moment(as_of)) + PRUNE_STEP)
 
     def _pause(self, seconds: float) -> bool:
-        """Let others write for so many seconds. Returns False where the daemon stops."""
+        """Pause for so many seconds, so that others can write. Returns False where the daemon stops."""
         return not self.stop.wait(seconds)
 
     def backup(self, args: Mapping[str, Any], now: datetime) -> JobResult:
@@ -163,7 +165,7 @@ class OperatorJobs:
         except CallbridgeError as error:
             result, state = {"error": str(error)}, JobState.FAILED
         except Exception as error:
-            # One row that trips us must not stop the daemon, now and at every start.
+            # A job with an unexpected error must not stop the daemon, now and at every start.
             log.exception("run.fault", kind=job.kind, id=job.id)
             result, state = {"error": f"a fault in callbridge: {error!r}"}, JobState.FAILED
         self._end(job.id, state, result, now)
@@ -183,7 +185,7 @@ class OperatorJobs:
         return JOB_KINDS[job.kind](self, job.args, now)
 
     def _end(self, job_id: int, state: JobState, result: JobResult, now: datetime) -> None:
-        """Somebody waits for the end, so it is written however long the ledger is busy."""
+        """Write the job's end however long the ledger is busy, because somebody waits for it."""
 
         def busy(error: LedgerError) -> None:
             log.warning("runs.ledger_busy", error=str(error))

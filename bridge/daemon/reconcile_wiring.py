@@ -24,7 +24,7 @@ from bridge.reconcile.coverage import ReconcileRules
 from bridge.reconcile.reconciler import Audit, Reconciler
 from bridge.source import Source
 
-# Seconds. A page is compared with known states, so what has arrived must have its verdicts first.
+# Seconds. Pages are compared with known states, so records that have arrived must be judged first.
 VERDICTS_WITHIN = 10.0
 LOOK_FOR_VERDICTS_EVERY = 0.02
 
@@ -35,7 +35,7 @@ def listed_sources(config: Config) -> tuple[str, ...]:
 
 
 def api_secrets(config: Config, source: str, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Only the secrets of one source's logins: a command's shell may not have the others.
+    """The secrets of one source's logins; the others may be missing in a command's shell.
 
     Raises:
         ConfigError: one of them is missing.
@@ -48,7 +48,7 @@ def api_secrets(config: Config, source: str, environ: Mapping[str, str]) -> tupl
 
 
 def rules_without_secrets(config: Config) -> dict[str, SourceRules]:
-    """What the judge is told of each source, from the mappings alone.
+    """The judge's rules for each source, read from the mappings without any secret.
 
     Raises:
         ConfigError: a mapping is wrong.
@@ -58,7 +58,7 @@ def rules_without_secrets(config: Config) -> dict[str, SourceRules]:
 
 
 def reconcile_rules(config: Config, source: str, rules: SourceRules) -> ReconcileRules:
-    """What a source's reconciler is told."""
+    """The rules of a source's reconciler, from its configuration."""
     settings = config.sources[source]
     reconcile = settings.reconcile
     return ReconcileRules(
@@ -104,7 +104,7 @@ def wait_for_verdicts(ledger: Ledger, sources: Sequence[str], stop: threading.Ev
 
 
 def judge_here(ledger: Ledger, rules: Mapping[str, SourceRules], clock: Callable[[], datetime]) -> None:
-    """Give the verdicts on everything that waits, where no daemon lives to do it."""
+    """Judge everything that waits, where no daemon lives that would do it."""
     judge = Judge(ledger, rules, destinations_since=ledger.skipped_before())
     while judge.judge_waiting(clock()):
         pass

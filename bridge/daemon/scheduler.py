@@ -1,8 +1,7 @@
 """Asks for reconciliations when their time comes; the reconcilers' threads carry them out.
 
-APScheduler keeps the times; what it calls does no more than add a row, so that nothing of its executors,
-its overlaps or its shutdown matters. Its memory is empty after a start, so what was missed meanwhile is
-told from the jobs in the ledger.
+APScheduler keeps the times. What it calls only adds a row to the ledger, so its threads and its shutdown do
+not matter. It remembers nothing over a restart: the jobs in the ledger tell what was missed.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,12 +53,12 @@ class Scheduler:
         """Start the schedule and ask for the first reconciliations at once."""
         if not self._timetables:
             return
-        # It costs 95 ms to load, which only a daemon that reconciles should pay.
+        # Loading it takes 95 ms, which only a daemon that reconciles should spend.
         from apscheduler.schedulers.background import BackgroundScheduler  # noqa: PLC0415
 
         scheduler = BackgroundScheduler(
             timezone=UTC,
-            # Late is better than never, and once is enough.
+            # A job that was missed runs late, and once, however often it was missed.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         for timetable in self._timetables.values():
@@ -71,13 +70,13 @@ class Scheduler:
         self._scheduler = scheduler
 
     def stop(self) -> None:
-        """Ask for nothing more; what is being asked for is written before the ledger is closed."""
+        """Ask for no more jobs, and wait for one that is being asked for: the ledger is closed next."""
         if self._scheduler is not None:
             self._scheduler.shutdown(wait=True)
             self._scheduler = None
 
     def correct_times(self, now: datetime) -> None:
-        """Bring jobs forward that wait for a time which a wrong clock had computed."""
+        """Compute anew when jobs are due that wait for a time which a wrong clock has given."""
         for job in self._scheduler.get_jobs() if self._scheduler is not None else ():
             due = job.trigger.get_next_fire_time(None, now)
             if due is not None and job.next_run_time > due:

@@ -20,11 +20,11 @@ def on_signals(stop: Callable[[], None], hurry: Callable[[], None]) -> None:
         told.set()
 
     def pass_on(*_: object) -> None:
-        # Without a loop there is nothing left to stop or to hurry.
+        # If the event loop has ended, there is nothing left to stop.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(handle)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
-        # Handlers end with the interpreter, shortly before the process; only ignoring outlives it.
+        # The interpreter removes its handlers shortly before the process ends; ignoring lasts to its end.
         atexit.register(signal.signal, number, signal.SIG_IGN)

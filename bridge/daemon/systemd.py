@@ -1,4 +1,4 @@
-"""What systemd is told: ready, stopping, still alive."""
+"""Tells systemd that the daemon is ready, is stopping, or is still alive."""
 
 import os
 import socket

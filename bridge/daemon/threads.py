@@ -1,4 +1,4 @@
-"""The daemon's threads: which step each of them repeats, what it waits for, what happens when one dies."""
+"""The daemon's threads: which step each repeats, what it waits for, and what happens when one dies."""
 
 import threading
 import time
@@ -61,7 +61,7 @@ class Loops:
         return loops
 
     def judge(self) -> None:
-        """Give the verdicts, woken by arrivals; the platform's callbacks go first for a while."""
+        """Judge receipts, woken by arrivals; callbacks at the door go first, for 2 s at most."""
         give_way = GiveWay(self.pressed, self.wakeups.stop, JUDGE_WAITS)
 
         def step() -> bool:
@@ -87,7 +87,7 @@ class Loops:
         )
 
     def deliver(self, worker: Worker) -> None:
-        """Deliver what is due; each delivery waits a moment for callbacks that press."""
+        """Deliver what is due; each delivery gives way to callbacks at the door, for 0.2 s at most."""
         give_way = GiveWay(self.pressed, self.wakeups.stop, DELIVERY_WAITS)
 
         def step() -> bool:
@@ -130,12 +130,12 @@ class Loops:
         )
 
     def keep_times(self) -> None:
-        """Look after the schedule's times."""
+        """Correct the schedule's times every 30 s, in case the clock was set."""
         while not self.wakeups.stop.wait(SCHEDULE_EVERY):
             self.stages.scheduler.correct_times(self.clock())
 
     def maintain(self) -> None:
-        """Look after the ledger; first when the daemon has run for 30 s, so that its start is quick."""
+        """Maintain the ledger, for the first time 30 s after the start, so that the start is quick."""
 
         def step() -> None:
             self.stages.maintenance.maintain(self.clock())
@@ -164,7 +164,7 @@ class Loops:
 
 
 class Threads:
-    """Runs each loop on a thread of its own. One that dies ends the daemon: half of one would look alive."""
+    """Runs each loop on its own thread. If one dies, the daemon ends: otherwise it would only look alive."""
 
     def __init__(self, loops: Mapping[str, Callable[[], None]], give_up: Callable[[], None]) -> None:
         """`give_up` is called, from its thread, when a loop has died."""
@@ -195,7 +195,7 @@ class Threads:
         self._hurried.set()
 
     def join(self, within: float) -> None:
-        """Let what is under way end; what does not end in `within` seconds is due again at the next start."""
+        """Wait up to `within` seconds for all threads; what stays unfinished is due again at the next start."""
         deadline = time.monotonic() + within
         threads = self._threads
         while threads := [thread for thread in threads if thread.is_alive()]:

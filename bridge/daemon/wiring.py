@@ -1,4 +1,4 @@
-"""Turns the configuration into what each stage is handed: its own section, and nothing else."""
+"""Builds what each stage is handed from the configuration: its own section, and nothing else."""
 
 import random
 import threading
@@ -30,8 +30,8 @@ from bridge.record.origin import Origin
 from bridge.source import Source
 from bridge.source.list_api import ListApi, ListNames
 
-# Seconds for which a call that can share a request waits for others: longer than a burst takes to arrive,
-# shorter than anybody notices.
+# Seconds that a call which can share a request waits for others: longer than a burst takes to arrive, and too
+# short for anybody to notice.
 BATCH_WAIT = 0.1
 
 
@@ -78,7 +78,7 @@ def compile_destinations(
 
 
 def account_of(config: Config, destination: str, connector: Connector, secrets: Mapping[str, str]) -> Account:
-    """A destination's CRM account; without secrets where nothing is sent."""
+    """A destination's CRM account; `secrets` are empty where nothing is sent."""
     settings = config.destinations[destination]
     base_url = settings.base_url or connector.file.base_url
     return Account(
@@ -102,12 +102,12 @@ def destinations_by_source(config: Config) -> dict[str, tuple[str, ...]]:
 
 
 def source_rules(config: Config, destinations: Mapping[str, Destination]) -> dict[str, SourceRules]:
-    """What the judge is told of each source."""
+    """The judge's rules for each source."""
     return rules_that_read(config, {name: each.mapping for name, each in destinations.items()})
 
 
 def rules_that_read(config: Config, mappings: Mapping[str, CompiledMapping]) -> dict[str, SourceRules]:
-    """What the judge is told of each source; `mappings` are those of all destinations."""
+    """The judge's rules for each source; `mappings` are those of all destinations, by name."""
     taken, origins = destinations_by_source(config), origins_of(config)
     return {
         source: SourceRules(
@@ -123,7 +123,7 @@ def rules_that_read(config: Config, mappings: Mapping[str, CompiledMapping]) -> 
 
 
 def source_doors(config: Config, secrets: Secrets) -> dict[str, SourceDoor]:
-    """What the door is told of each source."""
+    """What the door knows of each source: its tokens, networks and acknowledgement."""
     return {
         source: SourceDoor(
             origin=origin_of(config, source),
@@ -138,7 +138,7 @@ def source_doors(config: Config, secrets: Secrets) -> dict[str, SourceDoor]:
 
 
 def load_targets(config: Config) -> dict[str, ReplayTarget]:
-    """The destinations as far as comparing goes, without their secrets.
+    """What comparing calls needs to know of each destination, without secrets.
 
     Raises:
         ConfigError: all problems of all files.
@@ -191,7 +191,7 @@ def new_operator_jobs(
     destinations: Mapping[str, Destination] | None = None,
     locks: KeyLocks | None = None,
 ) -> OperatorJobs:
-    """Carries out operators' jobs; without `destinations` they are loaded when a job needs them."""
+    """The stage for operators' jobs; without `destinations` it loads them when a job needs them."""
     retention = {name: getattr(config.retention, name) for name in type(config.retention).model_fields}
 
     def targets() -> Mapping[str, ReplayTarget]:

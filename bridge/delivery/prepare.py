@@ -25,8 +25,8 @@ from bridge.model.plan import Plan, Skip
 from bridge.model.skip_reasons import SHADOW
 from bridge.record.call import Call
 
-# A blocked delivery is looked at again 5 s after the holder of its key goes on: the holder must come first, and
-# may be late where many are due.
+# A blocked delivery is looked at again 5 s after the holder of its key goes on: the holder must come first,
+# and may be late where many are due.
 AFTER_HOLDER = timedelta(seconds=5)
 UNSEEN = "in doubt until the index has caught up"
 
