@@ -195,7 +195,7 @@ class Threads:
         self._hurried.set()
 
     def join(self, within: float) -> None:
-        """Wait up to `within` seconds for all threads; what stays unfinished is due again at the next start."""
+        """Wait up to `within` seconds for all threads; what is unfinished is due again at the next start."""
         deadline = time.monotonic() + within
         threads = self._threads
         while threads := [thread for thread in threads if thread.is_alive()]:

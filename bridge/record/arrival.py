@@ -1,4 +1,4 @@
-"""Turns a body into arrivals, which is how the ledger files it; of a record only its head is read."""
+"""Turns a body into arrivals, the form in which the ledger files records; only a record's head is read."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -27,17 +27,17 @@ def read_head(text: bytes, dialect: Dialect) -> Head:
         NotAnObject: the text is no JSON object.
     """
     try:
-        # msgspec skips what it does not read, however deep; `read_object` below refuses what is too deep.
+        # msgspec skips what it does not read, however deep; `read_object` refuses what is nested too deep.
         if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
             return dialect.head_decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeError):
-        # msgspec refuses half surrogate pairs and raw control characters, which senders do write.
+        # msgspec refuses half surrogate pairs and raw control characters, but senders write both.
         pass
     return _head_of(dialect, *read_object(text))
 
 
 def _head_of(dialect: Dialect, record: Mapping[str, Any], unreadable: Sequence[str]) -> Head:
-    """A record's head without its unreadable values: two records whose uuid is NaN are not one call."""
+    """A record's head without unreadable values: two records whose uuid is `NaN` are not the same call."""
     return dialect.head_of({name: value for name, value in record.items() if name not in unreadable})
 
 
@@ -50,7 +50,7 @@ def arrivals_of(origin: Origin, via: Via, body: bytes, now: datetime, charset: s
     """
     dialect = origin.dialect
     if dialect.decode is None and body[:1] == b"{" and body[-1:] == b"}" and not charset and is_utf8(body):
-        # Nearly every callback is one bare record: its bytes are filed as they are.
+        # Nearly every callback is one bare record, whose bytes are filed as they are.
         head = _head_of_one(body, dialect)
         if head is not None:
             return [arrival_by(head, origin, via, body, now)]
@@ -122,7 +122,7 @@ def sn_of(value: Any) -> str | None:
 
 
 def _local(moment: datetime | None, zone: ZoneInfo) -> str:
-    """A local time, as keys of calls without a name hold it; empty without a time."""
+    """A local time as the keys of nameless calls have it; empty without a time."""
     return "" if moment is None else f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S}"
 
 

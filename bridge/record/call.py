@@ -39,7 +39,7 @@ class Attribute(Generic[T]):
         if call is None:
             return self
         value: T = call._readers[self._name](call)  # noqa: SLF001 -- its own class's table
-        # An entry in the instance's dictionary hides a descriptor without __set__, so it is read once.
+        # An entry in `__dict__` hides a descriptor without `__set__`, so each attribute is computed once.
         call.__dict__[self._name] = value
         return value
 
@@ -133,7 +133,7 @@ def _tags(description: str) -> _FieldAttribute[tuple[str, ...]]:
 def _phone(description: str) -> _FieldAttribute[str | None]:
     def convert(value: Any) -> str | None:
         text = text_of(value)
-        # Of `13800000000.0` a CRM that takes all digits would make a number with one more.
+        # A CRM that keeps only digits would read `13800000000.0` as a number with a 0 more at its end.
         return plain_number(text) if text and text.isascii() else text
 
     return _FieldAttribute(description, convert)
@@ -160,7 +160,7 @@ def _answered(call: "Call") -> bool:
 def _talk_seconds(call: "Call") -> int:
     seconds = parse_int(_as_sent(call, "talk_seconds"))
     if seconds is None and call.connected_at and call.disconnected_at:
-        # Rules ask `call.talk_seconds > 0`, which must hold for an answered call without the number.
+        # Mappings test `call.talk_seconds > 0`, which must be true of an answered call without the field too.
         seconds = round((call.disconnected_at - call.connected_at).total_seconds())
     return max(seconds or 0, 0)
 
@@ -181,7 +181,7 @@ def _recording_url(call: "Call") -> str | None:
     if not prefix:
         return None
     path = quote(file.encode("utf-8", "replace"), safe="/")
-    # Behind a `?` the path is the value of a parameter, where slashes must stay as they are.
+    # After a `?` the path is a parameter's value, whose slashes must stay as they are.
     return prefix + path if "?" in prefix else f"{prefix.rstrip('/')}/{path.lstrip('/')}"
 
 
@@ -326,13 +326,13 @@ CALL_FIELDS: Mapping[str, str] = MappingProxyType(
 
 def transcript(turns: Iterable[Turn], zone: ZoneInfo, robot: str = "机器人", customer: str = "客户") -> str:
     """The dialogue as text: one line a turn, with the time in `zone` where it is known."""
-    # An unparsed turn may hold no words.
+    # An unparsed turn may have no words to show.
     spoken = (turn for turn in turns if turn.text or not turn.is_unparsed)
     return "\n".join(_line(turn, zone, robot if turn.speaker == "robot" else customer) for turn in spoken)
 
 
 def _line(turn: Turn, zone: ZoneInfo, who: str) -> str:
     clock = turn.time_of_day if turn.time is None else turn.time.astimezone(zone).isoformat()[11:19]
-    # A text with line ends is not printable.
+    # `isprintable` is false for a text with line ends, which would break the line of the turn.
     said = turn.text if turn.text.isprintable() else " ".join(turn.text.splitlines())
     return f"{f'[{clock}] ' if clock else ''}{who}: {said}".rstrip()

@@ -1,7 +1,7 @@
-"""Which call does an arrival belong to? Decided here alone, from the calls that a ledger finds.
+"""Decides which call an arrival belongs to, from the calls that a ledger finds. Begin at `match_call`.
 
-Names seen together on one record are one call; different UUIDs are never one call. A record without a
-name joins the one call of the same `sn` and time.
+Names that come together on one record are of one call; two different UUIDs are never of one call. A record
+without a name joins the only call of the same `sn` and time.
 """
 
 from collections.abc import Sequence
@@ -41,9 +41,9 @@ class Joins(msgspec.Struct, frozen=True):
 
     call: KnownCall
     new_names: tuple[str, ...] = ()
-    """Names of it that the call has not had so far."""
+    """The arrival's names that the call does not have yet."""
     names_it: bool = False
-    """The call had no name, and takes these."""
+    """Whether the call had no name, and gets these."""
 
 
 class Opens(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class Opens(msgspec.Struct, frozen=True):
 
     key: str
     nameless: bool = False
-    """The key stands for its `sn` and time, until a name comes."""
+    """Whether it has no name yet: then `key` is made of its `sn` and time."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -85,7 +85,7 @@ def _by_names(arrival: Arrival, calls: CallFinder) -> CallMatch:
         return _conflict("its names belong to two calls: " + ", ".join(sorted(found)))
     if not joined:
         waiting = calls.by_sn_and_time(arrival, nameless=True)
-        # Among several nameless calls nobody may guess.
+        # Several nameless calls fit, and none of them may be guessed.
         return (
             Joins(waiting[0], arrival.names, names_it=True) if len(waiting) == 1 else Opens(arrival.names[0])
         )

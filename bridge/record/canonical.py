@@ -1,4 +1,4 @@
-"""The canonical form of a record: equal for two records that say the same in different types."""
+"""The canonical form of a record: equal for two records that say the same with other types or spellings."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def canonical(record: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
         if value is None or value == "" or (isinstance(value, str) and not value.strip()):
             result[name] = None
         elif (kind := dialect.kinds.get(name)) is None:
-            # The type of an unknown field is not known: a number and its digits count as equal.
+            # An unknown field may come as a number or as text: both count as equal.
             result[name] = _read_text(value)
         elif kind is FieldKind.DIALOGUE:
             result[name] = dialect.dialogue.read(record, zone) or None
@@ -37,12 +37,12 @@ def canonical(record: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
 
 
 def digest(canonical_mapping: Mapping[str, Any]) -> bytes:
-    """A digest of 16 bytes, the same in every process and for every order of keys; absent counts as None.
+    """A digest of 16 bytes: the same in every process, for every order of keys, and for absent and None.
 
-    Of a dialogue it covers what all full encodings carry.
+    Of a dialogue only the fields that all full encodings carry count.
     """
     said = {name: value for name, value in canonical_mapping.items() if value is not None and value != ()}
-    # ASCII output writes half surrogate pairs as escapes, so that they cannot break the encoding.
+    # As ASCII, because half surrogate pairs cannot be encoded in UTF-8, and become escapes.
     text = json.dumps(said, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=_jsonable)
     return blake2b(text.encode("ascii"), digest_size=16).digest()
 

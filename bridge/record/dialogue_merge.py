@@ -1,7 +1,7 @@
 """Compares two encodings of one dialogue, and merges them.
 
-Dialogues are compared only on what both encodings carry, and what only the richer encoding told is kept
-when a poorer one arrives. Reading and writing a platform's encodings is the work of its `DialogueForm`.
+Two encodings are compared only on the fields that both carry. What only the richer one holds is kept when the
+poorer one arrives. A platform's `DialogueForm` reads and writes its encodings.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from bridge.record.turn import CARRIED, Speaker, Turn, compared
 
 _SPEAKERS: tuple[Speaker, ...] = ("robot", "customer")
 
-# With more pairs of turns (500 by 500) aligning costs more than it can save: they are paired by position.
+# Aligning compares every pair of turns: beyond 500 by 500 the turns are paired by position.
 _MOST_PAIRS = 250_000
 
 
@@ -48,7 +48,7 @@ def _same_turn(a: Turn, b: Turn) -> bool:
     if a == b:
         return True
     if a.is_unparsed or b.is_unparsed:
-        # An unparsed turn still shows whether the other turn's words are in it.
+        # An unparsed turn still shows whether it contains the other turn's words.
         return _same_unparsed(a, b)
     return (
         a.speaker == b.speaker

@@ -8,7 +8,7 @@ from bridge.record.identity import IdentityConflict
 
 
 class Head(msgspec.Struct):
-    """The fields of a record that filing reads, as they are written: a third of the cost of reading all.
+    """The fields of a record that filing reads, as they are written; reading all takes three times as long.
 
     A platform's own struct inherits this one: it adds the fields that name a call, and gives the others
     the names that the platform has for them.

@@ -5,11 +5,12 @@ from hashlib import blake2b
 from typing import Any
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+# Characters; of a longer one the first 200 are kept, with a digest of the whole.
 _LONGEST_NAME = 200
-# A long name as `name_in` cuts it; cut again it must stay the same.
+# A long name as `name_in` has shortened it: shortened again, it must stay the same.
 _SHORTENED = re.compile(r"[^\0]{200}#[0-9a-f]{16}", re.DOTALL)
 NIL_UUID = "00000000-0000-0000-0000-000000000000"
-# What programs write for "no name": calls that share one of these are not one call.
+# What programs write for "no name": two calls with one of these are not the same call.
 NO_NAMES = frozenset(
     {NIL_UUID, "null", "(null)", "undefined", "none", "nil", "nan", "n/a", "-", "--", "无", "空"}
 )
@@ -34,7 +35,7 @@ def name_in(value: Any) -> str:
     if value is None or isinstance(value, bool | list | dict):
         return ""
     if isinstance(value, float) and value.is_integer():
-        # Some encoders write every number as a decimal.
+        # Some encoders write every number as a decimal: `12.0` is the name `12`.
         value = int(value)
     text = storable(str(value).strip().lower())
     if len(text) > _LONGEST_NAME and not _SHORTENED.fullmatch(text):

@@ -1,6 +1,7 @@
-"""From the bytes of an HTTP body to text, and from text to JSON.
+"""Decodes the bytes of an HTTP body to text, and parses the text as JSON.
 
-What wraps a record (forms, arrays, envelopes) is undone in `bridge.record.unwrap_body`.
+What stands around a record (forms, arrays, envelopes) is removed in `bridge.record.unwrap_body`. Begin at
+`read_json_text` and `read_object`.
 """
 
 import json
@@ -20,7 +21,7 @@ REPLACED = "\ufffd"
 _CHARSET = re.compile(rb"charset\s{0,9}=\s{0,9}[\"']?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
 _NOT_ALNUM = re.compile("[^a-z0-9]")
 _GB = ("gb18030", "gbk", "gb2312", "xgbk", "cp936", "ms936", "windows936", "gb231280", "euccn")
-# An explicit list, because some of Python's codecs unzip or evaluate escapes.
+# An explicit list, because some of Python's codecs unzip, and the sender chooses the name.
 _CHARSETS: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(_GB, "gb18030")
     | dict.fromkeys(("big5", "big5hkscs", "cp950", "xxbig5"), "big5hkscs")
@@ -28,7 +29,7 @@ _CHARSETS: Mapping[str, str] = MappingProxyType(
     | dict.fromkeys(("euckr", "cp949", "ksc56011987", "uhc"), "cp949")
     | {"eucjp": "euc_jp", "utf16": "utf-16", "utf16le": "utf-16-le", "utf16be": "utf-16-be"}
 )
-# Nearly every body decodes by these, so success proves nothing: UTF-8 is tried first.
+# Nearly every body decodes with these, which proves nothing: so UTF-8 is tried before them.
 _SINGLE_BYTE: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(("iso88591", "latin1", "l1"), "latin-1")
     | {"windows1252": "cp1252", "cp1252": "cp1252", "iso885915": "iso8859-15"}
@@ -56,7 +57,7 @@ def read_json_text(body: bytes, charset: str = "") -> bytes:
     Only a text that starts like an object is returned; whether it is one, `parse_object` tells.
     """
     if body[:1] == b"{" and body[-1:] == b"}" and not charset and is_utf8(body):
-        # Nothing is to be done.
+        # Already as it should be.
         return body
     text = decode_body(body, charset)
     if not text:
@@ -93,12 +94,12 @@ def _decoded(body: bytes, charset: str) -> str:
         return utf16
     if charset in _CHARSETS and not body.startswith(b"\xef\xbb\xbf"):
         text = None if _is_chinese_utf8(body) else _strictly(body, _CHARSETS[charset])
-        # Nearly everything of even length decodes as UTF-16, so it must also begin like JSON.
+        # Nearly any body of even length decodes as UTF-16, so the text must also begin like JSON.
         if text is not None and (
             "utf-16" not in _CHARSETS[charset] or text.lstrip(BLANKS)[:1] in tuple('{["')
         ):
             return text
-    # A half surrogate pair written raw is UTF-8 by a sloppy encoder, never GB18030.
+    # With half surrogate pairs it is UTF-8 by a faulty encoder, never GB18030.
     for errors in ("strict", "surrogatepass"):
         text = _strictly(body, "utf-8", errors)
         if text is not None:
@@ -165,7 +166,7 @@ def encode_text(text: str) -> bytes:
 def _escaped(found: re.Match[str]) -> str:
     if found[1] is None:
         return f"\\u{ord(found[0]):04x}"
-    # A backslash before a half surrogate was a bad escape, and must stay one.
+    # A backslash before a half surrogate pair was an invalid escape, and must stay invalid.
     return "\\" + REPLACED if "\ud800" <= found[1] <= "\udfff" else found[0]
 
 
@@ -233,8 +234,8 @@ def parse_leniently(text: bytes | str) -> tuple[Any, tuple[str, ...]]:
 def parse_json(text: bytes | str) -> Any:
     """Any JSON value, except NaN and Infinity.
 
-    msgspec is several times faster than the standard library but refuses half surrogate pairs, which
-    the platform makes when it cuts a text at a column's length, and raw control characters.
+    msgspec is several times faster than the standard library, but refuses raw control characters and half
+    surrogate pairs, which a platform makes when it cuts a text at a column's length. So both are used.
     """
     try:
         return msgspec.json.decode(text)
@@ -281,7 +282,7 @@ def dump_object(value: dict[str, Any] | Any) -> bytes:
     try:
         return msgspec.json.encode(value)
     except (msgspec.MsgspecError, UnicodeError, OverflowError):
-        # Half surrogate pairs and integers beyond 64 bits, which msgspec refuses.
+        # msgspec refuses half surrogate pairs and integers beyond 64 bits.
         return json.dumps(value, separators=(",", ":")).encode()
 
 
@@ -291,7 +292,7 @@ def is_deep(text: bytes | str, value: Any) -> bool:
         opened = text.count(b"{") + text.count(b"[")
     else:
         opened = text.count("{") + text.count("[")
-    # The number of brackets is an upper bound of the depth: nearly no record has to be walked.
+    # No value is deeper than it has brackets, so nearly no record has to be walked.
     return opened > MAX_DEPTH and _depth(value) > MAX_DEPTH
 
 
@@ -335,7 +336,7 @@ def _whole(digits: str) -> int | str:
     try:
         return int(digits)
     except ValueError:
-        # Python refuses to convert more than 4300 digits: they are kept as text.
+        # Python refuses to convert more than 4300 digits, so they stay text.
         return digits
 
 

@@ -1,4 +1,4 @@
-"""Finds the date of a turn: turns carry only a time of day, and the call's times tell the day."""
+"""Finds the date of a dialogue's turn: turns carry only a time of day, and the call's times tell the day."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
@@ -32,7 +32,7 @@ class CallClock:
         """The moment in UTC, or None where the text is no time or the call's day is not known."""
         if not time_of_day:
             return None
-        # The robot answers in the second in which the customer spoke, so most times come twice.
+        # Cached: the robot answers in the second in which the customer spoke, so most times come twice.
         if time_of_day not in self._known:
             self._known[time_of_day] = self._moment(time_of_day)
         return self._known[time_of_day]

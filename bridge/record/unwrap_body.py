@@ -1,7 +1,7 @@
-"""What senders put around a record: a form, an array, an envelope, a JSON string, several in one body.
+"""Takes records out of what senders put around them: a form, an array, an envelope, a JSON string.
 
-Where it is plain which records a body holds, each is taken out as it was written; what is ambiguous
-stays whole, and waits in quarantine for a person.
+Where it is plain which records a body holds, each is taken out as it was written. An ambiguous body stays
+whole, and waits in quarantine for a person. Begin at `read_records`.
 """
 
 import re
@@ -28,9 +28,9 @@ from bridge.record.json_body import (
 MOST_RECORDS = 1_000
 """In one body; a body with more is refused whole."""
 _MOST_LAYERS = 6
-# A record as a form has 114 fields, and 20 more for each turn of its dialogue where PHP writes brackets.
+# A record sent as a form has 114 fields, and 20 more for each turn of its dialogue where PHP writes brackets.
 _MOST_FORM_FIELDS = 5_000
-# Of an envelope; records have a hundred and more.
+# An envelope has fewer members than this; records have a hundred and more.
 _MOST_MEMBERS = 50
 
 _PART_HEAD_END = re.compile(r"\r?\n\r?\n")
@@ -145,7 +145,7 @@ class _Unwrapping:
             return bare
         carried = [found for _, raw in _members(encoded) if (found := self._carried(raw, layers))]
         if len(carried) > 1 and all(_same(found, carried[0]) for found in carried):
-            # Some relays send a body as text and as parsed JSON beside each other.
+            # Some relays send a body twice in one envelope: as text, and as parsed JSON.
             carried = carried[:1]
         if len(carried) != 1:
             return bare
@@ -194,7 +194,7 @@ class _Unwrapping:
         except TooMany as error:
             if error.identified:
                 raise
-            # No records, but for example a very long dialogue.
+            # It holds no records, but for example a very long dialogue.
             return []
         return pieces if any(self._is_identified(piece.record) for piece in pieces) else []
 
@@ -206,7 +206,7 @@ class _Unwrapping:
         """The records in a form: one in each field that holds one, or the fields themselves."""
         if "=" not in text[:4096] and text[:3].lower() not in _PERCENT_JSON:
             raise NotAnObject("the body is not a JSON object")
-        # A sender that did not escape the JSON did not escape its `+`, `%` and `&` either.
+        # JSON that was not percent-encoded may contain `+`, `%` and `&`, so the form must not be decoded.
         if unescaped := _FIELD_WITH_JSON.match(text):
             try:
                 return self.pieces_of(text[unescaped.end() :], _MOST_LAYERS)
@@ -217,11 +217,11 @@ class _Unwrapping:
         if self._is_identified(flat):
             return [Piece(dump_object(flat), record=flat)]
         if any(isinstance(value, dict) for value in flat.values()):
-            # data[uuid]=…: an envelope as a form.
+            # `data[uuid]=…`: the form is an envelope around a record.
             pieces = self._of_object(encode_text(dump_object(flat).decode()).decode(), _MOST_LAYERS)
             if any(self._is_identified(piece.record) for piece in pieces):
                 return pieces
-        # A client that posts bare JSON as a form makes it the name of a field.
+        # A client that posts bare JSON as a form sends it as the name of a field.
         parts = [value for _, value in fields] + [name for name, _ in fields]
         return self._in_fields([_decoded_again(part, charset) for part in parts])
 

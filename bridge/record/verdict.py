@@ -1,8 +1,7 @@
-"""The verdict on a record: whether it is news beside what is known of its call.
+"""The verdict on a record: whether it is news, given what is known of its call. Begin at `rule`.
 
-Pure functions of the known state, the incoming record and the names that loaded mappings
-read. The known state is, field by field, the value of the newest record (by `updated_at`)
-that carried the field.
+Pure functions of the known state, the incoming record and the fields that mappings read. The known state is,
+field by field, the value of the newest record (by `updated_at`) that carried the field.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,7 +73,7 @@ def read_incoming(record: Mapping[str, Any], via: Via, origin: Origin, received_
 
 
 def dialogue_flags(turns: Sequence[Turn] | None, dialect: Dialect) -> tuple[str, ...]:
-    """A flag if a part of a dialogue could not be read and is kept raw."""
+    """A flag where a part of a dialogue could not be read, and is kept as it came."""
     return (f"unreadable:{dialect.dialogue.field}",) if any(turn.flagged for turn in turns or ()) else ()
 
 
@@ -158,7 +157,8 @@ class _Comparison:
         if theirs is not None and _earlier(theirs, ours):
             return self._older()
         if ours is not None and self._incoming.undatable and self._incoming.via is Via.CALLBACK:
-            # It may be older than what is known, so it only fills gaps. A listed row shows the present.
+            # Without a readable stamp it may be older than what is known, so it only fills gaps. A listed row
+            # is not older: the list shows the present.
             return self._older()
         return self._undated()
 
@@ -172,12 +172,12 @@ class _Comparison:
         if self._is_news(self._different & filled):
             return self._revised(filled, via=self._known.via)
         verdict = Verdict.STALE if self._is_news(self._different) else Verdict.DUPLICATE
-        # Equal fields were confirmed at that time: a still older record must not change them.
+        # Equal fields are confirmed as of this record's time: still older records must not change them.
         ruling = self._repeated(filled, via=self._known.via)
         return replace(ruling, verdict=verdict)
 
     def _undated(self) -> Ruling:
-        """Equal or missing stamps: what the list said last holds, callbacks bring no old state back."""
+        """The ruling at equal or missing stamps: a listed row counts, a callback brings no old state back."""
         listed = self._incoming.via is Via.LIST
         if not self._is_news(self._different):
             holds = self._known.via is Via.LIST and not listed
@@ -194,7 +194,7 @@ class _Comparison:
         return self._stale() if digests(revised.digest) & self._history else revised
 
     def _unsaid_since(self, stamp: int | None) -> set[str]:
-        """The carried fields that no newer record has spoken of."""
+        """The fields of the record that no newer record has carried."""
         known = dict(self._known.stamps)
         if not self._meaning.get(self._dialogue_field):
             known.pop(self._dialogue_field, None)
@@ -212,7 +212,7 @@ class _Comparison:
         return newest, {**known.stamps, **dict.fromkeys(taken, stamp)}
 
     def _repeated(self, taken: set[str], via: Via) -> Ruling:
-        """No news: stamps are updated, and changed fields that are no news are still kept."""
+        """The ruling for no news: stamps are updated, and changed fields that are no news are kept too."""
         noted = (self._different & taken) - self._news - {self._dialect.stamp_field}
         values = {**self._known.values, **{name: self._incoming.values[name] for name in noted}}
         equal = taken - self._different
@@ -224,7 +224,7 @@ class _Comparison:
         return Ruling(Verdict.DUPLICATE, state, unchanged=unchanged, kept=False)
 
     def _revised(self, taken: set[str], via: Via) -> Ruling:
-        """News: the taken fields replace the known ones."""
+        """The ruling for news: the taken fields replace the known ones."""
         values = {**self._known.values, **{name: self._incoming.values[name] for name in taken}}
         if self._dialogue_field in taken:
             values[self._dialogue_field] = self._dialogue(self._known.values)
@@ -234,8 +234,8 @@ class _Comparison:
             meaning[self._dialogue_field] = lay_over(
                 self._meaning.get(self._dialogue_field) or (), meaning[self._dialogue_field]
             )
-        # Both digests are kept, of the new state and of the record alone: the same record, repeated after
-        # others have added fields, is then still recognised as a state this call already had.
+        # Two digests are kept: of the new state, and of the record alone. So the same record is recognised as
+        # a repeat even after other records have added fields to the state.
         said = digest(_newsworthy(meaning, self._news))
         said += digest(_newsworthy(self._incoming.meaning, self._news))
         history = self._history | digests(said)
@@ -244,7 +244,7 @@ class _Comparison:
         return Ruling(Verdict.REVISION, state, False, kept, said, self._first_digest)
 
     def _dialogue(self, values: Mapping[str, Any]) -> Any:
-        """The merged dialogue; as it came where one encoding tells all of it."""
+        """The merged dialogue; unchanged where one of the two encodings holds all of it."""
         ours = self._meaning.get(self._dialogue_field) or ()
         theirs = self._incoming.meaning[self._dialogue_field]
         merged = lay_over(ours, theirs)
