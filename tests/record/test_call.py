@@ -27,7 +27,7 @@ def call(recording_url: str = "", **changes: Any) -> Call:
     return Call.of(record, "k1", replace(MAIN, recording_url=recording_url))
 
 
-def test_the_example() -> None:
+def test_call_of_the_example_record() -> None:
     example = call()
     expected: dict[str, Any] = {
         "key": "k1",
@@ -65,7 +65,7 @@ def test_the_example() -> None:
     assert dict(example.record) == EXAMPLE
 
 
-def test_the_table_lists_exactly_the_public_attributes() -> None:
+def test_documented_table_lists_exactly_the_public_attributes() -> None:
     example = call()
     public = {
         name for name in dir(example) if not name.startswith("_") and not callable(getattr(example, name))
@@ -74,7 +74,7 @@ def test_the_table_lists_exactly_the_public_attributes() -> None:
     assert all(text.endswith(".") for text in CALL_FIELDS.values())
 
 
-def test_a_call_is_read_only_and_shows_no_person() -> None:
+def test_call_is_read_only_and_its_repr_shows_no_person() -> None:
     example = call()
     for name in ("name", "key", "phone_e164", "news"):
         with pytest.raises(FrozenInstanceError):

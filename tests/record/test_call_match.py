@@ -53,7 +53,7 @@ def unnamed(sn: str | None = "s3", started_at: str | None = AT, created_at: str 
     return Arrival("main", Via.CALLBACK, NOW, b"{}", sn=sn, **times)  # type: ignore[arg-type]
 
 
-def test_what_the_door_could_not_identify_is_refused_in_its_words() -> None:
+def test_arrival_with_trouble_is_refused_with_its_detail() -> None:
     arrival = Arrival(
         "main", Via.LIST, NOW, b"{}", ("a",), Quarantined.IDENTITY_CONFLICT, "uuid is one, base_info another"
     )
@@ -117,7 +117,7 @@ def test_a_new_name_that_is_no_uuid_conflicts_with_none() -> None:
     [unnamed(sn=None), unnamed(started_at=None), unnamed(sn=None, started_at=None)],
     ids=["no sn", "no time", "neither"],
 )
-def test_without_name_sn_and_time_nobody_can_tell(arrival: Arrival) -> None:
+def test_record_without_name_or_sn_and_time_is_unidentified(arrival: Arrival) -> None:
     calls = Calls(same_time=[ONE])
     told = "no uuid, no base_info, and no sn or time"
     assert match_call(arrival, calls) == Refused(Quarantined.UNIDENTIFIED, told)
@@ -125,7 +125,7 @@ def test_without_name_sn_and_time_nobody_can_tell(arrival: Arrival) -> None:
 
 
 @pytest.mark.parametrize("times", [(AT, None), (None, AT), (AT, AT)])
-def test_either_time_is_enough(times: tuple[str | None, str | None]) -> None:
+def test_either_time_is_enough_with_the_sn(times: tuple[str | None, str | None]) -> None:
     calls = Calls(same_time=[ONE])
     assert match_call(unnamed("s3", *times), calls) == Joins(ONE)
     assert calls.asked == ["sn s3"]
@@ -137,17 +137,17 @@ def test_several_calls_of_the_same_sn_and_time_are_ambiguous() -> None:
     assert refused == Refused(Quarantined.AMBIGUOUS, detail)
 
 
-def test_without_any_it_is_a_call_of_its_own_under_sn_and_time() -> None:
+def test_unmatched_nameless_record_is_a_new_call_under_sn_and_time() -> None:
     assert match_call(unnamed(), Calls()) == Opens("s3@10:00", nameless=True)
     assert key_of_nameless(unnamed()) == "s3@10:00"
 
 
-def test_a_call_that_was_opened_under_that_key_is_joined_whatever_times_it_has_now() -> None:
+def test_call_opened_under_the_same_key_is_joined_whatever_its_times() -> None:
     assert match_call(unnamed(), Calls({"s3@10:00": THREE})) == Joins(THREE)
     assert match_call(unnamed(), Calls({"s3@10:00": THREE}, same_time=[ONE])) == Joins(ONE)
 
 
-def test_a_match_is_a_value_that_takes_no_name_from_a_call_unless_told() -> None:
+def test_match_takes_no_name_from_a_call_by_default() -> None:
     assert {Joins(ONE), Joins(ONE, (), names_it=False)} == {Joins(ONE)}
     assert {Opens("a"), Opens("a", nameless=False)} == {Opens("a")}
     assert len({Refused(Quarantined.AMBIGUOUS, "a"), Refused(Quarantined.AMBIGUOUS, "a")}) == 1

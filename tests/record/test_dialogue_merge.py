@@ -71,7 +71,7 @@ NEWS: dict[str, tuple[Turn, Turn]] = {
 
 
 @pytest.mark.parametrize("row", SAME)
-def test_turns_that_tell_the_same(row: str) -> None:
+def test_equivalent_turns_are_the_same_dialogue(row: str) -> None:
     one, other = SAME[row]
     assert same_dialogue([one], [other]) is True
     assert same_dialogue([other], [one]) is True
@@ -79,7 +79,7 @@ def test_turns_that_tell_the_same(row: str) -> None:
 
 
 @pytest.mark.parametrize("row", NEWS)
-def test_turns_that_tell_something_else(row: str) -> None:
+def test_different_turns_are_news(row: str) -> None:
     one, other = NEWS[row]
     assert same_dialogue([one], [other]) is False
     assert same_dialogue([other], [one]) is False
@@ -166,7 +166,7 @@ MERGED: dict[str, tuple[Turn, Turn, Turn]] = {
 
 
 @pytest.mark.parametrize("row", MERGED)
-def test_what_becomes_of_a_turn_that_is_told_again(row: str) -> None:
+def test_repeated_turn_is_merged_with_the_known_one(row: str) -> None:
     known, incoming, expected = MERGED[row]
     (merged,) = lay_over((known,), (incoming,))
     assert merged == expected
@@ -177,7 +177,7 @@ def test_what_becomes_of_a_turn_that_is_told_again(row: str) -> None:
     )
 
 
-def test_the_known_dialogue_itself_stays_where_nothing_is_learnt() -> None:
+def test_known_dialogue_is_returned_if_nothing_is_learnt() -> None:
     known = (RICH, robot())
     assert lay_over(known, ()) is known
     assert lay_over(known, (POOR, robot())) is known
@@ -213,7 +213,7 @@ TITLED = words("a", "b", "c", "d", title="t")
         ),
     ],
 )
-def test_each_turn_keeps_what_only_its_own_known_turn_told(
+def test_each_turn_keeps_fields_of_its_own_known_turn(
     incoming: tuple[Turn, ...], titles: list[str | None]
 ) -> None:
     result = lay_over(TITLED, incoming)
@@ -228,13 +228,13 @@ def test_turns_are_paired_by_what_all_turns_of_their_speaker_carry() -> None:
     assert [turn.score for turn in lay_over(known, incoming)] == [3, None]
 
 
-def test_an_unparsed_turn_does_not_keep_others_from_being_told_apart() -> None:
+def test_unparsed_turn_does_not_disturb_the_pairing_of_others() -> None:
     known = (robot("a", title="1", score=1), unparsed("?", "robot"), robot("a", title="2", score=3))
     incoming = (robot("a", title="2"), customer("c"))
     assert [turn.score for turn in lay_over(known, incoming)] == [3, None]
 
 
-def test_a_dialogue_of_which_one_side_is_huge_is_paired_by_position() -> None:
+def test_huge_dialogue_is_paired_by_position() -> None:
     known = tuple(robot(str(number), title="t") for number in range(501))
     moved = tuple(robot(str(number)) for number in range(1, 501))
     assert {turn.title for turn in lay_over(known, moved)} == {None}
@@ -244,7 +244,7 @@ def test_a_dialogue_of_which_one_side_is_huge_is_paired_by_position() -> None:
     assert [turn.title for turn in placed] == ["t"] * 500 + [None]
 
 
-def test_a_text_that_is_said_again_and_again_is_paired_like_any_other() -> None:
+def test_repeated_text_is_paired_like_any_other() -> None:
     known = tuple(robot("a", title="t") for _ in range(210))
     result = lay_over(known, (robot("x"), *(robot("a") for _ in range(210))))
     assert [turn.title for turn in result] == [None] + ["t"] * 210
@@ -275,7 +275,7 @@ def cut(*texts: str) -> tuple[Turn, ...]:
         (cut("yes##no", "never"), (*words("yes", "no##never"), robot("more")), False),
     ],
 )
-def test_a_turn_that_was_cut_at_what_a_speaker_said_is_the_same(
+def test_turn_split_at_a_spoken_separator_is_the_same(
     string: tuple[Turn, ...], array: tuple[Turn, ...], same: bool
 ) -> None:
     assert same_dialogue(string, array) is same
@@ -288,6 +288,6 @@ def test_a_turn_that_was_cut_at_what_a_speaker_said_is_the_same(
         assert lay_over(array, string) is array
 
 
-def test_a_separator_that_was_said_is_looked_for_in_every_turn_but_the_last() -> None:
+def test_spoken_separator_is_searched_in_every_turn_but_the_last() -> None:
     assert not same_dialogue([robot("a", separator="##")], [robot("b")])
     assert same_dialogue([robot("a##", separator="##")], [robot("a##")])

@@ -58,7 +58,7 @@ DIGEST_OF_A_LONG_NAME = "1f75f4706785d209"
         ("a\ud800", "a\\ud800"),
     ],
 )
-def test_a_value_as_the_name_of_a_call(value: Any, name: str) -> None:
+def test_name_of_a_call_from_any_value(value: Any, name: str) -> None:
     assert name_in(value) == name
     # The ledger asks again by the name that it has stored.
     assert name_in(name) == name
@@ -76,7 +76,7 @@ def test_a_value_as_the_name_of_a_call(value: Any, name: str) -> None:
         ("y\n" * 100 + "y", "y\n" * 100 + "#28d0bfb1e25e8100"),
     ],
 )
-def test_a_long_name_is_cut_and_told_apart_by_a_digest(value: str, name: str) -> None:
+def test_long_name_is_shortened_with_a_digest(value: str, name: str) -> None:
     assert name_in(value) == name
     assert name_in(name) == name
 
@@ -85,7 +85,7 @@ def test_a_long_name_is_cut_and_told_apart_by_a_digest(value: str, name: str) ->
     ("text", "expected"),
     [("a", "a"), ("您好", "您好"), ("a\0b\0", "a\\0b\\0"), ("\ud800", "\\ud800"), ("a\udfffb", "a\\udfffb")],
 )
-def test_a_text_is_stored_without_half_characters_and_without_nul(text: str, expected: str) -> None:
+def test_stored_text_has_no_half_characters_and_no_nul(text: str, expected: str) -> None:
     assert storable(text) == expected
 
 
@@ -104,5 +104,5 @@ def test_a_text_is_stored_without_half_characters_and_without_nul(text: str, exp
         ("", False),
     ],
 )
-def test_what_is_a_uuid(name: str, expected: bool) -> None:
+def test_is_uuid_recognises_uuids(name: str, expected: bool) -> None:
     assert is_uuid(name) is expected

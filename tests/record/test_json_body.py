@@ -89,7 +89,7 @@ def test_every_wrapping_gives_the_same_object(body: bytes) -> None:
         gzip.compress(b"{}", mtime=0),
     ],
 )
-def test_what_is_no_object_says_why(body: bytes) -> None:
+def test_body_that_is_no_object_says_why(body: bytes) -> None:
     with pytest.raises(NotAnObject, match=r"\w"):
         parse_object(read_record(body, OUTCALL_DIALECT))
 
@@ -108,12 +108,12 @@ def test_what_is_no_object_says_why(body: bytes) -> None:
         (b'{"a": "one\ntwo"}', {"a": "one\ntwo"}),
     ],
 )
-def test_json_that_one_parser_alone_would_refuse(text: bytes, expected: dict[str, Any]) -> None:
+def test_json_refused_by_one_parser_is_still_read(text: bytes, expected: dict[str, Any]) -> None:
     assert parse_object(text) == expected
 
 
 @pytest.mark.parametrize("digits", ["1e999", "-1e999", "9" * 5000])
-def test_a_number_that_nothing_can_hold_is_kept_by_its_digits(digits: str) -> None:
+def test_huge_number_is_kept_as_digits(digits: str) -> None:
     assert parse_object(f'{{"a": {digits}}}'.encode()) == {"a": digits}
 
 
@@ -132,7 +132,7 @@ def test_a_number_that_nothing_can_hold_is_kept_by_its_digits(digits: str) -> No
         b"\xff{}",
     ],
 )
-def test_no_json(text: bytes) -> None:
+def test_invalid_json_is_refused(text: bytes) -> None:
     with pytest.raises(NotAnObject):
         parse_object(text)
 
@@ -150,7 +150,7 @@ def test_depth_is_bounded_without_a_crash() -> None:
             parse_object(nested(depth))
 
 
-def test_a_half_pair_written_raw_stays_utf8() -> None:
+def test_raw_half_surrogate_stays_utf8() -> None:
     body = '{"a": "张\ud83d"}'.encode("utf-8", "surrogatepass")
     assert parse_object(read_record(body, OUTCALL_DIALECT)) == {"a": "张\ud83d"}
 
@@ -163,7 +163,7 @@ def test_any_object_survives_plain_and_as_a_form(value: dict[str, Any]) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_body_raises_anything_else(body: bytes) -> None:
+def test_any_body_raises_only_the_documented_error(body: bytes) -> None:
     with suppress(NotAnObject):
         assert isinstance(parse_object(read_record(body, OUTCALL_DIALECT)), dict)
 
@@ -204,13 +204,13 @@ def test_a_backslash_before_a_raw_half_surrogate_spoils_its_field() -> None:
     ],
 )
 @pytest.mark.parametrize("shape", ['{"uuid": "u", "a": %s, "b": 2}', '{"uuid": "u", "b": 2, "a":%s}'])
-def test_a_value_that_json_does_not_know_spoils_its_field_only(value: str, kept: Any, shape: str) -> None:
+def test_value_invalid_in_json_spoils_only_its_field(value: str, kept: Any, shape: str) -> None:
     record, unreadable = read_object((shape % value).encode())
     assert record == {"uuid": "u", "a": kept, "b": 2}
     assert unreadable == ("a",)
 
 
-def test_what_is_right_beside_an_unreadable_value_stays_as_it_was() -> None:
+def test_fields_beside_an_unreadable_value_are_unchanged() -> None:
     text = (
         r'{"a": NaN, "b": "\u5f20\n\"", "c": -18446744073709551616123, "d": [1.5, null, true], "e": "\ud83d"}'
     )
@@ -226,7 +226,7 @@ def test_what_is_right_beside_an_unreadable_value_stays_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("text", [b'{"a": 1,}', b'{"a": 1,, "b": [1,],}', b'{"a":\xc2\xa01\x00}'])
-def test_commas_and_blanks_too_many_are_nothing(text: bytes) -> None:
+def test_surplus_commas_and_blanks_are_ignored(text: bytes) -> None:
     record, unreadable = read_object(text)
     assert (record["a"], unreadable) == (1, ())
 
@@ -243,9 +243,7 @@ def test_only_records_are_read_leniently() -> None:
 
 
 @given(json_objects, st.integers(0, 400), st.sampled_from(["NaN", "\\x", ",", '"', "'", "]", "é", "\0"]))
-def test_whatever_is_put_into_a_record_it_is_read_or_refused(
-    value: dict[str, Any], place: int, odd: str
-) -> None:
+def test_any_insertion_into_a_record_is_read_or_refused(value: dict[str, Any], place: int, odd: str) -> None:
     text = json.dumps(value)
     with suppress(NotAnObject):
         record, unreadable = read_object(f"{text[:place]}{odd}{text[place:]}".encode())
@@ -280,7 +278,7 @@ UTF8 = "王小明，好的，可以加微信，广东省深圳市".encode()
         (b"application/json; charset=gbk", b"\xef\xbb\xbf" + "肖茂".encode(), "肖茂"),
     ],
 )
-def test_a_declared_charset_goes_first_where_it_holds(content_type: bytes, body: bytes, text: str) -> None:
+def test_declared_charset_is_tried_first(content_type: bytes, body: bytes, text: str) -> None:
     assert decode_body(body, declared_charset(content_type)) == text
 
 
@@ -298,12 +296,12 @@ def test_a_declared_charset_goes_first_where_it_holds(content_type: bytes, body:
         b"x",
     ],
 )
-def test_a_codec_that_is_no_charset_is_not_declared(name: bytes) -> None:
+def test_codec_that_is_no_charset_is_ignored(name: bytes) -> None:
     assert declared_charset(b"text/plain; charset=" + name) == ""
 
 
 @pytest.mark.parametrize("cut", range(1, len(UTF8)))
-def test_utf8_that_is_cut_anywhere_stays_utf8(cut: int) -> None:
+def test_truncated_utf8_is_still_utf8(cut: int) -> None:
     body = b'{"name": "' + UTF8[:cut] + b'", "a": "' + UTF8 + b'"}'
     text = decode_body(body)
     whole = UTF8[:cut].decode("utf-8", "ignore")
@@ -311,13 +309,13 @@ def test_utf8_that_is_cut_anywhere_stays_utf8(cut: int) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
-def test_gb18030_that_is_cut_anywhere_stays_gb18030(cut: int) -> None:
+def test_truncated_gb18030_is_still_gb18030(cut: int) -> None:
     chinese = "张三说好的可以".encode("gb18030")
     text = decode_body(b'{"name": "' + chinese[:cut] + b'", "a": "' + chinese + b'"}')
     assert text.endswith('"a": "张三说好的可以"}')
 
 
-def test_a_character_that_came_broken_is_not_counted_against_utf8() -> None:
+def test_replacement_character_does_not_count_against_utf8() -> None:
     body = '{"a": "\ufffd\ufffd\ufffd\ufffd", "b": "王小明'.encode() + b'\xe7"}'
     assert decode_body(body) == '{"a": "\ufffd\ufffd\ufffd\ufffd", "b": "王小明\ufffd"}'
 
@@ -356,7 +354,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("shape", HOSTILE)
-def test_what_a_body_costs_grows_with_its_length_and_no_faster(shape: str) -> None:
+def test_reading_time_grows_linearly_with_the_body(shape: str) -> None:
     begin, middle, end = HOSTILE[shape]
     count = 8_000 // len(middle)
     once = least_time(lambda body: read_records(body, OUTCALL_DIALECT), begin + middle * count + end)

@@ -97,7 +97,7 @@ def test_every_field_of_the_example_is_known() -> None:
         ("talk_info", "", None),
     ],
 )
-def test_meaning_of_a_field(name: str, value: Any, expected: Any) -> None:
+def test_field_values_are_normalised_by_kind(name: str, value: Any, expected: Any) -> None:
     found = one(name, value)
     assert found == expected
     assert type(found) is type(expected)
@@ -115,7 +115,7 @@ def test_meaning_of_a_field(name: str, value: Any, expected: Any) -> None:
         (datetime(2025, 4, 14, 10, tzinfo=ZONE), "2025-04-14T02:00:00+00:00"),
     ],
 )
-def test_times(value: object, expected: str) -> None:
+def test_times_are_normalised(value: object, expected: str) -> None:
     moment = parse_time(value, ZONE)
     assert moment is not None
     assert moment.isoformat() == expected
@@ -124,7 +124,7 @@ def test_times(value: object, expected: str) -> None:
 @pytest.mark.parametrize(
     "value", ["", "0001-01-01 00:00:00", "0000-00-00", "10:20:50", True, 5, 1e300, None, [], "x"]
 )
-def test_no_times(value: object) -> None:
+def test_invalid_times_are_no_time(value: object) -> None:
     assert parse_time(value, ZONE) is None
 
 
@@ -133,7 +133,7 @@ def test_absent_is_absent_and_empty_is_none() -> None:
     assert canonical({"mark": "", "unit_phone": None}, MAIN) == {"mark": None, "unit_phone": None}
 
 
-def test_the_example() -> None:
+def test_example_record_is_normalised() -> None:
     known = canonical(EXAMPLE, MAIN)
     assert known["talktimes"] == 88
     assert len(known["talk_info"]) == 17
@@ -143,7 +143,7 @@ def test_the_example() -> None:
     assert digest(canonical(dict(reversed(as_text.items())), MAIN)) == digest(known)
 
 
-def test_bookkeeping_is_small_and_leaves_what_people_do() -> None:
+def test_bookkeeping_fields_are_few_and_none_is_a_users() -> None:
     assert BOOKKEEPING.keys() < FIELD_KINDS.keys()
     people = {"return_visit", "mark", "is_wechat", "auto_add_wechat_status", "status_manual", "is_deleted"}
     assert not BOOKKEEPING.keys() & (people | {f"data{number}" for number in range(1, 31)})
@@ -185,7 +185,7 @@ def test_digest_is_the_same_in_another_process() -> None:
 
 
 @given(records)
-def test_nothing_crashes_and_canonical_is_stable(record: dict[str, Any]) -> None:
+def test_any_record_is_normalised_and_stays_the_same(record: dict[str, Any]) -> None:
     known = canonical(record, MAIN)
     assert known.keys() == record.keys()
     assert canonical(known, MAIN) == known
@@ -197,12 +197,12 @@ def test_nothing_crashes_and_canonical_is_stable(record: dict[str, Any]) -> None
 @given(
     st.integers(), st.sampled_from([name for name, kind in FIELD_KINDS.items() if kind is FieldKind.INTEGER])
 )
-def test_a_number_is_the_same_as_its_text(number: int, name: str) -> None:
+def test_number_equals_its_text(number: int, name: str) -> None:
     assert one(name, number) == one(name, str(number)) == number == parse_int(f" {number} ")
 
 
 @given(st.datetimes(min_value=datetime(1990, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001 - naive as the platform's
-def test_local_times_come_back(moment: datetime) -> None:
+def test_local_times_survive_a_round_trip(moment: datetime) -> None:
     local = moment.replace(microsecond=0)
     found = parse_time(str(local), ZONE)
     assert found is not None

@@ -76,7 +76,7 @@ def found(body: str | bytes, charset: str = "") -> list[str]:
         f'--x9\r\nContent-Disposition: form-data; name="any"\r\n\r\n{A}\r\n--x9--',
     ],
 )
-def test_one_record_in_an_unambiguous_wrapping_is_taken_out_as_it_was_written(body: str | bytes) -> None:
+def test_record_in_a_clear_wrapping_is_extracted_unchanged(body: str | bytes) -> None:
     assert found(body) == [A]
     assert read_record(body.encode() if isinstance(body, str) else body, OUTCALL_DIALECT) == A.encode()
 
@@ -94,7 +94,7 @@ def test_one_record_in_an_unambiguous_wrapping_is_taken_out_as_it_was_written(bo
         + "--x9--\r\n",
     ],
 )
-def test_the_fields_of_a_form_may_be_the_record(body: str) -> None:
+def test_form_fields_may_be_the_record(body: str) -> None:
     assert json.loads(found(body)[0]).items() >= ONE.items()
 
 
@@ -121,7 +121,7 @@ def in_brackets(value: Any, name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("outer", ["", "data"])
-def test_what_is_nested_in_a_form_is_written_in_brackets(outer: str) -> None:
+def test_nested_form_fields_are_written_in_brackets(outer: str) -> None:
     talk = [{"is_answer": 0, "caption": "您好"}, {"is_answer": 1, "answer": "可以", "labelling": "有需求"}]
     record = ONE | {"talk_info": talk}
     fields = {
@@ -140,7 +140,7 @@ def test_what_is_nested_in_a_form_is_written_in_brackets(outer: str) -> None:
 @pytest.mark.parametrize(
     "name", ["a[" * 300, "[]", "a[][][]", "a]b[", "uuid[0]", "a" * 300 + "[0]", "Array\n( [uuid]"]
 )
-def test_odd_brackets_name_no_call(name: str) -> None:
+def test_odd_brackets_identify_no_call(name: str) -> None:
     for fields in ({name: "x"}, {"uuid": "u", name: "x"}, {name: "x", "uuid": "u"}):
         try:
             texts = found(urlencode(fields))
@@ -149,7 +149,7 @@ def test_odd_brackets_name_no_call(name: str) -> None:
         assert ([json.loads(text).get("uuid") for text in texts] or ["u"]) == ["u"] or name == "uuid[0]"
 
 
-def test_a_forms_charset_is_told_by_all_its_fields_or_declared() -> None:
+def test_charset_of_a_form_is_declared_or_derived_from_all_fields() -> None:
     fields = {"uuid": "u", "name": "肖茂", "last_reply": "好的，可以"}
     form = urlencode({name: value.encode("gbk") for name, value in fields.items()})
     assert json.loads(found(form)[0]) == fields
@@ -184,7 +184,7 @@ def test_a_dialogue_inside_a_form_stays_in_its_field() -> None:
         f"data=[{A},{B}]",
     ],
 )
-def test_several_records_in_one_body_are_each_taken_out(body: str) -> None:
+def test_several_records_in_one_body_are_extracted(body: str) -> None:
     assert found(body) == [A, B]
 
 
@@ -199,14 +199,14 @@ def test_several_records_in_one_body_are_each_taken_out(body: str) -> None:
         (f'{{"code":0,"data":{SPOILT}}}', [SPOILT]),
     ],
 )
-def test_one_bad_record_costs_the_others_nothing(body: str, expected: list[str]) -> None:
+def test_one_bad_record_loses_no_other(body: str, expected: list[str]) -> None:
     assert found(body) == expected
 
 
 MESSAGE = {"uuid": "of-the-message", "created_at": "2026-11-22 08:00:00"}
 
 
-def test_a_message_with_a_name_of_its_own_is_an_envelope_all_the_same() -> None:
+def test_message_with_its_own_name_is_still_an_envelope() -> None:
     record = {
         name: WHOLE[name] for name in ("uuid", "base_info", "phone", "talktimes", "connected_at", "talk_info")
     }
@@ -241,7 +241,7 @@ def test_a_message_with_a_name_of_its_own_is_an_envelope_all_the_same() -> None:
         "{" + ",".join(f'"k{number}":1' for number in range(60)) + f',"data":{A}}}',
     ],
 )
-def test_what_is_ambiguous_or_bare_stays_whole(body: str) -> None:
+def test_ambiguous_or_bare_body_stays_whole(body: str) -> None:
     assert found(body) == [body]
 
 
@@ -262,7 +262,7 @@ def test_what_is_ambiguous_or_bare_stays_whole(body: str) -> None:
         "[" * 99,
     ],
 )
-def test_what_holds_no_record_says_why(body: str) -> None:
+def test_body_without_a_record_says_why(body: str) -> None:
     with pytest.raises(NotAnObject, match=r"\w"):
         read_records(body.encode(), OUTCALL_DIALECT)
 
@@ -302,6 +302,6 @@ CASES = Path(__file__).parents[1] / "data" / "door"
         ),
     ],
 )
-def test_bodies_that_real_senders_sent(case: str, expected: dict[str, Any]) -> None:
+def test_bodies_of_real_senders_are_unwrapped(case: str, expected: dict[str, Any]) -> None:
     record = parse_object(read_record((CASES / case).read_bytes(), OUTCALL_DIALECT))
     assert record == {"uuid": ONE["uuid"]} | expected

@@ -150,7 +150,7 @@ TABLE: dict[str, tuple[list[Arrived], Record, tuple[Verdict, Verdict], tuple[str
 
 @pytest.mark.parametrize("via", [CALLBACK, LIST])
 @pytest.mark.parametrize("row", TABLE)
-def test_the_table(row: str, via: Via) -> None:
+def test_verdict_of_each_case_in_the_table(row: str, via: Via) -> None:
     heard, said, verdicts, names, stamp = TABLE[row]
     ruling = hear(after(*heard), said, via)
     index = 0 if via is CALLBACK else 1
@@ -168,7 +168,7 @@ def test_the_first_record_is_new_and_kept_whole(via: Via) -> None:
     assert ruling.known.stamps == dict.fromkeys(said, epoch(1))
 
 
-def test_nothing_of_a_stale_record_counts() -> None:
+def test_stale_record_changes_nothing() -> None:
     known = after(say(2, name="A", data1="x"))
     for said, via in (say(1, name="B", data1="x"), say(1, LIST, name="B")):
         ruling = hear(known, said, via)
@@ -180,7 +180,7 @@ def test_nothing_of_a_stale_record_counts() -> None:
     assert (ruling.unchanged, ruling.kept) == (True, False)
 
 
-def test_the_list_keeps_what_only_a_callback_told() -> None:
+def test_list_keeps_fields_only_a_callback_had() -> None:
     """Its rows may lack columns; a field that nobody else said is filled, not refused."""
     known = after(say(1, LIST, name="A"))
     ruling = hear(known, record(1, name="B", data30="x"))
@@ -206,7 +206,7 @@ def test_a_stamp_more_than_a_day_ahead_counts_as_missing(ahead: timedelta, *, be
 @pytest.mark.parametrize(
     "stamp", ["", None, "0000-00-00 00:00:00", "1970-01-01 08:00:00", "-0001-11-30", 0, "0", [], {}]
 )
-def test_what_is_no_time_is_no_stamp(stamp: Any) -> None:
+def test_invalid_time_is_no_stamp(stamp: Any) -> None:
     said = read_incoming({"uuid": "u", "updated_at": stamp}, CALLBACK, MAIN, RECEIVED)
     assert (said.stamp, said.flags) == (None, ())
 
@@ -215,14 +215,14 @@ UNREADABLE = ["soon", "04/14/2025 10:05:00", "14/04/2025", "25-04-14 10:05:00", 
 
 
 @pytest.mark.parametrize("stamp", UNREADABLE)
-def test_a_stamp_that_cannot_be_read_is_flagged_and_kept_as_it_came(stamp: Any) -> None:
+def test_unreadable_stamp_is_flagged_and_kept_raw(stamp: Any) -> None:
     said = read_incoming({"uuid": "u", "updated_at": stamp}, CALLBACK, MAIN, RECEIVED)
     assert (said.stamp, said.flags) == (None, ("unreadable:updated_at",))
     assert after(({"uuid": "u", "updated_at": stamp}, CALLBACK)).values["updated_at"] == stamp
 
 
 @pytest.mark.parametrize("stamp", UNREADABLE)
-def test_a_state_whose_stamp_cannot_be_read_beats_none_that_has_one(stamp: Any) -> None:
+def test_state_with_an_unreadable_stamp_loses_to_one_with_a_stamp(stamp: Any) -> None:
     undatable = {"uuid": "u", "updated_at": stamp, "name": "B", "data1": "x"}
     known = after(say(2, name="A"))
     ruling = hear(known, undatable)
@@ -243,21 +243,21 @@ def test_a_state_whose_stamp_cannot_be_read_beats_none_that_has_one(stamp: Any) 
     assert hear(after((undatable, CALLBACK)), record(1, name="A")).verdict is REVISION
 
 
-def test_the_other_times_of_a_call_are_flagged_by_their_names() -> None:
+def test_unreadable_other_times_are_flagged_by_field() -> None:
     odd = {"created_at": "soon", "connected_at": "1970-01-01 08:00:00", "disconnected_at": "14/04/2025"}
     said = read_incoming(record(1) | odd, CALLBACK, MAIN, RECEIVED)
     assert said.flags == ("unreadable:created_at", "unreadable:disconnected_at")
 
 
 @pytest.mark.parametrize("stamp", [clock(5), "2025-04-14T02:05:00Z", epoch(5), str(epoch(5) * 1000)])
-def test_a_stamp_is_read_however_it_is_spelt(stamp: Any) -> None:
+def test_stamp_is_read_in_any_spelling(stamp: Any) -> None:
     said = read_incoming({"uuid": "u", "updated_at": stamp}, CALLBACK, MAIN, RECEIVED)
     assert said.stamp == epoch(5)
 
 
 # -- laying over -------------------------------------------------------------------
 @pytest.mark.parametrize("via", [CALLBACK, LIST])
-def test_absent_never_blanks(via: Via) -> None:
+def test_absent_field_never_clears_a_known_one(via: Via) -> None:
     known = after(say(1, name="A", data1="x", foo="y"))
     ruling = hear(known, record(2, name="B"), via)
     assert meaning(ruling.known) == {"uuid": "u", "name": "B", "data1": "x", "foo": "y"}
@@ -295,7 +295,7 @@ def test_two_spellings_of_one_meaning_are_no_news(name: str, ours: Any, theirs: 
 
 
 @pytest.mark.parametrize("empty", ["", None])
-def test_zero_is_a_value(empty: Any) -> None:
+def test_zero_is_a_value_not_absence(empty: Any) -> None:
     ruling = hear(after(say(1, talktimes=88)), record(2, talktimes=0))
     assert (ruling.verdict, ruling.known.values["talktimes"]) == (REVISION, 0)
     ruling = hear(after(say(1, talktimes=empty)), record(2, talktimes=0))
@@ -340,7 +340,7 @@ def test_unknown_and_bookkeeping_fields_are_news_only_if_read(
     ("known_via", "via", "now"),
     [(CALLBACK, CALLBACK, 2), (CALLBACK, LIST, 2), (LIST, LIST, 2), (LIST, CALLBACK, 1)],
 )
-def test_at_equal_stamps_a_callback_changes_no_field_that_the_list_told(
+def test_callback_at_an_equal_stamp_changes_no_field_of_the_list(
     minute: int | None, known_via: Via, via: Via, now: int
 ) -> None:
     known = after(say(minute, known_via, name="A", unheard_of=1))
@@ -350,7 +350,7 @@ def test_at_equal_stamps_a_callback_changes_no_field_that_the_list_told(
     assert ruling.known.via is (LIST if LIST in (known_via, via) else CALLBACK)
 
 
-def test_the_digest_of_the_first_state_is_told_once_when_a_second_record_is_news() -> None:
+def test_first_states_digest_is_returned_once_at_the_second_news() -> None:
     first = after(say(1, name="A"))
     second = hear(first, record(2, name="B"))
     assert len(second.previous_digest) == DIGEST_SIZE
@@ -399,9 +399,7 @@ HEARD = [{"vocfile": "listen", "is_answer": 1, "answer": "好", "score": "5"}]
         "a state that two records made together, said by one",
     ],
 )
-def test_what_was_said_before_is_no_news_whatever_came_between(
-    said: list[dict[str, Any]], verdicts: list[Verdict]
-) -> None:
+def test_repeated_earlier_state_is_no_news(said: list[dict[str, Any]], verdicts: list[Verdict]) -> None:
     """Without stamps, by callback: a state that the call already had never comes back."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     known, given = None, []
@@ -413,6 +411,6 @@ def test_what_was_said_before_is_no_news_whatever_came_between(
     assert given == verdicts
 
 
-def test_the_same_bytes_are_judged_only_where_the_list_confirms_a_callback() -> None:
+def test_identical_bytes_are_judged_only_if_the_list_confirms_a_callback() -> None:
     judged = {(via, known) for via in Via for known in Via if not is_repeat(via, known)}
     assert judged == {(Via.LIST, Via.CALLBACK)}

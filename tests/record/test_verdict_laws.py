@@ -75,21 +75,21 @@ def test_an_empty_dialogue_never_replaces_a_known_one(empty: Any, via: Via) -> N
 
 
 @pytest.mark.parametrize("via", [CALLBACK, LIST])
-def test_a_poorer_telling_of_the_same_replaces_nothing(via: Via) -> None:
+def test_poorer_form_of_the_same_dialogue_replaces_nothing(via: Via) -> None:
     ruling = hear(after(say(1, talk_info=ARRAY)), record(2, talk_info=string_of()), via)
     assert (ruling.verdict, ruling.known.values["talk_info"]) == (DUPLICATE, ARRAY)
     assert ruling.known.stamp == epoch(2)
 
 
 @pytest.mark.parametrize("via", [CALLBACK, LIST])
-def test_a_richer_telling_of_the_same_is_kept_and_no_news(via: Via) -> None:
+def test_richer_form_of_the_same_dialogue_is_kept_and_no_news(via: Via) -> None:
     ruling = hear(after(say(1, talk_info=string_of())), record(2, talk_info=ARRAY), via)
     assert (ruling.verdict, ruling.unchanged) == (DUPLICATE, False)
     turns = canonical(ruling.known.values, MAIN)["talk_info"]
     assert (turns[0].jump_type, turns[1].agent_name) == ("x", "x")
 
 
-def test_a_changed_poorer_telling_is_news_and_keeps_what_it_does_not_tell() -> None:
+def test_changed_poorer_dialogue_is_news_and_keeps_missing_fields() -> None:
     known = after(say(1, talk_info=ARRAY))
     ruling = hear(known, record(2, talk_info=string_of(customer="不用了")))
     assert (ruling.verdict, ruling.kept) == (REVISION, False)
@@ -162,9 +162,7 @@ undated = st.lists(st.tuples(whole, vias), min_size=1, max_size=8)
 
 
 @given(undated, st.sampled_from([1, None]))
-def test_at_equal_stamps_the_lists_last_word_holds(
-    said: list[tuple[Record, Via]], minute: int | None
-) -> None:
+def test_list_wins_over_callbacks_at_equal_stamps(said: list[tuple[Record, Via]], minute: int | None) -> None:
     known = after(*((record(minute, **fields), via) for fields, via in said))
     listed = [fields for fields, via in said if via is LIST]
     if listed:
@@ -186,7 +184,7 @@ def test_callbacks_at_equal_stamps_show_each_state_once(said: list[Record], minu
 
 
 @given(st.lists(st.tuples(partial, st.sampled_from([1, 2, None]), vias), min_size=1, max_size=8))
-def test_flags_are_truthful_whatever_comes(said: list[tuple[Record, int | None, Via]]) -> None:
+def test_flags_are_right_for_any_records(said: list[tuple[Record, int | None, Via]]) -> None:
     # `hear` checks every ruling on the way.
     known = after(*((record(minute, **fields), via) for fields, minute, via in said))
     assert 2 * known.revision >= len(known.history)
