@@ -57,7 +57,7 @@ def flags_of(world: DeliverySimulation, call_id: int) -> list[str | None]:
 @pytest.mark.parametrize(
     ("far", "via"), [*((far, Via.CALLBACK) for far in FAR), (FAR[0], Via.LIST), (FAR[2], Via.LIST)]
 )
-def test_a_call_dated_in_the_future_blocks_no_later_update(
+def test_call_dated_in_the_future_blocks_no_later_update(
     world: DeliverySimulation, far: object, via: Via
 ) -> None:
     tell(world, 1, "A", via, started_at=far)
@@ -72,7 +72,7 @@ def test_a_call_dated_in_the_future_blocks_no_later_update(
     assert graded(world) == ("B", "B")
 
 
-def test_a_revision_of_a_call_of_the_future_stays_where_its_first_receipt_put_it(
+def test_revision_of_a_future_call_keeps_the_order_of_its_first_receipt(
     world: DeliverySimulation,
 ) -> None:
     tell(world, 1, "A", started_at=None, created_at=FAR[0])
@@ -95,7 +95,7 @@ def test_calls_without_a_time_or_of_the_epoch_are_the_oldest(world: DeliverySimu
     assert world.ledger.counts().ahead.count == 0
 
 
-def test_a_released_record_of_the_future_counts_by_when_it_came(world: DeliverySimulation) -> None:
+def test_released_record_of_the_future_is_ordered_by_its_arrival(world: DeliverySimulation) -> None:
     body = body_of(1, 1, PHONES[0], status="A", mark="A", talktimes=1) | {"started_at": FAR[0]}
     arrival = arrival_of(MAIN, Via.CALLBACK, json.dumps(body).encode(), world.clock())
     waiting = msgspec.structs.replace(arrival, trouble=Quarantined.UNIDENTIFIED, detail="for now")
@@ -122,7 +122,7 @@ def believe(folder: Path, event: str) -> None:
         connection.commit()
 
 
-def test_a_mark_of_the_future_gives_way_to_every_call_that_came_later(world: DeliverySimulation) -> None:
+def test_mark_in_the_future_gives_way_to_every_later_call(world: DeliverySimulation) -> None:
     tell(world, 1, "A", started_at=FAR[0])
     key = world.ledger.show_call(1).key
     believe(world.folder, event_text(datetime(2098, 12, 31, 16, tzinfo=UTC), key))
@@ -132,14 +132,14 @@ def test_a_mark_of_the_future_gives_way_to_every_call_that_came_later(world: Del
     assert graded(world) == ("B", "B")
 
 
-def test_a_mark_of_the_future_whose_call_nobody_knows_gives_way_to_all(world: DeliverySimulation) -> None:
+def test_mark_in_the_future_of_an_unknown_call_gives_way_to_all(world: DeliverySimulation) -> None:
     tell(world, 1, "A")
     believe(world.folder, event_text(datetime(2098, 12, 31, 16, tzinfo=UTC), "unknown"))
     tell(world, 2, "B")
     assert graded(world) == ("B", "B")
 
 
-def test_what_a_call_of_the_future_kept_out_is_put_right_by_a_replay(world: DeliverySimulation) -> None:
+def test_replay_restores_values_that_a_future_call_kept_out(world: DeliverySimulation) -> None:
     tell(world, 1, "A", started_at=FAR[0])
     tell(world, 2, "B")
     key = world.ledger.show_call(1).key

@@ -125,7 +125,7 @@ def test_an_attempt_without_error_is_delivered_and_counts_as_a_success(bench: Ou
     assert (bench.successes.count, bench.successes.recovered) == (1, 0)
 
 
-def test_an_attempt_that_asked_nothing_is_no_success_of_the_account(bench: OutcomeBench) -> None:
+def test_attempt_without_requests_is_no_success_of_the_account(bench: OutcomeBench) -> None:
     attempt = bench.attempt()
     attempt.questions = 0
     assert bench.rules.settlement_of(attempt).state is DeliveryState.DELIVERED
@@ -145,7 +145,7 @@ DUE = [
 
 
 @pytest.mark.parametrize(("error", "attempt", "seconds"), DUE)
-def test_what_may_pass_is_due_again_by_the_retry_policy(
+def test_transient_failure_is_due_again_by_the_retry_policy(
     bench: OutcomeBench, error: DeliveryError, attempt: int, seconds: float
 ) -> None:
     settled = bench.of(error, attempt=attempt)
@@ -153,13 +153,13 @@ def test_what_may_pass_is_due_again_by_the_retry_policy(
     assert (settled.reason, settled.remedy != "") == ("destination crm, x", True)
 
 
-def test_what_is_due_again_anyhow_waits_no_less_because_a_request_may_arrive(bench: OutcomeBench) -> None:
+def test_doubt_does_not_shorten_the_wait_of_the_retry_policy(bench: OutcomeBench) -> None:
     settled = bench.of(Transient("x"), attempt=6, progress=SENT)
     assert (settled.state, in_seconds(settled)) == (DeliveryState.DUE, 320)
 
 
 @pytest.mark.parametrize("error", [None, Permanent("x"), Transient("x")])
-def test_what_has_reached_the_crm_is_settled_with_it_and_what_the_crm_altered_is_told(
+def test_synced_objects_are_settled_and_alterations_logged(
     bench: OutcomeBench, error: DeliveryError | None
 ) -> None:
     contact = SyncedObject("contact", "contact", "+861", KnownObject("7"), altered={"city": "spaces"})
@@ -182,7 +182,7 @@ def test_what_has_reached_the_crm_is_settled_with_it_and_what_the_crm_altered_is
         (StillRunning("x"), 0),
     ],
 )
-def test_what_waits_for_room_or_for_a_job_is_due_when_that_is_there_and_is_no_attempt(
+def test_waiting_for_limits_or_a_job_is_no_attempt(
     bench: OutcomeBench, error: DeliveryError, seconds: float
 ) -> None:
     settled = bench.of(error, attempt=9)
@@ -192,7 +192,7 @@ def test_what_waits_for_room_or_for_a_job_is_due_when_that_is_there_and_is_no_at
 @pytest.mark.parametrize(
     ("owed_for", "attempt", "parked"), [(120, 10, True), (120, 2, False), (119, 10, False)]
 )
-def test_what_never_passes_is_given_up(
+def test_endless_transient_failure_is_given_up(
     bench: OutcomeBench, owed_for: int, attempt: int, parked: bool
 ) -> None:
     settled = bench.of(Transient("x"), owed_at=NOW - timedelta(minutes=owed_for), attempt=attempt)
@@ -210,7 +210,7 @@ PARKED = [
 
 
 @pytest.mark.parametrize(("error", "kind"), PARKED)
-def test_what_the_same_request_would_meet_again_is_parked(
+def test_failure_that_would_repeat_is_parked(
     bench: OutcomeBench, error: DeliveryError, kind: ParkKind
 ) -> None:
     settled = bench.of(error)
@@ -218,7 +218,7 @@ def test_what_the_same_request_would_meet_again_is_parked(
     assert (settled.reason, settled.account, settled.held_keys) == ("destination crm, x", "crm account", ())
 
 
-def test_what_stays_in_doubt_is_parked_as_that_and_keeps_its_progress(bench: OutcomeBench) -> None:
+def test_lasting_doubt_is_parked_in_doubt_and_keeps_its_progress(bench: OutcomeBench) -> None:
     settled = bench.of(InDoubt("x"), progress=SENT)
     assert (settled.state, settled.park_kind) == (DeliveryState.PARKED, ParkKind.IN_DOUBT)
     assert settled.progress == SENT
@@ -226,7 +226,7 @@ def test_what_stays_in_doubt_is_parked_as_that_and_keeps_its_progress(bench: Out
 
 
 @pytest.mark.parametrize("error", [Permanent("x"), RuntimeError("ours")])
-def test_what_would_be_parked_waits_with_its_keys_while_a_request_of_it_may_arrive(
+def test_parking_waits_with_its_keys_while_a_request_may_arrive(
     bench: OutcomeBench, error: Exception
 ) -> None:
     settled = bench.of(error, progress=SENT)
@@ -238,12 +238,12 @@ def test_what_would_be_parked_waits_with_its_keys_while_a_request_of_it_may_arri
     assert (parked.held_keys, parked.progress) == ((), SEEN)
 
 
-def test_what_is_tried_again_keeps_its_keys_only_while_a_request_is_in_doubt(bench: OutcomeBench) -> None:
+def test_retried_delivery_keeps_its_keys_only_while_in_doubt(bench: OutcomeBench) -> None:
     assert bench.of(Transient("x"), progress=SENT).held_keys == (KEY,)
     assert bench.of(Transient("x")).held_keys == ()
 
 
-def test_a_fault_of_ours_is_parked_and_remembered_while_it_must_wait(bench: OutcomeBench) -> None:
+def test_internal_fault_is_parked_and_remembered_while_it_must_wait(bench: OutcomeBench) -> None:
     settled = bench.of(RuntimeError("of +8615899770637"))
     assert (settled.state, settled.cause) == (DeliveryState.PARKED, "a fault in callbridge")
     assert "15899770637" not in settled.reason
@@ -253,7 +253,7 @@ def test_a_fault_of_ours_is_parked_and_remembered_while_it_must_wait(bench: Outc
     assert (faults.count, faults.reason) == (0, waits.reason)
 
 
-def test_a_record_that_alone_draws_the_accounts_faults_is_parked_at_the_third_one(
+def test_record_that_alone_causes_account_faults_is_parked_at_the_third(
     bench: OutcomeBench,
 ) -> None:
     progress: Mapping[str, SyncProgress] = {}
@@ -271,7 +271,7 @@ def test_a_record_that_alone_draws_the_accounts_faults_is_parked_at_the_third_on
     assert settled.reason.startswith("destination crm, x. 3 times, while others were delivered in between")
 
 
-def test_a_record_that_is_to_blame_is_parked_once_no_request_of_it_can_arrive_any_more(
+def test_record_to_blame_is_parked_once_no_request_can_arrive(
     bench: OutcomeBench,
 ) -> None:
     error = Transient("x", blame="account")
@@ -286,7 +286,7 @@ def test_a_record_that_is_to_blame_is_parked_once_no_request_of_it_can_arrive_an
     assert REMEDY in waits.reason
 
 
-def test_a_success_after_faults_counts_as_a_recovery(bench: OutcomeBench) -> None:
+def test_success_after_faults_counts_as_a_recovery(bench: OutcomeBench) -> None:
     error = Transient("x", blame="account")
     error.status = 500
     progress = bench.of(error).progress
@@ -295,7 +295,7 @@ def test_a_success_after_faults_counts_as_a_recovery(bench: OutcomeBench) -> Non
     assert (bench.successes.count, bench.successes.recovered) == (1, 1)
 
 
-def test_a_fault_in_telling_the_outcome_is_a_fault_of_ours_that_keeps_what_is_in_doubt(
+def test_fault_while_judging_the_outcome_keeps_the_doubt(
     bench: OutcomeBench,
 ) -> None:
     class Jammed(Random):
@@ -315,12 +315,14 @@ def test_a_fault_in_telling_the_outcome_is_a_fault_of_ours_that_keeps_what_is_in
     ("reason", "cause", "expected"),
     [("r", "c", ("R", "C")), ("r", "", ("R", "")), ("", "c", ("", "C")), ("", "", ("", ""))],
 )
-def test_what_is_kept_of_an_attempt_is_masked(reason: str, cause: str, expected: tuple[str, str]) -> None:
+def test_reason_and_cause_of_an_attempt_are_masked(
+    reason: str, cause: str, expected: tuple[str, str]
+) -> None:
     kept = without_secrets(Settlement(DeliveryState.DUE, reason, cause), lambda text: text.upper() or "***")
     assert (kept.reason, kept.cause) == expected
 
 
-def test_the_faults_that_are_kept_of_an_attempt_are_masked_too() -> None:
+def test_counted_faults_of_an_attempt_are_masked() -> None:
     progress = {**SENT, FAULTS: FaultCount("c", 1, "p", reason="r").kept()}
     kept = without_secrets(Settlement(DeliveryState.DUE, "r", "c", progress=progress), str.upper)
     assert kept.progress == {**SENT, FAULTS: FaultCount("C", 1, "p", reason="R").kept()}

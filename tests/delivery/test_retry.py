@@ -49,7 +49,7 @@ def test_jitter_spreads_a_wait_over_ten_percent_on_both_sides(jitter: float, sec
 @pytest.mark.parametrize(
     ("attempt", "retry_after", "seconds"), [(1, 0, 10), (1, 9.5, 10), (1, 60, 60), (10, 7200, 7200)]
 )
-def test_a_crm_that_asks_for_a_longer_wait_gets_it(attempt: int, retry_after: float, seconds: float) -> None:
+def test_longer_retry_after_is_respected(attempt: int, retry_after: float, seconds: float) -> None:
     assert wait(attempt, retry_after=retry_after) == seconds
 
 
@@ -57,9 +57,7 @@ def test_a_crm_that_asks_for_a_longer_wait_gets_it(attempt: int, retry_after: fl
     ("attempt", "maximum", "seconds"),
     [(1, timedelta(minutes=5), 10), (9, timedelta(minutes=5), 300), (12, timedelta(days=1), 3600)],
 )
-def test_a_maximum_of_the_caller_holds_beside_the_policys(
-    attempt: int, maximum: timedelta, seconds: float
-) -> None:
+def test_callers_maximum_wait_applies_too(attempt: int, maximum: timedelta, seconds: float) -> None:
     assert wait(attempt, maximum=maximum) == seconds
 
 
@@ -75,24 +73,24 @@ def test_a_maximum_of_the_caller_holds_beside_the_policys(
         (1_000, -timedelta(days=6), False),
     ],
 )
-def test_giving_up_takes_five_days_and_as_many_attempts_as_lead_to_the_longest_wait(
+def test_giving_up_takes_five_days_and_attempts_up_to_the_longest_wait(
     attempt: int, owed_for: timedelta, gives_up: bool
 ) -> None:
     assert (wait(attempt, owed_for=owed_for) is None) is gives_up
 
 
 @pytest.mark.parametrize(("retry_after", "seconds"), [(None, 0.5), (0, 0.5), (0.75, 0.75)])
-def test_a_wait_of_less_than_a_second_is_kept(retry_after: float | None, seconds: float) -> None:
+def test_wait_below_one_second_is_kept(retry_after: float | None, seconds: float) -> None:
     policy = RetryPolicy(timedelta(seconds=0.5), timedelta(hours=1), timedelta(days=5))
     at = next_attempt_at(policy, owed_at=NOW, attempt=1, retry_after=retry_after, now=NOW, jitter=MIDDLE)
     assert at == NOW + timedelta(seconds=seconds)
 
 
-def test_a_caller_who_shortens_waits_does_not_make_it_give_up_earlier() -> None:
+def test_shortened_waits_do_not_make_it_give_up_earlier() -> None:
     assert wait(9, owed_for=timedelta(days=6), maximum=timedelta(minutes=5)) == 300
 
 
-def test_the_attempt_whose_wait_is_just_the_longest_is_the_first_that_gives_up() -> None:
+def test_first_attempt_to_give_up_is_the_one_with_the_longest_wait() -> None:
     policy = RetryPolicy(timedelta(seconds=1), timedelta(seconds=8), timedelta(seconds=30))
 
     def gives_up(attempt: int) -> bool:

@@ -40,7 +40,7 @@ def call_in(world: DeliverySimulation) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(("first", "second"), [BOTH, BOTH[::-1]])
-def test_the_same_call_from_two_sources_is_sent_for_the_first_alone(
+def test_same_call_from_two_sources_is_sent_for_the_first_only(
     world: DeliverySimulation, first: str, second: str
 ) -> None:
     tell(world, first, "A")
@@ -61,7 +61,7 @@ def test_the_same_call_from_two_sources_is_sent_for_the_first_alone(
     world.check()
 
 
-def test_another_call_under_the_same_key_waits_for_a_person(world: DeliverySimulation) -> None:
+def test_different_call_with_the_same_key_is_parked(world: DeliverySimulation) -> None:
     tell(world, "main", "A", uuid="VICTIM-1")
     world.drain()
     other: dict[str, Any] = {"sn": "account|99", "phone": PHONES[1], "uuid": "victim-1"}
@@ -100,7 +100,7 @@ def test_another_call_under_the_same_key_waits_for_a_person(world: DeliverySimul
     assert states(world)["branch"] == ("skipped", "belongs to source main")
 
 
-def test_a_call_known_to_another_source_by_a_later_name_is_sent_once(world: DeliverySimulation) -> None:
+def test_call_known_to_another_source_by_a_later_name_is_sent_once(world: DeliverySimulation) -> None:
     tell(world, "main", "A", uuid="own-name", base_info="")
     tell(world, "main", "A", uuid="own-name", base_info="other-name")
     tell(world, "branch", "B", uuid="other-name")
@@ -113,7 +113,7 @@ def test_a_call_known_to_another_source_by_a_later_name_is_sent_once(world: Deli
     ]
 
 
-def test_a_source_that_joins_later_owns_no_key_that_was_sent_before(tmp_path: Path) -> None:
+def test_source_added_later_owns_no_key_sent_before(tmp_path: Path) -> None:
     with closing(DeliverySimulation(tmp_path, sources=("branch",))) as world:
         world.sources = ["main", "branch"]
         tell(world, "branch", "B")
@@ -180,12 +180,12 @@ def any_order(folder: Path, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_any_order_of_two_sources(tmp_path: Path, number: int) -> None:
+def test_two_sources_in_any_order_send_each_call_once(tmp_path: Path, number: int) -> None:
     any_order(tmp_path, number)
 
 
 @pytest.mark.long
-def test_many_orders_of_two_sources(tmp_path: Path) -> None:
+def test_two_sources_in_many_orders_send_each_call_once(tmp_path: Path) -> None:
     for number in range(100, 160):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -213,7 +213,7 @@ token = "token"
         ("127.0.0.1:8", "one", True),
     ],
 )
-def test_check_warns_of_an_account_that_takes_several_sources(
+def test_check_warns_about_several_sources_in_one_account(
     tmp_path: Path, host: str, account: str, told: bool
 ) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")

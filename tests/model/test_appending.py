@@ -74,7 +74,7 @@ def test_a_fingerprint_is_what_earlier_releases_wrote(value: Any, held: Any, exp
         (Fingerprint(-1, 2, b"8 bytes.8 bytes,"), Fingerprint(-1, 2, b"8 bytes.8 bytes,")),
     ],
 )
-def test_a_value_that_may_stand_anywhere_is_known_by_its_exact_text(
+def test_text_with_unknown_surroundings_is_known_by_its_exact_form(
     fingerprint: Fingerprint, expected: Fingerprint
 ) -> None:
     assert standing_anywhere(fingerprint) == expected
@@ -121,7 +121,7 @@ def test_a_value_that_may_stand_anywhere_is_known_by_its_exact_text(
         ("note", "<br>", "a", "anote", False),
     ],
 )
-def test_a_text_was_added_where_it_stands_once_more_than_before(
+def test_text_was_added_if_it_is_there_once_more_than_before(
     value: Any, separator: str, before: Any, now: Any, added: bool
 ) -> None:
     fingerprint = fingerprint_of(field(value, separator), before)

@@ -27,7 +27,7 @@ HOUR = timedelta(hours=1)
         (datetime(1970, 1, 1, tzinfo=UTC), SEEN, datetime(1970, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_a_call_was_when_it_says_unless_that_is_far_ahead(
+def test_call_time_counts_unless_it_is_far_ahead(
     started: datetime | None, created: datetime | None, right: datetime | None
 ) -> None:
     assert event_time(started, created, SEEN) == right
@@ -73,7 +73,7 @@ def test_an_event_is_written_as_earlier_releases_wrote_it(at: datetime | None, k
         " 00000000000 key",
     ],
 )
-def test_what_is_no_event_has_no_parts(text: str) -> None:
+def test_invalid_event_has_no_parts(text: str) -> None:
     assert event_parts(text) is None
 
 

@@ -1,13 +1,9 @@
 """Causes group what is alike, whatever stands in it; budgets are kept by the clock and at each change."""
 
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
 
-from bridge.delivery.budget import Budget
-from bridge.delivery.budget_store import SAVE_EVERY, BudgetStore
-from bridge.ledger import open_ledger
 from bridge.lib.errors import DeliveryError, Gone, InDoubt, Permanent, Transient
 from bridge.model.failures import LONGEST, LONGEST_READ, cause_of, generalised, remedy_of
 
@@ -28,7 +24,7 @@ NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
         ("object contact, upsert (item 3 of 100): no id", "object contact, upsert (item 41 of 99): no id"),
     ],
 )
-def test_what_differs_from_call_to_call_splits_no_group(one: str, other: str) -> None:
+def test_values_of_single_calls_do_not_split_groups(one: str, other: str) -> None:
     assert generalised(one) == generalised(other)
     assert cause_of(Permanent(one)) == cause_of(Permanent(other))
 
@@ -45,15 +41,15 @@ def test_what_differs_from_call_to_call_splits_no_group(one: str, other: str) ->
         ("bad: a@b.c,d and 1-2-3-4 or 1-2-3", "bad: … and … or 1-2-3"),
     ],
 )
-def test_a_hostile_text_is_read_like_any_other(text: str, left: str) -> None:
+def test_hostile_text_is_grouped_like_any_other(text: str, left: str) -> None:
     assert generalised(text) == left
 
 
-def test_only_so_much_of_a_text_is_read() -> None:
+def test_only_a_bounded_part_of_a_text_is_read() -> None:
     assert generalised("no " * LONGEST_READ + "4711") == ("no " * LONGEST_READ)[:LONGEST]
 
 
-def test_what_tells_causes_apart_is_kept() -> None:
+def test_distinctive_words_of_a_cause_are_kept() -> None:
     told = "object contact, upsert: answered 422 too_long grade"
     assert generalised(told) == told
     assert cause_of(Permanent("long story", cause=told)) == told
@@ -61,7 +57,7 @@ def test_what_tells_causes_apart_is_kept() -> None:
     assert cause_of(Permanent("long story", cause=item)) == told
 
 
-def test_the_remedy_is_the_connectors_or_else_that_of_its_kind() -> None:
+def test_remedy_is_the_connectors_or_else_the_default_of_its_kind() -> None:
     said = Permanent("no")
     said.says = "Create the property"
     assert remedy_of(said) == "Create the property"
@@ -80,23 +76,3 @@ def test_the_remedy_is_the_connectors_or_else_that_of_its_kind() -> None:
     forbidden = Permanent("x")
     forbidden.status = 403
     assert "right" in remedy_of(forbidden)
-
-
-def test_a_budget_is_kept_by_the_clock_and_its_breaker_at_once(tmp_path: Path) -> None:
-    budget = Budget({}, lambda: NOW)
-    ledger = open_ledger(tmp_path / "ledger.db", create=True)
-    budget_store = BudgetStore(ledger, {"hub": budget})
-    assert budget_store.save_changed(NOW) == 1
-    budget.reserve("default", 0)  # type: ignore[arg-type]
-    budget.refused("default", 30.0)
-    assert budget_store.save_changed(NOW + SAVE_EVERY / 2) == 0
-    assert budget_store.save_changed(NOW + SAVE_EVERY) == 1
-    budget.failed("answered 401", at_once=True)
-    assert budget_store.save_changed(NOW + SAVE_EVERY + timedelta(seconds=1)) == 1
-    saved = ledger.load_budgets()["hub"].saved
-    ledger.close()
-    assert (saved["breaker"]["why"], saved["classes"]["default"]["requests"]) == ("answered 401", 1)
-    again = Budget({}, lambda: NOW, saved)
-    assert again.paused_for(NOW) > 0
-    assert again.state()["breaker"] == budget.state()["breaker"]
-    assert again.state()["classes"]["default"]["paused_until"] == (NOW + timedelta(seconds=30)).isoformat()

@@ -83,11 +83,11 @@ KINDS: list[tuple[Any, Any, Alteration | None]] = [
 
 
 @pytest.mark.parametrize(("sent", "shown", "kind"), KINDS)
-def test_what_the_crm_made_of_a_value(sent: Any, shown: Any, kind: Alteration | None) -> None:
+def test_kind_of_an_alteration_is_recognised(sent: Any, shown: Any, kind: Alteration | None) -> None:
     assert alteration(sent, shown) is kind
 
 
-def test_every_kind_that_people_are_told_is_explained() -> None:
+def test_every_reported_kind_of_alteration_is_explained() -> None:
     assert set(WORDS) == set(Alteration) - {A.FORM}
     assert set(EXPLAINED) == set(WORDS.values())
 
@@ -101,7 +101,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("shown", HOSTILE)
 @pytest.mark.parametrize("sent", ["x & y?", "2025-04-14T02:19:21Z", 1744597161000, 5.5, True, ["a"]])
-def test_no_text_of_a_crm_is_too_odd_to_be_compared(sent: Any, shown: Any) -> None:
+def test_any_text_of_a_crm_can_be_compared(sent: Any, shown: Any) -> None:
     for one, other in ((sent, shown), (shown, sent), (shown, shown)):
         assert (alteration(one, other) is None) is (one == other)
     for write in (WritePolicy.APPEND, WritePolicy.UNLESS_EDITED, WritePolicy.GREATEST):
@@ -112,7 +112,7 @@ def test_no_text_of_a_crm_is_too_odd_to_be_compared(sent: Any, shown: Any) -> No
             pass
 
 
-def test_comparing_takes_time_that_grows_with_the_text() -> None:
+def test_comparing_time_grows_linearly_with_the_text() -> None:
     for sent, shown in (("<a", "<"), ("&amp", "&"), ("👍x", "?"), ("a ", "b"), ("1.", "1"), ("a,", ";")):
         spent = []
         for size in (5_000, 10_000):
@@ -144,7 +144,7 @@ def test_any_two_values_can_be_compared(sent: Any, shown: Any) -> None:
 
 
 @pytest.mark.parametrize("first", [digest_of("sent"), short_of("sent")])
-def test_what_the_crm_made_of_it_counts_as_ours_and_is_not_sent_again(first: bytes) -> None:
+def test_altered_value_counts_as_ours_and_is_not_sent_again(first: bytes) -> None:
     digests = with_altered(first, "SENT", "l")
     assert alteration_of(digests) == "l"
     assert sent_last(digests, "sent")
@@ -159,7 +159,7 @@ def test_what_the_crm_made_of_it_counts_as_ours_and_is_not_sent_again(first: byt
     assert not sent_last(doubtful, "sent")
 
 
-def test_what_may_be_there_stays_small() -> None:
+def test_stored_possible_values_stay_small() -> None:
     digests = digest_of("0")
     for number in range(50):
         digests = with_possible(digests, str(number))
@@ -183,7 +183,7 @@ ALTERED = [
 
 
 @pytest.mark.parametrize(("sent", "shown"), ALTERED)
-def test_what_an_answer_shows_is_ours_and_a_person_can_still_edit(sent: Any, shown: Any) -> None:
+def test_value_shown_in_an_answer_is_ours_until_edited(sent: Any, shown: Any) -> None:
     first = checked(select_for_new(contact(sent), "001 a"), {"name": shown}, certain=True)
     left = KnownObject("1", b"", {}, first.last_writes)
     newer = selected(contact("new"), {"name": shown}, left, "002 b")
@@ -199,14 +199,14 @@ def test_what_an_answer_shows_is_ours_and_a_person_can_still_edit(sent: Any, sho
     assert edited.fields == {}
 
 
-def test_of_a_look_that_comes_later_another_value_is_a_persons() -> None:
+def test_other_value_in_a_later_lookup_is_an_edit() -> None:
     chosen = select_for_new(contact("sent"), "001 a")
     assert checked(chosen, {"name": "by hand"}, certain=False) == chosen
     assert checked(chosen, {"name": "sen"}, certain=False).altered == {"name": "shortened"}
     assert checked(chosen, {}, certain=False) == chosen
 
 
-def test_what_is_kept_again_as_it_was_sent_is_told_no_more() -> None:
+def test_alteration_is_no_longer_reported_once_values_are_kept_as_sent() -> None:
     chosen = checked(select_for_new(contact("sent👍"), "001 a"), {"name": "sent????"}, certain=True)
     assert chosen.altered == {"name": "characters"}
     assert (
@@ -215,7 +215,7 @@ def test_what_is_kept_again_as_it_was_sent_is_told_no_more() -> None:
     )
 
 
-def test_a_look_of_an_older_ledger_takes_only_what_no_person_writes_for_the_crms() -> None:
+def test_lookup_with_an_older_ledger_accepts_only_certain_alterations() -> None:
     left = KnownObject("1", b"", {}, {"name": FieldWrite("001 a", digest_of("王👍芳 & co"))})
     for shown, ours in (("王????芳 & co", True), ("王👍芳 &amp; co", True), ("王", False), ("", False)):
         chosen = selected(contact("王👍芳 & co"), {"name": shown}, left, "002 b")
@@ -235,9 +235,7 @@ def test_a_look_of_an_older_ledger_takes_only_what_no_person_writes_for_the_crms
         ("Wang", "", False),
     ],
 )
-def test_the_first_look_behind_a_lost_answer_may_show_what_the_crm_made_of_it(
-    sent: str, shown: str, ours: bool
-) -> None:
+def test_first_lookup_after_a_lost_answer_may_show_an_alteration(sent: str, shown: str, ours: bool) -> None:
     before = KnownObject("1", b"", {}, select_for_new(contact("old"), "001 a").last_writes)
     doubtful = with_possible_writes(before, contact(sent), {"name": sent})
     again = selected(contact(sent), {"name": shown}, doubtful, "002 b")
@@ -248,7 +246,7 @@ def test_the_first_look_behind_a_lost_answer_may_show_what_the_crm_made_of_it(
 
 
 @pytest.mark.parametrize("shown", ["??", "UNKNOWN CUSTOMER"])
-def test_a_default_that_the_crm_altered_is_still_the_default(shown: str) -> None:
+def test_default_altered_by_the_crm_is_still_the_default(shown: str) -> None:
     default = "未知" if shown == "??" else "Unknown customer"
     first = select_for_new(contact(default, WritePolicy.WHILE_DEFAULT, default), "001 a")
     assert to_read_back(contact(default, WritePolicy.WHILE_DEFAULT, default), first) == []
@@ -271,7 +269,7 @@ def test_a_default_that_the_crm_altered_is_still_the_default(shown: str) -> None
         ("a\r\nb", "a\nb"),
     ],
 )
-def test_in_doubt_an_appended_text_that_the_crm_altered_is_found_there(text: str, shown: str) -> None:
+def test_append_in_doubt_is_recognised_though_altered(text: str, shown: str) -> None:
     planned = contact(text, WritePolicy.APPEND)
     for before in (None, "first", f"first\n{shown}"):
         sent = selected(planned, {"name": before}, None, "1").appended
@@ -302,7 +300,7 @@ LOOKING = [
         ([["x"]], "a list of tables"),
     ],
 )
-def test_a_shape_that_says_nothing_is_refused(write: WritePolicy, held: Any, shape: str) -> None:
+def test_shape_without_meaning_is_refused(write: WritePolicy, held: Any, shape: str) -> None:
     planned = contact("new", write, "new")
     with pytest.raises(ShapeMismatch) as caught:
         selected(planned, {"name": held}, None, "1")
@@ -329,11 +327,11 @@ def test_a_shape_that_says_nothing_is_refused(write: WritePolicy, held: Any, sha
         ("x", 7, WritePolicy.APPEND, ""),
     ],
 )
-def test_which_shapes_fit(value: Any, held: Any, write: WritePolicy, shape: str) -> None:
+def test_readable_shapes_of_each_policy(value: Any, held: Any, write: WritePolicy, shape: str) -> None:
     assert POLICIES[write].shape_mismatch(PlannedField(value, write), held) == shape
 
 
-def test_a_shape_that_is_ours_may_be_written_over_and_a_call_without_a_value_minds_none() -> None:
+def test_our_own_shape_may_be_overwritten() -> None:
     first = checked(select_for_new(contact("x"), "001 a"), {"name": [{"text": "x"}]}, certain=True)
     left = KnownObject("1", b"", {}, first.last_writes)
     held = {"name": [{"text": "x"}]}
@@ -342,19 +340,19 @@ def test_a_shape_that_is_ours_may_be_written_over_and_a_call_without_a_value_min
         assert selected(contact(None, write), held, None, "002 b").fields == {}
 
 
-def test_what_a_newer_call_wrote_is_not_even_looked_at() -> None:
+def test_field_of_a_newer_call_is_not_examined() -> None:
     left = KnownObject("1", b"", {}, {"name": FieldWrite("009 z", digest_of("z"))})
     assert selected(contact("y"), {"name": {"a": 1}}, left, "002 b").fields == {}
 
 
-def test_a_list_of_a_person_is_left_alone_where_we_never_wrote() -> None:
+def test_users_list_is_left_alone_where_we_never_wrote() -> None:
     for value, held in ((["x"], "a;b"), ("x", ["a"])):
         assert selected(contact(value), {"name": held}, None, "1").fields == {}
 
 
 @given(anything, st.sampled_from(LOOKING), anything)
 @settings(derandomize=True, max_examples=100)
-def test_whatever_the_crm_shows_nothing_but_our_form_is_written(
+def test_only_our_own_form_is_written_whatever_the_crm_shows(
     value: Any, write: WritePolicy, held: Any
 ) -> None:
     try:

@@ -99,7 +99,7 @@ ANEW: dict[str, Any] = {
 
 @pytest.mark.parametrize("rule", [None, "answered"])
 @pytest.mark.parametrize("state", [DUE, DELIVERED, PARKED])
-def test_a_revision_of_what_was_let_in_is_due_whatever_rules_say_now(
+def test_revision_of_an_accepted_call_is_due_whatever_rules_say_now(
     state: DeliveryState, rule: str | None
 ) -> None:
     was = one(state)
@@ -108,26 +108,26 @@ def test_a_revision_of_what_was_let_in_is_due_whatever_rules_say_now(
 
 
 @pytest.mark.parametrize("was", [one(SKIPPED), one(PARKED, wanted=0)], ids=["skipped", "never read"])
-def test_what_was_never_let_in_stays_out_while_a_rule_says_so(was: Delivery) -> None:
+def test_call_never_accepted_stays_skipped_while_a_rule_says_so(was: Delivery) -> None:
     told = replace(was, **ANEW, state=SKIPPED, reason="answered", lane=Lane.LIVE)
     assert owed(was, News(3, Lane.LIVE, None, "answered"), NOW) == told
     let_in = replace(told, state=DUE, due_at=NOW, reason=None)
     assert owed(was, News(3, Lane.LIVE), NOW) == let_in
 
 
-def test_what_is_on_its_way_goes_on_and_hears_of_the_revision_when_it_settles() -> None:
+def test_revision_during_a_lease_counts_when_the_lease_settles() -> None:
     was = one(LEASED, held_as=PARKED)
     told = replace(was, **ANEW, held_as=None, lane=Lane.BACKFILL)
     assert owed(was, News(3, Lane.BACKFILL, None, "answered"), NOW) == told
 
 
 @pytest.mark.parametrize("state", [SKIPPED, LEASED, DUE])
-def test_a_persons_skip_holds_against_revisions(state: DeliveryState) -> None:
+def test_operators_skip_outlasts_revisions(state: DeliveryState) -> None:
     was = one(state, held_as=SKIPPED, in_doubt=True)
     assert owed(was, News(3, Lane.LIVE), NOW) == replace(was, **ANEW, lane=Lane.LIVE)
 
 
-def test_a_persons_park_does_not_hold_against_revisions() -> None:
+def test_operators_park_does_not_outlast_revisions() -> None:
     was = one(DUE, held_as=PARKED, in_doubt=True)
     told = replace(was, **ANEW, held_as=None, due_at=NOW, reason=None, lane=Lane.LIVE)
     assert owed(was, News(3, Lane.LIVE), NOW) == told
@@ -138,25 +138,25 @@ def test_calls_from_before_a_destination_are_skipped_by_name() -> None:
     assert before_destination(4, CALLED, NOW) == made
 
 
-def test_a_call_whose_only_record_cannot_be_read_waits_for_a_person() -> None:
+def test_call_whose_only_record_is_unreadable_is_parked() -> None:
     made = Delivery(PARKED, 0, NOW, reason="why", cause="unreadable record", park_kind=ParkKind.FAILED)
     assert never_read("why", NOW) == made
 
 
 # -- leases and their ends ---------------------------------------------------------
-def test_a_lease_is_one_more_try() -> None:
+def test_lease_counts_one_try() -> None:
     assert leased(one(DUE), NOW) == one(LEASED, tries=4, changed_at=NOW)
 
 
 @pytest.mark.parametrize("in_doubt", [False, True])
-def test_a_lease_that_was_given_back_was_no_try(in_doubt: bool) -> None:
+def test_returned_lease_counts_no_try(in_doubt: bool) -> None:
     was = one(LEASED, in_doubt=in_doubt)
     assert given_back(was, LATER) == replace(was, state=DUE, due_at=LATER, tries=2)
     assert given_back(replace(was, tries=0), LATER).tries == 0, "a revision began to count anew meanwhile"
 
 
 @pytest.mark.parametrize("in_doubt", [False, True])
-def test_a_lease_of_a_dead_daemon_is_due_as_of_when_it_was_taken(in_doubt: bool) -> None:
+def test_lease_of_a_dead_daemon_is_due_as_of_its_start(in_doubt: bool) -> None:
     was = one(LEASED, in_doubt=in_doubt)
     assert released(was) == replace(was, state=DUE, due_at=CHANGED)
 
@@ -174,28 +174,28 @@ HELD: dict[DeliveryState, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("held_as", [SKIPPED, PARKED])
-def test_what_a_person_said_comes_true_when_the_lease_ends(held_as: DeliveryState) -> None:
+def test_operators_request_takes_effect_when_the_lease_ends(held_as: DeliveryState) -> None:
     was = one(LEASED, held_as=held_as)
     assert given_back(was, LATER) == replace(was, **HELD[held_as], tries=2)
     assert released(was) == replace(was, **HELD[held_as])
 
 
 @pytest.mark.parametrize("held_as", [SKIPPED, PARKED])
-def test_in_doubt_it_keeps_its_lines_and_the_person_waits(held_as: DeliveryState) -> None:
+def test_operators_request_waits_while_in_doubt_and_locks_are_kept(held_as: DeliveryState) -> None:
     was = one(LEASED, held_as=held_as, in_doubt=True)
     assert given_back(was, LATER) == replace(was, state=DUE, due_at=LATER, tries=2)
     assert released(was) == replace(was, state=DUE, due_at=CHANGED)
 
 
 @pytest.mark.parametrize("held_as", [None, PARKED])
-def test_a_lease_whose_record_cannot_be_read_is_parked(held_as: DeliveryState | None) -> None:
+def test_lease_with_an_unreadable_record_is_parked(held_as: DeliveryState | None) -> None:
     was = one(LEASED, held_as=held_as)
     told: dict[str, Any] = {"reason": "why", "cause": "unreadable record", "due_at": None, "changed_at": NOW}
     parked = replace(was, **told, state=PARKED, park_kind=ParkKind.FAILED, held_as=None)
     assert unreadable(was, "why", NOW) == parked
 
 
-def test_a_lease_whose_record_cannot_be_read_stays_skipped_by_a_person() -> None:
+def test_lease_with_an_unreadable_record_stays_skipped() -> None:
     was = one(LEASED, held_as=SKIPPED)
     told: dict[str, Any] = {"reason": "why", "cause": "unreadable record", "due_at": None, "changed_at": NOW}
     assert unreadable(was, "why", NOW) == replace(was, **told, state=SKIPPED)
@@ -220,12 +220,12 @@ TOLD: dict[str, Any] = {"reason": "it says", "cause": "it groups", "changed_at":
         (DUE, {"due_at": LATER}),
     ],
 )
-def test_an_attempt_ends_as_its_settlement_says(state: DeliveryState, left: dict[str, Any]) -> None:
+def test_attempt_ends_as_its_settlement_says(state: DeliveryState, left: dict[str, Any]) -> None:
     was = one(LEASED, in_doubt=True)
     assert settled(was, 2, said(state), NOW) == replace(was, **TOLD, **left, state=state, in_doubt=False)
 
 
-def test_what_nothing_is_said_of_has_neither_reason_nor_cause() -> None:
+def test_settlement_without_words_has_neither_reason_nor_cause() -> None:
     left = settled(one(LEASED), 2, said(DELIVERED, reason="", cause=""), NOW)
     assert (left.reason, left.cause) == (None, None)
 
@@ -242,23 +242,23 @@ def test_what_nothing_is_said_of_has_neither_reason_nor_cause() -> None:
     ],
     ids=["failed", "failed in backfill", "unsent", "in doubt", "parked", "delivered"],
 )
-def test_what_failed_gives_way_to_live_calls(was: Lane, settlement: Settlement, lane: Lane) -> None:
+def test_failed_delivery_gives_way_to_live_calls(was: Lane, settlement: Settlement, lane: Lane) -> None:
     assert settled(one(LEASED, lane=was), 2, settlement, NOW).lane is lane
 
 
-def test_what_gave_way_to_limits_was_no_try() -> None:
+def test_delivery_delayed_by_limits_counts_no_try() -> None:
     assert settled(one(LEASED), 2, said(DUE, unsent=True), NOW).tries == 2
     assert settled(one(LEASED), 2, said(DUE), NOW).tries == 3
 
 
-def test_what_is_in_doubt_waits_with_its_lines() -> None:
+def test_delivery_in_doubt_waits_with_its_locks() -> None:
     was = one(LEASED, lane=Lane.LIVE)
     told = replace(was, **TOLD, state=DUE, due_at=LATER, in_doubt=True)
     assert settled(was, 2, said(DUE, held_keys=KEYS), NOW) == told
 
 
 @pytest.mark.parametrize("state", [DELIVERED, SKIPPED, PARKED, DUE])
-def test_a_revision_that_came_meanwhile_is_due_at_once(state: DeliveryState) -> None:
+def test_revision_during_a_lease_is_due_at_once(state: DeliveryState) -> None:
     was = one(LEASED, lane=Lane.LIVE, tries=1)
     told: dict[str, Any] = {"reason": None, "cause": None, "changed_at": NOW, "tries": 0}
     delivered = 1 if state is DELIVERED else was.delivered
@@ -271,7 +271,7 @@ def test_a_revision_that_came_meanwhile_is_due_at_once(state: DeliveryState) -> 
 
 @pytest.mark.parametrize("revision", [2, 1], ids=["this revision", "a newer one came"])
 @pytest.mark.parametrize("state", [DELIVERED, SKIPPED, PARKED, DUE])
-def test_what_a_person_skipped_is_skipped_however_it_ended(state: DeliveryState, revision: int) -> None:
+def test_skip_holds_however_the_attempt_ended(state: DeliveryState, revision: int) -> None:
     was = one(LEASED, held_as=SKIPPED, lane=Lane.LIVE)
     left = settled(was, revision, said(state), NOW)
     assert left == replace(
@@ -287,14 +287,14 @@ def test_what_a_person_skipped_is_skipped_however_it_ended(state: DeliveryState,
 @pytest.mark.parametrize(
     ("state", "revision"), [(SKIPPED, 2), (PARKED, 2), (DUE, 2), (DUE, 1), (DELIVERED, 1), (PARKED, 1)]
 )
-def test_what_a_person_parked_is_parked_unless_the_crm_has_it(state: DeliveryState, revision: int) -> None:
+def test_park_holds_unless_the_attempt_delivered(state: DeliveryState, revision: int) -> None:
     was = one(LEASED, held_as=PARKED, lane=Lane.LIVE)
     left = settled(was, revision, said(state), NOW)
     tries = 3 if revision == 2 else 0
     assert left == replace(was, **HELD[PARKED], changed_at=NOW, tries=tries)
 
 
-def test_what_was_delivered_after_all_is_no_persons_any_more() -> None:
+def test_delivery_that_arrived_is_no_longer_held() -> None:
     was = one(LEASED, held_as=PARKED)
     left = settled(was, 2, said(DELIVERED), NOW)
     told: dict[str, Any] = {"cause": "it groups", "changed_at": NOW, "delivered": 2}
@@ -303,7 +303,9 @@ def test_what_was_delivered_after_all_is_no_persons_any_more() -> None:
 
 @pytest.mark.parametrize("held_as", [SKIPPED, PARKED])
 @pytest.mark.parametrize("due_at", [LATER, None])
-def test_a_person_waits_until_nothing_is_in_doubt(held_as: DeliveryState, due_at: datetime | None) -> None:
+def test_operators_request_waits_until_nothing_is_in_doubt(
+    held_as: DeliveryState, due_at: datetime | None
+) -> None:
     was = one(LEASED, held_as=held_as, lane=Lane.LIVE)
     told: dict[str, Any] = {"cause": "it groups", "changed_at": NOW, "state": DUE, "in_doubt": True}
     left = settled(was, 2, said(DUE, held_keys=KEYS, due_at=due_at), NOW)
@@ -344,13 +346,13 @@ ALL_PARKED = ["parked failed", "parked in_doubt", "parked gone", "parked held"]
         (RetryScope.ALL, ["parked failed", "parked gone", *FAILED_HELD]),
     ],
 )
-def test_a_retry_takes_what_a_person_can_mean(scope: RetryScope, taken: list[str]) -> None:
+def test_retry_selects_deliveries_by_how_they_were_named(scope: RetryScope, taken: list[str]) -> None:
     found = [each for each in rows() if may_retry(each, scope)]
     assert named(found) == taken
     assert all(each.wanted for each in found), "of what was never read there is nothing to send"
 
 
-def test_who_retries_what_is_parked_in_doubt_says_that_it_is_not_there() -> None:
+def test_retry_of_a_delivery_parked_in_doubt_clears_the_doubt() -> None:
     assert [kind for kind in ParkKind if retry_says_absent(one(PARKED, park_kind=kind))] == [
         ParkKind.IN_DOUBT
     ]
@@ -359,7 +361,7 @@ def test_who_retries_what_is_parked_in_doubt_says_that_it_is_not_there() -> None
 
 @pytest.mark.parametrize("lane", Lane)
 @pytest.mark.parametrize("state", [DUE, PARKED, SKIPPED])
-def test_what_is_retried_is_due_now_behind_live_calls(state: DeliveryState, lane: Lane) -> None:
+def test_retried_delivery_is_due_now_behind_live_calls(state: DeliveryState, lane: Lane) -> None:
     was = one(state, lane=lane, in_doubt=True)
     told: dict[str, Any] = {
         "due_at": NOW,
@@ -378,7 +380,7 @@ def test_what_is_retried_is_due_now_behind_live_calls(state: DeliveryState, lane
     [one(PARKED, park_kind=ParkKind.HELD), one(SKIPPED, held_as=SKIPPED), one(DUE, held_as=PARKED)],
     ids=["parked", "skipped", "in doubt"],
 )
-def test_what_a_person_held_back_has_no_reason_any_more(was: Delivery) -> None:
+def test_retry_clears_the_reason_of_a_held_delivery(was: Delivery) -> None:
     left = retried(was, NOW)
     assert (left.state, left.reason, left.cause, left.held_as, left.park_kind) == (
         DUE,
@@ -390,33 +392,33 @@ def test_what_a_person_held_back_has_no_reason_any_more(was: Delivery) -> None:
 
 
 @pytest.mark.parametrize("owed_at", [OWED, None])
-def test_what_is_on_its_way_goes_on_though_it_is_retried(owed_at: datetime | None) -> None:
+def test_retry_does_not_disturb_a_leased_delivery(owed_at: datetime | None) -> None:
     was = one(LEASED, held_as=SKIPPED, owed_at=owed_at)
     told: dict[str, Any] = {"changed_at": NOW, "cause": None, "reason": None, "held_as": None}
     assert retried(was, NOW) == replace(was, **told, owed_at=owed_at or NOW)
 
 
-def test_there_is_something_to_park_of_what_is_due_or_on_its_way() -> None:
+def test_due_and_leased_deliveries_can_be_parked() -> None:
     found = [each for each in rows() if each.held_as is None and may_hold(each, PARKED)]
     assert named(found) == ["due", "leased"]
     assert all(each.wanted for each in found)
     assert [may_hold(one(DUE, wanted=wanted), PARKED) for wanted in (0, 1, 2)] == [False, True, True]
 
 
-def test_anything_can_be_skipped_that_a_person_has_not_skipped_yet() -> None:
+def test_everything_not_yet_skipped_by_an_operator_can_be_skipped() -> None:
     assert [each for each in rows() if not may_hold(each, SKIPPED)] == [
         each for each in rows() if each.held_as is SKIPPED
     ]
 
 
 @pytest.mark.parametrize(("why", "reason"), [("", "parked by a person"), ("no", "parked by a person: no")])
-def test_what_waits_is_parked_at_once(why: str, reason: str) -> None:
+def test_waiting_delivery_is_parked_at_once(why: str, reason: str) -> None:
     was = one(DUE)
     assert held(was, PARKED, why, NOW) == replace(was, **HELD[PARKED], reason=reason, changed_at=NOW)
 
 
 @pytest.mark.parametrize("state", [DUE, DELIVERED, PARKED, SKIPPED])
-def test_what_is_settled_or_waits_is_skipped_at_once(state: DeliveryState) -> None:
+def test_settled_or_waiting_delivery_is_skipped_at_once(state: DeliveryState) -> None:
     was = one(state)
     told: dict[str, Any] = {"held_as": SKIPPED, "reason": "skipped by a person: no", "changed_at": NOW}
     left = replace(was, **told, **HELD[SKIPPED], cause=None, park_kind=None)
@@ -425,25 +427,25 @@ def test_what_is_settled_or_waits_is_skipped_at_once(state: DeliveryState) -> No
 
 @pytest.mark.parametrize("held_as", [SKIPPED, PARKED])
 @pytest.mark.parametrize("was", [one(LEASED), one(DUE, in_doubt=True)], ids=["on its way", "in doubt"])
-def test_what_holds_its_lines_is_held_back_once_that_has_ended(was: Delivery, held_as: DeliveryState) -> None:
+def test_delivery_with_locks_is_held_once_it_has_ended(was: Delivery, held_as: DeliveryState) -> None:
     told: dict[str, Any] = {"held_as": held_as, "reason": f"{held_as} by a person: no", "changed_at": NOW}
     assert held(was, held_as, "no", NOW) == replace(was, **told)
 
 
 @pytest.mark.parametrize("state", DeliveryState)
 @pytest.mark.parametrize("in_doubt", [False, True])
-def test_it_holds_its_lines_on_its_way_and_in_doubt(state: DeliveryState, in_doubt: bool) -> None:
+def test_leased_and_in_doubt_deliveries_keep_their_locks(state: DeliveryState, in_doubt: bool) -> None:
     assert is_busy(one(state, in_doubt=in_doubt)) == (state is LEASED or (state is DUE and in_doubt))
 
 
 @pytest.mark.parametrize("forget", [False, True])
-def test_a_replay_takes_what_is_settled_and_by_force_what_the_crm_has_lost(forget: bool) -> None:
+def test_replay_selects_settled_and_forced_replay_lost_deliveries(forget: bool) -> None:
     found = named([each for each in rows() if each.wanted and may_replay(each, forget=forget)])
     assert found == ["delivered", "skipped", *(["parked gone"] if forget else [])]
 
 
 @pytest.mark.parametrize("state", [DELIVERED, SKIPPED, PARKED])
-def test_what_is_replayed_goes_behind_all_others_as_if_never_tried(state: DeliveryState) -> None:
+def test_replayed_delivery_goes_last_with_no_tries(state: DeliveryState) -> None:
     was = one(state, lane=Lane.LIVE)
     told: dict[str, Any] = {
         "owed_at": NOW,
@@ -492,7 +494,7 @@ ADDED, MAYBE, OTHER = Fingerprint(0, 3, b"a"), Fingerprint(1, 4, b"b"), Fingerpr
     ],
     ids=["nothing", "sent before", "not sent before", "in doubt", "in doubt and never sent", "added to"],
 )
-def test_a_forced_replay_forgets_all_but_what_is_in_doubt_and_what_was_added(
+def test_forced_replay_keeps_only_doubts_and_appended_texts(
     before: dict[str, SyncProgress], objects: list[str], left: dict[str, SyncProgress]
 ) -> None:
     assert forgotten_progress(before, objects) == left
@@ -501,7 +503,7 @@ def test_a_forced_replay_forgets_all_but_what_is_in_doubt_and_what_was_added(
 # -- lanes and counts --------------------------------------------------------------
 @pytest.mark.parametrize("state", DeliveryState)
 @pytest.mark.parametrize("lane", Lane)
-def test_what_was_owed_before_is_live_no_more(state: DeliveryState, lane: Lane) -> None:
+def test_overdue_delivery_leaves_the_live_lane(state: DeliveryState, lane: Lane) -> None:
     was = one(state, lane=lane)
     assert is_overdue(was, OWED + HOUR) == (state is DUE and lane is Lane.LIVE)
     assert not is_overdue(was, OWED)

@@ -65,7 +65,7 @@ def test_a_tables_keys_may_come_in_any_order(big: Any) -> None:
         (FORGOTTEN + A, "a", False),
     ],
 )
-def test_what_was_sent_last_is_known_while_no_other_value_may_have_arrived(
+def test_last_sent_value_is_known_while_no_other_may_have_arrived(
     digests: bytes, value: Any, last: bool
 ) -> None:
     assert sent_last(digests, value) is last
@@ -83,9 +83,7 @@ def test_what_was_sent_last_is_known_while_no_other_value_may_have_arrived(
         (ALTERED, "b", False),
     ],
 )
-def test_a_value_is_unsettled_until_a_look_up_has_shown_what_came_of_it(
-    digests: bytes, value: Any, waits: bool
-) -> None:
+def test_value_is_unsettled_until_a_lookup_shows_its_result(digests: bytes, value: Any, waits: bool) -> None:
     assert unsettled(digests, value) is waits
 
 
@@ -111,7 +109,7 @@ def test_a_value_that_may_have_arrived_is_noted_once(digests: bytes, value: Any,
     assert with_possible(digests, value) == expected
 
 
-def test_of_many_values_that_may_have_arrived_the_newest_five_are_kept_beside_the_last_confirmed() -> None:
+def test_newest_five_possible_values_are_kept_with_the_confirmed() -> None:
     digests = A
     for value in range(8):
         digests = with_possible(digests, value)
@@ -131,7 +129,9 @@ def test_of_many_values_that_may_have_arrived_the_newest_five_are_kept_beside_th
         (ALTERED_SHORT, short_of("a"), Alteration.SPACES),
     ],
 )
-def test_the_parts_of_a_fields_digests(digests: bytes, first: bytes, kind: str) -> None:
+def test_field_digests_have_a_confirmed_value_and_an_alteration(
+    digests: bytes, first: bytes, kind: str
+) -> None:
     assert (as_sent(digests), alteration_of(digests)) == (first, kind)
     assert with_altered(digests, "b", Alteration.SPACES) == first + B + Alteration.SPACES.encode()
     assert len(FORGOTTEN) == len(NOTHING) == len(A) == SIZE
@@ -181,9 +181,7 @@ def test_the_parts_of_a_fields_digests(digests: bytes, first: bytes, kind: str) 
         ({"a": 1}, '{"a":1}', False),
     ],
 )
-def test_a_crm_holds_what_it_was_sent_in_whatever_type_it_shows_it(
-    held: Any, sent: Any, expected: bool
-) -> None:
+def test_sent_value_is_recognised_in_any_type(held: Any, sent: Any, expected: bool) -> None:
     assert holds(held, digest_of(sent)) is expected
     assert holds(held, short_of(sent)) is expected
     assert holds(held, FORGOTTEN + digest_of(sent)) is expected
@@ -203,7 +201,7 @@ def test_a_crm_holds_what_it_was_sent_in_whatever_type_it_shows_it(
         ("c", ALTERED, False),
     ],
 )
-def test_a_crm_holds_any_value_that_may_have_arrived(held: Any, digests: bytes, expected: bool) -> None:
+def test_any_possibly_arrived_value_is_recognised(held: Any, digests: bytes, expected: bool) -> None:
     assert holds(held, digests) is expected
 
 

@@ -55,13 +55,13 @@ def choice(
     return POLICIES[policy].choose(FieldView("city", field, held, last_write, call, **more))
 
 
-def test_a_field_is_left_alone_and_nothing_is_in_doubt_unless_it_is_said() -> None:
+def test_defaults_leave_a_field_alone_and_nothing_in_doubt() -> None:
     assert FieldChoice(None, False, False, False, None, None, False) == LEFT_ALONE
     assert not SendingCall(NOW, shared=True).in_doubt
     assert not FieldView("city", PlannedField(SAYS), None, None, SendingCall(NOW, shared=True)).is_added
 
 
-def test_every_word_has_a_policy_of_its_own() -> None:
+def test_every_write_policy_has_its_own_class() -> None:
     assert list(POLICIES) == [each.policy for each in POLICIES.values()]
     assert set(POLICIES) == set(WritePolicy)
     assert len({each.written for each in POLICIES.values()}) == len(POLICIES)
@@ -89,7 +89,7 @@ def test_no_other_word_names_a_policy(word: object) -> None:
         (WHILE_DEFAULT, True, True, False, False, False),
     ],
 )
-def test_what_a_policy_needs_and_allows(
+def test_needs_and_allowances_of_each_policy(
     policy: WritePolicy,
     looks: bool,
     looks_to_upsert: bool,
@@ -105,7 +105,7 @@ def test_what_a_policy_needs_and_allows(
 
 
 @pytest.mark.parametrize("policy", [*WritePolicy])
-def test_only_a_text_to_append_is_added_to_a_new_object(policy: WritePolicy) -> None:
+def test_new_object_notes_only_appended_fields_as_added(policy: WritePolicy) -> None:
     field = PlannedField("text", policy)
     expected = fingerprint_of(field, None) if policy is APPEND else None
     assert POLICIES[policy].added_to_new(field) == expected
@@ -126,7 +126,7 @@ def test_only_a_text_to_append_is_added_to_a_new_object(policy: WritePolicy) -> 
         (APPEND, [], None, False, True),
     ],
 )
-def test_what_needs_no_request(
+def test_fields_that_need_no_request(
     policy: WritePolicy, value: Any, last_write: FieldWrite | None, is_added: bool, settled: bool
 ) -> None:
     field = PlannedField(value, policy)
@@ -146,7 +146,9 @@ def test_what_needs_no_request(
         (wrote(SAYS), False, SENT),
     ],
 )
-def test_always(last_write: FieldWrite | None, shared: bool, expected: FieldChoice) -> None:
+def test_always_writes_the_newest_value(
+    last_write: FieldWrite | None, shared: bool, expected: FieldChoice
+) -> None:
     for held in ("theirs", {"a": "table"}, None):
         assert choice(ALWAYS, SAYS, held, last_write, shared=shared) == expected
 
@@ -180,7 +182,9 @@ def test_create_writes_nothing_over_what_is_there(
         ("", "theirs", None, LEFT_ALONE),
     ],
 )
-def test_if_empty(value: Any, held: Any, last_write: FieldWrite | None, expected: FieldChoice) -> None:
+def test_if_empty_fills_only_an_empty_field(
+    value: Any, held: Any, last_write: FieldWrite | None, expected: FieldChoice
+) -> None:
     assert choice(IF_EMPTY, value, held, last_write) == expected
 
 
@@ -203,11 +207,13 @@ def test_if_empty(value: Any, held: Any, last_write: FieldWrite | None, expected
         ("", FieldWrite("", NOTHING + digest_of(SAYS)), True, SENT_OR_KEPT),
     ],
 )
-def test_unless_edited(held: Any, last_write: FieldWrite | None, shared: bool, expected: FieldChoice) -> None:
+def test_unless_edited_keeps_a_users_edit(
+    held: Any, last_write: FieldWrite | None, shared: bool, expected: FieldChoice
+) -> None:
     assert choice(UNLESS_EDITED, SAYS, held, last_write, shared=shared) == expected
 
 
-def test_what_the_crm_made_of_our_value_is_no_edit_and_is_told() -> None:
+def test_value_altered_by_the_crm_is_no_edit_and_is_reported() -> None:
     spaced = choice(UNLESS_EDITED, "a  b", "a b", wrote("a  b"))
     assert (spaced.is_ours, spaced.send, spaced.altered) == (True, False, ("a b", Alteration.SPACES))
     # Shorter by a person, or by the CRM: only the first look after a lost answer takes it for the CRM's.
@@ -236,14 +242,16 @@ def test_what_the_crm_made_of_our_value_is_no_edit_and_is_told() -> None:
         ("default", "default", wrote("default"), False),
     ],
 )
-def test_while_default(value: Any, held: Any, last_write: FieldWrite | None, written: bool) -> None:
+def test_while_default_replaces_only_the_default(
+    value: Any, held: Any, last_write: FieldWrite | None, written: bool
+) -> None:
     assert choice(WHILE_DEFAULT, value, held, last_write, default="default").send is written
 
 
 @pytest.mark.parametrize(
     ("held", "written"), [("", True), (None, True), ([], True), ("theirs", False), (0, False)]
 )
-def test_while_default_without_a_default_fills_only_what_is_empty(held: Any, written: bool) -> None:
+def test_while_default_without_a_default_fills_only_an_empty_field(held: Any, written: bool) -> None:
     assert choice(WHILE_DEFAULT, SAYS, held).send is written
 
 
@@ -261,14 +269,16 @@ def test_while_default_without_a_default_fills_only_what_is_empty(held: Any, wri
         (7, "a text", wrote("a text"), LEFT_ALONE),
     ],
 )
-def test_greatest(value: Any, held: Any, last_write: FieldWrite | None, expected: FieldChoice) -> None:
+def test_greatest_keeps_the_maximum(
+    value: Any, held: Any, last_write: FieldWrite | None, expected: FieldChoice
+) -> None:
     assert choice(GREATEST, value, held, last_write) == expected
 
 
 OURS = PlannedField("ours", APPEND)
 
 
-def test_append_adds_behind_what_others_wrote_and_never_replaces_that() -> None:
+def test_append_adds_after_the_text_of_others_and_keeps_it() -> None:
     added = choice(APPEND, "ours", "theirs")
     assert added == FieldChoice(
         "theirs\nours", send=True, added=fingerprint_of(OURS, "theirs"), is_mixed=True
@@ -276,7 +286,7 @@ def test_append_adds_behind_what_others_wrote_and_never_replaces_that() -> None:
 
 
 @pytest.mark.parametrize(("held", "last_write"), [(None, None), ("", wrote("x")), ("a", wrote("a"))])
-def test_what_is_appended_to_our_own_text_is_ours_whole(held: Any, last_write: FieldWrite | None) -> None:
+def test_text_appended_to_our_own_is_ours_entirely(held: Any, last_write: FieldWrite | None) -> None:
     added = choice(APPEND, "ours", held, last_write)
     text = f"{held}\nours" if held else "ours"
     assert added == FieldChoice(text, send=True, is_ours=True, added=fingerprint_of(OURS, held))
@@ -293,7 +303,7 @@ def test_append_adds_each_call_once() -> None:
     assert choice(APPEND, "ours", "theirs\nours", adding=sent, in_doubt=True).send
 
 
-def test_what_may_have_been_added_is_looked_for_by_what_the_call_said_then() -> None:
+def test_append_in_doubt_looks_for_the_text_sent_then() -> None:
     theirs = fingerprint_of(OURS, "ours")
     # It stands there once, as it did before: nothing of this call has arrived.
     assert choice(APPEND, "ours", "ours", adding=theirs, in_doubt=True).value == "ours\nours"
@@ -301,7 +311,7 @@ def test_what_may_have_been_added_is_looked_for_by_what_the_call_said_then() -> 
 
 
 @pytest.mark.parametrize(("in_doubt", "sends"), [(True, False), (False, True)])
-def test_in_doubt_a_text_that_stands_there_was_appended(in_doubt: bool, sends: bool) -> None:
+def test_append_in_doubt_counts_as_done_if_its_text_is_there(in_doubt: bool, sends: bool) -> None:
     found = choice(APPEND, "ours", "theirs\nours", in_doubt=in_doubt)
     assert found.send is sends
     assert choice(APPEND, "ours", "theirs", in_doubt=in_doubt).send
@@ -313,24 +323,22 @@ def test_in_doubt_a_text_that_stands_there_was_appended(in_doubt: bool, sends: b
     ("event", "shared", "sends"),
     [(NOW, True, False), ("001 call-b", True, False), (OLDER, True, True), (OLDER, False, False)],
 )
-def test_what_this_call_wrote_under_another_policy_is_not_appended(
-    event: str, shared: bool, sends: bool
-) -> None:
+def test_value_written_under_another_policy_is_not_appended(event: str, shared: bool, sends: bool) -> None:
     found = choice(APPEND, "ours", "ours", FieldWrite(event, short_of("ours")), shared=shared)
     assert found.send is sends
     assert found.added is not None
 
 
-def test_an_empty_text_is_not_taken_for_one_that_this_call_wrote() -> None:
+def test_empty_text_is_not_taken_for_one_this_call_wrote() -> None:
     assert choice(APPEND, None, "ours", wrote("ours", NOW)) == LEFT_ALONE
 
 
-def test_what_this_call_sent_to_append_is_looked_for_though_it_wrote_the_field_too() -> None:
+def test_sent_append_is_looked_for_though_the_call_wrote_the_field() -> None:
     sent = fingerprint_of(PlannedField("said then", APPEND), "theirs")
     assert choice(APPEND, "ours", "theirs", wrote("x", NOW), adding=sent).send
 
 
-def test_what_the_crm_put_in_the_place_of_our_default_is_still_the_default() -> None:
+def test_default_altered_by_the_crm_is_still_the_default() -> None:
     replaced = FieldWrite(OLDER, with_altered(digest_of("default"), "another word", Alteration.REPLACED))
     assert choice(WHILE_DEFAULT, SAYS, "another word", replaced, default="default").send
 
@@ -350,13 +358,13 @@ def test_what_the_crm_put_in_the_place_of_our_default_is_still_the_default() -> 
         ("002 call-b", "", False, True),
     ],
 )
-def test_a_call_wrote_what_stands_under_its_key(
+def test_field_mark_with_a_calls_key_was_written_by_that_call(
     event: str, last_event: str, shared: bool, wrote_it: bool
 ) -> None:
     assert SendingCall(event, shared).wrote(FieldWrite(last_event, b"")) is wrote_it
 
 
-def test_a_replay_by_force_appends_to_what_is_no_longer_known() -> None:
+def test_forced_replay_appends_to_a_text_no_longer_known() -> None:
     assert choice(APPEND, "ours", "theirs", FieldWrite(NOW, b"")).send
 
 
@@ -387,7 +395,9 @@ def test_a_replay_by_force_appends_to_what_is_no_longer_known() -> None:
         (GREATEST, 1, None, ""),
     ],
 )
-def test_a_shape_that_a_policy_cannot_read(policy: WritePolicy, value: Any, held: Any, shape: str) -> None:
+def test_value_of_unreadable_shape_under_each_policy(
+    policy: WritePolicy, value: Any, held: Any, shape: str
+) -> None:
     assert POLICIES[policy].shape_mismatch(PlannedField(value, policy), held) == shape
 
 
@@ -401,16 +411,14 @@ def test_a_shape_that_a_policy_cannot_read(policy: WritePolicy, value: Any, held
         (GREATEST, 5, "x"),
     ],
 )
-def test_a_shape_that_cannot_be_read_is_refused_and_names_its_field(
-    policy: WritePolicy, value: Any, held: Any
-) -> None:
+def test_unreadable_shape_is_refused_and_names_its_field(policy: WritePolicy, value: Any, held: Any) -> None:
     with pytest.raises(ShapeMismatch) as refused:
         choice(policy, value, held)
     assert refused.value.field == "city"
     assert refused.value.shape == POLICIES[policy].shape_mismatch(PlannedField(value, policy), held)
 
 
-def test_a_shape_that_shows_for_certain_that_something_is_there_is_an_edit() -> None:
+def test_shape_that_certainly_holds_a_value_is_an_edit() -> None:
     assert choice(UNLESS_EDITED, SAYS, ["x"]) == LEFT_ALONE
     with pytest.raises(ShapeMismatch):
         choice(UNLESS_EDITED, SAYS, ["x"], wrote("old"))

@@ -32,7 +32,7 @@ def identity(
         (("s", AT, None), ("s", AT, None), True),
     ],
 )
-def test_two_calls_are_one_where_sn_and_time_agree(one: Any, other: Any, same: bool) -> None:
+def test_calls_with_the_same_sn_and_time_are_one(one: Any, other: Any, same: bool) -> None:
     pair = identity("a", "k", *one), identity("b", "k", *other)
     assert same_call(*pair) is same_call(*reversed(pair)) is same
 
@@ -43,7 +43,7 @@ def plan(*, by_source: bool = False, shared: bool = False) -> Plan:
     return Plan((contact, call))
 
 
-def test_what_becomes_of_a_call_beside_claims_on_its_key() -> None:
+def test_decision_about_a_call_whose_key_is_claimed() -> None:
     call = identity("b")
     one, other = Claim(call, identity("a")), Claim(call, identity("a", sn="t"))
     by_name, strange = Claim(call, identity("c", "j")), Claim(call, identity("c", "j", sn="t"))
@@ -69,9 +69,7 @@ def test_what_becomes_of_a_call_beside_claims_on_its_key() -> None:
         (None, None, None, "sn -"),
     ],
 )
-def test_a_person_is_told_by_what_a_call_was_recognised(
-    sn: Any, started: Any, created: Any, text: str
-) -> None:
+def test_reason_says_how_a_call_was_recognised(sn: Any, started: Any, created: Any, text: str) -> None:
     assert str(identity("a", "k", sn, started, created)) == f"source a ({text})"
 
 

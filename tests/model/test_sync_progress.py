@@ -114,9 +114,7 @@ def named(state: object) -> str:
 
 
 @pytest.mark.parametrize(("progress", "packed"), WRITTEN_BEFORE, ids=map(named, STATES))
-def test_each_state_is_read_and_written_as_the_release_before_wrote_it(
-    progress: SyncProgress, packed: str
-) -> None:
+def test_each_state_is_stored_as_by_the_previous_release(progress: SyncProgress, packed: str) -> None:
     written = bytes.fromhex(packed + LOCK_KEYS)
     assert progress_of(written) == {"contact": progress}
     assert packed_progress("own", {"contact": progress}, [("own", "contact", "a")]) == written
@@ -131,24 +129,24 @@ def test_each_state_is_read_and_written_as_the_release_before_wrote_it(
         ("look", NotStarted()),
     ],
 )
-def test_a_stored_form_without_what_its_state_needs_has_not_started(way: str, state: SyncState) -> None:
+def test_incomplete_stored_state_counts_as_not_started(way: str, state: SyncState) -> None:
     assert from_stored(to_stored(SyncProgress())._replace(way=way)) == SyncProgress(state)
     located = from_stored(to_stored(SyncProgress())._replace(way=way, crm_id="7"))
     assert located == SyncProgress(Located("7"))
 
 
-def test_an_unknown_state_with_a_request_in_doubt_is_no_link() -> None:
+def test_unknown_state_with_a_request_in_doubt_is_no_link() -> None:
     unknown = to_stored(SyncProgress(CREATING))._replace(way="a way of a later release")
     assert from_stored(unknown) == SyncProgress(NotStarted())
 
 
-def test_steps_begin_at_the_first_and_nobody_has_looked_yet() -> None:
+def test_progress_starts_at_the_first_step_without_a_lookup() -> None:
     assert Running(SyncMethod.CREATE) == Running(SyncMethod.CREATE, 0, None, {}, b"", None)
     assert not Running(SyncMethod.CREATE).absent
     assert not Linking("contact", "7", AT).absent
 
 
-def test_the_stored_form_keeps_its_places() -> None:
+def test_stored_form_keeps_its_positions() -> None:
     assert StoredProgress._fields == (
         "way", "step", "captured", "crm_id", "sent_digest", "sent_at", "appended", "key", "adding", "absent",
         "elsewhere", "polled",
@@ -167,7 +165,7 @@ def test_the_stored_form_keeps_its_places() -> None:
         ("link contact", "7", None, Located("7")),
     ],
 )
-def test_what_a_stored_form_does_not_tell_is_not_made_up(
+def test_missing_parts_of_a_stored_form_are_not_invented(
     way: str, crm_id: str | None, sent_at: datetime | None, state: SyncState
 ) -> None:
     stored = StoredProgress(way, 0, {}, crm_id, b"", sent_at, {}, "", {}, False, {})
@@ -189,7 +187,7 @@ def test_what_a_stored_form_does_not_tell_is_not_made_up(
         (RecordFaults(2, FAULTS), None, None, 0),
     ],
 )
-def test_what_a_state_tells(
+def test_properties_of_each_state(
     state: SyncState, sent_at: datetime | None, crm_id: str | None, steps_done: int
 ) -> None:
     progress = SyncProgress(state)
@@ -197,14 +195,14 @@ def test_what_a_state_tells(
 
 
 @pytest.mark.parametrize("state", STATES, ids=named)
-def test_a_doubt_can_be_counted_from_another_moment(state: SyncState) -> None:
+def test_start_of_a_doubt_can_be_changed(state: SyncState) -> None:
     before = SyncProgress(state, NOTE, NOTE, "k", {"b": NOTE})
     after = before.with_sent_at(LATER)
     assert after.sent_at == (LATER if before.sent_at is not None else None)
     assert after.with_sent_at(AT) == before
 
 
-def test_only_a_request_without_an_answer_is_counted_from_another_moment() -> None:
+def test_start_of_a_doubt_changes_only_for_unanswered_requests() -> None:
     answered = SyncProgress(replace(UPDATING, sent_at=None))
     assert answered.with_sent_at(LATER) == answered
 
@@ -221,7 +219,7 @@ def test_only_a_request_without_an_answer_is_counted_from_another_moment() -> No
         (SyncMethod.CREATE, 0, DIGEST, False),
     ],
 )
-def test_steps_go_on_where_they_were_sent_the_same_and_a_create_always(
+def test_steps_resume_if_unchanged_and_a_create_always(
     method: SyncMethod, step: int, digest: bytes, continues: bool
 ) -> None:
     run = Running(method, step, sent_digest=DIGEST)
@@ -229,13 +227,13 @@ def test_steps_go_on_where_they_were_sent_the_same_and_a_create_always(
     assert not any(run.continues(other, digest) for other in SyncMethod if other is not method)
 
 
-def test_a_restart_keeps_only_what_was_added() -> None:
+def test_restarted_progress_keeps_only_appended_texts() -> None:
     before = SyncProgress(UPDATING, NOTE, NOTE, "k", {"b": NOTE})
     assert before.restarted() == SyncProgress(appended=NOTE)
     assert before.restarted(Located("7")) == SyncProgress(Located("7"), NOTE)
 
 
-def test_a_moved_key_keeps_what_may_have_been_added_to_each_object() -> None:
+def test_changed_key_keeps_the_possible_appends_of_each_object() -> None:
     more = {"tags": Fingerprint(-1, 1, b"digested")}
     there = SyncProgress(UPDATING, NOTE, more, "first", {"second": more})
     moved = there.moved("second")

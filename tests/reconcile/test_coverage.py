@@ -53,14 +53,14 @@ def ago(length: timedelta) -> str:
         (-MINUTE, {"trigger": "deep"}, 35 * DAY + 30 * MINUTE),
     ],
 )
-def test_a_run_begins_so_long_ago_and_covers_until_what_has_settled(
+def test_run_covers_from_its_lookback_until_the_settled_time(
     covered: timedelta | None, args: dict[str, Any], since: timedelta
 ) -> None:
     found = choose_range(args, RULES, None if covered is None else NOW - covered, NOW)
     assert found == ReconcileRange(ListWindow(NOW - since, SETTLED), SETTLED)
 
 
-def test_the_longest_lookback_counts_after_a_wrong_clock_though_it_is_the_triggers_own() -> None:
+def test_longest_lookback_is_used_after_a_wrong_clock() -> None:
     rules = replace(RULES, lookbacks={"short": 40 * DAY, "deep": 3 * DAY})
     found = choose_range({}, rules, NOW + MINUTE, NOW)
     assert found.whole.since == NOW - 40 * DAY - 30 * MINUTE
@@ -75,7 +75,7 @@ def test_the_longest_lookback_counts_after_a_wrong_clock_though_it_is_the_trigge
         (20 * DAY, 10 * DAY, 20 * DAY + 30 * MINUTE),
     ],
 )
-def test_a_source_that_nothing_covers_yet_is_covered_from_its_configured_start(
+def test_first_coverage_starts_at_the_configured_start(
     covered: timedelta | None, start_at: timedelta, since: timedelta
 ) -> None:
     rules = replace(RULES, start_at=NOW - start_at)
@@ -100,7 +100,7 @@ def test_a_source_that_nothing_covers_yet_is_covered_from_its_configured_start(
         ({"dry_run": False}, 5 * HOUR + 30 * MINUTE, 10 * MINUTE, 10 * MINUTE),
     ],
 )
-def test_a_run_that_was_asked_for_looks_where_it_was_told_to(
+def test_requested_run_covers_the_requested_range(
     args: dict[str, Any], since: timedelta, until: timedelta, covers_until: timedelta | None
 ) -> None:
     found = choose_range(args, RULES, NOW - 5 * HOUR, NOW)

@@ -44,7 +44,7 @@ def digest(text: bytes) -> bytes:
 
 
 # -- a call that is listed twice ---------------------------------------------------
-def test_of_two_outcomes_the_one_that_tells_more_counts() -> None:
+def test_stronger_of_two_outcomes_counts() -> None:
     weakest_first = [DEFERRED, MATCHED, STALE, REVISED, MISSING, CONFLICTING]
     assert set(weakest_first) == set(DiffOutcome)
     for place, one in enumerate(weakest_first):
@@ -71,7 +71,7 @@ def test_of_two_outcomes_the_one_that_tells_more_counts() -> None:
         (b"{}", digest(b"{}").hex()),
     ],
 )
-def test_what_a_row_is_told_apart_by(row: bytes, key: str) -> None:
+def test_row_is_identified_by_its_key_and_digest(row: bytes, key: str) -> None:
     listed = read_row(MAIN, row, NOW)
     assert (listed.key, listed.digest) == (key, digest(row))
     assert (listed.arrival.payload, listed.arrival.via) == (row, Via.LIST)
@@ -136,7 +136,7 @@ def test_a_platform_that_does_not_list_plain_json_has_its_rows_decoded() -> None
     assert garbage.arrival.detail == "the JSON is a str, not an object"
 
 
-def test_a_row_without_a_record_is_told_apart_by_what_quarantine_keeps_of_it() -> None:
+def test_row_without_a_record_is_identified_by_its_quarantined_form() -> None:
     kept = b"x" * 65_536
     assert read_row(MAIN, kept + b"a", NOW).key == read_row(MAIN, kept + b"b", NOW).key
     assert read_row(MAIN, kept[1:] + b"a", NOW).key != read_row(MAIN, kept[1:] + b"b", NOW).key
@@ -166,9 +166,7 @@ def test_a_row_of_more_values_than_memory_can_take_is_not_read(values: int, size
         (b"{}", digest(b"{}").hex(), digest(b"{}").hex()),
     ],
 )
-def test_a_stray_is_told_apart_with_or_without_its_last_edit(
-    text: bytes, with_edit: str, without: str
-) -> None:
+def test_stray_is_identified_with_or_without_its_last_edit(text: bytes, with_edit: str, without: str) -> None:
     assert stray_key(text, MAIN.dialect) == stray_key(text, MAIN.dialect, edited=True) == with_edit
     assert stray_key(text, MAIN.dialect, edited=False) == without
 
@@ -197,9 +195,7 @@ KNOWN_ROW = RowMatch(1, "u", newest=5, digest=ROW.digest)
         (replace(KNOWN_ROW, trouble=Quarantined.IDENTITY_CONFLICT), CONFLICTING),
     ],
 )
-def test_what_can_be_said_of_a_row_without_reading_what_it_means(
-    place: RowMatch, outcome: DiffOutcome | None
-) -> None:
+def test_outcome_of_a_row_known_without_parsing_it(place: RowMatch, outcome: DiffOutcome | None) -> None:
     assert compare_by_digest(ROW, place, asked_at=5) is outcome
 
 
@@ -256,7 +252,7 @@ MEANINGS: dict[str, tuple[Known, dict[str, Any], frozenset[str], DiffOutcome, bo
 
 
 @pytest.mark.parametrize("row", MEANINGS)
-def test_what_a_row_means_beside_the_known_state(row: str) -> None:
+def test_outcome_of_a_row_compared_with_the_known_state(row: str) -> None:
     known, listed, reads, outcome, adds = MEANINGS[row]
     read = read_row(MAIN, body(**listed), RECEIVED)
     assert compare_by_meaning(read, known, reads, MAIN) == Comparison(outcome, adds)
@@ -302,7 +298,7 @@ def test_why_a_call_may_not_be_listed(call: UnlistedCall, listed_users: set[str]
     assert explain(call, listed_users, MAIN) == why
 
 
-def test_what_may_explain_that_a_call_is_not_listed() -> None:
+def test_fields_that_may_explain_an_unlisted_call() -> None:
     assert explaining_fields(MAIN.dialect) == ("user_sn", "is_deleted")
     assert user_of(unlisted({"user_sn": " other "}), MAIN) == "other"
     assert user_of(unlisted(), MAIN) is None
