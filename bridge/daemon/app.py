@@ -29,12 +29,13 @@ log = structlog.get_logger("bridge.daemon")
 STOP_WITHIN = 20.0
 """Seconds. systemd's TimeoutStopSec is longer: what is under way ends before the process is killed."""
 OPEN_FILES = 65_536
+"""Wanted as the limit of open files, where the system allows so many: each of 2,000 connections takes one."""
 SWITCH_INTERVAL = 0.0005
-"""Seconds. The ledger's writer gives up the interpreter's lock at every statement. At Python's 5 ms it would
-wait for the door each time to win it back, and a commit would take that many times as long."""
+"""Seconds. The ledger's writer gives up the interpreter's lock at every statement. With Python's default it
+would wait up to 5 ms for the door's thread each time to get it back, and a commit has many statements."""
 COLLECT_AFTER = 5_000
-"""New objects. Records are large trees of plain values without cycles: to look for cycles at every 700, as
-Python does, takes a tenth of the processor's time."""
+"""New objects between two runs of the garbage collector. Records are large trees of plain values without
+cycles: looking for cycles at every 700 objects, as Python does, takes a tenth of the processor's time."""
 
 
 ToldHowToStop = Callable[[Callable[[], None], Callable[[], None]], None]

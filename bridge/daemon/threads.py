@@ -22,14 +22,16 @@ log = structlog.get_logger("bridge.daemon")
 REQUESTS_EVERY = 0.25
 """How often operators' jobs and reconciliations are looked for: a command waits for them."""
 ACCOUNTS_EVERY = 0.5
+"""How often it is looked whether an account's limits or its breaker are to be saved."""
 MAINTENANCE_EVERY = 30.0
 SCHEDULE_EVERY = 30.0
+"""How often the schedule's times are corrected, in case the clock was set."""
 IDLE = 0.5
 """After so long the judge and the workers look for work though nothing has woken them."""
 JUDGE_WAITS = 2.0
-"""So long verdicts wait for callbacks that press, then they catch up whatever presses."""
+"""How long verdicts give way to callbacks at the door; then they catch up even while more arrive."""
 DELIVERY_WAITS = 0.2
-"""So long each delivery waits for callbacks that press."""
+"""How long each delivery gives way to callbacks at the door: without it the daemon takes 114 MB, not 104."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ EVERY = 60.0
 NO_SOURCE = ""
 """The source of a request whose address names none."""
 _LEFT = 0
+# Addresses counted for a kind of answer: whoever sends from many must not fill the memory.
 _MOST_ADDRESSES = 1_000
 _SHOWN_ADDRESSES = 5
 

@@ -65,10 +65,13 @@ TAG = re.compile(r"<[^<>]{0,1000}>")
 _SPLIT = re.compile(r"[;,|\n]")
 _PHONE = re.compile(r"[+\d()\s./-]{7,40}")
 _DECIMAL = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d{1,4})?(?<=\d)", re.ASCII)
+# Characters: a longer text is compared as text.
 _LONGEST_DECIMAL = 1000
 _FLAGS = {"true": {"1", "yes", "y", "t", "on"}, "false": {"0", "no", "n", "f", "off"}}
 _LONGEST = 100_000
+# Digits of a phone number, at least: a shorter one is the end of another number by chance.
 _SHORTEST_NUMBER = 7
+# Characters: a longer text is no number that a CRM has rounded.
 _LONGEST_NUMBER = 40
 # A number above the first is taken for milliseconds since 1970, one between the others for seconds.
 _MILLISECONDS, _SECONDS, _LAST_SECOND = 10**11, 10**9, 10**11

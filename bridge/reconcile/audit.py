@@ -32,9 +32,11 @@ log = structlog.get_logger("bridge.audit")
 MOST_IDS = 100_000
 """So many ids of a heading are shown with what explains them; all are counted."""
 MOST_REASONS = 1000
+"""So many reasons why the list could not be read are shown; a list that is broken gives one for each page."""
 WARNED_SHARE = 0.05
 """With a greater share of calls that the list does not show, the balance is told with a warning."""
 EXPLAINED_AT_ONCE = 500
+"""Calls whose records are read together: 500 decoded records take about 30 MB."""
 # Why a call is on one side only, or not counted yet; shown to the operator.
 CAME = "it came while the list was walked"
 WAITS = "it waits in quarantine: callbridge quarantine list"

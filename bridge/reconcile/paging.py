@@ -24,6 +24,7 @@ MOST_PASSES = 5
 MOST_SPLITS = 3
 """A window whose rows differ from pass to pass is halved so often: into eight parts."""
 FIRST_WINDOW, LONGEST_WINDOW = timedelta(hours=1), timedelta(days=14)
+"""The walk begins with an hour, and adapts to how full pages are; in quiet times up to two weeks."""
 TARGET_FILL = 0.75
 """How full the next window shall make a page: the next hour may be busier than the last."""
 DAY_LIST_MARGIN = timedelta(minutes=1)

@@ -27,6 +27,7 @@ from bridge.record.json_body import (
 
 MOST_RECORDS = 1_000
 """In one body; a body with more is refused whole."""
+# A record is unwrapped so many times at most: a hostile body may wrap itself without end.
 _MOST_LAYERS = 6
 # A record sent as a form has 114 fields, and 20 more for each turn of its dialogue where PHP writes brackets.
 _MOST_FORM_FIELDS = 5_000

@@ -19,6 +19,7 @@ from bridge.model.balance import DestinationBalance
 CREATED = "coalesce(c.created_at, c.first_seen_at)"
 # The condition of the partial index `deliveries_open`: SQLite uses the index only where a query repeats it.
 OPEN = "state <> 'delivered'"
+# The indexes over calls and their names begin with the source, so a query for all sources names each of them.
 SOURCES = "SELECT part FROM counters WHERE kind = 'calls'"
 
 

@@ -44,6 +44,7 @@ def recall(
     return found
 
 
+# CROSS JOIN keeps the order account, key, object: one look-up by primary key for each object that is wanted.
 def _shared(
     connection: sqlite3.Connection, account: str, keys: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], KnownObject]:

@@ -74,6 +74,7 @@ def _moment(kept: int | None) -> datetime | None:
 
 DELIVERY_COLUMNS = tuple(_columns_of(Delivery(DeliveryState.DUE, 0, moment_of(0))))
 _NAMES = ", ".join(DELIVERY_COLUMNS)
+# One UPDATE for many rows: a statement for each would wait for the interpreter's lock each time.
 _FROM_CHANGED = ", ".join(f"{name} = changed.{name}" for name in DELIVERY_COLUMNS)
 _CHANGE = f"""
 WITH changed (id, progress, {_NAMES}) AS (VALUES {{}})

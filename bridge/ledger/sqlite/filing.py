@@ -89,6 +89,8 @@ class _Batch:
         self._connection = connection
         self._payloads = payloads
         self._arrivals = arrivals
+        # Ids are given here, because receipts and names refer to calls that are written in the same flush; no
+        # other thread inserts.
         self._next_call = self._highest("calls")
         self._next_receipt = self._highest("receipts")
         self._any_nameless = any_nameless(connection)

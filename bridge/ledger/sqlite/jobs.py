@@ -11,6 +11,7 @@ from bridge.ledger.sqlite.binding import marks, numbered
 from bridge.ledger.sqlite.times import micros, moment_of
 from bridge.model.jobs import LIST_WALKS, RECONCILE, Job, JobState, WalksOf
 
+# A row may have been written by hand, and json_extract() fails on what is no JSON.
 _SOURCE = "CASE WHEN json_valid({0}args) THEN json_extract({0}args, '$.source') END"
 # The condition of the partial index `runs_open`: SQLite uses it only where a query repeats the condition.
 _OPEN = "{0}state IN ('requested', 'running')"

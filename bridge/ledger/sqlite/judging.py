@@ -25,6 +25,7 @@ from bridge.model.delivery_rules import News, lane_of, makes_due, never_read, ow
 from bridge.record.json_body import dump_object, parse_object
 from bridge.record.verdict import is_repeat
 
+# `verdict IS NULL` is the condition of a partial index: what waits is found at once among a million receipts.
 _WAITING = """
 SELECT r.id, r.call_id, r.via, r.received_at, p.codec, p.body,
        c.key, c.source, c.first_seen_at, c.revision, c.updated_at, c.via AS known_via, c.state, c.stamps,

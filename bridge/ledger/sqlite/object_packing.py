@@ -87,6 +87,7 @@ def unpack_memory(crm_id: str, digest: bytes, memory: bytes | None, names: Mappi
 
 # An event holds only the first 16 characters of a key; no more than 20 calls begin alike.
 _NAMESAKES = 20
+# `counters` lists the sources: the primary key of `call_names` begins with the source.
 _BY_KEY = """
 SELECT c.started_at, c.created_at, c.first_seen_at FROM counters s
 CROSS JOIN call_names n ON n.source = s.part AND n.name >= :1 AND n.name < :2

@@ -35,12 +35,15 @@ EXAMPLES = 5
 MOST_SECONDS = 30 * 86400
 
 
+# Triggers keep `counters` in the commit that changes a row, which costs about 20 µs a call. Counting the rows
+# themselves took 5 s of 1,000,000 calls, at every look of the monitoring.
 _BY = "SELECT {0}, sum(count) FROM counters WHERE kind = '{1}' AND count > 0 GROUP BY {0}"
 _OLDEST_OWED = f"""
 SELECT min(at) FROM (
     SELECT min(owed_at) AS at FROM deliveries WHERE state IN ('due', 'leased') AND {OPEN}
     UNION ALL SELECT min(received_at) FROM receipts WHERE verdict IS NULL)
 """
+# By the highest id, because there is no index over `received_at`.
 _LAST_RECEIVED = "SELECT max(received_at) FROM receipts WHERE id = (SELECT max(id) FROM receipts)"
 
 
