@@ -1,4 +1,4 @@
-"""Trying a configuration out before it is used: previews, and questions to platforms and CRMs.
+"""Tries a configuration before it is used: previews of requests, and questions to platforms and CRMs.
 
 Owns what `map preview` and `check --online` find out, and how secrets are blanked in what they show.
 May import `daemon`, `config`, `delivery`, `ledger`, `mapping`, `source`, `crm`, `record`, `model` and

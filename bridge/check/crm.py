@@ -1,6 +1,6 @@
-"""What `check --online` asks a CRM: is the token good, is all there that is mapped, are the clocks right?
+"""Asks one CRM for `check --online`: does the token work, are all mapped fields there, are the clocks right?
 
-Only questions: the connector's probes and its descriptions of objects. Nothing is written.
+Only the connector's probes and descriptions of objects are requested; nothing is written. Begin at `probe()`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,43 +26,44 @@ from bridge.mapping.schema import FieldSection
 from bridge.model.plan import Plan
 
 FURTHEST_CLOCK = 60.0
-"""More seconds than this between two clocks spoil signatures and tokens."""
+"""Seconds: with more between the two clocks, signatures and tokens fail."""
 _SECRETS = "check the destination's secrets and settings"
-# What people and robots say has no length of its own.
+# Values of any length: what people and robots say, and what people write.
 _LONG = ("call.dialogue", "call.last_reply", "call.remark", "call.summary")
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One destination to ask about."""
+    """One destination, with all that is needed to ask its CRM."""
 
     name: str
     mapping: CompiledMapping
     crm: Crm
     plans: Sequence[tuple[str, Plan]]
-    """What the mapping's own cases become, each with its name: values to try."""
+    """The plans of the mapping's own cases, each with its name: values to compare with the CRM's fields."""
     problem: Callable[[KeyPath, str, str], Problem]
-    """A problem with a key of the destination, at its place in the configuration."""
+    """Makes a problem with a key of the destination, at its line in the configuration."""
 
 
 @dataclass(slots=True)
 class OnlineFindings:
-    """What came of asking one destination."""
+    """What asking one destination or source has found."""
 
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     unreachable: list[Problem] = field(default_factory=list)
-    """Why it could not be asked, or not all of it."""
+    """Why it could not be asked, or not everything."""
 
 
 class LedgerTokens:
-    """The tokens that a ledger keeps; opened for each look, because most CRMs need none."""
+    """The tokens in a ledger file, which is opened each time, because most CRMs need no token."""
 
     def __init__(self, path: Path) -> None:
+        """Keep tokens in the ledger at `path`, if there is one."""
         self._path = path
 
     def load_token(self, account: str) -> Mapping[str, Any] | None:
-        """What was saved for an account; nothing where there is no ledger that may be read."""
+        """The token that was saved for an account; None also where no ledger can be read."""
         try:
             with closing(open_ledger(self._path, read_only=True)) as ledger:
                 return ledger.load_token(account)
@@ -70,53 +71,57 @@ class LedgerTokens:
             return None
 
     def save_token(self, account: str, saved: Mapping[str, Any]) -> None:
-        """Keep it for the daemon, where there is a ledger."""
+        """Save a token for the daemon, where there is a ledger."""
         if self._path.exists():
             with closing(open_ledger(self._path)) as ledger:
                 ledger.save_token(account, saved)
 
 
 def probe(subject: Subject, clock: Callable[[], datetime]) -> OnlineFindings:
-    """Ask one CRM everything that can be asked without writing."""
-    asking = _Asking(subject, clock)
+    """Ask one CRM everything that can be asked without writing, and return what is wrong."""
+    check = _CrmCheck(subject, clock)
     try:
-        asking.everything()
+        check.run()
     except DeliveryError as error:
         remedy = error.says or "is base_url right, is the CRM up, and may this machine reach it?"
         remedy = "" if remedy in str(error) else remedy
-        asking.found.unreachable.append(asking.destination(("base_url",), str(error), remedy))
-    except _Refused:
+        check.found.unreachable.append(check.destination(("base_url",), str(error), remedy))
+    except _CredentialsRefused:
         pass
-    return asking.found
+    return check.found
 
 
-class _Refused(Exception):
-    """The CRM does not know us, so that there is no more to ask."""
+class _CredentialsRefused(Exception):
+    """The CRM refuses our credentials: nothing else can be asked."""
 
 
-class _Asking:
-    """Asks one CRM, and gathers what is wrong."""
+class _CrmCheck:
+    """Asks one CRM and gathers what is wrong."""
 
     def __init__(self, subject: Subject, clock: Callable[[], datetime]) -> None:
         self.found = OnlineFindings()
         self._subject = subject
         self._clock = clock
-        self._clock_told = False
+        self._clock_compared = False
         self._connector = subject.crm.connector
         self._described: dict[str, Mapping[str, Any] | None] = {}
         self._failed: set[str | None] = set()
         """The names of probes that failed."""
         self._answers: dict[str, JudgedAnswer] = {}
 
-    def everything(self) -> None:
-        """Probes first, then what every mapped object has."""
+    def run(self) -> None:
+        """Run the probes, then compare the mapped fields with those that the CRM describes.
+
+        Raises:
+            DeliveryError: the CRM cannot be reached.
+        """
         objects = self._subject.mapping.file.objects
         mapped = {section.type or name for name, section in objects.items()}
-        for each in self._connector.probes:
-            if each.section.object in (None, *mapped) and each.section.after not in self._failed:
-                self._probe(each)
-            elif each.section.after in self._failed:
-                self._failed.add(each.section.name)
+        for probe in self._connector.probes:
+            if probe.section.object in (None, *mapped) and probe.section.after not in self._failed:
+                self._probe(probe)
+            elif probe.section.after in self._failed:
+                self._failed.add(probe.section.name)
         for name, section in objects.items():
             kind = self._connector.objects[section.type or name]
             if kind.describe is None:
@@ -125,27 +130,27 @@ class _Asking:
                 continue
             fields = self._fields_of(kind, kind.describe, name)
             if fields is not None:
-                for about in section.fields:
-                    self._field(kind.describe, name, about, fields)
+                for field_name in section.fields:
+                    self._field(kind.describe, name, field_name, fields)
         if not self._connector.probes and not any(
             self._connector.objects[section.type or name].describe for name, section in objects.items()
         ):
-            got = self._got_token()
+            unknown = self._try_token()
             message = f"the connector {self._connector.name} tells no question that is harmless"
-            remedy = f"whether the {got} is not known: give the connector a [[probe]]"
+            remedy = f"whether the {unknown} is not known: give the connector a [[probe]]"
             self.found.warnings.append(self.destination((), message, remedy))
 
-    def _got_token(self) -> str:
-        """Where there is nothing else to ask, at least a token can be got; what stays unknown of it."""
+    def _try_token(self) -> str:
+        """Get a token where nothing else can be asked; return what is still unknown about it."""
         if not self._connector.auth.tokens:
             return "token works"
         try:
             self._subject.crm.log_in("login")
         except DeliveryError as error:
-            if not _is_theirs(error):
+            if not _is_refusal(error):
                 raise
             self.found.problems.append(self.destination(("secrets",), str(error), _SECRETS))
-            raise _Refused from error
+            raise _CredentialsRefused from error
         return "token that was got opens anything"
 
     # -- places ----------------------------------------------------------------------
@@ -154,7 +159,7 @@ class _Asking:
         return self._subject.problem(path, message, remedy)
 
     def mapped(self, path: KeyPath, message: str, remedy: str) -> Problem:
-        """A problem with what the mapping says, at its line."""
+        """A problem with a key of the mapping, at its line."""
         return self._subject.mapping.problem(path, f"destination {self._subject.name}: {message}", remedy)
 
     # -- questions -------------------------------------------------------------------
@@ -170,24 +175,26 @@ class _Asking:
             if len(self.found.problems) > before:
                 self._failed.add(section.name)
                 if judged.meaning.result == "refresh":
-                    raise _Refused
+                    raise _CredentialsRefused
                 return
         if probe.writes is not None and not self._may_write(probe, judged.answer):
             self._failed.add(section.name)
 
     def _answer_of(self, probe: Probe) -> JudgedAnswer:
-        """Several probes may look at one answer: it is asked for once."""
-        asked = probe.section.model_dump_json(include={"method", "path", "query", "headers", "json_", "form"})
-        if asked not in self._answers:
-            self._answers[asked] = self._ask(probe, f'probe "{probe.section.name}"')
-        return self._answers[asked]
+        """The answer to a probe; probes with the same request share one answer."""
+        request = probe.section.model_dump_json(
+            include={"method", "path", "query", "headers", "json_", "form"}
+        )
+        if request not in self._answers:
+            self._answers[request] = self._ask(probe, f'probe "{probe.section.name}"')
+        return self._answers[request]
 
     def _judge(self, probe: Probe, judged: JudgedAnswer) -> None:
         section = probe.section
         try:
             self._subject.crm.judge(judged.meaning, probe.request, judged.description)
         except DeliveryError as error:
-            if not _is_theirs(error):
+            if not _is_refusal(error):
                 raise
             path: KeyPath = ("secrets",) if judged.meaning.result == "refresh" else ()
             self.found.problems.append(self.destination(path, str(error), section.remedy))
@@ -197,7 +204,7 @@ class _Asking:
                 self.found.problems.append(self.destination((), message, section.remedy))
 
     def _may_write(self, probe: Probe, answer: Answer) -> bool:
-        """Whether the destination's user may write all that the mapping writes of an object."""
+        """Whether the destination's user may write every field of the object that the mapping writes."""
         assert probe.writes is not None  # noqa: S101 -- the caller has looked
         all_may = True
         for name, section in self._subject.mapping.file.objects.items():
@@ -205,7 +212,7 @@ class _Asking:
                 continue
             for about in section.fields:
                 names = {**self._subject.crm.common(), **answer.names, "field": about}
-                if not _decided(probe.writes, names):
+                if not _true_or_unknown(probe.writes, names):
                     all_may = False
                     message = f"object {name}, field {about}: the destination's user may not write it"
                     path: KeyPath = ("objects", name, "fields", about)
@@ -217,27 +224,27 @@ class _Asking:
         try:
             judged = self._subject.crm.answer(asked.request, {}, what)
         except DeliveryError as error:
-            if not _is_theirs(error):
+            if not _is_refusal(error):
                 raise
-            # Without a token, or with a request that cannot be written, nothing else will do better.
+            # Without a token, or with a request that cannot be rendered, the other questions would fail too.
             self.found.problems.append(self.destination(("secrets",), str(error), _SECRETS))
-            raise _Refused from error
+            raise _CredentialsRefused from error
         self._compare_clocks(judged.answer, before)
         return judged
 
     def _compare_clocks(self, answer: Answer, before: datetime) -> None:
         theirs = http_date(answer.headers.get("date", ""))
         ahead = 0.0 if theirs is None else (before - theirs).total_seconds()
-        if self._clock_told or abs(ahead) <= FURTHEST_CLOCK:
+        if self._clock_compared or abs(ahead) <= FURTHEST_CLOCK:
             return
-        self._clock_told = True
-        way = "ahead of" if ahead > 0 else "behind"
-        message = f"this machine's clock is {abs(ahead):.0f} s {way} the CRM's"
+        self._clock_compared = True
+        direction = "ahead of" if ahead > 0 else "behind"
+        message = f"this machine's clock is {abs(ahead):.0f} s {direction} the CRM's"
         remedy = "let NTP set it: timedatectl set-ntp true"
         self.found.problems.append(self.destination((), message, remedy))
 
     def _fields_of(self, kind: ObjectType, describe: Describe, name: str) -> Mapping[str, Any] | None:
-        """The fields that the CRM has for a type, by name; asked once."""
+        """The fields that the CRM describes for a type, by name; None where it does not. Asked once."""
         if kind.name in self._described:
             return self._described[kind.name]
         self._described[kind.name] = None
@@ -246,11 +253,11 @@ class _Asking:
         try:
             self._subject.crm.judge(judged.meaning, describe.request, judged.description)
         except DeliveryError as error:
-            if not _is_theirs(error):
+            if not _is_refusal(error):
                 raise
             if judged.meaning.result == "refresh":
                 self.found.problems.append(self.destination(("secrets",), str(error), _SECRETS))
-                raise _Refused from error
+                raise _CredentialsRefused from error
             remedy = "create the object in the CRM, or give the destination's user the right to see it"
             message = f"object {name}: the CRM does not describe it: {error}"
             self.found.problems.append(self.mapped(("objects", name), message, remedy))
@@ -278,29 +285,32 @@ class _Asking:
             return
         shape = FieldShape.of(describe, definition)
         section = self._subject.mapping.file.objects[name].fields[about]
-        told = set[tuple[KeyPath, str]]()
+        reported = set[tuple[KeyPath, str]]()
         for where, origin, value in self._values(name, about, section):
             wrong = shape.refuses(value, self._connector.file.length_unit)
-            if wrong is not None and (where, wrong[0]) not in told:
-                told.add((where, wrong[0]))
+            if wrong is not None and (where, wrong[0]) not in reported:
+                reported.add((where, wrong[0]))
                 self.found.problems.append(self.mapped(where, f"{what}: {origin} {wrong[0]}", wrong[1]))
         self._length(path, what, section, shape)
 
     def _length(self, path: KeyPath, what: str, section: FieldSection, shape: "FieldShape") -> None:
         if shape.length is None:
             return
-        limits = [one for one in (section.limit, section.limit_bytes) if one is not None]
+        limits = [limit for limit in (section.limit, section.limit_bytes) if limit is not None]
         unit = UNIT_NAMES[self._connector.file.length_unit]
         if limits and min(limits) > shape.length:
             message = f"{what}: the CRM takes {shape.length} {unit}, and the limit is {min(limits)}"
             where: KeyPath = (*path, "limit" if section.limit is not None else "limit_bytes")
             self.found.problems.append(self.mapped(where, message, f"write limit = {shape.length}"))
-        elif not limits and _has_no_end(section.value):
+        elif not limits and _is_unlimited(section.value):
             message = f"{what}: the CRM takes {shape.length} {unit}, and nothing limits the value"
             self.found.warnings.append(self.mapped(path, message, f"add limit = {shape.length}"))
 
     def _values(self, name: str, about: str, section: FieldSection) -> Iterator[tuple[KeyPath, str, Any]]:
-        """Values that a field is known to get: constants, those of its map, those of the mapping's cases."""
+        """Values that a field is known to get: constants, those of its map, those of the mapping's cases.
+
+        Yields the key path, words for the message, and the value.
+        """
         path: KeyPath = ("objects", name, "fields", about)
         constants = [("value", section.value), ("default", section.default)]
         for key, constant in constants if section.map is None else constants[1:]:
@@ -319,26 +329,26 @@ class _Asking:
                     yield path, f'in the case "{case}" the value', planned.fields[about].value
 
 
-def _decided(condition: Condition, names: Values) -> bool:
-    """Whether a condition holds, or cannot be told: then nothing is known against it."""
+def _true_or_unknown(condition: Condition, names: Values) -> bool:
+    """Whether a condition is true, or cannot be evaluated: then nothing is known against the field."""
     try:
         return condition.decides(names)
     except ExpressionError:
         return True
 
 
-def _is_theirs(error: DeliveryError) -> bool:
-    """Whether the CRM said no to us, which asking again does not mend."""
+def _is_refusal(error: DeliveryError) -> bool:
+    """Whether the CRM refused us for good, so that asking again does not help."""
     return isinstance(error, Permanent) or error.blame == "credentials"
 
 
-def _has_no_end(value: Any) -> bool:
+def _is_unlimited(value: Any) -> bool:
     return isinstance(value, str) and any(name in value for name in _LONG) and "shorten" not in value
 
 
-def _by_name(describe: Describe, found: Any) -> Mapping[str, Any] | None:
-    if isinstance(found, Mapping):
-        return {str(name): content for name, content in found.items()}
-    if not isinstance(found, list):
+def _by_name(describe: Describe, listed: Any) -> Mapping[str, Any] | None:
+    if isinstance(listed, Mapping):
+        return {str(name): content for name, content in listed.items()}
+    if not isinstance(listed, list):
         return None
-    return {as_text(dig(each, describe.section.name)): each for each in found}
+    return {as_text(dig(item, describe.section.name)): item for item in listed}

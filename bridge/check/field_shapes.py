@@ -1,4 +1,7 @@
-"""What a field of a CRM takes, as the CRM describes it: its type, options, length and form of times."""
+"""Which values a CRM's field takes, by the CRM's own description: type, options, length, form of times.
+
+Begin at `FieldShape.refuses()`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,27 +19,27 @@ _NUMBERS |= {"numeric", "percent", "short"}
 _BOOLEANS = {"bool", "boolean", "checkbox", "true_or_false"}
 _TIMES = {"date", "date_time", "datetime", "datetime_tz", "timestamp"}
 _MOST_OPTIONS = 12
-EXAMPLE = datetime(2026, 11, 22, 16, 30, tzinfo=UTC)
+EXAMPLE_TIME = datetime(2026, 11, 22, 16, 30, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class FieldShape:
-    """What a field of the CRM takes."""
+    """Type, options, length and form of times of one CRM field."""
 
     type: str
     options: Sequence[str]
     length: int | None
     form: str | None = None
-    """How a time is written there, as in strftime(3); None: nobody knows."""
+    """How a time is written there, as in strftime(3); None: unknown."""
 
     @classmethod
     def of(cls, describe: Describe, definition: Any) -> "FieldShape":
-        """As the CRM describes it."""
+        """Read the shape out of the CRM's description of a field."""
         section = describe.section
         listed = dig(definition, section.options) if section.options is not None else None
         options = [
-            as_text(dig(each, section.option) if isinstance(each, Mapping) else each)
-            for each in (listed if isinstance(listed, list | Mapping) else ())
+            as_text(dig(option, section.option) if isinstance(option, Mapping) else option)
+            for option in (listed if isinstance(listed, list | Mapping) else ())
         ]
         length = as_text(dig(definition, section.length)) if section.length is not None else ""
         kind = as_text(dig(definition, section.type)) if section.type is not None else ""
@@ -48,7 +51,7 @@ class FieldShape:
         )
 
     def refuses(self, value: Any, unit: LengthUnit) -> tuple[str, str] | None:
-        """Why the CRM would refuse a value, and what to do; None where it would not."""
+        """Message and remedy where the CRM would refuse a value; None where it would take it."""
         if value in (None, "", []):
             return None
         shown = as_text(value)
@@ -58,7 +61,7 @@ class FieldShape:
                 "use a filter, or another field",
             )
         if self.form is not None and not _is_written_as(self.form, value):
-            example = EXAMPLE.strftime(self.form)
+            example = EXAMPLE_TIME.strftime(self.form)
             return (
                 f"{shown[:40]!r} is not written as the CRM takes a {self.type}: {example}",
                 f"use | local('{self.form}', 'UTC')",
@@ -82,7 +85,7 @@ def _nearest(part: str, options: Sequence[str]) -> str:
 
 
 def _fits(kind: str, value: Any) -> bool:
-    """Whether a value can be meant for a type; of types that nobody knows every value can."""
+    """Whether a value fits a type; every value fits a type that is not known here."""
     word = kind.lower()
     if word in _NUMBERS:
         return not isinstance(value, bool | list) and _is(float, value)
@@ -96,7 +99,7 @@ def _fits(kind: str, value: Any) -> bool:
 
 
 def _is_written_as(form: str, value: Any) -> bool:
-    """Whether a value is a time in this form to the letter: some CRMs take others and store nothing."""
+    """Whether a value is a time in exactly this form: some CRMs accept others and store nothing."""
     try:
         return isinstance(value, str) and datetime.strptime(value, form).strftime(form) == value  # noqa: DTZ007
     except ValueError:

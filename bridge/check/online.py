@@ -1,4 +1,4 @@
-"""`check --online`: every destination's CRM is asked, by the tokens that the ledger keeps; and every list."""
+"""Asks every destination's CRM, and every source's list, for `check --online`. Begin at `ask_online()`."""
 
 import threading
 from collections.abc import Callable
@@ -19,13 +19,14 @@ from bridge.lib.toml_file import KeyPath
 from bridge.mapping import planned_cases
 from bridge.model.plan import Plan
 
-ASKED_FOR = timedelta(hours=1)
+LIST_WINDOW = timedelta(hours=1)
+"""The list is asked for one row of the last hour."""
 
 
 def ask_online(
     config: Config, secrets: Secrets, wanted: str | None, clock: Callable[[], datetime]
 ) -> dict[str, OnlineFindings]:
-    """Ask the CRM of every destination, or of one; nothing is written there."""
+    """Ask the CRM of every destination, or of the one that is `wanted`; nothing is written there."""
     destinations = load_destinations(config, secrets)
     path = config.ledger.file(config.base_dir)
     found: dict[str, OnlineFindings] = {}
@@ -43,7 +44,7 @@ def ask_online(
 def ask_platforms(
     config: Config, secrets: Secrets, clock: Callable[[], datetime]
 ) -> dict[str, OnlineFindings]:
-    """Log in to every source's list, with all its logins, and ask each for a page of one row."""
+    """Log in to every source's list with each of its logins, and ask for a page of one row."""
     found: dict[str, OnlineFindings] = {}
     for name, settings in config.sources.items():
         if not settings.api:
@@ -53,7 +54,7 @@ def ask_platforms(
         for login in log_in_to(config, name, secrets.api[name], clock, threading.Event())():
             with closing(login):
                 try:
-                    login.page(now - ASKED_FOR, now, 0, 1)
+                    login.page(now - LIST_WINDOW, now, 0, 1)
                 except SourceUnreachable as error:
                     found[name].unreachable.append(_of_source(config, name, str(error)))
                 except SourceRefused as error:
@@ -66,7 +67,7 @@ def _of_source(config: Config, source: str, message: str) -> Problem:
 
 
 def _why_borrowed(path: Path, held: ExitStack) -> str:
-    """Why a refresh token that changes may not be used here; empty where it may, until `held` ends."""
+    """Why a rotating refresh token may not be renewed here; empty where it may, as long as `held` is open."""
     why = "its refresh token changes with each use, and"
     if not path.exists():
         return f"{why} there is no ledger to keep it: start the daemon once"

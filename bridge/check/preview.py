@@ -1,7 +1,7 @@
-"""What a call would cause in a CRM, request by request. Nothing is asked and nothing is sent.
+"""Shows the requests that a call would cause in a CRM. Nothing is asked and nothing is sent.
 
-The requests are those of `PlanSync` itself, which is told of a CRM that holds nothing, then of
-one that holds every object: what is shown here and what is sent there cannot part.
+The requests come from `PlanSync`, which also delivers: it is run against a CRM that holds nothing, then
+against one that holds every object, so that a preview cannot differ from a delivery. Begin at `preview()`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,27 +26,27 @@ from bridge.record.origin import Origin
 
 @dataclass(frozen=True, slots=True)
 class ObjectPreview:
-    """One object's requests, in order."""
+    """The requests of one object, in order."""
 
     planned: PlannedObject
     line: tuple[str, str, str]
     look_up: Sequence[PreviewedRequest]
     look_up_known: Sequence[PreviewedRequest] | None
-    """What is looked up instead once an earlier delivery has noted the object's id; None: the same."""
+    """The look-up once an earlier delivery has noted the object's id; None: the same as `look_up`."""
     either_way: Sequence[PreviewedRequest] | None
-    """What is sent whether it is there or not; else `if_new` and `if_there` differ."""
+    """The writes where `if_new` and `if_there` are the same, such as an upsert; else None."""
     if_new: Sequence[PreviewedRequest]
     if_there: Sequence[PreviewedRequest]
     links: Sequence[PreviewedRequest]
 
     def document(self) -> dict[str, Any]:
-        """It as one JSON object."""
+        """The preview of this object as a JSON document."""
         planned = self.planned
-        ways = {"look_up": self.look_up, "look_up_known": self.look_up_known, "links": self.links}
+        requests = {"look_up": self.look_up, "look_up_known": self.look_up_known, "links": self.links}
         if self.either_way is None:
-            ways |= {"if_new": self.if_new, "if_there": self.if_there}
+            requests |= {"if_new": self.if_new, "if_there": self.if_there}
         else:
-            ways |= {"either_way": self.either_way}
+            requests |= {"either_way": self.either_way}
         return {
             "name": planned.name,
             "type": planned.type,
@@ -61,14 +61,16 @@ class ObjectPreview:
             "links_to": dict(planned.links),
             "on_deleted": planned.on_deleted,
             **{
-                name: [_document(each) for each in asked] for name, asked in ways.items() if asked is not None
+                name: [_document(each) for each in asked]
+                for name, asked in requests.items()
+                if asked is not None
             },
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What would become of a call: `delivered`, `skipped`, `parked` or `quarantined`, and how."""
+    """What would become of a call: `outcome` is `delivered`, `skipped`, `parked` or `quarantined`."""
 
     call: str
     outcome: str
@@ -78,7 +80,7 @@ class Preview:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """It as one JSON object."""
+        """The preview as a JSON document."""
         return {
             "call": self.call,
             "outcome": self.outcome,
@@ -90,7 +92,7 @@ class Preview:
 
 
 def key_of(body: bytes, origin: Origin, now: datetime) -> tuple[str, str]:
-    """The key that the ledger would give a first record, and why it would give none.
+    """The key that the ledger would give a call with this first record, or why it would give none.
 
     Raises:
         NotAnObject: the body holds no JSON object.
@@ -112,7 +114,7 @@ def preview(
     call: Call,
     now: datetime,
 ) -> Preview:
-    """What a mapping and a connector make of a call, for a CRM about which nothing is known."""
+    """Preview a call for a CRM about which nothing is known."""
     try:
         plan = mapping.plan(call)
     except MappingFault as fault:
@@ -121,8 +123,8 @@ def preview(
         return Preview(call.key, "skipped", plan.rule)
     writer = RedactingRenderer(connector, account, now)
     scenes = {scene: Rehearsal(scene, connector, writer, now) for scene in Scene}
-    faults = [told for one in scenes.values() if (told := one.run(plan))]
-    objects = list(_objects(plan, account, {scene: one.asked for scene, one in scenes.items()}))
+    faults = [failure for rehearsal in scenes.values() if (failure := rehearsal.run(plan))]
+    objects = list(_objects(plan, account, {scene: rehearsal.asked for scene, rehearsal in scenes.items()}))
     token: list[RedactedRequest] = []
     try:
         token = writer.tokens()

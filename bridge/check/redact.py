@@ -1,4 +1,8 @@
-"""Requests as they would be sent, with nothing sent: no secret is known here, so none can be shown."""
+"""Renders requests with secrets blanked. The real secrets are never read here, so none can leak.
+
+Each request is rendered twice, with two made-up values for every secret; where the two differ, `***` is
+shown. Begin at `RedactingRenderer.write()`.
+"""
 
 import re
 import uuid
@@ -16,21 +20,21 @@ from bridge.crm.connector.request import Rendered, Request
 from bridge.crm.rendering import common_names, headers_of, render
 
 HIDDEN = "***"
-# Two spellings of every secret: where a request differs by more than them, a secret was computed with.
-# With two digits between they are also Base64, as some keys must be.
+# Two made-up values of every secret. Where the two requests differ elsewhere, something was computed of a
+# secret. With two digits between they are valid Base64 too, as some keys must be.
 _SPELLINGS = ("Zqx", "Ypw")
 _MARKS = tuple(re.compile(f"{spelling}[0-9][0-9]+{spelling}") for spelling in _SPELLINGS)
-# A signature or an encoding is one word.
+# A signature or an encoded secret consists of these: the whole word around a difference is blanked.
 _WORD = f"{ascii_letters}{digits}+/_%-"
 _BASE_URL = "https://base-url.invalid"
-# Digits survive escapes, and the filters that CRMs with numeric ids need.
+# Stand-ins for ids are numbers: no escape changes digits, and filters for numeric ids take them.
 _FIRST_STAND_IN = 7_200_000_000_000_000_000
-_CHANCE = uuid.UUID("7ca11b1d-9e00-4000-8000-0000000000ff")
+_RANDOM = uuid.UUID("7ca11b1d-9e00-4000-8000-0000000000ff")
 
 
 @dataclass(frozen=True, slots=True)
 class RedactedRequest:
-    """One request to read; the body is what JSON, a form or a text it is made of."""
+    """One rendered request without secrets; `body` is JSON data, the form's table or the text."""
 
     method: str
     url: str
@@ -40,16 +44,17 @@ class RedactedRequest:
 
 
 class Unwritable(Exception):
-    """The connector cannot write a request."""
+    """The connector cannot render a request."""
 
 
 class RedactingRenderer:
-    """Writes the requests of one account without its secrets."""
+    """Renders the requests of one account without its secrets."""
 
     def __init__(self, connector: Connector, account: Account, now: datetime) -> None:
+        """Render for an account whose secrets may be absent; `now` is the time in all requests."""
         self._connector = connector
-        self._labels = {_BASE_URL: "<base_url>", str(_CHANCE): "<random>", _CHANCE.hex: "<random>"}
-        # Only what must be given, and is not, is unknown; an optional one is as empty as it will be.
+        self._labels = {_BASE_URL: "<base_url>", str(_RANDOM): "<random>", _RANDOM.hex: "<random>"}
+        # A required setting that is not given is shown as unknown; an optional one is empty, as it will be.
         settings = {
             name: account.settings.get(name, "")
             if written.default is not None or account.settings.get(name)
@@ -60,7 +65,7 @@ class RedactingRenderer:
         self._names = [_names(connector, address, now, spelling) for spelling in _SPELLINGS]
 
     def stand_in(self, label: str) -> str:
-        """What stands for a value that only an answer will tell; it is shown as `<label>`."""
+        """A stand-in for a value that only an answer will give; the preview shows `<label>`."""
         shown = f"<{label}>"
         for known, its_label in self._labels.items():
             if its_label == shown:
@@ -70,10 +75,10 @@ class RedactingRenderer:
         return number
 
     def write(self, request: Request, names: Values) -> RedactedRequest:
-        """A request of the connector.
+        """Render a request.
 
         Raises:
-            Unwritable: an expression fails on these names, or gives what no body can carry.
+            Unwritable: an expression fails on these names, or its value cannot be sent.
         """
         try:
             one, other = (render(self._connector, request, common, names) for common in self._names)
@@ -82,10 +87,10 @@ class RedactingRenderer:
             raise Unwritable(str(error)) from error
 
     def tokens(self) -> list[RedactedRequest]:
-        """The exchanges that get a token, where none is kept.
+        """The requests that get a token where none is kept.
 
         Raises:
-            Unwritable: an expression fails, or gives what no body can carry.
+            Unwritable: an expression fails, or its value cannot be sent.
         """
         try:
             return [self._token(request) for request in self._connector.auth.tokens]
@@ -100,7 +105,7 @@ class RedactingRenderer:
         return self._shown(one, other)
 
     def _shown(self, one: Rendered, other: Rendered) -> RedactedRequest:
-        # What JSON cannot carry is told by its encoder.
+        # Raises TypeError or ValueError for a value that JSON cannot carry.
         one.content()
         headers = self._merged(headers_of(one), headers_of(other))
         return RedactedRequest(
@@ -112,7 +117,7 @@ class RedactingRenderer:
         )
 
     def _merged(self, one: Any, other: Any) -> Any:
-        """What two spellings of a request agree on."""
+        """What the two renderings have in common; `***` for the rest."""
         if isinstance(one, Mapping) and isinstance(other, Mapping):
             return {str(name): self._merged(value, other.get(name)) for name, value in one.items()}
         if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
@@ -133,25 +138,25 @@ class RedactingRenderer:
 
 
 def _names(connector: Connector, account: Account, now: datetime, spelling: str) -> Values:
-    """The names of a request, in which every secret is spelt so."""
+    """The variables of a request, with this spelling as the value of every secret."""
     outputs = [output for token in connector.auth.tokens for output in token.outputs]
     hidden = [*connector.secrets, *outputs, "assertion"]
     spelt = [f"{spelling}{number:02}{spelling}" for number in range(len(hidden))]
     secrets = dict(zip(connector.secrets, spelt, strict=False))
     token = dict(zip(outputs, spelt[len(connector.secrets) :], strict=False))
-    names = common_names(replace(account, secrets=secrets), token, now, lambda: _CHANCE)
+    names = common_names(replace(account, secrets=secrets), token, now, lambda: _RANDOM)
     return {**names, "assertion": spelt[-1]}
 
 
 def _common(one: str, other: str) -> str:
-    """What two texts begin and end with, in whole words; the rest is hidden."""
-    start = one[: _agreement(one, other)].rstrip(_WORD)
+    """The words that two texts begin and end with; `***` stands for the rest."""
+    start = one[: _common_prefix_length(one, other)].rstrip(_WORD)
     left, right = one[len(start) :], other[len(start) :]
-    length = _agreement(left[::-1], right[::-1])
+    length = _common_prefix_length(left[::-1], right[::-1])
     return start + HIDDEN + left[len(left) - length :].lstrip(f"{_WORD}=")
 
 
-def _agreement(one: str, other: str) -> int:
-    """How many letters two texts begin with together."""
+def _common_prefix_length(one: str, other: str) -> int:
+    """The length of the common beginning of two texts."""
     pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
+    return next((index for index, (left, right) in pairs if left != right), min(len(one), len(other)))

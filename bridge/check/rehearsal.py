@@ -1,4 +1,7 @@
-"""Rehearses a delivery: plays the ledger and a CRM for `PlanSync`, and writes down what it requests."""
+"""Rehearses a delivery: stands in for ledger and CRM, and records the requests of `PlanSync`.
+
+Begin at `Rehearsal.run()`.
+"""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -24,7 +27,7 @@ from bridge.model.sync_progress import SyncMethod, SyncProgress
 
 
 class Scene(Enum):
-    """What the CRM is taken to hold."""
+    """What the CRM is assumed to hold."""
 
     NEW = "nothing"
     THERE = "every object, found by its key"
@@ -42,13 +45,13 @@ class Purpose(StrEnum):
 
     @property
     def looks_up(self) -> bool:
-        """Whether it only looks."""
+        """Whether the request only reads."""
         return self in (Purpose.FIND, Purpose.READ)
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewedRequest:
-    """One request: what it is for, and on what it depends."""
+    """One recorded request: what it is for, and its condition."""
 
     purpose: Purpose
     what: str
@@ -63,7 +66,7 @@ class PreviewedRequest:
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """Which of a connector's requests one is."""
+    """What one of a connector's requests is for."""
 
     purpose: Purpose
     what: str
@@ -73,9 +76,10 @@ class _Role:
 
 
 class Rehearsal:
-    """Plays the ledger and the CRM for one `PlanSync`; `asked` are the requests by their object's name."""
+    """Stands in for ledger and CRM while one `PlanSync` runs; `asked` are its requests by object name."""
 
     def __init__(self, scene: Scene, connector: Connector, writer: RedactingRenderer, now: datetime) -> None:
+        """Rehearse in one scene; `writer` renders the requests without secrets."""
         self.asked: dict[str, list[PreviewedRequest]] = {}
         self._connector = copy.copy(connector)
         self._connector.objects = {
@@ -102,25 +106,30 @@ class Rehearsal:
 
     # -- as the ledger ---------------------------------------------------------------
     def recall(self, planned: PlannedObject) -> KnownObject | None:
-        """What was last sent to an object; called first for each object."""
+        """What was last sent to an object; `PlanSync` asks this first for each object."""
         self._planned, self._made = planned, False
         self.asked[planned.name] = []
         return KnownObject(self._id()) if self._scene is Scene.KNOWN else None
 
     def progress(self, name: str) -> SyncProgress:
-        """Nothing was begun."""
+        """No progress: nothing was begun."""
         del name
         return SyncProgress()
 
     def note(self, name: str, progress: SyncProgress, *, durable: bool) -> None:
-        """Nothing is kept."""
+        """Keep nothing."""
 
     def note_possible(self, planned: PlannedObject, known: KnownObject) -> None:
-        """Nothing is kept."""
+        """Keep nothing."""
 
     # -- as the CRM ------------------------------------------------------------------
     def ask(self, request: Request, names: Values, what: str) -> Answer:
-        """Write a request down, and answer it by what the CRM is taken to hold."""
+        """Record a request, and answer it as a CRM of this scene would.
+
+        Raises:
+            Permanent: the connector cannot render the request.
+            Gone: an object is read that is not there.
+        """
         role = self._roles[id(request)]
         assert self._planned is not None  # noqa: S101 -- the ledger is asked before the CRM
         try:
@@ -145,7 +154,7 @@ class Rehearsal:
 
 
 def _roles(kind: ObjectType, section: ObjectTypeSection) -> Iterator[tuple[Request, _Role]]:
-    """Every request of an object type, and what it is for."""
+    """Every request of an object type with its role."""
     yield from ((find.request, _Role(Purpose.FIND, "find")) for find in kind.find)
     if kind.read is not None:
         yield kind.read.request, _Role(Purpose.READ, "read")
@@ -159,7 +168,9 @@ def _roles(kind: ObjectType, section: ObjectTypeSection) -> Iterator[tuple[Reque
             named = f" step {step.name}" if len(steps) > 1 else ""
             yield (
                 step.request,
-                _Role(Purpose.WRITE, f"{method}{named}", method, _unknown(text), tuple(step.capture)),
+                _Role(
+                    Purpose.WRITE, f"{method}{named}", method, _unknown_condition(text), tuple(step.capture)
+                ),
             )
             if step.poll is not None:
                 what, captures = f"{method} poll{named}", tuple(step.poll.capture)
@@ -169,13 +180,13 @@ def _roles(kind: ObjectType, section: ObjectTypeSection) -> Iterator[tuple[Reque
             yield link.request, _Role(Purpose.LINK, f"link {name}")
 
 
-def _unknown(section: StepSection) -> str | None:
+def _unknown_condition(section: StepSection) -> str | None:
     """A step's condition, where only an answer tells whether it holds."""
     return section.when if section.when is not None and "captured" in section.when else None
 
 
 def _stripped(kind: ObjectType, section: ObjectTypeSection) -> ObjectType:
-    """The same object type for a CRM that gives every answer in one form."""
+    """The same object type for the rehearsal's CRM, whose answers all have one form."""
     made = Pick("id", None)
     return replace(
         kind,
@@ -197,7 +208,7 @@ def _steps(steps: Sequence[Step], sections: Sequence[StepSection]) -> tuple[Step
             id=step.id and Pick("id", None),
             fields=step.fields and Pick("fields", None),
             capture={name: Pick(f"captured.{name}", None) for name in step.capture},
-            when=None if _unknown(section) else step.when,
+            when=None if _unknown_condition(section) else step.when,
             poll=step.poll and _ended(step.poll),
         )
         for step, section in zip(steps, sections, strict=True)
@@ -205,7 +216,7 @@ def _steps(steps: Sequence[Step], sections: Sequence[StepSection]) -> tuple[Step
 
 
 def _ended(poll: Poll) -> Poll:
-    """The same job for a CRM that has ended it by the first poll."""
+    """The same poll for a CRM whose jobs have ended by the first poll."""
     return replace(
         poll,
         until=Condition(lambda _names: [True], Template("true", constant=True)),

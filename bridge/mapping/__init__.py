@@ -1,4 +1,4 @@
-"""A mapping file: which calls go to a CRM, as which objects, with which fields.
+"""Mapping files: they say which calls go to a CRM, as which objects, with which fields.
 
 Owns the keys of mapping files, their filters, their own test cases, and the plan that a call becomes.
 May import `record`, `model` and `lib`; it knows no CRM and asks nobody.

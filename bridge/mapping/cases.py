@@ -1,4 +1,7 @@
-"""The mapping's own cases: a record, and what must become of it."""
+"""Runs a mapping's own test cases, its `[[tests]]`: a record, and what must become of it.
+
+Begin at `run_tests()`.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,12 +21,12 @@ from bridge.record.unwrap_body import read_record
 
 ABSENT = {"absent": True}
 CLEARED = {"null": True}
-"""How a case says what TOML has no value for: a field that is left out, and one that is cleared."""
+"""What a case writes for a field that is left out, and for one that is cleared: TOML has no null."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where a case came out otherwise: what was expected, and what was found."""
+    """One difference between what a case expects and what came out."""
 
     place: str
     expected: str
@@ -35,7 +38,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What became of one case."""
+    """The result of one case."""
 
     name: str
     line: int | None
@@ -43,11 +46,12 @@ class CaseResult:
 
     @property
     def passed(self) -> bool:
+        """Whether everything came out as expected."""
         return not self.differences
 
 
 def run_tests(mapping: CompiledMapping, origin: Origin) -> list[CaseResult]:
-    """Plan the record of every case of a mapping, and compare; nothing is asked or sent."""
+    """Run every case of a mapping; nothing is asked or sent."""
     results = []
     for number, case in enumerate(mapping.file.tests):
         outcome = _outcome(mapping, case, origin)
@@ -58,7 +62,7 @@ def run_tests(mapping: CompiledMapping, origin: Origin) -> list[CaseResult]:
 
 
 def planned_cases(mapping: CompiledMapping, origin: Origin) -> Iterator[tuple[str, Plan]]:
-    """What becomes of the cases that become a plan, each with its name."""
+    """The plans of all cases that become one, each with the case's name."""
     for number, case in enumerate(mapping.file.tests):
         outcome = _outcome(mapping, case, origin)
         if isinstance(outcome, Plan):
@@ -66,7 +70,7 @@ def planned_cases(mapping: CompiledMapping, origin: Origin) -> Iterator[tuple[st
 
 
 class _NoRecord(Exception):
-    """The case's record cannot be read."""
+    """The record of a case cannot be read, or would go to quarantine."""
 
 
 def _outcome(
@@ -107,16 +111,16 @@ def _differences(case: CaseSection, outcome: Plan | Skip | MappingFault | _NoRec
         yield Difference("record", "a record", str(outcome))
     elif case.expect_error is not None:
         if not isinstance(outcome, MappingFault) or case.expect_error not in str(outcome):
-            yield Difference("expect_error", _shown(case.expect_error), _told(outcome))
+            yield Difference("expect_error", _as_json(case.expect_error), _outcome_text(outcome))
     elif case.expect_skip is not None:
         if outcome != Skip(case.expect_skip):
-            yield Difference("expect_skip", _shown(case.expect_skip), _told(outcome))
+            yield Difference("expect_skip", _as_json(case.expect_skip), _outcome_text(outcome))
     elif isinstance(outcome, Plan):
         planned = {one.name: one for one in outcome.objects}
         for name, expected in case.expect.items():
             yield from _object_differences(name, expected, planned.get(name), outcome.left_out)
     else:
-        yield Difference("expect", "a plan", _told(outcome))
+        yield Difference("expect", "a plan", _outcome_text(outcome))
 
 
 def _object_differences(
@@ -134,12 +138,12 @@ def _object_differences(
         absent = field not in found.fields and field not in found.key
         if absent or value == ABSENT:
             if absent != (value == ABSENT):
-                seen = _absence(found, field) if absent else _shown(_value(found, field))
-                yield Difference(place, "no value" if value == ABSENT else _shown(value), seen)
+                seen = _absence(found, field) if absent else _as_json(_value(found, field))
+                yield Difference(place, "no value" if value == ABSENT else _as_json(value), seen)
             continue
         wanted = None if value == CLEARED else json_value(value)
         if not _same(wanted, _value(found, field)):
-            yield Difference(place, _shown(wanted), _shown(_value(found, field)))
+            yield Difference(place, _as_json(wanted), _as_json(_value(found, field)))
 
 
 def _value(found: PlannedObject, field: str) -> Any:
@@ -151,8 +155,8 @@ def _absence(found: PlannedObject, field: str) -> str:
 
 
 def _same(expected: Any, found: Any) -> bool:
-    """Equal, where true is not 1 and text is not the number that it looks like."""
-    return _shown(expected) == _shown(found) or (
+    """Whether two values are equal, where true is not 1 and the text "1" is not the number 1."""
+    return _as_json(expected) == _as_json(found) or (
         expected == found
         and not isinstance(expected, bool)
         and not isinstance(found, bool)
@@ -161,11 +165,11 @@ def _same(expected: Any, found: Any) -> bool:
     )
 
 
-def _shown(value: Any) -> str:
+def _as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def _told(outcome: Plan | Skip | MappingFault) -> str:
+def _outcome_text(outcome: Plan | Skip | MappingFault) -> str:
     if isinstance(outcome, Skip):
         return f"skipped: {outcome.rule}"
     if isinstance(outcome, Plan):

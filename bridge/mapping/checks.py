@@ -1,7 +1,7 @@
-"""What the keys of a mapping must agree on, and every expression in it: all mistakes in one run.
+"""Checks what pydantic cannot: links, maps, rules and tests that must agree, and every expression.
 
-Everything here reads the file as it was written, not the model that pydantic makes of it, so that a
-mistake of shape in one place does not hide the others.
+The checks read the file as it was written, not pydantic's model of it, so that one wrong type does not hide
+the other mistakes. Begin at `check_contents()`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ Faults = Iterator[tuple[KeyPath, str, str]]
 
 
 def check_contents(file: TomlFile) -> list[Problem]:
-    """Every mistake that is none of shape and none of an expression, with its exact line."""
+    """The mistakes between keys of a mapping file, each with its line."""
     data = file.data
     return [
         Problem(str(file.path), ".".join(map(str, path)), message, remedy, file.line(path))
@@ -31,7 +31,7 @@ def check_contents(file: TomlFile) -> list[Problem]:
 
 
 def read_templates(file: TomlFile, language: Language) -> tuple[dict[KeyPath, Template], list[Problem]]:
-    """Every text that may hold an expression, by its place; and what is wrong with the others."""
+    """The parsed text at each key path that may hold an expression, and the problems of the others."""
     templates: dict[KeyPath, Template] = {}
     problems: list[Problem] = []
     for path, text, form in marked(MappingFile, file.data, Form):
@@ -82,9 +82,9 @@ def _links(data: dict[str, Any]) -> Faults:
     for name in names:
         for link, target in _table(objects, name, "link").items():
             if isinstance(target, str):
-                told = _wrong_link(name, target, names, links)
-                if told:
-                    yield ("objects", name, "link", link), *told
+                mistake = _wrong_link(name, target, names, links)
+                if mistake:
+                    yield ("objects", name, "link", link), *mistake
 
 
 def _targets(objects: Mapping[str, Any], name: str) -> list[str]:
@@ -100,7 +100,7 @@ def _wrong_link(
         return f'"{name}" cannot be linked to itself', "name another object"
     if names.index(target) < names.index(name):
         return None
-    back = _way(target, name, links)
+    back = _path(target, name, links)
     if back:
         circle = " → ".join([name, *back])
         return f"{circle} is a cycle of links", "leave out one of them: an object is linked to earlier ones"
@@ -110,16 +110,16 @@ def _wrong_link(
     )
 
 
-def _way(start: str, end: str, links: Mapping[str, Sequence[str]]) -> list[str]:
-    """The objects from one to another along links, both included; empty if there is no way."""
-    ways, seen = [[start]], {start}
-    for way in ways:
-        if way[-1] == end:
-            return way
-        for target in links.get(way[-1], ()):
+def _path(start: str, end: str, links: Mapping[str, Sequence[str]]) -> list[str]:
+    """The objects from `start` to `end` along links, both included; empty if they are not connected."""
+    paths, seen = [[start]], {start}
+    for path in paths:
+        if path[-1] == end:
+            return path
+        for target in links.get(path[-1], ()):
             if target not in seen:
                 seen.add(target)
-                ways.append([*way, target])
+                paths.append([*path, target])
     return []
 
 
@@ -163,8 +163,8 @@ def _maps(data: dict[str, Any]) -> Faults:
     ]
     for name, section in _table(data, "objects").items():
         for field in _table(section, "fields"):
-            place = ("objects", name, "fields", field, "map")
-            tables.append((place, _table(section, "fields", field, "map")))
+            table_path: KeyPath = ("objects", name, "fields", field, "map")
+            tables.append((table_path, _table(section, "fields", field, "map")))
     for path, table in tables:
         if isinstance(table, dict) and "" in table:
             yield (*path, ""), "is never looked up: an empty value goes by `default`", "use `default`"
@@ -189,12 +189,12 @@ def _trial(data: dict[str, Any]) -> Faults:
     trial = data.get("trial")
     if not isinstance(trial, dict):
         return
-    # A misspelt key is told already, and is what should be there.
+    # A misspelt key is a problem already, and would be the missing list.
     if not trial.keys() - TrialSection.model_fields and not any(trial.values()):
         yield ("trial",), "lists nothing, so nothing would be delivered", "list phones, tasks or projects"
-    for place, phone in enumerate(_list(trial, "phones")):
+    for index, phone in enumerate(_list(trial, "phones")):
         if isinstance(phone, str) and phone_kind(phone, "CN") in {"empty", "masked"}:
-            yield ("trial", "phones", place), "is no whole phone number", 'write it like "+8613800138000"'
+            yield ("trial", "phones", index), "is no whole phone number", 'write it like "+8613800138000"'
 
 
 # Tests
@@ -232,7 +232,7 @@ def _wrong_case(case: Mapping[str, Any], data: dict[str, Any]) -> Faults:
 
 
 def _skips(data: dict[str, Any]) -> Iterator[str]:
-    """Every reason for which this mapping can skip a call."""
+    """Every reason for which this mapping can skip a call, for `expect_skip`."""
     for rule in _list(data, "rules"):
         if isinstance(rule, dict) and isinstance(rule.get("name"), str):
             yield rule["name"]

@@ -1,5 +1,6 @@
-"""Compiled at load, so that a mistake stops the start; applied to a call it gives a plan, or the rule that
-keeps the call out. Nothing is sent here.
+"""Compiles a mapping file, and applies it to calls: each becomes a plan, or is skipped by a rule.
+
+Mistakes of a mapping stop the start of the daemon, not a delivery. Begin at `CompiledMapping.plan()`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,8 +34,8 @@ LANGUAGE = Language(
 
 
 @dataclass(frozen=True, slots=True)
-class _Object:
-    """One object, ready to be planned."""
+class _CompiledObject:
+    """One compiled `[objects.X]`."""
 
     name: str
     section: ObjectSection
@@ -46,10 +47,10 @@ class _Object:
 
 
 class CompiledMapping:
-    """A mapping that can be applied to calls."""
+    """One compiled mapping file, applied to calls by all workers."""
 
     def __init__(self, file: TomlFile, unit: LengthUnit = "characters") -> None:
-        """Compile a mapping for a CRM whose limits count this unit.
+        """Compile a mapping; `unit` is what the CRM's length limits count.
 
         Raises:
             ConfigError: all its problems, each with its line and remedy.
@@ -62,14 +63,14 @@ class CompiledMapping:
         if found is None or problems:
             raise ConfigError(problems)
         self.file = found
-        # What stands in several places is evaluated once.
+        # An expression that stands in several places is evaluated once a call.
         self._templates = list({one.source: one for one in templates.values() if not one.constant}.values())
         self._singles: dict[int, Callable[[Mapping[str, Any]], list[Any]]] = {}
         self._evaluate = LANGUAGE.compile(self._templates)
         self._unit = unit
         compiler = _Compiler(file.path.name, found, templates, self._templates, unit)
         self._rules = [
-            (rule.name, compiler.place(("rules", number, "when"))) for number, rule in enumerate(found.rules)
+            (rule.name, compiler.source(("rules", number, "when"))) for number, rule in enumerate(found.rules)
         ]
         self.objects = [compiler.object(name, section) for name, section in found.objects.items()]
         self._trial = _Trial(found.trial) if found.trial is not None else None
@@ -78,20 +79,21 @@ class CompiledMapping:
         self._call_reads = frozenset(name for owner, name in reads if owner == "call")
 
     def problem(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
-        """A problem with this mapping, with the place it is written at."""
-        place = ".".join(str(part) for part in path)
-        return Problem(str(self.path), place, message, remedy, self._source.line(path))
+        """A problem of this mapping, with its key path and its line."""
+        key = ".".join(str(part) for part in path)
+        return Problem(str(self.path), key, message, remedy, self._source.line(path))
 
     def fields_read(self, dialect: Dialect) -> frozenset[str]:
-        """The platform's fields whose changes are news because it reads them.
+        """The platform's fields whose changes make a call due, because this mapping reads them.
 
-        Those that it reads by name, and the bookkeeping fields that normalised values are made of.
+        These are the fields that it reads by name, and the bookkeeping fields that normalised values come
+        from.
         """
         made_of = {field for name in self._call_reads for field in dialect.fields_of(name)}
         return self._record_reads | (made_of & dialect.bookkeeping.keys())
 
     def plan(self, call: Call) -> Plan | Skip:
-        """What the CRM should hold for a call.
+        """The objects that the CRM should hold for a call, or the rule that skips it.
 
         Raises:
             MappingFault: the call cannot be mapped and waits for a person.
@@ -104,20 +106,20 @@ class CompiledMapping:
                 return Skip(name)
         planned: dict[str, PlannedObject] = {}
         left_out: dict[str, str] = {}
-        for one in self.objects:
-            result = _planned(one, values, call.key, planned)
+        for compiled in self.objects:
+            result = _planned(compiled, values, call.key, planned)
             if isinstance(result, Skip):
                 return result
             if isinstance(result, str):
-                left_out[one.name] = result
+                left_out[compiled.name] = result
             else:
-                planned[one.name] = result
+                planned[compiled.name] = result
         if not planned:
             return Skip(NO_OBJECT)
         return Plan(tuple(planned.values()), left_out, self.file.shadow)
 
     def values(self, call: Call) -> ExpressionValues:
-        """What its expressions become for a call; where one fails, what stands for it."""
+        """The values of all expressions for a call; a `Failed` stands for one that fails."""
         names = {
             "call": call,
             "record": AttributeTable(call.record),
@@ -128,10 +130,10 @@ class CompiledMapping:
         try:
             return self._evaluate(names)
         except ExpressionError:
-            return [self._alone(number, names) for number in range(len(self._templates))]
+            return [self._evaluate_one(number, names) for number in range(len(self._templates))]
 
-    def _alone(self, number: int, names: Mapping[str, Any]) -> Any:
-        """One of the values; where it fails, what stands for it."""
+    def _evaluate_one(self, number: int, names: Mapping[str, Any]) -> Any:
+        """The value of one expression, or a `Failed`."""
         if number not in self._singles:
             self._singles[number] = LANGUAGE.compile([self._templates[number]])
         try:
@@ -146,7 +148,7 @@ def load_mapping(path: Path) -> CompiledMapping:
 
 
 class _Compiler:
-    """Knows where the value of each text will stand once all expressions are evaluated."""
+    """Compiles the sections of a mapping: says for each text which of the evaluated values is its own."""
 
     def __init__(
         self,
@@ -163,34 +165,37 @@ class _Compiler:
         numbers = {template.source: number for number, template in enumerate(evaluated)}
         self._order = {path: numbers[one.source] for path, one in templates.items() if not one.constant}
 
-    def place(self, path: KeyPath, named: KeyPath = ()) -> ValueSource:
-        """The text at a path; faults name it, or the path that is better known."""
+    def source(self, path: KeyPath, named: KeyPath = ()) -> ValueSource:
+        """The source of the text at a key path; faults name `named`, or this path."""
         name = f"{'.'.join(map(str, named or path))} in {self._file_name}"
         if path in self._order:
             return ValueSource(name, itemgetter(self._order[path]))
         return _constant(name, self._templates[path].text)
 
     def optional(self, path: KeyPath, value: Any) -> ValueSource | None:
-        """The same where nothing may be written."""
+        """The source of an optional value: None where the file has none, a constant where it is no text."""
         if value is None:
             return None
         if isinstance(value, str):
-            return self.place(path)
+            return self.source(path)
         return _constant(f"{'.'.join(map(str, path))} in {self._file_name}", value)
 
-    def object(self, name: str, section: ObjectSection) -> _Object:
-        """An object with its key and fields."""
+    def object(self, name: str, section: ObjectSection) -> _CompiledObject:
+        """Compile `[objects.X]`."""
         path = ("objects", name)
         parts = {part: (*path, "key", part) for part in section.key}
         reads = frozenset[tuple[str, str]]().union(
-            *(self._templates[place].reads for place in parts.values())
+            *(self._templates[key_path].reads for key_path in parts.values())
         )
-        return _Object(
+        return _CompiledObject(
             name,
             section,
             self.optional((*path, "when"), section.when),
-            tuple((part, self.place(place)) for part, place in parts.items()),
-            tuple(self._field((*path, "fields", one), one, field) for one, field in section.fields.items()),
+            tuple((part, self.source(key_path)) for part, key_path in parts.items()),
+            tuple(
+                self._field((*path, "fields", field), field, written)
+                for field, written in section.fields.items()
+            ),
             shared=("call", "key") not in reads,
             by_source=("call", "source") in reads,
         )
@@ -198,13 +203,13 @@ class _Compiler:
     def _field(self, path: KeyPath, name: str, section: FieldSection) -> Field:
         full = (*path, "value")
         if isinstance(section.value, str):
-            place = self.place(full if full in self._templates else path, path)
+            source = self.source(full if full in self._templates else path, path)
         else:
-            place = _constant(f"{'.'.join(map(str, path))} in {self._file_name}", section.value)
+            source = _constant(f"{'.'.join(map(str, path))} in {self._file_name}", section.value)
         return Field.of(
             name,
             section,
-            place,
+            source,
             when=self.optional((*path, "when"), section.when),
             table=self._maps[section.map] if isinstance(section.map, str) else section.map,
             default=self.optional((*path, "default"), section.default),
@@ -217,40 +222,40 @@ def _constant(name: str, value: Any) -> ValueSource:
 
 
 def _planned(
-    one: _Object, values: ExpressionValues, key: str, planned: Mapping[str, PlannedObject]
+    compiled: _CompiledObject, values: ExpressionValues, key: str, planned: Mapping[str, PlannedObject]
 ) -> PlannedObject | Skip | str:
-    """An object, or why it is left out, or why the whole call is."""
-    if one.when is not None and not one.when.is_true(values):
+    """Plan an object; a text says why it is left out, a `Skip` why the whole call is."""
+    if compiled.when is not None and not compiled.when.is_true(values):
         return NOT_TRUE
-    parts = {part: place.data(values) for part, place in one.key}
+    parts = {part: source.data(values) for part, source in compiled.key}
     for part, content in parts.items():
         if content in (None, ""):
-            return _without_key(one, part)
-    fields, absent = plan_fields(one.fields, values, key)
-    section = one.section
+            return _without_key(compiled, part)
+    fields, absent = plan_fields(compiled.fields, values, key)
+    section = compiled.section
     return PlannedObject(
-        one.name,
-        section.type or one.name,
+        compiled.name,
+        section.type or compiled.name,
         parts,
         fields,
         {link: target for link, target in section.link.items() if target in planned},
         absent,
         section.on_deleted,
-        one.shared,
-        one.by_source,
+        compiled.shared,
+        compiled.by_source,
     )
 
 
-def _without_key(one: _Object, part: str) -> Skip | str:
-    if one.section.on_missing_key == "park":
-        raise MappingFault(f"object {one.name} has no {part}, which is its key")
-    if one.section.on_missing_key == "skip":
-        return Skip(without_key(one.name, part))
+def _without_key(compiled: _CompiledObject, part: str) -> Skip | str:
+    if compiled.section.on_missing_key == "park":
+        raise MappingFault(f"object {compiled.name} has no {part}, which is its key")
+    if compiled.section.on_missing_key == "skip":
+        return Skip(without_key(compiled.name, part))
     return f"{part}, which is its key, is empty"
 
 
 class _Trial:
-    """The calls that are delivered to begin with."""
+    """`[trial]`: the few calls that are delivered while a mapping is tried out."""
 
     def __init__(self, section: TrialSection) -> None:
         self._written = section.phones
@@ -259,7 +264,7 @@ class _Trial:
         self._phones: dict[str, frozenset[str | None]] = {}
 
     def takes(self, call: Call) -> bool:
-        """Whether one of the lists names the call."""
+        """Whether one of the trial's lists names the call."""
         if not self._tasks.isdisjoint({call.task, call.task_name}):
             return True
         if not self._projects.isdisjoint({call.project, call.project_name}):

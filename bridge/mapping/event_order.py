@@ -1,4 +1,4 @@
-"""From a call's known state to the plan of one destination."""
+"""The order of calls that feed one CRM object: the newest call wins."""
 
 from datetime import datetime
 
@@ -7,5 +7,5 @@ from bridge.record.call import Call
 
 
 def event_of(call: Call, first_seen_at: datetime) -> str:
-    """A call's place among calls: its time, then its key."""
+    """The text by which calls are ordered: the call's time, then its key."""
     return event_text(event_time(call.started_at, call.created_at, first_seen_at), call.key)

@@ -1,4 +1,7 @@
-"""One field of an object, ready to be filled from the values of a call."""
+"""Compiled fields: each takes its value out of the evaluated expressions and makes a `PlannedField` of it.
+
+Begin at `plan_fields()`.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +17,9 @@ from bridge.model.plan import PlannedField
 from bridge.model.write_policy import WritePolicy
 
 ExpressionValues = Sequence[Any]
+"""The values of all expressions of a mapping for one call, in their order; `Failed` among them."""
 ValueReader = Callable[[ExpressionValues], Any]
-"""Takes one value out of those that all expressions of a mapping have become."""
+"""Takes one value out of them."""
 
 NOT_TRUE = "its `when` is not true"
 EMPTY = "empty"
@@ -23,60 +27,76 @@ EMPTY = "empty"
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Stands for the value of an expression that failed; told only if the value is needed."""
+    """Stands for the value of an expression that failed; raised as a fault only where the value is used."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class ValueSource:
-    """Where a text of the mapping stands, and how its value is read."""
+    """One text of the mapping: its name for messages, and how its value is taken."""
 
     name: str
     read: ValueReader
 
     def value(self, values: ExpressionValues) -> Any:
-        """The value, which may be anything that an expression gives."""
-        found = self.read(values)
-        if type(found) is Failed:
-            raise self.fault(found.message)
-        return found
+        """The value, of any type that an expression can give.
+
+        Raises:
+            MappingFault: the expression failed.
+        """
+        value = self.read(values)
+        if type(value) is Failed:
+            raise self.fault(value.message)
+        return value
 
     def data(self, values: ExpressionValues) -> Any:
-        """The value as JSON can carry it."""
+        """The value as JSON.
+
+        Raises:
+            MappingFault: the expression failed, or the value is no JSON.
+        """
         return self.as_data(self.value(values))
 
     def is_true(self, values: ExpressionValues) -> bool:
-        """Whether a condition holds."""
-        found = self.value(values)
-        if isinstance(found, GeneratorType):
+        """Whether a condition is true.
+
+        Raises:
+            MappingFault: the expression failed, or is a generator, which is always true.
+        """
+        value = self.value(values)
+        if isinstance(value, GeneratorType):
             raise self.fault("is always true: add `| list` behind select, reject or map")
-        return bool(found)
+        return bool(value)
 
     def as_data(self, value: Any) -> Any:
-        """A value as JSON can carry it, or a fault that names this place."""
+        """A value as JSON.
+
+        Raises:
+            MappingFault: it is none; the message names this text of the mapping.
+        """
         try:
             return json_value(value)
         except MappingFault as fault:
             raise self.fault(str(fault)) from fault
 
     def fault(self, message: str, about: str = "") -> MappingFault:
-        """A fault of this place; `about` is told, but groups nothing."""
+        """A fault that names this text; `about` is in the message, not in the cause that groups faults."""
         cause = f"{self.name}: {message}"
         return MappingFault(f"{cause}{about}", cause=cause)
 
 
 class _LeftOut(Exception):
-    """The field is left out, and why."""
+    """Raised where a field is left out; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: where its value comes from, and what is made of it."""
+    """One compiled field of an object."""
 
     name: str
     section: FieldSection
-    place: ValueSource
+    source: ValueSource
     when: ValueSource | None
     table: Mapping[str, Any] | None
     default: ValueSource | None
@@ -86,34 +106,38 @@ class Field:
     unit: LengthUnit
     """What `limit` counts."""
     plain: bool
-    """Whether it is its value and nothing more, as most fields are."""
+    """Whether the field is its value and nothing more, as most fields are."""
 
     @classmethod
     def of(
         cls,
         name: str,
         section: FieldSection,
-        place: ValueSource,
+        source: ValueSource,
         *,
         when: ValueSource | None,
         table: Mapping[str, Any] | None,
         default: ValueSource | None,
         unit: LengthUnit,
     ) -> Self:
-        """A field as it is written, with the places of its texts."""
+        """Compile a field; the sources are those of its texts."""
         more = (when, table, default, section.limit, section.limit_bytes)
-        plain = section.missing == "omit" and all(one is None for one in more)
+        plain = section.missing == "omit" and all(part is None for part in more)
         write, separator = section.write, section.separator
-        return cls(name, section, place, when, table, default, place.read, write, separator, unit, plain)
+        return cls(name, section, source, when, table, default, source.read, write, separator, unit, plain)
 
     def planned(self, values: ExpressionValues, key: str) -> PlannedField | str:
-        """The field for the call with this key, or why it is left out."""
+        """Plan the field for the call with this key; a text says why it is left out.
+
+        Raises:
+            MappingFault: the call cannot be mapped.
+        """
         section = self.section
         if self.when is not None and not self.when.is_true(values):
             return NOT_TRUE
         default: Any = None
         try:
-            content = self.place.value(values)
+            content = self.source.value(values)
             if self.table is not None and content not in (None, ""):
                 content = self._translated(content, self.table, values)
             if self.default is not None and content in (None, ""):
@@ -122,12 +146,12 @@ class Field:
                 default = self._limited(self.default.data(values))
         except _LeftOut as reason:
             return str(reason)
-        content = self.place.as_data(content)
+        content = self.source.as_data(content)
         if content in (None, ""):
             if section.missing == "omit":
                 return EMPTY
             if section.missing == "error":
-                raise self.place.fault("is empty, and must not be", f" (call {key})")
+                raise self.source.fault("is empty, and must not be", f" (call {key})")
             content = None
         else:
             content = self._limited(content)
@@ -145,13 +169,13 @@ class Field:
     def _translated(self, content: Any, table: Mapping[str, Any], values: ExpressionValues) -> Any:
         if not isinstance(content, list | tuple):
             return self._looked_up(content, table, values)
-        found = []
+        translated = []
         for item in content:
             try:
-                found.append(self._looked_up(item, table, values))
+                translated.append(self._looked_up(item, table, values))
             except _LeftOut:
                 continue
-        return found
+        return translated
 
     def _looked_up(self, content: Any, table: Mapping[str, Any], values: ExpressionValues) -> Any:
         code = as_text(content)
@@ -164,18 +188,22 @@ class Field:
             return self.default.value(values)
         if rule == "omit":
             raise _LeftOut(f"{code!r} is not in its map")
-        raise self.place.fault(f"{code!r} is not in its map: add it, or say what becomes of it by `unknown`")
+        raise self.source.fault(f"{code!r} is not in its map: add it, or say what becomes of it by `unknown`")
 
 
 def plan_fields(
     fields: Iterable[Field], values: ExpressionValues, key: str
 ) -> tuple[dict[str, PlannedField], dict[str, str]]:
-    """The fields of an object for the call with this key, and why others are left out."""
+    """Plan the fields of an object for the call with this key; also the left-out ones with the reason.
+
+    Raises:
+        MappingFault: the call cannot be mapped.
+    """
     planned: dict[str, PlannedField] = {}
     absent: dict[str, str] = {}
     for field in fields:
         if field.plain:
-            # Most fields, and most of what a plan costs: what needs no second look ends here.
+            # Most fields end here, without the checks of `planned`: fields are most of what a plan costs.
             content = field.read(values)
             if content is None or content == "":
                 absent[field.name] = EMPTY
@@ -184,9 +212,9 @@ def plan_fields(
             if kind is int or kind is bool or (kind is str and is_clean(content)):
                 planned[field.name] = PlannedField(content, field.write, field.separator)
                 continue
-        found = field.planned(values, key)
-        if isinstance(found, str):
-            absent[field.name] = found
+        result = field.planned(values, key)
+        if isinstance(result, str):
+            absent[field.name] = result
         else:
-            planned[field.name] = found
+            planned[field.name] = result
     return planned, absent

@@ -1,7 +1,7 @@
-"""The filters of mapping files: what a value may become on its way to a CRM.
+"""The filters of mapping files, which turn a value into the form that a CRM wants.
 
-The filter_rows in docs/mapping.md is made of what stands here: how each is written, and what it says.
-Null stays null in all of them.
+The table of filters in docs/mapping.md is made of their usages and docstrings. Every filter leaves null as
+it is. Begin at `_filter()`, which registers them in `MAPPING_FILTERS`.
 """
 
 import re
@@ -52,13 +52,13 @@ MAPPING_ARGUMENTS: dict[str, Callable[[Any], object]] = {
     "length": _length,
     "zone": _zone,
 }
-"""What an argument may be, by the name of its parameter."""
+"""Parameter name → the check of a constant argument; it raises SettingError when the file is loaded."""
 
 
 def _filter(*written: str, alone: bool = True) -> Callable[[F], F]:
-    """Take a function as the filter of its name.
+    """Register a function as the filter of its name.
 
-    `written` shows how it is used with arguments; `alone`: it may be used without.
+    `written` are examples of its use with arguments; `alone` says that it may be used without.
     """
 
     def registered(function: F) -> F:
@@ -100,7 +100,7 @@ def national(context: Context, value: Any, country: str = "") -> str | None:
     if number is None:
         return None
     if number.startswith("+86"):
-        # The library's parser costs more than all other fields of a call together.
+        # phonenumbers takes longer to parse one number than all other fields of a call take together.
         return number[3:]
     return phonenumbers.national_significant_number(phonenumbers.parse(number))
 
@@ -110,7 +110,7 @@ def digits(value: Any) -> str | None:
     """The digits of a text and nothing else; null if there are none."""
     if value is None:
         return None
-    # The fraction of 13800138000.0 is no part of a number.
+    # 13800138000.0 is a phone number that a spreadsheet has made a fraction of: the .0 is dropped.
     whole = plain_number(value) or as_text(value)
     return "".join(str(unicodedata.decimal(char)) for char in whole if char.isdecimal()) or None
 
@@ -118,9 +118,9 @@ def digits(value: Any) -> str | None:
 # Times
 
 
-def _named(context: Context, zone: str) -> tzinfo:
-    found: tzinfo = context["_zone"] if zone in ("", "local") else ZoneInfo(zone)
-    return found
+def _zone_of(context: Context, zone: str) -> tzinfo:
+    named: tzinfo = context["_zone"] if zone in ("", "local") else ZoneInfo(zone)
+    return named
 
 
 @_filter("iso8601('Asia/Tokyo')", "iso8601('local')")
@@ -133,7 +133,7 @@ def iso8601(context: Context, value: datetime | None, zone: str = "") -> str | N
         return None
     if not zone:
         return iso_utc(value)
-    return value.astimezone(_named(context, zone)).isoformat(timespec="seconds")
+    return value.astimezone(_zone_of(context, zone)).isoformat(timespec="seconds")
 
 
 @_filter("local('%Y/%m/%d %H:%M')", "local('%Y-%m-%d %H:%M:%S', 'UTC')")
@@ -146,7 +146,7 @@ def local(
     """
     if value is None:
         return None
-    return value.astimezone(_named(context, zone)).strftime(form)
+    return value.astimezone(_zone_of(context, zone)).strftime(form)
 
 
 @_filter("date('UTC')")
@@ -254,7 +254,7 @@ def number(value: Any) -> int | float | None:
 
 
 def _unit(context: Context) -> LengthUnit:
-    """What the CRM's limits count."""
+    """The unit that the CRM's length limits count."""
     unit: LengthUnit = context.get("_unit", "characters")
     return unit
 

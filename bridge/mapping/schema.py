@@ -1,4 +1,4 @@
-"""A mapping as it is written, every key with what it means; what they must agree on is in `checks`."""
+"""The keys of a mapping file, each with its meaning; what several keys must agree on is in `checks`."""
 
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Literal
@@ -20,7 +20,7 @@ from bridge.model.write_policy import WritePolicy
 
 
 class Form(Enum):
-    """What a text may be, as a mark in an annotation."""
+    """What a text may hold; `checks` finds these marks in the annotations."""
 
     TEXT = "text"
     """A constant, or one with `{{ … }}` in it."""
@@ -72,6 +72,8 @@ Expected = Annotated[
 
 
 class MappingSection(BaseModel):
+    """A table of a mapping file; unknown keys are mistakes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 

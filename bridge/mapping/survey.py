@@ -1,4 +1,4 @@
-"""What many calls make of a mapping: fields that none of them fills, codes that its tables lack."""
+"""Counts over many calls what a mapping lacks: fields that no call fills, codes that no table translates."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,14 +10,15 @@ from bridge.mapping.fields import Failed
 from bridge.model.plan import Plan
 from bridge.record.call import Call
 
-# So many different codes of a field are told; a field with more is no enumeration.
+# A field with more than 20 unknown codes is no enumeration, and listing more helps nobody.
 MOST_CODES = 20
 
 
 class Survey:
-    """Sees one call after the other; small however many there are."""
+    """Looks at one call after the other; its size does not grow with their number."""
 
     def __init__(self, mapping: CompiledMapping) -> None:
+        """Count for this mapping."""
         self._mapping = mapping
         self._filled: Counter[tuple[str, str]] = Counter()
         self._planned: Counter[str] = Counter()
@@ -27,7 +28,7 @@ class Survey:
         ]
 
     def take(self, call: Call, plan: Plan | None) -> None:
-        """One more call; without a plan where it cannot be mapped."""
+        """Count one more call; `plan` is None where it cannot be mapped."""
         for planned in plan.objects if plan is not None else ():
             self._planned[planned.name] += 1
             for name, each in planned.fields.items():
@@ -39,7 +40,7 @@ class Survey:
             return
         values = self._mapping.values(call)
         for name, field in tabled:
-            content = field.place.read(values)
+            content = field.source.read(values)
             if type(content) is Failed or content in (None, ""):
                 continue
             for item in content if isinstance(content, list | tuple) else [content]:
@@ -50,7 +51,7 @@ class Survey:
                         lacking[code] += 1
 
     def document(self) -> Mapping[str, Any]:
-        """`never_filled` and `unknown_codes`, by `object.field`."""
+        """The counts as JSON: `never_filled` fields, and `unknown_codes` by field, named `object.field`."""
         never = [
             f"{one.name}.{field.name}"
             for one in self._mapping.objects

@@ -1,4 +1,7 @@
-"""What a mapping makes of values: data that JSON can carry, or a fault that names its place."""
+"""Turns values of expressions into JSON that every CRM can store; what cannot be turned is a `MappingFault`.
+
+Begin at `json_value()`.
+"""
 
 import re
 from collections.abc import Mapping
@@ -10,18 +13,16 @@ from bridge.lib.expression import iso_utc
 
 
 class MappingFault(Exception):
-    """The mapping cannot be applied to this call; the message names object and field.
-
-    `cause` is the message without what differs from call to call, to group like faults.
-    """
+    """The mapping cannot be applied to this call; the message names object and field."""
 
     def __init__(self, message: str, *, cause: str = "") -> None:
+        """`cause` is the message without what differs from call to call; it groups equal faults."""
         super().__init__(message)
         self.cause = cause or message
 
 
-# Line breaks that are control characters are ones all the same; what is left of them stops parsers and
-# databases, and no program means it. Noncharacters are in no text either.
+# Form feed, vertical tab and NEL break lines, so they become line breaks. The other control characters, and
+# noncharacters such as U+FFFE, stop XML parsers and some databases, and are removed.
 _LINE_BREAKS = re.compile("\r\n|[\x0b\x0c\x85]")
 _CONTROLS = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef"
@@ -31,25 +32,25 @@ _CONTROLS = re.compile(
 
 
 def is_clean(text: str) -> bool:
-    """Whether a text can go to a CRM as it is: see `clean`."""
+    """Whether `clean` would leave a text as it is."""
     return text.isprintable() or clean(text) == text
 
 
 def clean(text: str) -> str:
-    """The text without control characters but line breaks and tabs, and without half surrogates."""
+    """The text without control characters, except line breaks and tabs, and without half surrogate pairs."""
     text = text.encode("utf-8", "replace").decode()
     return _CONTROLS.sub("", _LINE_BREAKS.sub(_line_break, text))
 
 
-def _line_break(found: re.Match[str]) -> str:
-    return found[0] if found[0] == "\r\n" else "\n"
+def _line_break(match: re.Match[str]) -> str:
+    return match[0] if match[0] == "\r\n" else "\n"
 
 
 def json_value(value: Any) -> Any:
-    """A value as JSON can carry it, and every CRM can keep it; times as ISO 8601, texts as `clean` has them.
+    """A value as JSON that every CRM can store: times become ISO 8601, texts pass through `clean`.
 
     Raises:
-        MappingFault: a value that is no data, such as a whole turn.
+        MappingFault: the value is no data, such as a whole turn of a dialogue, or is not finite.
     """
     if isinstance(value, float) and not isfinite(value):
         raise MappingFault(f"{value} is no value for a field")
