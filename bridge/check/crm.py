@@ -192,7 +192,7 @@ class _CrmCheck:
     def _judge(self, probe: Probe, judged: JudgedAnswer) -> None:
         section = probe.section
         try:
-            self._subject.crm.judge(judged.meaning, probe.request, judged.description)
+            self._subject.crm.raise_for_meaning(judged.meaning, probe.request, judged.description)
         except DeliveryError as error:
             if not _is_refusal(error):
                 raise
@@ -251,7 +251,7 @@ class _CrmCheck:
         what = f'describe "{kind.name}"'
         judged = self._ask(describe, what)
         try:
-            self._subject.crm.judge(judged.meaning, describe.request, judged.description)
+            self._subject.crm.raise_for_meaning(judged.meaning, describe.request, judged.description)
         except DeliveryError as error:
             if not _is_refusal(error):
                 raise

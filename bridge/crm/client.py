@@ -76,7 +76,7 @@ class Crm:
             DeliveryError: there is no answer, or it is no success.
         """
         judged = self._answer(request, names, what)
-        self.judge(judged.meaning, request, judged.description, _ids_in(names))
+        self.raise_for_meaning(judged.meaning, request, judged.description, _ids_in(names))
         return judged.answer
 
     def answer(self, request: Request, names: Values, what: str) -> JudgedAnswer:
@@ -96,19 +96,23 @@ class Crm:
         """
         self._log_in(what)
 
-    def judge(self, meaning: Meaning, request: Request, description: str, ids: Sequence[str] = ()) -> None:
+    def raise_for_meaning(
+        self, meaning: Meaning, request: Request, description: str, ids: Sequence[str] = ()
+    ) -> None:
         """Raise the error that an answer means, unless it is a success; its message may show the `ids`."""
         error = self._errors.of(meaning, description, ids, idempotent=request.idempotent)
         if error is not None:
             raise error
 
-    def judge_item(self, request: Request, answer: Answer, item: Any, what: str) -> None:
+    def raise_for_item(self, request: Request, answer: Answer, item: Any, what: str) -> None:
         """Judge one item of a batch's answer like an answer of its own.
 
         Raises:
             DeliveryError: the item is no success.
         """
-        self.judge(self._meaning(request, answer.part(item)), request, f"{what}: answered {answer.status}")
+        self.raise_for_meaning(
+            self._meaning(request, answer.part(item)), request, f"{what}: answered {answer.status}"
+        )
 
     def render(self, request: Request, names: Values) -> Rendered:
         """The request with its authentication, as it would be sent.
@@ -160,7 +164,7 @@ class Crm:
         return JudgedAnswer(answer, self._meaning(request, answer), f"{description} answered {answer.status}")
 
     def _meaning(self, request: Request, answer: Answer) -> Meaning:
-        return self.connector.classifier.judge(answer, request.rules, self._clock(), request.expects)
+        return self.connector.classifier.meaning_of(answer, request.rules, self._clock(), request.expects)
 
     def _exchange(self, request: Request, names: Values, what: str) -> tuple[Answer, str]:
         """The answer to a request, and the request in words for messages."""

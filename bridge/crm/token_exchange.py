@@ -45,7 +45,7 @@ def exchange(connection: Connection, request: TokenRequest, outputs: Outputs, no
     names = connection.names(outputs)
     rendered = request.render({**names, "assertion": _assertion(request, names, now)})
     answer = _send(connection, rendered, request)
-    meaning = connection.connector.classifier.judge(answer, request.rules, connection.clock())
+    meaning = connection.connector.classifier.meaning_of(answer, request.rules, connection.clock())
     _refuse(meaning, answer)
     return TokenGrant(_outputs(request, answer, meaning), _life(request, answer))
 

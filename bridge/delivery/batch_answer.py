@@ -66,7 +66,7 @@ class BatchAnswer:
         label = f"{request.label} (item {index + 1} of {len(self.requests)})"
         try:
             if failure is not None:
-                self.crm.judge_item(request.request, self.answer, failure, label)
+                self.crm.raise_for_item(request.request, self.answer, failure, label)
                 quoted = self.crm.masked(json.dumps(failure, ensure_ascii=False), LONGEST_MESSAGE)
                 return Permanent(f"{self.crm.masked(label)}: refused: {quoted}")
             if isinstance(request.operation, Find):
@@ -75,7 +75,7 @@ class BatchAnswer:
                 return self._silent(request, label)
             if isinstance(request.operation, Read):
                 return CrmReply(self.answer, fields=_fields(request.operation, results[0]))
-            self.crm.judge_item(request.request, self.answer, results[0], label)
+            self.crm.raise_for_item(request.request, self.answer, results[0], label)
         except DeliveryError as error:
             return error
         return self._reply(results[0])

@@ -3,10 +3,19 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bridge.model.calls import Arrival, Filed, Known
 from bridge.model.listing import Coverage, MatchedRow, RowMatch, RowToFile, UnlistedCall, WindowStanding
+
+
+class FinishedWindow(NamedTuple):
+    """A part of the list that a walk has finished."""
+
+    since: datetime
+    until: datetime
+    result: Mapping[str, Any]
+    """What was counted in it, in the form of `reconcile.counts`."""
 
 
 class ReconciliationLedger(Protocol):
@@ -58,5 +67,5 @@ class ReconciliationLedger(Protocol):
     ) -> None:
         """Keep a finished window, so that the walk goes on behind it after a crash."""
 
-    def finished_windows(self, job_id: int) -> list[tuple[datetime, datetime, Mapping[str, Any]]]:
+    def finished_windows(self, job_id: int) -> list[FinishedWindow]:
         """The windows that a walk has finished, with their results, the oldest first."""

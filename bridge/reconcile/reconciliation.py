@@ -58,10 +58,10 @@ class Reconciliation:
     def carry_out(self, sources: Sequence[Source]) -> tuple[JobResult, datetime | None]:
         """Walk what is not walked yet. Returns the result, and how far the source is covered now."""
         done = self._ledger.finished_windows(self._job_id)
-        for _, _, result in done:
-            self._total.add(result)
+        for finished in done:
+            self._total.add(finished.result)
         walker = ListWalker(sources, self._rules.page_size, self._comparer)
-        left = remaining_windows(self._range.whole, (ListWindow(*times) for *times, _ in done))
+        left = remaining_windows(self._range.whole, (ListWindow(one.since, one.until) for one in done))
         for window, walked in walker.windows(left):
             self._keep(window, self._window_result(window, walked))
         return self._result()

@@ -99,7 +99,7 @@ def rule(known: Known | None, incoming: Incoming, reads: frozenset[str], origin:
     """The verdict on a record, and the known state after it."""
     if known is None:
         return first(incoming, origin)
-    return _Comparison(known, incoming, origin.dialect.news_fields | reads, origin).ruling()
+    return _RecordComparison(known, incoming, origin.dialect.news_fields | reads, origin).ruling()
 
 
 def _earlier(one: int | None, other: int | None) -> bool:
@@ -124,7 +124,7 @@ def _newsworthy(meaning: Mapping[str, Any], news: frozenset[str]) -> dict[str, A
     return {name: value for name, value in meaning.items() if name in news}
 
 
-class _Comparison:
+class _RecordComparison:
     """One record beside what is known of its call."""
 
     def __init__(self, known: Known, incoming: Incoming, news: frozenset[str], origin: Origin) -> None:

@@ -318,7 +318,7 @@ def test_fxiaoke_old_style_sends_credentials_in_each_body(tmp_path: Path) -> Non
 def test_fxiaoke_error_codes_have_their_outcomes(code: int, result: str, says: str) -> None:
     connector = Connector(load_toml(shipped_connectors()["fxiaoke"]))
     body = {"errorCode": code, "errorMessage": "…"}
-    meaning = connector.classifier.judge(Answer(200, {}, "", body), (), Clock().now)
+    meaning = connector.classifier.meaning_of(Answer(200, {}, "", body), (), Clock().now)
     assert meaning.result == result
     assert says in meaning.says
     if code == 30002:
@@ -330,7 +330,7 @@ def test_fxiaoke_error_codes_have_their_outcomes(code: int, result: str, says: s
 def test_fxiaoke_takes_no_web_page_for_an_answer(status: int, result: str) -> None:
     connector = Connector(load_toml(shipped_connectors()["fxiaoke"]))
     answer = Answer(status, {}, "<html></html>", None)
-    assert connector.classifier.judge(answer, (), Clock().now).result == result
+    assert connector.classifier.meaning_of(answer, (), Clock().now).result == result
 
 
 def test_fxiaoke_is_checked_online() -> None:

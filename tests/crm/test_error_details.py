@@ -32,7 +32,7 @@ def multi(*errors: Any) -> dict[str, Any]:
 def judged(name: str, status: int, body: Any) -> Meaning:
     connector = Connector(load_toml(shipped_connectors()[name]))
     answer = read_answer(status, {}, json.dumps(body).encode(), None)
-    return connector.classifier.judge(answer, (), NOW, "json")
+    return connector.classifier.meaning_of(answer, (), NOW, "json")
 
 
 @pytest.mark.parametrize("wrapped", [True, False], ids=["alone", "an item of a batch"])
@@ -113,7 +113,7 @@ def test_rule_with_a_star_matches_if_any_item_does() -> None:
 
     def result(body: Any) -> str:
         answer = read_answer(400, {}, json.dumps(body).encode(), None)
-        return connector.classifier.judge(answer, (), NOW).result
+        return connector.classifier.meaning_of(answer, (), NOW).result
 
     assert result({"errors": [{"code": 6}, {"code": "7"}]}) == "gone"
     assert result({"errors": [{"code": 6}]}) == "permanent"

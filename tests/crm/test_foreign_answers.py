@@ -43,7 +43,7 @@ def judged(
 ) -> Meaning:
     raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
     answer = read_answer(status, headers or {}, raw, None)
-    return connector.classifier.judge(answer, (), NOW, expects)
+    return connector.classifier.meaning_of(answer, (), NOW, expects)
 
 
 @pytest.mark.parametrize("objects", [API, TEXTS])
@@ -194,7 +194,7 @@ def test_no_shipped_connector_takes_a_page_for_success(name: str) -> None:
     for status in (200, 302, 403, 404, 405, 409, 410, 422, 500):
         answer = read_answer(status, HTML, WAF.encode(), None)
         for request in requests:
-            found = connector.classifier.judge(answer, request.rules, NOW, request.expects)
+            found = connector.classifier.meaning_of(answer, request.rules, NOW, request.expects)
             assert found.result in ("transient", "refresh"), (status, request.method, found)
 
 

@@ -27,7 +27,7 @@ def with_rules(*rules: str, errors: str = ERRORS) -> Connector:
 def judged(connector: Connector, status: int, body: object = None, **headers: str) -> Meaning:
     raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return connector.classifier.judge(read_answer(status, named, raw, None), (), NOW)
+    return connector.classifier.meaning_of(read_answer(status, named, raw, None), (), NOW)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_first_matching_rule_wins_and_a_requests_own_come_first() -> None:
     connector = with_rules('status = 409\nthen = "done"', 'status = 409\nthen = "gone"')
     assert judged(connector, 409).result == "done"
     own = with_rules('status = 409\nthen = "quota"').classifier.rules
-    assert connector.classifier.judge(Answer(409, Headers({}), "", None), own, NOW).result == "quota"
+    assert connector.classifier.meaning_of(Answer(409, Headers({}), "", None), own, NOW).result == "quota"
 
 
 @pytest.mark.parametrize("body", [{}, {"errorCode": 7}, [], None, {"errorCode": None}])

@@ -541,11 +541,11 @@ def test_every_outcome_and_every_default_is_explained() -> None:
     table = CONNECTORS.split("\n### What answers mean\n")[1].split("\n### ")[0]
     assert set(get_args(Result)) <= set(rows(table))
     without = dict(re.findall(r"^\| ([\dx, a-z]+) \| `(\w+)`", table, re.MULTILINE))
-    judge = Classifier((), Errors()).judge
+    meaning_of = Classifier((), Errors()).meaning_of
     for told, result in without.items():
         given = [int(status) for status in re.findall(r"\d{3}", told)] or {
             "2xx": [204],
             "other 5xx": [500, 504],
         }.get(told, [403])
         for status in given:
-            assert judge(Answer(status, {}, "", None), (), datetime.now(UTC)).result == result, told
+            assert meaning_of(Answer(status, {}, "", None), (), datetime.now(UTC)).result == result, told

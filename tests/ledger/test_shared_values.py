@@ -14,7 +14,7 @@ from bridge.ledger.sqlite.dictionary_process import dictionary_of
 from bridge.ledger.sqlite.id_extraction import take_ids_out
 from bridge.ledger.sqlite.shared_values import (
     SHARED_BY,
-    FieldKind,
+    FieldPrivacy,
     as_many_share,
     kind_of,
     values_of,
@@ -218,21 +218,21 @@ def test_structure_and_escapes_are_kept(spelled: Callable[[Record], bytes]) -> N
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("phone", FieldKind.PHONE),
-        ("caller", FieldKind.PHONE),
-        ("customerMobile", FieldKind.PHONE),
-        ("answer", FieldKind.SPOKEN),
-        ("last_reply", FieldKind.SPOKEN),
-        ("dynamic_labelling", FieldKind.SPOKEN),
-        ("name", FieldKind.NAME),
-        ("user_name", FieldKind.NAME),
-        ("data30", FieldKind.PERSONAL),
-        ("dataset", FieldKind.COMMON),
-        ("caption", FieldKind.COMMON),
-        ("process_code", FieldKind.COMMON),
+        ("phone", FieldPrivacy.PHONE),
+        ("caller", FieldPrivacy.PHONE),
+        ("customerMobile", FieldPrivacy.PHONE),
+        ("answer", FieldPrivacy.SPOKEN),
+        ("last_reply", FieldPrivacy.SPOKEN),
+        ("dynamic_labelling", FieldPrivacy.SPOKEN),
+        ("name", FieldPrivacy.NAME),
+        ("user_name", FieldPrivacy.NAME),
+        ("data30", FieldPrivacy.PERSONAL),
+        ("dataset", FieldPrivacy.COMMON),
+        ("caption", FieldPrivacy.COMMON),
+        ("process_code", FieldPrivacy.COMMON),
     ],
 )
-def test_field_kind_is_derived_from_its_name(name: str, kind: FieldKind) -> None:
+def test_field_kind_is_derived_from_its_name(name: str, kind: FieldPrivacy) -> None:
     assert kind_of(name) is kind
 
 

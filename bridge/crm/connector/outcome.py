@@ -1,6 +1,6 @@
 """What a CRM's answer means: the connector's rules in their order, then what HTTP says.
 
-Begin at `Classifier.judge()`.
+Begin at `Classifier.meaning_of()`.
 """
 
 from collections.abc import Sequence
@@ -79,8 +79,10 @@ class Classifier:
     """Whether the connector reads JSON in any answer; then an error that is no JSON is not the API's own."""
     _by_code: dict[int, Sequence[Rule]] = field(default_factory=dict, repr=False, compare=False)
 
-    def judge(self, answer: Answer, first: Sequence[Rule], now: datetime, expects: Expects = "") -> Meaning:
-        """Judge an answer: by the request's own rules, then the connector's, then its HTTP status.
+    def meaning_of(
+        self, answer: Answer, first: Sequence[Rule], now: datetime, expects: Expects = ""
+    ) -> Meaning:
+        """What an answer means: by the request's own rules, then the connector's, then its HTTP status.
 
         `first` are the request's own rules, `expects` is what a good answer to it must carry.
         """

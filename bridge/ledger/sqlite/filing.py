@@ -64,7 +64,7 @@ def file_arrivals(
     """File a batch in the order of arrival; a record that cannot be filed is quarantined alone."""
     connection.execute("SAVEPOINT batch")
     try:
-        filed = _Batch(connection, payloads, arrivals).file()
+        filed = _ArrivalBatch(connection, payloads, arrivals).file()
     except sqlite3.OperationalError:
         # The disk failed, not a record: nothing of the batch may be acknowledged.
         raise
@@ -80,7 +80,7 @@ def file_arrivals(
     return filed
 
 
-class _Batch:
+class _ArrivalBatch:
     """Matches arrivals one by one, gathers their rows, and writes them table by table."""
 
     def __init__(

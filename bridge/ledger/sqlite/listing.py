@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from bridge.ledger.reconciliation import FinishedWindow
 from bridge.ledger.sqlite import jobs
 from bridge.ledger.sqlite.balances import CREATED
 from bridge.ledger.sqlite.binding import json_list, numbered
@@ -270,11 +271,9 @@ def finish_window(
     jobs.note_progress(connection, job_id, progress)
 
 
-def finished_windows(
-    connection: sqlite3.Connection, job_id: int
-) -> list[tuple[datetime, datetime, Mapping[str, Any]]]:
+def finished_windows(connection: sqlite3.Connection, job_id: int) -> list[FinishedWindow]:
     """The windows that a walk has finished with their results, the oldest first."""
     rows = connection.execute(
         "SELECT since_at, until_at, result FROM run_windows WHERE run_id = ? ORDER BY since_at", (job_id,)
     )
-    return [(moment_of(row[0]), moment_of(row[1]), json.loads(row[2])) for row in rows]
+    return [FinishedWindow(moment_of(row[0]), moment_of(row[1]), json.loads(row[2])) for row in rows]

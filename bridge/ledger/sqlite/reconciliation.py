@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 
+from bridge.ledger.reconciliation import FinishedWindow
 from bridge.ledger.sqlite import list_standing, listing
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.lib.errors import LedgerBusy
@@ -88,6 +89,6 @@ class ReconciliationPart(Access):
         self._write().run(lambda c: listing.finish_window(c, job_id, window, result, progress))
 
     @looks
-    def finished_windows(self, job_id: int) -> list[tuple[datetime, datetime, Mapping[str, Any]]]:
+    def finished_windows(self, job_id: int) -> list[FinishedWindow]:
         """Read the windows that a walk has finished."""
         return listing.finished_windows(self._reader, job_id)

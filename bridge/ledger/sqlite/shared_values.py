@@ -3,7 +3,7 @@
 A dictionary stays in the ledger, and in every backup, when a person's records are long erased. So the
 samples that it is made of are rewritten first. A value stays where the records of `SHARED_BY` people or
 more hold it; of other values those words stay that so many share, and of what customers said one phrase
-that so many have said. What is under the name of a personal field (`FieldKind`) never stays. In place of
+that so many have said. What is under the name of a personal field (`FieldPrivacy`) never stays. In place of
 all that goes stand random letters and digits of the same shape: without them the trained dictionary
 would expect records that hardly hold letters, and make packed records 8 % larger.
 """
@@ -22,7 +22,7 @@ SHARED_BY = 10
 """Records of so many different phone numbers must hold a value before a dictionary may."""
 
 
-class FieldKind(Enum):
+class FieldPrivacy(Enum):
     """What a field's name says of its values."""
 
     SPOKEN = auto()
@@ -38,11 +38,11 @@ class FieldKind(Enum):
 
 
 _KINDS = (
-    (FieldKind.SPOKEN, re.compile(r"answer|trigger_word|reply|dynamic", re.IGNORECASE)),
-    (FieldKind.PHONE, re.compile(r"phone|mobile|^tel|caller|called|callee", re.IGNORECASE)),
-    (FieldKind.NAME, re.compile(r"name|contact|customer", re.IGNORECASE)),
+    (FieldPrivacy.SPOKEN, re.compile(r"answer|trigger_word|reply|dynamic", re.IGNORECASE)),
+    (FieldPrivacy.PHONE, re.compile(r"phone|mobile|^tel|caller|called|callee", re.IGNORECASE)),
+    (FieldPrivacy.NAME, re.compile(r"name|contact|customer", re.IGNORECASE)),
     (
-        FieldKind.PERSONAL,
+        FieldPrivacy.PERSONAL,
         re.compile(
             r"mark|unit|address|mail|wechat|uuid|base_info|summary|id_?card|talk_info$|^(?:data|ext)\d+$",
             re.IGNORECASE,
@@ -52,9 +52,9 @@ _KINDS = (
 
 
 @lru_cache(4096)
-def kind_of(name: str) -> FieldKind:
+def kind_of(name: str) -> FieldPrivacy:
     """What a field holds, by its name."""
-    return next((kind for kind, pattern in _KINDS if pattern.search(name)), FieldKind.COMMON)
+    return next((kind for kind, pattern in _KINDS if pattern.search(name)), FieldPrivacy.COMMON)
 
 
 PHRASE = range(3, 15)
@@ -144,16 +144,16 @@ class _Person:
 
     def _add_value(self, value: Value) -> None:
         match kind_of(value.name):
-            case FieldKind.SPOKEN:
+            case FieldPrivacy.SPOKEN:
                 self.said.add(value.text)
-            case FieldKind.PHONE:
+            case FieldPrivacy.PHONE:
                 self.phones.add(re.sub(r"\D", "", value.text))
-            case FieldKind.NAME:
+            case FieldPrivacy.NAME:
                 self.names.add(value.text)
-            case FieldKind.COMMON:
+            case FieldPrivacy.COMMON:
                 self.values.add(value.text)
                 self.words.update(_WORD.findall(value.text))
-            case FieldKind.PERSONAL:
+            case FieldPrivacy.PERSONAL:
                 pass
 
 
@@ -161,7 +161,7 @@ def _person_of(record: str) -> str | None:
     """Whose record it is, by its phone number; None: it holds none, so nobody can tell."""
     has_phone = False
     for value in values_of(record):
-        if not value.is_name and kind_of(value.name) is FieldKind.PHONE:
+        if not value.is_name and kind_of(value.name) is FieldPrivacy.PHONE:
             if digits := re.sub(r"\D", "", value.text):
                 return digits[-11:]
             has_phone = True
@@ -288,11 +288,11 @@ class Rewriter:
         if value.is_name:
             return text if text in shared.texts else self._filled(text)
         match kind_of(value.name):
-            case FieldKind.COMMON if text in shared.texts:
+            case FieldPrivacy.COMMON if text in shared.texts:
                 return text
-            case FieldKind.COMMON:
+            case FieldPrivacy.COMMON:
                 return _WORD.sub(self._shared_word, text)
-            case FieldKind.SPOKEN:
+            case FieldPrivacy.SPOKEN:
                 return self._spoken(text)
             case _:
                 return self._filled(text)
