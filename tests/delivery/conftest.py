@@ -1,4 +1,4 @@
-"""What the tests of syncs share: a CRM of a few lines behind a socket, and a ledger beside it."""
+"""A small CRM behind a socket and a bench beside it, for tests of one object's sync."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Causes group what is alike, whatever stands in it; budgets are kept by the clock and at each change."""
+"""Failures are grouped by cause: words that differ from call to call do not split a group."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""A clock that stood wrong by 400 days and was put right: nothing that it set holds anything up."""
+"""A system clock that was wrong by 400 days and was corrected: no time it stored delays or loses anything."""
 
 import json
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Steps of the connectors' conformance suite: a source, a CRM server, a ledger, a clock that is moved."""
+"""The bench of the conformance suite: one source, one CRM server, one ledger and a simulated clock."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Steps that several parts of the contract share."""
+"""Ledger states that several parts of the contract start from."""
 
 from collections.abc import Mapping
 
