@@ -1,6 +1,5 @@
 """Where a connector's requests may go: nowhere that nobody has named, and values stay in their place."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -16,12 +15,6 @@ from bridge.lib.expression import ExpressionError
 from tests.fixtures.small_crm import Server, connector_of, crm_of, serving
 
 SECRET = "s3cr3t-of-the-crm"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as one:
-        yield one
 
 
 def connector(path: str, head: str = "", more: str = "") -> Connector:

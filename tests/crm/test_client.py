@@ -15,7 +15,7 @@ import pytest
 from bridge.lib.errors import InDoubt, Permanent, Transient
 from bridge.lib.http.client import CRM_LIMITS
 from tests.fixtures.crm_requests import CONNECTOR, CREATE, FIND, LINK, NAMES, SECRET, fault
-from tests.fixtures.small_crm import Server, crm_of, serving
+from tests.fixtures.small_crm import Server, crm_of
 
 
 @contextmanager
@@ -137,12 +137,6 @@ def test_connection_closed_while_idle_is_no_fault() -> None:
 
 
 # What an answer holds
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as one:
-        yield one
 
 
 def asked(server: Server, body: object, headers: dict[str, str] | None = None, status: int = 200) -> Any:

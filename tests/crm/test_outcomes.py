@@ -1,7 +1,6 @@
 """What an answer means: the connector's rules in their order, then what HTTP says."""
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 
@@ -13,7 +12,7 @@ from bridge.crm.connector.outcome import Meaning
 from bridge.crm.connector.retry_after import http_date, next_time, retry_after
 from bridge.lib.errors import DeliveryError, Duplicate, Gone, InDoubt, Permanent, Transient
 from bridge.lib.masking import LONGEST_MASKED
-from tests.fixtures.small_crm import NOW, Server, connector_of, crm_of, serving
+from tests.fixtures.small_crm import NOW, Server, connector_of, crm_of
 
 THING = '[objects.thing]\nkey = ["key"]\ncreate = { path = "/things", idempotent = false }\n'
 ERRORS = '[errors]\nmessage = ["0.message", "message"]\ncode = ["0.errorCode", "code"]\nfield = "fields.0"\n'
@@ -203,12 +202,6 @@ def test_refusals_are_grouped_by_the_crms_numeric_code(server: Server, code: str
 
 
 # From the meaning to the fault
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as one:
-        yield one
 
 
 @pytest.mark.parametrize(

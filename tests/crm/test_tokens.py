@@ -18,6 +18,7 @@ from bridge.crm.client import Crm
 from bridge.crm.tokens import Tokens, TokenStore
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.errors import DeliveryError, Permanent, Transient
+from tests.fixtures.create_request import SECRETS, ask, text_of
 from tests.fixtures.small_crm import (
     Clock,
     NoStore,
@@ -26,30 +27,7 @@ from tests.fixtures.small_crm import (
     ServerAnswer,
     connector_of,
     crm_of,
-    serving,
 )
-
-THING = """
-[objects.thing]
-key = ["key"]
-create = { path = "/things", json = "{{ fields }}" }
-"""
-NAMES = {"key": {"key": "a"}, "fields": {"name": "客户", "n": 1}}
-SECRETS = {"token": "s3cret-token", "client_id": "cid-12345", "client_secret": "csecret-12345"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as one:
-        yield one
-
-
-def text_of(auth: str, secrets: tuple[str, ...] = ("token",), more: str = "") -> str:
-    return f'name = "own"\nsecrets = {json.dumps(list(secrets))}\n{more}\n{auth}\n{THING}'
-
-
-def ask(crm: Crm) -> None:
-    crm.ask(crm.connector.objects["thing"].create[0].request, NAMES, "object thing, create")
 
 
 class TokenServer:

@@ -10,7 +10,7 @@ from bridge.lib.documents import document_of
 from bridge.model.plan import PlannedField
 from bridge.model.write_policy import WritePolicy
 from tests.fixtures.crm_connector_parts import COMMON, CREATE, FIND, READ, UPDATE
-from tests.fixtures.small_crm import SearchCrm, Seen, Server, ServerAnswer, SyncBench, planned, serving
+from tests.fixtures.small_crm import SearchCrm, Seen, Server, ServerAnswer, SyncBench, planned
 
 SEARCH, POST, GET, PATCH = "GET /contacts", "POST /contacts", "GET /contacts/1", "PATCH /contacts/1"
 PLAIN = COMMON + FIND.replace("LAG", "0s") + READ + CREATE + UPDATE
@@ -34,12 +34,6 @@ class AlteringCrm(SearchCrm):
             kept |= {name: type(self).alter(kept[name]) for name in seen.json if name != "key"}
             body = {"data": {**kept, "id": crm_id}}
         return status, body, headers
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as one:
-        yield one
 
 
 Made = tuple[SyncBench, AlteringCrm]

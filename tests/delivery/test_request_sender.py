@@ -16,7 +16,7 @@ from bridge.delivery.budget import Budget
 from bridge.delivery.request_sender import RequestSender
 from bridge.lib.errors import DeliveryError, Permanent, Transient, Unsent
 from bridge.model.deliveries import Lane
-from tests.fixtures.small_crm import Clock, Seen, Server, ServerAnswer, connector_of, crm_of, serving
+from tests.fixtures.small_crm import Clock, Seen, Server, ServerAnswer, connector_of, crm_of
 
 CONNECTOR = """
 name = "own"
@@ -36,12 +36,6 @@ key = ["key"]
 create = { path = "/things", json = "{{ fields }}" }
 """
 NAMES = {"key": {"key": "a"}, "fields": {"n": 1}}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as one:
-        yield one
 
 
 class Desk:
