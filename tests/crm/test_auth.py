@@ -5,10 +5,13 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from contextlib import closing
+from typing import get_args
 from urllib.parse import parse_qsl
 
 import pytest
 
+from bridge.crm.connector.auth import FIELDS_OF_GRANTS
+from bridge.crm.connector.schema import Grant
 from bridge.lib.errors import DeliveryError
 from tests.fixtures.create_request import NAMES, SECRETS, ask, text_of
 from tests.fixtures.small_crm import (
@@ -137,3 +140,7 @@ def test_header_of_the_request_wins_over_the_accounts(server: Server) -> None:
     text = text_of('[auth]\nheaders = { X-Kind = "{{ secrets.token }}" }')
     seen = sent(server, text.replace('"/things",', '"/things", headers = { x-kind = "own" },'))
     assert seen.headers["x-kind"] == "own"
+
+
+def test_every_grant_has_its_form_fields() -> None:
+    assert list(FIELDS_OF_GRANTS) == list(get_args(Grant))

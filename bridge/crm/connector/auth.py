@@ -11,12 +11,12 @@ from typing import Any
 from bridge.crm.connector.compiling import Compiler, Names, Pick, Tree, Values
 from bridge.crm.connector.outcome_rules import Rule, compile_rules
 from bridge.crm.connector.request import BodyKind, Rendered, body_of, rendered_of
-from bridge.crm.connector.schema import AuthSection, JwtSection, TokenSection
+from bridge.crm.connector.schema import AuthSection, Grant, JwtSection, TokenSection
 from bridge.lib.expression import as_text
 from bridge.lib.toml_file import KeyPath
 
 # What each grant of OAuth 2 sends beside client id and secret (RFC 6749, RFC 7523).
-_GRANTS: Mapping[str, Mapping[str, str]] = {
+FIELDS_OF_GRANTS: Mapping[Grant, Mapping[str, str]] = {
     "client_credentials": {},
     "refresh_token": {"refresh_token": "{{ token.refresh_token or secrets.refresh_token }}"},
     "password": {"username": "{{ secrets.username }}", "password": "{{ secrets.password }}"},
@@ -155,7 +155,7 @@ def _token(compiler: Compiler, key_path: KeyPath, section: TokenSection) -> Toke
             message = "goes beside a grant's fields, so it is a table"
             compiler.problem((*key_path, "form"), message, "write a table, or leave out grant")
         grant_type = _GRANT_TYPES.get(section.grant, section.grant)
-        form = {"grant_type": grant_type, **_GRANTS[section.grant], **form}
+        form = {"grant_type": grant_type, **FIELDS_OF_GRANTS[section.grant], **form}
         if section.grant != "jwt_bearer":
             if section.client_auth == "basic":
                 parts["headers"] = {"Authorization": _BASIC, **section.headers}
