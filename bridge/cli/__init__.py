@@ -2,8 +2,8 @@
 
 Owns every command with its options, its `--json` document and its lines for people; the work is done below.
 May import every other room: `check`, `sandbox`, `daemon`, `config`, `reconcile`, `delivery`, `admin`,
-`ledger`, `mapping`, `source`, `crm`, `record`, `model` and `lib`.
-Begin at `cli` below, which names all commands, and at `output.py` for what they share.
+`ledger`, `mapping`, `source`, `crm`, `record`, `model` and `lib`. Begin at `cli` below, which names all
+commands; each has a module of its name. `output.py` holds what they share.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""`audit`: the balance, here, at the platform and at the CRMs."""
+"""`audit`: the balance between platform, ledger and CRMs."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bridge.cli.follow_walks import ASK, ON_INTERRUPT, Followed, asked_times, chosen_sources, failures_of
+from bridge.cli.follow_walks import ASK, ON_INTERRUPT, FollowedWalks, asked_times, chosen_sources, failures_of
 from bridge.cli.output import (
     ExitCode,
     config_option,
@@ -37,7 +37,7 @@ from bridge.reconcile.balance import (
 )
 
 SHOWN = 20
-"""So many ids under a heading are read by people; `--json` has all."""
+"""Ids under one heading that are printed for people; `--json` has all of them."""
 
 
 @click.command()
@@ -120,12 +120,10 @@ def _beside_the_platform(
     asked, now = chosen_sources(config, source), now_utc()
     ledger = open_ledger(ledger_path(config), min_free=config.ledger.min_free)
     try:
-        followed = Followed(config, ledger, on_interrupt)
+        walks = FollowedWalks(config, ledger, on_interrupt)
         zones = {name: config.sources[name].timezone for name in asked}
-        followed.ask(
-            AUDIT, {name: {"source": name, **asked_times(times, now, zones[name])} for name in asked}
-        )
-        jobs = followed.to_the_end()
+        walks.ask(AUDIT, {name: {"source": name, **asked_times(times, now, zones[name])} for name in asked})
+        jobs = walks.to_the_end()
         found = {name: dict(job.result) for name, job in jobs.items() if job.state == JobState.DONE}
         window = _window(config, source, times, now)
         others = [one for one in _counted_sources(config, source, ledger) if one not in asked]
@@ -151,7 +149,7 @@ def _left_out(
 
 # -- to read ----------------------------------------------------------------------------
 def balance_lines(balance: Document) -> Iterator[str]:
-    """The balance to read."""
+    """The balance as lines for people."""
     yield f"calls created from {balance['since'] or 'the first'} until {balance['until'] or 'now'}"
     for source, counts in balance["sources"].items():
         yield f"source {source}: " + ", ".join(f"{name} {_count(counts[name])}" for name in SOURCE_HEADINGS)
@@ -164,7 +162,7 @@ def balance_lines(balance: Document) -> Iterator[str]:
 
 
 def loss_line(loss: Document) -> str:
-    """What the ledger has lost, and what to do."""
+    """One line about records that the ledger has lost, with the command that gets them back."""
     count, since = loss["receipts"] + loss["quarantine"], loss["since_at"] or "the beginning"
     return (
         f"source {', '.join(loss['open'])}: at least {count} records that were acknowledged between"

@@ -1,4 +1,4 @@
-"""Commands that look: they open the ledger read-only and change nothing."""
+"""`calls list` and `calls show`: they open the ledger read-only."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from bridge.ledger.queries import CallHistory
 from bridge.lib.documents import Document, document_of
 from bridge.model.crm_alterations import EXPLAINED
 
-# Of one customer, or of one key: more need not be told apart.
+# Calls of one phone or key that are compared: with more than 100, the word is not exact enough anyway.
 MOST_ALIKE = 100
 
 
@@ -57,7 +57,11 @@ def countries_of(config: Config) -> set[str]:
 
 
 def find_call(config: Config, ledger: InspectionLedger, word: str, source: str | None = None) -> CallHistory:
-    """The one call of this uuid, phone or sn; `source` tells apart what several sources have sent."""
+    """The one call with this uuid, phone or sn, of this source if one is named.
+
+    Raises:
+        click.UsageError: there is none, or there are several.
+    """
     calls = ledger.list_calls(spellings((word,), countries_of(config)), MOST_ALIKE)
     found = [call for call in calls if source in (None, call.source)]
     if not found:

@@ -40,14 +40,14 @@ def check(online: bool, destination: str | None, config_path: Path | None, as_js
     elif online:
         say("platforms and CRMs are not asked until this is mended", err=True)
     document = {"problems": problems, "warnings": warnings} | ({"unreachable": unreachable} if online else {})
-    shown = {name: [_shown(problem) for problem in some] for name, some in document.items()}
+    shown = {name: [_document(problem) for problem in some] for name, some in document.items()}
     lines = [*map(str, [*problems, *unreachable]), *(f"warning: {warning}" for warning in warnings)]
     show(shown, as_json, lines or ["no problems"])
     sys.exit(ExitCode.USAGE if problems else ExitCode.COULD_NOT if unreachable else ExitCode.DONE)
 
 
 def _asked(config: Config, destination: str | None) -> list[OnlineFindings]:
-    """What came of asking the CRMs, and the platforms where not one CRM is meant."""
+    """Ask the CRM of one destination, or all CRMs and platforms."""
     if destination is not None and destination not in config.destinations:
         raise click.UsageError(f'there is no destination "{destination}"')
     secrets, clock = resolve_secrets(config, os.environ), now_utc
@@ -55,5 +55,5 @@ def _asked(config: Config, destination: str | None) -> list[OnlineFindings]:
     return found if destination is not None else [*found, *ask_platforms(config, secrets, clock).values()]
 
 
-def _shown(problem: Problem) -> dict[str, str | int | None]:
+def _document(problem: Problem) -> dict[str, str | int | None]:
     return {name: getattr(problem, name) for name in ("file", "line", "key", "message", "remedy")}

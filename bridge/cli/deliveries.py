@@ -7,8 +7,18 @@ from typing import Any
 import click
 
 from bridge.admin.status import with_retry_command
-from bridge.cli.follow_job import ID, follow
-from bridge.cli.output import LIMIT, config_option, json_option, open_to_look, read_config, say, show, table
+from bridge.cli.follow_job import follow
+from bridge.cli.output import (
+    LIMIT,
+    ROW_ID,
+    config_option,
+    json_option,
+    open_to_look,
+    read_config,
+    say,
+    show,
+    table,
+)
 from bridge.config.load import Config
 from bridge.ledger.operators import RetriableGroup
 from bridge.lib.documents import Document, document_of
@@ -47,7 +57,7 @@ def deliveries_list(
     ledger.close()
     if destination not in counts.deliveries:
         refuse_unknown(config, destination or "")
-    of_found = {one["cause"] for one in found} if cause else set()
+    of_found = {row["cause"] for row in found} if cause else set()
     causes = [
         with_retry_command(group)
         for group in (*counts.parked, *counts.retrying)
@@ -76,7 +86,7 @@ def cause_lines(group: Document) -> Iterator[str]:
 
 
 @click.command("retry")
-@click.argument("ids", nargs=-1, type=ID)
+@click.argument("ids", nargs=-1, type=ROW_ID)
 @click.option("--all", "every", is_flag=True, help="All deliveries that are parked.")
 @click.option("--cause", default="", help="All that failed so: words of the cause or of the reason.")
 @click.option("--destination", default="", help="With --all or --cause: only to this destination.")
@@ -122,7 +132,7 @@ def deliveries_retry(
     show(result, as_json, lines)
     if not result["retried"] and (ids or cause):
         raise CallbridgeError(NOT_HELD if ids else f'nothing failed by "{cause}": {NOT_BY_CAUSE}')
-    _tell_left_out(result["retried"], ids)
+    _warn_of_left_out(result["retried"], ids)
 
 
 def _cause_document(group: RetriableGroup) -> Document:
@@ -139,6 +149,11 @@ def _left_in_doubt(count: int) -> list[str]:
 
 
 def refuse_unknown(config: Config, destination: str, source: str = "") -> None:
+    """Check the names of a destination and a source.
+
+    Raises:
+        click.UsageError: the configuration has none of that name.
+    """
     if destination and destination not in config.destinations:
         raise click.UsageError(f'there is no destination "{destination}"')
     if source and source not in config.sources:
@@ -146,36 +161,38 @@ def refuse_unknown(config: Config, destination: str, source: str = "") -> None:
 
 
 @click.command("park")
-@click.argument("ids", nargs=-1, type=ID, required=True)
+@click.argument("ids", nargs=-1, type=ROW_ID, required=True)
 @click.option("--reason", default="", help="Why, for whoever reads it later.")
 @config_option
 @json_option
 def deliveries_park(ids: tuple[int, ...], reason: str, config_path: Path | None, as_json: bool) -> None:
     """Hold back what is due until `retry`, or until the call changes; on its way: once that has ended."""
     result = follow(read_config(config_path), "park", {"ids": list(ids), "reason": reason})
-    _held(result, "parked", ids, as_json, "none of these deliveries is due: there is nothing to hold back")
+    _show_held(
+        result, "parked", ids, as_json, "none of these deliveries is due: there is nothing to hold back"
+    )
 
 
 @click.command("skip")
-@click.argument("ids", nargs=-1, type=ID, required=True)
+@click.argument("ids", nargs=-1, type=ROW_ID, required=True)
 @click.option("--reason", default="", help="Why, for whoever reads it later.")
 @config_option
 @json_option
 def deliveries_skip(ids: tuple[int, ...], reason: str, config_path: Path | None, as_json: bool) -> None:
     """Never deliver these, however their calls change, until `retry`; what the CRM has stays there."""
     result = follow(read_config(config_path), "skip", {"ids": list(ids), "reason": reason})
-    _held(result, "skipped", ids, as_json, "none of these is a delivery that is not skipped yet")
+    _show_held(result, "skipped", ids, as_json, "none of these is a delivery that is not skipped yet")
 
 
-def _held(result: Document, done: str, ids: Sequence[int], as_json: bool, nothing: str) -> None:
+def _show_held(result: Document, done: str, ids: Sequence[int], as_json: bool, nothing: str) -> None:
     later = f", {result['later']} once their attempt or their doubt has ended" if result["later"] else ""
     show(result, as_json, [f"{result[done]} {done}{later}"])
     if not result[done] and not result["later"]:
         raise CallbridgeError(nothing)
-    _tell_left_out(result[done] + result["later"], ids)
+    _warn_of_left_out(result[done] + result["later"], ids)
 
 
-def _tell_left_out(meant: int, ids: Sequence[int]) -> None:
-    """Of several ids one may be mistyped."""
+def _warn_of_left_out(meant: int, ids: Sequence[int]) -> None:
+    """Warn of ids that were left alone: one of several may be mistyped."""
     if meant < len(set(ids)):
         say(f"{len(set(ids)) - meant} of these ids were left alone: see `deliveries list`", err=True)

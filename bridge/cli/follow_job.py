@@ -5,9 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import click
-
-from bridge.cli.ledger_ownership import owning
+from bridge.cli.ledger_ownership import owned_ledger
 from bridge.cli.output import ledger_path, say
 from bridge.config.load import Config
 from bridge.daemon.wiring import new_operator_jobs
@@ -18,14 +16,13 @@ from bridge.lib.errors import CallbridgeError, LedgerLocked
 from bridge.model.jobs import JobState
 
 FOLLOW_EVERY = 0.1
-"""Seconds between two looks at a job that somebody waits for."""
+"""Seconds between two checks of a job that a command waits for."""
 NOT_BEGUN = (
     "it is busy with another one, or cannot write (journalctl -u callbridge says why)."
     " It does it once it can; Ctrl-C ends only this wait"
 )
-TOLD_AFTER = 15.0
-"""A daemon begins a run within a second, unless it is busy with another or cannot write."""
-ID = click.IntRange(1, 2**63 - 1)
+WARN_AFTER = 15.0
+"""Seconds: a daemon begins a job within one second, unless it is busy with another one or cannot write."""
 
 
 def follow(
@@ -33,12 +30,12 @@ def follow(
     kind: str,
     args: Mapping[str, Any],
     *,
-    told_after: float = TOLD_AFTER,
+    warn_after: float = WARN_AFTER,
     wait: Callable[[float], object] = time.sleep,
 ) -> Document:
-    """Ask for a job and follow it to its end; without a living daemon carry it out here.
+    """Ask for a job and wait for its result; where no daemon runs, carry it out in this process.
 
-    `told_after`: seconds until it is said that the daemon has not begun; `wait` lets so many seconds pass.
+    After `warn_after` seconds without a start a warning is printed. `wait` sleeps for some seconds.
 
     Raises:
         CallbridgeError: the job failed; the message says why.
@@ -47,12 +44,13 @@ def follow(
     ledger = open_ledger(path)
     try:
         job_id = ledger.request_job(kind, args, now_utc())
-        until: float | None = time.monotonic() + told_after
+        until: float | None = time.monotonic() + warn_after
         while (job := ledger.job(job_id)).is_open:
             try:
-                # A daemon that starts waits for it: a part of this would be told as the whole.
-                with owning(path, threading.Event()):
-                    # Nobody lives who could still be at it: what was left running is asked for again.
+                # A daemon that starts now waits until the job is done: stopped halfway, it would look done.
+                with owned_ledger(path, threading.Event()):
+                    # We own the ledger, so no process works on a job that is marked as running: it is open
+                    # again.
                     ledger.release_leases()
                     new_operator_jobs(config, ledger, threading.Event()).carry_out(now_utc())
             except LedgerLocked:

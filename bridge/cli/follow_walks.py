@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from bridge.cli.follow_job import FOLLOW_EVERY
-from bridge.cli.ledger_ownership import owning
+from bridge.cli.ledger_ownership import owned_ledger
 from bridge.cli.output import ledger_path, say, say_over
 from bridge.cli.times import WhenText, refuse_reversed
 from bridge.config.load import Config
@@ -27,40 +27,45 @@ from bridge.lib.iso_times import moment, stamp
 from bridge.model.jobs import Job, JobState
 
 BEGINS_WITHIN = 15.0
-"""A daemon that lives begins a job within a second of the job before it; one that does not, hangs."""
+"""Seconds: a daemon begins a job within one second of the job before it, unless it hangs."""
 LEAVE, CANCEL, ASK = "leave", "cancel", "ask"
 ON_INTERRUPT = click.Choice([ASK, LEAVE, CANCEL])
 
 
 def chosen_sources(config: Config, source: str | None) -> tuple[str, ...]:
-    """The sources that a command means; each must have a list to ask."""
+    """The sources that a command works on: all that have a list, or the one that is named.
+
+    Raises:
+        click.UsageError: there is no such source, or it has no list to ask.
+    """
     listed = listed_sources(config)
     if source is not None and source not in config.sources:
         raise click.UsageError(f'there is no source "{source}"')
     wanted = listed if source is None else (source,)
-    missing = [one for one in wanted if one not in listed]
+    missing = [name for name in wanted if name not in listed]
     if missing or not wanted:
         name = missing[0] if missing else next(iter(config.sources))
         raise click.UsageError(f"the list of source {name} cannot be asked: there is no [sources.{name}.api]")
     return wanted
 
 
-class Followed:
-    """Jobs that this command has asked for, and follows to their end."""
+class FollowedWalks:
+    """The walks that one command has asked for, one job for each source."""
 
     def __init__(self, config: Config, ledger: Ledger, on_interrupt: str) -> None:
+        """Follow no job yet; `on_interrupt` is what Ctrl-C does: `ask`, `leave` or `cancel`."""
         self._config = config
         self._ledger = ledger
         self._on_interrupt = on_interrupt
         self._stop = threading.Event()
         self._interrupted = False
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
         self._waiting_since: dict[str, float] = {}
         self.jobs: dict[str, int] = {}
 
     def ask(self, kind: str, args: Mapping[str, Mapping[str, Any]]) -> None:
-        """One job for each source; one asked for in the same words that never ended is taken up again."""
-        with suppress(LedgerLocked), owning(ledger_path(self._config), self._stop):
+        """Ask for one job for each source; an open job with the same arguments is followed instead."""
+        with suppress(LedgerLocked), owned_ledger(ledger_path(self._config), self._stop):
             self._ledger.release_leases()
         for source, own in args.items():
             waiting = [
@@ -71,40 +76,47 @@ class Followed:
             self.jobs[source] = waiting[0] if waiting else self._ledger.request_job(kind, own, now_utc())
 
     def to_the_end(self) -> dict[str, Job]:
-        """Follow all of them, carrying them out where no daemon lives; the jobs as they ended."""
+        """Wait until all jobs have ended, carrying them out here where no daemon runs; return the jobs.
+
+        Raises:
+            CallbridgeError: the daemon does not begin, or Ctrl-C has left or cancelled the jobs.
+        """
         before = signal.signal(signal.SIGINT, self._on_signal)
         try:
-            while open_jobs := [source for source, job in self._found().items() if job.is_open]:
+            while open_jobs := [source for source, job in self._jobs_now().items() if job.is_open]:
                 if self._interrupted:
                     self._leave_or_cancel(open_jobs)
                 try:
-                    with owning(ledger_path(self._config), self._stop):
-                        # Nobody lives who could still be at it: what was left running is asked for again.
+                    with owned_ledger(ledger_path(self._config), self._stop):
+                        # We own the ledger, so no process works on a job that is marked as running: it is
+                        # open again.
                         self._ledger.release_leases()
                         self._carry_out(open_jobs)
                 except LedgerLocked:
-                    self._tell(open_jobs)
+                    self._report(open_jobs)
                     self._stop.wait(FOLLOW_EVERY)
                 if not self._interrupted:
-                    # A daemon that starts goes on with it.
+                    # `stop` was set because a daemon starts: it goes on with the jobs.
                     self._stop.clear()
         finally:
             signal.signal(signal.SIGINT, before)
         self._end_line()
-        return self._found()
+        return self._jobs_now()
 
-    def _found(self) -> dict[str, Job]:
+    def _jobs_now(self) -> dict[str, Job]:
         return {source: self._ledger.job(job_id) for source, job_id in self.jobs.items()}
 
     def _carry_out(self, sources: Sequence[str]) -> None:
         for source in sources:
             reconciler = reconciler_here(self._config, source, os.environ, self._ledger, now_utc, self._stop)
             reconciler.catch_up()
-            self._tell_of_others(source)
+            self._report_jobs_before(source)
             with ExitStack() as stack:
                 if sys.stderr.isatty():
                     ended = threading.Event()
-                    teller = threading.Thread(target=self._tell_until, args=(source, ended), daemon=True)
+                    teller = threading.Thread(
+                        target=self._show_progress_until, args=(source, ended), daemon=True
+                    )
                     teller.start()
                     stack.callback(teller.join)
                     stack.callback(ended.set)
@@ -120,7 +132,7 @@ class Followed:
         if self._interrupted:
             raise KeyboardInterrupt
         self._interrupted = True
-        # Work of our own ends between two pages; the daemon's goes on.
+        # A walk in this process ends after its page; one in the daemon goes on.
         self._stop.set()
 
     def _leave_or_cancel(self, sources: Sequence[str]) -> None:
@@ -136,23 +148,23 @@ class Followed:
         ids = ", ".join(str(self.jobs[source]) for source in sources)
         if choice != CANCEL:
             raise CallbridgeError(f"run {ids} is left: the daemon, or the same command, goes on with it")
-        if self._nobody_lives():
+        if self._no_daemon_runs():
             self._ledger.release_leases()
         for source in sources:
             self._ledger.cancel_job(self.jobs[source], now_utc())
         raise CallbridgeError(f"run {ids} is cancelled; what was filed stays")
 
-    def _nobody_lives(self) -> bool:
+    def _no_daemon_runs(self) -> bool:
         try:
-            with owning(ledger_path(self._config), threading.Event()):
+            with owned_ledger(ledger_path(self._config), threading.Event()):
                 return True
         except LedgerLocked:
             return False
 
     # -- progress --------------------------------------------------------------------
-    def _tell(self, sources: Sequence[str]) -> None:
+    def _report(self, sources: Sequence[str]) -> None:
         for source in sources:
-            if self._tell_of_others(source):
+            if self._report_jobs_before(source):
                 self._waiting_since[source] = time.monotonic()
                 continue
             job = self._ledger.job(self.jobs[source])
@@ -166,20 +178,20 @@ class Followed:
             if sys.stderr.isatty():
                 self._line(source, job)
 
-    def _tell_of_others(self, source: str) -> bool:
-        """Whether other jobs of the source come first; said once."""
+    def _report_jobs_before(self, source: str) -> bool:
+        """Whether other jobs of the source come first; printed once for each job."""
         job = self._ledger.job(self.jobs[source])
-        others = [one for one in self._ledger.open_walks(source) if one.id < job.id]
+        others = [other for other in self._ledger.open_walks(source) if other.id < job.id]
         if job.state != JobState.REQUESTED or not others:
             return False
-        if job.id not in self._told:
-            self._told.add(job.id)
+        if job.id not in self._reported:
+            self._reported.add(job.id)
             first = others[0]
             said = f"run {first.id} ({first.kind}, asked for at {stamp(first.requested_at)})"
             say(f"source {source}: {said} comes first", err=True)
         return True
 
-    def _tell_until(self, source: str, ended: threading.Event) -> None:
+    def _show_progress_until(self, source: str, ended: threading.Event) -> None:
         while not ended.wait(0.5):
             self._line(source, self._ledger.job(self.jobs[source]))
 
@@ -191,16 +203,16 @@ class Followed:
         share = (at - since) / (until - since) if until > since else 1.0
         text = f"{source}: {share:4.0%}, {progress['seen']} seen, {progress['missing']} missing"
         say_over(text)
-        self._told.add(-1)
+        self._reported.add(-1)
 
     def _end_line(self) -> None:
-        if -1 in self._told:
+        if -1 in self._reported:
             say(err=True)
-            self._told.discard(-1)
+            self._reported.discard(-1)
 
 
 def asked_times(times: Mapping[str, WhenText | None], now: datetime, zone: ZoneInfo) -> dict[str, Any]:
-    """Times as a job keeps them: as moments, and in the words of the one who asked."""
+    """The times of a job's arguments: as UTC moments, and in the words of the command line."""
     given = {name: when for name, when in times.items() if when is not None}
     moments = {name: when.at(now, zone) for name, when in given.items()}
     refuse_reversed(moments.get("since"), moments.get("until"))
@@ -210,14 +222,14 @@ def asked_times(times: Mapping[str, WhenText | None], now: datetime, zone: ZoneI
 
 
 def _words(args: Any) -> Any:
-    """What a job was asked for, whenever that was."""
+    """A job's arguments without its moments, which differ each time that the same is asked for."""
     if not isinstance(args, dict):
         return None
     return {name: value for name, value in args.items() if name not in ("since", "until")}
 
 
 def failures_of(jobs: Mapping[str, Job]) -> str:
-    """Which sources' jobs could not be carried out, and why; empty where all were."""
+    """A message about the jobs that failed; empty where none did."""
     return "; ".join(
         f"source {name}: {job.result.get('error', str(job.state))}"
         for name, job in jobs.items()

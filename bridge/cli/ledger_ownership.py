@@ -1,4 +1,4 @@
-"""A command that does a daemon's work, while none lives."""
+"""Lets a command own the ledger while no daemon runs, to do the daemon's work."""
 
 import threading
 from collections.abc import Iterator
@@ -7,20 +7,21 @@ from pathlib import Path
 
 from bridge.ledger import ownership_of
 
-LOOK_EVERY = 0.1
+CHECK_EVERY = 0.1
+"""Seconds between two checks whether a daemon wants the ledger."""
 
 
 @contextmanager
-def owning(ledger: Path, stop: threading.Event) -> Iterator[None]:
-    """The ledger is this command's until the end, which `stop` asks for once a daemon wants it.
+def owned_ledger(ledger: Path, stop: threading.Event) -> Iterator[None]:
+    """Own the ledger inside the `with` block; `stop` is set when a daemon wants to start.
 
     Raises:
-        LedgerLocked: a daemon lives, or another command does this.
+        LedgerLocked: a daemon or another command owns the ledger.
     """
     ownership, ended = ownership_of(ledger, guest=True), threading.Event()
 
     def watch() -> None:
-        while not ended.wait(LOOK_EVERY):
+        while not ended.wait(CHECK_EVERY):
             if ownership.is_wanted():
                 stop.set()
                 return

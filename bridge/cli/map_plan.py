@@ -1,4 +1,4 @@
-"""`map plan`: a changed mapping over the ledger's calls. Nothing is sent, nothing is written."""
+"""`map plan`: applies a mapping to the ledger's calls and compares. Nothing is sent or written."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,12 +88,12 @@ def _planned(config: Config, ledger: ReplayLedger, target: ReplayTarget, window:
 
 
 def _lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
-    for name, one in found.items():
-        yield f"destination {name} with {one['mapping']}: {one['calls']} calls"
-        yield from compared_lines(one)
-        for field in one["never_filled"]:
+    for name, result in found.items():
+        yield f"destination {name} with {result['mapping']}: {result['calls']} calls"
+        yield from compared_lines(result)
+        for field in result["never_filled"]:
             yield f"    no call fills {field}"
-        for field, codes in one["unknown_codes"].items():
-            told = ", ".join(f"{code!r} ({count})" for code, count in codes.items())
-            yield f"    not in the map of {field}: {told}"
+        for field, codes in result["unknown_codes"].items():
+            counts = ", ".join(f"{code!r} ({count})" for code, count in codes.items())
+            yield f"    not in the map of {field}: {counts}"
     yield "nothing was sent"

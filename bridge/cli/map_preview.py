@@ -88,7 +88,7 @@ def map_preview(
     sys.exit(ExitCode.FINDINGS if result.outcome in ("parked", "quarantined") else ExitCode.DONE)
 
 
-# What it is about
+# Arguments
 
 
 def _destination(config: Config | None, mapping: Path, wanted: str | None) -> str | None:
@@ -114,7 +114,7 @@ def _destination(config: Config | None, mapping: Path, wanted: str | None) -> st
 def _files(
     config: Config | None, name: str | None, mapping: Path, connector: Path | None
 ) -> tuple[CompiledMapping, Connector, Account]:
-    """Mapping and connector, and the account that they write to: without its secrets."""
+    """Mapping, connector, and the account that they write to, without its secrets."""
     if config is not None and name is not None and connector is None:
         own = config.destinations[name].connector
         connector = None if own is None else config.absolute(own)
@@ -135,7 +135,7 @@ def _files(
 def _read(
     config: Config | None, name: str | None, word: str, zone: ZoneInfo | None
 ) -> tuple[Origin, str, Mapping[str, Any], str]:
-    """How to read a record, its call's key, the record, and why the ledger would not file it."""
+    """The record's origin, its call's key, the record, and why it would not be filed (or nothing)."""
     path = Path(word)
     if word != "-" and not path.exists():
         if config is None or "/" in word or path.suffix == ".json":
@@ -164,7 +164,7 @@ def _from_ledger(config: Config, word: str) -> tuple[Origin, str, Mapping[str, A
     return origin, call.key, call.record, ""
 
 
-# To read it
+# Lines for people
 
 
 def _heading(about: Mapping[str, str | None], result: Preview) -> Iterator[str]:
@@ -250,5 +250,5 @@ def _json(value: Any, indent: int | None = None) -> str:
 
 
 def _clean(text: str) -> str:
-    """Nothing that came from outside may move the cursor."""
+    """Escape a text, so that nothing from outside moves the cursor."""
     return escape_invisible.line(text)

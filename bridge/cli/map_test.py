@@ -18,7 +18,7 @@ from bridge.record.origin import Origin
 from bridge.source.platforms import DEFAULT_PLATFORM, PLATFORMS
 
 UNCONFIGURED = Origin("main", PLATFORMS[DEFAULT_PLATFORM].dialect, ZoneInfo("Asia/Shanghai"), "CN")
-"""How records are read where no configuration says which source they are of."""
+"""The origin of records where no configuration names their source."""
 
 
 @click.command("test")
@@ -27,7 +27,7 @@ UNCONFIGURED = Origin("main", PLATFORMS[DEFAULT_PLATFORM].dialect, ZoneInfo("Asi
 @json_option
 def map_test(mapping: Path | None, config_path: Path | None, as_json: bool) -> None:
     """Run the cases in a mapping's [[tests]]; without MAPPING those of all destinations."""
-    origins = _all_mappings(read_config(config_path)) if mapping is None else _one(mapping, config_path)
+    origins = _all_mappings(read_config(config_path)) if mapping is None else _single(mapping, config_path)
     tested = [(found, run_tests(found, origin)) for found, origin in _loaded(origins)]
     results = [result for _, some in tested for result in some]
     failed = sum(not result.passed for result in results)
@@ -44,7 +44,7 @@ def map_test(mapping: Path | None, config_path: Path | None, as_json: bool) -> N
     sys.exit(ExitCode.FINDINGS if failed else ExitCode.DONE)
 
 
-def _one(mapping: Path, config_path: Path | None) -> dict[Path, Origin]:
+def _single(mapping: Path, config_path: Path | None) -> dict[Path, Origin]:
     """A mapping by its path, read as the first source that uses it; without a configuration by default."""
     config = config_if_any(config_path)
     if config is None:
@@ -55,7 +55,7 @@ def _one(mapping: Path, config_path: Path | None) -> dict[Path, Origin]:
 
 
 def config_if_any(config_path: Path | None) -> Config | None:
-    """The configuration that is named, or the one that is found and whole."""
+    """The configuration that is named, else the default one if it is there and has no problem; or None."""
     if config_path is not None:
         return read_config(config_path)
     if not any(path.is_file() for path in DEFAULT_PATHS):
@@ -63,14 +63,14 @@ def config_if_any(config_path: Path | None) -> Config | None:
     try:
         return read_config(None)
     except ConfigError as error:
-        # The mapping can be tried without it: whoever mends both starts somewhere.
+        # The mapping can be tested without it, so its problems are only printed.
         for problem in error.problems:
             say(f"not used: {problem}", err=True)
         return None
 
 
 def _all_mappings(config: Config) -> dict[Path, Origin]:
-    """The mappings of all destinations, each with the first source whose calls it gets."""
+    """The mappings of all destinations, each with the origin of its first source."""
     found: dict[Path, Origin] = {}
     for name, destination in config.destinations.items():
         sources = config.sources_of(name)
@@ -80,7 +80,11 @@ def _all_mappings(config: Config) -> dict[Path, Origin]:
 
 
 def _loaded(origins: dict[Path, Origin]) -> list[tuple[CompiledMapping, Origin]]:
-    """All mappings, or the problems of all that are broken."""
+    """Compile all mappings.
+
+    Raises:
+        ConfigError: the problems of all that are broken.
+    """
     loaded, problems = [], list[Problem]()
     for path, origin in origins.items():
         try:

@@ -1,4 +1,4 @@
-"""What all commands share: the options after the last argument, and how results are shown."""
+"""What all commands share: their last options, exit codes, and how documents and lines are printed."""
 
 import json
 import os
@@ -15,13 +15,15 @@ from bridge.ledger import Ledger, open_ledger
 from bridge.lib import escape_invisible
 
 LIMIT = click.IntRange(1, 2**63 - 1)
-"""How many rows to show: more than none, and no more than a ledger counts."""
+"""The type of `--limit`: 1 up to the largest integer of the ledger."""
+ROW_ID = click.IntRange(1, 2**63 - 1)
+"""The type of an id of a row: 1 up to the largest integer of the ledger."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ExitCode(IntEnum):
-    """What a script reads."""
+    """The exit codes, which scripts rely on."""
 
     DONE = 0
     FINDINGS = 1
@@ -30,7 +32,7 @@ class ExitCode(IntEnum):
 
 
 def config_option(command: F) -> F:
-    """`-c/--config FILE`."""
+    """Add the option `-c/--config FILE`."""
     return click.option(
         "-c",
         "--config",
@@ -41,19 +43,23 @@ def config_option(command: F) -> F:
 
 
 def json_option(command: F) -> F:
-    """`--json`."""
+    """Add the option `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
 
 
 def read_config(path: Path | None) -> Config:
-    """The configuration, without its secrets: looking must work without them."""
-    if path is None and (told := left_aside(*DEFAULT_PATHS)):
-        click.echo(told, err=True)
+    """Load the configuration without its secrets: commands that only read must work without them.
+
+    Raises:
+        ConfigError: all its problems.
+    """
+    if path is None and (notice := unused_default(*DEFAULT_PATHS)):
+        click.echo(notice, err=True)
     return load_config(path, os.environ)
 
 
-def left_aside(here: Path, installed: Path) -> str:
-    """What to say where both default configurations are there: one was perhaps forgotten in a folder."""
+def unused_default(here: Path, installed: Path) -> str:
+    """A notice where both default configurations exist: the one in this folder may be there by accident."""
     try:
         both = here.is_file() and installed.is_file() and not here.samefile(installed)
     except OSError:
@@ -62,12 +68,12 @@ def left_aside(here: Path, installed: Path) -> str:
 
 
 def ledger_path(config: Config) -> Path:
-    """The ledger's file."""
+    """The path of the ledger's file."""
     return config.ledger.file(config.base_dir)
 
 
 def open_to_look(config: Config) -> Ledger:
-    """The ledger, for looking only; closed with the command, however that ends."""
+    """Open the ledger read-only; it is closed when the command ends."""
     ledger = open_ledger(ledger_path(config), read_only=True, min_free=config.ledger.min_free)
     command = click.get_current_context(silent=True)
     if command is not None:
@@ -76,7 +82,7 @@ def open_to_look(config: Config) -> Ledger:
 
 
 def show(document: Mapping[str, Any], as_json: bool, lines: Iterable[str]) -> None:
-    """One document on stdout, for a program or for a person."""
+    """Print the JSON document, or the lines for a person, on stdout."""
     if as_json:
         say_json(json.dumps(document, ensure_ascii=False, default=_plain))
     else:
@@ -85,17 +91,17 @@ def show(document: Mapping[str, Any], as_json: bool, lines: Iterable[str]) -> No
 
 
 def say(line: str = "", *, err: bool = False) -> None:
-    """Print one line: the only way in which a command prints, so that nothing from outside makes another."""
+    """Print one line, with characters from outside escaped, so that none of them starts a new line."""
     click.echo(escape_invisible.line(line), err=err)
 
 
 def say_json(text: str) -> None:
-    """Print a JSON document of one line or more."""
+    """Print a JSON document, with invisible characters escaped."""
     click.echo(escape_invisible.in_json(text))
 
 
 def say_over(line: str) -> None:
-    """Write a line over the one before, on a terminal's stderr."""
+    """Overwrite the last line on a terminal's stderr."""
     click.echo(f"\r{escape_invisible.line(line):<70}", nl=False, err=True)
 
 
@@ -106,7 +112,7 @@ def _plain(value: Any) -> Any:
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterable[str]:
-    """Rows as aligned text; empty cells as a dash."""
+    """The lines of a table with aligned columns; an empty cell is a dash."""
     cells = [[_cell(row.get(column)) for column in columns] for row in rows]
     widths = [
         max([len(column), *(len(line[index]) for line in cells)]) for index, column in enumerate(columns)
@@ -117,5 +123,5 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterable
 
 def _cell(value: Any) -> str:
     text = "-" if value is None or value == "" else str(value)
-    # Here already, for the width is that of what is shown.
+    # Escaped before the widths are computed, because escapes are longer.
     return escape_invisible.line(text)

@@ -4,12 +4,21 @@ from pathlib import Path
 
 import click
 
-from bridge.cli.follow_job import ID, follow
-from bridge.cli.output import LIMIT, config_option, json_option, open_to_look, read_config, show, table
+from bridge.cli.follow_job import follow
+from bridge.cli.output import (
+    LIMIT,
+    ROW_ID,
+    config_option,
+    json_option,
+    open_to_look,
+    read_config,
+    show,
+    table,
+)
 from bridge.lib.documents import document_of
 from bridge.lib.errors import CallbridgeError
 
-NONE_WAITS = "none of these records waits: see `quarantine list`"
+NONE_WAITING = "none of these records waits: see `quarantine list`"
 
 
 @click.command("list")
@@ -27,7 +36,7 @@ def quarantine_list(state: str, limit: int, config_path: Path | None, as_json: b
 
 
 @click.command("show")
-@click.argument("entry", type=click.IntRange(1, 2**63 - 1))
+@click.argument("entry", type=ROW_ID)
 @config_option
 @json_option
 def quarantine_show(entry: int, config_path: Path | None, as_json: bool) -> None:
@@ -42,7 +51,7 @@ def quarantine_show(entry: int, config_path: Path | None, as_json: bool) -> None
 
 
 @click.command("retry")
-@click.argument("ids", nargs=-1, type=ID)
+@click.argument("ids", nargs=-1, type=ROW_ID)
 @click.option("--all", "every", is_flag=True, help="All records that wait.")
 @config_option
 @json_option
@@ -57,16 +66,16 @@ def quarantine_retry(ids: tuple[int, ...], every: bool, config_path: Path | None
         as_json,
         [
             f"{result['released']} released, {result['waiting']} wait on",
-            *(f"    {one['id']}: {one['reason']}: {one['detail']}" for one in reasons),
+            *(f"    {row['id']}: {row['reason']}: {row['detail']}" for row in reasons),
             *(["    …"] if result["waiting"] > len(reasons) else []),
         ],
     )
     if ids and not result["released"] and not result["waiting"]:
-        raise CallbridgeError(NONE_WAITS)
+        raise CallbridgeError(NONE_WAITING)
 
 
 @click.command("drop")
-@click.argument("ids", nargs=-1, type=ID, required=True)
+@click.argument("ids", nargs=-1, type=ROW_ID, required=True)
 @config_option
 @json_option
 def quarantine_drop(ids: tuple[int, ...], config_path: Path | None, as_json: bool) -> None:
@@ -74,4 +83,4 @@ def quarantine_drop(ids: tuple[int, ...], config_path: Path | None, as_json: boo
     result = follow(read_config(config_path), "quarantine_drop", {"ids": list(ids)})
     show(result, as_json, [f"{result['dropped']} dropped"])
     if not result["dropped"]:
-        raise CallbridgeError(NONE_WAITS)
+        raise CallbridgeError(NONE_WAITING)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bridge.cli.follow_walks import ASK, ON_INTERRUPT, Followed, asked_times, chosen_sources, failures_of
+from bridge.cli.follow_walks import ASK, ON_INTERRUPT, FollowedWalks, asked_times, chosen_sources, failures_of
 from bridge.cli.output import ExitCode, config_option, json_option, ledger_path, read_config, show
 from bridge.cli.times import When, WhenText
 from bridge.ledger import open_ledger
@@ -16,8 +16,8 @@ from bridge.lib.documents import Document
 from bridge.lib.errors import CallbridgeError
 from bridge.model.jobs import RECONCILE, Job, JobState
 
-COUNTED = ("seen", "matched", "missing", "revised", "stale", "conflicting", "filled")
-MORE = ("deferred", "unlisted", "ours_only")
+ALWAYS_SHOWN = ("seen", "matched", "missing", "revised", "stale", "conflicting", "filled")
+SHOWN_IF_ANY = ("deferred", "unlisted", "ours_only")
 
 
 @click.command()
@@ -56,9 +56,9 @@ def reconcile(
 
     ledger = open_ledger(ledger_path(config), min_free=config.ledger.min_free)
     try:
-        followed = Followed(config, ledger, on_interrupt)
-        followed.ask(RECONCILE, {name: asked(name) for name in sources})
-        jobs = followed.to_the_end()
+        walks = FollowedWalks(config, ledger, on_interrupt)
+        walks.ask(RECONCILE, {name: asked(name) for name in sources})
+        jobs = walks.to_the_end()
     finally:
         ledger.close()
     document = reconciled(jobs)
@@ -71,27 +71,31 @@ def reconcile(
 
 
 def reconciled(jobs: Mapping[str, Job]) -> Document:
-    """What the jobs of all sources came to, together and one by one."""
+    """The JSON document: the results of all sources together, and of each."""
     done = {name: job.result for name, job in jobs.items() if job.state == JobState.DONE}
     return {
-        "since": min((one["since"] for one in done.values()), default=None),
-        "until": max((one["until"] for one in done.values()), default=None),
-        **{name: sum(one[name] for one in done.values()) for name in (*COUNTED, *MORE)},
-        "complete": bool(done) and len(done) == len(jobs) and all(one["complete"] for one in done.values()),
+        "since": min((result["since"] for result in done.values()), default=None),
+        "until": max((result["until"] for result in done.values()), default=None),
+        **{name: sum(result[name] for result in done.values()) for name in (*ALWAYS_SHOWN, *SHOWN_IF_ANY)},
+        "complete": bool(done)
+        and len(done) == len(jobs)
+        and all(result["complete"] for result in done.values()),
         "sources": done,
     }
 
 
 def reconciled_lines(document: Document) -> Iterator[str]:
-    """The same, to read."""
-    for name, one in document["sources"].items():
-        yield f"source {name}, calls created from {one['since']} until {one['until']}:"
+    """The document as lines for people."""
+    for name, result in document["sources"].items():
+        yield f"source {name}, calls created from {result['since']} until {result['until']}:"
         yield "  " + ", ".join(
-            f"{one[count]} {count}" for count in (*COUNTED, *MORE) if one[count] or count in COUNTED
+            f"{result[count]} {count}"
+            for count in (*ALWAYS_SHOWN, *SHOWN_IF_ANY)
+            if result[count] or count in ALWAYS_SHOWN
         )
-        yield from (f"  not complete: {reason}" for reason in one["reasons"])
-        for key in one["ids"].get("conflicting", []):
-            yield f"  conflicting: {key}: {one['explanations'].get(key, '')}"
-        for user in one["users_unlisted"]:
+        yield from (f"  not complete: {reason}" for reason in result["reasons"])
+        for key in result["ids"].get("conflicting", []):
+            yield f"  conflicting: {key}: {result['explanations'].get(key, '')}"
+        for user in result["users_unlisted"]:
             yield f"  user {user} has calls here, and no login's list shows them"
     yield "complete" if document["complete"] else "NOT complete"

@@ -55,7 +55,7 @@ def replay(
 
 
 def window_args(config: Config, source: str, since: Any, until: Any) -> dict[str, str]:
-    """The ends of a window as moments; what lacks an offset is in the source's zone."""
+    """The ends of a window as UTC texts; a time without an offset is in the source's zone."""
     now = now_utc()
     zone = (config.sources[source] if source else next(iter(config.sources.values()))).timezone
     ends = {name: end.at(now, zone) for name, end in (("since", since), ("until", until)) if end is not None}
@@ -64,7 +64,7 @@ def window_args(config: Config, source: str, since: Any, until: Any) -> dict[str
 
 
 def replay_lines(result: Mapping[str, Any], *, dry_run: bool) -> Iterator[str]:
-    """What a replay found, or did."""
+    """The result of a replay as lines for people."""
     for name, found in result["destinations"].items():
         yield f"destination {name}: {found['calls']} calls"
         yield from compared_lines(found)
@@ -72,7 +72,7 @@ def replay_lines(result: Mapping[str, Any], *, dry_run: bool) -> Iterator[str]:
 
 
 def compared_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """What comparing came to."""
+    """The result of comparing calls as lines for people."""
     yield "    " + (", ".join(f"{found[name]} {name}" for name in ReplayVerdict if found[name]) or "none")
     for title, groups in (
         ("let in, skipped so far", found["released_from"]),
@@ -87,11 +87,11 @@ def compared_lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def example_lines(changes: Mapping[str, Any]) -> Iterable[str]:
-    """What would be told to the objects of one call."""
+    """The changes of one call's objects as lines for people."""
     for name, change in changes.items():
         yield f"        object {name}: {change['why']}"
-        for field, told in change["fields"].items():
-            yield f"            {field} = {_short(told['value'])}"
+        for field, planned in change["fields"].items():
+            yield f"            {field} = {_short(planned['value'])}"
 
 
 def _short(value: Any) -> str:

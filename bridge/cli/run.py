@@ -1,4 +1,4 @@
-"""`run`: the daemon."""
+"""`run`: starts the daemon and runs it until a signal ends it."""
 
 import os
 from pathlib import Path
@@ -18,14 +18,14 @@ from bridge.lib.log import configure
 @json_option
 def run(config_path: Path | None, as_json: bool) -> None:
     """The daemon: takes callbacks, delivers calls, until SIGTERM (with --json its log is JSON)."""
-    # Loaded here, because looking at the ledger needs no web server.
+    # Imported here, because the other commands need no web server.
     from bridge.daemon.app import Daemon  # noqa: PLC0415
     from bridge.daemon.signals import on_signals  # noqa: PLC0415
     from bridge.ledger import check_user, open_ledger, ownership_of  # noqa: PLC0415
 
     config = _config_or_all_problems(config_path)
     path = ledger_path(config)
-    # Said first: the wrong user cannot read secrets either.
+    # Before the other problems: the wrong user cannot read the secrets either, and would see only those.
     check_user(path)
     warnings = _refuse_problems(config_path)
     secrets = resolve_secrets(config, os.environ)
@@ -49,9 +49,13 @@ def _config_or_all_problems(config_path: Path | None) -> Config:
 
 
 def _refuse_problems(config_path: Path | None) -> list[Problem]:
-    """Before anything is touched, and all of it at once, as `check` says it; what is only warned of."""
+    """Refuse a configuration with problems before anything is opened; return the warnings.
+
+    Raises:
+        ConfigError: all problems, as `check` prints them.
+    """
     findings = find_problems(config_path, os.environ)
     if findings.problems:
         raise ConfigError(findings.problems)
-    # A daemon that does not start loses callbacks, which is worse than a token that could be longer.
+    # A short token is only warned of: a daemon that does not start loses callbacks, which is worse.
     return [*findings.short_tokens, *findings.warnings]

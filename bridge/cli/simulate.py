@@ -71,7 +71,7 @@ def simulate_crm(port: int, token: str | None, token_file: Path | None, **option
 
 
 def _token_in(file: Path) -> str:
-    """A token that stands in a file, because every user of the machine sees a command line."""
+    """Read a token from a file: every user of the machine can see a command line."""
     try:
         return file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

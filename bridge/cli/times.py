@@ -1,4 +1,4 @@
-"""Times as operators write them: a date, a time, one with an offset, or an age."""
+"""Reads times of the command line: a date, a time, a time with an offset, or an age such as `3h`."""
 
 import re
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 @dataclass(frozen=True, slots=True)
 class WhenText:
-    """A time that still lacks its zone, or an age that still lacks its now."""
+    """The text of a time or an age, until zone and present time are known."""
 
     text: str
 
     def at(self, now: datetime, zone: ZoneInfo) -> datetime:
-        """The moment in UTC; without an offset in `zone`."""
+        """The moment in UTC; a time without an offset is in `zone`."""
         if _AGE.fullmatch(self.text):
             parts = _AGE_PART.findall(self.text)
             return now - timedelta(seconds=sum(int(count) * _UNITS[unit] for count, unit in parts))
@@ -31,7 +31,7 @@ class WhenText:
 
 
 def refuse_reversed(since: datetime | None, until: datetime | None) -> None:
-    """A window that ends before it begins has nothing in it, which looks like nothing to do.
+    """Refuse a window that ends before it begins: it would look like a window without calls.
 
     Raises:
         click.UsageError: it does.

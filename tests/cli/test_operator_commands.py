@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from bridge.cli import cli
 from bridge.cli.follow_job import follow
-from bridge.cli.output import left_aside
+from bridge.cli.output import unused_default
 from bridge.config.load import load_config
 from bridge.ledger import Ledger
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
@@ -194,14 +194,14 @@ def test_reconcile_of_a_source_unknown_to_the_daemon_says_what_to_do(desk: Desk)
 def test_output_says_which_of_two_configurations_is_used(tmp_path: Path) -> None:
     here, installed = tmp_path / "config.toml", tmp_path / "etc" / "config.toml"
     installed.parent.mkdir()
-    assert left_aside(here, installed) == ""
+    assert unused_default(here, installed) == ""
     here.touch()
-    assert left_aside(here, installed) == ""
+    assert unused_default(here, installed) == ""
     installed.touch()
-    assert left_aside(here, installed) == f"{here} is taken, not {installed}: --config says which"
+    assert unused_default(here, installed) == f"{here} is taken, not {installed}: --config says which"
     here.unlink()
     here.symlink_to(installed)
-    assert left_aside(here, installed) == ""
+    assert unused_default(here, installed) == ""
 
 
 def test_command_says_that_the_daemon_has_not_started_its_job(
@@ -210,7 +210,7 @@ def test_command_says_that_the_daemon_has_not_started_its_job(
     results: list[dict[str, Any]] = []
     config, heard = load_config(desk.config, {}), ""
     with OwnerLock(desk.config.parent / "ledger.db"):
-        waiting = threading.Thread(target=lambda: results.append(follow(config, "prune", {}, told_after=0.0)))
+        waiting = threading.Thread(target=lambda: results.append(follow(config, "prune", {}, warn_after=0.0)))
         waiting.start()
         until = datetime.now(UTC) + timedelta(seconds=30)
         while "has not begun run 1 yet" not in (heard := heard + capsys.readouterr().err):
