@@ -1,4 +1,4 @@
-"""Made-up dialogues between the robot and a customer, in the platform's three encodings."""
+"""Makes up dialogues between robot and customer, in the platform's encodings. Begin at `converse()`."""
 
 import random
 from datetime import datetime, timedelta
@@ -55,7 +55,7 @@ JUMPS = ("肯定", "否定", "中性", "接续")
 
 
 def converse(rng: random.Random, connected: datetime, seconds: int, stem: str) -> list[TurnFields]:
-    """A dialogue of `seconds`, as the array of turns; `stem` names the call in its recordings' paths."""
+    """Make up a dialogue of `seconds` as a list of turns; `stem` names the call in recordings' paths."""
     rounds = max(1, min(8, seconds // 11))
     turns: list[TurnFields] = []
     for number in range(rounds):
@@ -70,7 +70,7 @@ def converse(rng: random.Random, connected: datetime, seconds: int, stem: str) -
 
 
 def as_marked_text(turns: list[TurnFields]) -> str:
-    """The `##`/`#!`/`#@` string, which knows less than the array."""
+    """The dialogue as the `##`/`#!`/`#@` string, which has fewer fields than the list."""
     return "##".join(_marked_customer(turn) if turn["is_answer"] else _marked_robot(turn) for turn in turns)
 
 

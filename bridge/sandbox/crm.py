@@ -1,4 +1,7 @@
-"""The sandbox CRM over HTTP, in memory: idempotent upserts and links, or none of them; faults on demand."""
+"""The sandbox CRM: an HTTP server that keeps objects in memory, with or without upserts, and fails on demand.
+
+Begin at `SandboxCrm`; `upsert_crm.py` and `search_crm.py` hold what its two forms can do.
+"""
 
 import asyncio
 import hmac
@@ -57,6 +60,7 @@ class SandboxCrm:
         rates: Rates | None = None,
         clock: Callable[[], datetime] = now_utc,
     ) -> None:
+        """Make an empty CRM; `lag` is in seconds, `rates` are the shares of requests that go wrong."""
         self._token = token
         self._clock = clock
         self._state = CrmState()
@@ -88,7 +92,7 @@ class SandboxCrm:
         lost_answer: bool = False,
         delay: float = 0.0,
     ) -> None:
-        """Do this wrong with the next `times` requests whose path starts with `path`; see `Fault`."""
+        """Add a fault for the next `times` requests whose path starts with `path`; see `Fault`."""
         self._faults.add(
             Fault(
                 status=status,
@@ -103,7 +107,7 @@ class SandboxCrm:
         )
 
     def clear_faults(self) -> None:
-        """From now on answer as a healthy CRM does."""
+        """Forget all faults: from now on every request is answered well."""
         self._faults.clear()
 
     def contents(self) -> dict[str, list[ObjectFields]]:
@@ -111,7 +115,7 @@ class SandboxCrm:
         return (self._plain or self._state).contents()
 
     def requests(self) -> dict[str, Any]:
-        """How many requests came, in total and by method and path template; refused ones count."""
+        """The number of requests, in total and by method and path; refused ones count too."""
         with self._lock:
             return {"total": self._counts.total(), "by": dict(self._counts)}
 
@@ -162,7 +166,7 @@ class SandboxCrm:
         if trouble.delay:
             await asyncio.sleep(trouble.delay)
         if response is None or trouble.fault is not None:
-            response = _Faulty(trouble.fault)
+            response = _FaultResponse(trouble.fault)
         return self._answered(entry, response, trouble)
 
     def _answered(self, entry: dict[str, Any], response: Response, trouble: Trouble) -> Response:
@@ -232,8 +236,8 @@ class SandboxCrm:
         raise Refusal(404, "not_found", f"there is nothing to {method} here")
 
 
-class _Faulty(JSONResponse):
-    """The answer a fault asks for; for a lost answer, none."""
+class _FaultResponse(JSONResponse):
+    """The answer that a fault asks for; where the answer is lost, the connection is dropped."""
 
     def __init__(self, fault: Fault | None) -> None:
         status = fault.status if fault is not None else None

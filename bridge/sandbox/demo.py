@@ -1,4 +1,7 @@
-"""The demo: a sandbox platform, a sandbox CRM and the daemon between them, on loopback."""
+"""The demo: a sandbox platform, a sandbox CRM and the daemon between them, on loopback.
+
+Begin at `Demo.once()`.
+"""
 
 import secrets
 import tempfile
@@ -28,8 +31,8 @@ from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET, Pushing, SandboxPl
 from bridge.sandbox.server import LocalServer
 
 SETTLE_WITHIN = 90.0
-SHOWN_OF = timedelta(days=1)
-UNHEARD = 0.02
+GAPS_OF = timedelta(days=1)
+UNPUSHED_SHARE = 0.02
 """The share of a batch that the platform never pushes, for reconciliation to find."""
 _VOICE_TEST = 3
 
@@ -58,7 +61,7 @@ first_retry = "1s"
 
 
 class Demo:
-    """All three, started and stopped together; nothing is left on the machine."""
+    """Starts and stops platform, CRM and daemon together; leaves nothing on the machine."""
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="callbridge-demo-")
@@ -105,7 +108,7 @@ class Demo:
 
     @property
     def addresses(self) -> Mapping[str, str]:
-        """Where one may look."""
+        """The URLs of platform, CRM and daemon."""
         return {
             "platform": self._platform_server.url,
             "crm": self._crm_server.url,
@@ -113,13 +116,13 @@ class Demo:
         }
 
     def once(self, count: int, *, spoil: bool = False) -> dict[str, Any]:
-        """Push a batch with all the platform's habits, reconcile, let it settle, count on all three sides.
+        """Push a batch, reconcile, wait for all deliveries, and return the balance of all three sides.
 
         `spoil` deletes one call in the settled CRM, to show what an imbalance looks like.
         """
         self.crm.add_fault(status=429, retry_after=1, path="/contacts")
         self.crm.add_fault(status=503, path="/calls")
-        self.platform.push_batch(count, lost=UNHEARD)
+        self.platform.push_batch(count, lost=UNPUSHED_SHARE)
         self._run(RECONCILE)
         self._settle()
         if spoil:
@@ -134,7 +137,7 @@ class Demo:
         )
 
     def _run(self, kind: str) -> dict[str, Any]:
-        """What the daemon finds in the run that it is asked for."""
+        """Ask the daemon for a job and return its result."""
         job_id = self.ledger.request_job(kind, {"source": "main"}, now_utc())
         self._until(lambda: not self.ledger.job(job_id).is_open, f"{kind} did not end")
         job = self.ledger.job(job_id)
@@ -150,11 +153,11 @@ class Demo:
             self._ended.wait(0.1)
 
     def local_balance(self) -> dict[str, Any]:
-        """The ledger's side of the balance."""
+        """The balance by the ledger alone."""
         return local_balance(self.ledger, ["main"], {"crm": ["main"]}, Window())
 
     def _balance(self) -> dict[str, Any]:
-        """The audit's balance, and beside it what the CRM itself holds."""
+        """The audit's balance, compared with what the CRM itself holds."""
         balance = whole_balance({"main": self._run(AUDIT)}, {}, None)
         records, now = self.platform.records()["records"], now_utc()
         wanted = {entry["uuid"] for entry in records if _belongs_in_crm(entry["record"])}
@@ -168,14 +171,14 @@ class Demo:
         return balance | {
             "crm": counted | {"missing": len(wanted - held.keys())},
             "pushes": len(self.platform.pushes()),
-            "reconciled": self.ledger.coverage("main", now - SHOWN_OF, now).gaps,
+            "reconciled": self.ledger.coverage("main", now - GAPS_OF, now).gaps,
             "findings": findings,
             "balanced": balance["balanced"] and not findings,
         }
 
 
 def _belongs_in_crm(record: Mapping[str, Any]) -> bool:
-    """What the starting mapping's rules say, told from the platform's record alone."""
+    """Whether the mapping of the demo delivers this record, decided by the platform's fields alone."""
     return int(record["call_from_type"] or 0) != _VOICE_TEST and not int(record["is_deleted"] or 0)
 
 

@@ -1,4 +1,4 @@
-"""Faults on demand: what the sandbox CRM shall do wrong, to which requests, how many times."""
+"""Faults on demand: what the sandbox CRM does wrong, with which requests, and how often. Begin at `Fault`."""
 
 import random
 import threading
@@ -42,7 +42,7 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What one request has to go through."""
+    """What goes wrong with one request."""
 
     fault: Fault | None = None
     delay: float = 0.0
@@ -53,7 +53,7 @@ class Trouble:
         return self.fault is None or self.fault.lost_answer or self.fault.after_effect
 
     def described(self) -> dict[str, Any] | None:
-        """For the request log; None when nothing was wrong."""
+        """The entry for the request log; None where nothing went wrong."""
         wrong: dict[str, Any] = {} if self.fault is None else msgspec.to_builtins(self.fault)
         for name in ("path", "method", "times", "delay"):
             wrong.pop(name, None)
@@ -81,43 +81,44 @@ class FaultList:
     """The faults still to come, in the order they were asked for; safe to use from several threads."""
 
     def __init__(self, rates: Rates | None = None) -> None:
+        """Start without faults; `rates` are the shares of requests that fail at random."""
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._rates = rates or Rates()
-        self._chance = random.Random(self._rates.seed)  # noqa: S311 -- faults, not secrets
+        self._rng = random.Random(self._rates.seed)  # noqa: S311 -- faults, not secrets
 
     def add(self, fault: Fault) -> None:
-        """Queue one more."""
-        # Its count is run down here, and the caller may add the same fault again.
+        """Add a fault to the end of the list."""
+        # A copy, because `times` is counted down here and the caller may add the same fault again.
         with self._lock:
             self._faults.append(msgspec.structs.replace(fault))
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Forget all faults and rates."""
         with self._lock:
             self._faults.clear()
             self._rates = Rates()
 
-    def _by_chance(self) -> Fault | None:
-        rates, drawn = self._rates, self._chance.random()
+    def _at_random(self) -> Fault | None:
+        rates, drawn = self._rates, self._rng.random()
         if drawn < rates.lost:
             return Fault(lost_answer=True)
         if drawn < rates.lost + rates.errors:
-            status = self._chance.choice((500, 502, 503))
-            return Fault(status=status, after_effect=status != 503 and self._chance.random() < 0.5)
+            status = self._rng.choice((500, 502, 503))
+            return Fault(status=status, after_effect=status != 503 and self._rng.random() < 0.5)
         if drawn < rates.lost + rates.errors + rates.limited:
             return Fault(status=429, retry_after=1)
         return None
 
     def take(self, method: str, path: str) -> Trouble:
-        """Use up what concerns this request: the first fault with an outcome, and every mere delay."""
+        """Use up this request's faults: the first one with an outcome, and every one that only delays."""
         with self._lock:
             matching = [fault for fault in self._faults if fault.matches(method, path)]
             delays = [fault for fault in matching if fault.status is None and not fault.lost_answer]
             outcome = next((fault for fault in matching if fault not in delays), None)
             used = delays if outcome is None else [*delays, outcome]
-            by_chance = self._by_chance()
-            trouble = Trouble(outcome or by_chance, sum(fault.delay for fault in used) + self._rates.delay)
+            random_fault = self._at_random()
+            trouble = Trouble(outcome or random_fault, sum(fault.delay for fault in used) + self._rates.delay)
             for fault in used:
                 if fault.times > 0:
                     fault.times -= 1

@@ -1,4 +1,4 @@
-"""`callbridge simulate`: a sandbox in the foreground, until a signal ends it."""
+"""Serves a sandbox in the foreground until a signal ends it, for `callbridge simulate`."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from bridge.sandbox.server import LocalServer
 
 
 def serve_crm(port: int, crm: SandboxCrm, say: Callable[[str, str], None]) -> None:
-    """A CRM on loopback."""
+    """Serve a CRM on loopback; `say` gets its URL and a line for people."""
     server = LocalServer(crm.app, port=port)
     say(
         server.url,
@@ -19,7 +19,7 @@ def serve_crm(port: int, crm: SandboxCrm, say: Callable[[str, str], None]) -> No
 
 
 def serve_platform(port: int, url: str, rate: float, seed: int, say: Callable[[str, str], None]) -> None:
-    """A platform on loopback that pushes to `url`, `rate` calls a second."""
+    """Serve a platform on loopback that pushes `rate` calls a second to `url`."""
     platform = SandboxPlatform(url, seed=seed)
     server = LocalServer(platform.app, port=port)
     say(

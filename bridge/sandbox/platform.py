@@ -1,4 +1,7 @@
-"""The sandbox platform: it makes calls up, pushes them with the real one's three tries, and lists them."""
+"""The sandbox platform: makes up calls, pushes each with up to three tries like the real one, and lists them.
+
+Begin at `SandboxPlatform.push_batch()`.
+"""
 
 import asyncio
 import json
@@ -29,12 +32,12 @@ from bridge.sandbox.records import Record, generate, later_edit, stream
 
 PUSH_TRIES = 3
 ACCESS_ID, ACCESS_SECRET = "sandbox", "sandbox-secret"
-"""The login of a platform that was given none."""
+"""The login of a sandbox platform by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """What became of one push: the answer to each try, and whether one of them was `SUCCESS`."""
+    """The result of one push: the answer to each try, and whether one of them was `SUCCESS`."""
 
     uuid: str
     reason: str
@@ -91,6 +94,7 @@ class SandboxPlatform:
         access: ListAccess | None = None,
         disturbances: Disturbances | None = None,
     ) -> None:
+        """Make a platform without calls; the same `seed` makes the same calls."""
         self.callback_url = callback_url
         self._seeds = random.Random(seed)  # noqa: S311  # sample data, not secrets
         self._user = user
@@ -126,22 +130,22 @@ class SandboxPlatform:
         seed = self._seeds.getrandbits(32) if seed is None else seed
         rng = random.Random(seed)  # noqa: S311  # sample data, not secrets
         records = generate(count, seed, self._clock(), self._user)
-        unheard = set(rng.sample(range(count), round(count * lost))) if lost else set[int]()
-        self.add(records[place] for place in unheard)
-        pushed = [record for place, record in enumerate(records) if place not in unheard]
+        unpushed = set(rng.sample(range(count), round(count * lost))) if lost else set[int]()
+        self.add(records[index] for index in unpushed)
+        pushed = [record for index, record in enumerate(records) if index not in unpushed]
         first, then = plan_batch(pushed, rng, self._clock()) if pushed else ([], [])
         stop = threading.Event()
         with self._registered(stop):
             return self._drive(iter(first), stop) + self._drive(iter(then), stop)
 
     def add(self, records: Iterable[Record]) -> None:
-        """Calls that are made, or changed, without a push."""
+        """Add or change calls without a push."""
         with self._lock:
             for record in records:
                 self._know(record)
 
     def edit(self, share: float, seed: int = 1) -> list[str]:
-        """A person works on a share of the calls, and nothing is pushed; their uuids."""
+        """Edit a share of the calls as a person does, without a push; return their uuids."""
         rng = random.Random(seed)  # noqa: S311  # sample data, not secrets
         known = self.list.records()
         chosen = rng.sample(sorted(known), max(1, round(len(known) * share))) if known else []
@@ -171,12 +175,12 @@ class SandboxPlatform:
                 event.set()
 
     def pushes(self) -> list[Push]:
-        """Every finished push with its outcome."""
+        """All finished pushes."""
         with self._lock:
             return list(self._pushes)
 
     def records(self) -> dict[str, Any]:
-        """One entry a call, with its newest state, and how much of it was acknowledged."""
+        """All calls, each with its newest record and whether a push of it was acknowledged."""
         with self._lock:
             entries = [
                 {
@@ -204,13 +208,13 @@ class SandboxPlatform:
                 self._running.remove(stop)
 
     def _drive(self, jobs: Iterator[PlannedPush], stop: threading.Event) -> list[Push]:
-        """Work through `jobs` on a few threads; the iterator, asked by one at a time, sets the pace."""
+        """Push everything that the iterator gives, on a few threads; the iterator sets the pace."""
         _refuse_url(self.callback_url)
         done: list[Push] = []
         taking = threading.Lock()
 
         def work() -> None:
-            # Proxies of the environment are for the world outside, not for loopback.
+            # `trust_env=False`: a proxy of the environment cannot reach loopback.
             with httpx.Client(timeout=self._pushing.timeout, trust_env=False, verify=_tls()) as client:
                 while not stop.is_set():
                     with taking:
@@ -291,7 +295,7 @@ class SandboxPlatform:
         threading.Thread(target=work, name="sandbox-batch", daemon=True).start()
         if not asked.wait:
             return JSONResponse({"calls": asked.count}, status_code=202)
-        # Shielded, because a client that gives up does not take the batch back.
+        # Shielded: the batch goes on when the client closes its connection.
         pushes = await asyncio.shield(asyncio.wrap_future(outcome))
         acknowledged = sum(push.acknowledged for push in pushes)
         return JSONResponse({"calls": asked.count, "pushes": len(pushes), "acknowledged": acknowledged})
@@ -299,7 +303,7 @@ class SandboxPlatform:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """One for all clients, because reading the certificates takes longer than many a batch."""
+    """One TLS context for all clients: reading the certificates takes longer than a small batch."""
     return httpx.create_ssl_context(trust_env=False)
 
 

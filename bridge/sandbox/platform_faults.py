@@ -1,4 +1,7 @@
-"""What the sandbox platform's list does wrong on demand: every disturbance that a walk has to bear."""
+"""What the sandbox platform's list does wrong on demand, so that walks are tried against it.
+
+Begin at `Disturbances`.
+"""
 
 import random
 import zlib
@@ -14,9 +17,9 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Whole = Annotated[int, msgspec.Meta(ge=0)]
 
 BUSY = 1
-"""The code of a refusal that is over at the next try."""
+"""The code of a refusal that does not come again at the next try."""
 _KEPT = {"uuid", "sn", "created_at", "started_at", "status_manual", "mark", "return_visit", "updated_at"}
-"""What every row carries: without it nobody could tell which call it is, or that it was edited."""
+"""Fields that every row keeps: they identify the call and show that it was edited."""
 
 
 class Disturbances(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -48,7 +51,7 @@ class Disturbances(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 def shown_row(record: Record, faults: Disturbances, rng: random.Random) -> dict[str, Any]:
-    """A record as the list shows it this time."""
+    """A record as the list shows it this time, with random changes of its form."""
     row = dict(record)
     turns = row.get("talk_info")
     if turns and isinstance(turns, list) and rng.random() < faults.dialogue_as_text:
@@ -69,12 +72,12 @@ def left_out(record: Record, name: str, faults: Disturbances) -> bool:
     """Whether the list never shows this field of this record."""
     if name in _KEPT:
         return False
-    luck = zlib.crc32(f"{record['uuid']} {name}".encode()) / 2**32
-    return luck < faults.fields_missing
+    drawn = zlib.crc32(f"{record['uuid']} {name}".encode()) / 2**32
+    return drawn < faults.fields_missing
 
 
 def shown_total(count: int, faults: Disturbances, rng: random.Random) -> int | str | None:
-    """The `total` beside a page."""
+    """The `total` that is sent with a page."""
     total = count + round(count * faults.unlisted)
     if rng.random() < faults.total_moves:
         total = max(0, total + rng.choice((-2, -1, 1, 2)))
@@ -84,7 +87,7 @@ def shown_total(count: int, faults: Disturbances, rng: random.Random) -> int | s
 
 
 def cut_page(rows: Sequence[Record], faults: Disturbances, rng: random.Random) -> list[Record]:
-    """The rows of a page that reach the client."""
+    """The rows of a page that are really sent."""
     if rng.random() < faults.empty_pages:
         return []
     if rows and rng.random() < faults.short_pages:

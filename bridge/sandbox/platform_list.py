@@ -1,4 +1,7 @@
-"""The sandbox platform's list API: login, sessions that end, and pages of records."""
+"""The sandbox platform's list API: login, sessions that expire, and pages of records.
+
+Begin at `PlatformList`.
+"""
 
 import json
 import random
@@ -27,7 +30,7 @@ _SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class ListLogin:
-    """Who may ask, and whose records that shows."""
+    """One login: its secret, and the users whose records it lists."""
 
     secret: str
     users: tuple[str, ...] = ("demo",)
@@ -89,6 +92,7 @@ class PlatformList:
         disturbances: Disturbances | None = None,
         seed: int = 1,
     ) -> None:
+        """Make an empty list; `seed` decides when disturbances happen."""
         self._clock = clock
         self._logins = dict(access.logins)
         self._kind = access.kind
@@ -112,22 +116,22 @@ class PlatformList:
         ]
 
     def put(self, record: Record) -> None:
-        """A record as it is from now on."""
+        """Add a record, or replace the one with its uuid."""
         with self._lock:
             self._rows.put(record)
 
     def remove(self, uuid: str) -> None:
-        """A record that is no longer listed."""
+        """Take a record off the list."""
         with self._lock:
             self._rows.remove(uuid)
 
     def records(self) -> dict[str, Record]:
-        """What would be listed now, by uuid."""
+        """All listed records by uuid."""
         with self._lock:
             return dict(self._rows.by_uuid)
 
     def forget_sessions(self) -> None:
-        """Every session is over."""
+        """End all sessions."""
         with self._lock:
             self._sessions.clear()
 
@@ -135,7 +139,7 @@ class PlatformList:
     def _guarded(
         self, answer: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """An endpoint that is logged, and that fails as it is told to."""
+        """An endpoint that logs its requests and fails as `disturbances` say."""
 
         async def endpoint(request: Request) -> Response:
             entry: dict[str, Any] = {"path": request.url.path}
@@ -158,11 +162,11 @@ class PlatformList:
         return endpoint
 
     def _trouble(self) -> str:
-        faults, luck = self.disturbances, self._rng.random
+        faults, drawn = self.disturbances, self._rng.random
         for name, happens in (
             ("down", faults.down),
-            ("bad_gateways", luck() < faults.bad_gateways),
-            ("cut_connections", luck() < faults.cut_connections),
+            ("bad_gateways", drawn() < faults.bad_gateways),
+            ("cut_connections", drawn() < faults.cut_connections),
         ):
             if happens:
                 self.happened[name] += 1
@@ -288,14 +292,14 @@ class PlatformList:
             self.happened["unknown_fields"] += not seen.keys() <= row.keys()
 
     def _move_rows(self, start: str, end: str) -> None:
-        """A row appears inside the window that is asked for, or one that did so goes again."""
+        """Insert a row into the requested window, or delete one that was inserted before."""
         if self._rng.random() >= self.disturbances.rows_move:
             return
         if self._appeared and self._rng.random() < 0.5:
             self._rows.remove(self._appeared.pop())
             self.happened["rows_deleted"] += 1
             return
-        # Well inside, because the windows that are asked for overlap.
+        # Three seconds inside, because requested windows overlap.
         low, high = _local(start) + 3 * _SECOND, _local(end) - 3 * _SECOND
         if high <= low:
             return
@@ -320,7 +324,7 @@ class PlatformList:
         elif request.method == "POST":
             try:
                 changes = msgspec.json.decode(await request.body(), type=dict[str, Any])
-                # What is not named stays as it is.
+                # Disturbances that are not named stay as they are.
                 laid_over = msgspec.to_builtins(self.disturbances) | changes
                 self.disturbances = msgspec.convert(laid_over, Disturbances)
             except msgspec.DecodeError as error:
@@ -346,7 +350,7 @@ def _local(text: str) -> datetime:
 
 
 def _moment(value: Any) -> str | None:
-    """A time as records hold it; a date alone is its first second."""
+    """A time as records write it; a date alone is midnight."""
     try:
         return f"{_local(str(value)):%Y-%m-%d %H:%M:%S}"
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the sandbox platform pushes and in which order: new calls, duplicates, edits, states out of order."""
+"""Plans what the sandbox platform pushes: new calls, duplicates, edits, and states out of order."""
 
 import random
 import threading
@@ -26,19 +26,19 @@ class PlannedPush:
 def plan_batch(
     records: Iterable[Record], rng: random.Random, now: datetime
 ) -> tuple[list[PlannedPush], list[PlannedPush]]:
-    """Each call's first push, and what comes when those are through, so that order on the wire is certain."""
+    """The first pushes of all calls, and those to send after them, so that each call's order is certain."""
     first = [PlannedPush("new", record) for record in records]
     count = len(first)
     chosen = rng.sample(range(count), count)
     edited, reordered = max(1, round(count * EDITS)), max(1, round(count * REORDERED))
     duplicated = max(1, round(count * DUPLICATES))
-    then = [PlannedPush("edit", later_edit(first[place].record, rng, now)) for place in chosen[:edited]]
-    for place in chosen[edited : edited + reordered]:
-        older = first[place].record
-        first[place] = PlannedPush("new", later_edit(older, rng, now))
+    then = [PlannedPush("edit", later_edit(first[index].record, rng, now)) for index in chosen[:edited]]
+    for index in chosen[edited : edited + reordered]:
+        older = first[index].record
+        first[index] = PlannedPush("new", later_edit(older, rng, now))
         then.append(PlannedPush("late", older))
     repeated = chosen[edited + reordered : edited + reordered + duplicated]
-    then += [PlannedPush("duplicate", first[place].record) for place in repeated]
+    then += [PlannedPush("duplicate", first[index].record) for index in repeated]
     rng.shuffle(then)
     return first, then
 
@@ -46,16 +46,16 @@ def plan_batch(
 def endless(
     records: Iterator[Record], rng: random.Random, clock: Callable[[], datetime]
 ) -> Iterator[PlannedPush]:
-    """First pushes as the records come, with the same troubles mixed in some calls later."""
+    """Pushes without end: each new record, and some calls later its duplicate, edit or older state."""
     waiting: deque[tuple[int, str, Record]] = deque()
     for number, made in enumerate(records):
-        record, luck = made, rng.random()
-        if luck < REORDERED:
+        record, drawn = made, rng.random()
+        if drawn < REORDERED:
             waiting.append((number + 2, "late", record))
             record = later_edit(record, rng, clock())
-        elif luck < REORDERED + EDITS:
+        elif drawn < REORDERED + EDITS:
             waiting.append((number + 5, "edit", record))
-        elif luck < REORDERED + EDITS + DUPLICATES:
+        elif drawn < REORDERED + EDITS + DUPLICATES:
             waiting.append((number + 3, "duplicate", record))
         yield PlannedPush("new", record)
         for _ in range(len(waiting)):
@@ -71,5 +71,5 @@ def paced(records: Iterator[Record], rate: float, stop: threading.Event) -> Iter
     due = time.monotonic()
     while not stop.wait(max(0.0, due - time.monotonic())):
         yield next(records)
-        # A receiver that was slow is not flooded afterwards: at most a second is made up for.
+        # After a slow receiver at most one second of pushes is made up for, so that it is not flooded.
         due = max(due + 1 / rate, time.monotonic() - 1)

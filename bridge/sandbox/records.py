@@ -1,4 +1,7 @@
-"""Made-up call records of the platform's full shape: the same seed and time give the same records."""
+"""Makes up call records with all fields of the platform; the same seed and time give the same records.
+
+Begin at `generate()`.
+"""
 
 import itertools
 import json
@@ -65,7 +68,7 @@ _SOMETIMES_TEXT = (
     "id",
 )
 
-# What must occur comes first, so that a small batch has one of each; the weights shape the rest.
+# A small batch gets one of each; beyond that the weights decide.
 _PHONES = {
     "mobile": 60,
     "masked": 3,
@@ -102,7 +105,7 @@ _MARKS = ("已加微信", "下周再联系", "客户要求发报价", "打错了
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _CallShape:
     phone: str
     fate: str
     encoding: str
@@ -141,13 +144,13 @@ def later_edit(record: Record, rng: random.Random, now: datetime) -> Record:
     }
 
 
-def _plans(rng: random.Random, count: int) -> list[_Plan]:
+def _plans(rng: random.Random, count: int) -> list[_CallShape]:
     regulars = [_mobile(rng) for _ in range(count // 40 + 1)]
     kinds = _mixed(rng, _PHONES, count)
     fates = _mixed(rng, _FATES, count)
     encodings = _mixed(rng, _ENCODINGS, count)
     phones = [_phone(rng, kind, regulars) for kind in kinds]
-    return [_Plan(*parts) for parts in zip(phones, fates, encodings, strict=True)]
+    return [_CallShape(*parts) for parts in zip(phones, fates, encodings, strict=True)]
 
 
 def _mixed(rng: random.Random, weights: dict[str, int], count: int) -> list[str]:
@@ -176,7 +179,7 @@ def _phone(rng: random.Random, kind: str, regulars: Sequence[str]) -> str:
     return number if kind == "mobile" else kind + number
 
 
-def _record(rng: random.Random, plan: _Plan, row: int, created: datetime, user: str) -> Record:
+def _record(rng: random.Random, plan: _CallShape, row: int, created: datetime, user: str) -> Record:
     name = str(uuid.UUID(int=rng.getrandbits(128), version=4))
     record: Record = dict.fromkeys(_ALWAYS_EMPTY, "")
     record |= dict.fromkeys(_ALWAYS_NULL)

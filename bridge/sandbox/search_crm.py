@@ -1,4 +1,7 @@
-"""A CRM without upserts: search that lags, create, update, link; a key may be had twice."""
+"""The sandbox CRM without upserts: a search that lags, create, update and link; two objects may share a key.
+
+Begin at `PlainState.carry_out()`.
+"""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -11,9 +14,10 @@ _KINDS = {"contacts": ("phone", "c"), "calls": ("call_key", "k")}
 
 
 class PlainState:
-    """What it holds; every request is one step, whole or not at all, from any thread."""
+    """The CRM's contents; every request is atomic and may come from any thread."""
 
     def __init__(self, clock: Callable[[], datetime], lag: timedelta = timedelta(0)) -> None:
+        """Hold nothing; a new object is found `lag` after it was created."""
         self._clock = clock
         self._lag = lag
         self._lock = threading.Lock()
@@ -24,10 +28,10 @@ class PlainState:
     def carry_out(  # noqa: PLR0911 -- a table of what can be asked
         self, method: str, segments: list[str], query: Mapping[str, str], content: Any
     ) -> tuple[int, Any]:
-        """A request's status and answer.
+        """Carry out a request and return status and answer.
 
         Raises:
-            Refusal: it is not carried out.
+            Refusal: the CRM does not carry it out.
         """
         with self._lock:
             match method, segments:
@@ -51,7 +55,7 @@ class PlainState:
         raise Refusal(404, "not_found", f"there is nothing to {method} here")
 
     def contents(self) -> dict[str, list[ObjectFields]]:
-        """Everything at one moment."""
+        """Copies of everything, taken at one moment."""
         with self._lock:
             return {kind: [dict(one) for one in held.values()] for kind, held in self._held.items()}
 
@@ -77,7 +81,7 @@ class PlainState:
         return dict(self._held[kind][identity])
 
     def _alone(self, kind: str, item: Any) -> ObjectFields:
-        """One item of a batch: changed where it has an `id`, else created."""
+        """Carry out one item of a batch: with an `id` it is changed, else created."""
         try:
             fields = _fields(item)
             if "id" not in fields:
@@ -104,16 +108,21 @@ class PlainState:
 
 
 class TokenDesk:
-    """Hands out tokens for a secret; each is good for so many requests (0: for ever)."""
+    """Issues tokens for a secret, and checks them."""
 
     def __init__(self, secret: str | None, good_for: int = 0) -> None:
+        """Give tokens for this secret (None: for any), each good for so many requests (0: for ever)."""
         self._secret = secret
         self._good_for = good_for
         self._lock = threading.Lock()
         self._used: dict[str, int] = {}
 
     def issue(self, content: Any) -> tuple[int, Any]:
-        """A new token; earlier ones stay good until they are used up."""
+        """Issue a new token; earlier ones stay valid until they are used up.
+
+        Raises:
+            Refusal: the secret is wrong.
+        """
         secret = content.get("token") if isinstance(content, dict) else None
         if not secret or (self._secret is not None and secret != self._secret):
             raise Refusal(403, "wrong_secret", "this is not the secret", "token")
@@ -123,7 +132,7 @@ class TokenDesk:
         return 200, {"access_token": token, "expires_in": 3600}
 
     def takes(self, token: str) -> bool:
-        """Whether a token is good for one more request."""
+        """Use a token for one request; whether it is still valid."""
         with self._lock:
             if token not in self._used:
                 return False
@@ -131,7 +140,7 @@ class TokenDesk:
             return not self._good_for or self._used[token] <= self._good_for
 
     def expire(self) -> None:
-        """No token that was given until now is good any more."""
+        """End all tokens that were issued until now."""
         with self._lock:
             self._used = dict.fromkeys(self._used, self._good_for or 1)
             self._good_for = self._good_for or 1

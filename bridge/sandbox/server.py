@@ -1,4 +1,4 @@
-"""Serve an ASGI app on loopback, beside whatever else the process does."""
+"""Serves an ASGI app on loopback in a thread of its own. Begin at `LocalServer`."""
 
 import signal
 import socket
@@ -38,6 +38,11 @@ class LocalServer:
     """
 
     def __init__(self, app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Bind the port; 0 takes a free one.
+
+        Raises:
+            CallbridgeError: the port cannot be bound.
+        """
         self._host = host
         self._socket = _listen(host, port)
         self._port: int = self._socket.getsockname()[1]

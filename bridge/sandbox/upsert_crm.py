@@ -1,4 +1,7 @@
-"""What the sandbox CRM knows: contacts by phone, call activities by key, and their links."""
+"""The sandbox CRM with upserts: contacts by phone, call activities by key, and their links.
+
+Begin at `CrmState`.
+"""
 
 import re
 import threading
@@ -12,9 +15,10 @@ _TEXT_LENGTH = 65_535
 
 
 class Refusal(Exception):  # it is an answer of the CRM, not a fault of the program
-    """A request the CRM does not carry out, with what its JSON answer says."""
+    """The CRM refuses a request; the attributes are those of its JSON answer."""
 
     def __init__(self, status: int, code: str, message: str, field: str = "") -> None:
+        """Refuse with an HTTP status, a code, a message, and the field it is about."""
         super().__init__(message)
         self.status = status
         self.code = code
@@ -22,10 +26,11 @@ class Refusal(Exception):  # it is an answer of the CRM, not a fault of the prog
         self.field = field
 
 
-class Kind:
-    """One type of object: found by its id or by its key, and by nothing else."""
+class ObjectStore:
+    """All objects of one type, found by id or key."""
 
     def __init__(self, name: str, key: str, prefix: str) -> None:
+        """Keep objects of a name; `key` is their key's field, `prefix` begins their ids."""
         self.name = name
         self.key = key
         self._prefix = prefix
@@ -41,7 +46,7 @@ class Kind:
         return found
 
     def upsert(self, key: str, fields: ObjectFields, blank: ObjectFields) -> tuple[ObjectFields, bool]:
-        """Set the given fields, creating the object if needed; says whether it was created."""
+        """Set the given fields, creating the object if needed; also returns whether it was created."""
         known = self._by_key.get(key)
         created = known is None
         if known is None:
@@ -68,7 +73,7 @@ class Kind:
         return known
 
     def delete(self, reference: str) -> str:
-        """Remove the object; answers the id it had."""
+        """Remove the object and return its id."""
         known = self.find(reference)
         del self._by_key[known[self.key]]
         del self._by_id[known["id"]]
@@ -85,12 +90,12 @@ class Kind:
 
 
 class CrmState:
-    """The CRM's contents and rules; every method is one step, whole or not at all, from any thread."""
+    """The CRM's contents and rules; every method is atomic and may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._contacts = Kind("contact", "phone", "c")
-        self._calls = Kind("call", "call_key", "k")
+        self._contacts = ObjectStore("contact", "phone", "c")
+        self._calls = ObjectStore("call", "call_key", "k")
 
     def put_contact(self, phone: str, fields: ObjectFields) -> tuple[ObjectFields, bool]:
         """Create or update the contact with this phone."""
@@ -112,21 +117,21 @@ class CrmState:
             return dict(known), created
 
     def link(self, call: str, contact_id: object) -> ObjectFields:
-        """Make the contact the call's; doing it again changes nothing."""
+        """Link a call to a contact; a second time changes nothing."""
         with self._lock:
             known = self._calls.find(call)
             known["contact_id"] = self._contacts.find(str(contact_id), "contact_id")["id"]
             return dict(known)
 
     def get(self, kind: str, reference: str) -> ObjectFields:
-        """One object by id or key; of `fields`, those of a kind that have rules of their own."""
+        """One object by id or key; with the kind `fields`, the description of a type's fields."""
         if kind == "fields":
-            return {"fields": _described(reference)}
+            return {"fields": _field_descriptions(reference)}
         with self._lock:
             return dict(self._kind(kind).find(reference))
 
     def edit(self, kind: str, reference: str, fields: ObjectFields) -> ObjectFields:
-        """What a person changes by hand."""
+        """Change fields as a person does by hand."""
         _refuse_long(fields)
         if kind == "contacts" and "phone" in fields:
             _refuse_phone(fields["phone"])
@@ -145,16 +150,16 @@ class CrmState:
                         self._calls.find(call["id"])["contact_id"] = None
 
     def contents(self) -> dict[str, list[ObjectFields]]:
-        """Everything at one moment."""
+        """Copies of everything, taken at one moment."""
         with self._lock:
             return {"contacts": self._contacts.all(), "calls": self._calls.all()}
 
-    def _kind(self, kind: str) -> Kind:
+    def _kind(self, kind: str) -> ObjectStore:
         return self._contacts if kind == "contacts" else self._calls
 
 
-def _described(kind: str) -> list[ObjectFields]:
-    """Any other field takes any value, text up to 65,535 characters."""
+def _field_descriptions(kind: str) -> list[ObjectFields]:
+    """The fields with rules of their own; any other field takes any value, text up to 65,535 characters."""
     if kind not in ("contacts", "calls"):
         raise Refusal(404, "not_found", f"there are no {kind}")
     fields: list[ObjectFields] = [
