@@ -1,4 +1,4 @@
-"""The configuration: read, checked, and handed out section by section.
+"""Reads and checks the configuration, and hands it out section by section.
 
 Owns the keys of `config.toml` with their defaults, the overrides by environment, the secrets, and every
 problem with its line.

@@ -1,4 +1,7 @@
-"""The mapping and the connector of a destination, compiled and held against each other."""
+"""Compiles a destination's mapping and connector, and checks that they fit together.
+
+Begin at `load_pair()`.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -14,9 +14,9 @@ from bridge.lib.system_users import user_name
 from bridge.lib.toml_file import KeyPath
 from bridge.lib.values import Network
 
-# Names that no public server has; one without a dot is of the local network too.
+# No public server has such a name; a name without a dot belongs to the local network too.
 _LOCAL_SUFFIXES = (".local", ".internal", ".lan", ".home.arpa", ".localhost", ".test")
-# The widest networks that one company's proxies can fill.
+# IP version → prefix length: a trusted network wider than /8 or /16 cannot be one company's proxies.
 _WIDEST = {4: 8, 6: 16}
 # The unit runs what is configured there, as a user of its own.
 _SYSTEM_WIDE = Path("/etc")
@@ -25,7 +25,7 @@ IN_CLEAR = ("is http://: secrets and phone numbers cross the network in clear", 
 
 
 def exposures(config: Config) -> Iterator[Problem]:
-    """Everything that another machine or another user of this one could read or pretend."""
+    """Warnings of everything that other machines or other users could read or forge."""
     yield from _in_clear(config)
     yield from _readable_secrets(config)
     yield from _wide_proxies(config, ("server", "trusted_proxies"), config.server.trusted_proxies)

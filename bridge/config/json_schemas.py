@@ -1,4 +1,4 @@
-"""JSON Schemas of the three kinds of file, for editors: what the loader accepts, and no key more.
+"""Makes the JSON Schemas of the three kinds of file, for editors: exactly the keys that are accepted.
 
 They are made of the models, in draft 7, which the TOML editors know best. Texts inside (expressions,
 rates, statuses) are judged by `check`, so a schema only says where a text goes.

@@ -1,4 +1,7 @@
-"""The whole configuration: a TOML file under environment overrides, with every problem told at once."""
+"""Loads the configuration: the TOML file, then the environment's overrides; all problems come at once.
+
+Begin at `load_config()`.
+"""
 
 import copy
 import re
@@ -77,6 +80,7 @@ class Config(BaseSettings):
 
     @property
     def path(self) -> Path:
+        """The configuration file."""
         return self._written.file.path
 
     @property
@@ -86,10 +90,11 @@ class Config(BaseSettings):
 
     @property
     def base_dir(self) -> Path:
-        """What relative paths are relative to."""
+        """The folder that relative paths start at."""
         return self._written.base_dir
 
     def absolute(self, path: Path) -> Path:
+        """A path of the configuration, taken from the configuration file's folder."""
         return self.base_dir / path
 
     def sources_of(self, destination: str) -> tuple[str, ...]:
@@ -102,7 +107,7 @@ class Config(BaseSettings):
         return self._platforms[self.sources[source].platform]
 
     def written(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
-        """A problem with a value, with the place the operator wrote it at."""
+        """A problem with a value, at the line or variable where the operator wrote it."""
         return self._written.problem(path, message, remedy)
 
 
@@ -173,7 +178,7 @@ def _search() -> Path:
         try:
             found = path.exists()
         except OSError:
-            # There, but not for this user: reading it says so.
+            # The file is there, but this user may not see it: reading it will say so.
             found = True
         if found:
             return path
@@ -188,7 +193,7 @@ def in_line_order(problems: list[Problem]) -> list[Problem]:
 
 
 def _crosschecks(written: Written, platforms: Mapping[str, Platform]) -> Iterator[Problem]:
-    """What sections must agree on; checked on the raw data, so that other mistakes hide nothing."""
+    """The mistakes between sections; checked on the raw data, so that other mistakes do not hide them."""
     sources = written.data.get("sources", {})
     if sources == {}:
         yield written.problem(("sources",), "at least one source is needed", "add a table [sources.NAME]")
@@ -246,6 +251,7 @@ def _no_file(path: Path) -> tuple[str, str] | None:
 
 
 def is_file(path: Path) -> bool:
+    """Whether a file is there and may be looked at."""
     try:
         return path.is_file()
     except OSError:

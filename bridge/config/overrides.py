@@ -1,4 +1,4 @@
-"""Environment variables such as `CALLBRIDGE_SERVER__LISTEN`, laid over a file's data."""
+"""Applies environment variables such as `CALLBRIDGE_SERVER__LISTEN` to a file's data."""
 
 import json
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ PREFIX = "CALLBRIDGE_"
 def lay_overrides(
     data: dict[str, Any], environ: Mapping[str, str], root: type[BaseModel], problems: list[Problem]
 ) -> dict[KeyPath, str]:
-    """Lay the environment's overrides over the file's data. Returns each path's variable."""
+    """Write the environment's values into `data`, mistakes into `problems`; return each path's variable."""
     variables: dict[KeyPath, str] = {}
-    # Sorted, so that a whole table is laid before its parts.
+    # Sorted, so that a whole table is written before its parts.
     for variable in sorted(environ):
         parts = variable.upper().removeprefix(PREFIX).lower().split("__")
         if not variable.upper().startswith(PREFIX) or len(parts) == 1:

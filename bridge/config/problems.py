@@ -1,6 +1,7 @@
-"""Everything that is wrong with a configuration or with any file that it names.
+"""Finds everything that is wrong with a configuration and with the files that it names.
 
-What is looked at here is what the operator wrote, so that a mistake in one file hides none in another.
+The checks read what the operator wrote, so that a mistake in one file does not hide those in another. Begin
+at `find_problems()`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,12 +21,12 @@ from bridge.lib.validation import in_order
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What is wrong, and what works but should not stay so."""
+    """Problems, and warnings of what works but should be changed."""
 
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...] = ()
     short_tokens: tuple[Problem, ...] = ()
-    """What `check` refuses, but what must not keep a daemon from starting."""
+    """Callback tokens that are too short: `check` refuses them, but a daemon still starts with them."""
 
 
 def find_problems(path: Path | None, environ: Mapping[str, str]) -> Findings:
@@ -42,7 +43,7 @@ def find_problems(path: Path | None, environ: Mapping[str, str]) -> Findings:
 
 @dataclass(slots=True)
 class _Search:
-    """What has been found so far."""
+    """Collects the problems of all files."""
 
     problems: list[Problem] = field(default_factory=list)
     """Of the configuration and its secrets."""
@@ -62,7 +63,7 @@ class _Search:
             try:
                 written, _ = read_draft(path, environ)
             except ConfigError:
-                # Not even TOML: there is no more to find.
+                # The file is no TOML: nothing more can be checked.
                 return None, None
             self.problems += unreadable_secrets(written, environ)
             return written, None
@@ -95,10 +96,10 @@ class _Search:
         return connectors
 
     def findings(self, written: Written) -> Findings:
-        """All of it, the configuration's own in the order of its lines."""
-        own = [one for one in self.problems if one.file == str(written.file.path)]
-        others = [one for one in self.problems if one.file != str(written.file.path)]
-        # A file that is named twice is told once.
+        """All problems; those of the configuration file come first, in the order of its lines."""
+        own = [problem for problem in self.problems if problem.file == str(written.file.path)]
+        others = [problem for problem in self.problems if problem.file != str(written.file.path)]
+        # The problems of a file that two destinations name are listed once.
         problems = (*in_order(own), *dict.fromkeys([*others, *self.elsewhere]))
         return Findings(problems, tuple(self.warnings), self.short_tokens)
 

@@ -1,4 +1,4 @@
-"""The secrets that a configuration names: read in one place, each with what is doubtful about it."""
+"""Reads the secrets that a configuration names, and warns of weak ones. Begin at `resolve_secrets()`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,13 +12,13 @@ from bridge.lib.validation import kind_at, one_of
 from bridge.lib.values import Secret, SettingError
 
 SHORTEST_TOKEN = 22
-"""Characters: so many of base64 hold the 128 bits that nobody guesses."""
+"""Characters: 22 of base64 hold 128 bits, which nobody can guess."""
 _PATH_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """The values of all secrets, and what is doubtful about them."""
+    """The values of all secrets, and warnings about them."""
 
     admin_token: str | None = field(repr=False)
     metrics_token: str | None = field(repr=False)
@@ -64,7 +64,11 @@ def _values(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
 
 
 def resolve_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
-    """Read all secrets, or raise one ConfigError with everything that is missing."""
+    """Read all secrets.
+
+    Raises:
+        ConfigError: all that are missing or cannot be used.
+    """
     problems: list[Problem] = []
     values: dict[KeyPath, str] = {}
     for path, secret in secrets_of(config):

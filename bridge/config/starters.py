@@ -1,4 +1,7 @@
-"""What `init` writes: a configuration, mappings, secrets, and the JSON Schema that editors use."""
+"""Writes the files of `init`: a configuration, mappings, secrets, and JSON Schemas.
+
+Begin at `write_all()`.
+"""
 
 import re
 import secrets
