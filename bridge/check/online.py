@@ -32,12 +32,12 @@ def ask_online(
     found: dict[str, OnlineFindings] = {}
     with ExitStack() as held:
         borrowed = ""
-        if any(each.connector.auth.rotates_refresh_token for each in destinations.values()):
+        if any(destination.connector.auth.rotates_refresh_token for destination in destinations.values()):
             borrowed = _why_borrowed(path, held)
-        for name, each in destinations.items():
+        for name, destination in destinations.items():
             if wanted in (None, name):
-                why = borrowed if each.connector.auth.rotates_refresh_token else ""
-                found[name] = _ask_one(config, each, LedgerTokens(path), why, clock)
+                why = borrowed if destination.connector.auth.rotates_refresh_token else ""
+                found[name] = _ask_one(config, destination, LedgerTokens(path), why, clock)
     return found
 
 
@@ -80,20 +80,20 @@ def _why_borrowed(path: Path, held: ExitStack) -> str:
 
 def _ask_one(
     config: Config,
-    each: Destination,
+    destination: Destination,
     store: LedgerTokens,
     borrowed: str,
     clock: Callable[[], datetime],
 ) -> OnlineFindings:
-    account, connector, path = each.account, each.connector, ("destinations", each.name)
+    account, connector, path = destination.account, destination.connector, ("destinations", destination.name)
     tokens = Tokens(account.name, connector.auth.tokens, account.secrets, store, clock, borrowed=borrowed)
-    source = next(iter(config.sources_of(each.name)), None)
+    source = next(iter(config.sources_of(destination.name)), None)
     plans: list[tuple[str, Plan]] = []
     if source is not None:
-        plans += planned_cases(each.mapping, origin_of(config, source))
+        plans += planned_cases(destination.mapping, origin_of(config, source))
 
     def problem(key: KeyPath, message: str, remedy: str) -> Problem:
-        return config.written((*path, *key), f"destination {each.name}: {message}", remedy)
+        return config.written((*path, *key), f"destination {destination.name}: {message}", remedy)
 
     with closing(Crm(connector, account, tokens, clock)) as crm:
-        return probe(Subject(each.name, each.mapping, crm, plans, problem), clock)
+        return probe(Subject(destination.name, destination.mapping, crm, plans, problem), clock)

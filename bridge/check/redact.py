@@ -66,12 +66,12 @@ class RedactingRenderer:
 
     def stand_in(self, label: str) -> str:
         """A stand-in for a value that only an answer will give; the preview shows `<label>`."""
-        shown = f"<{label}>"
+        label_text = f"<{label}>"
         for known, its_label in self._labels.items():
-            if its_label == shown:
+            if its_label == label_text:
                 return known
         number = str(_FIRST_STAND_IN + len(self._labels))
-        self._labels[number] = shown
+        self._labels[number] = label_text
         return number
 
     def write(self, request: Request, names: Values) -> RedactedRequest:
@@ -81,8 +81,8 @@ class RedactingRenderer:
             Unwritable: an expression fails on these names, or its value cannot be sent.
         """
         try:
-            one, other = (render(self._connector, request, common, names) for common in self._names)
-            return self._shown(one, other)
+            first, second = (render(self._connector, request, common, names) for common in self._names)
+            return self._shown(first, second)
         except (TypeError, ValueError) as error:
             raise Unwritable(str(error)) from error
 
@@ -98,38 +98,38 @@ class RedactingRenderer:
             raise Unwritable(str(error)) from error
 
     def _token(self, request: TokenRequest) -> RedactedRequest:
-        one, other = (request.render(common) for common in self._names)
-        for rendered, common in zip((one, other), self._names, strict=True):
+        first, second = (request.render(common) for common in self._names)
+        for rendered, common in zip((first, second), self._names, strict=True):
             if "://" not in rendered.path:
                 rendered.path = f"{common['base_url']}/{rendered.path.lstrip('/')}"
-        return self._shown(one, other)
+        return self._shown(first, second)
 
-    def _shown(self, one: Rendered, other: Rendered) -> RedactedRequest:
+    def _shown(self, first: Rendered, second: Rendered) -> RedactedRequest:
         # Raises TypeError or ValueError for a value that JSON cannot carry.
-        one.content()
-        headers = self._merged(headers_of(one), headers_of(other))
+        first.content()
+        headers = self._merged(headers_of(first), headers_of(second))
         return RedactedRequest(
-            one.method,
-            self._merged(one.path, other.path),
-            self._merged(one.query, other.query),
+            first.method,
+            self._merged(first.path, second.path),
+            self._merged(first.query, second.query),
             headers,
-            self._merged(one.body, other.body) if one.kind != "none" else None,
+            self._merged(first.body, second.body) if first.kind != "none" else None,
         )
 
-    def _merged(self, one: Any, other: Any) -> Any:
+    def _merged(self, first: Any, second: Any) -> Any:
         """What the two renderings have in common; `***` for the rest."""
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            return {str(name): self._merged(value, other.get(name)) for name, value in one.items()}
-        if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-            return [self._merged(*pair) for pair in zip(one, other, strict=True)]
-        if isinstance(one, str) and isinstance(other, str):
-            return self._text(one, other)
-        if one != other:
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            return {str(name): self._merged(value, second.get(name)) for name, value in first.items()}
+        if isinstance(first, list | tuple) and isinstance(second, list | tuple) and len(first) == len(second):
+            return [self._merged(*pair) for pair in zip(first, second, strict=True)]
+        if isinstance(first, str) and isinstance(second, str):
+            return self._text(first, second)
+        if first != second:
             return HIDDEN
-        return self._labels.get(str(one), one) if isinstance(one, int) else one
+        return self._labels.get(str(first), first) if isinstance(first, int) else first
 
-    def _text(self, one: str, other: str) -> str:
-        text, again = _MARKS[0].sub(HIDDEN, one), _MARKS[1].sub(HIDDEN, other)
+    def _text(self, first: str, second: str) -> str:
+        text, again = _MARKS[0].sub(HIDDEN, first), _MARKS[1].sub(HIDDEN, second)
         if text != again:
             text = _common(text, again)
         for known, label in self._labels.items():
@@ -148,15 +148,15 @@ def _names(connector: Connector, account: Account, now: datetime, spelling: str)
     return {**names, "assertion": spelt[-1]}
 
 
-def _common(one: str, other: str) -> str:
+def _common(first: str, second: str) -> str:
     """The words that two texts begin and end with; `***` stands for the rest."""
-    start = one[: _common_prefix_length(one, other)].rstrip(_WORD)
-    left, right = one[len(start) :], other[len(start) :]
+    start = first[: _common_prefix_length(first, second)].rstrip(_WORD)
+    left, right = first[len(start) :], second[len(start) :]
     length = _common_prefix_length(left[::-1], right[::-1])
     return start + HIDDEN + left[len(left) - length :].lstrip(f"{_WORD}=")
 
 
-def _common_prefix_length(one: str, other: str) -> int:
+def _common_prefix_length(first: str, second: str) -> int:
     """The length of the common beginning of two texts."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((index for index, (left, right) in pairs if left != right), min(len(one), len(other)))
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((index for index, (left, right) in pairs if left != right), min(len(first), len(second)))

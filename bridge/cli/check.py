@@ -33,16 +33,16 @@ def check(online: bool, destination: str | None, config_path: Path | None, as_js
     problems, warnings = [*findings.problems, *findings.short_tokens], list(findings.warnings)
     unreachable: list[Problem] = []
     if online and not problems:
-        for found in _asked(read_config(config_path), destination):
-            problems += found.problems
-            warnings += found.warnings
-            unreachable += found.unreachable
+        for online_findings in _asked(read_config(config_path), destination):
+            problems += online_findings.problems
+            warnings += online_findings.warnings
+            unreachable += online_findings.unreachable
     elif online:
         say("platforms and CRMs are not asked until this is mended", err=True)
     document = {"problems": problems, "warnings": warnings} | ({"unreachable": unreachable} if online else {})
-    shown = {name: [_document(problem) for problem in some] for name, some in document.items()}
+    documents = {name: [_document(problem) for problem in some] for name, some in document.items()}
     lines = [*map(str, [*problems, *unreachable]), *(f"warning: {warning}" for warning in warnings)]
-    show(shown, as_json, lines or ["no problems"])
+    show(documents, as_json, lines or ["no problems"])
     sys.exit(ExitCode.USAGE if problems else ExitCode.COULD_NOT if unreachable else ExitCode.DONE)
 
 
@@ -51,8 +51,12 @@ def _asked(config: Config, destination: str | None) -> list[OnlineFindings]:
     if destination is not None and destination not in config.destinations:
         raise click.UsageError(f'there is no destination "{destination}"')
     secrets, clock = resolve_secrets(config, os.environ), now_utc
-    found = list(ask_online(config, secrets, destination, clock).values())
-    return found if destination is not None else [*found, *ask_platforms(config, secrets, clock).values()]
+    online_findings = list(ask_online(config, secrets, destination, clock).values())
+    return (
+        online_findings
+        if destination is not None
+        else [*online_findings, *ask_platforms(config, secrets, clock).values()]
+    )
 
 
 def _document(problem: Problem) -> dict[str, str | int | None]:

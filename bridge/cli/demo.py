@@ -29,8 +29,8 @@ def demo(once: bool, spoil: bool, count: int, config_path: Path | None, as_json:
             watch(running, say)
             return
         balance = running.once(count, spoil=spoil)
-    told = (
+    summary = (
         f"{balance['pushes']} pushes; {balance['reconciled']} calls were never pushed: the list showed them"
     )
-    show(balance, as_json, [told, *balance_lines(balance), *balance["findings"]])
+    show(balance, as_json, [summary, *balance_lines(balance), *balance["findings"]])
     sys.exit(ExitCode.DONE if balance["balanced"] else ExitCode.FINDINGS)

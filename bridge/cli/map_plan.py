@@ -41,13 +41,13 @@ def map_plan(
     window = Window(*(moment(ends[end]) if end in ends else None for end in ("since", "until")))
     ledger = open_to_look(config)
     try:
-        found = {
+        results = {
             name: _planned(config, ledger, _target(config, name, path), window)
             for name, path in chosen.items()
         }
     finally:
         ledger.close()
-    show({"destinations": found}, as_json, _lines(found))
+    show({"destinations": results}, as_json, _lines(results))
 
 
 def _destinations(config: Config, mapping: Path | None, destination: str) -> dict[str, Path]:
@@ -87,8 +87,8 @@ def _planned(config: Config, ledger: ReplayLedger, target: ReplayTarget, window:
     return {"mapping": str(target.mapping.path), **summary.document(), **survey.document()}
 
 
-def _lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
-    for name, result in found.items():
+def _lines(results: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for name, result in results.items():
         yield f"destination {name} with {result['mapping']}: {result['calls']} calls"
         yield from compared_lines(result)
         for field in result["never_filled"]:

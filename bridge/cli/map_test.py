@@ -28,18 +28,18 @@ UNCONFIGURED = Origin("main", PLATFORMS[DEFAULT_PLATFORM].dialect, ZoneInfo("Asi
 def map_test(mapping: Path | None, config_path: Path | None, as_json: bool) -> None:
     """Run the cases in a mapping's [[tests]]; without MAPPING those of all destinations."""
     origins = _all_mappings(read_config(config_path)) if mapping is None else _single(mapping, config_path)
-    tested = [(found, run_tests(found, origin)) for found, origin in _loaded(origins)]
+    tested = [(mappings, run_tests(mappings, origin)) for mappings, origin in _loaded(origins)]
     results = [result for _, some in tested for result in some]
     failed = sum(not result.passed for result in results)
     document = {
         "mappings": [
-            {"mapping": str(found.path), "cases": [_case(result) for result in some]}
-            for found, some in tested
+            {"mapping": str(mappings.path), "cases": [_case(result) for result in some]}
+            for mappings, some in tested
         ],
         "passed": len(results) - failed,
         "failed": failed,
     }
-    lines = [line for found, some in tested for line in _lines(found, some)]
+    lines = [line for mappings, some in tested for line in _lines(mappings, some)]
     show(document, as_json, [*lines, f"{len(results) - failed} passed, {failed} failed"])
     sys.exit(ExitCode.FINDINGS if failed else ExitCode.DONE)
 
@@ -71,12 +71,12 @@ def config_if_any(config_path: Path | None) -> Config | None:
 
 def _all_mappings(config: Config) -> dict[Path, Origin]:
     """The mappings of all destinations, each with the origin of its first source."""
-    found: dict[Path, Origin] = {}
+    mappings: dict[Path, Origin] = {}
     for name, destination in config.destinations.items():
         sources = config.sources_of(name)
         origin = origin_of(config, sources[0]) if sources else UNCONFIGURED
-        found.setdefault(config.absolute(destination.mapping), origin)
-    return found
+        mappings.setdefault(config.absolute(destination.mapping), origin)
+    return mappings
 
 
 def _loaded(origins: dict[Path, Origin]) -> list[tuple[CompiledMapping, Origin]]:

@@ -29,9 +29,9 @@ NONE_WAITING = "none of these records waits: see `quarantine list`"
 def quarantine_list(state: str, limit: int, config_path: Path | None, as_json: bool) -> None:
     """Records that could not be identified or parsed, the newest first."""
     ledger = open_to_look(read_config(config_path))
-    found = document_of(ledger.list_quarantine(state, limit))
+    rows = document_of(ledger.list_quarantine(state, limit))
     columns = ("id", "source", "reason", "detail", "arrivals", "received_at", "last_at")
-    show({"quarantine": found}, as_json, table(found, columns))
+    show({"quarantine": rows}, as_json, table(rows, columns))
     ledger.close()
 
 
@@ -42,11 +42,11 @@ def quarantine_list(state: str, limit: int, config_path: Path | None, as_json: b
 def quarantine_show(entry: int, config_path: Path | None, as_json: bool) -> None:
     """One quarantined record with its body."""
     ledger = open_to_look(read_config(config_path))
-    found = ledger.show_quarantine(entry)
+    rows = ledger.show_quarantine(entry)
     ledger.close()
-    if found is None:
+    if rows is None:
         raise click.UsageError(f"there is no quarantined record {entry}")
-    document = document_of(found) | {"body": found.body.decode("utf-8", "backslashreplace")}
+    document = document_of(rows) | {"body": rows.body.decode("utf-8", "backslashreplace")}
     show(document, as_json, [f"{name}: {value}" for name, value in document.items()])
 
 

@@ -65,23 +65,23 @@ def window_args(config: Config, source: str, since: Any, until: Any) -> dict[str
 
 def replay_lines(result: Mapping[str, Any], *, dry_run: bool) -> Iterator[str]:
     """The result of a replay as lines for people."""
-    for name, found in result["destinations"].items():
-        yield f"destination {name}: {found['calls']} calls"
-        yield from compared_lines(found)
-        yield f"    {found['due']} {'would be' if dry_run else 'are'} delivered again"
+    for name, counts in result["destinations"].items():
+        yield f"destination {name}: {counts['calls']} calls"
+        yield from compared_lines(counts)
+        yield f"    {counts['due']} {'would be' if dry_run else 'are'} delivered again"
 
 
-def compared_lines(found: Mapping[str, Any]) -> Iterator[str]:
+def compared_lines(counts: Mapping[str, Any]) -> Iterator[str]:
     """The result of comparing calls as lines for people."""
-    yield "    " + (", ".join(f"{found[name]} {name}" for name in ReplayVerdict if found[name]) or "none")
+    yield "    " + (", ".join(f"{counts[name]} {name}" for name in ReplayVerdict if counts[name]) or "none")
     for title, groups in (
-        ("let in, skipped so far", found["released_from"]),
-        ("left out by rule", found["rules"]),
-        ("cannot be mapped", found["faults"]),
-        ("object", found["objects"]),
+        ("let in, skipped so far", counts["released_from"]),
+        ("left out by rule", counts["rules"]),
+        ("cannot be mapped", counts["faults"]),
+        ("object", counts["objects"]),
     ):
         yield from (f"    {title} {name}: {count}" for name, count in groups.items())
-    for example in found["examples"]:
+    for example in counts["examples"]:
         yield f"    such as {example['verdict']} call {example['call']}"
         yield from example_lines(example["changes"])
 

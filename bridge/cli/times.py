@@ -49,9 +49,9 @@ class When(click.ParamType[WhenText]):
         """Refuse what is neither a time nor an age, or reaches beyond the calendar."""
         if isinstance(value, WhenText):
             return value
-        found = WhenText(str(value).strip())
+        when = WhenText(str(value).strip())
         try:
-            found.at(now_utc(), ZoneInfo("UTC"))
+            when.at(now_utc(), ZoneInfo("UTC"))
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time: write 2025-04-14, 2025-04-14T10:00, 3h or 7d", param, ctx)
-        return found
+        return when

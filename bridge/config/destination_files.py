@@ -68,30 +68,30 @@ def _named(file: TomlFile) -> Connector | None:
 
 def unmet(written: Written, name: str, connector: Connector) -> Iterator[Problem]:
     """Secrets and settings that a destination lacks, and those that its connector does not know."""
-    place = ("destinations", name)
-    destination = table_at(written.data, *place)
+    key_path = ("destinations", name)
+    destination = table_at(written.data, *key_path)
     secrets, settings = table_at(destination, "secrets"), table_at(destination, "settings")
     for secret in connector.secrets:
         if secret not in secrets:
             message = f'the connector {connector.name} needs the secret "{secret}"'
-            yield written.problem((*place, "secrets"), message, f'add {secret} = {{ env = "…" }}')
+            yield written.problem((*key_path, "secrets"), message, f'add {secret} = {{ env = "…" }}')
     for secret in secrets:
         if secret not in connector.secrets:
             message = f"the connector {connector.name} knows no such secret"
             remedy = did_you_mean(secret, connector.secrets)
-            yield written.problem((*place, "secrets", secret), message, remedy)
+            yield written.problem((*key_path, "secrets", secret), message, remedy)
     for setting, section in connector.file.settings.items():
         if section.default is None and setting not in settings:
             message = f'the connector {connector.name} needs the setting "{setting}"'
             remedy = f'add {setting} = "…"' + (f": {section.description}" if section.description else "")
-            yield written.problem((*place, "settings"), message, remedy)
+            yield written.problem((*key_path, "settings"), message, remedy)
     for setting in settings:
         if setting not in connector.file.settings:
             message = f"the connector {connector.name} knows no such setting"
             remedy = did_you_mean(setting, connector.file.settings)
-            yield written.problem((*place, "settings", setting), message, remedy)
+            yield written.problem((*key_path, "settings", setting), message, remedy)
     if not destination.get("base_url") and not connector.file.base_url:
-        yield written.problem((*place, "base_url"), "is required", "give the CRM's address")
+        yield written.problem((*key_path, "base_url"), "is required", "give the CRM's address")
 
 
 def _mismatches(file: TomlFile, connector: Connector) -> Iterator[Problem]:
@@ -105,9 +105,9 @@ def _mismatches(file: TomlFile, connector: Connector) -> Iterator[Problem]:
         if found is not None:
             yield from _object_mismatches(written, name, section, found)
         elif isinstance(type_name, str):
-            place = ("objects", name, "type") if "type" in section else ("objects", name)
+            key_path = ("objects", name, "type") if "type" in section else ("objects", name)
             message = f'the connector {connector.name} has no object "{type_name}"'
-            yield written.problem(place, message, did_you_mean(type_name, connector.objects))
+            yield written.problem(key_path, message, did_you_mean(type_name, connector.objects))
 
 
 def _object_mismatches(

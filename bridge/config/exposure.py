@@ -36,9 +36,9 @@ def exposures(config: Config) -> Iterator[Problem]:
 def _in_clear(config: Config) -> Iterator[Problem]:
     """Addresses across the public network without TLS: secrets and phone numbers can be read on the way."""
     addresses: list[tuple[KeyPath, str]] = [
-        (("sources", name, "api", place, "base_url"), login.base_url)
+        (("sources", name, "api", index, "base_url"), login.base_url)
         for name, source in config.sources.items()
-        for place, login in enumerate(source.api)
+        for index, login in enumerate(source.api)
     ]
     addresses += [
         (("destinations", name, "base_url"), destination.base_url)
@@ -77,10 +77,10 @@ def _readable_secrets(config: Config) -> Iterator[Problem]:
 
 
 def _wide_proxies(config: Config, key: KeyPath, proxies: Sequence[Network]) -> Iterator[Problem]:
-    for place, network in enumerate(proxies):
+    for index, network in enumerate(proxies):
         if network.prefixlen < _WIDEST[network.version]:
             message = f"{network} lets nearly anybody say which address a request comes from"
-            yield config.written((*key, place), message, "name your proxies' own addresses")
+            yield config.written((*key, index), message, "name your proxies' own addresses")
 
 
 def _ledger(config: Config) -> Iterator[Problem]:

@@ -69,9 +69,9 @@ class _Generator(GenerateJsonSchema):
 
 def key_rows(model: type[BaseModel], beside: type[BaseModel] | None = None) -> Iterator[str]:
     """The rows of a table of keys in docs/connectors.md; without those that `beside` tells already."""
-    told = keys_of(beside) if beside is not None else {}
+    listed_elsewhere = keys_of(beside) if beside is not None else {}
     for name, field in keys_of(model).items():
-        if name in told and _default(told[name]) == _default(field):
+        if name in listed_elsewhere and _default(listed_elsewhere[name]) == _default(field):
             continue
         yield f"| `{name}` | {_default(field)} | {(field.description or '').replace('|', chr(92) + '|')} |"
 
@@ -96,7 +96,7 @@ _WORDS = {"prefixItems": "items", "const": "enum"}
 def _plain(node: Any) -> Any:
     """A schema without pydantic's titles and without defaults that say nothing, in older words."""
     if isinstance(node, list):
-        return [_plain(one) for one in node]
+        return [_plain(item) for item in node]
     if not isinstance(node, dict):
         return node
     made: dict[str, Any] = {}

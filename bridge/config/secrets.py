@@ -47,15 +47,15 @@ def unreadable_secrets(written: Written, environ: Mapping[str, str]) -> Iterator
             # No secret at all: told with the other mistakes of shape.
             continue
         except ConfigError as error:
-            for one in error.problems:
-                yield written.problem(path, one.message, one.remedy)
+            for problem in error.problems:
+                yield written.problem(path, problem.message, problem.remedy)
 
 
 def _values(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
     """The values that stand where the models expect a secret."""
     if isinstance(value, list):
-        for place, inside in enumerate(value):
-            yield from _values(inside, (*path, place))
+        for index, inside in enumerate(value):
+            yield from _values(inside, (*path, index))
     elif path and one_of(kind_at(Config, path)) is Secret:
         yield path, value
     elif isinstance(value, dict):
@@ -75,7 +75,7 @@ def resolve_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
         try:
             values[path] = secret.resolve(environ, config.base_dir)
         except ConfigError as error:
-            problems += [config.written(path, one.message, one.remedy) for one in error.problems]
+            problems += [config.written(path, problem.message, problem.remedy) for problem in error.problems]
     for path, value in values.items():
         if _is_callback_token(path) and not _PATH_SEGMENT.fullmatch(value):
             remedy = "use letters, digits, - and _"
@@ -110,8 +110,8 @@ def secrets_in_clear(config: Config) -> tuple[Problem, ...]:
     """Warnings of the secrets that stand in the configuration file itself."""
     remedy = 'move it out: { env = "NAME" }, { file = "/path" } or { credential = "name" }'
     plain = [path for path, secret in secrets_of(config) if secret.kind == "plain"]
-    told = [config.written(path, "is a secret in clear", remedy) for path in plain]
-    return tuple(one for one in told if one.file != ENVIRONMENT)
+    problems_in_clear = [config.written(path, "is a secret in clear", remedy) for path in plain]
+    return tuple(problem for problem in problems_in_clear if problem.file != ENVIRONMENT)
 
 
 def secrets_of(config: Config) -> Iterator[tuple[KeyPath, Secret]]:

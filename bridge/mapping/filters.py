@@ -178,10 +178,10 @@ def _seconds(value: Any) -> float | None:
         return None
     if isinstance(value, timedelta):
         return value.total_seconds()
-    found = number(value)
-    if found is None:
+    match = number(value)
+    if match is None:
         raise ValueError(f"{value!r} is no number of seconds")
-    return found
+    return match
 
 
 def _clock(value: Any, form: Callable[[int], str]) -> str | None:
@@ -246,10 +246,10 @@ def number(value: Any) -> int | float | None:
     if isinstance(value, int | float):
         return value if isfinite(value) else None
     written = as_text(value).strip()
-    found = _NUMBER.fullmatch(written)
-    if not found:
+    match = _NUMBER.fullmatch(written)
+    if not match:
         return None
-    exact = float(written) if found[1] else int(written)
+    exact = float(written) if match[1] else int(written)
     return exact if isfinite(exact) else None
 
 

@@ -31,7 +31,7 @@ from bridge.sandbox.platform import ACCESS_ID, ACCESS_SECRET, Pushing, SandboxPl
 from bridge.sandbox.server import LocalServer
 
 SETTLE_WITHIN = 90.0
-GAPS_OF = timedelta(days=1)
+RECONCILED_WITHIN = timedelta(days=1)
 UNPUSHED_SHARE = 0.02
 """The share of a batch that the platform never pushes, for reconciliation to find."""
 _VOICE_TEST = 3
@@ -171,7 +171,7 @@ class Demo:
         return balance | {
             "crm": counted | {"missing": len(wanted - held.keys())},
             "pushes": len(self.platform.pushes()),
-            "reconciled": self.ledger.coverage("main", now - GAPS_OF, now).gaps,
+            "reconciled": self.ledger.coverage("main", now - RECONCILED_WITHIN, now).gaps,
             "findings": findings,
             "balanced": balance["balanced"] and not findings,
         }

@@ -73,10 +73,10 @@ class _Rows:
 
     def between(self, start: str, end: str, faults: Disturbances) -> list[Record]:
         low = (bisect_left if faults.start == "inclusive" else bisect_right)(
-            self.order, start, key=lambda one: one[0]
+            self.order, start, key=lambda order_entry: order_entry[0]
         )
         high = (bisect_right if faults.end == "inclusive" else bisect_left)(
-            self.order, end, key=lambda one: one[0]
+            self.order, end, key=lambda order_entry: order_entry[0]
         )
         return [self.by_uuid[uuid] for _, uuid in self.order[low:high]]
 
@@ -275,15 +275,15 @@ class PlatformList:
         whole = rows[page * size : (page + 1) * size]
         cut = cut_page(whole, faults, self._rng)
         self.happened["empty_pages" if not cut else "short_pages"] += len(cut) < len(whole)
-        shown = [shown_row(row, faults, self._rng) for row in cut]
-        self._count_changes(cut, shown)
+        rows_sent = [shown_row(row, faults, self._rng) for row in cut]
+        self._count_changes(cut, rows_sent)
         total = shown_total(len(rows), faults, self._rng)
         self.happened["total"] += total != len(rows)
-        entry |= {"rows": len(shown), "total": total}
-        return {"list": shown} if total is None else {"list": shown, "total": total}
+        entry |= {"rows": len(rows_sent), "total": total}
+        return {"list": rows_sent} if total is None else {"list": rows_sent, "total": total}
 
-    def _count_changes(self, rows: list[Record], shown: list[dict[str, Any]]) -> None:
-        for row, seen in zip(rows, shown, strict=True):
+    def _count_changes(self, rows: list[Record], rows_sent: list[dict[str, Any]]) -> None:
+        for row, seen in zip(rows, rows_sent, strict=True):
             self.happened["dialogue_as_text"] += "talk_info" in seen and seen["talk_info"] != row["talk_info"]
             self.happened["types_as_text"] += any(
                 type(value) is str and type(row.get(name)) is int for name, value in seen.items()

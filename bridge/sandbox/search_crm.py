@@ -57,15 +57,17 @@ class PlainState:
     def contents(self) -> dict[str, list[ObjectFields]]:
         """Copies of everything, taken at one moment."""
         with self._lock:
-            return {kind: [dict(one) for one in held.values()] for kind, held in self._held.items()}
+            return {kind: [dict(record) for record in held.values()] for kind, held in self._held.items()}
 
     def _found(self, kind: str, wanted: list[Any]) -> list[ObjectFields]:
         seen = self._clock() - self._lag
         return [
-            dict(one)
-            for one in self._held[kind].values()
-            if self._made_at[one["id"]] <= seen
-            and any(all(one.get(name) == value for name, value in each.items()) for each in wanted)
+            dict(record)
+            for record in self._held[kind].values()
+            if self._made_at[record["id"]] <= seen
+            and any(
+                all(record.get(name) == value for name, value in conditions.items()) for conditions in wanted
+            )
         ]
 
     def _created(self, kind: str, content: Any) -> ObjectFields:
@@ -91,9 +93,9 @@ class PlainState:
             return {"error": {"code": refusal.code, "message": refusal.message, "field": refusal.field}}
 
     def _changed(self, kind: str, identity: str, content: Any) -> ObjectFields:
-        one = self._one(kind, identity)
-        one.update({**_fields(content), "id": one["id"]})
-        return dict(one)
+        record = self._one(kind, identity)
+        record.update({**_fields(content), "id": record["id"]})
+        return dict(record)
 
     def _linked(self, identity: str, contact_id: Any) -> ObjectFields:
         call = self._one("calls", identity)

@@ -125,7 +125,7 @@ def table_of_pairs(
     value: Iterable[Mapping[str, Any]], name: str = "name", content: str = "value"
 ) -> dict[str, Any]:
     """A list of names and values as a table: the opposite of `pairs`."""
-    return {as_text(each[name]): plain(each.get(content)) for each in value}
+    return {as_text(pair[name]): plain(pair.get(content)) for pair in value}
 
 
 def first_match(value: Any, pattern: str, group: int = 1) -> str | None:

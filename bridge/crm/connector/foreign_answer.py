@@ -92,14 +92,14 @@ def _title(text: str) -> str:
 
 def expected_of(*picks: Pick | None) -> Expects:
     """What an answer must carry so that these values can be read in it."""
-    found: Expects = ""
+    expected: Expects = ""
     for pick in picks:
         if pick is None:
             continue
         if "{{" not in pick.text:
             return "json"
         if _READS_TEXT.search(pick.text):
-            found = "text"
+            expected = "text"
         elif _READS_BODY.search(pick.text):
             return "json"
-    return found
+    return expected
