@@ -54,14 +54,14 @@ class ObjectPreview:
             "shared": planned.shared,
             "line": dict(zip(("account", "type", "key"), self.line, strict=True)),
             "fields": {
-                name: {"value": each.value, "write": each.write, "written": POLICIES[each.write].written}
-                for name, each in planned.fields.items()
+                name: {"value": item.value, "write": item.write, "written": POLICIES[item.write].written}
+                for name, item in planned.fields.items()
             },
             "absent": dict(planned.absent),
             "links_to": dict(planned.links),
             "on_deleted": planned.on_deleted,
             **{
-                name: [_document(each) for each in asked]
+                name: [_document(item) for item in asked]
                 for name, asked in requests.items()
                 if asked is not None
             },
@@ -85,8 +85,8 @@ class Preview:
             "call": self.call,
             "outcome": self.outcome,
             "reason": self.reason,
-            "token": [asdict(each) for each in self.token],
-            "objects": [each.document() for each in self.objects],
+            "token": [asdict(item) for item in self.token],
+            "objects": [item.document() for item in self.objects],
             "left_out": dict(self.left_out),
         }
 
@@ -136,21 +136,24 @@ def preview(
     return Preview(call.key, outcome, reason, token, objects, plan.left_out)
 
 
-def _document(one: PreviewedRequest) -> dict[str, Any]:
-    return {"what": one.what, "request": asdict(one.request), "only_if": one.only_if}
+def _document(request: PreviewedRequest) -> dict[str, Any]:
+    return {"what": request.what, "request": asdict(request.request), "only_if": request.only_if}
 
 
 def _objects(
     plan: Plan, account: Account, scenes: Mapping[Scene, Mapping[str, Sequence[PreviewedRequest]]]
 ) -> Iterator[ObjectPreview]:
     for planned in plan.objects:
-        asked = {scene: list(found.get(planned.name, ())) for scene, found in scenes.items()}
+        asked = {scene: list(requests.get(planned.name, ())) for scene, requests in scenes.items()}
         looks = {
-            scene: list(takewhile(lambda one: one.purpose.looks_up, found)) for scene, found in asked.items()
+            scene: list(takewhile(lambda request: request.purpose.looks_up, requests))
+            for scene, requests in asked.items()
         }
         sent = {
-            scene: [one for one in found[len(looks[scene]) :] if one.purpose is not Purpose.LINK]
-            for scene, found in asked.items()
+            scene: [
+                request for request in requests[len(looks[scene]) :] if request.purpose is not Purpose.LINK
+            ]
+            for scene, requests in asked.items()
         }
         new, there = sent[Scene.NEW], sent[Scene.THERE]
         known = looks[Scene.KNOWN]
@@ -162,5 +165,5 @@ def _objects(
             new if new == there else None,
             new,
             there,
-            [one for one in asked[Scene.NEW] if one.purpose is Purpose.LINK],
+            [request for request in asked[Scene.NEW] if request.purpose is Purpose.LINK],
         )

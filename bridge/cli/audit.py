@@ -94,7 +94,8 @@ def _local(config: Config, source: str | None, times: Mapping[str, WhenText | No
         window = Window(window.since or ledger.first_call_at(source), window.until)
         sources = _counted_sources(config, source, ledger)
         taken = {
-            name: [one for one in config.sources_of(name) if one in sources] for name in config.destinations
+            name: [other for other in config.sources_of(name) if other in sources]
+            for name in config.destinations
         }
         balance = local_balance(ledger, sources, taken, window)
     finally:
@@ -124,15 +125,15 @@ def _beside_the_platform(
         zones = {name: config.sources[name].timezone for name in asked}
         walks.ask(AUDIT, {name: {"source": name, **asked_times(times, now, zones[name])} for name in asked})
         jobs = walks.to_the_end()
-        found = {name: dict(job.result) for name, job in jobs.items() if job.state == JobState.DONE}
+        results = {name: dict(job.result) for name, job in jobs.items() if job.state == JobState.DONE}
         window = _window(config, source, times, now)
-        others = [one for one in _counted_sources(config, source, ledger) if one not in asked]
-        left_out = {name: _left_out(config, name, ledger, window, found) for name in others}
+        others = [other for other in _counted_sources(config, source, ledger) if other not in asked]
+        left_out = {name: _left_out(config, name, ledger, window, results) for name in others}
         losses = open_losses(ledger, others, window)
     finally:
         ledger.close()
     failed = failures_of(jobs)
-    balance = whole_balance(found, left_out if found else {}, None, losses if found else ())
+    balance = whole_balance(results, left_out if results else {}, None, losses if results else ())
     return balance | {"balanced": balance["balanced"] and not failed}, failed
 
 
@@ -140,7 +141,7 @@ def _left_out(
     config: Config, source: str, ledger: InspectionLedger, window: Window, audited: Mapping[str, Document]
 ) -> Document:
     """A source without a list, beside the others."""
-    ends = [moment(one["until"]) for one in audited.values()]
+    ends = [moment(other["until"]) for other in audited.values()]
     window = Window(window.since or ledger.first_call_at(source), window.until or max(ends, default=None))
     takers = [name for name in config.destinations if source in config.sources_of(name)]
     balances = {name: document_of(ledger.balance(name, [source], window)) for name in takers}
@@ -177,8 +178,8 @@ def _source_lines(counts: Document) -> Iterator[str]:
     for heading, ids in counts["ids"].items():
         yield from _some_ids(heading, ids, counts.get(heading, len(ids)), why)
     if because := counts.get("ledger_only_because"):
-        told = ", ".join(f"{count} {why}" for why, count in because.items())
-        yield f"  ledger_only, by why the list may not show them: {told}"
+        reasons = ", ".join(f"{count} {why}" for why, count in because.items())
+        yield f"  ledger_only, by why the list may not show them: {reasons}"
     for warning in counts.get("warnings", ()):
         yield f"  warning: {warning}: is a right or a filter of the login changed?"
     if counts.get("unlisted"):

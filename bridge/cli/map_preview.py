@@ -172,49 +172,49 @@ def _heading(about: Mapping[str, str | None], result: Preview) -> Iterator[str]:
     yield f"mapping {about['mapping']}, connector {about['connector']}{where}"
     yield f"call {_clean(result.call) or '-'} of source {about['source']}"
     if result.outcome == "delivered":
-        yield f"would be delivered as {', '.join(one.planned.name for one in result.objects)}"
+        yield f"would be delivered as {', '.join(item.planned.name for item in result.objects)}"
     else:
         yield f"would be {result.outcome}: {_clean(result.reason)}"
     yield "Nothing is asked or sent; *** stands for secrets, <…> for what only the CRM can tell."
 
 
 def _lines(result: Preview) -> Iterator[str]:
-    for shown in result.token:
-        yield from ("", "first, where no token is kept:", *_request(shown))
-    for one in result.objects:
+    for request in result.token:
+        yield from ("", "first, where no token is kept:", *_request(request))
+    for shown_object in result.objects:
         yield ""
-        yield from _object(one)
+        yield from _object(shown_object)
     for name, reason in result.left_out.items():
         yield from ("", f"object {name}: left out: {_clean(reason)}")
 
 
-def _object(one: ObjectPreview) -> Iterator[str]:
-    planned = one.planned
+def _object(shown_object: ObjectPreview) -> Iterator[str]:
+    planned = shown_object.planned
     typed = f" ({planned.type})" if planned.type != planned.name else ""
     yield f"object {planned.name}{typed}"
-    yield f"  line: {' / '.join(map(_clean, one.line))}"
+    yield f"  line: {' / '.join(map(_clean, shown_object.line))}"
     fed = "other calls feed it too: of them the newest wins" if planned.shared else "it is this call's own"
     yield f"  {fed}"
-    for name, each in planned.fields.items():
+    for name, item in planned.fields.items():
         when = (
-            "" if each.write is WritePolicy.ALWAYS else f"   [{each.write}: {POLICIES[each.write].written}]"
+            "" if item.write is WritePolicy.ALWAYS else f"   [{item.write}: {POLICIES[item.write].written}]"
         )
-        yield f"  {name} = {_json(each.value)}{when}"
+        yield f"  {name} = {_json(item.value)}{when}"
     for name, reason in planned.absent.items():
         yield f"  {name}: not sent: {_clean(reason)}"
-    yield from _step("is looked up", one.look_up, "if that finds nothing")
-    if one.look_up_known is not None:
+    yield from _step("is looked up", shown_object.look_up, "if that finds nothing")
+    if shown_object.look_up_known is not None:
         title = "instead, once its id is known from an earlier delivery"
-        if one.look_up_known:
-            yield from _step(title, one.look_up_known)
-        elif one.look_up:
+        if shown_object.look_up_known:
+            yield from _step(title, shown_object.look_up_known)
+        elif shown_object.look_up:
             yield f"  {title}: nothing is looked up"
-    if one.either_way is not None:
-        yield from _step("is sent, whether it is there or not", one.either_way, nothing=True)
+    if shown_object.either_way is not None:
+        yield from _step("is sent, whether it is there or not", shown_object.either_way, nothing=True)
     else:
-        yield from _step("is sent if it is not there", one.if_new, nothing=True)
-        yield from _step("is sent if it is there", one.if_there, nothing=True)
-    yield from _step("links it", one.links)
+        yield from _step("is sent if it is not there", shown_object.if_new, nothing=True)
+        yield from _step("is sent if it is there", shown_object.if_there, nothing=True)
+    yield from _step("links it", shown_object.links)
 
 
 def _step(
@@ -222,21 +222,21 @@ def _step(
 ) -> Iterator[str]:
     if nothing and not asked:
         yield f"  {title}: nothing"
-    for number, each in enumerate(asked):
-        yield f"  {more if number else title} ({each.what}):"
-        if each.only_if is not None:
-            yield f"    only if {_clean(each.only_if)}"
-        yield from _request(each.request)
+    for number, item in enumerate(asked):
+        yield f"  {more if number else title} ({item.what}):"
+        if item.only_if is not None:
+            yield f"    only if {_clean(item.only_if)}"
+        yield from _request(item.request)
 
 
-def _request(shown: RedactedRequest) -> Iterator[str]:
-    yield f"    {shown.method} {_clean(shown.url)}"
-    for name, value in shown.query.items():
+def _request(request: RedactedRequest) -> Iterator[str]:
+    yield f"    {request.method} {_clean(request.url)}"
+    for name, value in request.query.items():
         yield f"      ? {_clean(name)} = {_value(value)}"
-    for name, value in shown.headers.items():
+    for name, value in request.headers.items():
         yield f"      {_clean(name)}: {_clean(value)}"
-    if shown.body is not None:
-        text = shown.body if isinstance(shown.body, str) else _json(shown.body, indent=2)
+    if request.body is not None:
+        text = request.body if isinstance(request.body, str) else _json(request.body, indent=2)
         yield from (f"      {_clean(line)}" for line in text.split("\n"))
 
 

@@ -18,7 +18,7 @@ from bridge.model.field_policies import policy_named
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class DestinationFiles:
     """The compiled files of a destination; None where one cannot be used."""
 
     mapping: CompiledMapping | None
@@ -31,30 +31,32 @@ def account_name(settings: DestinationSettings, connector: Connector) -> str:
     return settings.account or f"{connector.name} {settings.base_url or connector.file.base_url}"
 
 
-def load_pair(mapping: Path, connector: Path | None) -> Pair:
+def load_pair(mapping: Path, connector: Path | None) -> DestinationFiles:
     """Compile a mapping and its connector, which is the file given or the one that the mapping names."""
     problems: list[Problem] = []
-    found: CompiledMapping | None = None
+    compiled_mapping: CompiledMapping | None = None
     try:
         file = load_toml(mapping)
     except ConfigError as error:
-        return Pair(None, None, error.problems)
-    compiled: Connector | None = None
+        return DestinationFiles(None, None, error.problems)
+    compiled_connector: Connector | None = None
     of_connector: Sequence[Problem] = ()
     try:
-        compiled = _named(file) if connector is None else Connector(load_toml(connector))
+        compiled_connector = _named(file) if connector is None else Connector(load_toml(connector))
     except ConfigError as error:
         of_connector = error.problems
     try:
-        found = (
-            CompiledMapping(file) if compiled is None else CompiledMapping(file, compiled.file.length_unit)
+        compiled_mapping = (
+            CompiledMapping(file)
+            if compiled_connector is None
+            else CompiledMapping(file, compiled_connector.file.length_unit)
         )
     except ConfigError as error:
         problems += error.problems
     problems += of_connector
-    if compiled is not None:
-        problems = in_order([*problems, *_mismatches(file, compiled)])
-    return Pair(found, compiled, tuple(problems))
+    if compiled_connector is not None:
+        problems = in_order([*problems, *_mismatches(file, compiled_connector)])
+    return DestinationFiles(compiled_mapping, compiled_connector, tuple(problems))
 
 
 def _named(file: TomlFile) -> Connector | None:
@@ -101,9 +103,9 @@ def _mismatches(file: TomlFile, connector: Connector) -> Iterator[Problem]:
         if not isinstance(section, dict):
             continue
         type_name = section.get("type", name)
-        found = connector.objects.get(type_name) if isinstance(type_name, str) else None
-        if found is not None:
-            yield from _object_mismatches(written, name, section, found)
+        compiled_mapping = connector.objects.get(type_name) if isinstance(type_name, str) else None
+        if compiled_mapping is not None:
+            yield from _object_mismatches(written, name, section, compiled_mapping)
         elif isinstance(type_name, str):
             key_path = ("objects", name, "type") if "type" in section else ("objects", name)
             message = f'the connector {connector.name} has no object "{type_name}"'
@@ -111,28 +113,32 @@ def _mismatches(file: TomlFile, connector: Connector) -> Iterator[Problem]:
 
 
 def _object_mismatches(
-    written: Written, name: str, section: Mapping[str, Any], found: ObjectType
+    written: Written, name: str, section: Mapping[str, Any], compiled_mapping: ObjectType
 ) -> Iterator[Problem]:
     key = table_at(section, "key")
-    wrong = [part for part in key if part not in found.key]
-    missing = [part for part in found.key if part not in key]
+    wrong = [part for part in key if part not in compiled_mapping.key]
+    missing = [part for part in compiled_mapping.key if part not in key]
     for part in wrong:
-        message = f'"{part}" is no part of the connector\'s key for it, which is {", ".join(found.key)}'
+        message = (
+            f'"{part}" is no part of the connector\'s key for it, which is {", ".join(compiled_mapping.key)}'
+        )
         remedy = suggest_nearest(part, missing) or "name exactly these parts"
         yield written.problem(("objects", name, "key", part), message, remedy)
     if missing and not wrong and key:
-        message = f"the connector's key for it is {', '.join(found.key)}"
+        message = f"the connector's key for it is {', '.join(compiled_mapping.key)}"
         yield written.problem(("objects", name, "key"), message, "name exactly these parts")
     for link in table_at(section, "link"):
-        if link not in found.link:
+        if link not in compiled_mapping.link:
             message = f'the connector has no link "{link}" for it'
-            yield written.problem(("objects", name, "link", link), message, did_you_mean(link, found.link))
-    if found.readable:
+            yield written.problem(
+                ("objects", name, "link", link), message, did_you_mean(link, compiled_mapping.link)
+            )
+    if compiled_mapping.readable:
         return
     for field, content in table_at(section, "fields").items():
         write = table_at(content).get("write")
         policy = policy_named(write)
-        if policy is not None and policy.needs_lookup(upserts=bool(found.upsert)):
+        if policy is not None and policy.needs_lookup(upserts=bool(compiled_mapping.upsert)):
             message = f'write = "{write}" has to read the object, and the connector tells no way to'
             remedy = 'use write = "always", or give the connector a find or a read for it'
             yield written.problem(("objects", name, "fields", field, "write"), message, remedy)

@@ -116,7 +116,7 @@ def _differences(case: CaseSection, outcome: Plan | Skip | MappingFault | _NoRec
         if outcome != Skip(case.expect_skip):
             yield Difference("expect_skip", _as_json(case.expect_skip), _outcome_text(outcome))
     elif isinstance(outcome, Plan):
-        planned = {one.name: one for one in outcome.objects}
+        planned = {planned_object.name: planned_object for planned_object in outcome.objects}
         for name, expected in case.expect.items():
             yield from _object_differences(name, expected, planned.get(name), outcome.left_out)
     else:
@@ -124,44 +124,44 @@ def _differences(case: CaseSection, outcome: Plan | Skip | MappingFault | _NoRec
 
 
 def _object_differences(
-    name: str, expected: Any, found: PlannedObject | None, left_out: Mapping[str, str]
+    name: str, expected: Any, actual: PlannedObject | None, left_out: Mapping[str, str]
 ) -> Iterator[Difference]:
     if expected is False:
-        if found is not None:
-            yield Difference(name, "no such object", f"one with the key {found.key_text}")
+        if actual is not None:
+            yield Difference(name, "no such object", f"one with the key {actual.key_text}")
         return
-    if found is None:
+    if actual is None:
         yield Difference(name, "an object", f"none: {left_out.get(name, 'it is not planned')}")
         return
     for field, value in expected.items():
         place = f"{name}.{field}"
-        absent = field not in found.fields and field not in found.key
+        absent = field not in actual.fields and field not in actual.key
         if absent or value == ABSENT:
             if absent != (value == ABSENT):
-                seen = _absence(found, field) if absent else _as_json(_value(found, field))
+                seen = _absence(actual, field) if absent else _as_json(_value(actual, field))
                 yield Difference(place, "no value" if value == ABSENT else _as_json(value), seen)
             continue
         wanted = None if value == CLEARED else json_value(value)
-        if not _same(wanted, _value(found, field)):
-            yield Difference(place, _as_json(wanted), _as_json(_value(found, field)))
+        if not _same(wanted, _value(actual, field)):
+            yield Difference(place, _as_json(wanted), _as_json(_value(actual, field)))
 
 
-def _value(found: PlannedObject, field: str) -> Any:
-    return found.fields[field].value if field in found.fields else found.key[field]
+def _value(actual: PlannedObject, field: str) -> Any:
+    return actual.fields[field].value if field in actual.fields else actual.key[field]
 
 
-def _absence(found: PlannedObject, field: str) -> str:
-    return f"no value: {found.absent.get(field, 'it is not planned')}"
+def _absence(actual: PlannedObject, field: str) -> str:
+    return f"no value: {actual.absent.get(field, 'it is not planned')}"
 
 
-def _same(expected: Any, found: Any) -> bool:
+def _same(expected: Any, actual: Any) -> bool:
     """Whether two values are equal, where true is not 1 and the text "1" is not the number 1."""
-    return _as_json(expected) == _as_json(found) or (
-        expected == found
+    return _as_json(expected) == _as_json(actual) or (
+        expected == actual
         and not isinstance(expected, bool)
-        and not isinstance(found, bool)
+        and not isinstance(actual, bool)
         and isinstance(expected, int | float)
-        and isinstance(found, int | float)
+        and isinstance(actual, int | float)
     )
 
 
@@ -173,5 +173,5 @@ def _outcome_text(outcome: Plan | Skip | MappingFault) -> str:
     if isinstance(outcome, Skip):
         return f"skipped: {outcome.rule}"
     if isinstance(outcome, Plan):
-        return f"a plan with {', '.join(one.name for one in outcome.objects)}"
+        return f"a plan with {', '.join(planned_object.name for planned_object in outcome.objects)}"
     return f"parked: {outcome}"

@@ -21,9 +21,9 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.lib.clocks import now_utc
 from bridge.sandbox.faults import Fault, FaultList, Rates, Trouble
-from bridge.sandbox.search_crm import PlainState, TokenDesk
+from bridge.sandbox.search_crm import SearchCrmState, TokenDesk
 from bridge.sandbox.server import HANG_UP
-from bridge.sandbox.upsert_crm import CrmState, ObjectFields, Refusal
+from bridge.sandbox.upsert_crm import ObjectFields, Refusal, UpsertCrmState
 
 _LOGGED = 1000
 _METHODS = ["GET", "PUT", "PATCH", "POST", "DELETE"]
@@ -63,8 +63,8 @@ class SandboxCrm:
         """Make an empty CRM; `lag` is in seconds, `rates` are the shares of requests that go wrong."""
         self._token = token
         self._clock = clock
-        self._state = CrmState()
-        self._plain = None if upserts else PlainState(clock, timedelta(seconds=lag))
+        self._state = UpsertCrmState()
+        self._plain = None if upserts else SearchCrmState(clock, timedelta(seconds=lag))
         self._desk = None if upserts else TokenDesk(token, token_uses)
         self._faults = FaultList(rates)
         self._lock = threading.Lock()

@@ -1,6 +1,6 @@
 """The sandbox CRM without upserts: a search that lags, create, update and link; two objects may share a key.
 
-Begin at `PlainState.carry_out()`.
+Begin at `SearchCrmState.carry_out()`.
 """
 
 import threading
@@ -13,7 +13,7 @@ from bridge.sandbox.upsert_crm import ObjectFields, Refusal
 _KINDS = {"contacts": ("phone", "c"), "calls": ("call_key", "k")}
 
 
-class PlainState:
+class SearchCrmState:
     """The CRM's contents; every request is atomic and may come from any thread."""
 
     def __init__(self, clock: Callable[[], datetime], lag: timedelta = timedelta(0)) -> None:

@@ -1,6 +1,6 @@
 """The sandbox CRM with upserts: contacts by phone, call activities by key, and their links.
 
-Begin at `CrmState`.
+Begin at `UpsertCrmState`.
 """
 
 import re
@@ -89,7 +89,7 @@ class ObjectStore:
                 raise Refusal(422, "read_only", f"{name} of this {self.name} is {known[name]!r}", name)
 
 
-class CrmState:
+class UpsertCrmState:
     """The CRM's contents and rules; every method is atomic and may be called from any thread."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from bridge.sandbox.crm import SandboxCrm
 from bridge.sandbox.server import LocalServer
-from bridge.sandbox.upsert_crm import CrmState
+from bridge.sandbox.upsert_crm import UpsertCrmState
 from tests.fixtures.daemon_process import (
     EXAMPLE,
     ROOT,
@@ -188,7 +188,7 @@ def test_forced_replay_refills_a_crm_restored_from_backup(site: Site) -> None:
     site.feed(3)
     site.until(3, "delivered")
     before, asked = site.crm.contents(), len(site.crm.log())
-    site.crm._state = CrmState()
+    site.crm._state = UpsertCrmState()
     assert site.crm.contents()["calls"] == []
     assert site.json("replay", "--since", "2020-01-01", "--force")["due"] == 3
     site.until(3, "delivered")

@@ -34,7 +34,7 @@ from bridge.lib.stored_times import LONGEST_PAUSE
 from bridge.model.balance import DestinationBalance
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of
-from bridge.sandbox.search_crm import PlainState, TokenDesk
+from bridge.sandbox.search_crm import SearchCrmState, TokenDesk
 from tests.fixtures.delivery_simulation import DATA, LAG, ORIGIN, RETRY, SECRET, ZONE, destination_of
 from tests.fixtures.ledger_calls import filed_all
 from tests.fixtures.origins import MAIN
@@ -55,7 +55,7 @@ class Crm(httpx.BaseTransport):
     """The CRM, which is down for hours: it does not answer, then a gateway says so, then nobody listens."""
 
     def __init__(self, clock: Clock, chance: Random) -> None:
-        self.state, self._desk = PlainState(clock, LAG), TokenDesk(SECRET)
+        self.state, self._desk = SearchCrmState(clock, LAG), TokenDesk(SECRET)
         self._clock, self._chance, self._begin = clock, chance, clock.now
         self.sent: list[float] = []
         self.made_at: dict[str, datetime] = {}

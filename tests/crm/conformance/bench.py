@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from structlog.testing import capture_logs
 
-from bridge.config.destination_files import Pair, load_pair
+from bridge.config.destination_files import DestinationFiles, load_pair
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector, shipped_connectors
 from bridge.crm.tokens import Tokens
@@ -44,7 +44,7 @@ EXAMPLE: dict[str, Any] = json.loads((TOP / "tests/data/callback.json").read_tex
 PHONE = "15899770637"
 OTHER_PHONE = "13800138000"
 ZONE = ZoneInfo("Asia/Shanghai")
-_COMPILED: dict[tuple[str, str], Pair] = {}
+_COMPILED: dict[tuple[str, str], DestinationFiles] = {}
 # Real daemons try for days; a quota may last one.
 RETRY = RetryPolicy(timedelta(seconds=10), timedelta(minutes=5), timedelta(days=5))
 
@@ -336,7 +336,7 @@ def bench_on(
     bench.close()
 
 
-def compiled(text: str, mapping: Path, connector: Path) -> Pair:
+def compiled(text: str, mapping: Path, connector: Path) -> DestinationFiles:
     """A mapping and its connector; compiled once for all benches that use the same."""
     place = (text, connector.read_text("utf-8"))
     if place not in _COMPILED:
