@@ -84,8 +84,10 @@ class Daemon:
         released = self._release_what_died()
         loops = Loops(self._stages, self._wakeups, self._clocks.wall, lambda: self._stages.door.pressed)
         threads = Threads(loops.all(), give_up=stop)
-        threads.start()
+        # Before the threads: a reconciliation that died with the last daemon must still wait when the
+        # scheduler looks, or a second one is asked for.
         self._stages.scheduler.start()
+        threads.start()
         serving = [asyncio.create_task(listener.serve()) for listener in (self._public, self._admin)]
         try:
             await asyncio.gather(self._public.started.wait(), self._admin.started.wait())
