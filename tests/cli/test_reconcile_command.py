@@ -176,7 +176,7 @@ def test_ctrl_c_leaves_or_cancels_the_run_as_chosen(both: Deployment, choice: st
 def test_second_command_waits_for_the_first_and_says_so(both: Deployment) -> None:
     empty_ledger(both)
     both.platform.add(made(3000))
-    both.platform.list.disturbances = Disturbances(page_cap=60)
+    both.platform.list.disturbances = Disturbances(page_cap=15)
     first = begun(both)
     second = both.run("reconcile", "--since", "2d", "--json")
     stdout, _ = first.communicate(timeout=120)
