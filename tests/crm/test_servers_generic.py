@@ -204,6 +204,7 @@ def serve_tryton(
     return TrytonServer(folder / "data", cache_folder(request.config, folder / "cache"), modules)
 
 
+@pytest.mark.long
 def test_tryton_server_has_parties_notes_and_identifiers(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
