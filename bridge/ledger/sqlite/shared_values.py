@@ -264,7 +264,9 @@ class Rewriter:
         self._shared = shared
         self._rng = random.Random(seed)  # noqa: S311 -- fills gaps, guards nothing
         letters = Counter(letter for phrase in shared.phrases for letter in phrase if letter > "\x7f")
-        self._letters, self._weights = list(letters) or ["字"], list(letters.values()) or [1]
+        # In order: sets have none of their own, and the same records shall make the same dictionary.
+        self._letters = sorted(letters) or ["字"]
+        self._weights = [letters[letter] or 1 for letter in self._letters]
 
     def rewrite(self, record: str) -> str:
         """The record with its structure and with what many share; random letters for the rest."""
