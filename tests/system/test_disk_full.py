@@ -170,4 +170,6 @@ def test_full_disk_met_by_sqlite_loses_nothing(disk: Path) -> None:
     """Nothing is kept free, so that commits fail in the middle."""
     reasons, answers = fill_and_grow(disk, "1B", Sender.post_until_refused)
     assert answers[503] > 0
-    assert any("full" in reason or "I/O" in reason for reason in reasons), reasons
+    # A look at the disk may come before the commit that would have found it full.
+    expected = ("full", "I/O", "left on the ledger's disk")
+    assert any(words in reason for reason in reasons for words in expected), reasons
