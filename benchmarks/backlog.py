@@ -20,9 +20,10 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmarks.crm import serving
-from benchmarks.deliver import DELAY, REQUESTS_A_CALL, WORKERS, owe
-from benchmarks.footprint import process_of, status_megabytes
+from benchmarks.deliver import DELAY, REQUESTS_A_CALL, WORKERS
 from benchmarks.load import steady
+from benchmarks.owing import owe
+from benchmarks.processes import daemon_of, memory_of
 from benchmarks.texts import spaced, varied_records
 from tests.fixtures.daemon_process import DaemonProcess, callbridge_json, wait_until, write_config
 
@@ -35,14 +36,14 @@ DELIVERED = "SELECT count(*) FROM deliveries WHERE state IN ('delivered', 'skipp
 def paces(daemon: DaemonProcess, seconds: float, resident: list[float]) -> list[float]:
     """Deliveries a second, every ten seconds; the megabytes that the daemon takes are noted beside them."""
     found: list[float] = []
-    process = process_of(daemon.ledger)
+    process = daemon_of(daemon.ledger)
     pause, until = threading.Event(), time.monotonic() + seconds
     done, at = daemon.count(DELIVERED), time.monotonic()
     while time.monotonic() < until:
         pause.wait(WINDOW)
         now_done, now = daemon.count(DELIVERED), time.monotonic()
         found.append((now_done - done) / (now - at))
-        resident.append(status_megabytes(process, "VmRSS"))
+        resident.append(memory_of(process).whole)
         done, at = now_done, now
     return found
 
@@ -68,7 +69,7 @@ def forecast(folder: Path) -> tuple[int, float]:
 
 def measure(folder: Path, calls: int, seconds: float) -> bool:
     """One cold start; whether all budgets are kept."""
-    owe(folder, calls, 1)
+    owe(folder, calls)
     resident: list[float] = []
     live = [spaced(record) for record in varied_records(int(seconds * LIVE_A_SECOND), seed=11)]
     with serving("upserts", DELAY) as url:

@@ -4,19 +4,20 @@ import asyncio
 import json
 import multiprocessing
 import random
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, cast
 from urllib.parse import unquote
 
+import httpx
 import uvloop
-
-Handler = Callable[[str, str, bytes], tuple[int, Any]]
-"""Method, path and body → status and JSON."""
 
 OK = 200
 TOO_MANY = 429
+OUT_OF_SERVICE = 503
 
 
 class Upserts:
@@ -107,17 +108,50 @@ def _linked(each: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@dataclass
+class _Account:
+    """What all connections of a CRM share."""
+
+    crm: Upserts | Batches
+    delay: float
+    log: list[tuple[str, str, bytes]] = field(default_factory=list)
+    """Method, path and body of each request that was not refused; bodies are kept for batches alone."""
+    moments: list[float] = field(default_factory=list)
+    """When each of them came, by the performance counter, which is one for all processes."""
+    refused: list[float] = field(default_factory=list)
+    """When each refusal was answered, by the loop's clock."""
+    out_until: float = 0.0
+    """Until when it is out of service, by the performance counter."""
+
+    def told(self, path: str) -> Any:
+        """What it tells of itself below `/_`."""
+        if path.startswith("/_outage/"):
+            self.out_until = time.perf_counter() + float(path.removeprefix("/_outage/"))
+        if path == "/_log":
+            return [[method, path, body.decode()] for method, path, body in self.log]
+        if path == "/_seen":
+            return [[moment, path] for moment, (_, path, _) in zip(self.moments, self.log, strict=True)]
+        return {"/_refused": self.refused, "/_count": len(self.log)}.get(path, {})
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        """One request."""
+        now = time.perf_counter()
+        if now < self.out_until:
+            return OUT_OF_SERVICE, {"error": {"code": "unavailable", "message": "out of service"}}
+        status, answer = self.crm.answer(method, path, body)
+        if status == TOO_MANY:
+            self.refused.append(asyncio.get_running_loop().time() + self.delay)
+        else:
+            self.log.append((method, path, body if isinstance(self.crm, Batches) else b""))
+            self.moments.append(now)
+        return status, answer
+
+
 class _Served(asyncio.Protocol):
     """One connection: a request, a wait, an answer."""
 
-    def __init__(
-        self, handler: Handler, delay: float, log: list[tuple[str, str, bytes]], refused: list[float]
-    ) -> None:
-        self._handler = handler
-        self._delay = delay
-        self._log = log
-        self._refused = refused
-        """When each refusal was answered, by the loop's clock."""
+    def __init__(self, account: _Account) -> None:
+        self._account = account
         self._received = b""
         self._transport: asyncio.Transport
 
@@ -132,19 +166,12 @@ class _Served(asyncio.Protocol):
             return
         self._received = b""
         method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
-        if path.startswith("/_refused"):
-            self._send(200, self._refused)
+        if path.startswith("/_"):
+            self._send(OK, self._account.told(path))
             return
-        if path.startswith("/_log"):
-            self._send(200, [[one[0], one[1], one[2].decode()] for one in self._log])
-            return
-        answer = self._handler(method, path, body)
-        if answer[0] == TOO_MANY:
-            self._refused.append(asyncio.get_running_loop().time() + self._delay)
-        else:
-            self._log.append((method, path, body))
-        if self._delay:
-            asyncio.get_running_loop().call_later(self._delay, self._send, *answer)
+        answer = self._account.answer(method, path, body)
+        if delay := self._account.delay:
+            asyncio.get_running_loop().call_later(delay, self._send, *answer)
         else:
             self._send(*answer)
 
@@ -167,10 +194,8 @@ def _crm(kind: str) -> Upserts | Batches:
 
 def _serve(kind: str, delay: float, connection: Any) -> None:
     async def run() -> None:
-        handler, log, refused = _crm(kind).answer, list[tuple[str, str, bytes]](), list[float]()
-        server = await asyncio.get_running_loop().create_server(
-            lambda: _Served(handler, delay, log, refused), "127.0.0.1", 0
-        )
+        account = _Account(_crm(kind), delay)
+        server = await asyncio.get_running_loop().create_server(lambda: _Served(account), "127.0.0.1", 0)
         connection.send(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         await server.serve_forever()
 
@@ -179,7 +204,12 @@ def _serve(kind: str, delay: float, connection: Any) -> None:
 
 @contextmanager
 def serving(kind: str, delay: float = 0.0) -> Iterator[str]:
-    """A CRM, `upserts`, `batches` or `refusing SHARE`, that answers after so many seconds; its address."""
+    """A CRM, `upserts`, `batches` or `refusing SHARE`, that answers after so many seconds; its address.
+
+    Below its address: `/_count` of requests that it took, their `/_log` (method, path, body) and when they
+    were `/_seen` (moment, path), when it `/_refused`, and `/_outage/SECONDS`, after which it answers 503 for
+    so long.
+    """
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
         target=_serve, args=(kind, delay, theirs), daemon=True
@@ -190,3 +220,8 @@ def serving(kind: str, delay: float = 0.0) -> Iterator[str]:
     finally:
         process.terminate()
         process.join()
+
+
+def told(url: str, what: str) -> Any:
+    """What the CRM tells of itself: `count`, `log`, `seen`, `refused`, or `outage/SECONDS`."""
+    return httpx.get(f"{url}/_{what}", timeout=120).json()

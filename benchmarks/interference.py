@@ -86,14 +86,14 @@ class Door:
 
     def calm(self) -> Outcome:
         """Nothing else runs."""
-        outcome = Outcome(0.0, {}, [])
+        outcome = Outcome()
         for _ in range(CALM_SECONDS):
             self.second(outcome)
         return outcome
 
     def during(self, command: Callable[[], tuple[str, ...]], config: Path) -> tuple[Outcome, Any, float]:
         """While a command runs, again where it is done soon; with its last document and seconds a run."""
-        outcome, documents, runs, spent = Outcome(0.0, {}, []), [], 0, 0.0
+        outcome, documents, runs, spent = Outcome(), [], 0, 0.0
         while outcome.seconds < FEWEST:
             args = command()
             ended = self._daemon.count("SELECT count(*) FROM runs WHERE state = 'done'")
@@ -124,7 +124,7 @@ class Door:
 
 def report(name: str, outcome: Outcome, calm: list[Outcome]) -> float:
     """One command's figures, and its ratio to the calm before and after it."""
-    around = Outcome(0.0, {}, [latency for one in calm for latency in one.latencies])
+    around = Outcome(latencies=[latency for one in calm for latency in one.latencies])
     ratio = outcome.percentile(0.95) / around.percentile(0.95)
     print(
         f"{name}: p95 {outcome.percentile(0.95):.1f} ms, {ratio:.1f} times the calm"

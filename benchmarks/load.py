@@ -1,50 +1,53 @@
 """A load generator that costs little: prepared requests over kept-alive connections."""
 
 import asyncio
-import json
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import count
 from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
 
-EXAMPLE = Path(__file__).parent.parent / "tests" / "data" / "callback.json"
 # The daemon closes a connection that has said nothing for five seconds.
 KEEP_IDLE = 3.0
 
 
 @dataclass
 class Outcome:
-    """What a burst came to: requests a second, and the latencies in milliseconds."""
+    """What was answered, and when."""
 
-    seconds: float
-    answers: dict[int, int]
-    latencies: list[float] = field(repr=False)
+    seconds: float = 0.0
+    answers: dict[int, int] = field(default_factory=dict)
+    """The number of answers by status."""
+    latencies: list[float] = field(default_factory=list, repr=False)
+    """Milliseconds of each answer."""
+    moments: list[float] = field(default_factory=list, repr=False)
+    """When each answer came, by the performance counter."""
+    acknowledged: list[int] = field(default_factory=list, repr=False)
+    """The number, from 0 on, of each payload that was answered 200."""
+    started: float = 0.0
 
     @property
     def rate(self) -> float:
         return sum(self.answers.values()) / self.seconds
 
-    def note(self, status: int, seconds: float) -> None:
+    def rate_until(self, seconds: float) -> float:
+        """Answers a second in the first seconds."""
+        return sum(moment <= self.started + seconds for moment in self.moments) / seconds
+
+    def note(self, number: int, status: int, seconds: float) -> None:
         """One more answer."""
         self.latencies.append(seconds * 1000)
+        self.moments.append(time.perf_counter())
         self.answers[status] = self.answers.get(status, 0) + 1
+        if status == 200:
+            self.acknowledged.append(number)
 
     def percentile(self, share: float) -> float:
         ranked = sorted(self.latencies)
         return ranked[min(int(len(ranked) * share), len(ranked) - 1)]
-
-
-def bodies(count: int) -> list[bytes]:
-    """The example record, each time another call."""
-    record = json.loads(EXAMPLE.read_bytes())
-    text = json.dumps(record, ensure_ascii=False)
-    old = record["uuid"]
-    return [text.replace(old, str(uuid.uuid4())).encode() for _ in range(count)]
 
 
 def whole_answer(received: bytes) -> int | None:
@@ -55,23 +58,39 @@ def whole_answer(received: bytes) -> int | None:
     return int(head[9:12])
 
 
-def requests(url: str, payloads: list[bytes]) -> list[bytes]:
+def requests(url: str, payloads: Iterable[bytes]) -> Iterator[bytes]:
     """Whole HTTP requests."""
     parts = urlsplit(url)
     head = f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: ".encode()
-    return [head + str(len(body)).encode() + b"\r\n\r\n" + body for body in payloads]
+    return (b"%s%d\r\n\r\n%s" % (head, len(body), body) for body in payloads)
+
+
+@dataclass
+class _Sending:
+    """What all connections of a burst share."""
+
+    queue: Iterator[bytes]
+    outcome: Outcome
+    until: float
+    """When, by the performance counter, no more is sent."""
+    pause: float
+    """Seconds from one request of a connection to its next; 0 where the answer alone counts."""
+    may_break: bool
+    """Whether the server may go away in the middle."""
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def next(self) -> bytes | None:
+        """The next request, while there is one and time for it."""
+        return next(self.queue, None) if time.perf_counter() < self.until else None
 
 
 class _Connection(asyncio.Protocol):
     """One request after another; the next one is written as soon as an answer is whole."""
 
-    def __init__(
-        self, queue: Iterator[bytes], done: asyncio.Future[None], outcome: Outcome, pause: float
-    ) -> None:
-        self._queue = queue
+    def __init__(self, sending: _Sending, done: asyncio.Future[None]) -> None:
+        self._sending = sending
         self._done = done
-        self._outcome = outcome
-        self._pause = pause
+        self._number = 0
         self._sent = 0.0
         self._received = b""
         self._transport: asyncio.Transport
@@ -82,12 +101,13 @@ class _Connection(asyncio.Protocol):
         self._next()
 
     def _next(self) -> None:
-        request = next(self._queue, None)
+        request = self._sending.next()
         if request is None:
             self._transport.close()
             if not self._done.done():
                 self._done.set_result(None)
             return
+        self._number = next(self._sending.numbers)
         self._sent = time.perf_counter()
         self._transport.write(request)
 
@@ -98,34 +118,54 @@ class _Connection(asyncio.Protocol):
             return
         self._received = b""
         now = time.perf_counter()
-        self._outcome.note(status, now - self._sent)
-        if self._pause:
-            asyncio.get_running_loop().call_later(max(0.0, self._sent + self._pause - now), self._next)
+        self._sending.outcome.note(self._number, status, now - self._sent)
+        if pause := self._sending.pause:
+            asyncio.get_running_loop().call_later(max(0.0, self._sent + pause - now), self._next)
         else:
             self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._done.done():
+        if self._done.done():
+            return
+        if self._sending.may_break:
+            self._done.set_result(None)
+        else:
             self._done.set_exception(exc or ConnectionError("closed by the server"))
 
 
-def burst(url: str, payloads: list[bytes], concurrency: int, rate: float = 0.0) -> Outcome:
+def burst(url: str, payloads: Iterable[bytes], concurrency: int, rate: float = 0.0) -> Outcome:
     """Send every payload once over `concurrency` connections, at `rate` a second if one is given."""
-    return uvloop.run(_burst(url, payloads, concurrency, rate))
+    return uvloop.run(_burst(url, payloads, concurrency, rate=rate))
 
 
-async def _burst(url: str, payloads: list[bytes], concurrency: int, rate: float) -> Outcome:
-    parts = urlsplit(url)
-    queue = iter(requests(url, payloads))
-    loop = asyncio.get_running_loop()
-    outcome = Outcome(0.0, {}, [])
+def flood(
+    url: str, payloads: Iterable[bytes], concurrency: int, seconds: float, *, may_break: bool = False
+) -> Outcome:
+    """Send as fast as the answers come, for so many seconds or as long as there are payloads.
+
+    A connection that the server closes is an error, unless it may break: then what it got counts.
+    """
+    return uvloop.run(_burst(url, payloads, concurrency, seconds=seconds, may_break=may_break))
+
+
+async def _burst(
+    url: str,
+    payloads: Iterable[bytes],
+    concurrency: int,
+    *,
+    rate: float = 0.0,
+    seconds: float = float("inf"),
+    may_break: bool = False,
+) -> Outcome:
+    parts, loop = urlsplit(url), asyncio.get_running_loop()
+    outcome = Outcome(started=time.perf_counter())
     pause = concurrency / rate if rate else 0.0
-    started = time.perf_counter()
+    sending = _Sending(requests(url, payloads), outcome, outcome.started + seconds, pause, may_break)
     finished = []
     for _ in range(concurrency):
         done: asyncio.Future[None] = loop.create_future()
         await loop.create_connection(
-            lambda done=done: _Connection(queue, done, outcome, pause),  # type: ignore[misc]
+            lambda done=done: _Connection(sending, done),  # type: ignore[misc]
             parts.hostname or "127.0.0.1",
             parts.port or 80,
         )
@@ -133,7 +173,7 @@ async def _burst(url: str, payloads: list[bytes], concurrency: int, rate: float)
         if pause:
             await asyncio.sleep(pause / concurrency)
     await asyncio.gather(*finished)
-    outcome.seconds = time.perf_counter() - started
+    outcome.seconds = time.perf_counter() - outcome.started
     return outcome
 
 
@@ -142,6 +182,7 @@ class _Line(asyncio.Protocol):
 
     def __init__(self, crowd: "_Crowd") -> None:
         self._crowd = crowd
+        self._number = 0
         self._due = 0.0
         self._idle_since = 0.0
         self._received = b""
@@ -162,7 +203,8 @@ class _Line(asyncio.Protocol):
     def close(self) -> None:
         self._transport.close()
 
-    def send(self, request: bytes, due: float) -> None:
+    def send(self, number: int, request: bytes, due: float) -> None:
+        self._number = number
         self._due = due
         self._transport.write(request)
 
@@ -171,7 +213,7 @@ class _Line(asyncio.Protocol):
         status = whole_answer(self._received)
         if status is not None:
             self._received = b""
-            self._crowd.outcome.note(status, time.perf_counter() - self._due)
+            self._crowd.outcome.note(self._number, status, time.perf_counter() - self._due)
             self._due = 0.0
             self._rest()
 
@@ -187,7 +229,7 @@ class _Crowd:
 
     def __init__(self) -> None:
         self.idle: list[_Line] = []
-        self.outcome = Outcome(0.0, {}, [])
+        self.outcome = Outcome()
         self.lost: Exception | None = None
         self.connections = 0
 
@@ -203,7 +245,7 @@ class _Crowd:
         return self.idle.pop()
 
 
-def steady(url: str, payloads: list[bytes], rate: float) -> tuple[Outcome, int]:
+def steady(url: str, payloads: Iterable[bytes], rate: float) -> tuple[Outcome, int]:
     """Send every payload once, `rate` a second by the clock; latencies count from when each was due.
 
     Also returns how many connections it took.
@@ -211,15 +253,16 @@ def steady(url: str, payloads: list[bytes], rate: float) -> tuple[Outcome, int]:
     return uvloop.run(_steady(url, payloads, rate))
 
 
-async def _steady(url: str, payloads: list[bytes], rate: float) -> tuple[Outcome, int]:
+async def _steady(url: str, payloads: Iterable[bytes], rate: float) -> tuple[Outcome, int]:
     parts, crowd = urlsplit(url), _Crowd()
-    started = time.perf_counter()
+    started, sent = time.perf_counter(), 0
     for number, request in enumerate(requests(url, payloads)):
         due = started + number / rate
         if (early := due - time.perf_counter()) > 0:
             await asyncio.sleep(early)
-        (await crowd.line(parts.hostname or "127.0.0.1", parts.port or 80)).send(request, due)
-    while len(crowd.outcome.latencies) < len(payloads):
+        (await crowd.line(parts.hostname or "127.0.0.1", parts.port or 80)).send(number, request, due)
+        sent = number + 1
+    while len(crowd.outcome.latencies) < sent:
         if crowd.lost:
             raise crowd.lost
         await asyncio.sleep(0.001)

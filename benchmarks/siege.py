@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks.load import bodies
+from benchmarks.texts import varied_bodies
 from tests.fixtures.daemon_process import DaemonProcess, write_config
 
 COUNT = 2000
@@ -123,13 +123,13 @@ def main() -> int:
             context.Process(target=crawl, args=(port, path, events[1]), daemon=True),
         ]
         try:
-            measure(daemon.callback_url, bodies(200))
-            print("alone:       ", shown(measure(daemon.callback_url, bodies(COUNT))))
+            measure(daemon.callback_url, varied_bodies(200, seed=1))
+            print("alone:       ", shown(measure(daemon.callback_url, varied_bodies(COUNT, seed=2))))
             for one in attackers:
                 one.start()
             for event in events:
                 event.wait(60)
-            besieged = measure(daemon.callback_url, bodies(COUNT))
+            besieged = measure(daemon.callback_url, varied_bodies(COUNT, seed=3))
             print("under siege: ", shown(besieged))
         finally:
             for one in attackers:

@@ -10,15 +10,14 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from benchmarks.load import EXAMPLE
-
 Record = dict[str, Any]
 
-_EXAMPLE: Record = json.loads(EXAMPLE.read_bytes())
+_EXAMPLE: Record = json.loads(Path(__file__).parents[1].joinpath("tests/data/callback.json").read_bytes())
 _ROBOT, _CUSTOMER = _EXAMPLE["talk_info"][:2]
 
 LIVE_CAMPAIGNS = 24
