@@ -4,5 +4,5 @@ Owns the threads and how they stop, the schedule, operators' jobs, maintenance, 
 of the configuration.
 May import `config`, `intake`, `reconcile`, `delivery`, `admin`, `ledger`, `mapping`, `source`, `crm`,
 `record`, `model` and `lib`.
-Begin at `app.py`: `Daemon`, then `stages.py`: `build_stages()` and `threads.py`: `Loops`.
+Begin at `app.py`: `Daemon`, then `receiving.py` and `delivering.py`: the stages and loops of either side.
 """

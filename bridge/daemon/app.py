@@ -15,10 +15,12 @@ from bridge import __version__
 from bridge.config.load import Config
 from bridge.config.secrets import Secrets
 from bridge.daemon import systemd
+from bridge.daemon.delivering import DeliveringLoops, build_delivering
 from bridge.daemon.listeners import admin_listener, public_listener
-from bridge.daemon.loop import Wakeups
-from bridge.daemon.stages import build_stages
-from bridge.daemon.threads import Loops, Threads
+from bridge.daemon.loop import DeliveryWakeups, ReceivingWakeups
+from bridge.daemon.receiving import ReceivingLoops, build_receiving
+from bridge.daemon.threads import Threads
+from bridge.daemon.wiring import load_destinations
 from bridge.ledger import Ledger
 from bridge.lib.clocks import Clocks, SteadyClock, now_utc
 from bridge.lib.errors import CallbridgeError
@@ -57,13 +59,20 @@ class Daemon:
         hide(secrets.values())
         self._config = config
         self._ledger = ledger
-        self._wakeups = Wakeups()
+        self._receiving_wakeups = ReceivingWakeups()
+        self._delivery_wakeups = DeliveryWakeups()
         # One steady clock for all workers, so that all agree on the age of a request in doubt.
         self._clocks = Clocks(clock, SteadyClock(clock))
-        self._stages = build_stages(config, secrets, ledger, self._clocks, self._wakeups)
+        destinations = load_destinations(config, secrets)
+        self._receiving = build_receiving(
+            config, secrets, destinations, ledger, clock, self._receiving_wakeups
+        )
+        self._delivering = build_delivering(
+            config, destinations, ledger, self._clocks, self._delivery_wakeups
+        )
         # Bound here, so that a port in use stops the start, and port 0 is known before serving.
-        self._public = public_listener(config, self._stages.door)
-        self._admin = admin_listener(config, secrets.metrics_token, self._stages.door, ledger)
+        self._public = public_listener(config, self._receiving.door)
+        self._admin = admin_listener(config, secrets.metrics_token, self._receiving.door, ledger)
         self.url, self.admin_url = self._public.url, self._admin.url
 
     def run(self, until: ToldHowToStop) -> None:
@@ -81,12 +90,11 @@ class Daemon:
         def stop() -> None:
             loop.call_soon_threadsafe(stopping.set)
 
-        released = self._release_what_died()
-        loops = Loops(self._stages, self._wakeups, self._clocks.wall, lambda: self._stages.door.pressed)
-        threads = Threads(loops.all(), give_up=stop)
+        released = self._ledger.release_leases(self._clocks.steady())
+        threads = Threads(self._loops(), give_up=stop)
         # Before the threads: a reconciliation that died with the last daemon must still wait when the
         # scheduler looks, or a second one is asked for.
-        self._stages.scheduler.start()
+        self._receiving.scheduler.start()
         threads.start()
         serving = [asyncio.create_task(listener.serve()) for listener in (self._public, self._admin)]
         try:
@@ -100,13 +108,18 @@ class Daemon:
         if threads.failed:
             raise CallbridgeError(f"{threads.failed} failed; its trace is in the log")
 
-    def _release_what_died(self) -> int:
-        """Make a dead daemon's leases due, and lock the keys of what is in doubt; returns how many leases."""
-        released = self._ledger.release_leases(self._clocks.steady())
-        for delivery_id, keys in self._ledger.in_doubt().items():
-            self._stages.locks.acquire(delivery_id, keys, 0)
-            self._stages.locks.hold_until(delivery_id, self._clocks.wall())
-        return released
+    def _loops(self) -> dict[str, Callable[[], None]]:
+        receiving = ReceivingLoops(
+            self._receiving, self._receiving_wakeups, self._clocks.wall, self._delivery_wakeups.wake
+        )
+        delivering = DeliveringLoops(
+            self._delivering,
+            self._delivery_wakeups,
+            self._clocks.wall,
+            lambda: self._receiving.door.pressed,
+        )
+        delivering.lock_what_is_in_doubt()
+        return receiving.all() | delivering.all()
 
     def _say_ready(self, released: int) -> None:
         log.info(
@@ -124,19 +137,21 @@ class Daemon:
         """Stop all parts in the reverse order of the start; what is under way gets 20 s to end."""
         systemd.notify("STOPPING=1")
         log.info("daemon.stopping")
-        self._stages.door.close()
-        self._stages.scheduler.stop()
+        self._receiving.door.close()
+        self._receiving.scheduler.stop()
         for listener in (self._public, self._admin):
             listener.stop()
         await asyncio.gather(*serving)
-        self._wakeups.stop_all()
+        self._receiving_wakeups.stop_all()
+        self._delivery_wakeups.stop_all()
         await asyncio.to_thread(threads.join, STOP_WITHIN)
         log.info("daemon.stopped")
 
     def _hurry(self, threads: Threads) -> None:
         """A second signal: do not wait for what is under way; it is due again at the next start."""
         threads.hurry()
-        self._wakeups.stop.set()
+        self._receiving_wakeups.stop.set()
+        self._delivery_wakeups.stop.set()
         for listener in (self._public, self._admin):
             listener.hurry()
 

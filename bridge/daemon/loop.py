@@ -36,30 +36,41 @@ def repeat(step: LoopStep, stop: threading.Event, *, wait: Callable[[], object],
 
 
 @dataclass(frozen=True, slots=True)
-class Wakeups:
-    """What the daemon's threads wait for."""
+class ReceivingWakeups:
+    """What the threads that receive wait for."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     arrived: threading.Event = field(default_factory=threading.Event)
     """Receipts wait for the judge."""
-    owed: threading.Condition = field(default_factory=threading.Condition)
-    """Notified when deliveries may have become due."""
-
-    def wake_workers(self) -> None:
-        """Let the delivery workers look for what is due."""
-        with self.owed:
-            self.owed.notify_all()
-
-    def wait_for_deliveries(self, seconds: float) -> None:
-        """Wait until deliveries may be due, at most so long."""
-        with self.owed:
-            self.owed.wait(seconds)
 
     def stop_all(self) -> None:
         """End every loop after the step that it is in."""
         self.stop.set()
-        self.wake_workers()
         self.arrived.set()
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryWakeups:
+    """What the threads that deliver wait for."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    due: threading.Condition = field(default_factory=threading.Condition)
+    """Notified when deliveries may have become due."""
+
+    def wake(self) -> None:
+        """Let the delivery workers look for what is due."""
+        with self.due:
+            self.due.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until deliveries may be due, at most so long."""
+        with self.due:
+            self.due.wait(seconds)
+
+    def stop_all(self) -> None:
+        """End every loop after the step that it is in."""
+        self.stop.set()
+        self.wake()
 
 
 class GiveWay:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from bridge.config.load import Config
-from bridge.daemon.loop import Wakeups
+from bridge.daemon.loop import ReceivingWakeups
 from bridge.daemon.scheduler import DEEP, SHORT, WEEKLY, Timetable
 from bridge.daemon.wiring import (
     compile_destinations,
@@ -134,7 +134,7 @@ def daemon_reconcilers(
     rules: Mapping[str, SourceRules],
     ledger: Ledger,
     clock: Callable[[], datetime],
-    wakeups: Wakeups,
+    wakeups: ReceivingWakeups,
 ) -> dict[str, Reconciler]:
     """A reconciler for each source that has a list; each runs on its own thread."""
     sources = listed_sources(config)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bridge.daemon.loop import GiveWay, Wakeups, attempt, repeat
+from bridge.daemon.loop import DeliveryWakeups, GiveWay, ReceivingWakeups, attempt, repeat
 from bridge.lib.errors import LedgerBusy, LedgerError
 
 
@@ -106,20 +106,21 @@ def test_stopping_daemon_gives_way_to_no_callbacks() -> None:
 
 
 def test_stopping_wakes_every_thread() -> None:
-    wakeups = Wakeups()
+    receiving, delivering = ReceivingWakeups(), DeliveryWakeups()
     waits: list[Callable[[], object]] = [
-        lambda: wakeups.stop.wait(60),
-        lambda: wakeups.arrived.wait(60),
-        lambda: wakeups.wait_for_deliveries(60),
+        lambda: receiving.stop.wait(60),
+        lambda: receiving.arrived.wait(60),
+        lambda: delivering.stop.wait(60),
+        lambda: delivering.wait(60),
     ]
     threads = [threading.Thread(target=wait) for wait in waits]
-    wakeups.owed.acquire()
     for thread in threads:
         thread.start()
-    wakeups.owed.release()
     while any(thread.is_alive() for thread in threads):
         # A thread that has not begun to wait for deliveries yet is woken by the next call.
-        wakeups.stop_all()
+        receiving.stop_all()
+        delivering.stop_all()
         for thread in threads:
             thread.join(0.01)
-    assert wakeups.stop.is_set()
+    assert receiving.stop.is_set()
+    assert delivering.stop.is_set()

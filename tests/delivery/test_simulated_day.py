@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from bridge.crm.tokens import Tokens
 from bridge.daemon.maintenance import LIVE_FOR
-from bridge.daemon.threads import MAINTENANCE_EVERY
+from bridge.daemon.receiving import MAINTENANCE_EVERY
 from bridge.delivery.budget import Budget
 from bridge.delivery.budget_store import BudgetStore
 from bridge.delivery.destination import Routes, SharedAccount

@@ -13,8 +13,10 @@ import pytest
 
 from bridge.config.load import load_config
 from bridge.config.secrets import resolve_secrets
-from bridge.daemon.loop import Wakeups
-from bridge.daemon.stages import Stages, build_stages
+from bridge.daemon.delivering import build_delivering
+from bridge.daemon.loop import DeliveryWakeups, ReceivingWakeups
+from bridge.daemon.receiving import build_receiving
+from bridge.daemon.wiring import load_destinations
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.clocks import Clocks
 from bridge.mapping import load_mapping
@@ -131,11 +133,16 @@ class Bridge:
         self.crm = crm
         self.now = NOW
         self.ledger = SqliteLedger(folder / "ledger.db", create=True)
-        self.stages: Stages = build_stages(
-            config, resolve_secrets(config, {}), self.ledger, Clocks(self.clock, self.clock), Wakeups()
+        secrets = resolve_secrets(config, {})
+        destinations = load_destinations(config, secrets)
+        self.receiving = build_receiving(
+            config, secrets, destinations, self.ledger, self.clock, ReceivingWakeups()
+        )
+        self.delivering = build_delivering(
+            config, destinations, self.ledger, Clocks(self.clock, self.clock), DeliveryWakeups()
         )
         self._listener = listener
-        listener.door = self.stages.door
+        listener.door = self.receiving.door
 
     def clock(self) -> datetime:
         return self.now
@@ -151,15 +158,15 @@ class Bridge:
 
     def settle(self) -> None:
         """Every verdict is given, and all that is due is delivered."""
-        while self.stages.judge.judge_waiting(self.now):
+        while self.receiving.judge.judge_waiting(self.now):
             pass
-        while self.stages.workers[0].deliver_one(self.now):
+        while self.delivering.workers[0].deliver_one(self.now):
             pass
 
     def carry_out(self, kind: str) -> dict[str, Any]:
         """A job of the source to its end: its result."""
         job_id = self.ledger.request_job(kind, {"source": "berlin"}, self.now)
-        assert self.stages.reconcilers["berlin"].carry_out()
+        assert self.receiving.reconcilers["berlin"].carry_out()
         self.settle()
         return dict(self.ledger.job(job_id).result)
 
@@ -167,7 +174,7 @@ class Bridge:
         return {name: count for name, count in self.ledger.counts().receipts.items() if count}
 
     def close(self) -> None:
-        for worker in self.stages.workers:
+        for worker in self.delivering.workers:
             worker.close()
         self.ledger.close()
 
