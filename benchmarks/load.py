@@ -61,7 +61,10 @@ def whole_answer(received: bytes) -> int | None:
 def requests(url: str, payloads: Iterable[bytes]) -> Iterator[bytes]:
     """Whole HTTP requests."""
     parts = urlsplit(url)
-    head = f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: ".encode()
+    head = (
+        f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+        "Content-Length: "
+    ).encode()
     return (b"%s%d\r\n\r\n%s" % (head, len(body), body) for body in payloads)
 
 
