@@ -99,7 +99,9 @@ class Feeder:
         """What the delivery workers leave behind, without their HTTP."""
         now = datetime.now(UTC)
         self._writer.execute("BEGIN IMMEDIATE")
-        while row := leasing.lease_each(self._writer, [(ROUTES["main"], ("main",), now)])[0]:
+        wish = leasing.Wish(ROUTES["main"], ("main",), now, 1)
+        while taken := leasing.lease_due(self._writer, wish):
+            row = taken[0].row
             ended = now + timedelta(milliseconds=self._rng.randrange(20, 400))
             lease = Lease(
                 delivery_id=row["id"],
@@ -332,7 +334,7 @@ def slowed(path: Path) -> None:
     ledger = SqliteLedger(path)
     try:
         for name, work in (
-            ("a lease", lambda: ledger.lease(ROUTES["main"], ("main",), datetime.now(UTC))),
+            ("a lease", lambda: ledger.lease(ROUTES["main"], ("main",), datetime.now(UTC), 1)),
             ("release_leases", ledger.release_leases),
             ("counts, for /metrics", ledger.counts),
         ):

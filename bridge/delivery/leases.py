@@ -54,9 +54,10 @@ class LeaseTaker:
         return first
 
     def _take_probing(self, destinations: list[str], now: datetime) -> Lease | None:
-        first = self._ledger.lease(destinations, self._sources, now) if destinations else None
-        if first is None:
+        leases = self._ledger.lease(destinations, self._sources, now, 1) if destinations else []
+        if not leases:
             return None
+        first = leases[0]
         self.hold(first)
         budget = self._routes.account_of(first.destination).budget
         if not budget.admit():
@@ -67,7 +68,7 @@ class LeaseTaker:
 
     def take_more(self, destination: str, now: datetime, limit: int) -> list[Lease]:
         """Take up to `limit` more deliveries of one destination."""
-        leases = self._ledger.lease_more(destination, self._sources, now, limit)
+        leases = self._ledger.lease([destination], self._sources, now, limit)
         for lease in leases:
             self.hold(lease)
         return leases
@@ -93,7 +94,7 @@ class LeaseTaker:
     def give_back(self, lease: Lease, now: datetime, not_before: datetime | None = None) -> None:
         """Give back a lease with which nothing was done; it is due again in a second, or at `not_before`."""
         due_at = now + GIVEN_BACK_FOR
-        if not self._ledger.give_back(lease, due_at if not_before is None else max(due_at, not_before)):
+        if not self._ledger.give_back([(lease, due_at if not_before is None else max(due_at, not_before))]):
             # A person parked or skipped it meanwhile, so nothing will release its keys later.
             self._locks.release(lease.delivery_id)
         self._held.pop(lease.delivery_id)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from bridge.ledger.intake import Destinations
 from bridge.model.crm_objects import KnownObject, SyncedObject
-from bridge.model.deliveries import Lease, LockKey, Settlement
+from bridge.model.deliveries import Lane, Lease, LockKey, Settlement
 from bridge.model.key_claims import Claim
 from bridge.model.plan import PlannedObject
 from bridge.model.sync_progress import SyncProgress
@@ -58,11 +58,21 @@ class DeliveryLedger(Protocol):
         and the clock may have been wrong when it was sent.
         """
 
-    def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
-        """Lease the first delivery that is due: by lane, then by the call's own time; None: none is due."""
+    def lease(
+        self,
+        destinations: Sequence[str],
+        sources: Sequence[str],
+        now: datetime,
+        limit: int,
+        *,
+        lane: Lane | None = None,
+    ) -> list[Lease]:
+        """Lease up to `limit` deliveries in one commit: by lane, then by the call's own time.
 
-    def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
-        """Lease up to `limit` more deliveries of one destination, in the same order."""
+        That order holds over all the destinations; `lane` takes only those of one lane. An empty list says
+        that none is due. A short one does not say that no more are due: a delivery whose record cannot be
+        read is parked and left out.
+        """
 
     def settle(self, settled: Sequence[EndedAttempt], now: datetime) -> None:
         """Write how attempts ended, in one commit; a revision since then makes its delivery due again."""
@@ -70,8 +80,12 @@ class DeliveryLedger(Protocol):
     def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
         """As `settle`, not waited for: the future ends after the commit, which the next `lease` can share."""
 
-    def give_back(self, lease: Lease, due_at: datetime) -> bool:
-        """End a lease with which nothing was done, as if it had not been taken; True: it is due again."""
+    def give_back(self, leases: Sequence[tuple[Lease, datetime]]) -> set[int]:
+        """End leases with which nothing was done, each due at its time again, as if it had not been taken.
+
+        All in one commit. Returns the ids of the deliveries that are due again: the others were parked or
+        skipped by a person meanwhile, or were leased no more.
+        """
 
     def key_claims(self, call_ids: Sequence[int], destinations: Sequence[str]) -> dict[int, list[Claim]]:
         """Call id → the calls of other sources that came to the CRM account under its key before it did.

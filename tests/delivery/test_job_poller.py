@@ -338,8 +338,7 @@ def test_a_preview_shows_the_poll_behind_its_submit() -> None:
 
 def test_running_job_is_due_again_after_its_wait_and_keeps_its_locks(desk: Desk) -> None:
     desk.bench.feed("c1")
-    lease = desk.bench.ledger.lease(["crm"], ["main"], desk.bench.clock.now)
-    assert lease is not None
+    (lease,) = desk.bench.ledger.lease(["crm"], ["main"], desk.bench.clock.now, 1)
     clock = desk.bench.clock
     outcomes = OutcomeRules(
         Routes({}, {}, {}),

@@ -11,7 +11,7 @@ from bridge.delivery.budget import Budget
 from bridge.ledger import EndedAttempt, ProgressNote
 from bridge.ledger.operators import HeldDeliveries
 from bridge.model.crm_objects import FieldWrite, KnownObject
-from bridge.model.deliveries import Lease, Settlement
+from bridge.model.deliveries import Lane, Lease, Settlement
 from tests.fixtures.delivery_machine import SEED, run
 from tests.fixtures.simulation_parts import Parts, WatchedLedger
 
@@ -58,7 +58,15 @@ def without_events(left: KnownObject) -> KnownObject:
 class Impatient(WatchedLedger):
     """Takes a lease from a worker that has had it for half a minute."""
 
-    def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
+    def lease(
+        self,
+        destinations: Sequence[str],
+        sources: Sequence[str],
+        now: datetime,
+        limit: int,
+        *,
+        lane: Lane | None = None,
+    ) -> list[Lease]:
         old = int((now - timedelta(seconds=30)).timestamp() * 1_000_000)
         self._write().run(
             lambda connection: connection.execute(
@@ -67,7 +75,7 @@ class Impatient(WatchedLedger):
                 (old,),
             )
         )
-        return super().lease(destinations, sources, now)
+        return super().lease(destinations, sources, now, limit, lane=lane)
 
 
 class Tardy(WatchedLedger):
@@ -102,12 +110,16 @@ class Deaf(WatchedLedger):
 class Forgetful(WatchedLedger):
     """Does not say which objects a call fed before its key changed."""
 
-    def lease(self, destinations: Sequence[str], sources: Sequence[str], now: datetime) -> Lease | None:
-        lease = super().lease(destinations, sources, now)
-        return None if lease is None else replace(lease, previous=())
-
-    def lease_more(self, destination: str, sources: Sequence[str], now: datetime, limit: int) -> list[Lease]:
-        leases = super().lease_more(destination, sources, now, limit)
+    def lease(
+        self,
+        destinations: Sequence[str],
+        sources: Sequence[str],
+        now: datetime,
+        limit: int,
+        *,
+        lane: Lane | None = None,
+    ) -> list[Lease]:
+        leases = super().lease(destinations, sources, now, limit, lane=lane)
         return [replace(lease, previous=()) for lease in leases]
 
 

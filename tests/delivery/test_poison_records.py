@@ -164,8 +164,7 @@ def test_counted_faults_survive_a_restart(tmp_path: Path) -> None:
         world.feed(0, POISON)
         flow(world, 1, 3, seconds=40)
         (lease,) = [row for row in world.rows() if row["state"] == "due"]
-        kept = world.ledger.lease(["crm"], ["main"], world.clock.now.replace(year=2027))
-        assert kept is not None
+        (kept,) = world.ledger.lease(["crm"], ["main"], world.clock.now.replace(year=2027), 1)
         assert kept.delivery_id == lease["id"]
         found = faults_of(kept.progress, kept.revision)
         assert found is not None

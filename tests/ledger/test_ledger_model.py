@@ -116,10 +116,11 @@ class LedgerMachine(RuleBasedStateMachine):
             for key, call in self.calls.items()
             if call.state is DeliveryState.DUE and call.due_at <= self.minute
         }
-        lease = self.ledger.lease(["crm"], SOURCES, NOW + self.minute * MINUTE)
-        if lease is None:
+        leases = self.ledger.lease(["crm"], SOURCES, NOW + self.minute * MINUTE, 1)
+        if not leases:
             assert not due
             return False
+        (lease,) = leases
         call = self.calls[lease.key]
         assert due[lease.key] == min(due.values())
         call.state = DeliveryState.LEASED

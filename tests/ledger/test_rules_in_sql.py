@@ -155,7 +155,7 @@ def test_lease_in_sql_counts_a_try_like_the_rule(tmp_path: Path) -> None:
     due = [one for one in ALL if one.state is DeliveryState.DUE and one.wanted]
     with closing(Rows(tmp_path, due)) as rows:
         before = rows.now()
-        assert len(rows.ledger.lease_more("crm", ("main",), NOW, 10_000)) == len(due)
+        assert len(rows.ledger.lease(["crm"], ["main"], NOW, 10_000)) == len(due)
         assert rows.now() == {number: leased(one, NOW) for number, one in before.items()}
 
 

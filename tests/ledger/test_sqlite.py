@@ -244,7 +244,7 @@ def test_command_gives_way_to_a_daemon_and_to_a_waiting_one(ledger_path: Path) -
 def test_a_locked_file_is_busy_and_nothing_is_written(ledger: SqliteLedger, ledger_path: Path) -> None:
     for key in ("a", "due"):
         news(ledger, key)
-    assert ledger.lease(["crm"], SOURCES, NOW) is not None
+    assert ledger.lease(["crm"], SOURCES, NOW, 1)
     impatient(ledger)
     before = rows(ledger_path, "SELECT * FROM deliveries")
     with closing(sqlite3.connect(ledger_path, isolation_level=None)) as other:
@@ -254,7 +254,7 @@ def test_a_locked_file_is_busy_and_nothing_is_written(ledger: SqliteLedger, ledg
         with pytest.raises(LedgerBusy):
             ledger.retry([], NOW)
         with pytest.raises(LedgerBusy):
-            ledger.lease(["crm"], SOURCES, NOW)
+            ledger.lease(["crm"], SOURCES, NOW, 1)
         assert not ledger.writable()
         # Looking goes on.
         assert call_keys(ledger, "main") == ["a", "due"]

@@ -1,5 +1,7 @@
 """The contract of every ledger, on a SQLite file."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,14 @@ class SqlitePlace:
 
     def ownership(self, *, guest: bool = False) -> Ownership:
         return ownership_of(self.path, guest=guest)
+
+    def damage(self, call_id: int) -> None:
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute(
+                "UPDATE payloads SET body = x'00' WHERE receipt_id ="
+                " (SELECT state_receipt FROM calls WHERE id = ?)",
+                (call_id,),
+            )
 
 
 class TestSqliteLedger(LedgerContract):

@@ -74,14 +74,14 @@ class Steps:
             self.ledger.set_aside(pending, "why", BOTH, self.at)
 
     def deliver(self) -> None:
-        if lease := self.ledger.lease(("crm", "other"), SOURCES, self.at):
+        for lease in self.ledger.lease(("crm", "other"), SOURCES, self.at, 1):
             state = self.rng.choice([one for one in DeliveryState if one is not DeliveryState.LEASED])
             due_at = self.at if state is DeliveryState.DUE else None
             cause = self.rng.choice(("", "HTTP 400", "HTTP 503"))
             settle(self.ledger, lease, Settlement(state, "why", cause, due_at), self.at, self.at)
 
     def take(self) -> None:
-        self.ledger.lease(("crm",), SOURCES, self.at)
+        self.ledger.lease(("crm",), SOURCES, self.at, 1)
 
     def retry(self) -> None:
         self.ledger.retry([], self.at)

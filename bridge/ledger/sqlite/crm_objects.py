@@ -7,6 +7,7 @@ from typing import Any
 from bridge.ledger import PlannedDelivery, ProgressNote
 from bridge.ledger.sqlite.accounts import account_id
 from bridge.ledger.sqlite.binding import marks, rows_of
+from bridge.ledger.sqlite.delivery_rows import ROWS_IN_STATEMENT
 from bridge.ledger.sqlite.object_packing import (
     believed,
     names_in,
@@ -113,13 +114,25 @@ def remember_all(
         connection.execute(_SHARED.format(rows_of(6, len(shared))), values)
 
 
-def note(connection: sqlite3.Connection, noted: ProgressNote) -> None:
-    """Keep how far a leased delivery has come, before it sends what must not be sent twice."""
-    connection.execute(
-        "UPDATE deliveries SET progress = ? WHERE id = ? AND state = 'leased'",
-        (packed_progress(noted.account, noted.progress, noted.held_keys), noted.lease.delivery_id),
-    )
-    remember_all(connection, [(noted.lease, noted.account, noted.objects)])
+_PROGRESS = """
+WITH noted (id, progress) AS (VALUES {})
+UPDATE deliveries SET progress = noted.progress FROM noted
+WHERE deliveries.id = noted.id AND deliveries.state = 'leased'
+"""
+
+
+def note(connection: sqlite3.Connection, notes: Sequence[ProgressNote]) -> None:
+    """Keep how far leased deliveries have come, before they send what must not be sent twice."""
+    for start in range(0, len(notes), ROWS_IN_STATEMENT):
+        some = notes[start : start + ROWS_IN_STATEMENT]
+        # Where one delivery occurs twice, the last note of it counts.
+        packed = {
+            each.lease.delivery_id: packed_progress(each.account, each.progress, each.held_keys)
+            for each in some
+        }
+        values = [value for row in packed.items() for value in row]
+        connection.execute(_PROGRESS.format(rows_of(2, len(packed))), values)
+        remember_all(connection, [(each.lease, each.account, each.objects) for each in some])
 
 
 def previous_lines(

@@ -2,12 +2,19 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from bridge.ledger.sqlite.binding import marks
-from bridge.ledger.sqlite.delivery_rows import DeliveryRow, change_deliveries, read_deliveries
+from bridge.ledger.sqlite.crm_objects import previous_lines
+from bridge.ledger.sqlite.delivery_rows import (
+    DeliveryRow,
+    change_deliveries,
+    deliveries_by_id,
+    read_deliveries,
+)
 from bridge.ledger.sqlite.judging import state_of
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.progress_packing import progress_of, sent_at
@@ -15,8 +22,23 @@ from bridge.ledger.sqlite.times import IS_DUE, micros, moment_of
 from bridge.model.deliveries import DeliveryState, Lane, Lease
 from bridge.model.delivery_rules import given_back, released, unreadable
 
-Wish = tuple[tuple[str, ...], tuple[str, ...], datetime]
-"""What a worker asks for: any delivery to these destinations, from these sources, that is due by then."""
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Asks for up to `limit` deliveries that are due at a time; `lane` None: of any lane."""
+
+    destinations: tuple[str, ...]
+    sources: tuple[str, ...]
+    now: datetime
+    limit: int
+    lane: Lane | None = None
+
+
+class Taken(NamedTuple):
+    """The row of a delivery that was leased, and type and key of the objects that it feeds so far."""
+
+    row: sqlite3.Row
+    previous: Sequence[tuple[str, str]]
 
 
 def release_leases(connection: sqlite3.Connection, now: datetime | None = None) -> int:
@@ -44,13 +66,19 @@ def _sent_now(row: DeliveryRow, now: datetime) -> DeliveryRow:
     return replace(row, progress=sent_at(row.progress, now))
 
 
-def any_due(connection: sqlite3.Connection, destinations: Sequence[str], now: datetime) -> bool:
-    """Whether `lease_each` would find a delivery to one of these destinations."""
+def any_due(connection: sqlite3.Connection, wish: Wish) -> bool:
+    """Whether a delivery to one of these destinations is due; its source may be another one."""
     sql = (
-        "SELECT EXISTS (SELECT 1 FROM deliveries"
-        f" WHERE state = 'due' AND destination IN ({marks(destinations)}) AND {IS_DUE.format('due_at', '?')})"
+        "SELECT EXISTS (SELECT 1 FROM deliveries d"
+        f" WHERE state = 'due' AND destination IN ({marks(wish.destinations)})"
+        f" AND {IS_DUE.format('due_at', '?')}{_in_lane(wish.lane)})"
     )
-    return bool(connection.execute(sql, (*destinations, micros(now), micros(now))).fetchone()[0])
+    at = micros(wish.now)
+    return bool(connection.execute(sql, (*wish.destinations, at, at)).fetchone()[0])
+
+
+def _in_lane(lane: Lane | None) -> str:
+    return "" if lane is None else f" AND d.lane = {int(lane)}"
 
 
 # CROSS JOIN makes SQLite begin with the deliveries that are due. Left to choose, it walks all calls of the
@@ -63,50 +91,25 @@ SELECT d.id, d.call_id, d.destination, d.wanted, d.tries, d.owed_at, d.progress,
 FROM deliveries d
 CROSS JOIN calls c ON c.id = d.call_id
 LEFT JOIN payloads s ON s.receipt_id = c.state_receipt
-WHERE d.state = 'due' AND {IS_DUE.format("d.due_at", "?")} AND d.destination = ? AND c.source IN ({{}})
+WHERE d.state = 'due' AND {IS_DUE.format("d.due_at", "?")} AND d.destination = ? AND c.source IN ({{}}){{}}
 ORDER BY d.lane, d.called_at LIMIT ?
 """
 
 
-def lease_each(connection: sqlite3.Connection, wishes: Sequence[Wish]) -> list[sqlite3.Row | None]:
-    """Lease the next due delivery to each worker that asks; None for those for whom there is none.
-
-    One query for all workers with the same wish: sixteen queries would each wait for the interpreter's lock.
-    """
-    asked: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
-    for place, (destinations, sources, _) in enumerate(wishes):
-        asked.setdefault((destinations, sources), []).append(place)
-    given: list[sqlite3.Row | None] = [None] * len(wishes)
-    for (destinations, sources), places in asked.items():
-        now = max(wishes[place][2] for place in places)
-        due = [
-            row
-            for destination in destinations
-            for row in _first_due(connection, destination, sources, now, len(places))
-        ]
-        due.sort(key=lambda row: (row["lane"], row["called_at"] or 0))
-        taken = due[: len(places)]
-        _mark_leased(connection, taken, now)
-        for place, row in zip(places, taken, strict=False):
-            given[place] = row
-    return given
+def lease_due(connection: sqlite3.Connection, wish: Wish) -> list[Taken]:
+    """Lease the deliveries that go first: by lane, then by the call's own time."""
+    due = [row for destination in wish.destinations for row in _first_due(connection, destination, wish)]
+    due.sort(key=lambda row: (row["lane"], row["called_at"] or 0))
+    rows = due[: wish.limit]
+    _mark_leased(connection, rows, wish.now)
+    previous = previous_lines(connection, rows)
+    return [Taken(row, previous.get(row["id"], ())) for row in rows]
 
 
-def lease_more(
-    connection: sqlite3.Connection, destination: str, sources: Sequence[str], now: datetime, limit: int
-) -> list[sqlite3.Row]:
-    """Lease up to `limit` deliveries to one destination, in the same order as single leases."""
-    rows = _first_due(connection, destination, sources, now, limit)
-    _mark_leased(connection, rows, now)
-    return rows
-
-
-def _first_due(
-    connection: sqlite3.Connection, destination: str, sources: Sequence[str], now: datetime, limit: int
-) -> list[sqlite3.Row]:
-    return connection.execute(
-        _DUE.format(marks(sources)), (micros(now), micros(now), destination, *sources, limit)
-    ).fetchall()
+def _first_due(connection: sqlite3.Connection, destination: str, wish: Wish) -> list[sqlite3.Row]:
+    at = micros(wish.now)
+    sql = _DUE.format(marks(wish.sources), _in_lane(wish.lane))
+    return connection.execute(sql, (at, at, destination, *wish.sources, wish.limit)).fetchall()
 
 
 def _mark_leased(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row], now: datetime) -> None:
@@ -118,8 +121,19 @@ def _mark_leased(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row], no
         )
 
 
-def lease_of(payloads: Payloads, row: sqlite3.Row, previous: Sequence[tuple[str, str]] = ()) -> Lease:
-    """The lease that a row of `lease_each` describes, with its call's known state decoded."""
+def leases_of(payloads: Payloads, taken: Sequence[Taken]) -> tuple[list[Lease], dict[int, str]]:
+    """The leases with their calls' known states decoded; and delivery id → why its row cannot be read."""
+    leases: list[Lease] = []
+    damaged: dict[int, str] = {}
+    for row, previous in taken:
+        try:
+            leases.append(_lease_of(payloads, row, previous))
+        except Exception as error:  # noqa: BLE001 -- whatever is wrong with it
+            damaged[row["id"]] = f"the stored record cannot be read: {error}"
+    return leases, damaged
+
+
+def _lease_of(payloads: Payloads, row: sqlite3.Row, previous: Sequence[tuple[str, str]]) -> Lease:
     return Lease(
         delivery_id=row["id"],
         call_id=row["call_id"],
@@ -138,23 +152,27 @@ def lease_of(payloads: Payloads, row: sqlite3.Row, previous: Sequence[tuple[str,
     )
 
 
-def park(connection: sqlite3.Connection, delivery_id: int, reason: str, now: datetime) -> None:
-    """Park a leased delivery whose record cannot be read."""
-    rows = _if_leased(connection, delivery_id)
+def park(connection: sqlite3.Connection, damaged: Mapping[int, str], now: datetime) -> None:
+    """Park leased deliveries whose rows are damaged: delivery id → why."""
     change_deliveries(
-        connection, [replace(row, delivery=unreadable(row.delivery, reason, now)) for row in rows]
+        connection,
+        [
+            replace(row, delivery=unreadable(row.delivery, damaged[row.id], now))
+            for row in _still_leased(connection, damaged)
+        ],
     )
 
 
-def give_back(connection: sqlite3.Connection, lease: Lease, due_at: datetime) -> bool:
-    """End a lease with which nothing was done; True: the delivery is due again."""
+def give_back(connection: sqlite3.Connection, due_at: Mapping[int, datetime]) -> set[int]:
+    """End leases with which nothing was done: delivery id → when it is due. Returns those due again."""
     rows = [
-        replace(row, delivery=given_back(row.delivery, due_at))
-        for row in _if_leased(connection, lease.delivery_id)
+        replace(row, delivery=given_back(row.delivery, due_at[row.id]))
+        for row in _still_leased(connection, due_at)
     ]
     change_deliveries(connection, rows)
-    return any(row.delivery.state is DeliveryState.DUE for row in rows)
+    return {row.id for row in rows if row.delivery.state is DeliveryState.DUE}
 
 
-def _if_leased(connection: sqlite3.Connection, delivery_id: int) -> list[DeliveryRow]:
-    return read_deliveries(connection, "id = ? AND state = 'leased'", delivery_id)
+def _still_leased(connection: sqlite3.Connection, ids: Iterable[int]) -> list[DeliveryRow]:
+    rows = deliveries_by_id(connection, ids)
+    return [row for row in rows if row.delivery.state is DeliveryState.LEASED]

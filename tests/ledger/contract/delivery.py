@@ -49,23 +49,23 @@ class DeliveryContract:
         row = delivery(ledger, call_id)
         assert (row.id, row.state, row.tries) == (lease.delivery_id, "leased", 1)
         assert balance(ledger) == {"ledger": 1, "under_way": 1}
-        assert ledger.lease(["crm"], SOURCES, NOW + timedelta(days=1)) is None
+        assert ledger.lease(["crm"], SOURCES, NOW + timedelta(days=1), 1) == []
 
     def test_longest_due_delivery_is_leased_first(self, ledger: Ledger) -> None:
         for minutes in (3, 1, 2):
             news(ledger, f"call-{minutes}", NOW + minutes * MINUTE)
-        assert ledger.lease(["crm"], SOURCES, NOW) is None
+        assert ledger.lease(["crm"], SOURCES, NOW, 1) == []
         assert leased(ledger, NOW + MINUTE).key == "call-1"
-        assert ledger.lease(["crm"], SOURCES, NOW + MINUTE) is None
+        assert ledger.lease(["crm"], SOURCES, NOW + MINUTE, 1) == []
         later = NOW + timedelta(hours=1)
         assert [leased(ledger, later).key for _ in range(2)] == ["call-2", "call-3"]
 
     def test_only_the_destinations_asked_for_are_leased(self, ledger: Ledger) -> None:
         news(ledger, "a", NOW, BOTH)
-        assert ledger.lease([], SOURCES, NOW) is None
-        assert ledger.lease(["elsewhere"], SOURCES, NOW) is None
+        assert ledger.lease([], SOURCES, NOW, 1) == []
+        assert ledger.lease(["elsewhere"], SOURCES, NOW, 1) == []
         assert leased(ledger, NOW, ["other"]).destination == "other"
-        assert ledger.lease(["other"], SOURCES, NOW) is None
+        assert ledger.lease(["other"], SOURCES, NOW, 1) == []
         assert leased(ledger, NOW, ["elsewhere", "crm"]).destination == "crm"
 
     def test_no_two_workers_hold_one_delivery(self, ledger: Ledger) -> None:
@@ -75,10 +75,10 @@ class DeliveryContract:
 
         def work() -> None:
             start.wait(5)
-            while (lease := ledger.lease(["crm"], SOURCES, NOW)) is not None:
-                taken.append(lease.delivery_id)
-                if lease.delivery_id % 2:
-                    settle(ledger, lease, DELIVERED, NOW, NOW)
+            while leases := ledger.lease(["crm"], SOURCES, NOW, 3):
+                taken.extend(lease.delivery_id for lease in leases)
+                ended = [EndedAttempt(lease, DELIVERED, NOW) for lease in leases if lease.delivery_id % 2]
+                ledger.settle(ended, NOW)
 
         threads = [threading.Thread(target=work) for _ in range(6)]
         for thread in threads:
@@ -129,7 +129,7 @@ class DeliveryContract:
         news(ledger, "a")
         again = Settlement(DeliveryState.DUE, "HTTP 503", due_at=NOW + 5 * MINUTE)
         settle(ledger, leased(ledger), again, NOW, NOW)
-        assert ledger.lease(["crm"], SOURCES, NOW + 4 * MINUTE) is None
+        assert ledger.lease(["crm"], SOURCES, NOW + 4 * MINUTE, 1) == []
         lease = leased(ledger, NOW + 5 * MINUTE)
         assert (lease.attempt, lease.revision, lease.owed_at) == (2, 1, NOW)
 
@@ -217,7 +217,7 @@ class DeliveryContract:
         lease = leased(ledger)
         news(ledger, "a", NOW + MINUTE, name="李")
         assert (delivery(ledger, call_id).state, delivery(ledger, call_id).wanted) == ("leased", 2)
-        assert ledger.lease(["crm"], SOURCES, NOW + MINUTE) is None
+        assert ledger.lease(["crm"], SOURCES, NOW + MINUTE, 1) == []
         settle(ledger, lease, Settlement(state, "why", "cause"), NOW, NOW + 2 * MINUTE)
         row = delivery(ledger, call_id)
         assert (row.state, row.reason, row.cause) == ("due", None, None)
@@ -245,7 +245,7 @@ class DeliveryContract:
         settle(ledger, leased(ledger), DELIVERED, NOW, NOW)
         held = {leased(ledger).key, leased(ledger).key}
         again = reopened(ledger, place)
-        assert again.lease(["crm"], SOURCES, NOW + MINUTE) is None
+        assert again.lease(["crm"], SOURCES, NOW + MINUTE, 1) == []
         assert again.release_leases() == 2
         assert again.release_leases() == 0
         assert balance(again) == {"ledger": 3, "delivered": 1, "under_way": 2}

@@ -238,7 +238,7 @@ class IntakeContract:
         )
         assert balance(ledger, "other") == {"ledger": 1, "skipped": 1}
         assert balance(ledger, "crm") == {"ledger": 1, "under_way": 1}
-        assert ledger.lease(["other"], SOURCES, NOW) is None
+        assert ledger.lease(["other"], SOURCES, NOW, 1) == []
 
     def test_calls_of_a_source_without_destinations_are_kept(self, ledger: Ledger) -> None:
         call_id = news(ledger, "a", NOW, {})
@@ -283,7 +283,7 @@ class IntakeContract:
         (pending,) = ledger.waiting(10)
         ledger.set_aside(pending, "why", TO_CRM, NOW)
         ledger.retry([], NOW)
-        assert ledger.lease(["crm"], SOURCES, NOW + MINUTE) is None, "leased to two workers at once"
+        assert ledger.lease(["crm"], SOURCES, NOW + MINUTE, 1) == [], "leased to two workers at once"
         settle(ledger, lease, Settlement(DeliveryState.DELIVERED), NOW, NOW + MINUTE)
         assert delivery(ledger, call_id).delivered == 1
         assert len(ledger.show_call(call_id).attempts) == 1

@@ -82,7 +82,7 @@ class OperatorContract:
     def test_retry_covers_more_than_one_commit_can_take(self, ledger: Ledger) -> None:
         for number in range(1100):
             news(ledger, f"call {number}")
-        leases = [leased(ledger), *ledger.lease_more("crm", SOURCES, NOW, 2000)]
+        leases = ledger.lease(["crm"], SOURCES, NOW, 2000)
         ledger.settle([EndedAttempt(lease, parked(LONG), NOW) for lease in leases], NOW)
         assert ledger.counts().attempts == {"crm": {"parked": 1100}}
         assert ledger.retry([], NOW) == 1100
@@ -116,7 +116,7 @@ class OperatorContract:
         row = delivery(ledger, call_id)
         assert (row.state, row.wanted, row.due_at) == ("skipped", 2, None)
         assert row.reason == "skipped by a person: no customer"
-        assert ledger.lease(["crm"], SOURCES, NOW + MINUTE) is None
+        assert ledger.lease(["crm"], SOURCES, NOW + MINUTE, 1) == []
         assert ledger.hold([found], "", NOW, skip=True) == HeldDeliveries(now=[], later=[])
         assert ledger.retry([], NOW) == 0
         assert ledger.retry([found], NOW) == 1
@@ -139,7 +139,7 @@ class OperatorContract:
         row = delivery(ledger, call_id)
         assert (row.state, row.reason) == ("parked", "parked by a person: ask")
         assert ledger.counts().parked[0].cause == "parked by a person"
-        assert ledger.lease(["crm"], SOURCES, NOW) is None
+        assert ledger.lease(["crm"], SOURCES, NOW, 1) == []
         news(ledger, "a", NOW + MINUTE, name="李")
         assert leased(ledger, NOW + MINUTE).revision == 2
 
@@ -162,13 +162,13 @@ class OperatorContract:
             again = Settlement(DeliveryState.DUE, "HTTP 503", "HTTP 503", NOW + MINUTE)
             settle(ledger, lease, again, NOW, NOW)
         elif end == "given back":
-            ledger.give_back(lease, NOW)
+            ledger.give_back([(lease, NOW)])
         else:
             ledger.release_leases()
         row = delivery(ledger, call_id)
         word = "skipped" if skip else "parked"
         assert (row.state, row.due_at, row.reason) == (word, None, f"{word} by a person: no")
-        assert ledger.lease(["crm"], SOURCES, NOW + timedelta(days=1)) is None
+        assert ledger.lease(["crm"], SOURCES, NOW + timedelta(days=1), 1) == []
         news(ledger, "a", NOW + MINUTE, name="李")
         assert balance(ledger) == {"ledger": 1, "skipped" if skip else "under_way": 1}
 
@@ -192,7 +192,7 @@ class OperatorContract:
         if end == "failed":
             settle(ledger, lease, waits, NOW, NOW)
         elif end == "given back":
-            assert ledger.give_back(lease, NOW + MINUTE)
+            assert ledger.give_back([(lease, NOW + MINUTE)]) == {lease.delivery_id}
         elif end == "died":
             ledger.release_leases()
         word = "skipped" if skip else "parked"

@@ -20,3 +20,6 @@ class LedgerPlace(Protocol):
 
     def ownership(self, *, guest: bool = False) -> Ownership:
         """The right to do a daemon's work there, not acquired yet."""
+
+    def damage(self, call_id: int) -> None:
+        """Makes what is stored of a call's known state unreadable."""

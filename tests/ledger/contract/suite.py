@@ -15,6 +15,7 @@ from tests.ledger.contract.identity import IdentityContract
 from tests.ledger.contract.inspection import InspectionContract
 from tests.ledger.contract.intake import IntakeContract
 from tests.ledger.contract.jobs import JobContract
+from tests.ledger.contract.leases import LeaseContract
 from tests.ledger.contract.operators import OperatorContract
 from tests.ledger.contract.ownership import OwnershipContract
 from tests.ledger.contract.place import LedgerPlace
@@ -27,6 +28,7 @@ class LedgerContract(
     IntakeContract,
     IdentityContract,
     DeliveryContract,
+    LeaseContract,
     AccountContract,
     ReconciliationContract,
     JobContract,

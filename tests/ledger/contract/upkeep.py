@@ -106,7 +106,7 @@ class UpkeepContract:
         with pytest.raises(LedgerUnusable):
             reader.submit([arrival("b")])
         with pytest.raises(LedgerUnusable):
-            reader.lease(["crm"], SOURCES, NOW)
+            reader.lease(["crm"], SOURCES, NOW, 1)
         reader.close()
         assert call_keys(ledger, "main") == ["a"]
 
