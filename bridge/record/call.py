@@ -326,13 +326,15 @@ CALL_FIELDS: Mapping[str, str] = MappingProxyType(
 
 def transcript(turns: Iterable[Turn], zone: ZoneInfo, robot: str = "机器人", customer: str = "客户") -> str:
     """The dialogue as text: one line a turn, with the time in `zone` where it is known."""
-    # An unparsed turn may have no words to show.
-    spoken = (turn for turn in turns if turn.text or not turn.is_unparsed)
-    return "\n".join(_line(turn, zone, robot if turn.speaker == "robot" else customer) for turn in spoken)
-
-
-def _line(turn: Turn, zone: ZoneInfo, who: str) -> str:
-    clock = turn.time_of_day if turn.time is None else turn.time.astimezone(zone).isoformat()[11:19]
-    # `isprintable` is false for a text with line ends, which would break the line of the turn.
-    said = turn.text if turn.text.isprintable() else " ".join(turn.text.splitlines())
-    return f"{f'[{clock}] ' if clock else ''}{who}: {said}".rstrip()
+    lines = []
+    for turn in turns:
+        if not turn.text and turn.is_unparsed:
+            # An unparsed turn may have no words to show.
+            continue
+        # As text a local time is `HH:MM:SS`, perhaps with a fraction behind it.
+        clock = turn.time_of_day if turn.time is None else str(turn.time.astimezone(zone).time())[:8]
+        # `isprintable` is false for a text with line ends, which would break the line of the turn.
+        said = turn.text if turn.text.isprintable() else " ".join(turn.text.splitlines())
+        who = robot if turn.speaker == "robot" else customer
+        lines.append((f"[{clock}] {who}: {said}" if clock else f"{who}: {said}").rstrip())
+    return "\n".join(lines)

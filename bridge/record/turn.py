@@ -1,6 +1,5 @@
 """One turn of a dialogue, on every platform."""
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
@@ -59,7 +58,6 @@ _DIGESTED: Mapping[Speaker, tuple[str, ...]] = {
     "robot": ("recording", "title", "text", "process_code", "talk_info_sn", "labels", "time_of_day"),
     "customer": ("text", "recording", "score", "labels", "talk_info_sn", "time_of_day"),
 }
-_SEPARATORS = re.compile("[;；]")
 
 
 def digested(turn: Turn) -> dict[str, Any]:
@@ -86,4 +84,4 @@ def split_labels(value: object) -> tuple[str, ...]:
         return tuple(label for item in value for label in split_labels(item))
     if value is None or value == "" or isinstance(value, bool | dict):
         return ()
-    return tuple(label for part in _SEPARATORS.split(str(value)) if (label := part.strip()))
+    return tuple(label for part in str(value).replace("；", ";").split(";") if (label := part.strip()))

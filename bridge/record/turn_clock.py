@@ -38,6 +38,9 @@ class CallClock:
         return self._known[time_of_day]
 
     def _moment(self, time_of_day: str) -> datetime | None:
+        span = _since_midnight(time_of_day)
+        if span is not None and (moment := self._within_call(span)) is not None:
+            return moment
         found = TIME_OF_DAY.fullmatch(time_of_day.strip())
         if found is None:
             return None
@@ -45,11 +48,17 @@ class CallClock:
         hour, minute, second = map(int, parts)
         if hour > 23 or minute > 59 or second > 59:
             return None
-        if day == "0" and self._midnight is not None and self._start is not None and self._end is not None:
-            moment = self._midnight + timedelta(hours=hour, minutes=minute, seconds=second)
-            if self._start <= moment <= self._end:
-                return moment
+        span = timedelta(hours=hour, minutes=minute, seconds=second)
+        if day == "0" and (moment := self._within_call(span)) is not None:
+            return moment
         return self._nearest(day, time(hour, minute, second, tzinfo=self._zone))
+
+    def _within_call(self, span: timedelta) -> datetime | None:
+        """The moment so long after the call's day began, if that is within the call, as nearly all are."""
+        if self._midnight is None or self._start is None or self._end is None:
+            return None
+        moment = self._midnight + span
+        return moment if self._start <= moment <= self._end else None
 
     def _nearest(self, day: str, clock: time) -> datetime | None:
         try:
@@ -63,6 +72,17 @@ class CallClock:
         if self._start is None or self._end is None:
             return timedelta()
         return max(self._start - moment, moment - self._end, timedelta())
+
+
+def _since_midnight(time_of_day: str) -> timedelta | None:
+    """How long after midnight `HH:MM:SS` is; None for any other form, which takes longer to read."""
+    if len(time_of_day) != 8 or time_of_day[2] != ":" or time_of_day[5] != ":" or time_of_day >= "24":
+        return None
+    try:
+        clock = time.fromisoformat(time_of_day)
+    except ValueError:
+        return None
+    return timedelta(0, clock.hour * 3600 + clock.minute * 60 + clock.second)
 
 
 @lru_cache(maxsize=64)

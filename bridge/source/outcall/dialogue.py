@@ -6,16 +6,17 @@ A turn notes which fields its encoding has, because dialogues are compared on th
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Literal, cast, get_args
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
 from bridge.lib.timestamps import parse_time
-from bridge.record.turn import Number, Speaker, Turn, split_labels
+from bridge.record.turn import Speaker, Turn, split_labels
 from bridge.record.turn_clock import CallClock
 from bridge.source.outcall.dialogue_string import SEPARATOR, Segment, segments
+from bridge.source.outcall.plain_turns import plain_turns
+from bridge.source.outcall.turn_values import SOUNDS, number_of, spoken_text
 from bridge.source.outcall.unwrap_dialogue import TURN_KEYS, items_of, looks_like_json, unwrapped, whole_items
 
 Encoding = Literal["array", "json", "string"]
@@ -67,11 +68,6 @@ _TOKEN = re.compile(r"[^\s#!@,;\"]+")
 # What programs write when they print a list, an object or nothing as text.
 _NO_WORD = r"(?:Array|-?Infinity|\[object Object\]|Object|NaN|None|nil|undefined|null|NULL|\(null\))"
 _NO_WORDS = re.compile(rf"\s{{0,9}}{_NO_WORD}(?:\s{{0,9}},\s{{0,9}}{_NO_WORD}){{0,999}}\s{{0,9}}")
-_PATH = re.compile(r"(?:[A-Za-z]:)?[\\/][^\s#]{1,500}|[A-Za-z0-9_.-]{1,99}[\\/][A-Za-z0-9_./\\-]{1,400}")
-_SOUNDS = (".wav", ".mp3", ".amr", ".pcm", ".gsm", ".ogg", ".opus", ".m4a", ".aac", ".wma")
-
-# Some samples of the platform's show a score of 0 as `_0`.
-_DECIMAL = re.compile(r"_?([+-]?\d{1,15}(?:\.\d{1,15})?)", re.ASCII)
 
 
 class OutcallDialogue:
@@ -104,6 +100,13 @@ def parse_dialogue(
         return ()
     clock = CallClock(call_start, call_end, zone)
     encoding: Encoding = "json" if from_text else "array"
+    if isinstance(value, list) and (plain := plain_turns(value, encoding, clock)) is not None:
+        return plain
+    return any_turns(value, encoding, clock)
+
+
+def any_turns(value: object, encoding: Encoding, clock: CallClock) -> tuple[Turn, ...]:
+    """The turns of an unwrapped dialogue, each read by itself."""
     if not isinstance(value, str):
         return tuple(_from_object(item, encoding, clock) for item in items_of(value))
     if not looks_like_json(value):
@@ -226,31 +229,10 @@ def _field_value(name: str, value: Any) -> Any:
     if name == "labels":
         return split_labels(value)
     if name in _NUMBERS:
-        return _number(value)
+        return number_of(value)
     if name == "text":
-        text = "" if value is None else str(value)
-        return "" if is_sound_file(text.strip()) else text
+        return spoken_text("" if value is None else str(value))
     return None if value is None or value == "" else str(value)
-
-
-def _number(value: Any) -> Number:
-    if isinstance(value, str):
-        return _number_in(value)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return cast("Number", value)
-
-
-@lru_cache(maxsize=1024)
-def _number_in(value: str) -> Number:
-    """The number in a text; cached, because few different ones occur."""
-    found = _DECIMAL.fullmatch(value.strip())
-    if not found:
-        return value if value.strip() else None
-    if "." not in found[1]:
-        return int(found[1])
-    number = float(found[1])
-    return int(number) if number.is_integer() else number
 
 
 def _unparsed(speaker: Speaker, raw: Any, encoding: Encoding) -> Turn:
@@ -265,14 +247,9 @@ def _without_path(token: re.Match[str]) -> str:
     text = token[0]
     if text.lower().startswith(("http://", "https://")):
         return text
-    if text.lower().endswith(_SOUNDS) or (text[0] == "/" and text.count("/") > 1):
+    if text.lower().endswith(SOUNDS) or (text[0] == "/" and text.count("/") > 1):
         return re.split(r"[A-Za-z]:[\\/]|[\\/]", text, maxsplit=1)[0] if "/" in text or "\\" in text else text
     return text
-
-
-def is_sound_file(text: str) -> bool:
-    """Whether a text is the path of a sound file, and so nothing that was said."""
-    return text.lower().endswith(_SOUNDS) and _PATH.fullmatch(text) is not None
 
 
 def _from_segment(segment: Segment, clock: CallClock) -> Turn:
