@@ -1,12 +1,12 @@
 """The daemons that are measured: their configuration, and what they have to do before they are at rest."""
 
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.packing import wait_until_packed
 from benchmarks.processes import daemon_of, processor_seconds
 from tests.fixtures.daemon_process import ROOT, DaemonProcess, write_config
 
@@ -82,12 +82,3 @@ def running(config: Path) -> Iterator[MeasuredDaemon]:
     finally:
         if Path(f"/proc/{process}").exists():
             daemon.stop()
-
-
-def wait_until_packed(ledger: Path) -> None:
-    """Wait until every record is packed as small as it will be.
-
-    Every record is packed in the commit that files it: there is nothing to wait for but the commit.
-    """
-    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as rows:
-        rows.execute("SELECT count(*) FROM payloads").fetchone()

@@ -21,11 +21,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.footprint import Feeder, multiply
+from benchmarks.daemons import receiving
+from benchmarks.feeding import Feeder
+from benchmarks.footprint import multiply
 from benchmarks.load import Outcome, burst
 from benchmarks.texts import spaced, varied_records
 from bridge.ledger.sqlite.times import micros
-from tests.fixtures.daemon_process import DaemonProcess, environment, wait_until, write_config
+from tests.fixtures.daemon_process import DaemonProcess, environment, wait_until
 
 RATE = 200
 CONCURRENCY = 16
@@ -61,13 +63,6 @@ def build(path: Path, calls: int, duplicates: int) -> None:
         )
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def without_destination(config: Path) -> None:
-    """Deliveries have their own benchmark; here only the door and the judge are at work."""
-    text = config.read_text("utf-8")
-    start, end = text.index("[destinations.crm]"), text.index("[delivery]")
-    config.write_text(text[:start] + text[end:], "utf-8")
 
 
 class Door:
@@ -143,8 +138,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config = write_config(folder, "http://127.0.0.1:9")
-        without_destination(config)
+        config = receiving(folder)
         started = time.perf_counter()
         build(folder / "ledger.db", options.calls, options.duplicates)
         size = (folder / "ledger.db").stat().st_size / 2**20

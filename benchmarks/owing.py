@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.daemons import wait_until_packed
+from benchmarks.packing import pack_what_waits
 from benchmarks.texts import Record, spaced, varied_records
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
@@ -31,7 +31,7 @@ def owe(folder: Path, calls: int, calls_a_contact: int = 1) -> Path:
         filed_all(ledger, [arrival_of(MAIN, Via.CALLBACK, spaced(record), now) for record in batch])
         while judge.judge_waiting(now):
             pass
-    wait_until_packed(path)
+    pack_what_waits(ledger)
     ledger.close()
     print(f"{calls} calls owed, made in {time.perf_counter() - started:.0f} s", flush=True)
     return path

@@ -6,6 +6,7 @@ parent carries their time from the moment it has waited for them.
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -46,48 +47,63 @@ def processor_seconds(main: int) -> float:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Megabytes that a program takes at one moment."""
+class ProcessMemory:
+    """Megabytes that one process takes."""
 
-    whole: float
-    """Of all processes: what each has for itself, what they share once, and the files that they map once."""
+    own: float
+    """What no file backs; of what processes share, each counts its part."""
+    files: float
+    """Resident pages of files, such as the interpreter's."""
     proportional: float
-    """The sum of the kernel's PSS, where pages that others map too, such as our own Python, count in part."""
-    main: float
-    """The resident memory of the main process alone."""
-    processes: int
+    """The kernel's PSS: pages that others map too, such as our own Python, count in part."""
+    resident: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a program takes at one moment, by process; the main one comes first."""
+
+    processes: dict[int, ProcessMemory]
+
+    @property
+    def whole(self) -> float:
+        """Megabytes of all processes: what is their own, and the files that they map, once."""
+        each = self.processes.values()
+        return sum(one.own for one in each) + max((one.files for one in each), default=0.0)
+
+    def only(self, processes: frozenset[int]) -> "Memory":
+        """The same without all other processes."""
+        return Memory({process: one for process, one in self.processes.items() if process in processes})
 
     def shown(self) -> str:
         """For people."""
+        each = list(self.processes.values())
         return (
-            f"{self.whole:.0f} MB in {self.processes} process{'es' * (self.processes > 1)}"
-            f" (PSS {self.proportional:.0f}, RSS of the main one {self.main:.0f})"
+            f"{self.whole:.0f} MB in {len(each)} process{'es' * (len(each) > 1)}"
+            f" (PSS {sum(one.proportional for one in each):.0f}, RSS of the main one {each[0].resident:.0f})"
         )
 
 
 def memory_of(main: int) -> Memory:
     """Look once."""
-    own = files = proportional = resident = 0.0
-    count = 0
+    found = {}
     for process in processes_of(main):
         with suppress(*_GONE):
-            shares = _kilobytes(f"/proc/{process}/smaps_rollup")
-            status = _kilobytes(f"/proc/{process}/status")
-            if "Pss" not in shares or "VmRSS" not in status:
-                continue  # It has ended and is not waited for yet.
-            own += shares["Pss_Anon"] + shares["Pss_Shmem"]
-            proportional += shares["Pss"]
-            files = max(files, status["RssFile"])
-            resident = resident or status["VmRSS"]
-            count += 1
-    megabyte = 1e6 / 1024
-    return Memory((own + files) / megabyte, proportional / megabyte, resident / megabyte, count)
+            shares = _megabytes(f"/proc/{process}/smaps_rollup")
+            status = _megabytes(f"/proc/{process}/status")
+            # One that has ended and is not waited for yet has neither.
+            if "Pss" in shares and "VmRSS" in status:
+                own = shares["Pss_Anon"] + shares["Pss_Shmem"]
+                found[process] = ProcessMemory(own, status["RssFile"], shares["Pss"], status["VmRSS"])
+    return Memory(found)
 
 
-def _kilobytes(path: str) -> dict[str, int]:
+def _megabytes(path: str) -> dict[str, float]:
     """The lines `Name: number kB` of a file in /proc."""
     parts = (line.split() for line in Path(path).read_text("utf-8").splitlines())
-    return {each[0].rstrip(":"): int(each[1]) for each in parts if len(each) == 3 and each[2] == "kB"}
+    return {
+        each[0].rstrip(":"): int(each[1]) * 1024 / 1e6 for each in parts if len(each) == 3 and each[2] == "kB"
+    }
 
 
 @dataclass
@@ -97,10 +113,9 @@ class MemoryWatch:
     main: int
     seen: list[Memory] = field(default_factory=list)
 
-    def look(self) -> Memory:
+    def look(self) -> None:
         """Look once more."""
         self.seen.append(memory_of(self.main))
-        return self.seen[-1]
 
     @property
     def peak(self) -> Memory:
@@ -108,12 +123,19 @@ class MemoryWatch:
         return max(self.seen, key=lambda one: one.whole)
 
     @property
-    def peak_without_passing(self) -> Memory:
-        """The same, of the looks at which there were no more processes than most of the time."""
-        counts = sorted(one.processes for one in self.seen)
-        return max(
-            (one for one in self.seen if one.processes <= counts[len(counts) // 2]), key=lambda one: one.whole
-        )
+    def lasting(self) -> list[Memory]:
+        """Every look, without the processes that were there at less than half of them.
+
+        The process that makes a dictionary is such a one.
+        """
+        times = Counter(process for one in self.seen for process in one.processes)
+        lasting = frozenset(process for process, count in times.items() if 2 * count >= len(self.seen))
+        return [one.only(lasting) for one in self.seen]
+
+    @property
+    def lasting_peak(self) -> Memory:
+        """The largest of them."""
+        return max(self.lasting, key=lambda one: one.whole)
 
 
 @contextmanager

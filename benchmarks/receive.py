@@ -95,8 +95,8 @@ def take(config: Path, bodies: StoredBodies, concurrency: int, seconds: float) -
         busy,
         packing,
         at_rest.whole,
-        watch.peak_without_passing.whole,
-        f"at rest {at_rest.shown()}, at the peak {watch.peak_without_passing.shown()},"
+        watch.lasting_peak.whole,
+        f"at rest {at_rest.shown()}, at the peak {watch.lasting_peak.shown()},"
         f" with processes that soon ended {watch.peak.whole:.0f} MB",
     )
 
