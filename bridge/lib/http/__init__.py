@@ -2,5 +2,5 @@
 
 Owns connections, TLS, proxies, decompression, and the remedies for servers that cannot be reached.
 May import nothing of callbridge but `lib`.
-Begin at `client.py`: `HttpClient.send()`, then `transport.py` and `socket.py` beneath it.
+Begin at `client.py`: `HttpClient.send()`, then `proxied.py` and `socket.py` beneath it.
 """

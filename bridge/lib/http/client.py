@@ -19,7 +19,7 @@ import httpx
 from bridge.lib.http.deadline import Deadline
 from bridge.lib.http.decompress import TooLarge, Undecodable, decoder_of
 from bridge.lib.http.socket import Allowance, CountedBackend, SocketBackend
-from bridge.lib.http.transport import direct, through_proxy
+from bridge.lib.http.proxied import direct, through_proxy
 
 _TOO_SLOW = "the answer came too slowly"
 _LONGEST_HEAD = 256 * 1024

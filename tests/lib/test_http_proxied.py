@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from bridge.lib.http.socket import SocketBackend
-from bridge.lib.http.transport import HTTPX_ERRORS, PoolTransport, direct, through_proxy
+from bridge.lib.http.proxied import HTTPX_ERRORS, PoolTransport, direct, through_proxy
 from tests.fixtures.socket_server import AUTHORITY, served
 
 ANSWER = b"HTTP/1.1 201 Created\r\nX-Seen: yes\r\nContent-Length: 2\r\n\r\n{}"
