@@ -64,7 +64,7 @@ def drips(start: bytes, drop: bytes) -> Callable[[socket.socket], None]:
 @pytest.mark.parametrize(
     ("start", "drop"),
     [
-        (b"", b"H"),
+        (b"HTTP/1.1 200 O", b"K"),
         (b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b" "),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),

@@ -8,16 +8,16 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-import httpcore
 import httpx
 import pytest
 import trustme
 
 from bridge.lib.errors import SourceUnreachable, Transient
 from bridge.lib.http.client import _tls
+from bridge.lib.http.connection import Allowance, Dialer
 from bridge.lib.http.connection_errors import connection_remedy
 from bridge.lib.http.deadline import Deadline
-from bridge.lib.http.socket import SocketBackend
+from bridge.lib.http.direct import DirectTransport
 from bridge.model.failures import remedy_of
 from bridge.source.list_api import ListApi
 from bridge.source.outcall.client import OutcallList
@@ -54,7 +54,7 @@ def without_its_authority(context: ssl.SSLContext) -> None:
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
 
 
-def failing(configure: Configure) -> httpcore.ConnectError:
+def failing(configure: Configure) -> httpx.ConnectError:
     """What a client says that trusts the authority of these tests."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     configure(server)
@@ -68,16 +68,13 @@ def failing(configure: Configure) -> httpcore.ConnectError:
     return refused(shake, client)
 
 
-def refused(serve: Callable[[socket.socket], None], client: ssl.SSLContext) -> httpcore.ConnectError:
-    deadline = Deadline(5)
+def refused(serve: Callable[[socket.socket], None], client: ssl.SSLContext) -> httpx.ConnectError:
     with (
         served(serve) as port,
-        closing(
-            httpcore.ConnectionPool(ssl_context=client, network_backend=SocketBackend(deadline.connected))
-        ) as pool,
-        pytest.raises(httpcore.ConnectError) as caught,
+        closing(DirectTransport(Dialer(Deadline(5).connected, Allowance(), client))) as transport,
+        pytest.raises(httpx.ConnectError) as caught,
     ):
-        pool.request("GET", f"https://127.0.0.1:{port}/")
+        transport.handle_request(httpx.Request("GET", f"https://127.0.0.1:{port}/"))
     return caught.value
 
 

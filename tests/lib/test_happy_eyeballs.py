@@ -1,16 +1,17 @@
 """A host of several addresses: one that is silent or refuses costs a moment, not the timeout."""
 
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
-import httpcore
+import httpx
 import pytest
 
+from bridge.lib.http.connection import Allowance, Dialer
 from bridge.lib.http.happy_eyeballs import MOST_ADDRESSES, STAGGER, connect_to_host
-from bridge.lib.http.socket import SocketBackend
 
 
 @contextmanager
@@ -115,10 +116,11 @@ def test_only_some_of_very_many_addresses_are_tried() -> None:
 
 
 def test_client_tells_a_silent_host_from_a_refusing_one() -> None:
-    def give(_connection: socket.socket) -> None:
-        """Nobody watches it."""
+    def connect(port: int) -> None:
+        dialer = Dialer(lambda _: None, Allowance(), ssl.create_default_context(), at(port))
+        dialer.connect(httpx.URL("https://crm.example/"), 0.1)
 
-    with silent() as port, pytest.raises(httpcore.ConnectTimeout):
-        SocketBackend(give, resolve=at(port)).connect_tcp("crm.example", 443, 0.1)
-    with pytest.raises(httpcore.ConnectError, match="refused"):
-        SocketBackend(give, resolve=at(closed_port())).connect_tcp("crm.example", 443, 0.1)
+    with silent() as port, pytest.raises(httpx.ConnectTimeout):
+        connect(port)
+    with pytest.raises(httpx.ConnectError, match="refused"):
+        connect(closed_port())

@@ -14,10 +14,10 @@ import pytest
 from bridge.crm.connector.answer import read_answer
 from bridge.lib.errors import InDoubt, Transient
 from bridge.lib.http.client import CRM_LIMITS, AnswerLimits, HttpClient
+from bridge.lib.http.connection import Allowance
 from bridge.lib.http.deadline import Deadline
 from bridge.lib.http.decompress import TooLarge, Undecodable, decoder_of
-from bridge.lib.http.socket import Allowance, CountedBackend
-from bridge.lib.http.proxied import PoolTransport, through_proxy
+from bridge.lib.http.proxied import CountedBackend, PoolTransport, through_proxy
 from tests.fixtures.crm_requests import CREATE, FIND, fault
 from tests.fixtures.odd_wire import GOOD, NO_JSON, READABLE, UNREADABLE, odd_server, says, whole
 

@@ -1,4 +1,4 @@
-"""httpx's requests over a pool of httpcore: what goes through, and by which names faults are told."""
+"""httpx's requests through a proxy: what is asked of it, and by which names faults are told."""
 
 import inspect
 import socket
@@ -10,60 +10,16 @@ import httpcore
 import httpx
 import pytest
 
-from bridge.lib.http.socket import SocketBackend
-from bridge.lib.http.proxied import HTTPX_ERRORS, PoolTransport, direct, through_proxy
-from tests.fixtures.socket_server import AUTHORITY, served
+from bridge.lib.http.proxied import HTTPX_ERRORS, PoolTransport, through_proxy
+from tests.fixtures.socket_server import served
 
 ANSWER = b"HTTP/1.1 201 Created\r\nX-Seen: yes\r\nContent-Length: 2\r\n\r\n{}"
-
-
-def transport() -> closing[PoolTransport]:
-    """A transport whose TLS trusts the authority of these tests."""
-    tls = ssl.create_default_context()
-    AUTHORITY.configure_trust(tls)
-    return closing(direct(SocketBackend(lambda _: None), tls))
 
 
 def answering(asked: list[bytes], connection: socket.socket) -> None:
     """Note one request and answer it."""
     asked.append(connection.recv(2**20))
     connection.sendall(ANSWER)
-
-
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_request_and_answer_pass_through_unchanged(tls: bool) -> None:
-    asked: list[bytes] = []
-    with served(lambda connection: answering(asked, connection), tls=tls) as port, transport() as carrier:
-        url = f"http{'s' if tls else ''}://127.0.0.1:{port}/a?b=c%20d"
-        answer = carrier.handle_request(httpx.Request("POST", url, headers={"X-Own": "1"}, content=b"body"))
-        assert (answer.status_code, answer.headers["x-seen"], answer.read()) == (201, "yes", b"{}")
-    [request] = asked
-    assert request.startswith(b"POST /a?b=c%20d HTTP/1.1\r\n")
-    assert b"X-Own: 1\r\n" in request
-    assert request.endswith(b"\r\n\r\nbody")
-
-
-def test_disconnect_raises_httpxs_error() -> None:
-    def hang_up(connection: socket.socket) -> None:
-        connection.shutdown(socket.SHUT_RDWR)
-
-    with served(hang_up) as port, transport() as carrier:
-        request = httpx.Request("GET", f"http://127.0.0.1:{port}/")
-        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
-            carrier.handle_request(request)
-    with transport() as carrier, pytest.raises(httpx.ConnectError):
-        carrier.handle_request(request)
-
-
-def test_truncated_body_raises_httpxs_error() -> None:
-    def cut(connection: socket.socket) -> None:
-        connection.recv(2**20)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}")
-
-    with served(cut) as port, transport() as carrier:
-        answer = carrier.handle_request(httpx.Request("GET", f"http://127.0.0.1:{port}/"))
-        with pytest.raises(httpx.RemoteProtocolError):
-            answer.read()
 
 
 def errors_of(library: object) -> dict[str, type[Exception]]:
@@ -110,7 +66,7 @@ def test_pool_error_is_raised_under_the_nearest_name(error: Exception, told: typ
 
 @pytest.mark.parametrize("address", ["ftp://127.0.0.1:1", "127.0.0.1:1"])
 def test_invalid_proxy_address_is_refused(address: str) -> None:
-    backend = SocketBackend(lambda _: None)
+    backend = httpcore.SyncBackend()
     with pytest.raises(ValueError, match="scheme"):
         through_proxy(address, backend, ssl.create_default_context(), lambda *_: None)
 

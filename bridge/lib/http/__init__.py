@@ -2,5 +2,6 @@
 
 Owns connections, TLS, proxies, decompression, and the remedies for servers that cannot be reached.
 May import nothing of callbridge but `lib`.
-Begin at `client.py`: `HttpClient.send()`, then `proxied.py` and `socket.py` beneath it.
+Begin at `client.py`: `HttpClient.send()`, then `direct.py` and `connection.py` beneath it; `proxied.py` leads
+through a proxy.
 """

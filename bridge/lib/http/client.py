@@ -16,10 +16,11 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from bridge.lib.http.connection import Allowance, Dialer
 from bridge.lib.http.deadline import Deadline
 from bridge.lib.http.decompress import TooLarge, Undecodable, decoder_of
-from bridge.lib.http.socket import Allowance, CountedBackend, SocketBackend
-from bridge.lib.http.proxied import direct, through_proxy
+from bridge.lib.http.direct import DirectTransport
+from bridge.lib.http.proxied import CountedBackend, through_proxy
 
 _TOO_SLOW = "the answer came too slowly"
 _LONGEST_HEAD = 256 * 1024
@@ -145,7 +146,7 @@ class HttpClient:
         proxy = _proxy_for(url.scheme, url.host)
         if proxy not in self._by_proxy:
             self._by_proxy[proxy] = (
-                direct(SocketBackend(self._deadline.connected, self._allowance), _tls())
+                DirectTransport(Dialer(self._deadline.connected, self._allowance, _tls()))
                 if proxy is None
                 else through_proxy(proxy, CountedBackend(self._allowance), _tls(), self._deadline.traced)
             )
@@ -206,7 +207,9 @@ def _proxy_for(scheme: str, host: str) -> str | None:
 @cache
 def _tls() -> ssl.SSLContext:
     """The authorities that TLS trusts, read once for all workers: they take more than a megabyte."""
-    return httpx.create_ssl_context()
+    made = httpx.create_ssl_context()
+    made.set_alpn_protocols(["http/1.1"])
+    return made
 
 
 def is_loopback(host: str) -> bool:

@@ -1,7 +1,7 @@
-"""httpx requests over a connection pool of httpcore that takes its sockets from a backend of ours.
+"""httpx requests through an HTTP or SOCKS proxy, by httpcore's pools, which know every kind of proxy.
 
-`httpx.HTTPTransport` makes its own pool and cannot be given a backend, so its work is done here: 40 lines
-between the public interfaces of both libraries.
+`httpx.HTTPTransport` makes its own pool and cannot be given connections that count what is read, so its work
+is done here: 40 lines between the public interfaces of both libraries.
 """
 
 import ssl
@@ -11,6 +11,8 @@ from typing import Any
 
 import httpcore
 import httpx
+
+from bridge.lib.http.connection import Allowance
 
 Trace = Callable[[str, Mapping[str, Any]], None]
 """Told of each event of a connection: httpcore's `trace` extension."""
@@ -36,11 +38,6 @@ HTTPX_ERRORS: Mapping[type[Exception], type[httpx.TransportError]] = {
     httpcore.WriteTimeout: httpx.WriteTimeout,
 }
 """The same faults have the same names in both libraries."""
-
-
-def direct(backend: httpcore.NetworkBackend, tls: ssl.SSLContext) -> "PoolTransport":
-    """A transport with one connection to the server itself."""
-    return PoolTransport(httpcore.ConnectionPool(ssl_context=tls, network_backend=backend, **_ONE_CONNECTION))
 
 
 def through_proxy(
@@ -122,6 +119,56 @@ class _Body(httpx.SyncByteStream):
 
     def close(self) -> None:
         self._answer.close()
+
+
+class CountedBackend(httpcore.NetworkBackend):
+    """httpcore's own connections, which can do TLS within TLS for proxies; what is read is counted."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._backend = httpcore.SyncBackend()
+        self._allowance = allowance
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """See `httpcore.NetworkBackend`."""
+        made = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _Counted(made, self._allowance)
+
+
+class _Counted(httpcore.NetworkStream):
+    """A connection whose answer has a bound."""
+
+    def __init__(self, stream: httpcore.NetworkStream, allowance: Allowance) -> None:
+        self._stream = stream
+        self._allowance = allowance
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """See `httpcore.NetworkStream`."""
+        return self._allowance.spend(self._stream.read(max_bytes, timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """See `httpcore.NetworkStream`."""
+        self._stream.write(buffer, timeout)
+
+    def close(self) -> None:
+        """See `httpcore.NetworkStream`."""
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """See `httpcore.NetworkStream`."""
+        return _Counted(self._stream.start_tls(ssl_context, server_hostname, timeout), self._allowance)
+
+    def get_extra_info(self, info: str) -> Any:
+        """See `httpcore.NetworkStream`."""
+        return self._stream.get_extra_info(info)
 
 
 def _core_url(url: httpx.URL) -> httpcore.URL:
