@@ -24,9 +24,9 @@ class StoredBodies:
     """Bodies in a file, by number; no two are of one call."""
 
     def __init__(self, path: Path, ends: "array[int]") -> None:
-        self._file = path.open("rb")
         self._ends = ends
-        self._mapped = mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ)
+        with path.open("rb") as file:
+            self._mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 
     def __len__(self) -> int:
         return len(self._ends)

@@ -134,6 +134,18 @@ def run_once(bodies: StoredBodies, seconds: float, figures: Figures) -> float:
     return limit
 
 
+def beside(bodies: StoredBodies, concurrency: int, seconds: float, limit: float) -> None:
+    """What is not judged: another number of connections, without a destination and while delivering."""
+    with tempfile.TemporaryDirectory() as name, serving("upserts", DELAY) as crm:
+        for part in ("alone", "delivering"):
+            (Path(name) / part).mkdir()
+        alone = take(receiving(Path(name) / "alone"), bodies, concurrency, seconds)
+        print(f"  c{concurrency}: {alone.shown(limit)}", flush=True)
+        config = Delivering(crm, workers=WORKERS).write(Path(name) / "delivering")
+        delivering = take(config, bodies, concurrency, seconds)
+        print(f"  c{concurrency} while delivering: {delivering.shown(limit)}", flush=True)
+
+
 def main() -> int:
     """Print all figures; 1 when a budget is not kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -149,9 +161,7 @@ def main() -> int:
             print(f"run {number} of {runs}, {load_now()}", flush=True)
             limit = run_once(bodies, seconds, figures)
         for concurrency in CONCURRENCIES:
-            with tempfile.TemporaryDirectory() as folder:
-                taken = take(receiving(Path(folder)), bodies, concurrency, seconds / 4)
-            print(f"  c{concurrency}: {taken.shown(limit)}", flush=True)
+            beside(bodies, concurrency, seconds / 4, limit)
     return 0 if figures.print(BUDGETS) else 1
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 ROOMS = {folder.name for folder in (TESTS.parent / "bridge").iterdir() if (folder / "__init__.py").exists()}
-BESIDE_THE_ROOMS = {"deploy", "docs", "system", "fixtures", "servers", "data"}
+BESIDE_THE_ROOMS = {"benchmarks", "deploy", "docs", "system", "fixtures", "servers", "data"}
 _IMPORT = re.compile(r"^\s*from (tests[.\w]*) import", re.MULTILINE)
 
 
