@@ -4,9 +4,10 @@ No message here repeats the value it complains about: it may be a secret in the 
 """
 
 import os.path
+import re
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -269,7 +270,10 @@ LONGEST_RETRY = timedelta(days=1)
 class DeliverySettings(ConfigSection):
     """How calls are delivered, whatever the CRM."""
 
-    workers: Count = Field(default=4, description="How many deliveries the daemon runs at once.")
+    workers: Literal["auto"] | Count = Field(
+        default="auto",
+        description='How many deliveries run at once; "auto": as many as each CRM can use.',
+    )
     retry_for: Span = Field(
         default=timedelta(days=5), description="How long a delivery is tried before it is parked."
     )
@@ -277,6 +281,13 @@ class DeliverySettings(ConfigSection):
     longest_retry: Span = Field(
         default=timedelta(hours=1), validate_default=True, description="The wait that growing waits stop at."
     )
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _auto_or_number(cls, value: Any) -> Any:
+        if value == "auto" or (isinstance(value, int | str) and re.fullmatch(r"[1-9]\d{0,3}", str(value))):
+            return value
+        raise SettingError('should be "auto" or a whole number of 1 or more')
 
     @field_validator("longest_retry")
     @classmethod

@@ -10,10 +10,11 @@ import structlog
 from bridge.config.load import Config
 from bridge.daemon.loop import DeliveryWakeups, GiveWay, attempt, repeat
 from bridge.daemon.operator_jobs import OperatorJobs
-from bridge.daemon.wiring import new_operator_jobs, new_worker, origins_of, shared_accounts
+from bridge.daemon.wiring import new_operator_jobs, new_pipeline, origins_of, shared_accounts
 from bridge.delivery.budget_store import BudgetStore
 from bridge.delivery.destination import Destination, Routes
 from bridge.delivery.locks import KeyLocks
+from bridge.delivery.pipeline import DeliveryPipeline
 from bridge.delivery.worker import Worker
 from bridge.ledger import Ledger
 from bridge.lib.clocks import Clocks
@@ -26,8 +27,10 @@ JOBS_EVERY = 0.25
 """How often operators' jobs are looked for: a command waits for them."""
 ACCOUNTS_EVERY = 0.5
 """How often it is looked whether an account's limits or its breaker are to be saved."""
-IDLE = 0.5
-"""After so long the workers look for work though nothing has woken them."""
+COMPLETED_EVERY = 0.5
+"""After so long the completer looks whether the daemon stops."""
+WORKERS = 64
+"""Threads that deliver, where no number is configured. Those without work take 20 KB each."""
 DELIVERY_WAITS = 0.2
 """How long each delivery gives way to callbacks at the door: without it the daemon takes 114 MB, not 104."""
 
@@ -36,6 +39,7 @@ DELIVERY_WAITS = 0.2
 class Delivering:
     """The stages that deliver. All share the ledger, the clocks and the wake-ups they were built with."""
 
+    pipeline: DeliveryPipeline
     workers: Sequence[Worker]
     locks: KeyLocks
     """What all workers lock before they deliver."""
@@ -54,11 +58,11 @@ def build_delivering(
     """Build what delivers; `ledger.release_leases` has freed what a dead daemon held."""
     accounts, locks = shared_accounts(destinations, ledger, clocks.wall), KeyLocks()
     routes = Routes(origins_of(config), destinations, accounts)
+    pipeline = new_pipeline(config, routes, ledger, locks, clocks, wakeups)
+    wanted = WORKERS if config.delivery.workers == "auto" else config.delivery.workers
     return Delivering(
-        workers=[
-            new_worker(config, routes, ledger, locks, clocks, wakeups.stop)
-            for _ in range(config.delivery.workers if destinations else 0)
-        ],
+        pipeline=pipeline,
+        workers=[pipeline.new_worker() for _ in range(wanted if destinations else 0)],
         locks=locks,
         budget_store=BudgetStore(ledger, {name: each.budget for name, each in accounts.items()}),
         operator_jobs=new_operator_jobs(config, ledger, wakeups.stop, destinations, locks),
@@ -78,7 +82,11 @@ class DeliveringLoops:
 
     def all(self) -> dict[str, Callable[[], None]]:
         """Every loop by its thread's name."""
-        loops: dict[str, Callable[[], None]] = {"runs": self.operate, "accounts": self.keep_accounts}
+        loops: dict[str, Callable[[], None]] = {
+            "runs": self.operate,
+            "accounts": self.keep_accounts,
+            "complete": self.complete,
+        }
         for number, worker in enumerate(self.stages.workers):
             loops[f"deliver-{number}"] = partial(self.deliver, worker)
         return loops
@@ -86,14 +94,18 @@ class DeliveringLoops:
     def lock_what_is_in_doubt(self) -> None:
         """Lock the keys of the deliveries in doubt, before the first worker starts."""
         for delivery_id, keys in self.stages.ledger.in_doubt().items():
-            self.stages.locks.acquire(delivery_id, keys, 0)
+            self.stages.locks.acquire(delivery_id, keys)
             self.stages.locks.hold_until(delivery_id, self.clock())
 
     def deliver(self, worker: Worker) -> None:
         """Deliver what is due; each delivery gives way to callbacks at the door, for 0.2 s at most."""
         give_way = GiveWay(self.pressed, self.wakeups.stop, DELIVERY_WAITS)
+        signal, dispatcher = self.wakeups.signal, self.stages.pipeline.dispatcher
+        seen = 0
 
         def step() -> bool:
+            nonlocal seen
+            seen = signal.events
             give_way.restart()
             give_way.wait()
             return worker.deliver_one(self.clock())
@@ -101,11 +113,27 @@ class DeliveringLoops:
         repeat(
             step,
             self.wakeups.stop,
-            wait=partial(self.wakeups.wait, IDLE),
-            busy=lambda error: log.warning("delivery.ledger_busy", error=str(error)),
+            wait=lambda: signal.wait(seen, dispatcher.look_within),
+            busy=self._busy,
         )
-        worker.finish()
         worker.close()
+        # What it has ended is on disk before its thread ends, whether the completer has ended or not.
+        attempt(self.stages.pipeline.completer.settle_ended, self._busy)
+
+    def complete(self) -> None:
+        """Settle what the workers have ended; at the end give back what none of them has begun."""
+        completer = self.stages.pipeline.completer
+        repeat(
+            completer.settle_ended,
+            self.wakeups.stop,
+            wait=partial(completer.wait, COMPLETED_EVERY),
+            busy=self._busy,
+        )
+        attempt(lambda: self.stages.pipeline.dispatcher.close(self.clock()), self._busy)
+
+    @staticmethod
+    def _busy(error: LedgerError) -> None:
+        log.warning("delivery.ledger_busy", error=str(error))
 
     def operate(self) -> None:
         """Carry out the operators' jobs."""

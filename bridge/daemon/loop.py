@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from bridge.delivery.work_signal import WorkSignal
 from bridge.lib.errors import LedgerError
 
 DOOR_LOOK_EVERY = 0.02
@@ -54,23 +55,16 @@ class DeliveryWakeups:
     """What the threads that deliver wait for."""
 
     stop: threading.Event = field(default_factory=threading.Event)
-    due: threading.Condition = field(default_factory=threading.Condition)
-    """Notified when deliveries may have become due."""
+    signal: WorkSignal = field(default_factory=WorkSignal)
 
     def wake(self) -> None:
-        """Let the delivery workers look for what is due."""
-        with self.due:
-            self.due.notify_all()
-
-    def wait(self, seconds: float) -> None:
-        """Wait until deliveries may be due, at most so long."""
-        with self.due:
-            self.due.wait(seconds)
+        """Let a delivery worker look for what is due."""
+        self.signal.deliveries_due()
 
     def stop_all(self) -> None:
         """End every loop after the step that it is in."""
         self.stop.set()
-        self.wake()
+        self.signal.wake_all()
 
 
 class GiveWay:

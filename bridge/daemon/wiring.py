@@ -13,13 +13,15 @@ from bridge.config.secrets import Secrets
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector
 from bridge.crm.tokens import Tokens
+from bridge.daemon.loop import DeliveryWakeups
 from bridge.daemon.operator_jobs import OperatorJobs
 from bridge.delivery.budget import Budget
 from bridge.delivery.call_comparison import ReplayTarget
 from bridge.delivery.destination import Destination, Routes, SharedAccount
+from bridge.delivery.dispatcher import DispatchSettings
 from bridge.delivery.locks import KeyLocks
+from bridge.delivery.pipeline import DeliveryPipeline, PipelineSettings, Surroundings
 from bridge.delivery.retry import RetryPolicy
-from bridge.delivery.worker import Worker, WorkerSettings
 from bridge.intake.judge import SourceRules
 from bridge.intake.receive import SourceDoor
 from bridge.ledger import Ledger
@@ -33,6 +35,12 @@ from bridge.source.list_api import ListApi, ListNames
 # Seconds that a call which can share a request waits for others: longer than a burst takes to arrive, and too
 # short for anybody to notice.
 BATCH_WAIT = 0.1
+LEASED_AHEAD = 2
+"""Deliveries leased ahead for each that is under way: many share a commit, and no worker waits for one."""
+LOOK_EVERY = 0.5
+"""After so many seconds it is looked for what is due though nothing was told: a retry's time has come."""
+MOST_BLOCKED = 100
+"""Deliveries that wait, leased and mapped, for keys that others hold."""
 
 
 def load_destinations(config: Config, secrets: Secrets) -> dict[str, Destination]:
@@ -222,25 +230,31 @@ def shared_accounts(
     }
 
 
-def new_worker(
+def new_pipeline(
     config: Config,
     routes: Routes,
     ledger: Ledger,
     locks: KeyLocks,
     clocks: Clocks,
-    stop: threading.Event,
-) -> Worker:
-    """One delivery worker."""
+    wakeups: DeliveryWakeups,
+) -> DeliveryPipeline:
+    """What all delivery workers share."""
     delivery = config.delivery
+    dispatch = DispatchSettings(
+        ahead=LEASED_AHEAD,
+        batch_wait=BATCH_WAIT,
+        look_every=LOOK_EVERY,
+        most_blocked=MOST_BLOCKED,
+        workers=None if delivery.workers == "auto" else delivery.workers,
+    )
     retry = RetryPolicy(delivery.first_retry, delivery.longest_retry, delivery.retry_for)
-    return Worker(
+    rng = random.Random()  # noqa: S311 -- spreads retries, guards nothing
+    return DeliveryPipeline(
         ledger,
         routes,
         locks,
-        WorkerSettings(retry, batch_wait=BATCH_WAIT, settles_in_background=True),
-        clocks=clocks,
-        rng=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
-        stop=stop,
+        PipelineSettings(retry, dispatch, settles_itself=False),
+        Surroundings(clocks, rng, wakeups.stop, signal=wakeups.signal),
     )
 
 

@@ -11,7 +11,7 @@ from bridge.delivery.journal import DeliveryJournal
 from bridge.delivery.parking import parked_by_our_fault
 from bridge.delivery.plan_sync import PlanSync
 from bridge.delivery.poison_records import FaultCount, faults_of
-from bridge.delivery.stages import PreparedDelivery, SettledDelivery, busy_ledger_of
+from bridge.delivery.stages import MappedDelivery, SettledDelivery, busy_ledger_of
 from bridge.ledger import DeliveryLedger, PlannedDelivery
 from bridge.ledger.retrying import until_answered
 from bridge.lib.errors import DeliveryError, LedgerError, Permanent
@@ -32,7 +32,7 @@ _OF_CIRCLES = (
 class Attempt:
     """The request that a delivery waits for, or how it ended; with neither it is delivered."""
 
-    delivery: PreparedDelivery
+    delivery: MappedDelivery
     journal: DeliveryJournal
     sync: PlanSync
     steps: RequestFlow[None]
@@ -43,6 +43,8 @@ class Attempt:
     error: DeliveryError | None = field(default=None, init=False)
     fault: Exception | None = field(default=None, init=False)
     """A fault of ours, not of the CRM."""
+    began_at: datetime = field(init=False)
+    """When its worker took it."""
     questions: int = field(default=0, init=False)
     """Requests made in this attempt."""
 
@@ -51,8 +53,9 @@ class Attempt:
         """The lane of its delivery."""
         return self.delivery.lease.lane
 
-    def begin(self) -> None:
+    def begin(self, now: datetime) -> None:
         """Go on to its first request."""
+        self.began_at = now
         self._step(lambda: next(self.steps))
 
     def go_on(self, result: CrmResult) -> None:
@@ -101,7 +104,7 @@ class AttemptStarter:
         self._stop = stop
 
     def start(
-        self, prepared: Sequence[PreparedDelivery], destination: Destination
+        self, prepared: Sequence[MappedDelivery], destination: Destination, now: datetime
     ) -> list[Attempt | SettledDelivery]:
         """An attempt for each prepared delivery of a destination; one whose state cannot be read is parked.
 
@@ -117,14 +120,14 @@ class AttemptStarter:
             raise
         except Exception as error:  # noqa: BLE001 -- see parked_by_our_fault
             if len(prepared) == 1:
-                return [_parked(prepared[0], account, error)]
+                return [_parked(prepared[0], account, error, now)]
             # A damaged row of one of them must not stop the others.
-            return [started for each in prepared for started in self.start([each], destination)]
+            return [started for each in prepared for started in self.start([each], destination, now)]
         return [
             self._attempt(each, destination, states) for each, states in zip(prepared, known, strict=True)
         ]
 
-    def _recall(self, prepared: Sequence[PreparedDelivery], account: str) -> list[dict[str, KnownObject]]:
+    def _recall(self, prepared: Sequence[MappedDelivery], account: str) -> list[dict[str, KnownObject]]:
         wanted = [
             PlannedDelivery(each.lease.delivery_id, each.lease.key, each.plan.objects) for each in prepared
         ]
@@ -135,7 +138,7 @@ class AttemptStarter:
         )
 
     def _attempt(
-        self, prepared: PreparedDelivery, destination: Destination, states: dict[str, KnownObject]
+        self, prepared: MappedDelivery, destination: Destination, states: dict[str, KnownObject]
     ) -> Attempt:
         lease, plan = prepared.lease, prepared.plan
         journal = DeliveryJournal(lease, destination.account.name, plan, states, prepared.keys)
@@ -144,7 +147,7 @@ class AttemptStarter:
         return Attempt(prepared, journal, sync, sync.run(plan), faults)
 
 
-def _parked(prepared: PreparedDelivery, account: str, error: Exception) -> SettledDelivery:
+def _parked(prepared: MappedDelivery, account: str, error: Exception, now: datetime) -> SettledDelivery:
     lease = prepared.lease
     settlement = replace(parked_by_our_fault(lease, error), account=account, progress=lease.progress)
-    return SettledDelivery(lease, prepared.started_at, prepared.turn, settlement)
+    return SettledDelivery(lease, now, prepared.turn, settlement)

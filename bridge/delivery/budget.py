@@ -93,6 +93,12 @@ class Budget:
         with self._lock:
             return self._breaker.probing
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the breaker is open, so that deliveries go out one by one, as probes."""
+        with self._lock:
+            return self._breaker.open_until is not None
+
     def admit(self) -> bool:
         """Whether a delivery may go out: all may while the breaker is closed, else one that probes."""
         with self._lock:

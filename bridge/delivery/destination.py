@@ -7,7 +7,6 @@ from datetime import timedelta
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector
 from bridge.crm.tokens import Tokens
-from bridge.delivery.batch_gate import BatchGate
 from bridge.delivery.budget import Budget
 from bridge.delivery.poison_records import Successes
 from bridge.mapping import CompiledMapping
@@ -40,7 +39,6 @@ class SharedAccount:
 
     tokens: Tokens
     budget: Budget
-    gate: BatchGate = field(default_factory=BatchGate)
     successes: Successes = field(default_factory=Successes)
 
 

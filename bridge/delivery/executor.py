@@ -1,6 +1,7 @@
 """Execute: drives attempts to their ends, and sends requests of one kind together where the CRM allows it."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from bridge.crm.client import Crm
 from bridge.delivery.attempt import Attempt
@@ -27,14 +28,14 @@ class Executor:
         """The CRM that requests are sent to."""
         return self._sender.crm
 
-    def drive(self, attempts: Sequence[Attempt]) -> None:
-        """Take all attempts to their ends.
+    def drive(self, attempts: Sequence[Attempt], now: datetime) -> None:
+        """Take all attempts, which begin now, to their ends.
 
         Raises:
             LedgerError: what must be on disk could not be written; the attempts stay where they are.
         """
         for attempt in attempts:
-            attempt.begin()
+            attempt.begin(now)
         while waiting := [attempt for attempt in attempts if attempt.wanted is not None]:
             self._note_intents(attempts)
             for group in _ready(_groups(waiting)):

@@ -24,25 +24,19 @@ class KeyLocks:
         self._holds_until: dict[int, datetime] = {}
         self._turns: dict[int, int] = {}
         self._numbers = itertools.count(1)
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
 
     def begin_turn(self, owner: int) -> int:
         """Note that a delivery was leased; returns the turn's number, which `release` asks for."""
-        with self._changed:
+        with self._lock:
             turn = self._turns[owner] = next(self._numbers)
             return turn
 
-    def acquire(self, owner: int, keys: Iterable[LockKey], timeout: float) -> bool:
-        """Take all keys, waiting up to `timeout` seconds; keys that the owner has already stay its own.
-
-        Does not wait for a holder that `hold_until` has sent to wait itself.
-        """
+    def acquire(self, owner: int, keys: Iterable[LockKey]) -> bool:
+        """Take all keys, or none where another delivery has one; the owner's own stay its own."""
         wanted = set(keys)
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._are_free(owner, wanted) or self._are_kept_waiting(owner, wanted), timeout
-            )
-            free = self._are_free(owner, wanted)
+        with self._lock:
+            free = all(self._holders.get(key, owner) == owner for key in wanted)
             if free:
                 self._holders.update(dict.fromkeys(wanted, owner))
                 self._keys_of.setdefault(owner, set()).update(wanted)
@@ -50,18 +44,17 @@ class KeyLocks:
             return free
 
     def hold_until(self, owner: int, until: datetime, turn: int | None = None) -> None:
-        """Mark a delivery's keys as held until then, so that no worker waits for them before.
+        """Mark a delivery's keys as held until then, so that nothing is kept leased for them before.
 
         A `turn` that is over changes nothing.
         """
-        with self._changed:
+        with self._lock:
             if turn in (None, self._turns.get(owner)):
                 self._holds_until[owner] = until
-                self._changed.notify_all()
 
     def free_at(self, owner: int, keys: Iterable[LockKey]) -> datetime | None:
         """When the last holder of these keys that `hold_until` has marked goes on; None: there is none."""
-        with self._changed:
+        with self._lock:
             holders = self._others(owner, keys)
             return max(
                 (self._holds_until[each] for each in holders if each in self._holds_until), default=None
@@ -73,25 +66,26 @@ class KeyLocks:
         A settled delivery may be due again, and leased by another worker, before the worker that settled it
         releases its keys.
         """
-        with self._changed:
+        with self._lock:
             if turn is not None and self._turns.get(owner) != turn:
                 return
             self._turns.pop(owner, None)
-            for key in self._keys_of.pop(owner, ()):
-                del self._holders[key]
-            self._holds_until.pop(owner, None)
-            self._changed.notify_all()
+            self._free(owner)
+
+    def free_while_waiting(self, owner: int) -> None:
+        """Release all keys of a delivery that waits for more of them; its turn goes on."""
+        with self._lock:
+            self._free(owner)
+
+    def _free(self, owner: int) -> None:
+        for key in self._keys_of.pop(owner, ()):
+            del self._holders[key]
+        self._holds_until.pop(owner, None)
 
     def holders(self) -> dict[LockKey, int]:
         """Which delivery holds which key."""
-        with self._changed:
+        with self._lock:
             return dict(self._holders)
-
-    def _are_free(self, owner: int, wanted: set[LockKey]) -> bool:
-        return all(self._holders.get(key, owner) == owner for key in wanted)
-
-    def _are_kept_waiting(self, owner: int, wanted: set[LockKey]) -> bool:
-        return any(holder in self._holds_until for holder in self._others(owner, wanted))
 
     def _others(self, owner: int, keys: Iterable[LockKey]) -> set[int]:
         return {self._holders.get(key, owner) for key in keys} - {owner}

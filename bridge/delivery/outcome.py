@@ -49,7 +49,7 @@ class OutcomeRules:
             settlement = without_secrets(self._settlement_guarded(attempt), masked)
         except Exception as error:  # noqa: BLE001 -- see parked_by_our_fault
             settlement = parked_by_our_fault(delivery.lease, error)
-        return SettledDelivery(delivery.lease, delivery.started_at, delivery.turn, settlement)
+        return SettledDelivery(delivery.lease, attempt.began_at, delivery.turn, settlement)
 
     def _settlement_guarded(self, attempt: Attempt) -> Settlement:
         """As `of`; if that fails by a fault of ours, the delivery is parked and its progress kept."""

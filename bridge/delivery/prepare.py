@@ -1,7 +1,8 @@
-"""Prepare: turns a lease into a plan and takes its key locks; nothing is sent to the CRM yet."""
+"""Prepare: turns leases into plans; nothing is locked or sent to the CRM yet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from bridge.delivery.destination import Routes
 from bridge.delivery.doubt_clock import DoubtClock
@@ -13,21 +14,16 @@ from bridge.delivery.parking import (
     parked_by_mapping,
     parked_by_our_fault,
 )
-from bridge.delivery.stages import BlockedDelivery, PreparedDelivery, SettledDelivery
+from bridge.delivery.stages import MappedDelivery, SettledDelivery
 from bridge.ledger import DeliveryLedger
-from bridge.lib.errors import LedgerError
-from bridge.lib.stored_times import bounded
 from bridge.mapping import MappingFault
 from bridge.mapping.event_order import event_of
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
-from bridge.model.key_claims import Conflict, claims_applied
+from bridge.model.key_claims import Claim, Conflict, claims_applied
 from bridge.model.plan import Plan, Skip
 from bridge.model.skip_reasons import SHADOW
 from bridge.record.call import Call
 
-# A blocked delivery is looked at again 5 s after the holder of its key goes on: the holder must come first,
-# and may be late where many are due.
-AFTER_HOLDER = timedelta(seconds=5)
 UNSEEN = "in doubt until the index has caught up"
 
 
@@ -44,7 +40,7 @@ class _Mapped:
 
 
 class Preparer:
-    """Prepares leased deliveries, one by one."""
+    """Prepares leased deliveries: maps each, and asks for the claims of all of them at once."""
 
     def __init__(self, ledger: DeliveryLedger, routes: Routes, locks: KeyLocks, doubts: DoubtClock) -> None:
         self._ledger = ledger
@@ -53,37 +49,35 @@ class Preparer:
         self._doubts = doubts
         self._siblings = {name: routes.destinations_like(name) for name in routes.destinations}
 
-    def prepare(
-        self, lease: Lease, now: datetime, lock_timeout: float
-    ) -> PreparedDelivery | BlockedDelivery | SettledDelivery:
-        """Map a delivery and take its key locks, waiting up to `lock_timeout` seconds for them.
+    def prepare(self, leases: Sequence[Lease], now: datetime) -> list[MappedDelivery | SettledDelivery]:
+        """Map leases of one destination; those for which nothing is to be sent are settled.
 
         Raises:
             LedgerError: the ledger could not be asked.
         """
+        believed = [self._doubts.believed(lease) for lease in leases]
+        planned = [self._mapped(lease) for lease in believed]
+        claims = self._claims(believed, planned)
+        return [
+            self._prepared(lease, self._claimed(lease, mapped, claims.get(lease.call_id, ())), now)
+            for lease, mapped in zip(believed, planned, strict=True)
+        ]
+
+    def _prepared(self, lease: Lease, mapped: _Mapped, now: datetime) -> MappedDelivery | SettledDelivery:
         turn = self._locks.begin_turn(lease.delivery_id)
-        lease = self._doubts.believed(lease)
-        mapped = self._map(lease)
-        plan = mapped.plan
-        # A call's values take about 60 KB, and batches hold hundreds of leases.
+        # A call's values take about 60 KB, and hundreds of deliveries are leased ahead.
         lease = replace(lease, values={})
         settlement = self._settled_unasked(lease, mapped, now)
         if settlement is not None:
             return SettledDelivery(lease, now, turn, self._with_progress(lease, settlement))
+        plan = mapped.plan
         assert isinstance(plan, Plan)  # noqa: S101 -- what is skipped is settled
         keys = {
             *lock_keys_of(self._account(lease), plan),
             # A key that has changed locks the old object too.
             *((self._account(lease), kind, key) for kind, key in lease.previous),
         }
-        if self._locks.acquire(lease.delivery_id, keys, lock_timeout):
-            return PreparedDelivery(lease, now, turn, plan, mapped.event, sorted(keys))
-        # A time further ahead than any delivery waits was set while the clock was wrong.
-        free_at = bounded(self._locks.free_at(lease.delivery_id, keys), now)
-        if self._may_release(lease):
-            # Released, or two calls that exchange their keys would wait for each other for ever.
-            self._locks.release(lease.delivery_id)
-        return BlockedDelivery(lease, None if free_at is None else max(free_at, now) + AFTER_HOLDER)
+        return MappedDelivery(lease, turn, plan, mapped.event, sorted(keys))
 
     def _settled_unasked(self, lease: Lease, mapped: _Mapped, now: datetime) -> Settlement | None:
         """The settlement of a delivery for which nothing is sent; None: something is to be sent."""
@@ -127,40 +121,45 @@ class Preparer:
             held_keys=tuple(sorted(held)),
         )
 
-    def _may_release(self, lease: Lease) -> bool:
+    def may_release(self, lease: Lease) -> bool:
         """Whether no request of it is in doubt, or a look-up of any delivery would show it by now.
 
         An attempt that ended because the ledger was busy has kept its keys.
         """
         return self._doubts.shown_at(lease.destination, last_sent(lease.progress)) is None
 
-    def _map(self, lease: Lease) -> _Mapped:
+    def _mapped(self, lease: Lease) -> _Mapped:
         if lease.held:
             return _Mapped(None)
         try:
-            plan, event = self._plan(lease)
-            verdict = self._claimed(lease, plan)
-            if isinstance(verdict, Conflict):
-                return _Mapped(None, event, parked_by_conflict(lease, verdict))
-            return _Mapped(verdict, event)
-        except LedgerError:
-            raise
+            call = Call.of(lease.values, lease.key, self._routes.origins[lease.source])
+            plan = self._routes.destinations[lease.destination].mapping.plan(call)
+            return _Mapped(plan, event_of(call, lease.first_seen_at))
         except MappingFault as fault:
             return _Mapped(None, ended=parked_by_mapping(fault))
         except Exception as error:  # noqa: BLE001 -- see parked_by_our_fault
             return _Mapped(None, ended=parked_by_our_fault(lease, error))
 
-    def _plan(self, lease: Lease) -> tuple[Plan | Skip, str]:
-        call = Call.of(lease.values, lease.key, self._routes.origins[lease.source])
-        plan = self._routes.destinations[lease.destination].mapping.plan(call)
-        return plan, event_of(call, lease.first_seen_at)
+    def _claims(self, leases: Sequence[Lease], planned: Sequence[_Mapped]) -> dict[int, list[Claim]]:
+        """The calls of other sources that came to the account under the keys of these before them."""
+        ids = [
+            lease.call_id
+            for lease, mapped in zip(leases, planned, strict=True)
+            if isinstance(mapped.plan, Plan)
+        ]
+        return self._ledger.key_claims(ids, self._siblings[leases[0].destination]) if ids else {}
 
-    def _claimed(self, lease: Lease, plan: Plan | Skip) -> Plan | Skip | Conflict:
+    def _claimed(self, lease: Lease, mapped: _Mapped, claims: Sequence[Claim]) -> _Mapped:
         """The plan, unless another source's call came to the account under this call's key before it."""
-        if isinstance(plan, Skip):
-            return plan
-        claims = self._ledger.key_claims([lease.call_id], self._siblings[lease.destination])
-        return claims_applied(claims.get(lease.call_id, ()), plan)
+        if not isinstance(mapped.plan, Plan):
+            return mapped
+        try:
+            verdict = claims_applied(claims, mapped.plan)
+        except Exception as error:  # noqa: BLE001 -- see parked_by_our_fault
+            return _Mapped(None, ended=parked_by_our_fault(lease, error))
+        if isinstance(verdict, Conflict):
+            return _Mapped(None, mapped.event, parked_by_conflict(lease, verdict))
+        return _Mapped(verdict, mapped.event)
 
     def _account(self, lease: Lease) -> str:
         return self._routes.destinations[lease.destination].account.name

@@ -1,4 +1,4 @@
-"""The frozen structures that the stages of a delivery hand on: prepare → execute → settle."""
+"""The frozen structures that the stages of a delivery hand on: prepare → send → complete."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,27 +14,17 @@ log = structlog.get_logger("bridge.deliver")
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedDelivery:
-    """A leased delivery that is mapped and holds its key locks: it can be executed."""
+class MappedDelivery:
+    """A leased delivery with its plan; it can be sent once it holds its key locks."""
 
     lease: Lease
     """Without the call's values: all that is needed of them is in the plan."""
-    started_at: datetime
     turn: int
     """The number of its turn at the key locks."""
     plan: Plan
     event: str
     """The call's place among calls: its time, then its key."""
     keys: Sequence[LockKey]
-
-
-@dataclass(frozen=True, slots=True)
-class BlockedDelivery:
-    """A leased delivery whose keys another one holds: it is given back."""
-
-    lease: Lease
-    free_at: datetime | None
-    """Not before then is it worth looking again; None: soon."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ def test_stopping_wakes_every_thread() -> None:
         lambda: receiving.stop.wait(60),
         lambda: receiving.arrived.wait(60),
         lambda: delivering.stop.wait(60),
-        lambda: delivering.wait(60),
+        lambda: delivering.signal.wait(delivering.signal.events, 60),
     ]
     threads = [threading.Thread(target=wait) for wait in waits]
     for thread in threads:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from bridge.delivery.worker import Worker
 from bridge.ledger.operators import HeldDeliveries
 from bridge.lib.documents import document_of
 from bridge.model.calls import Via
@@ -363,13 +362,8 @@ class Jammed(Random):
         raise RuntimeError("jammed")
 
 
-def jammed_worker(*args: Any, **more: Any) -> Worker:
-    """A worker that cannot tell when a delivery is due again."""
-    return Worker(*args, **{**more, "rng": Jammed()})
-
-
 def test_internal_fault_after_a_lost_answer_keeps_the_doubt(tmp_path: Path) -> None:
-    with closing(DeliverySimulation(tmp_path, parts=Parts(worker=jammed_worker))) as world:
+    with closing(DeliverySimulation(tmp_path, parts=Parts(rng=Jammed()))) as world:
         in_doubt(world, 0)
         row = row_of(world, 0)
         assert (row["state"], world.locks.holders()[CONTACT]) == ("due", row["id"])

@@ -20,7 +20,7 @@ from bridge.delivery.outcome import OutcomeRules, without_secrets
 from bridge.delivery.plan_sync import PlanSync
 from bridge.delivery.poison_records import FAULTS, FAULTS_TO_BLAME, REMEDY, FaultCount, faults_of
 from bridge.delivery.retry import RetryPolicy
-from bridge.delivery.stages import PreparedDelivery
+from bridge.delivery.stages import MappedDelivery
 from bridge.lib.clocks import Clocks
 from bridge.lib.errors import (
     Deleted,
@@ -96,9 +96,9 @@ class OutcomeBench:
         plan = Plan((CONTACT,))
         journal = DeliveryJournal(lease, "crm account", plan, {}, [KEY])
         sync = PlanSync(self._destination.connector, journal, "event", now)
-        prepared = PreparedDelivery(lease, NOW, 1, plan, "event", [KEY])
+        prepared = MappedDelivery(lease, 1, plan, "event", [KEY])
         attempt = Attempt(prepared, journal, sync, sync.run(plan), faults_of(lease.progress, 1))
-        attempt.questions = 1
+        attempt.began_at, attempt.questions = NOW, 1
         if isinstance(error, DeliveryError):
             attempt.error = error
         else:

@@ -24,8 +24,8 @@ from bridge.delivery.budget import Budget
 from bridge.delivery.budget_store import BudgetStore
 from bridge.delivery.destination import Routes, SharedAccount
 from bridge.delivery.locks import KeyLocks
+from bridge.delivery.pipeline import DeliveryPipeline, PipelineSettings, Surroundings
 from bridge.delivery.request_sender import QUICK_TRIES
-from bridge.delivery.worker import Worker, WorkerSettings
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import Window
 from bridge.ledger.sqlite import SqliteLedger
@@ -116,20 +116,15 @@ class Day:
             account.name, destination.connector.auth.tokens, account.secrets, self.ledger, self.clock
         )
         self.budget = Budget(destination.connector.file.limits, self.clock)
-        shared, locks, stop = SharedAccount(tokens, self.budget), KeyLocks(), Waiting(self.clock)
-        self.workers = [
-            Worker(
-                self.ledger,
-                Routes({"main": ORIGIN}, {"crm": destination}, {account.name: shared}),
-                locks,
-                WorkerSettings(RETRY),
-                clocks=Clocks(self.clock, self.clock),
-                rng=self.rng,
-                stop=stop,
-                network=lambda: self.crm,
-            )
-            for _ in range(WORKERS)
-        ]
+        shared, stop = SharedAccount(tokens, self.budget), Waiting(self.clock)
+        pipeline = DeliveryPipeline(
+            self.ledger,
+            Routes({"main": ORIGIN}, {"crm": destination}, {account.name: shared}),
+            KeyLocks(),
+            PipelineSettings(RETRY),
+            Surroundings(Clocks(self.clock, self.clock), self.rng, stop, lambda: self.crm),
+        )
+        self.workers = [pipeline.new_worker() for _ in range(WORKERS)]
         self.budget_store = BudgetStore(self.ledger, {account.name: self.budget})
         self.coming = sorted(self._records(), key=lambda each: each[0])
         self.arrived: dict[str, datetime] = {}

@@ -138,8 +138,9 @@ class Bridge:
         self.receiving = build_receiving(
             config, secrets, destinations, self.ledger, self.clock, ReceivingWakeups()
         )
+        self._wakeups = DeliveryWakeups()
         self.delivering = build_delivering(
-            config, destinations, self.ledger, Clocks(self.clock, self.clock), DeliveryWakeups()
+            config, destinations, self.ledger, Clocks(self.clock, self.clock), self._wakeups
         )
         self._listener = listener
         listener.door = self.receiving.door
@@ -160,7 +161,9 @@ class Bridge:
         """Every verdict is given, and all that is due is delivered."""
         while self.receiving.judge.judge_waiting(self.now):
             pass
-        while self.delivering.workers[0].deliver_one(self.now):
+        self._wakeups.wake()
+        worker, completer = self.delivering.workers[0], self.delivering.pipeline.completer
+        while worker.deliver_one(self.now) or completer.settle_ended():
             pass
 
     def carry_out(self, kind: str) -> dict[str, Any]:

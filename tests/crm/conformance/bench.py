@@ -23,8 +23,9 @@ from bridge.crm.tokens import Tokens
 from bridge.delivery.budget import Budget
 from bridge.delivery.destination import Destination, Routes, SharedAccount
 from bridge.delivery.locks import KeyLocks
+from bridge.delivery.pipeline import DeliveryPipeline, PipelineSettings, Surroundings
 from bridge.delivery.retry import RetryPolicy
-from bridge.delivery.worker import Worker, WorkerSettings
+from bridge.delivery.worker import Worker
 from bridge.intake.judge import Judge, SourceRules
 from bridge.ledger import ProgressNote
 from bridge.ledger.sqlite import SqliteLedger
@@ -151,6 +152,21 @@ class ConformanceBench:
         # No waiting inside an attempt: what must wait is due later, and the clock is moved.
         self._stop.set()
         self._fed = 0
+        self._pipeline = DeliveryPipeline(
+            self.ledger,
+            Routes(
+                {"main": MAIN},
+                {"crm": self.destination},
+                {self.destination.account.name: self._account},
+            ),
+            self._locks,
+            PipelineSettings(RETRY),
+            Surroundings(
+                Clocks(self.clock, self.clock),
+                random.Random(7),  # noqa: S311 -- spreads retries, guards nothing
+                self._stop,
+            ),
+        )
         self.worker = self.new_worker()
 
     def _flowing(self) -> datetime:
@@ -163,19 +179,7 @@ class ConformanceBench:
 
     def new_worker(self) -> Worker:
         """One more worker of the same daemon."""
-        worker = Worker(
-            self.ledger,
-            Routes(
-                {"main": MAIN},
-                {"crm": self.destination},
-                {self.destination.account.name: self._account},
-            ),
-            self._locks,
-            WorkerSettings(RETRY),
-            clocks=Clocks(self.clock, self.clock),
-            rng=random.Random(7),  # noqa: S311 -- spreads retries, guards nothing
-            stop=self._stop,
-        )
+        worker = self._pipeline.new_worker()
         self._exits.callback(worker.close)
         return worker
 

@@ -1,0 +1,365 @@
+"""Dispatch: leases what is due ahead of the workers, prepares it, and hands it out turn by turn.
+
+There is no thread for it: the worker that finds little ready leases and maps for all, many in one commit and
+a few queries, while the others send. Begin at `Dispatcher.take`.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from bridge.delivery.attempt import Attempt, AttemptStarter
+from bridge.delivery.budget import Budget
+from bridge.delivery.completer import Completer
+from bridge.delivery.concurrency_limit import ConcurrencyLimit
+from bridge.delivery.destination import Destination, Routes
+from bridge.delivery.destination_queue import DestinationQueue, Seen, Turn
+from bridge.delivery.locks import KeyLocks
+from bridge.delivery.prepare import Preparer
+from bridge.delivery.stages import MappedDelivery, SettledDelivery
+from bridge.delivery.work_signal import WorkSignal
+from bridge.ledger import DeliveryLedger
+from bridge.lib.errors import LedgerError
+from bridge.lib.stored_times import bounded
+from bridge.model.deliveries import Lane, Lease, LockKey
+
+GIVEN_BACK_FOR = timedelta(seconds=1)
+"""A delivery that was given back is looked at again after so long."""
+AFTER_HOLDER = timedelta(seconds=5)
+"""What waits for a key of a delivery in doubt is looked at again so long after that one goes on: the holder
+must come first, and may be late where many are due."""
+BATCH_TURNS_AT_ONCE = 4
+"""With more, turns get small: each holds the locks of objects that the others' deliveries want."""
+PREPARED_AT_ONCE = 8
+"""So many are mapped before the first of them can be sent."""
+LEASED_AT_ONCE = 50
+"""Leased records are held decoded (about 60 KB each) until they are mapped; 50 keeps that under 3 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchSettings:
+    """How far ahead of the workers deliveries are leased, and how batches fill."""
+
+    ahead: int = 0
+    """Deliveries leased ahead for each that may be under way at once; 0: each only when a worker wants it."""
+    batch_wait: float = 0.0
+    """Seconds for which a batch with room waits for calls that may join it."""
+    look_every: float = 0.0
+    """Seconds after which it is looked for what is due though nothing was told."""
+    most_blocked: int = 0
+    """Deliveries that wait, leased and mapped, for keys that others hold; further ones are given back."""
+    workers: int | None = None
+    """How many turns of one account may be under way; None: as many as make it faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchParts:
+    """What the dispatcher hands deliveries through."""
+
+    preparer: Preparer
+    starter: AttemptStarter
+    completer: Completer
+
+
+@dataclass(slots=True)
+class _AccountLoad:
+    """What is under way at one CRM account."""
+
+    limit: ConcurrencyLimit
+    turns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Unused:
+    """A lease that goes back to the ledger."""
+
+    lease: Lease
+    due_at: datetime
+    turn: int | None = None
+    """Its turn at the key locks, which it ends; None: it has no keys, or must keep them."""
+
+
+class Dispatcher:
+    """Hands out turns; every method may be called by any worker."""
+
+    def __init__(
+        self,
+        ledger: DeliveryLedger,
+        routes: Routes,
+        locks: KeyLocks,
+        parts: DispatchParts,
+        signal: WorkSignal,
+        settings: DispatchSettings,
+        passes: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`passes` tells seconds that pass."""
+        self._ledger = ledger
+        self._routes = routes
+        self._sources = list(routes.origins)
+        self._locks = locks
+        self._parts = parts
+        self._signal = signal
+        self._settings = settings
+        self._passes = passes
+        self._lock = threading.Lock()
+        self._queues = [DestinationQueue(each) for each in routes.destinations.values()]
+        self._loads = {name: _AccountLoad(ConcurrencyLimit(settings.workers)) for name in routes.accounts}
+        self._unused: list[_Unused] = []
+
+    def take(self, now: datetime) -> Turn | None:
+        """The next turn, `end_turn` must follow; None: nothing can be sent now.
+
+        Raises:
+            LedgerError: the ledger is busy; what was leased is given back at the next call.
+        """
+        for queue in self._queues:
+            if self._begin_filling(queue):
+                try:
+                    self._fill(queue, now)
+                finally:
+                    queue.is_filling = False
+        self._give_back_unused()
+        turn = self._next_turn()
+        if turn is None or turn.is_probe or self._budget_of(turn.destination).paused_for(now) <= 0:
+            return turn
+        # The account was paused after this was leased.
+        self._put_back(turn, now)
+        return None
+
+    def end_turn(self, turn: Turn) -> None:
+        """End a turn: another one of its account may begin."""
+        with self._lock:
+            load = self._load_of(turn.destination)
+            was_full = load.turns >= load.limit.at_once and any(
+                len(queue) for queue in self._queues if self._load_of(queue.destination) is load
+            )
+            load.limit.ended(self._passes(), len(turn.attempts), was_full=was_full)
+            load.turns -= 1
+        if turn.is_probe:
+            # It may have sent no request.
+            self._budget_of(turn.destination).end_probe()
+
+    def abandon(self, turn: Turn, now: datetime) -> None:
+        """Give back the deliveries of a turn that ended because the ledger was busy.
+
+        Their attempts ended as in a crash: requests may be in doubt, so the deliveries keep their keys.
+        """
+        with self._lock:
+            self._unused += [_Unused(each.delivery.lease, now + GIVEN_BACK_FOR) for each in turn.attempts]
+
+    def close(self, now: datetime) -> None:
+        """Give back all that is leased ahead, because the daemon stops.
+
+        Raises:
+            LedgerError: the ledger is busy; the leases come due at the next start.
+        """
+        for queue in self._queues:
+            self._clear(queue, now)
+        self._give_back_unused()
+
+    @property
+    def look_within(self) -> float:
+        """Seconds after which an idle worker should look again though nothing was told."""
+        with self._lock:
+            gathers = any(queue.gathers_since is not None for queue in self._queues)
+        return self._settings.batch_wait if gathers else self._settings.look_every
+
+    # -- leasing ahead ------------------------------------------------------------------
+    def _begin_filling(self, queue: DestinationQueue) -> bool:
+        """Whether this worker is to lease for a queue: there may be something to do, and nobody does it."""
+        with self._lock:
+            if queue.is_filling or not (self._wish(queue)[0] or self._may_be_unblocked(queue)):
+                return False
+            queue.is_filling = True
+            return True
+
+    def _may_be_unblocked(self, queue: DestinationQueue) -> bool:
+        return bool(queue.waiting) and queue.seen.freed != self._signal.freed
+
+    def _wish(self, queue: DestinationQueue) -> tuple[int, Lane | None]:
+        """How many deliveries to lease now; of the live lane only, where later lanes fill the queue."""
+        ready, wanted = len(queue), self._wanted(queue)
+        if ready > wanted // 2:
+            lane = None if queue.first_lane is Lane.LIVE else Lane.LIVE
+            news = queue.seen.owed_live != self._signal.owed
+            return (wanted, lane) if lane is not None and news else (0, None)
+        may_be_due = queue.seen.owed != self._signal.owed or self._passes() >= queue.look_again_at
+        return (wanted - ready if may_be_due else 0), None
+
+    def _wanted(self, queue: DestinationQueue) -> int:
+        """How many deliveries should be ready."""
+        if queue.turn_size > 1 or not self._settings.ahead:
+            return queue.turn_size if self._places(queue) > 0 else 0
+        return self._settings.ahead * self._load_of(queue.destination).limit.at_once
+
+    def _fill(self, queue: DestinationQueue, now: datetime) -> None:
+        budget = self._budget_of(queue.destination)
+        if budget.paused_for(now) > 0:
+            self._clear(queue, now)
+            return
+        seen = Seen(self._signal.owed, self._signal.owed, self._signal.freed)
+        self._make_ready(queue, now)
+        limit, lane = self._wish(queue)
+        if budget.is_open:
+            # The account is down: one delivery goes out alone, to see if it is well again.
+            if self._load_of(queue.destination).turns or len(queue) or not budget.admit():
+                return
+            limit, queue.is_probe = 1, True
+        leases = self._ledger.lease([queue.destination.name], self._sources, now, limit, lane=lane)
+        self._prepare(queue, leases, now)
+        if queue.is_probe and not len(queue):
+            queue.is_probe = False
+            budget.end_probe()
+        if len(leases) < limit:
+            queue.seen = Seen(queue.seen.owed if lane is not None else seen.owed, seen.owed_live, seen.freed)
+            queue.look_again_at = self._passes() + self._settings.look_every
+
+    def _prepare(self, queue: DestinationQueue, leases: Sequence[Lease], now: datetime) -> None:
+        """Map leases a few at a time, so that the first can be sent while the others are mapped."""
+        size = LEASED_AT_ONCE if queue.turn_size > 1 else PREPARED_AT_ONCE
+        left = list(leases)
+        try:
+            while left:
+                prepared = self._parts.preparer.prepare(left[:size], now)
+                del left[:size]
+                self._parts.completer.hand_over(
+                    [each for each in prepared if isinstance(each, SettledDelivery)]
+                )
+                queue.waiting += [each for each in prepared if isinstance(each, MappedDelivery)]
+                self._make_ready(queue, now)
+        finally:
+            with self._lock:
+                self._unused += [_Unused(lease, now + GIVEN_BACK_FOR) for lease in left]
+
+    def _make_ready(self, queue: DestinationQueue, now: datetime) -> None:
+        """Start the attempts of those mapped deliveries whose keys are free; the others wait, or go back."""
+        if not queue.waiting:
+            return
+        queue.waiting.sort(key=lambda each: each.lease.lane)
+        locked, blocked, wanted = list[MappedDelivery](), list[MappedDelivery](), set[LockKey]()
+        for each in queue.waiting:
+            # What waits longer for one of the keys has it first.
+            if wanted.isdisjoint(each.keys) and self._locks.acquire(each.lease.delivery_id, each.keys):
+                locked.append(each)
+            else:
+                wanted.update(each.keys)
+                blocked.append(each)
+        try:
+            started = self._parts.starter.start(locked, queue.destination, now)
+        except LedgerError:
+            for each in locked:
+                self._free(each.lease, each.turn, now)
+            raise
+        queue.waiting = self._still_waiting(blocked, now)
+        self._parts.completer.hand_over([each for each in started if isinstance(each, SettledDelivery)])
+        with self._lock:
+            queue.add(each for each in started if isinstance(each, Attempt))
+        if started:
+            self._signal.more_ready()
+
+    def _still_waiting(self, blocked: Sequence[MappedDelivery], now: datetime) -> list[MappedDelivery]:
+        """Those that stay leased until their keys are free; the others go back to the ledger."""
+        stay: list[MappedDelivery] = []
+        for each in blocked:
+            lease = each.lease
+            # A time further ahead than any delivery waits was set while the clock was wrong.
+            free_at = bounded(self._locks.free_at(lease.delivery_id, each.keys), now)
+            if free_at is None and len(stay) < self._settings.most_blocked:
+                stay.append(each)
+                if self._parts.preparer.may_release(lease):
+                    # Or two calls that exchange their keys would wait for each other for ever.
+                    self._locks.free_while_waiting(lease.delivery_id)
+            else:
+                due_at = now + GIVEN_BACK_FOR if free_at is None else max(free_at, now) + AFTER_HOLDER
+                self._give_back_later(each, due_at)
+        return stay
+
+    # -- giving back ----------------------------------------------------------------------
+    def _put_back(self, turn: Turn, now: datetime) -> None:
+        """Give back a turn that is not begun, and what is ready behind it."""
+        with self._lock:
+            self._load_of(turn.destination).turns -= 1
+            ready = [
+                each
+                for queue in self._queues
+                if queue.destination is turn.destination
+                for each in queue.clear_ready()
+            ]
+        for each in (*(attempt.delivery for attempt in turn.attempts), *ready):
+            self._give_back_later(each, now + GIVEN_BACK_FOR)
+        self._give_back_unused()
+
+    def _clear(self, queue: DestinationQueue, now: datetime) -> None:
+        """Give back all that a queue holds."""
+        with self._lock:
+            taken = queue.clear()
+        for each in taken:
+            self._give_back_later(each, now + GIVEN_BACK_FOR)
+
+    def _give_back_later(self, mapped: MappedDelivery, due_at: datetime) -> None:
+        with self._lock:
+            self._unused.append(_Unused(mapped.lease, due_at, mapped.turn))
+
+    def _give_back_unused(self) -> None:
+        with self._lock:
+            unused, self._unused = self._unused, []
+        if not unused:
+            return
+        try:
+            due = self._ledger.give_back([(each.lease, each.due_at) for each in unused])
+        except LedgerError:
+            with self._lock:
+                self._unused += unused
+            raise
+        for each in unused:
+            if each.lease.delivery_id not in due:
+                # A person parked or skipped it meanwhile, so nothing will release its keys later.
+                self._locks.release(each.lease.delivery_id)
+            elif each.turn is not None:
+                self._free(each.lease, each.turn, each.due_at)
+        self._signal.keys_freed()
+
+    def _free(self, lease: Lease, turn: int, until: datetime) -> None:
+        """Release the keys of a delivery that was not sent, unless an earlier request of it is in doubt."""
+        if self._parts.preparer.may_release(lease):
+            self._locks.release(lease.delivery_id, turn)
+        else:
+            self._locks.hold_until(lease.delivery_id, until, turn)
+
+    # -- turns ----------------------------------------------------------------------------
+    def _next_turn(self) -> Turn | None:
+        with self._lock:
+            able = [queue for queue in self._queues if self._places(queue) > 0 and self._is_full(queue)]
+            if not able:
+                return None
+            queue = min(able, key=lambda each: (each.first_lane or 0, self._load_of(each.destination).turns))
+            self._load_of(queue.destination).turns += 1
+            turn, more = queue.take(), len(able) > 1 or len(queue) > 0
+        if more and self._signal.has_idle:
+            self._signal.more_ready()
+        return turn
+
+    def _places(self, queue: DestinationQueue) -> int:
+        """How many more turns of its account may begin."""
+        load = self._load_of(queue.destination)
+        at_once = min(load.limit.at_once, BATCH_TURNS_AT_ONCE) if queue.turn_size > 1 else load.limit.at_once
+        return at_once - load.turns
+
+    def _is_full(self, queue: DestinationQueue) -> bool:
+        """Whether a turn can begin; one with room waits a moment for calls that may join it."""
+        ready = len(queue)
+        if ready >= queue.destination.connector.together or queue.is_probe or not self._settings.batch_wait:
+            return ready > 0
+        if not ready:
+            return False
+        if queue.gathers_since is None:
+            queue.gathers_since = self._passes()
+        return self._passes() - queue.gathers_since >= self._settings.batch_wait
+
+    def _load_of(self, destination: Destination) -> _AccountLoad:
+        return self._loads[destination.account.name]
+
+    def _budget_of(self, destination: Destination) -> Budget:
+        return self._routes.account_of(destination.name).budget
