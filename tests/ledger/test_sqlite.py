@@ -241,6 +241,11 @@ def test_command_gives_way_to_a_daemon_and_to_a_waiting_one(ledger_path: Path) -
 
 
 # -- committing --------------------------------------------------------------------
+def test_copies_for_savepoints_are_kept_in_memory(ledger: SqliteLedger) -> None:
+    in_memory = 2
+    assert ledger._write().run(lambda c: c.execute("PRAGMA temp_store").fetchone()[0]) == in_memory
+
+
 def test_a_locked_file_is_busy_and_nothing_is_written(ledger: SqliteLedger, ledger_path: Path) -> None:
     for key in ("a", "due"):
         news(ledger, key)

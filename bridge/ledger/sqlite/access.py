@@ -71,7 +71,7 @@ class Access:
             if isinstance(owner, OwnerLock):
                 owner.hold_file()
             with opening.usable(path):
-                connection = opening.connect(path)
+                connection = opening.connect_writer(path)
                 with opening.closed_on_failure(connection):
                     self._payloads.load(connection)
                     guard = _guard(path, connection, owner)

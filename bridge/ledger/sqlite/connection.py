@@ -86,6 +86,17 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """The connection of the writer's thread."""
+    connection = connect(path)
+    with closed_on_failure(connection):
+        # Before SQLite changes a page, it copies it so that a savepoint can be undone. From the fifth page on
+        # the copies would go to a file in /var/tmp, opened anew in each transaction: 80 µs of processor time.
+        # Migrations sort whole tables, so their connection keeps the file.
+        connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
 @contextmanager
 def closed_on_failure(connection: sqlite3.Connection) -> Iterator[None]:
     """Close a connection that turns out to be unusable: nobody else will."""
