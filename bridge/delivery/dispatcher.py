@@ -35,7 +35,7 @@ BATCH_TURNS_AT_ONCE = 4
 PREPARED_AT_ONCE = 8
 """So many are mapped before the first of them can be sent."""
 LEASED_AT_ONCE = 50
-"""Leased records are held decoded (about 60 KB each) until they are mapped; 50 keeps that under 3 MB."""
+"""Leased records are held as JSON (about 15 KB each) until they are mapped; 50 keeps that under 1 MB."""
 
 
 @dataclass(frozen=True, slots=True)

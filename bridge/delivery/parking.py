@@ -7,8 +7,9 @@ from bridge.delivery.stages import names_in_log
 from bridge.lib.phone import mask_phones_in
 from bridge.mapping import MappingFault
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
-from bridge.model.failures import OF_A_KEY, OF_A_MAPPING, OF_OURS, generalised
+from bridge.model.failures import OF_A_KEY, OF_A_MAPPING, OF_OURS, UNREADABLE_RECORD, generalised
 from bridge.model.key_claims import Conflict
+from bridge.record.lazy_record import UnreadableRecordError
 
 log = structlog.get_logger("bridge.deliver")
 
@@ -17,6 +18,11 @@ def parked_by_mapping(fault: MappingFault) -> Settlement:
     """The settlement of a call that the mapping cannot be applied to."""
     reason, cause = (mask_phones_in(f"mapping: {text}") for text in (fault, generalised(fault.cause)))
     return Settlement(DeliveryState.PARKED, reason, cause, remedy=OF_A_MAPPING)
+
+
+def parked_as_unreadable(error: UnreadableRecordError) -> Settlement:
+    """The settlement of a call whose stored record is damaged."""
+    return Settlement(DeliveryState.PARKED, f"the stored record cannot be read: {error}", UNREADABLE_RECORD)
 
 
 def parked_by_conflict(lease: Lease, conflict: Conflict) -> Settlement:

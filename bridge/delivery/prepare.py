@@ -10,6 +10,7 @@ from bridge.delivery.journal import last_sent, left_behind
 from bridge.delivery.locks import KeyLocks, lock_keys_of
 from bridge.delivery.parking import (
     parked_as_poison_record,
+    parked_as_unreadable,
     parked_by_conflict,
     parked_by_mapping,
     parked_by_our_fault,
@@ -23,6 +24,7 @@ from bridge.model.key_claims import Claim, Conflict, claims_applied
 from bridge.model.plan import Plan, Skip
 from bridge.model.skip_reasons import SHADOW
 from bridge.record.call import Call
+from bridge.record.lazy_record import UnreadableRecordError
 
 UNSEEN = "in doubt until the index has caught up"
 
@@ -65,7 +67,7 @@ class Preparer:
 
     def _prepared(self, lease: Lease, mapped: _Mapped, now: datetime) -> MappedDelivery | SettledDelivery:
         turn = self._locks.begin_turn(lease.delivery_id)
-        # A call's values take about 60 KB, and hundreds of deliveries are leased ahead.
+        # A mapped record takes about 25 KB, and hundreds of deliveries are leased ahead.
         lease = replace(lease, values={})
         settlement = self._settled_unasked(lease, mapped, now)
         if settlement is not None:
@@ -137,6 +139,8 @@ class Preparer:
             return _Mapped(plan, event_of(call, lease.first_seen_at))
         except MappingFault as fault:
             return _Mapped(None, ended=parked_by_mapping(fault))
+        except UnreadableRecordError as error:
+            return _Mapped(None, ended=parked_as_unreadable(error))
         except Exception as error:  # noqa: BLE001 -- see parked_by_our_fault
             return _Mapped(None, ended=parked_by_our_fault(lease, error))
 

@@ -98,6 +98,7 @@ class Lease:
     first_seen_at: datetime
     """When the call's first record came."""
     values: Mapping[str, Any]
+    """The call's known state; as a `LazyRecord` it takes about 15 KB until it is mapped."""
     progress: Mapping[str, SyncProgress] = field(default_factory=dict)
     """How far an earlier attempt came, object by object."""
     previous: tuple[tuple[str, str], ...] = ()

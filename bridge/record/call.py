@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from bridge.lib.phone import PhoneKind, phone_kind, plain_number, to_e164
 from bridge.lib.whole_numbers import parse_int
 from bridge.record.dialect import Dialect
+from bridge.record.lazy_record import LazyRecord
 from bridge.record.origin import Origin
 from bridge.record.turn import Turn, split_labels
 
@@ -218,7 +219,9 @@ class Call:
     @classmethod
     def of(cls, record: Mapping[str, Any], key: str, origin: Origin) -> Self:
         """The call that a record describes."""
-        return cls(key, origin.source, MappingProxyType(dict(record)), origin, _readers_of(origin.dialect))
+        if not isinstance(record, LazyRecord):
+            record = MappingProxyType(dict(record))
+        return cls(key, origin.source, record, origin, _readers_of(origin.dialect))
 
     uuid = _FieldAttribute(
         "The call's UUID in lower case, as the platform gave it; null if it gave none.", _lower

@@ -301,6 +301,17 @@ def test_unreadable_state_parks_its_delivery(bench: Benches) -> None:
     assert [row.state for row in one.ledger.list_deliveries(None, None, 9)] == ["parked"]
 
 
+def test_state_that_is_no_json_parks_its_delivery(bench: Benches) -> None:
+    one = bench(SandboxCrm().app)
+    with closing(sqlite3.connect(one.path, isolation_level=None)) as connection:
+        connection.execute("""UPDATE payloads SET codec = 0, body = CAST('{"uuid": "' AS BLOB)""")
+    one.worker.deliver_one(NOW)
+    (row,) = one.ledger.list_deliveries(None, None, 9)
+    assert (row.state, row.cause) == ("parked", "unreadable record")
+    assert row.reason is not None
+    assert row.reason.startswith("the stored record cannot be read: not JSON")
+
+
 DELIVER = """
 import sys
 from pathlib import Path

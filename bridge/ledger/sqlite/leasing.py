@@ -15,12 +15,13 @@ from bridge.ledger.sqlite.delivery_rows import (
     deliveries_by_id,
     read_deliveries,
 )
-from bridge.ledger.sqlite.judging import state_of
+from bridge.ledger.sqlite.judging import state_text
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.progress_packing import progress_of, sent_at
 from bridge.ledger.sqlite.times import IS_DUE, micros, moment_of
 from bridge.model.deliveries import DeliveryState, Lane, Lease
 from bridge.model.delivery_rules import given_back, released, unreadable
+from bridge.record.lazy_record import LazyRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def _mark_leased(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row], no
 
 
 def leases_of(payloads: Payloads, taken: Sequence[Taken]) -> tuple[list[Lease], dict[int, str]]:
-    """The leases with their calls' known states decoded; and delivery id → why its row cannot be read."""
+    """The leases, with values that are decoded when read; and delivery id → why its row cannot be read."""
     leases: list[Lease] = []
     damaged: dict[int, str] = {}
     for row, previous in taken:
@@ -144,7 +145,7 @@ def _lease_of(payloads: Payloads, row: sqlite3.Row, previous: Sequence[tuple[str
         attempt=row["tries"] + 1,
         owed_at=moment_of(row["owed_at"]),
         first_seen_at=moment_of(row["first_seen_at"]),
-        values=state_of(payloads, row),
+        values=LazyRecord(state_text(payloads, row)),
         progress=progress_of(row["progress"]),
         previous=tuple(previous),
         lane=Lane(row["lane"]),

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from msgspec.structs import replace
 
 from bridge.lib.timestamps import parse_time
+from bridge.record.lazy_record import LazyRecord
 from bridge.record.turn import Speaker, Turn, split_labels
 from bridge.record.turn_clock import CallClock
 from bridge.source.outcall.dialogue_string import SEPARATOR, Segment, segments
@@ -79,6 +80,10 @@ class OutcallDialogue:
         start = parse_time(record.get("connected_at"), zone) or parse_time(record.get("started_at"), zone)
         end = parse_time(record.get("disconnected_at"), zone)
         start = start or parse_time(record.get("created_at"), zone)
+        if isinstance(record, LazyRecord) and (text := record.json_of(self.field)) is not None:
+            plain = plain_turns(text, "array", CallClock(start, end, zone))
+            if plain is not None:
+                return plain
         return parse_dialogue(record.get(self.field), start, end, zone)
 
     def write(self, turns: Iterable[Turn]) -> Any:

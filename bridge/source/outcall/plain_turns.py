@@ -55,13 +55,15 @@ _LISTENING = dict.fromkeys(("vocfile", "caption", "title"), "listen")
 _decode = msgspec.json.Decoder(list[_PlainTurn]).decode
 
 
-def plain_turns(dialogue: bytes | list[Any], encoding: str, clock: CallClock) -> tuple[Turn, ...] | None:
+def plain_turns(
+    dialogue: msgspec.Raw | list[Any], encoding: str, clock: CallClock
+) -> tuple[Turn, ...] | None:
     """The turns of a dialogue, given as JSON or decoded; None where a turn is not of the documented kind."""
     try:
-        if isinstance(dialogue, bytes):
-            plain = _decode(dialogue)
-        else:
+        if isinstance(dialogue, list):
             plain = msgspec.convert(dialogue, list[_PlainTurn])
+        else:
+            plain = _decode(dialogue)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     return tuple([_turn(each, encoding, clock) for each in plain])
