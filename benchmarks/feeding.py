@@ -9,7 +9,8 @@ from pathlib import Path
 
 from benchmarks.packing import pack_what_waits
 from benchmarks.texts import Record, spaced
-from bridge.intake.judge import Judge, SourceRules
+from bridge.intake.judge import Judge
+from bridge.intake.new_calls import SourceRules
 from bridge.ledger import EndedAttempt
 from bridge.ledger.sqlite import SqliteLedger, leasing, settle
 from bridge.ledger.sqlite.connection import connect

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from benchmarks.packing import pack_what_waits
 from benchmarks.texts import Record, spaced, varied_records
-from bridge.intake.judge import Judge, SourceRules
+from bridge.intake.judge import Judge
+from bridge.intake.new_calls import SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.model.calls import Via
 from bridge.record.arrival import arrival_of

@@ -59,8 +59,8 @@ class Daemon:
         hide(secrets.values())
         self._config = config
         self._ledger = ledger
-        self._receiving_wakeups = ReceivingWakeups()
         self._delivery_wakeups = DeliveryWakeups()
+        self._receiving_wakeups = ReceivingWakeups(wake_deliveries=self._delivery_wakeups.wake)
         # One steady clock for all workers, so that all agree on the age of a request in doubt.
         self._clocks = Clocks(clock, SteadyClock(clock))
         destinations = load_destinations(config, secrets)
@@ -109,9 +109,7 @@ class Daemon:
             raise CallbridgeError(f"{threads.failed} failed; its trace is in the log")
 
     def _loops(self) -> dict[str, Callable[[], None]]:
-        receiving = ReceivingLoops(
-            self._receiving, self._receiving_wakeups, self._clocks.wall, self._delivery_wakeups.wake
-        )
+        receiving = ReceivingLoops(self._receiving, self._receiving_wakeups, self._clocks.wall)
         delivering = DeliveringLoops(
             self._delivering,
             self._delivery_wakeups,

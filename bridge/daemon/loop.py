@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bridge.delivery.work_signal import WorkSignal
 from bridge.lib.errors import LedgerError
+from bridge.model.calls import Filed
 
 DOOR_LOOK_EVERY = 0.02
 """Seconds between two looks at whether callbacks still press."""
@@ -43,6 +44,15 @@ class ReceivingWakeups:
     stop: threading.Event = field(default_factory=threading.Event)
     arrived: threading.Event = field(default_factory=threading.Event)
     """Receipts wait for the judge."""
+    wake_deliveries: Callable[[], None] = lambda: None
+    """Called when deliveries may have become due."""
+
+    def wake_after_filing(self, filed: Sequence[Filed]) -> None:
+        """Wake the judge where receipts wait for their verdict, and deliveries where new calls are owed."""
+        if any(one.waits for one in filed):
+            self.arrived.set()
+        if any(one.is_new for one in filed):
+            self.wake_deliveries()
 
     def stop_all(self) -> None:
         """End every loop after the step that it is in."""

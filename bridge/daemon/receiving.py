@@ -57,20 +57,20 @@ def build_receiving(
 ) -> Receiving:
     """Build what receives, each stage with its own section of the configuration.
 
-    `wakeups.arrived` is set whenever records were filed.
+    `wakeups` wakes the judge or the deliveries whenever records were filed.
     """
     ledger.start_destinations(destinations_by_source(config), clock())
-    rules = source_rules(config, destinations)
+    rules, since = source_rules(config, destinations), ledger.skipped_before()
     return Receiving(
         door=Door(
-            source_doors(config, secrets),
+            source_doors(config, secrets, rules, since),
             ledger,
             max_body=config.server.max_body,
             trusted_proxies=config.server.trusted_proxies,
             clock=clock,
-            filed=wakeups.arrived.set,
+            filed=wakeups.wake_after_filing,
         ),
-        judge=Judge(ledger, rules, destinations_since=ledger.skipped_before()),
+        judge=Judge(ledger, rules, destinations_since=since),
         reconcilers=daemon_reconcilers(config, secrets.api, rules, ledger, clock, wakeups),
         scheduler=Scheduler(timetables(config), ledger, clock),
         maintenance=Maintenance(ledger, list(destinations), wakeups.stop),
@@ -85,8 +85,6 @@ class ReceivingLoops:
     stages: Receiving
     wakeups: ReceivingWakeups
     clock: Callable[[], datetime]
-    wake_deliveries: Callable[[], None]
-    """Called when verdicts may have made deliveries due."""
 
     def all(self) -> dict[str, Callable[[], None]]:
         """Every loop by its thread's name."""
@@ -118,7 +116,7 @@ class ReceivingLoops:
                 if count < GROUP:
                     give_way.restart()
             if count:
-                self.wake_deliveries()
+                self.wakeups.wake_deliveries()
             return count > 0
 
         repeat(

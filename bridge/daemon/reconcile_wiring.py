@@ -15,7 +15,8 @@ from bridge.daemon.wiring import (
     origin_of,
     rules_that_read,
 )
-from bridge.intake.judge import Judge, SourceRules
+from bridge.intake.judge import Judge
+from bridge.intake.new_calls import SourceRules
 from bridge.ledger import Ledger
 from bridge.model.jobs import Job, JobResult
 from bridge.reconcile.audit import AuditRules, SourceAudit

@@ -22,7 +22,7 @@ from bridge.delivery.dispatcher import DispatchSettings
 from bridge.delivery.locks import KeyLocks
 from bridge.delivery.pipeline import DeliveryPipeline, PipelineSettings, Surroundings
 from bridge.delivery.retry import RetryPolicy
-from bridge.intake.judge import SourceRules
+from bridge.intake.new_calls import NewCallReader, SourceRules
 from bridge.intake.receive import SourceDoor
 from bridge.ledger import Ledger
 from bridge.lib.clocks import Clocks
@@ -130,8 +130,13 @@ def rules_that_read(config: Config, mappings: Mapping[str, CompiledMapping]) -> 
     }
 
 
-def source_doors(config: Config, secrets: Secrets) -> dict[str, SourceDoor]:
-    """What the door knows of each source: its tokens, networks and acknowledgement."""
+def source_doors(
+    config: Config,
+    secrets: Secrets,
+    rules: Mapping[str, SourceRules],
+    destinations_since: Mapping[str, datetime],
+) -> dict[str, SourceDoor]:
+    """What the door knows of each source: tokens, networks, acknowledgement, and how new calls are read."""
     return {
         source: SourceDoor(
             origin=origin_of(config, source),
@@ -140,6 +145,7 @@ def source_doors(config: Config, secrets: Secrets) -> dict[str, SourceDoor]:
             status=settings.ack.status,
             body=settings.ack.body.encode(),
             content_type=settings.ack.content_type.encode(),
+            new_calls=NewCallReader(rules[source], destinations_since),
         )
         for source, settings in config.sources.items()
     }

@@ -14,6 +14,7 @@ from bridge.model.calls import Columns
 from bridge.record.arrival import sn_of
 from bridge.record.call import Call
 from bridge.record.dialect import Dialect
+from bridge.record.head import Head
 from bridge.record.identity import storable
 from bridge.record.json_body import broken_fields, parse_leniently, read_object
 from bridge.record.verdict import dialogue_flags
@@ -35,32 +36,42 @@ class ColumnReader:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        fields = dict.fromkeys(field for name in _ATTRIBUTES for field in dialect.fields_of(name))
-        self._fields = tuple(fields)
+        wanted = dict.fromkeys(field for name in _ATTRIBUTES for field in dialect.fields_of(name))
+        head = dialect.head
+        read = dict(zip(head.__struct_encode_fields__, head.__struct_fields__, strict=True))
         # Names of fields need not be valid names in Python.
-        names = {f"field{number}": field for number, field in enumerate(self._fields)}
+        added = {f"field{number}": field for number, field in enumerate(wanted) if field not in read}
         struct = msgspec.defstruct(
             "_ColumnFields",
-            [*((name, Any, None) for name in names), ("dialogue", msgspec.Raw, msgspec.Raw(b"null"))],
-            rename=names | {"dialogue": dialect.dialogue.field},
+            [*((name, Any, None) for name in added), ("dialogue", msgspec.Raw, msgspec.Raw(b"null"))],
+            bases=(head,),
+            rename=added | {"dialogue": dialect.dialogue.field},
         )
-        self._decoder = msgspec.json.Decoder(struct)
-        self._values = attrgetter(*names)
+        read |= {field: name for name, field in added.items()}
+        self.decoder: msgspec.json.Decoder[Head] = msgspec.json.Decoder(struct)
+        """Decodes a record's head together with the fields of its columns."""
+        self._fields = tuple(wanted)
+        self._values = attrgetter(*(read[field] for field in wanted))
 
     def read(self, payload: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The fields that `columns_of` needs (or all), and flags for what is odd in the record."""
         if _REPLACED not in payload:
             try:
-                found: Any = self._decoder.decode(payload)
+                head = self.decoder.decode(payload)
             except (msgspec.MsgspecError, UnicodeError):
                 # msgspec refuses some JSON that `read_object` accepts.
                 pass
             else:
-                record = dict(zip(self._fields, self._values(found), strict=True))
-                return record, self._dialogue_flags(bytes(found.dialogue))
+                return self.of_head(head)
         record, unreadable = read_object(payload)
         turns = self._dialect.dialogue.read(record, _UTC)
         return record, field_flags(payload, record, unreadable) + dialogue_flags(turns, self._dialect)
+
+    def of_head(self, head: Head) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The same of a record whose head was read by `decoder`, and whose characters are all whole."""
+        values = zip(self._fields, self._values(head), strict=True)
+        record = {field: value for field, value in values if value is not msgspec.UNSET}
+        return record, self._dialogue_flags(bytes(head.dialogue))  # type: ignore[attr-defined]
 
     def _dialogue_flags(self, text: bytes) -> tuple[str, ...]:
         """A flag if a part of the dialogue cannot be read; plain ones are not parsed."""

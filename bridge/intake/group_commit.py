@@ -27,7 +27,7 @@ class NotFiled(Exception):
 class GroupCommit:
     """Hands all bodies that wait to the ledger, in one commit."""
 
-    def __init__(self, ledger: IntakeLedger, filed: Callable[[], None]) -> None:
+    def __init__(self, ledger: IntakeLedger, filed: Callable[[Sequence[Filed]], None]) -> None:
         self._ledger = ledger
         self._filed = filed
         self._waiting: list[tuple[Sequence[Arrival], asyncio.Future[Sequence[Filed]]]] = []
@@ -95,4 +95,4 @@ class GroupCommit:
             else:
                 done.set_result(filed)
         if error is None:
-            self._filed()
+            self._filed(results)

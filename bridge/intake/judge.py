@@ -1,26 +1,24 @@
 """The judge: gives every receipt its verdict, in the order of arrival, after the platform has its answer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import structlog
 
-from bridge.intake.columns import ColumnReader, columns_of, field_flags, when
+from bridge.intake.columns import columns_of, field_flags, when
+from bridge.intake.new_calls import NewCallReader, SourceRules, ahead_flags
 from bridge.ledger import Destinations, IntakeLedger
-from bridge.model.call_order import event_time, is_ahead
+from bridge.model.call_order import event_time
 from bridge.model.calls import Columns, Judgment, Known, Pending, Verdict
-from bridge.model.skip_reasons import BEFORE_DESTINATION, BEFORE_START
 from bridge.record.call import Call
 from bridge.record.json_body import read_object
-from bridge.record.origin import Origin
 from bridge.record.verdict import (
     Incoming,
     Ruling,
     first,
     read_incoming,
-    read_stamps,
     rule,
 )
 
@@ -28,16 +26,6 @@ log = structlog.get_logger("bridge.judge")
 
 GROUP = 200
 """Receipts judged in one commit."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRules:
-    """How the records of one source are judged, and where its calls go."""
-
-    origin: Origin
-    destinations: tuple[str, ...] = ()
-    reads: frozenset[str] = frozenset()
-    start_at: datetime | None = None
 
 
 class Judge:
@@ -52,8 +40,7 @@ class Judge:
     ) -> None:
         self._ledger = ledger
         self._sources = sources
-        self._since = destinations_since
-        self._columns = {name: ColumnReader(rules.origin.dialect) for name, rules in sources.items()}
+        self._new_calls = {name: NewCallReader(rules, destinations_since) for name, rules in sources.items()}
         self._destinations: Destinations = {name: rules.destinations for name, rules in sources.items()}
 
     def judge_waiting(self, now: datetime) -> int:
@@ -91,20 +78,31 @@ class Judge:
         elif before is not None:
             known = first(self._read(before, rules), rules.origin).known
         if known is None:
-            return self._judge_first(receipt, rules)
+            return self._judge_first(receipt)
         incoming = self._read(receipt, rules)
         ruling = rule(known, incoming, rules.reads, rules.origin)
-        flags = (*incoming.flags, *_ahead_flags(incoming.values, receipt, rules.origin))
+        flags = (*incoming.flags, *ahead_flags(incoming.values, receipt.first_seen_at, rules.origin))
         return self._judgment(receipt, ruling, ruling.known.values, incoming.stamp, flags)
 
-    def _judge_first(self, receipt: Pending, rules: SourceRules) -> Judgment:
+    def _judge_first(self, receipt: Pending) -> Judgment:
         """The verdict on a call's first record: most calls have no other, so only their columns are read."""
-        record, odd = self._columns[receipt.source].read(receipt.payload)
-        stamps = read_stamps(record, rules.origin, receipt.received_at)
-        known = Known({}, {}, stamps.stamp, receipt.via, revision=1)
-        ruling = Ruling(Verdict.NEW, known, unchanged=False, kept=True)
-        flags = (*stamps.flags, *odd, *_ahead_flags(record, receipt, rules.origin))
-        return self._judgment(receipt, ruling, record, stamps.stamp, flags)
+        reader = self._new_calls[receipt.source]
+        new = reader.of_record(receipt.payload, receipt.received_at, receipt.first_seen_at)
+        return Judgment(
+            receipt_id=receipt.receipt_id,
+            call_id=receipt.call_id,
+            source=receipt.source,
+            verdict=Verdict.NEW,
+            known=Known({}, {}, new.stamp, receipt.via, revision=1),
+            unchanged=False,
+            kept=True,
+            digest=b"",
+            columns=new.columns,
+            stamp=new.stamp,
+            called_at=new.called_at,
+            flags=new.flags,
+            skip=new.skip,
+        )
 
     def _judgment(
         self,
@@ -132,7 +130,7 @@ class Judge:
             stamp=stamped,
             called_at=when(called_at),
             flags=tuple(dict.fromkeys(flags)),
-            skip=self._skipped(call, rules),
+            skip=self._new_calls[receipt.source].skipped(call),
         )
 
     def _repeat(self, receipt: Pending) -> Judgment:
@@ -156,28 +154,3 @@ class Judge:
         incoming = read_incoming(record, receipt.via, rules.origin, receipt.received_at)
         odd = field_flags(receipt.payload, record, unreadable)
         return replace(incoming, flags=incoming.flags + odd) if odd else incoming
-
-    def _skipped(self, call: Call, rules: SourceRules) -> dict[str, str]:
-        """The destinations that leave the call out because of its age."""
-        created_at = call.created_at or call.started_at
-        if created_at is None:
-            return {}
-        if rules.start_at is not None and created_at < rules.start_at:
-            return dict.fromkeys(rules.destinations, BEFORE_START)
-        return {
-            name: BEFORE_DESTINATION
-            for name in rules.destinations
-            if name in self._since and created_at < self._since[name]
-        }
-
-
-def _ahead_flags(record: Mapping[str, Any], receipt: Pending, origin: Origin) -> tuple[str, ...]:
-    """Flags for a call's times that lie too far ahead of its first receipt."""
-    dialect = origin.dialect
-    times = {"started_ahead": "started_at", "created_ahead": "created_at"}
-    return tuple(
-        flag
-        for flag, attribute in times.items()
-        for field in dialect.fields_of(attribute)
-        if is_ahead(dialect.time(record.get(field), origin.zone), receipt.first_seen_at)
-    )

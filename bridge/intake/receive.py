@@ -14,6 +14,7 @@ from typing import Any
 
 from bridge.intake.answer_log import NO_SOURCE, AnswerLog
 from bridge.intake.group_commit import GroupCommit, NotFiled
+from bridge.intake.new_calls import NewCallReader
 from bridge.ledger import IntakeLedger
 from bridge.lib.addresses import IpNetwork, client_address, is_among, limit_key, parse_address
 from bridge.model.calls import Arrival, Filed, Quarantined, Via
@@ -79,6 +80,8 @@ class SourceDoor:
     status: int = 200
     body: bytes = b"SUCCESS"
     content_type: bytes = b"text/plain"
+    new_calls: NewCallReader | None = None
+    """Reads each record as if it were the first one of its call; None leaves that to the judge."""
 
     @property
     def name(self) -> str:
@@ -97,7 +100,7 @@ class Door:
         max_body: int,
         trusted_proxies: Sequence[IpNetwork] = (),
         clock: Callable[[], datetime],
-        filed: Callable[[], None] = lambda: None,
+        filed: Callable[[Sequence[Filed]], None] = lambda _: None,
     ) -> None:
         self._sources = sources
         self._max_body = max_body
@@ -239,7 +242,7 @@ class Door:
         try:
             # Its first bytes tell: some proxies unzip a body and keep the header, others drop the header.
             text = gunzip(body, self._max_body) if body.startswith(GZIP) else body
-            return arrivals_of(source.origin, Via.CALLBACK, text, now, charset)
+            return arrivals_of(source.origin, Via.CALLBACK, text, now, charset, source.new_calls)
         except NotAnObject as error:
             return [garbage(source.name, Via.CALLBACK, body, str(error), now)]
         except TooMany as error:

@@ -49,12 +49,44 @@ def digests(joined: bytes) -> frozenset[bytes]:
     return frozenset(joined[place : place + DIGEST_SIZE] for place in range(0, len(joined), DIGEST_SIZE))
 
 
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What operators filter calls by, as plain columns."""
+
+    sn: str | None = None
+    phone: str | None = None
+    name: str | None = None
+    grade: str | None = None
+    created_at: str | None = None
+    started_at: str | None = None
+    talk_seconds: int | None = None
+    from_type: int | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewCall:
+    """A call as its first record shows it: what is kept of it besides the record, and whom it is owed to."""
+
+    columns: Columns
+    stamp: int | None
+    """The record's `updated_at`, in epoch seconds."""
+    called_at: str | None
+    """The call's event time, which orders deliveries."""
+    flags: tuple[str, ...]
+    """What was odd about the record."""
+    destinations: tuple[str, ...]
+    skip: Mapping[str, str]
+    """Destinations that leave this call out from the start, with the rule's name."""
+
+
 class Arrival(msgspec.Struct, frozen=True):
     """One record that has arrived, read only as far as filing needs.
 
     `names` are the call's names in lower case, the first of them its key. A record without a name is filed
     by `sn` and time: `started_at` and `created_at` as `lib.iso_times.stamp` writes them, `local_time` in the
-    source's zone, for the key of a new call. `trouble` says why it cannot be filed at all.
+    source's zone, for the key of a new call. `trouble` says why it cannot be filed at all. `new_call` is the
+    call that it opens if no other record of it is known; None leaves all verdicts on it to the judge.
     """
 
     source: str
@@ -68,6 +100,7 @@ class Arrival(msgspec.Struct, frozen=True):
     started_at: str | None = None
     created_at: str | None = None
     local_time: str = ""
+    new_call: NewCall | None = None
 
 
 class Filed(msgspec.Struct, frozen=True):
@@ -78,6 +111,13 @@ class Filed(msgspec.Struct, frozen=True):
     trouble: Quarantined | None = None
     kept: bool = True
     """False: quarantine is full, and nothing of the record is on disk."""
+    is_new: bool = False
+    """Whether it has its verdict: it opened a call, whose deliveries are owed already."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for its verdict."""
+        return self.call_id is not None and not self.is_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +151,6 @@ class Pending:
     known: Known | None
     repeats: bool = False
     """Whether the record is byte for byte the known state: then it need not be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What operators filter calls by, as plain columns."""
-
-    sn: str | None = None
-    phone: str | None = None
-    name: str | None = None
-    grade: str | None = None
-    created_at: str | None = None
-    started_at: str | None = None
-    talk_seconds: int | None = None
-    from_type: int | None = None
-    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

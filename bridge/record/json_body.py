@@ -172,11 +172,15 @@ def _escaped(found: re.Match[str]) -> str:
 
 def is_utf8(body: bytes) -> bool:
     """Whether all of a body is UTF-8."""
+    return utf8_text(body) is not None
+
+
+def utf8_text(body: bytes) -> str | None:
+    """A body's text; None where not all of it is UTF-8."""
     try:
-        body.decode()
+        return body.decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        return None
 
 
 def parse_object(text: bytes) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from bridge.crm.connector import Connector
 from bridge.crm.tokens import Tokens
 from bridge.delivery.crm_requests import send_one_by_one
 from bridge.delivery.plan_sync import PlanSync
-from bridge.intake.judge import Judge, SourceRules
+from bridge.intake.judge import Judge
+from bridge.intake.new_calls import SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.errors import ConfigError
 from bridge.lib.toml_file import load_toml

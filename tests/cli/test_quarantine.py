@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bridge.cli import cli
-from bridge.intake.judge import Judge, SourceRules
+from bridge.intake.judge import Judge
+from bridge.intake.new_calls import SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.model.calls import Quarantined, Via
 from bridge.record.arrival import arrival_of, garbage

@@ -7,6 +7,7 @@ import pytest
 
 from bridge.daemon.loop import DeliveryWakeups, GiveWay, ReceivingWakeups, attempt, repeat
 from bridge.lib.errors import LedgerBusy, LedgerError
+from bridge.model.calls import Filed, Quarantined
 
 
 class Script:
@@ -124,3 +125,25 @@ def test_stopping_wakes_every_thread() -> None:
             thread.join(0.01)
     assert receiving.stop.is_set()
     assert delivering.stop.is_set()
+
+
+NEW, JOINED = Filed(1, "a", is_new=True), Filed(1, "a")
+QUARANTINED_ONE = Filed(None, trouble=Quarantined.UNIDENTIFIED)
+
+
+@pytest.mark.parametrize(
+    ("filed", "judge", "deliveries"),
+    [
+        ([NEW, NEW], False, 1),
+        ([JOINED], True, 0),
+        ([NEW, JOINED], True, 1),
+        ([QUARANTINED_ONE], False, 0),
+    ],
+    ids=["new calls", "a second record", "both", "quarantined"],
+)
+def test_filing_wakes_who_has_work(filed: list[Filed], judge: bool, deliveries: int) -> None:
+    woken: list[int] = []
+    wakeups = ReceivingWakeups(wake_deliveries=lambda: woken.append(1))
+    wakeups.wake_after_filing(filed)
+    assert wakeups.arrived.is_set() is judge
+    assert len(woken) == deliveries

@@ -20,7 +20,8 @@ import httpx
 import pytest
 
 from bridge.daemon.maintenance import Maintenance
-from bridge.intake.judge import Judge, SourceRules
+from bridge.intake.judge import Judge
+from bridge.intake.new_calls import SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.connection import JOURNAL_SIZE_LIMIT
 from bridge.ledger.sqlite.disk_space import space

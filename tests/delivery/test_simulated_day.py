@@ -26,7 +26,8 @@ from bridge.delivery.destination import Routes, SharedAccount
 from bridge.delivery.locks import KeyLocks
 from bridge.delivery.pipeline import DeliveryPipeline, PipelineSettings, Surroundings
 from bridge.delivery.request_sender import QUICK_TRIES
-from bridge.intake.judge import Judge, SourceRules
+from bridge.intake.judge import Judge
+from bridge.intake.new_calls import SourceRules
 from bridge.ledger import Window
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.clocks import Clocks

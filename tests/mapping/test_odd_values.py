@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bridge.config.destination_files import load_pair
-from bridge.intake.judge import Judge, SourceRules
+from bridge.intake.judge import Judge
+from bridge.intake.new_calls import SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.lengths import LengthUnit, length_of
 from bridge.model.calls import Verdict, Via

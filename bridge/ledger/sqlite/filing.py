@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 import structlog
+from msgspec.structs import replace
 
 from bridge.ledger.sqlite.binding import json_list, numbered
 from bridge.ledger.sqlite.call_finding import any_nameless, calls_by_sn_and_time, names_sought, uuid_of
+from bridge.ledger.sqlite.delivery_rows import NewDelivery, add_deliveries
 from bridge.ledger.sqlite.payloads import Payloads
 from bridge.ledger.sqlite.times import micros
-from bridge.model.calls import LONGEST_GARBAGE, Arrival, Filed, Quarantined
+from bridge.lib.iso_times import moment
+from bridge.model.calls import LONGEST_GARBAGE, Arrival, Filed, NewCall, Quarantined, Verdict
+from bridge.model.delivery_rules import News, lane_of, owed
 from bridge.record.call_match import Joins, KnownCall, Opens, Refused, match_call
 
 log = structlog.get_logger("bridge.ledger")
@@ -33,23 +37,22 @@ FROM json_each(?) j
 JOIN call_names n ON n.source = json_extract(j.value, '$[0]') AND n.name = json_extract(j.value, '$[1]')
 JOIN calls c ON c.id = n.call_id
 """
-_CALLS = """
-INSERT INTO calls (id, source, key, revision, first_seen_at, sn, started_at, created_at)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), 0,
-       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-       json_extract(value, '$[6]')
-FROM json_each(?)
-"""
-_NAMES = """
-INSERT INTO call_names
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?)
-"""
-_RECEIPTS = """
-INSERT INTO receipts (id, call_id, via, received_at)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-       json_extract(value, '$[3]')
-FROM json_each(?)
-"""
+_CALL_COLUMNS = (
+    *("id", "source", "key", "revision", "first_seen_at", "sn", "started_at", "created_at"),
+    *("via", "updated_at", "phone", "name", "grade", "talk_seconds", "from_type", "task", "state_receipt"),
+)
+_RECEIPT_COLUMNS = ("id", "call_id", "via", "received_at", "verdict", "revision", "stamp", "flags")
+
+
+def _insert(table: str, columns: Sequence[str]) -> str:
+    """The statement that inserts rows which come as a JSON list of lists."""
+    values = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(len(columns)))
+    return f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM json_each(?)"
+
+
+_CALLS = _insert("calls", _CALL_COLUMNS)
+_NAMES = _insert("call_names", ("source", "name", "call_id"))
+_RECEIPTS = _insert("receipts", _RECEIPT_COLUMNS)
 _PAYLOADS = """
 INSERT INTO payloads
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
@@ -72,6 +75,9 @@ def file_arrivals(
         connection.execute("ROLLBACK TO batch")
         if len(arrivals) > 1:
             filed = [one for arrival in arrivals for one in file_arrivals(connection, payloads, [arrival])]
+        elif arrivals[0].new_call is not None:
+            # What the door read of it cannot be kept: then the judge has to look.
+            filed = file_arrivals(connection, payloads, [replace(arrivals[0], new_call=None)])
         else:
             log.exception("arrival.unreadable", source=arrivals[0].source)
             detail = f"it could not be filed: {error!r}"
@@ -101,6 +107,7 @@ class _ArrivalBatch:
         self._names: list[tuple[object, ...]] = []
         self._receipts: list[tuple[object, ...]] = []
         self._bodies: list[bytes] = []
+        self._owed: list[NewDelivery] = []
 
     def _highest(self, table: str) -> int:
         found: int = self._connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
@@ -120,15 +127,17 @@ class _ArrivalBatch:
         match match_call(arrival, self):
             case Refused(trouble, detail):
                 return quarantine(self._connection, self._payloads, arrival, trouble, detail)
-            case Opens(key, nameless):
-                call = self._add_call(arrival, key)
-                if nameless:
-                    self._flush()
-                    self._connection.execute("UPDATE calls SET nameless = 1 WHERE id = ?", (call.call_id,))
-                    self._any_nameless = True
+            case Opens(key, nameless=True):
+                call = self._add_call(arrival, key, None)
+                self._flush()
+                self._connection.execute("UPDATE calls SET nameless = 1 WHERE id = ?", (call.call_id,))
+                self._any_nameless = True
+            case Opens(key):
+                call = self._add_call(arrival, key, arrival.new_call)
+                return self._add_receipt(arrival, call, arrival.new_call)
             case Joins(call, new_names, names_it):
                 self._join(arrival, call, new_names, names_it=names_it)
-        return self._add_receipt(arrival, call)
+        return self._add_receipt(arrival, call, None)
 
     def _join(self, arrival: Arrival, call: KnownCall, new_names: Sequence[str], *, names_it: bool) -> None:
         if names_it:
@@ -143,25 +152,53 @@ class _ArrivalBatch:
             self._flush()
             self._complete(call.call_id, arrival)
 
-    def _add_call(self, arrival: Arrival, key: str) -> KnownCall:
+    def _add_call(self, arrival: Arrival, key: str, new: NewCall | None) -> KnownCall:
+        """Gather a call's row; without `new` the judge completes it later."""
         self._next_call += 1
         call = KnownCall(self._next_call, key)
-        at, started_at = micros(arrival.received_at), micros(arrival.started_at)
+        known = (arrival.sn, arrival.started_at, arrival.created_at)
+        told: tuple[object, ...] = (None,) * 9
+        if new is not None:
+            columns = new.columns
+            known = (columns.sn, columns.started_at, columns.created_at)
+            told = (
+                *(arrival.via, None if new.stamp is None else new.stamp * 1_000_000),
+                *(columns.phone, columns.name, columns.grade),
+                *(columns.talk_seconds, columns.from_type, columns.task),
+                self._next_receipt + 1,
+            )
+            self._owe(arrival, call, new)
+        sn, started_at, created_at = known
         self._calls.append(
-            (call.call_id, arrival.source, key, at, arrival.sn, started_at, micros(arrival.created_at))
+            (
+                *(call.call_id, arrival.source, key, int(new is not None), micros(arrival.received_at)),
+                *(sn, micros(started_at), micros(created_at), *told),
+            )
         )
-        if None in (arrival.sn, arrival.started_at, arrival.created_at):
+        if None in known:
             self._lacking.add(call.call_id)
         for name in arrival.names or (key,):
             self._names.append((arrival.source, name, call.call_id))
             self._known[arrival.source, name] = call
         return call
 
-    def _add_receipt(self, arrival: Arrival, call: KnownCall) -> Filed:
+    def _owe(self, arrival: Arrival, call: KnownCall, new: NewCall) -> None:
+        """Gather the deliveries of a new call."""
+        called_at = None if new.called_at is None else moment(new.called_at)
+        for name in new.destinations:
+            told = News(1, lane_of(arrival.via), called_at, new.skip.get(name))
+            self._owed.append((call.call_id, name, owed(None, told, arrival.received_at)))
+
+    def _add_receipt(self, arrival: Arrival, call: KnownCall, new: NewCall | None) -> Filed:
         self._next_receipt += 1
-        self._receipts.append((self._next_receipt, call.call_id, arrival.via, micros(arrival.received_at)))
+        judged: tuple[object, ...] = (None,) * 4
+        if new is not None:
+            judged = (Verdict.NEW, 1, new.stamp, " ".join(new.flags) or None)
+        self._receipts.append(
+            (self._next_receipt, call.call_id, arrival.via, micros(arrival.received_at), *judged)
+        )
         self._bodies.append(arrival.payload)
-        return Filed(call.call_id, call.key)
+        return Filed(call.call_id, call.key, is_new=new is not None)
 
     def _flush(self) -> None:
         """Write what was gathered, so that SQL finds it."""
@@ -176,7 +213,8 @@ class _ArrivalBatch:
                 offset += len(body)
             whole = b"".join(body for _, body in packed)
             self._connection.execute(_PAYLOADS, numbered(json_list(places), whole))
-        self._calls, self._names, self._receipts, self._bodies = [], [], [], []
+        add_deliveries(self._connection, self._owed)
+        self._calls, self._names, self._receipts, self._bodies, self._owed = [], [], [], [], []
 
     # -- what the matching asks ---------------------------------------------------------
     def by_name(self, source: str, name: str) -> KnownCall | None:

@@ -26,7 +26,8 @@ from bridge.delivery.locks import KeyLocks
 from bridge.delivery.pipeline import DeliveryPipeline, PipelineSettings, Surroundings
 from bridge.delivery.retry import RetryPolicy
 from bridge.delivery.worker import Worker
-from bridge.intake.judge import Judge, SourceRules
+from bridge.intake.judge import Judge
+from bridge.intake.new_calls import SourceRules
 from bridge.ledger import ProgressNote
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.lib.clocks import Clocks
