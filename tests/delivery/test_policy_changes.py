@@ -28,7 +28,7 @@ def planned(write: WritePolicy, value: Any, *, shared: bool) -> PlannedObject:
 
 def kept(remembered: KnownObject) -> KnownObject:
     """What the ledger gives back of it."""
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names_in(remembered)), 1)}
+    numbers = {name: number for number, name in enumerate(names_in([remembered]), 1)}
     packed = pack_memory(remembered, numbers)
     return unpack_memory(remembered.crm_id, b"", packed, {number: name for name, number in numbers.items()})
 

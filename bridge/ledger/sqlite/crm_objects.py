@@ -90,25 +90,28 @@ def remember_all(
     connection: sqlite3.Connection, settled: Sequence[tuple[Lease, str, Sequence[SyncedObject]]]
 ) -> None:
     """Keep objects as deliveries left them: shared ones once for the account, others with their delivery."""
+    known = [each.known for _, _, done in settled for each in done]
+    if not known:
+        return
+    numbers = numbers_of(connection, names_in(known))
+    accounts = {name: account_id(connection, name) for name in {name for _, name, done in settled if done}}
     objects: list[Any] = []
     shared: dict[tuple[int, str, str], tuple[Any, ...]] = {}
-    accounts = {account: account_id(connection, account) for _, account, done in settled if done}
-    lefts = [each.known for _, _, done in settled for each in done]
-    numbers = numbers_of(connection, [name for left in lefts for name in names_in(left)])
     for lease, account, done in settled:
         for each in done:
-            left, memory, own = each.known, pack_memory(each.known, numbers), not each.shared
+            left, memory = each.known, pack_memory(each.known, numbers)
             # Most objects are named after their type, and one has the call's key: neither is kept twice.
             kind = None if each.type == each.object else each.type
             key = None if each.key == lease.key else each.key
-            objects += [lease.delivery_id, each.object, kind, key, left.crm_id]
-            objects += [left.digest, memory, None] if own else [None, None, left.digest]
-            if not own:
+            objects += (lease.delivery_id, each.object, kind, key, left.crm_id)
+            if each.shared:
+                objects += (None, None, left.digest)
                 place = accounts[account], each.type, each.key
                 # Where several calls of a batch fed one object, the last of them counts.
                 shared[place] = (*place, left.crm_id, left.digest, memory)
-    if objects:
-        connection.execute(_OBJECTS.format(rows_of(8, len(objects) // 8)), objects)
+            else:
+                objects += (left.digest, memory, None)
+    connection.execute(_OBJECTS.format(rows_of(8, len(objects) // 8)), objects)
     if shared:
         values = [value for row in shared.values() for value in row]
         connection.execute(_SHARED.format(rows_of(6, len(shared))), values)

@@ -6,7 +6,8 @@ object mostly need a short digest only: these are joined, which takes 4 bytes a 
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 _Kept = tuple[dict[int, str], dict[str, dict[int, bytes]]]
 """Link → the other object's id; event → field → digest."""
+_decode = msgspec.msgpack.Decoder(_Kept).decode
 SHORTS = "\x1f"
 """A field name that no mapping has: under it are the joined short digests, each after its field's number."""
 # Numbers below this take one byte: the first 127 fields that a ledger sees.
@@ -42,30 +44,24 @@ def numbers_of(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str
     return numbers
 
 
-def names_in(remembered: KnownObject) -> Iterator[str]:
-    """The links and fields that the packed value needs numbers for."""
-    yield from remembered.links
-    yield from remembered.last_writes
-    if any(map(_is_short, remembered.last_writes.values())):
-        yield SHORTS
-
-
-def _is_short(last_write: FieldWrite) -> bool:
-    return len(last_write.digest) == SHORT_SIZE and not last_write.event
+def names_in(known: Iterable[KnownObject]) -> set[str]:
+    """The names that the packed values need numbers for: of links, of fields, and `SHORTS`."""
+    return {SHORTS}.union(*(each.links for each in known), *(each.last_writes for each in known))
 
 
 def pack_memory(remembered: KnownObject, numbers: Mapping[str, int]) -> bytes | None:
     """Links and last writes as the file keeps them; None where there are none."""
     links = {numbers[name]: crm_id for name, crm_id in remembered.links.items()}
     events: dict[str, dict[int, bytes]] = {}
-    shorts = b""
+    shorts: list[bytes] = []
     for name, last_write in remembered.last_writes.items():
-        if _is_short(last_write):
-            shorts += _numbered(numbers[name]) + last_write.digest
+        event, digest = last_write.event, last_write.digest
+        if not event and len(digest) == SHORT_SIZE:
+            shorts += (_numbered(numbers[name]), digest)
         else:
-            events.setdefault(last_write.event, {})[numbers[name]] = last_write.digest
+            events.setdefault(event, {})[numbers[name]] = digest
     if shorts:
-        events.setdefault("", {})[numbers[SHORTS]] = shorts
+        events.setdefault("", {})[numbers[SHORTS]] = b"".join(shorts)
     return _encoded(links, events)
 
 
@@ -73,7 +69,7 @@ def unpack_memory(crm_id: str, digest: bytes, memory: bytes | None, names: Mappi
     """The inverse of `pack_memory`."""
     if memory is None:
         return KnownObject(crm_id, digest)
-    links, events = msgspec.msgpack.decode(memory, type=_Kept)
+    links, events = _decode(memory)
     last_writes = {
         names[field]: FieldWrite(event, told)
         for event, fields in events.items()
@@ -81,7 +77,7 @@ def unpack_memory(crm_id: str, digest: bytes, memory: bytes | None, names: Mappi
     }
     shorts = last_writes.pop(SHORTS, None)
     if shorts is not None:
-        last_writes |= {names[field]: FieldWrite("", told) for field, told in _shorts(shorts.digest)}
+        last_writes |= [(names[field], FieldWrite("", told)) for field, told in _shorts(shorts.digest)]
     return KnownObject(crm_id, digest, {names[link]: to for link, to in links.items()}, last_writes)
 
 
@@ -139,10 +135,11 @@ def forgotten(memory: bytes | None) -> bytes | None:
     """The packed value with which call last wrote each field, without what it wrote and without links."""
     if memory is None:
         return None
-    _, events = msgspec.msgpack.decode(memory, type=_Kept)
+    _, events = _decode(memory)
     return _encoded({}, {event: dict.fromkeys(fields, b"") for event, fields in events.items()})
 
 
+@cache
 def _numbered(number: int) -> bytes:
     """A number in a byte where it is small, else in three."""
     if number < _ONE_BYTE:
@@ -150,13 +147,18 @@ def _numbered(number: int) -> bytes:
     return bytes([_ONE_BYTE | number >> 16 & 0x7F, number >> 8 & 0xFF, number & 0xFF])
 
 
-def _shorts(text: bytes) -> Iterator[tuple[int, bytes]]:
-    place = 0
-    while place < len(text):
-        size = 1 if text[place] < _ONE_BYTE else 3
-        number = int.from_bytes(text[place : place + size], "big") & (0x7F if size == 1 else 0x7FFFFF)
-        place += size + SHORT_SIZE
-        yield number, text[place - SHORT_SIZE : place]
+def _shorts(text: bytes) -> list[tuple[int, bytes]]:
+    found: list[tuple[int, bytes]] = []
+    place, end = 0, len(text)
+    while place < end:
+        number = text[place]
+        place += 1
+        if number >= _ONE_BYTE:
+            number = (number & 0x7F) << 16 | text[place] << 8 | text[place + 1]
+            place += 2
+        found.append((number, text[place : place + SHORT_SIZE]))
+        place += SHORT_SIZE
+    return found
 
 
 def _encoded(links: dict[int, str], events: dict[str, dict[int, bytes]]) -> bytes | None:
