@@ -53,7 +53,7 @@ class DeliveryPart(Access):
         """Lease the next deliveries with one query for each destination, and one change for all of them."""
         wish = leasing.Wish(tuple(destinations), tuple(sources), now, limit, lane)
         # An idle dispatcher asks twice a second: a read first keeps it from committing.
-        while leasing.any_due(self._reader, wish):
+        while limit and leasing.any_due(self._reader, wish):
             taken = self._write().run(lambda c: leasing.lease_due(c, wish))
             leases, damaged = leasing.leases_of(self._payloads, taken)
             if not damaged:

@@ -6,7 +6,7 @@ object mostly need a short digest only: these are joined, which takes 4 bytes a 
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TypeVar
 
@@ -44,9 +44,16 @@ def numbers_of(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str
     return numbers
 
 
-def names_in(known: Iterable[KnownObject]) -> set[str]:
-    """The names that the packed values need numbers for: of links, of fields, and `SHORTS`."""
-    return {SHORTS}.union(*(each.links for each in known), *(each.last_writes for each in known))
+def names_in(known: Sequence[KnownObject]) -> set[str]:
+    """The names that the packed values need numbers for: of links, of fields, and `SHORTS` where one is."""
+    names = set[str]().union(*(each.links for each in known), *(each.last_writes for each in known))
+    if any(_is_short(last_write) for each in known for last_write in each.last_writes.values()):
+        names.add(SHORTS)
+    return names
+
+
+def _is_short(last_write: FieldWrite) -> bool:
+    return not last_write.event and len(last_write.digest) == SHORT_SIZE
 
 
 def pack_memory(remembered: KnownObject, numbers: Mapping[str, int]) -> bytes | None:
