@@ -116,12 +116,10 @@ class DeliveringLoops:
             wait=lambda: signal.wait(seen, dispatcher.look_within),
             busy=self._busy,
         )
-        worker.close()
-        # What it has ended is on disk before its thread ends, whether the completer has ended or not.
-        attempt(self.stages.pipeline.completer.settle_ended, self._busy)
+        attempt(lambda: self.stages.pipeline.end_worker(worker, self.clock()), self._busy)
 
     def complete(self) -> None:
-        """Settle what the workers have ended; at the end give back what none of them has begun."""
+        """Settle what the workers have ended."""
         completer = self.stages.pipeline.completer
         repeat(
             completer.settle_ended,
@@ -129,7 +127,6 @@ class DeliveringLoops:
             wait=partial(completer.wait, COMPLETED_EVERY),
             busy=self._busy,
         )
-        attempt(lambda: self.stages.pipeline.dispatcher.close(self.clock()), self._busy)
 
     @staticmethod
     def _busy(error: LedgerError) -> None:

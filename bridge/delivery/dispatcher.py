@@ -5,7 +5,6 @@ a few queries, while the others send. Begin at `Dispatcher.take`.
 """
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,6 +26,8 @@ from bridge.model.deliveries import Lane, Lease, LockKey
 
 GIVEN_BACK_FOR = timedelta(seconds=1)
 """A delivery that was given back is looked at again after so long."""
+CROWDED_OUT_FOR = timedelta(seconds=5)
+"""And after so long where enough others wait for its keys: those that wait for nothing come first."""
 AFTER_HOLDER = timedelta(seconds=5)
 """What waits for a key of a delivery in doubt is looked at again so long after that one goes on: the holder
 must come first, and may be late where many are due."""
@@ -92,7 +93,7 @@ class Dispatcher:
         parts: DispatchParts,
         signal: WorkSignal,
         settings: DispatchSettings,
-        passes: Callable[[], float] = time.monotonic,
+        passes: Callable[[], float],
     ) -> None:
         """`passes` tells seconds that pass."""
         self._ledger = ledger
@@ -170,7 +171,9 @@ class Dispatcher:
     def _begin_filling(self, queue: DestinationQueue) -> bool:
         """Whether this worker is to lease for a queue: there may be something to do, and nobody does it."""
         with self._lock:
-            if queue.is_filling or not (self._wish(queue)[0] or self._may_be_unblocked(queue)):
+            if queue.is_filling or queue.is_probe:
+                return False
+            if not (self._wish(queue)[0] or self._may_be_unblocked(queue)):
                 return False
             queue.is_filling = True
             return True
@@ -237,11 +240,12 @@ class Dispatcher:
         """Start the attempts of those mapped deliveries whose keys are free; the others wait, or go back."""
         if not queue.waiting:
             return
-        queue.waiting.sort(key=lambda each: each.lease.lane)
+        queue.waiting.sort(key=lambda each: (each.lease.lane, each.event))
         locked, blocked, wanted = list[MappedDelivery](), list[MappedDelivery](), set[LockKey]()
         for each in queue.waiting:
-            # What waits longer for one of the keys has it first.
-            if wanted.isdisjoint(each.keys) and self._locks.acquire(each.lease.delivery_id, each.keys):
+            # The oldest call that waits for a key has it first; one that kept its keys goes on with them.
+            may = wanted.isdisjoint(each.keys) or self._locks.holds(each.lease.delivery_id, each.keys)
+            if may and self._locks.acquire(each.lease.delivery_id, each.keys):
                 locked.append(each)
             else:
                 wanted.update(each.keys)
@@ -262,17 +266,19 @@ class Dispatcher:
     def _still_waiting(self, blocked: Sequence[MappedDelivery], now: datetime) -> list[MappedDelivery]:
         """Those that stay leased until their keys are free; the others go back to the ledger."""
         stay: list[MappedDelivery] = []
+        crowded_out_for = CROWDED_OUT_FOR if self._settings.most_blocked else GIVEN_BACK_FOR
         for each in blocked:
             lease = each.lease
             # A time further ahead than any delivery waits was set while the clock was wrong.
             free_at = bounded(self._locks.free_at(lease.delivery_id, each.keys), now)
             if free_at is None and len(stay) < self._settings.most_blocked:
                 stay.append(each)
-                if self._parts.preparer.may_release(lease):
-                    # Or two calls that exchange their keys would wait for each other for ever.
-                    self._locks.free_while_waiting(lease.delivery_id)
+                # Or two calls that exchange their keys would wait for each other for ever.
+                may_release = self._parts.preparer.may_release(lease)
+                if may_release and self._locks.free_while_waiting(lease.delivery_id):
+                    self._signal.keys_freed()
             else:
-                due_at = now + GIVEN_BACK_FOR if free_at is None else max(free_at, now) + AFTER_HOLDER
+                due_at = now + crowded_out_for if free_at is None else max(free_at, now) + AFTER_HOLDER
                 self._give_back_later(each, due_at)
         return stay
 
@@ -337,7 +343,7 @@ class Dispatcher:
             queue = min(able, key=lambda each: (each.first_lane or 0, self._load_of(each.destination).turns))
             self._load_of(queue.destination).turns += 1
             turn, more = queue.take(), len(able) > 1 or len(queue) > 0
-        if more and self._signal.has_idle:
+        if more and self._signal.idle:
             self._signal.more_ready()
         return turn
 

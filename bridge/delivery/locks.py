@@ -72,10 +72,17 @@ class KeyLocks:
             self._turns.pop(owner, None)
             self._free(owner)
 
-    def free_while_waiting(self, owner: int) -> None:
-        """Release all keys of a delivery that waits for more of them; its turn goes on."""
+    def holds(self, owner: int, keys: Iterable[LockKey]) -> bool:
+        """Whether a delivery holds all these keys already."""
         with self._lock:
+            return self._keys_of.get(owner, frozenset()).issuperset(keys)
+
+    def free_while_waiting(self, owner: int) -> bool:
+        """Release all keys of a delivery that waits for more; its turn goes on. False: it had none."""
+        with self._lock:
+            had_some = owner in self._keys_of
             self._free(owner)
+            return had_some
 
     def _free(self, owner: int) -> None:
         for key in self._keys_of.pop(owner, ()):

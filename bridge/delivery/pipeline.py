@@ -2,8 +2,10 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import httpx
 
@@ -41,6 +43,8 @@ class Surroundings:
     network: Callable[[], httpx.BaseTransport | None] = _real_network
     """Makes what carries the requests to a destination; None: the real network."""
     signal: WorkSignal = field(default_factory=WorkSignal)
+    passes: Callable[[], float] = time.monotonic
+    """Tells seconds that pass, whatever is done to the clocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class DeliveryPipeline:
         self._routes = routes
         self._outside = outside
         self._settles_itself = settings.settles_itself
+        self._lock = threading.Lock()
+        self._workers = 0
         clocks, stop = outside.clocks, outside.stop
         doubts = DoubtClock({name: each.settles_within for name, each in routes.destinations.items()}, clocks)
         self._outcomes = OutcomeRules(routes, settings.retry, doubts, clocks.wall, outside.rng)
@@ -77,10 +83,14 @@ class DeliveryPipeline:
             AttemptStarter(ledger, clocks.steady, stop),
             self.completer,
         )
-        self.dispatcher = Dispatcher(ledger, routes, locks, parts, outside.signal, settings.dispatch)
+        self.dispatcher = Dispatcher(
+            ledger, routes, locks, parts, outside.signal, settings.dispatch, outside.passes
+        )
 
     def new_worker(self) -> Worker:
-        """One more worker."""
+        """One more worker; `end_worker` must follow once it takes no more turns."""
+        with self._lock:
+            self._workers += 1
         return Worker(
             self.dispatcher,
             self.completer,
@@ -88,6 +98,20 @@ class DeliveryPipeline:
             self._new_executor,
             settles_itself=self._settles_itself,
         )
+
+    def end_worker(self, worker: Worker, now: datetime) -> None:
+        """End a worker: what it has ended is on disk, and the last one gives back what nobody has begun.
+
+        Raises:
+            LedgerError: the ledger is busy while the daemon stops; the leases come due at the next start.
+        """
+        worker.close()
+        self.completer.settle_ended()
+        with self._lock:
+            self._workers -= 1
+            is_last = not self._workers
+        if is_last:
+            self.dispatcher.close(now)
 
     def _new_executor(self, destination: Destination) -> Executor:
         shared, outside = self._routes.account_of(destination.name), self._outside

@@ -26,9 +26,9 @@ class WorkSignal:
         """How often keys were freed so far."""
 
     @property
-    def has_idle(self) -> bool:
-        """Whether a worker waits."""
-        return bool(self._idle)
+    def idle(self) -> int:
+        """How many workers wait."""
+        return len(self._idle)
 
     def deliveries_due(self) -> None:
         """Note that deliveries may have become due."""
