@@ -2,6 +2,7 @@
 
 import gzip
 import resource
+import socket
 import ssl
 import time
 import tracemalloc
@@ -20,6 +21,7 @@ from bridge.lib.http.decompress import TooLarge, Undecodable, decoder_of
 from bridge.lib.http.proxied import CountedBackend, PoolTransport, through_proxy
 from tests.fixtures.crm_requests import CREATE, FIND, fault
 from tests.fixtures.odd_wire import GOOD, NO_JSON, READABLE, UNREADABLE, odd_server, says, whole
+from tests.fixtures.socket_server import served
 
 LIMIT = 100_000
 
@@ -110,6 +112,43 @@ def test_answer_size_is_bounded_behind_a_proxy_too(name: str) -> None:
             ).read()
         assert not deadline.expired
     assert time.process_time() - began < 2
+
+
+def test_request_has_the_headers_of_every_request_and_its_own() -> None:
+    asked: list[bytes] = []
+
+    def answer(connection: socket.socket) -> None:
+        asked.append(connection.recv(2**20))
+        connection.sendall(whole(GOOD))
+
+    def send(**headers: str) -> list[bytes]:
+        with served(answer) as port, closing(HttpClient(5)) as client:
+            client.send("PUT", httpx.URL(f"http://127.0.0.1:{port}/a"), headers, b"body")
+            return asked[-1].replace(b"%d" % port, b"PORT").split(b"\r\n")
+
+    always = [b"Accept: */*", b"Accept-Encoding: gzip, deflate", b"User-Agent: callbridge"]
+    end = [b"Content-Length: 4", b"", b"body"]
+    assert send(X="1") == [b"PUT /a HTTP/1.1", b"Host: 127.0.0.1:PORT", *always, b"X: 1", *end]
+    own = {"host": "crm.example", "ACCEPT": "a/b"}
+    assert send(**own) == [b"PUT /a HTTP/1.1", *always[1:], b"host: crm.example", b"ACCEPT: a/b", *end]
+
+
+def test_a_body_goes_through_a_proxy_whole() -> None:
+    asked: list[bytes] = []
+
+    def answer(connection: socket.socket) -> None:
+        while not asked or not asked[-1].endswith(b"body"):
+            asked.append((asked or [b""])[-1] + connection.recv(2**20))
+        connection.sendall(whole(GOOD))
+
+    with (
+        served(answer) as port,
+        closing(proxied_by(f"http://127.0.0.1:{port}", Deadline(5), Allowance())) as proxied,
+    ):
+        body = httpx.ByteStream(b"body")
+        request = httpx.Request("POST", "http://crm.example/", headers={"Host": "crm.example"}, stream=body)
+        assert proxied.handle_request(request).read() == GOOD
+    assert b"\r\nContent-Length: 4\r\n" in asked[-1]
 
 
 def test_answers_are_read_behind_a_proxy() -> None:

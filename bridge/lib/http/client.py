@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from email.message import Message
 from functools import cache, lru_cache
 from ipaddress import ip_address
 from urllib.request import getproxies, proxy_bypass
@@ -28,6 +29,7 @@ _LONGEST_HEAD = 256 * 1024
 _MOST_PIECES = 50_000
 """Chunks of one body: each costs about 8 microseconds, however small it is."""
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "User-Agent": "callbridge"}
+_LONGEST_CONTENT_TYPE = 1000
 _CHARSETS = re.compile(
     r"utf-(?:8|16|32)(?:-sig|-[lb]e)?|gb(?:k|2312|18030)|big5(?:hkscs)?|ascii|hz|euc_\w+|shift_jis\w*"
     r"|iso8859-\d+|cp\d+|koi8-\w|latin-1|tis-620",
@@ -109,15 +111,14 @@ class HttpClient:
         Raises:
             httpx.HTTPError: there is no answer.
         """
-        named = {name.lower() for name in headers}
-        defaults = {name: value for name, value in _HEADERS.items() if name.lower() not in named}
         request = httpx.Request(
             method,
             url,
-            headers={**defaults, **headers},
-            content=content,
+            headers=_completed(tuple(headers.items()), url.netloc),
+            stream=httpx.ByteStream(content or b""),
             extensions={"timeout": self._timeouts},
         )
+        request.read()
         self._allowance.left = _LONGEST_HEAD
         try:
             with (
@@ -136,7 +137,8 @@ class HttpClient:
         if self._deadline.expired:
             # A body whose end is the connection's was cut off, and looks whole.
             raise httpx.ReadTimeout(_TOO_SLOW)
-        return Received(response.status_code, response.headers, body, _codec(response.charset_encoding))
+        codec = _codec(response.headers.get("content-type", "")[:_LONGEST_CONTENT_TYPE])
+        return Received(response.status_code, response.headers, body, codec)
 
     def _carrier(self, url: httpx.URL) -> httpx.BaseTransport:
         if self._transport is not None:
@@ -184,11 +186,22 @@ def _stream(response: httpx.Response) -> Iterable[bytes]:
     return stream
 
 
+@lru_cache(maxsize=256)
+def _completed(given: tuple[tuple[str, str], ...], host: bytes) -> httpx.Headers:
+    """A request's headers with those that every request has. Most requests of an account have the same."""
+    named = {name.lower() for name, _ in given}
+    always = {"Host": host.decode("ascii"), **_HEADERS}
+    return httpx.Headers([*(each for each in always.items() if each[0].lower() not in named), *given])
+
+
 @lru_cache(maxsize=64)
-def _codec(named: str | None) -> str | None:
-    """The codec of a charset. Some of Python's are not for texts, and punycode takes quadratic time."""
+def _codec(content_type: str) -> str | None:
+    """The codec of a content type's charset. Some of Python's are not for texts, and punycode takes quadratic
+    time."""
+    header = Message()
+    header["content-type"] = content_type
     try:
-        name = codecs.lookup(named or "").name
+        name = codecs.lookup(header.get_content_charset("")).name
     except (LookupError, ValueError):
         return None
     return name if _CHARSETS.fullmatch(name) else None

@@ -99,27 +99,33 @@ class _Body(httpx.SyncByteStream):
         self._transport.end_exchange()
 
 
+def sent_headers(request: httpx.Request) -> list[tuple[bytes, bytes]]:
+    """A request's headers as they are sent: they tell the length of the body that is there."""
+    headers = [each for each in request.headers.raw if each[0].lower() not in _FRAMING]
+    body = request.read()
+    if body or request.method in _WITH_BODY:
+        headers.append((b"Content-Length", b"%d" % len(body)))
+    return headers
+
+
 def _written(request: httpx.Request) -> bytes:
-    """The bytes of a request. Its length is told of the body that is there, whatever its headers say.
+    """The bytes of a request.
 
     Raises:
         httpx.LocalProtocolError: a part of it cannot be written.
     """
-    body = request.read()
     target = request.url.raw_path
     if not _TARGET.fullmatch(target):
         raise httpx.LocalProtocolError("the address cannot be written")
     lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode("ascii"), target)]
-    lines += [_line(name, value) for name, value in request.headers.raw]
-    if body or request.method in _WITH_BODY:
-        lines.append(b"Content-Length: %d\r\n" % len(body))
-    lines += (b"\r\n", body)
+    lines += [_line(*header) for header in sent_headers(request)]
+    lines += (b"\r\n", request.content)
     return b"".join(lines)
 
 
 @lru_cache(maxsize=256)
 def _line(name: bytes, value: bytes) -> bytes:
-    """A header as it is written; nothing of one that says how long the body is.
+    """A header as it is written.
 
     Raises:
         httpx.LocalProtocolError: it cannot be written.
@@ -128,4 +134,4 @@ def _line(name: bytes, value: bytes) -> bytes:
         raise httpx.LocalProtocolError(f"Illegal header name {name!r}")
     if not _VALUE.fullmatch(value):
         raise httpx.LocalProtocolError(f"Illegal header value of {name!r}")
-    return b"" if name.lower() in _FRAMING else name + b": " + value + b"\r\n"
+    return b"%b: %b\r\n" % (name, value)

@@ -13,6 +13,7 @@ import httpcore
 import httpx
 
 from bridge.lib.http.connection import Allowance
+from bridge.lib.http.direct import sent_headers
 
 Trace = Callable[[str, Mapping[str, Any]], None]
 """Told of each event of a connection: httpcore's `trace` extension."""
@@ -88,7 +89,7 @@ class PoolTransport(httpx.BaseTransport):
         asked = httpcore.Request(
             request.method,
             _core_url(request.url),
-            headers=request.headers.raw,
+            headers=sent_headers(request),
             content=request.stream,
             extensions={**request.extensions, **self._extensions},
         )
