@@ -17,7 +17,7 @@ from bridge.crm.connector import Connector
 from bridge.crm.connector.auth import TokenRequest
 from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.request import Rendered, Request
-from bridge.crm.rendering import common_names, headers_of, render
+from bridge.crm.rendering import Renderer, common_names, headers_of
 
 HIDDEN = "***"
 # Two made-up values of every secret. Where the two requests differ elsewhere, something was computed of a
@@ -81,7 +81,9 @@ class RedactingRenderer:
             Unwritable: an expression fails on these names, or its value cannot be sent.
         """
         try:
-            first, second = (render(self._connector, request, common, names) for common in self._names)
+            first, second = (
+                Renderer(self._connector).render(request, common, names) for common in self._names
+            )
             return self._shown(first, second)
         except (TypeError, ValueError) as error:
             raise Unwritable(str(error)) from error

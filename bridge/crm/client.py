@@ -21,7 +21,7 @@ from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.outcome import Meaning
 from bridge.crm.connector.request import Rendered, Request
 from bridge.crm.gate import OpenGate
-from bridge.crm.rendering import render
+from bridge.crm.rendering import Renderer
 from bridge.crm.tokens import Tokens
 from bridge.lib.errors import DeliveryError, InDoubt, Permanent, Transient
 from bridge.lib.expression import ExpressionError, as_text
@@ -61,6 +61,7 @@ class Crm:
         self._tokens = tokens
         self._clock = clock
         self._connection = Connection(connector, account, tokens.latest, clock, transport)
+        self._renderer = Renderer(connector)
         self._errors = AnswerErrors(self._connection.masked)
 
     def close(self) -> None:
@@ -120,7 +121,7 @@ class Crm:
         Raises:
             ExpressionError: an expression fails on these names.
         """
-        return render(self.connector, request, self._connection.names(), names)
+        return self._renderer.render(request, self._connection.names(), names)
 
     def common(self) -> Values:
         """The variables that every request has."""

@@ -1,10 +1,11 @@
 """Renders a connector's request for one account: variables, authentication, whole address.
 
-Begin at `render()`.
+Begin at `Renderer.render()`.
 """
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from bridge.crm.account import Account
 from bridge.crm.connector import Connector
 from bridge.crm.connector.addresses import web_origins_in
+from bridge.crm.connector.auth import Credentials
 from bridge.crm.connector.compiling import Values
 from bridge.crm.connector.request import Rendered, Request
 from bridge.lib.expression import as_text
@@ -68,18 +70,43 @@ def common_names(
     }
 
 
-def render(connector: Connector, request: Request, common: Values, names: Values) -> Rendered:
-    """Render a request with authentication and whole address; `common` are the variables of every request.
+@dataclass(frozen=True, slots=True)
+class _InCommon:
+    """What all requests with one token have in common."""
 
-    Raises:
-        ExpressionError: an expression fails on these names.
-    """
-    rendered = request.render({**common, **names})
-    connector.auth.apply(rendered, common)
-    root = as_text(connector.root.fill(common)).rstrip("/")
-    if "://" not in rendered.path:
-        rendered.path = f"{root}/{rendered.path.lstrip('/')}"
-    return rendered
+    token: Outputs
+    root: str
+    credentials: Credentials
+
+
+class Renderer:
+    """Renders the requests of one account; what they have in common is evaluated once for each token."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._varies = connector.auth.is_of_each_request or connector.root.varies
+        self._in_common: _InCommon | None = None
+
+    def render(self, request: Request, common: Values, names: Values) -> Rendered:
+        """The request with authentication and whole address; `common` are the variables of every request.
+
+        Raises:
+            ExpressionError: an expression fails on these names.
+        """
+        rendered = request.render({**common, **names})
+        shared = self._in_common
+        if shared is None or shared.token != common["token"]:
+            shared = self._evaluated(rendered, common)
+            self._in_common = None if self._varies else shared
+        shared.credentials.add_to(rendered)
+        if "://" not in rendered.path:
+            rendered.path = f"{shared.root}/{rendered.path.lstrip('/')}"
+        return rendered
+
+    def _evaluated(self, rendered: Rendered, common: Values) -> _InCommon:
+        credentials = self._connector.auth.credentials(rendered, common)
+        root = as_text(self._connector.root.fill(common)).rstrip("/")
+        return _InCommon(dict(common["token"]), root, credentials)
 
 
 def allowed_web_origins(connector: Connector, account: Account, common: Values) -> Iterator[str]:

@@ -43,6 +43,31 @@ def created(server: Server, body: str, names: Mapping[str, object], auth: str = 
     return seen
 
 
+# What is made anew for each request
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        '[auth]\nheaders = { X-Id = "{{ random.uuid4 }}" }',
+        '[auth]\nquery = { id = "{{ random.hex }}" }',
+        '[auth]\nbody = { id = "{{ random.hex }}" }',
+        '[auth]\nheaders = { X-Id = "{{ request.text | digest }}" }',
+    ],
+)
+def test_credentials_that_differ_are_made_anew_for_each_request(server: Server, auth: str) -> None:
+    server.log.clear()
+    server.answer = lambda _seen: (200, {}, {})
+    with closing(crm_of(connector_of(text_of(auth)), server.url, SECRETS)) as crm:
+        for number in range(2):
+            names = {**NAMES, "fields": {"n": number}}
+            crm.ask(crm.connector.objects["thing"].create[0].request, names, "object thing, create")
+    first, second = server.log
+    made = [(seen.headers.get("x-id"), seen.query.get("id"), seen.json.get("id")) for seen in (first, second)]
+    assert made[0] != made[1]
+    assert any(made[0])
+
+
 # Bodies
 
 

@@ -1,10 +1,10 @@
 """Compiled authentication: what every request carries, and the requests that get a token.
 
-Begin at `Auth.apply()`.
+Begin at `Auth.credentials()`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -63,6 +63,31 @@ class TokenRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Credentials:
+    """What authenticates a request: parts to be added to it."""
+
+    query: Mapping[str, Any]
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
+    hidden: tuple[str, ...]
+    """Those values that were made of secrets."""
+
+    def add_to(self, rendered: Rendered) -> None:
+        """Add them to a request; a header or body key of its own stays."""
+        if self.query:
+            rendered.query = {**rendered.query, **self.query}
+        if self.body and rendered.method != "GET":
+            if rendered.kind == "none":
+                rendered.kind, rendered.body = "json", {}
+            if isinstance(rendered.body, dict):
+                rendered.body = {**self.body, **rendered.body}
+        own = {name.lower() for name in rendered.headers}
+        added = {name: value for name, value in self.headers.items() if name.lower() not in own}
+        rendered.headers = {**added, **rendered.headers}
+        rendered.hidden = self.hidden
+
+
+@dataclass(frozen=True, slots=True)
 class Auth:
     """Adds to every request what authenticates it."""
 
@@ -77,26 +102,30 @@ class Auth:
         """Whether each token request ends the refresh token that it was made with."""
         return any(REFRESH_TOKEN in token.outputs for token in self.tokens)
 
-    def apply(self, rendered: Rendered, names: Values) -> None:
-        """Add headers, query and body keys that authenticate a request.
+    @property
+    def is_of_each_request(self) -> bool:
+        """Whether the credentials differ from request to request: a signature, a time, a random number."""
+        return any(tree.mentions("request") or tree.varies for tree in (self._parts, self._headers))
 
-        Expressions see the request as `request`, so that they can sign it; `request.text` is its body.
+    def credentials(self, rendered: Rendered, names: Values) -> Credentials:
+        """The credentials for a request that has none yet.
+
+        Expressions of the headers see the request with the other parts added, as `request`, so that they can
+        sign it; `request.text` is its body.
+
+        Raises:
+            ExpressionError: an expression fails on these names.
         """
         parts: dict[str, Any] = self._parts.fill(_with_request(self._parts, rendered, names))
-        rendered.query = {**rendered.query, **parts["query"]}
-        if parts["body"] and rendered.method != "GET":
-            if rendered.kind == "none":
-                rendered.kind, rendered.body = "json", {}
-            if isinstance(rendered.body, dict):
-                rendered.body = {**parts["body"], **rendered.body}
-        headers = self._headers.fill(_with_request(self._headers, rendered, names))
-        own = {name.lower() for name in rendered.headers}
-        added = {name: as_text(value) for name, value in headers.items() if name.lower() not in own}
-        rendered.headers = {**added, **rendered.headers}
-        computed = [*added.items(), *parts["query"].items(), *parts["body"].items()]
-        rendered.hidden = tuple(
-            as_text(value).rpartition(" ")[2] for name, value in computed if name in self._secret
-        )
+        query, body = parts["query"], parts["body"]
+        if self._headers.mentions("request"):
+            rendered = replace(rendered)
+            Credentials(query, {}, body, ()).add_to(rendered)
+        filled = self._headers.fill(_with_request(self._headers, rendered, names))
+        headers = {name: as_text(value) for name, value in filled.items()}
+        computed = [*headers.items(), *query.items(), *body.items()]
+        hidden = [as_text(value).rpartition(" ")[2] for name, value in computed if name in self._secret]
+        return Credentials(query, headers, body, tuple(hidden))
 
 
 def _with_request(tree: Tree, rendered: Rendered, names: Values) -> Values:

@@ -139,6 +139,11 @@ class Tree:
         """Whether any of its texts contains this name."""
         return any(name in template.source for template in self.templates)
 
+    @property
+    def varies(self) -> bool:
+        """Whether any of its texts may use the time or a random number, and so be another each time."""
+        return self.mentions("now") or self.mentions("random")
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
