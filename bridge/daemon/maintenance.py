@@ -3,12 +3,13 @@
 import ctypes
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 
+from bridge.daemon.loop import GiveWay
 from bridge.ledger import JobQueue, UpkeepLedger
 from bridge.lib.stored_times import past
 from bridge.model.jobs import PRUNE
@@ -24,6 +25,9 @@ WARN_WAL = 1 << 30
 """Bytes. A write-ahead log of this size means that another process keeps it from being folded in."""
 REPACKED_FOR = 10.0
 """Seconds of one turn that may go into packing records again; the rest of the half minute is others'."""
+PACKING_WAITS = 1.0
+"""Seconds that each step of packing gives way to callbacks at the door: while they press without an end, ten
+steps of 200 records are made every half minute."""
 
 
 class MaintainedLedger(UpkeepLedger, JobQueue, Protocol):
@@ -38,11 +42,13 @@ class Maintenance:
         ledger: MaintainedLedger,
         destinations: Sequence[str] = (),
         stop: threading.Event | None = None,
+        pressed: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`stop` ends what takes long."""
+        """`stop` ends what takes long; `pressed` tells if callbacks wait at the door."""
         self._ledger = ledger
         self._destinations = destinations
         self._stop = stop or threading.Event()
+        self._give_way = GiveWay(pressed, self._stop, PACKING_WAITS)
         # glibc keeps freed memory in a heap for each thread; other C libraries have no such function.
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         self._warned: frozenset[str] = frozenset()
@@ -56,20 +62,25 @@ class Maintenance:
         if self._ledger.retrain(now):
             log.info("ledger.dictionary_made")
             self._give_back()
-        self._repack()
+        self._pack()
         last = past(self._ledger.last_requested_at(PRUNE), now)
         if last is None or now - last >= PRUNE_EVERY:
             self._ledger.request_job(PRUNE, {}, now)
 
-    def _repack(self) -> None:
+    def _pack(self) -> None:
+        """Pack records again, for 10 s at most."""
         until = time.monotonic() + REPACKED_FOR
 
         def pause(seconds: float) -> bool:
-            """Pause as long as the step took, so that half of the writer's time stays free."""
+            """Give way to callbacks, then pause as long as the step took: half of the time stays free."""
+            self._give_way.restart()
+            self._give_way.wait()
             return not self._stop.wait(seconds) and time.monotonic() < until
 
         if count := self._ledger.repack(pause):
             log.info("ledger.repacked", count=count)
+        if pause(0):
+            self._ledger.pack_smaller(pause)
 
     def _give_back(self) -> None:
         """Give free memory back to the system."""

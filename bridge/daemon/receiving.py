@@ -61,19 +61,20 @@ def build_receiving(
     """
     ledger.start_destinations(destinations_by_source(config), clock())
     rules, since = source_rules(config, destinations), ledger.skipped_before()
+    door = Door(
+        source_doors(config, secrets, rules, since),
+        ledger,
+        max_body=config.server.max_body,
+        trusted_proxies=config.server.trusted_proxies,
+        clock=clock,
+        filed=wakeups.wake_after_filing,
+    )
     return Receiving(
-        door=Door(
-            source_doors(config, secrets, rules, since),
-            ledger,
-            max_body=config.server.max_body,
-            trusted_proxies=config.server.trusted_proxies,
-            clock=clock,
-            filed=wakeups.wake_after_filing,
-        ),
+        door=door,
         judge=Judge(ledger, rules, destinations_since=since),
         reconcilers=daemon_reconcilers(config, secrets.api, rules, ledger, clock, wakeups),
         scheduler=Scheduler(timetables(config), ledger, clock),
-        maintenance=Maintenance(ledger, list(destinations), wakeups.stop),
+        maintenance=Maintenance(ledger, list(destinations), wakeups.stop, lambda: door.pressed),
         ledger=ledger,
     )
 

@@ -58,6 +58,13 @@ class UpkeepLedger(Protocol):
         returns whether to go on; the next call goes on where this one stopped.
         """
 
+    def pack_smaller(self, pause: Callable[[float], bool]) -> int:
+        """Pack records small, in small steps, that were packed quickly when filed; returns how many.
+
+        Until then each takes about 15 % more. After a call that `pause` let end, all are as small as they
+        will be. `pause` is as in `repack`.
+        """
+
     def space(self) -> Space:
         """The room it takes and has left now."""
 

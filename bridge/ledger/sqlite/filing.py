@@ -12,10 +12,10 @@ from hashlib import blake2b
 import structlog
 from msgspec.structs import replace
 
-from bridge.ledger.sqlite.binding import json_list, numbered
+from bridge.ledger.sqlite.binding import json_list
 from bridge.ledger.sqlite.call_finding import any_nameless, calls_by_sn_and_time, names_sought, uuid_of
 from bridge.ledger.sqlite.delivery_rows import NewDelivery, add_deliveries
-from bridge.ledger.sqlite.payloads import Payloads
+from bridge.ledger.sqlite.payloads import Payloads, insert_payloads
 from bridge.ledger.sqlite.times import micros
 from bridge.lib.iso_times import moment
 from bridge.model.calls import LONGEST_GARBAGE, Arrival, Filed, NewCall, Quarantined, Verdict
@@ -53,12 +53,6 @@ def _insert(table: str, columns: Sequence[str]) -> str:
 _CALLS = _insert("calls", _CALL_COLUMNS)
 _NAMES = _insert("call_names", ("source", "name", "call_id"))
 _RECEIPTS = _insert("receipts", _RECEIPT_COLUMNS)
-_PAYLOADS = """
-INSERT INTO payloads
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
-       substr(:2, json_extract(value, '$[2]'), json_extract(value, '$[3]'))
-FROM json_each(:1)
-"""
 
 
 def file_arrivals(
@@ -106,7 +100,7 @@ class _ArrivalBatch:
         self._calls: list[tuple[object, ...]] = []
         self._names: list[tuple[object, ...]] = []
         self._receipts: list[tuple[object, ...]] = []
-        self._bodies: list[bytes] = []
+        self._bodies: list[tuple[int, bytes]] = []
         self._owed: list[NewDelivery] = []
 
     def _highest(self, table: str) -> int:
@@ -197,7 +191,7 @@ class _ArrivalBatch:
         self._receipts.append(
             (self._next_receipt, call.call_id, arrival.via, micros(arrival.received_at), *judged)
         )
-        self._bodies.append(arrival.payload)
+        self._bodies.append((self._next_receipt, arrival.payload))
         return Filed(call.call_id, call.key, is_new=new is not None)
 
     def _flush(self) -> None:
@@ -206,13 +200,11 @@ class _ArrivalBatch:
             if rows:
                 self._connection.execute(sql, (json_list(rows),))
         if self._bodies:
-            places, offset = [], 1
-            packed = self._payloads.pack_all(self._bodies)
-            for (receipt_id, *_), (codec, body) in zip(self._receipts, packed, strict=True):
-                places.append((receipt_id, codec, offset, len(body)))
-                offset += len(body)
-            whole = b"".join(body for _, body in packed)
-            self._connection.execute(_PAYLOADS, numbered(json_list(places), whole))
+            packed = self._payloads.pack_quickly([body for _, body in self._bodies])
+            insert_payloads(
+                self._connection,
+                [(receipt_id, *each) for (receipt_id, _), each in zip(self._bodies, packed, strict=True)],
+            )
         add_deliveries(self._connection, self._owed)
         self._calls, self._names, self._receipts, self._bodies, self._owed = [], [], [], [], []
 

@@ -49,9 +49,10 @@ def waiting(
 
 
 def _pending(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row) -> Pending:
-    # Most repeated callbacks are equal byte for byte: then neither record is unpacked or parsed.
-    same_bytes = row["body"] == row["state_body"] and row["codec"] == row["state_codec"]
-    repeats = same_bytes and is_repeat(Via(row["via"]), Via(row["known_via"]))
+    payload = payloads.unpack(row["codec"], row["body"])
+    repeats = (
+        is_repeat(Via(row["via"]), Via(row["known_via"])) if _is_known(payloads, row, payload) else False
+    )
     return Pending(
         receipt_id=row["id"],
         call_id=row["call_id"],
@@ -60,10 +61,21 @@ def _pending(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Ro
         via=Via(row["via"]),
         received_at=moment_of(row["received_at"]),
         first_seen_at=moment_of(row["first_seen_at"]),
-        payload=payloads.unpack(row["codec"], row["body"]),
+        payload=payload,
         known=known_of(connection, payloads, row) if row["revision"] and not repeats else None,
         repeats=repeats,
     )
+
+
+def _is_known(payloads: Payloads, row: sqlite3.Row, payload: bytes) -> bool:
+    """Whether a record is byte for byte the known state: most repeated callbacks are, and are not parsed.
+
+    The known one may have been packed again since, so their texts are compared.
+    """
+    if row["state_body"] is None:
+        return False
+    same_bytes = row["body"] == row["state_body"] and row["codec"] == row["state_codec"]
+    return same_bytes or payload == payloads.unpack(row["state_codec"], row["state_body"])
 
 
 def known_of(connection: sqlite3.Connection, payloads: Payloads, row: sqlite3.Row) -> Known:

@@ -15,6 +15,7 @@ from importlib import resources
 
 import zstandard
 
+from bridge.ledger.sqlite.binding import json_list, numbered
 from bridge.ledger.sqlite.id_extraction import can_take_ids_out, put_ids_back, take_ids_out
 from bridge.ledger.sqlite.times import micros
 
@@ -36,6 +37,28 @@ PARAMETERS = zstandard.ZstdCompressionParameters(
 )
 """Level 3 is 5 to 10 % larger and 30 µs a record faster; level 6 is slower than this, and no smaller."""
 
+QUICK_PARAMETERS = zstandard.ZstdCompressionParameters(
+    strategy=zstandard.STRATEGY_DFAST,
+    window_log=17,
+    chain_log=14,
+    hash_log=15,
+    search_log=1,
+    min_match=5,
+    write_checksum=False,
+    write_dict_id=False,
+)
+"""A third of the time. With its ids left in, a record takes 15 % more until it is packed again."""
+
+Packed = tuple[int, bytes]
+"""A codec and the bytes that are stored beside it."""
+
+_INSERT = """
+INSERT INTO payloads
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+       substr(:2, json_extract(value, '$[2]'), json_extract(value, '$[3]'))
+FROM json_each(:1)
+"""
+
 
 class Payloads:
     """Packs with the newest dictionary and unpacks with the one that a record names.
@@ -47,6 +70,7 @@ class Payloads:
         """`load_more` calls `load` again: another process may have added a dictionary since."""
         self._load_more = load_more
         self._compressor: zstandard.ZstdCompressor | None = None
+        self._quick: zstandard.ZstdCompressor | None = None
         self._codec = PLAIN
         self._dictionaries: dict[int, zstandard.ZstdCompressionDict] = {}
         self._local = threading.local()
@@ -56,11 +80,10 @@ class Payloads:
         rows = connection.execute("SELECT id, trained, body FROM dictionaries WHERE id > ?", (self._codec,))
         for number, trained, body in rows.fetchall():
             kind = zstandard.DICT_TYPE_FULLDICT if trained else zstandard.DICT_TYPE_RAWCONTENT
-            dictionary = zstandard.ZstdCompressionDict(body, dict_type=kind)
-            dictionary.precompute_compress(compression_params=PARAMETERS)
-            self._dictionaries[number] = dictionary
+            self._dictionaries[number] = zstandard.ZstdCompressionDict(body, dict_type=kind)
             self._codec = max(self._codec, number)
-            self._compressor = zstandard.ZstdCompressor(compression_params=PARAMETERS, dict_data=dictionary)
+            self._compressor = _compressor(self._dictionaries[number], PARAMETERS)
+            self._quick = _compressor(zstandard.ZstdCompressionDict(body, dict_type=kind), QUICK_PARAMETERS)
 
     def for_another_thread(self) -> "Payloads":
         """The same dictionaries, with a compressor of its own."""
@@ -71,14 +94,22 @@ class Payloads:
             other._compressor = zstandard.ZstdCompressor(compression_params=PARAMETERS, dict_data=dictionary)
         return other
 
-    def pack(self, text: bytes) -> tuple[int, bytes]:
+    def pack(self, text: bytes) -> Packed:
         """Returns the codec and the bytes to store for a JSON text."""
         if self._compressor is None or not can_take_ids_out(text):
             return PLAIN, text
         folded, numbers = take_ids_out(text)
         return self._codec, self._compressor.compress(folded) + numbers
 
-    def pack_all(self, texts: Sequence[bytes]) -> list[tuple[int, bytes]]:
+    def pack_quickly(self, texts: Sequence[bytes]) -> list[Packed]:
+        """Packs a batch in a third of the time, and larger; `unpack` reads it like any other."""
+        if self._quick is None or not any(texts) or not all(map(can_take_ids_out, texts)):
+            return [self.pack(text) for text in texts]
+        # What cannot be predicted stays where it is: taking ids out takes half as long as all the rest.
+        packed = self._quick.multi_compress_to_buffer(list(texts), threads=0)
+        return [(self._codec, packed[at].tobytes()) for at in range(len(packed))]
+
+    def pack_all(self, texts: Sequence[bytes]) -> list[Packed]:
         """Packs a batch like `pack`, releasing the interpreter's lock once instead of once a record."""
         if self._compressor is None or not any(texts) or not all(map(can_take_ids_out, texts)):
             return [self.pack(text) for text in texts]
@@ -103,6 +134,26 @@ class Payloads:
             cached[codec] = zstandard.ZstdDecompressor(dict_data=self._dictionaries[codec])
         # The ids follow the compressed frame, which knows its own end.
         return put_ids_back(cached[codec].decompress(body, allow_extra_data=True), body)
+
+
+def _compressor(
+    dictionary: zstandard.ZstdCompressionDict, parameters: zstandard.ZstdCompressionParameters
+) -> zstandard.ZstdCompressor:
+    dictionary.precompute_compress(compression_params=parameters)
+    return zstandard.ZstdCompressor(compression_params=parameters, dict_data=dictionary)
+
+
+def insert_payloads(connection: sqlite3.Connection, rows: Sequence[tuple[int, int, bytes]]) -> None:
+    """Keep packed records: the receipt, the codec and the body of each, in the order of the receipts.
+
+    One statement for all, with their bodies as one: each statement gives up the interpreter's lock.
+    """
+    places, offset = [], 1
+    for receipt_id, codec, body in rows:
+        places.append((receipt_id, codec, offset, len(body)))
+        offset += len(body)
+    whole = b"".join(body for _, _, body in rows)
+    connection.execute(_INSERT, numbered(json_list(places), whole))
 
 
 def prefixed(codec: int, body: bytes) -> bytes:

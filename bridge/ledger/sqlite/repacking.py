@@ -12,13 +12,10 @@ from dataclasses import dataclass
 
 import zstandard
 
-from bridge.ledger.sqlite.payloads import Payloads, prefixed, without_prefix
+from bridge.ledger.sqlite.payloads import Packed, Payloads, prefixed, without_prefix
 
 LOOKED_AT_ONCE = 200
 """Rows of one step: 200 records of 15 KB are packed in about 30 ms, and written in 5 ms."""
-
-Packed = tuple[int, bytes]
-"""A dictionary's number and the body."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from bridge.ledger.sqlite import backup, dictionaries, retention
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.ledger.sqlite.dictionary_training import train
 from bridge.ledger.sqlite.disk_space import space
+from bridge.ledger.sqlite.quickly_packed import next_quickly_packed, packed_smaller, replace_packed
 from bridge.ledger.sqlite.repacking import Repacking
 from bridge.ledger.sqlite.writer import heartbeat
 from bridge.ledger.upkeep import BackupCopy, Space
@@ -110,6 +111,17 @@ class UpkeepPart(Access):
             self._write().run(lambda c: dictionaries.remove(c, outdated))
             self._repacking = None
         return repacked
+
+    @looks
+    def pack_smaller(self, pause: Callable[[float], bool]) -> int:
+        """Replace quickly packed records by small ones, in commits of 200 rows."""
+        packer, packed, go_on = self._payloads.for_another_thread(), 0, True
+        while go_on and (read := next_quickly_packed(self._reader)):
+            started = time.monotonic()
+            replace = partial(replace_packed, read=read, smaller=packed_smaller(packer, read))
+            packed += self._write().run(replace)
+            go_on = pause(time.monotonic() - started)
+        return packed
 
     def _replace_rows(self, update: str, rows: Sequence[Sequence[object]]) -> None:
         self._write().run(lambda c: c.executemany(update, rows).rowcount)

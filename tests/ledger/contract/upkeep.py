@@ -92,6 +92,13 @@ class UpkeepContract:
         assert not ledger.retrain(NOW)
         assert ledger.repack(lambda _: True) == 0
 
+    def test_records_are_the_same_once_they_are_packed_smaller(self, ledger: Ledger) -> None:
+        call_ids = [news(ledger, key) for key in ("a", "b")]
+        before = [ledger.show_call(call_id) for call_id in call_ids]
+        ledger.pack_smaller(lambda _: True)
+        assert [ledger.show_call(call_id) for call_id in call_ids] == before
+        assert ledger.pack_smaller(lambda _: True) == 0
+
     def test_free_space_is_given_in_bytes(self, ledger: Ledger) -> None:
         news(ledger, "a")
         found = ledger.space()
