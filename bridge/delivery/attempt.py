@@ -2,8 +2,10 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from bridge.delivery.crm_requests import CrmReply, CrmRequest, CrmResult, RequestFlow
 from bridge.delivery.destination import Destination

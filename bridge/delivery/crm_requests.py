@@ -5,8 +5,9 @@ one by one, another can batch those of many syncs, and a preview runs the same c
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import msgspec
 
 from bridge.crm.connector.answer import Answer
 from bridge.crm.connector.compiling import Values
@@ -19,8 +20,7 @@ Fields = Mapping[str, Any]
 """An object's fields by name."""
 
 
-@dataclass(frozen=True, slots=True)
-class CrmRequest:
+class CrmRequest(msgspec.Struct, frozen=True):
     """One request that a sync waits for; `names` are what the connector's expressions may use."""
 
     operation: Step | Poll | Find | Read | Link
@@ -35,8 +35,7 @@ class CrmRequest:
         return self.operation.request
 
 
-@dataclass(frozen=True, slots=True)
-class CrmReply:
+class CrmReply(msgspec.Struct, frozen=True):
     """A good answer; that of a batch's item comes with its part already taken out."""
 
     answer: Answer

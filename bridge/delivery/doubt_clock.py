@@ -1,8 +1,9 @@
 """Tells when a look-up will show what became of a request in doubt, by a clock that nobody sets."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from bridge.lib.clocks import Clocks
 from bridge.model.deliveries import Lease

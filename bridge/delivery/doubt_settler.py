@@ -1,7 +1,8 @@
 """Settles requests in doubt before anything is sent again: by look-up, by waiting, or by a person's word."""
 
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from bridge.crm.connector.steps import captured_by
 from bridge.delivery.job_poller import JobPoller

@@ -1,8 +1,9 @@
 """Selects the fields that an object gets from a call, and tells what is known of each once they are sent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from bridge.delivery.crm_requests import Fields
 from bridge.model.crm_alterations import PLAUSIBLE, WORDS, Alteration, alteration, same
@@ -22,30 +23,28 @@ from bridge.model.field_policies import POLICIES, FieldChoice, FieldPolicy, Fiel
 from bridge.model.plan import PlannedObject
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSelection:
+class FieldSelection(msgspec.Struct, frozen=True):
     """The fields that are sent, and what is known of each field after that."""
 
     fields: Mapping[str, Any]
     last_writes: Mapping[str, FieldWrite]
     appended: Mapping[str, Fingerprint]
     """Fields to which this call's value has been added."""
-    kept: Mapping[str, Any] = field(default_factory=dict)
+    kept: Mapping[str, Any] = {}
     """Fields that are sent unchanged, because the CRM's update empties those that are left out."""
-    altered: Mapping[str, str] = field(default_factory=dict)
+    altered: Mapping[str, str] = {}
     """Fields that the CRM shows otherwise than they were sent, and how."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectView:
+class ObjectView(msgspec.Struct, frozen=True):
     """An object that exists already: what the CRM holds, what was last sent, what may be on its way."""
 
     present: Fields | None = None
     """Its fields as the CRM holds them; None where it was not looked at."""
     known: KnownObject | None = None
-    appended: Mapping[str, Fingerprint] = field(default_factory=dict)
+    appended: Mapping[str, Fingerprint] = {}
     """Fields to which this call has added its value."""
-    adding: Mapping[str, Fingerprint] = field(default_factory=dict)
+    adding: Mapping[str, Fingerprint] = {}
     """Fields to which it may have: the value is looked for as it was sent, even if the call has changed."""
 
     def field_view(self, name: str, planned: PlannedObject, call: SendingCall) -> FieldView:

@@ -1,8 +1,9 @@
 """Polls a CRM's jobs: a step that was answered "accepted, not done yet" is asked for until it has ended."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from bridge.crm.connector.compiling import Condition, Values
 from bridge.crm.connector.rates import bounded_number

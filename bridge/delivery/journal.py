@@ -1,8 +1,9 @@
 """The journal of a delivery during an attempt: what earlier requests have done, and how far it is now."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from bridge.ledger import ProgressNote
 from bridge.model.crm_objects import KnownObject, SyncedObject

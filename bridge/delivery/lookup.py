@@ -1,8 +1,9 @@
 """Looks an object up in the CRM, by its key or by its id."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from bridge.crm.connector.compiling import Condition
 from bridge.crm.connector.request import Find
@@ -21,8 +22,7 @@ _CORRECT_FIND = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FoundObject:
+class FoundObject(msgspec.Struct, frozen=True):
     """An object that the CRM has; `present` are its fields, as far as the answer carried them."""
 
     id: str

@@ -1,9 +1,10 @@
 """What all parts of one object's sync share: the plan, the connector's object type, and the journal."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
+
+import msgspec
 
 from bridge.crm.connector import ObjectType
 from bridge.lib.errors import InDoubt, Permanent
@@ -94,8 +95,7 @@ class ObjectJournal:
         self.restart()
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectContext:
+class ObjectContext(msgspec.Struct, frozen=True):
     """Everything that the parts of one object's sync read; the journal is the only part that changes."""
 
     kind: ObjectType

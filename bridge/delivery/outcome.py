@@ -2,10 +2,11 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
+from msgspec.structs import replace
 
 from bridge.delivery.attempt import Attempt
 from bridge.delivery.destination import Routes

@@ -1,9 +1,11 @@
 """Brings the objects of one plan into a CRM, one after the other, and makes their links."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from bridge.crm.connector import Connector, ObjectType
 from bridge.delivery.crm_requests import CrmRequest, RequestFlow
@@ -19,8 +21,7 @@ Targets = Mapping[str, PlannedObject]
 """Link → the object at its other end, which comes earlier in the plan."""
 
 
-@dataclass(frozen=True, slots=True)
-class _ResolvedObject:
+class _ResolvedObject(msgspec.Struct, frozen=True):
     """An object whose inline links are known, because the objects before it are synced."""
 
     planned: PlannedObject

@@ -6,7 +6,8 @@ for one record again and again, while others are delivered in between, that reco
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from bridge.lib.errors import DeliveryError, InDoubt
 from bridge.model.sync_progress import RecordFaults, SyncProgress
@@ -44,8 +45,7 @@ class Successes:
         self.recovered += recovered
 
 
-@dataclass(frozen=True, slots=True)
-class FaultCount:
+class FaultCount(msgspec.Struct, frozen=True):
     """How many faults a delivery's record has caused so far."""
 
     cause: str

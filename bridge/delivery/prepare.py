@@ -1,8 +1,10 @@
 """Prepare: turns leases into plans; nothing is locked or sent to the CRM yet."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
+
+import msgspec
+from msgspec.structs import replace
 
 from bridge.delivery.destination import Routes
 from bridge.delivery.doubt_clock import DoubtClock
@@ -29,8 +31,7 @@ from bridge.record.lazy_record import UnreadableRecordError
 UNSEEN = "in doubt until the index has caught up"
 
 
-@dataclass(frozen=True, slots=True)
-class _Mapped:
+class _Mapped(msgspec.Struct, frozen=True):
     """What the mapping, and the claims of other sources, make of a delivery."""
 
     plan: Plan | Skip | None

@@ -1,9 +1,9 @@
 """The frozen structures that the stages of a delivery hand on: prepare → send → complete."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
 import structlog
 
 from bridge.lib.errors import LedgerError
@@ -13,8 +13,7 @@ from bridge.model.plan import Plan
 log = structlog.get_logger("bridge.deliver")
 
 
-@dataclass(frozen=True, slots=True)
-class MappedDelivery:
+class MappedDelivery(msgspec.Struct, frozen=True):
     """A leased delivery with its plan; it can be sent once it holds its key locks."""
 
     lease: Lease
@@ -27,8 +26,7 @@ class MappedDelivery:
     keys: Sequence[LockKey]
 
 
-@dataclass(frozen=True, slots=True)
-class SettledDelivery:
+class SettledDelivery(msgspec.Struct, frozen=True):
     """A leased delivery whose attempt has ended, to be written to the ledger."""
 
     lease: Lease

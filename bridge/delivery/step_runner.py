@@ -1,9 +1,12 @@
 """Sends the steps of a create, update or upsert in order, each once in effect even after a lost answer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from bridge.crm.connector.answer import dig
 from bridge.crm.connector.compiling import Values
@@ -24,8 +27,7 @@ REREAD_FOR = timedelta(hours=6)
 """How long a record whose creation told no id is looked for, its key locked, before a person is asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Synced:
+class Synced(msgspec.Struct, frozen=True):
     """The CRM holds the object: its id, and what was sent of its fields, beside what the CRM made of it."""
 
     crm_id: str

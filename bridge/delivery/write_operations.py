@@ -4,7 +4,8 @@ Each operation returns that the object is `Synced`, or which operation comes nex
 refuses as a duplicate becomes an update, an update of what is gone becomes a look-up for its successor.
 """
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec.structs import replace
 
 from bridge.delivery.crm_requests import Fields, RequestFlow
 from bridge.delivery.doubt_settler import DoubtSettler
@@ -33,28 +34,24 @@ NOTHING_THERE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
+class Create(msgspec.Struct, frozen=True):
     """Create the object; `then_update` where the call has changed since its first step was sent."""
 
     then_update: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(msgspec.Struct, frozen=True):
     """Update the object with this id; `present` are its fields, None where they were not read yet."""
 
     crm_id: str
     present: Fields | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Upsert:
+class Upsert(msgspec.Struct, frozen=True):
     """Send the CRM's own upsert."""
 
 
-@dataclass(frozen=True, slots=True)
-class Replace:
+class Replace(msgspec.Struct, frozen=True):
     """The object with this id is gone: a person deleted or merged it."""
 
     gone: str

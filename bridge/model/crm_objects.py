@@ -1,7 +1,6 @@
 """What was last sent to CRM objects: so nothing is sent twice, and no older call overwrites a newer one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -42,8 +41,7 @@ class KnownObject(msgspec.Struct, frozen=True, array_like=True):
     """Field → what was last sent for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class SyncedObject:
+class SyncedObject(msgspec.Struct, frozen=True):
     """An object that the CRM now holds for a call; `object` is its name in the mapping."""
 
     object: str
@@ -51,5 +49,5 @@ class SyncedObject:
     key: str
     known: KnownObject
     shared: bool = True
-    altered: Mapping[str, str] = field(default_factory=dict)
+    altered: Mapping[str, str] = {}
     """Fields that the CRM shows otherwise than this delivery sent them, and how."""

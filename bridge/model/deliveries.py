@@ -1,7 +1,6 @@
 """A delivery: one call on its way to one destination, its lease, and how an attempt at it ended."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -83,8 +82,7 @@ class Delivery(msgspec.Struct, frozen=True):
     """Whether a request was sent for it of which nobody knows what became."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """One delivery that one worker has taken, with all that it needs to deliver it."""
 
     delivery_id: int
@@ -99,7 +97,7 @@ class Lease:
     """When the call's first record came."""
     values: Mapping[str, Any]
     """The call's known state; as a `LazyRecord` it takes about 15 KB until it is mapped."""
-    progress: Mapping[str, SyncProgress] = field(default_factory=dict)
+    progress: Mapping[str, SyncProgress] = {}
     """How far an earlier attempt came, object by object."""
     previous: tuple[tuple[str, str], ...] = ()
     """Type and key of the objects that it has fed so far."""
@@ -108,8 +106,7 @@ class Lease:
     """Whether a person parked or skipped it while in doubt: its doubt is settled, and nothing is sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """How an attempt ended, and when the delivery is due again, if it is."""
 
     state: DeliveryState
@@ -119,7 +116,7 @@ class Settlement:
     account: str = ""
     done: tuple[SyncedObject, ...] = ()
     """The objects that the CRM now holds for the call."""
-    progress: Mapping[str, SyncProgress] = field(default_factory=dict)
+    progress: Mapping[str, SyncProgress] = {}
     held_keys: tuple[LockKey, ...] = ()
     """What the delivery keeps locked, because a request of it is in doubt."""
     remedy: str = ""

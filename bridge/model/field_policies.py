@@ -6,7 +6,6 @@ must say beside it, and the words of a preview. New objects get every field, wha
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
@@ -36,8 +35,7 @@ class ShapeMismatch(Exception):
         self.shape = shape
 
 
-@dataclass(frozen=True, slots=True)
-class SendingCall:
+class SendingCall(msgspec.Struct, frozen=True):
     """The call whose fields are sent to an object; `event` sorts by its time, then by its key."""
 
     event: str

@@ -1,8 +1,9 @@
 """A plan: what a CRM should hold for one call, before it is asked or sent anything."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from bridge.lib.expression import as_text
 from bridge.model.write_policy import WritePolicy
@@ -10,8 +11,7 @@ from bridge.model.write_policy import WritePolicy
 OnDeleted = Literal["park", "recreate"]
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedField:
+class PlannedField(msgspec.Struct, frozen=True):
     """One field's value, as JSON carries it, and when it is written; None clears the field."""
 
     value: Any
@@ -22,16 +22,15 @@ class PlannedField:
     """Of `while_default`: the mapping's own default."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedObject:
+class PlannedObject(msgspec.Struct, frozen=True):
     """One object that the CRM should hold for a call; `links` are link name → object name."""
 
     name: str
     type: str
     key: Mapping[str, Any]
     fields: Mapping[str, PlannedField]
-    links: Mapping[str, str] = field(default_factory=dict)
-    absent: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = {}
+    absent: Mapping[str, str] = {}
     """Fields that are left out, each with the reason."""
     on_deleted: OnDeleted = "park"
     shared: bool = True
@@ -48,19 +47,17 @@ class PlannedObject:
         return " ".join(part.replace("\\", r"\\").replace(" ", r"\ ") for part in parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What a call becomes, in the order in which it is sent."""
 
     objects: tuple[PlannedObject, ...]
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = {}
     """Objects that are left out, each with the reason."""
     shadow: bool = False
     """Planned and recorded, never sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(msgspec.Struct, frozen=True):
     """A named rule keeps the call out of the CRM."""
 
     rule: str

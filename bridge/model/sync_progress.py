@@ -4,10 +4,12 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from bridge.model.crm_objects import Fingerprint
 
@@ -20,39 +22,34 @@ class SyncMethod(StrEnum):
     UPSERT = "upsert"
 
 
-@dataclass(frozen=True, slots=True)
-class NotStarted:
+class NotStarted(msgspec.Struct, frozen=True):
     """Nothing was sent for this object, or all that was sent has been answered."""
 
 
 NOT_STARTED = NotStarted()
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(msgspec.Struct, frozen=True):
     """A look-up has told the object's id, and nothing has been sent to it since."""
 
     crm_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten:
+class Forgotten(msgspec.Struct, frozen=True):
     """The object was sent before and must be sent again: after a forced replay, or a changed key.
 
     It is looked up first, so that nothing is appended a second time.
     """
 
 
-@dataclass(frozen=True, slots=True)
-class LookingAgain:
+class LookingAgain(msgspec.Struct, frozen=True):
     """A look-up found nothing at `since`; that counts only once the CRM's index has caught up."""
 
     crm_id: str | None
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitingDuplicate:
+class AwaitingDuplicate(msgspec.Struct, frozen=True):
     """A create was refused as a duplicate of a record that no look-up has found yet.
 
     `looks` tries have waited for the index since `since`.
@@ -62,15 +59,14 @@ class AwaitingDuplicate:
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(msgspec.Struct, frozen=True):
     """The steps of a create, update or upsert are being sent."""
 
     method: SyncMethod
     step: int = 0
     """The next step to send, counted from 0."""
     crm_id: str | None = None
-    captured: Mapping[str, Any] = field(default_factory=dict)
+    captured: Mapping[str, Any] = {}
     """What the steps before it captured from their answers."""
     sent_digest: bytes = b""
     """The digest of what the steps before it were sent: other values start again at step 0."""
@@ -90,8 +86,7 @@ class Running:
         return is_same and (method is SyncMethod.CREATE or self.sent_digest == sent_digest)
 
 
-@dataclass(frozen=True, slots=True)
-class Linking:
+class Linking(msgspec.Struct, frozen=True):
     """A link that must not be made twice was sent at `sent_at`."""
 
     link: str
@@ -101,8 +96,7 @@ class Linking:
     """Whether a person has looked, and the link is not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordFaults:
+class RecordFaults(msgspec.Struct, frozen=True):
     """The faults that a delivery's record has caused; kept beside the states of its objects."""
 
     count: int
@@ -114,18 +108,17 @@ SyncState = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SyncProgress:
+class SyncProgress(msgspec.Struct, frozen=True):
     """How far one delivery has come with one object."""
 
     state: SyncState = NOT_STARTED
-    appended: Mapping[str, Fingerprint] = field(default_factory=dict)
+    appended: Mapping[str, Fingerprint] = {}
     """Fields to which this call's value has been added."""
-    adding: Mapping[str, Fingerprint] = field(default_factory=dict)
+    adding: Mapping[str, Fingerprint] = {}
     """Fields to which it may have been added: each is looked up before anything is added."""
     key: str = ""
     """The key of a shared object: this progress does not hold for an object with another key."""
-    elsewhere: Mapping[str, Mapping[str, Fingerprint]] = field(default_factory=dict)
+    elsewhere: Mapping[str, Mapping[str, Fingerprint]] = {}
     """What may have been added to other objects, which the call fed before its key changed: key → field."""
 
     @property

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from bridge.crm.tokens import Tokens
@@ -107,7 +108,7 @@ class OutcomeBench:
 
     def of(self, error: Exception | None = None, **lease: Any) -> Settlement:
         """The settlement of an attempt that ended so; `lease` is what its lease has of its own."""
-        return self.rules.settlement_of(self.attempt(error, replace(LEASE, **lease)))
+        return self.rules.settlement_of(self.attempt(error, structs.replace(LEASE, **lease)))
 
 
 @pytest.fixture
@@ -304,7 +305,7 @@ def test_fault_while_judging_the_outcome_keeps_the_doubt(
 
     rules = replace(bench.rules, rng=Jammed())
     settled = rules.settled(
-        bench.attempt(Transient("x"), replace(LEASE, progress=SENT)), str.upper
+        bench.attempt(Transient("x"), structs.replace(LEASE, progress=SENT)), str.upper
     ).settlement
     assert (settled.state, in_seconds(settled), settled.held_keys) == (DeliveryState.DUE, 20, (KEY,))
     assert settled.progress["contact"] == SENT["contact"]

@@ -1,9 +1,9 @@
 """How far a delivery came with an object: each state, and the form in which ledgers keep it."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from bridge.ledger.sqlite.progress_packing import packed_progress, progress_of
 from bridge.model.crm_objects import Fingerprint

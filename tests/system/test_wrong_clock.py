@@ -2,12 +2,12 @@
 
 import json
 from contextlib import closing
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from bridge.admin.status import accounts_now
 from bridge.crm.connector.schema import LimitSection
