@@ -19,9 +19,9 @@ from bridge.lib.log import configure
 def run(config_path: Path | None, as_json: bool) -> None:
     """The daemon: takes callbacks, delivers calls, until SIGTERM (with --json its log is JSON)."""
     # Imported here, because the other commands need no web server.
-    from bridge.daemon.app import Daemon  # noqa: PLC0415
+    from bridge.daemon.app import run_daemon  # noqa: PLC0415
     from bridge.daemon.signals import on_signals  # noqa: PLC0415
-    from bridge.ledger import check_user, open_ledger, ownership_of  # noqa: PLC0415
+    from bridge.ledger import check_user  # noqa: PLC0415
 
     config = _config_or_all_problems(config_path)
     path = ledger_path(config)
@@ -32,12 +32,7 @@ def run(config_path: Path | None, as_json: bool) -> None:
     configure(config.log.level, "json" if as_json else config.log.format)
     for warning in warnings:
         say(f"warning: {warning}", err=True)
-    with ownership_of(path) as owner:
-        ledger = open_ledger(path, create=True, min_free=config.ledger.min_free, owner=owner)
-        try:
-            Daemon(config, secrets, ledger).run(on_signals)
-        finally:
-            ledger.close()
+    run_daemon(config, secrets, path, on_signals)
 
 
 def _config_or_all_problems(config_path: Path | None) -> Config:

@@ -4,9 +4,10 @@ import asyncio
 import gc
 import resource
 import sys
-from collections.abc import Callable, Sequence
-from datetime import datetime
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import structlog
 import uvloop
@@ -15,21 +16,21 @@ from bridge import __version__
 from bridge.config.load import Config
 from bridge.config.secrets import Secrets
 from bridge.daemon import systemd
-from bridge.daemon.delivering import DeliveringLoops, build_delivering
+from bridge.daemon.deliveries import Deliveries, DeliveryThreads
+from bridge.daemon.delivery_process import STOP_WITHIN, DeliveryProcess
 from bridge.daemon.listeners import admin_listener, public_listener
-from bridge.daemon.loop import DeliveryWakeups, ReceivingWakeups
+from bridge.daemon.loop import ReceivingWakeups
 from bridge.daemon.receiving import ReceivingLoops, build_receiving
 from bridge.daemon.threads import Threads
 from bridge.daemon.wiring import load_destinations
-from bridge.ledger import Ledger
+from bridge.delivery.destination import Destination
+from bridge.ledger import Ledger, open_ledger, ownership_of, prepare_ledger
 from bridge.lib.clocks import Clocks, SteadyClock, now_utc
 from bridge.lib.errors import CallbridgeError
 from bridge.lib.log import hide
 
 log = structlog.get_logger("bridge.daemon")
 
-STOP_WITHIN = 20.0
-"""Seconds. systemd's TimeoutStopSec is longer: what is under way ends before the process is killed."""
 OPEN_FILES = 65_536
 """Wanted as the limit of open files, where the system allows so many: each of 2,000 connections takes one."""
 SWITCH_INTERVAL = 0.0005
@@ -48,28 +49,25 @@ class Daemon:
     """One running callbridge: starts the stages' threads and the two listeners, and stops them in reverse."""
 
     def __init__(
-        self, config: Config, secrets: Secrets, ledger: Ledger, clock: Callable[[], datetime] = now_utc
+        self,
+        config: Config,
+        secrets: Secrets,
+        destinations: Mapping[str, Destination],
+        ledger: Ledger,
+        clocks: Clocks,
+        deliveries: Deliveries,
     ) -> None:
         """Build every part and bind both addresses; nothing is served yet.
 
         Raises:
-            ConfigError: all problems of all mappings and connectors.
             CallbridgeError: an address to listen on is taken or not ours.
         """
-        hide(secrets.values())
         self._config = config
         self._ledger = ledger
-        self._delivery_wakeups = DeliveryWakeups()
-        self._receiving_wakeups = ReceivingWakeups(wake_deliveries=self._delivery_wakeups.wake)
-        # One steady clock for all workers, so that all agree on the age of a request in doubt.
-        self._clocks = Clocks(clock, SteadyClock(clock))
-        destinations = load_destinations(config, secrets)
-        self._receiving = build_receiving(
-            config, secrets, destinations, ledger, clock, self._receiving_wakeups
-        )
-        self._delivering = build_delivering(
-            config, destinations, ledger, self._clocks, self._delivery_wakeups
-        )
+        self._clocks = clocks
+        self._deliveries = deliveries
+        self._wakeups = ReceivingWakeups(wake_deliveries=deliveries.wake)
+        self._receiving = build_receiving(config, secrets, destinations, ledger, clocks.wall, self._wakeups)
         # Bound here, so that a port in use stops the start, and port 0 is known before serving.
         self._public = public_listener(config, self._receiving.door)
         self._admin = admin_listener(config, secrets.metrics_token, self._receiving.door, ledger)
@@ -81,7 +79,6 @@ class Daemon:
         Raises:
             CallbridgeError: a part died of a fault.
         """
-        tune_process()
         uvloop.run(self._run(until))
 
     async def _run(self, until: ToldHowToStop) -> None:
@@ -91,7 +88,9 @@ class Daemon:
             loop.call_soon_threadsafe(stopping.set)
 
         released = self._ledger.release_leases(self._clocks.steady())
-        threads = Threads(self._loops(), give_up=stop)
+        loops = ReceivingLoops(self._receiving, self._wakeups, self._clocks.wall)
+        threads = Threads(loops.all(), give_up=stop)
+        self._deliveries.start(give_up=stop)
         # Before the threads: a reconciliation that died with the last daemon must still wait when the
         # scheduler looks, or a second one is asked for.
         self._receiving.scheduler.start()
@@ -105,19 +104,8 @@ class Daemon:
             await _until_set(stopping, self._sign_of_life)
         finally:
             await self._shut_down(serving, threads)
-        if threads.failed:
-            raise CallbridgeError(f"{threads.failed} failed; its trace is in the log")
-
-    def _loops(self) -> dict[str, Callable[[], None]]:
-        receiving = ReceivingLoops(self._receiving, self._receiving_wakeups, self._clocks.wall)
-        delivering = DeliveringLoops(
-            self._delivering,
-            self._delivery_wakeups,
-            self._clocks.wall,
-            lambda: self._receiving.door.pressed,
-        )
-        delivering.lock_what_is_in_doubt()
-        return receiving.all() | delivering.all()
+        if failed := threads.failed or self._deliveries.failed:
+            raise CallbridgeError(f"{failed} failed; its trace is in the log")
 
     def _say_ready(self, released: int) -> None:
         log.info(
@@ -140,29 +128,73 @@ class Daemon:
         for listener in (self._public, self._admin):
             listener.stop()
         await asyncio.gather(*serving)
-        self._receiving_wakeups.stop_all()
-        self._delivery_wakeups.stop_all()
-        await asyncio.to_thread(threads.join, STOP_WITHIN)
+        self._wakeups.stop_all()
+        self._deliveries.stop()
+        await asyncio.to_thread(self._join, threads)
         log.info("daemon.stopped")
+
+    def _join(self, threads: Threads) -> None:
+        until = time.monotonic() + STOP_WITHIN
+        threads.join(STOP_WITHIN)
+        self._deliveries.join(max(0.0, until - time.monotonic()))
 
     def _hurry(self, threads: Threads) -> None:
         """A second signal: do not wait for what is under way; it is due again at the next start."""
         threads.hurry()
-        self._receiving_wakeups.stop.set()
-        self._delivery_wakeups.stop.set()
+        self._wakeups.stop.set()
+        self._deliveries.hurry()
         for listener in (self._public, self._admin):
             listener.hurry()
 
     def _sign_of_life(self) -> None:
         # The result does not matter: a full disk is no reason for a restart, a writer that never answers is.
         self._ledger.writable()
-        systemd.notify("WATCHDOG=1")
+        if self._deliveries.respond():
+            systemd.notify("WATCHDOG=1")
+
+
+def run_daemon(config: Config, secrets: Secrets, place: Path, until: ToldHowToStop) -> None:
+    """Own the ledger at `place` and run a daemon on it, with its deliveries in a process of their own.
+
+    Raises:
+        ConfigError: all problems of all mappings and connectors.
+        CallbridgeError: the ledger cannot be used, an address is taken, or a part died of a fault.
+    """
+    hide(secrets.values())
+    destinations, clocks = load_destinations(config, secrets), new_clocks()
+    tune_process()
+    with ownership_of(place) as owner:
+        prepare_ledger(place, owner)
+        opened = partial(open_ledger, place, min_free=config.ledger.min_free, owner=owner)
+        with DeliveryProcess(opened, partial(DeliveryThreads, config, destinations, clocks)) as deliveries:
+            ledger = opened()
+            try:
+                Daemon(config, secrets, destinations, ledger, clocks, deliveries).run(until)
+            finally:
+                ledger.close()
+
+
+def daemon_on_threads(config: Config, secrets: Secrets, ledger: Ledger) -> Daemon:
+    """A daemon whose deliveries run in this process: for one that has threads already.
+
+    Raises:
+        ConfigError: all problems of all mappings and connectors.
+        CallbridgeError: an address to listen on is taken or not ours.
+    """
+    hide(secrets.values())
+    destinations, clocks = load_destinations(config, secrets), new_clocks()
+    deliveries = DeliveryThreads(config, destinations, clocks, ledger)
+    return Daemon(config, secrets, destinations, ledger, clocks, deliveries)
+
+
+def new_clocks() -> Clocks:
+    """The clocks of one daemon: one steady clock, so that all agree on the age of a request in doubt."""
+    return Clocks(now_utc, SteadyClock(now_utc))
 
 
 def tune_process() -> None:
     """Set the interpreter and the process up for many threads, large records and many connections."""
     sys.setswitchinterval(SWITCH_INTERVAL)
-    gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 10, 10)
     # The door's connections, the ledger and the CRMs share the limit of open files.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

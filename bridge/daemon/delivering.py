@@ -8,7 +8,7 @@ from functools import partial
 import structlog
 
 from bridge.config.load import Config
-from bridge.daemon.loop import DeliveryWakeups, GiveWay, attempt, repeat
+from bridge.daemon.loop import DeliveryWakeups, attempt, repeat
 from bridge.daemon.operator_jobs import OperatorJobs
 from bridge.daemon.wiring import new_operator_jobs, new_pipeline, origins_of, shared_accounts
 from bridge.delivery.budget_store import BudgetStore
@@ -31,8 +31,6 @@ COMPLETED_EVERY = 0.5
 """After so long the completer looks whether the daemon stops."""
 WORKERS = 64
 """Threads that deliver, where no number is configured. Those without work take 20 KB each."""
-DELIVERY_WAITS = 0.2
-"""How long each delivery gives way to callbacks at the door: without it the daemon takes 114 MB, not 104."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +75,6 @@ class DeliveringLoops:
     stages: Delivering
     wakeups: DeliveryWakeups
     clock: Callable[[], datetime]
-    pressed: Callable[[], bool]
-    """Whether callbacks wait at the door."""
 
     def all(self) -> dict[str, Callable[[], None]]:
         """Every loop by its thread's name."""
@@ -98,16 +94,13 @@ class DeliveringLoops:
             self.stages.locks.hold_until(delivery_id, self.clock())
 
     def deliver(self, worker: Worker) -> None:
-        """Deliver what is due; each delivery gives way to callbacks at the door, for 0.2 s at most."""
-        give_way = GiveWay(self.pressed, self.wakeups.stop, DELIVERY_WAITS)
+        """Deliver what is due."""
         signal, dispatcher = self.wakeups.signal, self.stages.pipeline.dispatcher
         seen = 0
 
         def step() -> bool:
             nonlocal seen
             seen = signal.events
-            give_way.restart()
-            give_way.wait()
             return worker.deliver_one(self.clock())
 
         repeat(

@@ -53,6 +53,7 @@ __all__ = [
     "check_user",
     "open_ledger",
     "ownership_of",
+    "prepare_ledger",
 ]
 
 
@@ -92,6 +93,17 @@ def check_user(place: Path) -> None:
     with usable(place):
         if place.exists():
             check_owner(place)
+
+
+def prepare_ledger(place: Path, owner: Ownership) -> None:
+    """Create the ledger at `place`, or bring it up to date, and leave nothing open: for a daemon that forks.
+
+    Raises:
+        LedgerUnusable: newer than this program, another user's.
+    """
+    from bridge.ledger.sqlite import prepare_file  # noqa: PLC0415 -- as in `open_ledger`
+
+    prepare_file(place, owner)
 
 
 def open_ledger(

@@ -19,7 +19,7 @@ import httpx
 from bridge.config import starters
 from bridge.config.load import Config, load_config
 from bridge.config.secrets import resolve_secrets
-from bridge.daemon.app import Daemon
+from bridge.daemon.app import daemon_on_threads
 from bridge.ledger import Ledger, Window, open_ledger
 from bridge.lib.clocks import now_utc
 from bridge.lib.errors import CallbridgeError
@@ -73,7 +73,7 @@ class Demo:
         token = secrets.token_urlsafe(24)
         self.ledger: Ledger = open_ledger(self.config.ledger.file(self.config.base_dir), create=True)
         environ = {"TOKEN": token, "PLATFORM_SECRET": ACCESS_SECRET}
-        self.daemon = Daemon(self.config, resolve_secrets(self.config, environ), self.ledger)
+        self.daemon = daemon_on_threads(self.config, resolve_secrets(self.config, environ), self.ledger)
         self.platform.callback_url = f"{self.daemon.url}/callback/main/{token}"
         self._stop: Callable[[], None] = lambda: None
         self._ready, self._ended = threading.Event(), threading.Event()

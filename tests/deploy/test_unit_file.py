@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.cli.output import ExitCode
-from bridge.daemon.app import STOP_WITHIN
+from bridge.daemon.delivery_process import STOP_WITHIN
 
 UNIT = Path(__file__).parents[2] / "deploy/callbridge.service"
 HIGHEST_EXPOSURE = 3.0

@@ -7,6 +7,7 @@ Begin at `SqliteLedger` below, then `writer.py` for how commits are shared and `
 columns.
 """
 
+from bridge.ledger.sqlite.access import prepare_file
 from bridge.ledger.sqlite.accounts import AccountPart
 from bridge.ledger.sqlite.delivery import DeliveryPart
 from bridge.ledger.sqlite.inspection import InspectionPart
@@ -18,7 +19,7 @@ from bridge.ledger.sqlite.quarantine import QuarantinePart
 from bridge.ledger.sqlite.reconciliation import ReconciliationPart
 from bridge.ledger.sqlite.upkeep import UpkeepPart
 
-__all__ = ["OwnerLock", "SqliteLedger"]
+__all__ = ["OwnerLock", "SqliteLedger", "prepare_file"]
 
 
 class SqliteLedger(

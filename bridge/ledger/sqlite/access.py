@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -19,6 +20,8 @@ from bridge.ledger.sqlite.schema import refuse_newer
 from bridge.ledger.sqlite.writer import Writer
 from bridge.lib.errors import LedgerBusy, LedgerUnusable
 
+FORK_BUSY_TIMEOUT_MS = 300
+"""A fork of the owner waits so long for a process that is not of this daemon: its turn holds up callbacks."""
 SPACE_EVERY = 1.0
 """Seconds between two looks at the room that is left on the disk."""
 
@@ -67,15 +70,13 @@ class Access:
         if read_only:
             self._check_readable()
         else:
-            opening.prepare(path, create=create)
-            if isinstance(owner, OwnerLock):
-                owner.hold_file()
+            prepare_file(path, owner, create=create)
             with opening.usable(path):
                 connection = opening.connect_writer(path)
                 with opening.closed_on_failure(connection):
                     self._payloads.load(connection)
                     guard = _guard(path, connection, owner)
-                self._writer = Writer(connection, guard)
+                self._writer = Writer(connection, guard, _turns(connection, owner))
 
     def _check_readable(self) -> None:
         with opening.usable(self._path):
@@ -129,6 +130,22 @@ class Access:
             self._readers.clear()
         if self._writer is not None:
             self._writer.close()
+
+
+def prepare_file(path: Path, owner: Ownership | None, *, create: bool = True) -> None:
+    """Bring the file to this program's version, and lock it for its owner; no connection stays open."""
+    opening.prepare(path, create=create)
+    if isinstance(owner, OwnerLock):
+        owner.hold_file()
+
+
+def _turns(connection: sqlite3.Connection, owner: Ownership | None) -> AbstractContextManager[object] | None:
+    """By which turns a connection writes; None: no other process of this daemon does."""
+    if not isinstance(owner, OwnerLock):
+        return None
+    if owner.is_inherited:
+        connection.execute(f"PRAGMA busy_timeout = {FORK_BUSY_TIMEOUT_MS}")
+    return owner.turns
 
 
 def _guard(path: Path, connection: sqlite3.Connection, owner: Ownership | None) -> Guard:

@@ -4,17 +4,20 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from bridge.ledger.sqlite.connection import check_owner, usable
 from bridge.ledger.sqlite.files import FileLock
+from bridge.ledger.sqlite.write_turns import WriteTurns
 from bridge.lib.errors import LedgerLocked
 
 GIVES_WAY_WITHIN = 60.0
 """Seconds that a daemon waits at its start for a command to give way, which it does between two steps."""
 GUEST_POLLED_EVERY = 0.05
+DYING_LOOKS = 5
 GUEST = "command"
 """What a guest writes into the lock's file behind its process number."""
 
@@ -42,11 +45,19 @@ class OwnerLock:
         self._wanted = ledger.with_name(ledger.name + ".wanted")
         self._file: int | None = None
         self._of_the_file = FileLock()
+        self._process = os.getpid()
+        self.turns: WriteTurns | None = None
+        """By which the owner and its forks write, once the lock is held."""
 
     @property
     def path(self) -> Path:
         """The lock's own file."""
         return self._path
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process is a fork of the one that took the lock, which both hold now."""
+        return os.getpid() != self._process
 
     def hold_file(self) -> None:
         """Lock the ledger's file itself too, where it is there by now.
@@ -77,12 +88,21 @@ class OwnerLock:
             if self._file is None:
                 raise LedgerLocked(f"another callbridge (process {self._owner()[0]}) owns {self._ledger}")
             try:
-                self.hold_file()
+                self._hold_file_soon()
             except LedgerLocked:
                 self.release()
                 raise
+            self._process, self.turns = os.getpid(), WriteTurns()
             os.ftruncate(self._file, 0)
             os.write(self._file, f"{os.getpid()}{' ' + GUEST if self._guest else ''}\n".encode())
+
+    def _hold_file_soon(self) -> None:
+        """Lock the file; a process that is just dying lets go of its two locks one after the other."""
+        for _ in range(DYING_LOOKS):
+            with suppress(LedgerLocked):
+                return self.hold_file()
+            self._pause(GUEST_POLLED_EVERY)
+        return self.hold_file()
 
     def is_wanted(self) -> bool:
         """Whether a daemon waits for a guest to give way."""
@@ -116,6 +136,7 @@ class OwnerLock:
 
     def release(self) -> None:
         """Let go. The lock's file stays: removing it could let two processes in."""
+        self.turns = None
         self._of_the_file.release()
         if self._file is not None:
             os.close(self._file)

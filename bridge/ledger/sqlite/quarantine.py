@@ -27,7 +27,13 @@ class QuarantinePart(Access):
 
     def refile(self, entry: int, arrivals: Sequence[Arrival]) -> bool:
         """File an entry again in one commit, which is undone where no call takes a record of it."""
-        return self._write().run(lambda c: refile(c, self._payloads, entry, arrivals))
+
+        def write(connection: sqlite3.Connection) -> bool:
+            # Another process may have added a dictionary, and may remove the one that this one knows.
+            self._payloads.load(connection)
+            return refile(connection, self._payloads, entry, arrivals)
+
+        return self._write().run(write)
 
     def drop(self, entries: Sequence[int]) -> int:
         """Mark waiting entries as dropped in one commit."""

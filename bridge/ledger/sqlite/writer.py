@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -23,14 +24,23 @@ LARGEST_GROUP = 256
 
 
 Item = tuple[Work, Future[Any]]
+Outcome = tuple[Future[Any], Any, BaseException | None]
+"""A future, and the result or the error that it ends with after the commit."""
 
 
 class Writer:
     """Runs submitted work on one connection, in order; futures end after the commit."""
 
-    def __init__(self, connection: sqlite3.Connection, guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        guard: Guard | None = None,
+        turns: AbstractContextManager[object] | None = None,
+    ) -> None:
+        """`turns` is entered for each transaction, where another process of this daemon writes too."""
         self._connection = connection
         self._guard = guard
+        self._turns = turns if turns is not None else nullcontext()
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
         self._ends = False
         self._closed = False
@@ -59,7 +69,7 @@ class Writer:
 
     def _loop(self) -> None:
         while group := self._next_group():
-            commit_group(self._connection, group, self._guard)
+            commit_group(self._connection, group, self._guard, self._turns)
         if self._guard is None:
             self._connection.close()
         else:
@@ -154,30 +164,27 @@ class Combiner(Generic[A, T]):
         self._writer.submit(lambda c: self._work(c, [asked])[0]).add_done_callback(ended)
 
 
-def commit_group(connection: sqlite3.Connection, group: Sequence[Item], guard: Guard | None = None) -> None:
-    """Run a group in one transaction and end its futures after the commit."""
+def commit_group(
+    connection: sqlite3.Connection,
+    group: Sequence[Item],
+    guard: Guard | None,
+    turns: AbstractContextManager[object],
+) -> None:
+    """Run a group in one transaction, in a turn of its own, and end its futures after the commit."""
     works: list[tuple[Work, Future[Any]]] = []
-    outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+    outcomes: list[Outcome] = []
     # From here on a future can no longer be cancelled.
     for work, future in group:
         if future.set_running_or_notify_cancel():
             works.append((work, future))
     try:
-        _refuse_moved(connection, guard)
-        connection.execute("BEGIN IMMEDIATE")
-        outcomes.extend(_run(connection, work, future) for work, future in works)
-        connection.execute("COMMIT")
-        # Checked once more after the commit: what went into a file that was moved away is not acknowledged.
-        _refuse_moved(connection, guard)
+        with turns:
+            outcomes.extend(_commit(connection, works, guard))
     except sqlite3.Error as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
         busy = LedgerBusy(f"the ledger cannot commit: {error}")
         for _, future in works:
             future.set_exception(busy)
         return
-    if guard is not None:
-        guard.committed(connection)
     for future, result, failure in outcomes:
         if failure is None:
             future.set_result(result)
@@ -185,14 +192,30 @@ def commit_group(connection: sqlite3.Connection, group: Sequence[Item], guard: G
             future.set_exception(failure)
 
 
+def _commit(connection: sqlite3.Connection, works: Sequence[Item], guard: Guard | None) -> list[Outcome]:
+    """Run works in one transaction; a `sqlite3.Error` says that nothing of it may be acknowledged."""
+    try:
+        _refuse_moved(connection, guard)
+        connection.execute("BEGIN IMMEDIATE")
+        outcomes = [_run(connection, work, future) for work, future in works]
+        connection.execute("COMMIT")
+        # Checked once more after the commit: what went into a file that was moved away is not acknowledged.
+        _refuse_moved(connection, guard)
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    if guard is not None:
+        guard.committed(connection)
+    return outcomes
+
+
 def _refuse_moved(connection: sqlite3.Connection, guard: Guard | None) -> None:
     if guard is not None and (trouble := guard.trouble(connection)):
         raise sqlite3.OperationalError(trouble)
 
 
-def _run(
-    connection: sqlite3.Connection, work: Work, future: Future[Any]
-) -> tuple[Future[Any], Any, BaseException | None]:
+def _run(connection: sqlite3.Connection, work: Work, future: Future[Any]) -> Outcome:
     connection.execute("SAVEPOINT work")
     try:
         result = work(connection)
