@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import NoReturn, Self
 
 import structlog
 
-from bridge.daemon.deliveries import DeliveryThreads
+from bridge.daemon.deliveries import Deliveries
 from bridge.ledger import Ledger
 
 log = structlog.get_logger("bridge.daemon")
@@ -48,7 +49,7 @@ class DeliveryProcess:
     """Deliveries in a fork of this process. See `Deliveries`, which says what each method promises."""
 
     def __init__(
-        self, open_ledger: Callable[[], Ledger], deliveries_on: Callable[[Ledger], DeliveryThreads]
+        self, open_ledger: Callable[[], Ledger], deliveries_on: Callable[[Ledger], Deliveries]
     ) -> None:
         """Fork: there must be no thread, no connection to the ledger and no event loop in this process yet.
 
@@ -137,11 +138,12 @@ class DeliveryProcess:
             while self._link.recv(READ_AT_ONCE):
                 self._answered.set()
         code = os.waitstatus_to_exitcode(os.waitpid(self.process_id, 0)[1])
-        self._ended.set()
         if not self._stopping or (code and not self._killed):
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             log.error("daemon.part_failed", part=PART, exception=how)
             self.failed = PART
+        self._ended.set()
+        if not self._stopping:
             self._give_up()
 
 
@@ -149,7 +151,7 @@ def _live_as_fork(
     link: socket.socket,
     parent: int,
     open_ledger: Callable[[], Ledger],
-    deliveries_on: Callable[[Ledger], DeliveryThreads],
+    deliveries_on: Callable[[Ledger], Deliveries],
 ) -> NoReturn:
     """The whole life of the process; never returns into what the parent was doing when it forked."""
     code = 1
@@ -160,8 +162,8 @@ def _live_as_fork(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         if link.recv(1) == START:
-            code = _deliver(link, open_ledger, deliveries_on)
-    except BaseException:
+            code = deliver_as_told(link, open_ledger(), deliveries_on, parent_gone=partial(os._exit, 1))
+    except Exception:
         log.exception("daemon.part_failed", part=PART)
     finally:
         os._exit(code)
@@ -177,34 +179,36 @@ def _die_with(parent: int) -> None:
     libc.prctl(_PR_SET_NAME, NAME)
 
 
-def _deliver(
+def deliver_as_told(
     link: socket.socket,
-    open_ledger: Callable[[], Ledger],
-    deliveries_on: Callable[[Ledger], DeliveryThreads],
+    ledger: Ledger,
+    deliveries_on: Callable[[Ledger], Deliveries],
+    *,
+    parent_gone: Callable[[], None],
 ) -> int:
-    """Deliver until told to stop; returns the exit code."""
-    ledger, stopping = open_ledger(), threading.Event()
-    deliveries = deliveries_on(ledger)
-    deliveries.start(give_up=stopping.set)
-    threading.Thread(target=_listen, args=(link, deliveries, stopping.set), name="told", daemon=True).start()
+    """Deliver until told to stop, then close the ledger; returns the exit code."""
+    deliveries, stopping = deliveries_on(ledger), threading.Event()
+    deliveries.start(stopping.set)
+
+    def listen() -> None:
+        try:
+            while told := link.recv(READ_AT_ONCE):
+                if WAKE in told:
+                    deliveries.wake()
+                if STOP in told:
+                    stopping.set()
+                if HURRY in told:
+                    deliveries.hurry()
+                if ASK in told and deliveries.respond():
+                    link.send(ANSWER)
+        except Exception:
+            log.exception("daemon.part_failed", part=PART)
+        finally:
+            parent_gone()
+
+    threading.Thread(target=listen, name="listen", daemon=True).start()
     stopping.wait()
     deliveries.stop()
     deliveries.join(STOP_WITHIN)
     ledger.close()
     return 1 if deliveries.failed else 0
-
-
-def _listen(link: socket.socket, deliveries: DeliveryThreads, stop: Callable[[], None]) -> None:
-    """Do what the parent tells; end the process where it is gone."""
-    try:
-        while told := link.recv(READ_AT_ONCE):
-            if WAKE in told:
-                deliveries.wake()
-            if STOP in told:
-                stop()
-            if HURRY in told:
-                deliveries.hurry()
-            if ASK in told and deliveries.respond():
-                link.send(ANSWER)
-    finally:
-        os._exit(1)
