@@ -18,6 +18,8 @@ from bridge.record.head import Head
 from bridge.record.origin import Origin
 from bridge.record.verdict import read_stamps
 
+_TIMES_AHEAD = (("started_ahead", "started_at"), ("created_ahead", "created_at"))
+
 
 @dataclass(frozen=True, slots=True)
 class SourceRules:
@@ -94,11 +96,12 @@ class NewCallReader:
 
 def ahead_flags(record: Mapping[str, Any], first_seen_at: datetime, origin: Origin) -> tuple[str, ...]:
     """Flags for a call's times that lie too far ahead of its first receipt."""
-    dialect = origin.dialect
-    times = {"started_ahead": "started_at", "created_ahead": "created_at"}
+    dialect, zone = origin.dialect, origin.zone
     return tuple(
-        flag
-        for flag, attribute in times.items()
-        for field in dialect.fields_of(attribute)
-        if is_ahead(dialect.time(record.get(field), origin.zone), first_seen_at)
+        [
+            flag
+            for flag, attribute in _TIMES_AHEAD
+            for field in dialect.fields_of(attribute)
+            if is_ahead(dialect.time(record.get(field), zone), first_seen_at)
+        ]
     )

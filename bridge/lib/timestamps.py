@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 from urllib.parse import unquote
@@ -127,11 +128,9 @@ def _of_text(text: str, zone: ZoneInfo) -> datetime | None:
     if len(text) == _PLAIN_LENGTH and text[4::3] == _PLAIN_MARKS and text.isascii():
         # What the platform nearly always writes; the general way takes ten times as long.
         try:
-            moment = datetime.fromisoformat(text)
+            return _of_plain(text, zone)
         except ValueError:
             pass
-        else:
-            return None if moment.year < _FIRST_YEAR else moment.replace(tzinfo=zone).astimezone(UTC)
     text = _plain(text)
     if not text or _NO_TIME.fullmatch(text):
         return None
@@ -142,6 +141,12 @@ def _of_text(text: str, zone: ZoneInfo) -> datetime | None:
     if milliseconds := _DOTNET.fullmatch(text):
         return _of_epoch(int(milliseconds[1]))
     return _of_number(float(text), zone) if _SCIENTIFIC.fullmatch(text) else _of_calendar(text, zone)
+
+
+@lru_cache(maxsize=1024)
+def _of_plain(text: str, zone: ZoneInfo) -> datetime | None:
+    """A time such as `2025-04-14 10:19:05`; kept, because a record's times are read several times."""
+    return _in_utc(datetime.fromisoformat(text), zone)
 
 
 def _plain(text: str) -> str:

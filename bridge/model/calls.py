@@ -49,8 +49,7 @@ def digests(joined: bytes) -> frozenset[bytes]:
     return frozenset(joined[place : place + DIGEST_SIZE] for place in range(0, len(joined), DIGEST_SIZE))
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
+class Columns(msgspec.Struct, frozen=True):
     """What operators filter calls by, as plain columns."""
 
     sn: str | None = None
@@ -64,8 +63,7 @@ class Columns:
     task: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NewCall:
+class NewCall(msgspec.Struct, frozen=True):
     """A call as its first record shows it: what is kept of it besides the record, and whom it is owed to."""
 
     columns: Columns

@@ -11,12 +11,11 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from bridge.lib.iso_times import stamp
-from bridge.lib.lenient_json import MAX_DEPTH
 from bridge.model.calls import Arrival, NewCall, Quarantined, Via
 from bridge.record.dialect import Dialect
 from bridge.record.head import Head
 from bridge.record.identity import NO_NAMES, IdentityConflict, storable
-from bridge.record.json_body import REPLACED, read_object, utf8_text
+from bridge.record.json_body import REPLACED, may_be_deep, read_object, utf8_text
 from bridge.record.origin import Origin
 from bridge.record.unwrap_body import read_record, read_records
 
@@ -42,7 +41,7 @@ def read_head(text: bytes, dialect: Dialect) -> Head:
     """
     try:
         # msgspec skips what it does not read, however deep; `read_object` refuses what is nested too deep.
-        if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
+        if not may_be_deep(text):
             return dialect.head_decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeError):
         # msgspec refuses half surrogate pairs and raw control characters, but senders write both.
@@ -101,7 +100,7 @@ def _bare_record(
 
 def _head_of_one(text: bytes, decoder: msgspec.json.Decoder[Head]) -> Head | None:
     """The head of a bare record in plain JSON; None where the body may be a wrapping around records."""
-    if text.count(b"{") + text.count(b"[") > MAX_DEPTH:
+    if may_be_deep(text):
         return None
     try:
         head = decoder.decode(text)

@@ -27,6 +27,8 @@ def is_uuid(name: str) -> bool:
 
 def storable(text: str) -> str:
     """A text as it can be stored: half surrogate pairs are no UTF-8, and NUL ends a text in SQLite."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
