@@ -1,7 +1,6 @@
 """What delivery workers ask of a ledger: leases, their ends, and what was last sent to CRM objects."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -76,9 +75,6 @@ class DeliveryLedger(Protocol):
 
     def settle(self, settled: Sequence[EndedAttempt], now: datetime) -> None:
         """Write how attempts ended, in one commit; a revision since then makes its delivery due again."""
-
-    def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
-        """As `settle`, not waited for: the future ends after the commit, which the next `lease` can share."""
 
     def give_back(self, leases: Sequence[tuple[Lease, datetime]]) -> set[int]:
         """End leases with which nothing was done, each due at its time again, as if it had not been taken.

@@ -1,7 +1,6 @@
 """The model test sees what it is there for: each of the planted faults makes it red."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from datetime import datetime, timedelta
 
 import pytest
@@ -37,10 +36,8 @@ def refused_502(text: str) -> str:
 class Timeless(WatchedLedger):
     """Forgets when the call was that wrote a field."""
 
-    def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
-        return super().settle_soon(
-            [each._replace(settlement=timeless(each.settlement)) for each in settled], now
-        )
+    def settle(self, settled: Sequence[EndedAttempt], now: datetime) -> None:
+        super().settle([each._replace(settlement=timeless(each.settlement)) for each in settled], now)
 
 
 def timeless(settlement: Settlement) -> Settlement:
@@ -86,17 +83,17 @@ class Tardy(WatchedLedger):
     def note(self, notes: Sequence[ProgressNote]) -> None:
         self.late = (*self.late, *notes)
 
-    def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
+    def settle(self, settled: Sequence[EndedAttempt], now: datetime) -> None:
         late, self.late = self.late, ()
         super().note(late)
-        return super().settle_soon(settled, now)
+        super().settle(settled, now)
 
 
 class Deaf(WatchedLedger):
     """Does not hear of a revision that comes while a call is delivered."""
 
-    def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
-        written = super().settle_soon(settled, now)
+    def settle(self, settled: Sequence[EndedAttempt], now: datetime) -> None:
+        super().settle(settled, now)
         ids = [lease.delivery_id for lease, settlement, _ in settled if settlement.state == "delivered"]
         self._write().run(
             lambda connection: connection.executemany(
@@ -104,7 +101,6 @@ class Deaf(WatchedLedger):
                 [(each,) for each in ids],
             )
         )
-        return written
 
 
 class Forgetful(WatchedLedger):

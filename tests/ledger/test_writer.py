@@ -1,21 +1,26 @@
-"""Work of one kind that many threads ask for is done in one go, and one that fails takes no other along."""
+"""Work that waits for the writer's thread shares a commit, and work that fails takes no other along."""
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from bridge.ledger.sqlite.writer import Combiner, Writer
+from bridge.ledger.sqlite.writer import Writer
 from bridge.lib.errors import LedgerBusy
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[Writer]:
-    connection = sqlite3.connect(tmp_path / "x.db", isolation_level=None, check_same_thread=False)
-    connection.execute("CREATE TABLE numbers (number INTEGER)")
+def connection(tmp_path: Path) -> sqlite3.Connection:
+    made = sqlite3.connect(tmp_path / "x.db", isolation_level=None, check_same_thread=False)
+    made.execute("CREATE TABLE numbers (number INTEGER)")
+    return made
+
+
+@pytest.fixture
+def writer(connection: sqlite3.Connection) -> Iterator[Writer]:
     with closing(Writer(connection)) as made:
         yield made
 
@@ -27,45 +32,48 @@ def held_up(writer: Writer) -> threading.Event:
     return go_on
 
 
-def test_waiting_work_shares_one_commit_and_each_gets_its_result(writer: Writer) -> None:
-    groups: list[list[int]] = []
+def inserting(number: int) -> Callable[[sqlite3.Connection], int]:
+    def insert(connection: sqlite3.Connection) -> int:
+        connection.execute("INSERT INTO numbers VALUES (?)", (number,))
+        if number == 3:
+            raise ValueError(number)
+        return 10 * number
 
-    def insert(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[int]:
-        groups.append(list(numbers))
-        connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in numbers])
-        return [10 * number for number in numbers]
+    return insert
 
-    together, go_on = Combiner(writer, insert), held_up(writer)
-    futures = [together.submit(number) for number in range(5)]
+
+def total(connection: sqlite3.Connection) -> int:
+    found: int = connection.execute("SELECT sum(number) FROM numbers").fetchone()[0]
+    return found
+
+
+def test_waiting_work_shares_one_commit_and_each_gets_its_result(
+    connection: sqlite3.Connection, writer: Writer
+) -> None:
+    said: list[str] = []
+    connection.set_trace_callback(said.append)
+    go_on = held_up(writer)
+    futures = [writer.submit(inserting(number)) for number in (0, 1, 2, 4)]
     go_on.set()
-    assert [future.result(10) for future in futures] == [0, 10, 20, 30, 40]
-    assert groups == [[0, 1, 2, 3, 4]]
-    assert together.run(7) == 70, "what comes later has a turn of its own"
-    assert writer.run(lambda c: c.execute("SELECT sum(number) FROM numbers").fetchone()[0]) == 17
+    assert [future.result(10) for future in futures] == [0, 10, 20, 40]
+    assert writer.run(total) == 7
+    commits = [place for place, sql in enumerate(said) if sql == "COMMIT"]
+    inserts = [place for place, sql in enumerate(said) if sql.startswith("INSERT")]
+    assert len([commit for commit in commits if inserts[0] < commit < inserts[-1]]) == 0
 
 
 def test_failing_work_fails_alone(writer: Writer) -> None:
-    def insert(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[int]:
-        for number in numbers:
-            if number == 3:
-                raise ValueError(number)
-            connection.execute("INSERT INTO numbers VALUES (?)", (number,))
-        return list(numbers)
-
-    together, go_on = Combiner(writer, insert), held_up(writer)
-    futures = [together.submit(number) for number in (1, 3, 5)]
+    go_on = held_up(writer)
+    futures = [writer.submit(inserting(number)) for number in (1, 3, 5)]
     go_on.set()
-    assert (futures[0].result(10), futures[2].result(10)) == (1, 5)
+    assert (futures[0].result(10), futures[2].result(10)) == (10, 50)
     with pytest.raises(ValueError, match="3"):
         futures[1].result(10)
-    assert writer.run(lambda c: c.execute("SELECT count(*) FROM numbers").fetchone()[0]) == 2
+    assert writer.run(total) == 6
 
 
-def test_closed_ledger_fails_all_waiting_work(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / "x.db", isolation_level=None, check_same_thread=False)
+def test_closed_writer_refuses_work(connection: sqlite3.Connection) -> None:
     writer = Writer(connection)
-    together = Combiner[int, int](writer, lambda _, numbers: numbers)
     writer.close()
-    for _ in range(2):
-        with pytest.raises(LedgerBusy):
-            together.run(1)
+    with pytest.raises(LedgerBusy):
+        writer.run(total)

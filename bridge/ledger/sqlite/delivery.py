@@ -1,9 +1,9 @@
 """Delivery in SQLite: leases, how attempts ended, and what was last sent to CRM objects."""
 
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 
 from bridge.ledger import Destinations, EndedAttempt, PlannedDelivery, ProgressNote
 from bridge.ledger.sqlite import (
@@ -14,7 +14,6 @@ from bridge.ledger.sqlite import (
 )
 from bridge.ledger.sqlite.access import Access, looks
 from bridge.ledger.sqlite.destinations import skipped_before, start_destinations
-from bridge.ledger.sqlite.writer import Combiner
 from bridge.model.crm_objects import KnownObject
 from bridge.model.deliveries import Lane, Lease, LockKey
 from bridge.model.key_claims import Claim
@@ -22,10 +21,6 @@ from bridge.model.key_claims import Claim
 
 class DeliveryPart(Access):
     """See `bridge.ledger.DeliveryLedger`, which says what each method promises."""
-
-    @cached_property
-    def _settling(self) -> Combiner[settle.Ended, None]:
-        return Combiner(self._write(), settle.settle_each)
 
     def start_destinations(self, destinations: Destinations, now: datetime) -> None:
         """Register destinations, and skip earlier calls, in one commit."""
@@ -67,12 +62,8 @@ class DeliveryPart(Access):
         return []
 
     def settle(self, settled: Sequence[EndedAttempt], now: datetime) -> None:
-        """Write how attempts ended, and wait for the commit."""
-        self.settle_soon(settled, now).result()
-
-    def settle_soon(self, settled: Sequence[EndedAttempt], now: datetime) -> Future[None]:
-        """Queue how attempts ended; the settlements of several workers share one commit."""
-        return self._settling.submit((settled, now))
+        """Write how attempts ended, 200 in a few statements."""
+        self._write().run(lambda c: settle.settle_all(c, settled, now))
 
     def give_back(self, leases: Sequence[tuple[Lease, datetime]]) -> set[int]:
         """End unused leases in one commit."""

@@ -1,6 +1,6 @@
 """Writes how attempts ended, up to 200 in a few statements.
 
-Each statement makes the writer's thread wait for the interpreter's lock, which sixteen workers want as well.
+Each statement makes the writer's thread wait for the interpreter's lock, which other threads want as well.
 """
 
 import sqlite3
@@ -22,9 +22,6 @@ from bridge.ledger.sqlite.times import micros
 from bridge.model.deliveries import DeliveryState, Lease, Settlement
 from bridge.model.delivery_rules import settled
 
-Ended = tuple[Sequence[EndedAttempt], datetime]
-"""The attempts that one worker has ended, and when it did."""
-
 _ATTEMPTS = """
 INSERT INTO attempts (delivery_id, revision, started_at, ended_at, outcome, detail) VALUES {}
 """
@@ -40,12 +37,6 @@ _REMEDY = """
 INSERT INTO causes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET remedy = excluded.remedy
     WHERE remedy <> excluded.remedy
 """
-
-
-def settle_each(connection: sqlite3.Connection, ended: Sequence[Ended]) -> list[None]:
-    """Write what several workers have ended, in one commit."""
-    settle_all(connection, [each for some, _ in ended for each in some], max(now for _, now in ended))
-    return [None] * len(ended)
 
 
 def settle_all(connection: sqlite3.Connection, ended: Sequence[EndedAttempt], now: datetime) -> None:

@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from bridge.ledger.sqlite.files import Guard
-from bridge.lib.errors import LedgerBusy, LedgerError
+from bridge.lib.errors import LedgerBusy
 
 T = TypeVar("T")
-A = TypeVar("A")
 Work = Callable[[sqlite3.Connection], Any]
 
 LARGEST_GROUP = 256
@@ -91,77 +90,6 @@ class Writer:
                 break
             group.append(item)
         return group
-
-
-class Combiner(Generic[A, T]):
-    """Combines requests of one kind from many threads into one piece of work.
-
-    Every statement makes the writer's thread wait for the interpreter's lock: sixteen workers' leases in two
-    statements are faster than in thirty-two, though both share a commit.
-    """
-
-    def __init__(
-        self, writer: Writer, work: Callable[[sqlite3.Connection, Sequence[A]], Sequence[T]]
-    ) -> None:
-        """`work` returns one result for each request, in their order."""
-        self._writer = writer
-        self._work = work
-        self._lock = threading.Lock()
-        self._waiting: list[tuple[A, Future[T]]] = []
-
-    def run(self, asked: A) -> T:
-        """Submit a request and wait for the commit."""
-        return self.submit(asked).result()
-
-    def submit(self, asked: A) -> Future[T]:
-        """Submit a request; the future ends after the commit."""
-        future: Future[T] = Future()
-        with self._lock:
-            self._waiting.append((asked, future))
-            first = len(self._waiting) == 1
-        if first:
-            self._submit()
-        return future
-
-    def _submit(self) -> None:
-        taken: list[tuple[A, Future[T]]] = []
-
-        def work(connection: sqlite3.Connection) -> Sequence[T]:
-            taken.extend(self._take())
-            return self._work(connection, [asked for asked, _ in taken])
-
-        def ended(done: Future[Sequence[T]]) -> None:
-            error = done.exception()
-            if error is None:
-                for (_, future), result in zip(taken, done.result(), strict=True):
-                    future.set_result(result)
-                return
-            # Where no transaction could be begun, the work has not run, so the requests still wait.
-            failed = taken or self._take()
-            if isinstance(error, LedgerError) or len(failed) == 1:
-                for _, future in failed:
-                    future.set_exception(error)
-            else:
-                # One of them failed: each is tried alone, so that the others succeed.
-                for asked, future in failed:
-                    self._submit_alone(asked, future)
-
-        self._writer.submit(work).add_done_callback(ended)
-
-    def _take(self) -> list[tuple[A, Future[T]]]:
-        with self._lock:
-            taken, self._waiting = self._waiting, []
-        return taken
-
-    def _submit_alone(self, asked: A, future: Future[T]) -> None:
-        def ended(done: Future[T]) -> None:
-            error = done.exception()
-            if error is None:
-                future.set_result(done.result())
-            else:
-                future.set_exception(error)
-
-        self._writer.submit(lambda c: self._work(c, [asked])[0]).add_done_callback(ended)
 
 
 def commit_group(

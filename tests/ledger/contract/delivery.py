@@ -297,12 +297,6 @@ class DeliveryContract:
         assert balance(ledger, "other") == {"ledger": 2, "skipped": 1, "under_way": 1}
         assert set(ledger.counts().deliveries) == {"crm", "other"}
 
-    def test_settle_soon_has_settled_when_its_future_ends(self, ledger: Ledger) -> None:
-        news(ledger, "a")
-        lease = leased(ledger)
-        ledger.settle_soon([EndedAttempt(lease, DELIVERED, NOW)], NOW).result(10)
-        assert balance(ledger) == {"ledger": 1, "delivered": 1}
-
     # -- whose key it is -------------------------------------------------------------
     def test_key_claims_name_the_first_call_of_a_key(self, ledger: Ledger) -> None:
         routes = {"main": ("crm",), "branch": ("crm", "other")}

@@ -61,6 +61,11 @@ class LeaseContract:
         taken = [lease.key for _ in range(4) for lease in ledger.lease(TWO, SOURCES, LATER, 3)]
         assert taken == ["0", "0", "1", "1", "2", "2", "3", "3", "4", "4"]
 
+    def test_nothing_is_leased_where_nothing_is_asked_for(self, ledger: Ledger) -> None:
+        news(ledger, "a")
+        assert ledger.lease(TWO, SOURCES, LATER, 0) == ledger.lease([], SOURCES, LATER, 9) == []
+        assert [lease.key for lease in ledger.lease(TWO, SOURCES, LATER, 9)] == ["a"]
+
     def test_lane_takes_only_its_own_deliveries(self, ledger: Ledger) -> None:
         backfilled(ledger, "old", NOW)
         assert ledger.lease(TWO, SOURCES, LATER, 9, lane=Lane.LIVE) == []
