@@ -48,10 +48,10 @@ class ReceivingWakeups:
     """Called when deliveries may have become due."""
 
     def wake_after_filing(self, filed: Sequence[Filed]) -> None:
-        """Wake the judge where receipts wait for their verdict, and deliveries where new calls are owed."""
+        """Wake the judge where receipts wait for their verdict, and deliveries where some became due."""
         if any(one.waits for one in filed):
             self.arrived.set()
-        if any(one.is_new for one in filed):
+        if any(one.owes for one in filed):
             self.wake_deliveries()
 
     def stop_all(self) -> None:

@@ -110,7 +110,9 @@ class Filed(msgspec.Struct, frozen=True):
     kept: bool = True
     """False: quarantine is full, and nothing of the record is on disk."""
     is_new: bool = False
-    """Whether it has its verdict: it opened a call, whose deliveries are owed already."""
+    """Whether it has its verdict: it opened a call."""
+    owes: bool = False
+    """Whether it made deliveries due."""
 
     @property
     def waits(self) -> bool:

@@ -127,7 +127,8 @@ def test_stopping_wakes_every_thread() -> None:
     assert delivering.stop.is_set()
 
 
-NEW, JOINED = Filed(1, "a", is_new=True), Filed(1, "a")
+NEW, JOINED = Filed(1, "a", is_new=True, owes=True), Filed(1, "a")
+SKIPPED = Filed(1, "a", is_new=True)
 QUARANTINED_ONE = Filed(None, trouble=Quarantined.UNIDENTIFIED)
 
 
@@ -137,9 +138,10 @@ QUARANTINED_ONE = Filed(None, trouble=Quarantined.UNIDENTIFIED)
         ([NEW, NEW], False, 1),
         ([JOINED], True, 0),
         ([NEW, JOINED], True, 1),
+        ([SKIPPED], False, 0),
         ([QUARANTINED_ONE], False, 0),
     ],
-    ids=["new calls", "a second record", "both", "quarantined"],
+    ids=["new calls", "a second record", "both", "a new call that is left out", "quarantined"],
 )
 def test_filing_wakes_who_has_work(filed: list[Filed], judge: bool, deliveries: int) -> None:
     woken: list[int] = []

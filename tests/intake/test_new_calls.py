@@ -218,11 +218,20 @@ def verdicts(intake: Intake) -> list[str | None]:
 def test_new_call_is_judged_and_owed_in_the_commit_that_files_it(intake: Intake) -> None:
     made = local(NOW - timedelta(days=3))
     (filed,) = filed_all(intake.ledger, intake.arrivals(body_of(uuid=uuid(1), created_at=made), NOW))
-    assert (filed.is_new, filed.waits) == (True, False)
+    assert (filed.is_new, filed.owes, filed.waits) == (True, True, False)
     assert verdicts(intake) == [Verdict.NEW]
     with closing(sqlite3.connect(intake.path)) as file:
         owed = file.execute("SELECT destination, state, wanted, reason FROM deliveries ORDER BY 1").fetchall()
     assert owed == [("crm", "due", 1, None), ("helpdesk", "skipped", 1, "before this destination")]
+
+
+def test_new_call_that_all_destinations_leave_out_owes_nothing(intake: Intake) -> None:
+    made = local(START - timedelta(days=1))
+    (filed,) = filed_all(intake.ledger, intake.arrivals(body_of(uuid=uuid(1), created_at=made), NOW))
+    assert (filed.is_new, filed.owes) == (True, False)
+    with closing(sqlite3.connect(intake.path)) as file:
+        owed = file.execute("SELECT state, reason FROM deliveries ORDER BY destination").fetchall()
+    assert owed == [("skipped", "before start_at")] * 2
 
 
 @pytest.mark.parametrize("at_once", [True, False])

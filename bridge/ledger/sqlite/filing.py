@@ -192,7 +192,8 @@ class _ArrivalBatch:
             (self._next_receipt, call.call_id, arrival.via, micros(arrival.received_at), *judged)
         )
         self._bodies.append((self._next_receipt, arrival.payload))
-        return Filed(call.call_id, call.key, is_new=new is not None)
+        owes = new is not None and len(new.skip) < len(new.destinations)
+        return Filed(call.call_id, call.key, is_new=new is not None, owes=owes)
 
     def _flush(self) -> None:
         """Write what was gathered, so that SQL finds it."""
