@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -271,6 +272,35 @@ def test_failed_backup_is_reported(tmp_path: Path, target: str) -> None:
     assert target in done.stderr
     assert "fault" not in done.stderr
     assert {path.name for path in tmp_path.iterdir()} - names <= {"ledger.db.lock"}
+
+
+NO_NICE = """
+#include <errno.h>
+int nice(int by) { errno = EPERM; return -1; }
+"""
+
+
+@pytest.mark.long
+def test_backup_and_dictionary_are_made_where_no_priority_may_be_lowered(tmp_path: Path) -> None:
+    source, library = tmp_path / "nice.c", tmp_path / "nice.so"
+    source.write_text(NO_NICE, "ascii")
+    command = ["gcc", "-shared", "-fPIC", "-o", str(library), str(source)]
+    subprocess.run(command, check=True)
+    SqliteLedger(tmp_path / "ledger.db", create=True).close()
+    (tmp_path / "copy.db").touch()
+    for module, *args in (
+        ("backup_copy", str(tmp_path / "ledger.db"), str(tmp_path / "copy.db")),
+        ("backup_check", str(tmp_path / "copy.db")),
+        ("dictionary_process",),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", f"bridge.ledger.sqlite.{module}", *args],
+            env={**os.environ, "LD_PRELOAD": str(library)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
 
 
 # -- dictionaries -------------------------------------------------------------------

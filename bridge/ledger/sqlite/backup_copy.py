@@ -10,7 +10,7 @@ import os
 import sqlite3
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 SYNCED_BYTES = 8 << 20
@@ -36,7 +36,9 @@ KEPT_ROWS = {
 
 def main(source: str, target: str) -> int:
     """Copy the ledger at `source` to `target`; returns the exit code."""
-    os.nice(NICE)
+    # A sandbox may forbid it (systemd, by `~@resources`); then it goes on at the priority that it has.
+    with suppress(PermissionError):
+        os.nice(NICE)
     try:
         copy(Path(source), Path(target))
     except (sqlite3.Error, OSError) as error:

@@ -6,6 +6,7 @@ or nothing where they are too few or too unlike one another.
 
 import os
 import sys
+from contextlib import suppress
 
 import zstandard
 
@@ -25,7 +26,9 @@ NICE = 10
 
 def main() -> None:
     """Read samples from stdin, and write the dictionary to stdout."""
-    os.nice(NICE)
+    # A sandbox may forbid it (systemd, by `~@resources`); then it goes on at the priority that it has.
+    with suppress(PermissionError):
+        os.nice(NICE)
     samples = []
     while length := sys.stdin.buffer.read(4):
         samples.append(sys.stdin.buffer.read(int.from_bytes(length, "big")))
