@@ -17,6 +17,9 @@ EMPTY_VALUES: tuple[Any, ...] = (None, "", [], {})
 _INDEX = re.compile(r"-?\d{1,9}", re.ASCII)
 # A list of errors may have as many items as a batch; 100 are enough to name the mistake.
 _MOST_ITEMS = 100
+# Python reads NaN and Infinity as numbers, and would write them into the next request, where they are no
+# JSON. They become null.
+_JSON = json.JSONDecoder(parse_constant=lambda _name: None)
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -115,16 +118,18 @@ def _dig_each(value: Any, path: str, default: Any) -> Any:
 
 def first_held(body: Any, paths: Iterable[str]) -> Any:
     """The value at the first of several paths that holds something; None where none does."""
-    return next((value for path in paths if (value := dig(body, path)) not in EMPTY_VALUES), None)
+    for path in paths:
+        value = dig(body, path)
+        if value not in EMPTY_VALUES:
+            return value
+    return None
 
 
 def read_answer(status: int, headers: Mapping[str, str], raw: bytes, charset: str | None) -> Answer:
     """Decode an answer: wrong bytes become U+FFFD, and where the text is no JSON, the body is None."""
     text = raw.decode(charset or "utf-8", "replace").removeprefix("\ufeff")
     try:
-        # Python reads NaN and Infinity as numbers, and would write them into the next request, where they
-        # are no JSON. They become null.
-        body = json.loads(text, parse_constant=lambda _name: None) if text.strip() else None
+        body = _JSON.decode(text) if text.strip() else None
         # Everything that walks the value is recursive: deeper than `is_deep` allows, it counts as no JSON.
         body = None if is_deep(text, body) else body
         # Half of a surrogate pair is no character, and SQLite and logs refuse it.

@@ -284,22 +284,10 @@ def _match(
     """Compile `match`, which pairs items with results; None where results come in the items' order."""
     if section.match is None:
         return None
-    ours, theirs = section.match
-    of_item = compiler.pick((*key_path, "match", 0), _as_expression(ours, "item"), pair)
-    of_result = compiler.pick((*key_path, "match", 1), _as_expression(theirs, "result"), pair)
+    of_item, of_result = (
+        compiler.pick((*key_path, "match", number), text, pair) for number, text in enumerate(section.match)
+    )
     return (of_item, of_result) if of_item is not None and of_result is not None else None
-
-
-def _as_expression(text: str, owner: str) -> str:
-    """A dotted path as an expression on `item` or `result`."""
-    if "{{" in text:
-        return text
-    parts = [] if text == "." else text.split(".")
-    return "{{ " + owner + "".join(f"[{_index(part)}]" for part in parts) + " }}"
-
-
-def _index(part: str) -> str:
-    return part if part.isdecimal() else repr(part)
 
 
 def compile_find(compiler: Compiler, key_path: KeyPath, section: FindSection, names: Names) -> Find:
