@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import ClassVar
 
 import httpx
 
@@ -60,6 +61,9 @@ class PipelineSettings:
 class DeliveryPipeline:
     """Shares one dispatcher and one completer among all workers of a process."""
 
+    completers: ClassVar[type[Completer]] = Completer
+    dispatchers: ClassVar[type[Dispatcher]] = Dispatcher
+
     def __init__(
         self,
         ledger: DeliveryLedger,
@@ -77,13 +81,13 @@ class DeliveryPipeline:
         clocks, stop = outside.clocks, outside.stop
         doubts = DoubtClock({name: each.settles_within for name, each in routes.destinations.items()}, clocks)
         self._outcomes = OutcomeRules(routes, settings.retry, doubts, clocks.wall, outside.rng)
-        self.completer = Completer(ledger, locks, clocks.wall, stop, outside.signal)
+        self.completer = self.completers(ledger, locks, clocks.wall, stop, outside.signal)
         parts = DispatchParts(
             Preparer(ledger, routes, locks, doubts),
             AttemptStarter(ledger, clocks.steady, stop),
             self.completer,
         )
-        self.dispatcher = Dispatcher(
+        self.dispatcher = self.dispatchers(
             ledger, routes, locks, parts, outside.signal, settings.dispatch, outside.passes
         )
 

@@ -1,16 +1,22 @@
 """The model test sees what it is there for: each of the planted faults makes it red."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
 
 from bridge.delivery.budget import Budget
+from bridge.delivery.completer import Completer
+from bridge.delivery.destination_queue import Turn
+from bridge.delivery.dispatcher import Dispatcher
+from bridge.delivery.locks import KeyLocks
+from bridge.delivery.pipeline import DeliveryPipeline
+from bridge.delivery.stages import SettledDelivery
 from bridge.ledger import EndedAttempt, ProgressNote
 from bridge.ledger.operators import HeldDeliveries
 from bridge.model.crm_objects import FieldWrite, KnownObject
-from bridge.model.deliveries import Lane, Lease, Settlement
+from bridge.model.deliveries import Lane, Lease, LockKey, Settlement
 from tests.fixtures.delivery_machine import SEED, run
 from tests.fixtures.simulation_parts import Parts, WatchedLedger
 
@@ -138,6 +144,60 @@ class Freeing(WatchedLedger):
         return HeldDeliveries(now=[*held.now, *doubtful], later=[])
 
 
+class EarlyCompleter(Completer):
+    """Frees the keys of a delivery before its outcome is on disk."""
+
+    def hand_over(self, ended: Sequence[SettledDelivery]) -> None:
+        for each in ended:
+            self._free_keys(each)
+        super().hand_over(ended)
+
+
+class LossyCompleter(Completer):
+    """Loses every fifth outcome."""
+
+    handed = 0
+
+    def hand_over(self, ended: Sequence[SettledDelivery]) -> None:
+        self.handed += len(ended)
+        super().hand_over(ended[1:] if self.handed % 5 == 0 else ended)
+
+
+class GenerousLocks(KeyLocks):
+    """Gives a key to everybody who asks."""
+
+    def acquire(self, owner: int, keys: Iterable[LockKey]) -> bool:
+        super().acquire(owner, keys)
+        return True
+
+
+class FreeingDispatcher(Dispatcher):
+    """Frees the keys of a turn that the ledger broke off, though a request of it may be in doubt."""
+
+    def abandon(self, turn: Turn, now: datetime) -> None:
+        super().abandon(turn, now)
+        for each in turn.attempts:
+            self._locks.release(each.delivery.lease.delivery_id)
+
+
+class EarlyPipeline(DeliveryPipeline):
+    """See `EarlyCompleter`."""
+
+    completers = EarlyCompleter
+
+
+class LossyPipeline(DeliveryPipeline):
+    """See `LossyCompleter`."""
+
+    completers = LossyCompleter
+
+
+class FreeingPipeline(DeliveryPipeline):
+    """See `FreeingDispatcher`."""
+
+    dispatchers = FreeingDispatcher
+
+
 UNSKIP = "UPDATE deliveries SET person = NULL WHERE state = 'skipped'"
 
 
@@ -164,6 +224,10 @@ FAULTS = {
     ),
     "a sticky skip is undone by a revision": Parts(ledger=Unskipping),
     "what is skipped in doubt frees its lines": Parts(ledger=Freeing),
+    "keys are free before the outcome is on disk": Parts(pipeline=EarlyPipeline),
+    "an outcome is lost on its way to the ledger": Parts(pipeline=LossyPipeline),
+    "a delivery goes out without its keys": Parts(locks=GenerousLocks),
+    "a turn that is broken off frees its keys": Parts(pipeline=FreeingPipeline),
 }
 QUICK = ("502 is read as refused", "a sticky skip is undone by a revision")
 
