@@ -54,8 +54,11 @@ def key_shown(key: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
 
 
 def _has_part(name: str, part: str, fields: Mapping[str, Any], whole: Any) -> bool | None:
-    if any(_same(part, leaf) for leaf in _leaves(whole)):
-        return True
+    text = part.strip()
+    folded, is_number = text.casefold(), _NUMBER.fullmatch(text) is not None
+    for leaf in _leaves(whole):
+        if leaf.strip().casefold() == folded or (is_number and _same_number(part, leaf)):
+            return True
     held = list(_leaves(_field(name, fields))) or list(_leaves(_field(name, whole)))
     # A number that the CRM masks for our user, 138****8000, decides nothing.
     return None if not held or any("*" in leaf for leaf in held) else False
@@ -75,7 +78,11 @@ def _leaves(value: Any) -> Iterator[str]:
     while left and seen < _MOST_VALUES:
         item = left.pop()
         seen += 1
-        if isinstance(item, Mapping):
+        if item.__class__ is str:
+            # Most are texts, and to ask whether one is a Mapping takes five times as long.
+            if item:
+                yield item
+        elif isinstance(item, Mapping):
             left.extend(item.values())
         elif isinstance(item, list | tuple):
             left.extend(item)
@@ -83,11 +90,7 @@ def _leaves(value: Any) -> Iterator[str]:
             yield text
 
 
-def _same(part: str, leaf: str) -> bool:
-    if part.strip().casefold() == leaf.strip().casefold():
-        return True
-    if not _NUMBER.fullmatch(part.strip()):
-        return False
+def _same_number(part: str, leaf: str) -> bool:
     mine, theirs = _digits(part), _digits(_EXTENSION.split(leaf[:60], maxsplit=1)[0])
     shorter, longer = sorted((mine, theirs), key=len)
     return (

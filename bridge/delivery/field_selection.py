@@ -71,7 +71,9 @@ def sent_digest(planned: PlannedObject, inline: Mapping[str, Any]) -> bytes:
 
 def needs_lookup(planned: PlannedObject, *, upserts: bool = False) -> bool:
     """Whether a field's policy must know what the CRM holds; `upserts`: the CRM itself finds or creates."""
-    return any(POLICIES[each.write].needs_lookup(upserts=upserts) for each in planned.fields.values())
+    # An object has few different policies among its fields.
+    policies = {each.write for each in planned.fields.values()}
+    return any(POLICIES[each].needs_lookup(upserts=upserts) for each in policies)
 
 
 def is_settled(planned: PlannedObject, known: KnownObject, appended: Mapping[str, Fingerprint]) -> bool:

@@ -78,6 +78,8 @@ def last_sent(progress: Mapping[str, SyncProgress]) -> datetime | None:
 
 def left_behind(progress: Mapping[str, SyncProgress], plan: Plan | Skip | None) -> datetime | None:
     """When the last request in doubt was sent for an object that is no longer planned; None: none was."""
+    if not progress:
+        return None
     keys = {each.name: each.key_text for each in plan.objects} if isinstance(plan, Plan) else {}
     sent = [
         each.sent_at

@@ -109,7 +109,7 @@ class PlanSync:
             InDoubt: nothing tells whether a link was made, and no person has looked.
         """
         progress = self._journal.progress(planned.name)
-        if progress.key not in ("", planned.key_text):
+        if progress.key and progress.key != planned.key_text:
             # The progress is of another object, which the call fed before its key changed.
             progress = progress.moved(planned.key_text)
             self._journal.note(planned.name, progress, durable=False)

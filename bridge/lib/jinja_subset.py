@@ -63,7 +63,7 @@ class CountedContext(Context):
 
     def charged(self, value: Any) -> Any:
         """Count a value that was made, and return it; an iterator is counted item by item."""
-        if isinstance(value, str | bytes):
+        if value.__class__ is str or isinstance(value, str | bytes):
             self.charge(len(value))
         elif isinstance(value, list | tuple | dict):
             self.charge(_ITEM * len(value))

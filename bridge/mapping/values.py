@@ -53,12 +53,14 @@ def json_value(value: Any) -> Any:
     Raises:
         MappingFault: the value is no data, such as a whole turn of a dialogue, or is not finite.
     """
+    if value.__class__ is str:
+        return value if is_clean(value) else clean(value)
     if isinstance(value, float) and not isfinite(value):
         raise MappingFault(f"{value} is no value for a field")
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
-        return value if type(value) is str and is_clean(value) else clean(value)
+        return clean(value)
     if isinstance(value, date | time):
         return iso_utc(value) if isinstance(value, datetime) and value.tzinfo else value.isoformat()
     if isinstance(value, list | tuple):

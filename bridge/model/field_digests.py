@@ -24,11 +24,13 @@ NOTHING = bytes(SIZE)
 # A field keeps up to 6 digests; where more attempts stay without an answer, the oldest digests are dropped.
 _MOST_DIGESTS = 6
 
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
 
 def digest_of(value: Any) -> bytes:
     """The digest of a value; keys of a table may come in any order."""
     try:
-        text = msgspec.json.encode(value, order="deterministic")
+        text = _encode(value)
     except (OverflowError, UnicodeEncodeError):
         # msgspec refuses half a surrogate pair and integers beyond 64 bits, both of which a CRM may show.
         text = json.dumps(value, sort_keys=True).encode()

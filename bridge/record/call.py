@@ -93,8 +93,10 @@ class _TimeAttribute(Attribute[datetime | None]):
         return lambda call: time(call.record.get(field_), call.origin.zone)
 
 
-def text_of(value: object) -> str | None:
+def text_of(value: Any) -> str | None:
     """A field's value as trimmed text; None if it is empty, a boolean, a list or an object."""
+    if value.__class__ is str:
+        return value.strip() or None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):

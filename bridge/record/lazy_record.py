@@ -41,7 +41,8 @@ class LazyRecord(Mapping[str, Any]):
     def get(self, name: str, /, default: Any) -> Any: ...
     def get(self, name: str, /, default: Any = None) -> Any:
         """See `Mapping`."""
-        value = self._known().get(name, default)
+        fields = self._fields
+        value = (self._known() if fields is None else fields).get(name, default)
         return self._decoded(name, value) if value.__class__ is msgspec.Raw else value
 
     def __iter__(self) -> Iterator[str]:
