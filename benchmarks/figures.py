@@ -68,5 +68,7 @@ def digits(value: float) -> str:
 
 
 def load_now() -> str:
-    """How busy the machine is; rates do not mean much above 0.5 before a run."""
-    return f"load {os.getloadavg()[0]:.1f}"
+    """How busy the machine is; a run that has just ended leaves a load of the cores and a little more."""
+    load = os.getloadavg()[0]
+    busy = load > (os.cpu_count() or 1) + 1
+    return f"load {load:.1f}" + ": others are busy here, so that rates and their shares mean little" * busy
