@@ -153,7 +153,8 @@ def _guard(path: Path, connection: sqlite3.Connection, owner: Ownership | None) 
     if not isinstance(owner, OwnerLock):
         return Guard(OpenFiles(path))
     high_water = HighWaterFile(path)
-    now = datetime.now(UTC)
-    note_loss(connection, high_water.read(), now)
-    high_water.write(connection, now)
+    if not owner.is_inherited:
+        now = datetime.now(UTC)
+        note_loss(connection, high_water.read(), now)
+        high_water.write(connection, now)
     return Guard(OpenFiles(path, [owner.path]), high_water)
