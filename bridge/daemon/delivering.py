@@ -19,12 +19,15 @@ from bridge.delivery.worker import Worker
 from bridge.ledger import Ledger
 from bridge.lib.clocks import Clocks
 from bridge.lib.errors import LedgerError
+from bridge.lib.memory import give_memory_back
 
 log = structlog.get_logger("bridge.daemon")
 
 # All in seconds.
 JOBS_EVERY = 0.25
 """How often operators' jobs are looked for: a command waits for them."""
+MEMORY_EVERY = 30.0
+"""How often freed memory is given back to the system."""
 ACCOUNTS_EVERY = 0.5
 """How often it is looked whether an account's limits or its breaker are to be saved."""
 COMPLETED_EVERY = 0.5
@@ -81,6 +84,7 @@ class DeliveringLoops:
         loops: dict[str, Callable[[], None]] = {
             "runs": self.operate,
             "accounts": self.keep_accounts,
+            "memory": self.keep_small,
             "complete": self.complete,
         }
         for number, worker in enumerate(self.stages.workers):
@@ -140,6 +144,11 @@ class DeliveringLoops:
             wait=partial(self.wakeups.stop.wait, JOBS_EVERY),
             busy=lambda error: log.warning("runs.ledger_busy", error=str(error)),
         )
+
+    def keep_small(self) -> None:
+        """Give freed memory back every 30 s: answers of CRMs and batches are large."""
+        while not self.wakeups.stop.wait(MEMORY_EVERY):
+            give_memory_back()
 
     def keep_accounts(self) -> None:
         """Save what the CRM accounts allow, and once more at the end."""

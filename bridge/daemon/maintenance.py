@@ -1,6 +1,5 @@
 """Maintenance: what the daemon does for its ledger every 30 s without being asked."""
 
-import ctypes
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ import structlog
 
 from bridge.daemon.loop import GiveWay
 from bridge.ledger import JobQueue, UpkeepLedger
+from bridge.lib.memory import give_memory_back
 from bridge.lib.stored_times import past
 from bridge.model.jobs import PRUNE
 
@@ -49,19 +49,17 @@ class Maintenance:
         self._destinations = destinations
         self._stop = stop or threading.Event()
         self._give_way = GiveWay(pressed, self._stop, PACKING_WAITS)
-        # glibc keeps freed memory in a heap for each thread; other C libraries have no such function.
-        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         self._warned: frozenset[str] = frozenset()
 
     def maintain(self, now: datetime) -> None:
         """One step: look after everything once."""
         self._watch_space()
-        self._give_back()
+        give_memory_back()
         if self._ledger.demote(self._destinations, now - LIVE_FOR):
             log.info("delivery.demoted")
         if self._ledger.retrain(now):
             log.info("ledger.dictionary_made")
-            self._give_back()
+            give_memory_back()
         self._pack()
         last = past(self._ledger.last_requested_at(PRUNE), now)
         if last is None or now - last >= PRUNE_EVERY:
@@ -81,11 +79,6 @@ class Maintenance:
             log.info("ledger.repacked", count=count)
         if pause(0):
             self._ledger.pack_smaller(pause)
-
-    def _give_back(self) -> None:
-        """Give free memory back to the system."""
-        if self._trim is not None:
-            self._trim(0)
 
     def _watch_space(self) -> None:
         """Warn once when disk space gets short, and say once when there is enough again."""
