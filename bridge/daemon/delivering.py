@@ -32,6 +32,9 @@ ACCOUNTS_EVERY = 0.5
 """How often it is looked whether an account's limits or its breaker are to be saved."""
 COMPLETED_EVERY = 0.5
 """After so long the completer looks whether the daemon stops."""
+GATHERED_FOR = 0.01
+"""How long ended attempts gather before they are settled. A commit costs nearly as much for one as for 16: at
+600 calls/s it takes 12 in place of 4, and a call takes 0.77 ms of processor time in place of 0.94."""
 WORKERS = 64
 """Threads that deliver, where no number is configured. Those without work take 20 KB each."""
 
@@ -116,14 +119,17 @@ class DeliveringLoops:
         attempt(lambda: self.stages.pipeline.end_worker(worker, self.clock()), self._busy)
 
     def complete(self) -> None:
-        """Settle what the workers have ended."""
-        completer = self.stages.pipeline.completer
-        repeat(
-            completer.settle_ended,
-            self.wakeups.stop,
-            wait=partial(completer.wait, COMPLETED_EVERY),
-            busy=self._busy,
-        )
+        """Settle what the workers have ended, after it has gathered for a moment."""
+        completer, stop = self.stages.pipeline.completer, self.wakeups.stop
+
+        def step() -> None:
+            completer.settle_ended()
+
+        def gather() -> None:
+            completer.wait(COMPLETED_EVERY)
+            stop.wait(GATHERED_FOR)
+
+        repeat(step, stop, wait=gather, busy=self._busy)
 
     @staticmethod
     def _busy(error: LedgerError) -> None:
