@@ -21,6 +21,7 @@ from bridge.intake.new_calls import NewCallReader, SourceRules
 from bridge.ledger.sqlite import SqliteLedger
 from bridge.ledger.sqlite.payloads import Payloads, without_prefix
 from bridge.model.calls import Arrival, Filed, Verdict, Via
+from bridge.model.deliveries import Lane
 from bridge.record.arrival import arrivals_of, garbage
 from bridge.record.json_body import NotAnObject, parse_object
 from bridge.record.unwrap_body import TooMany
@@ -223,6 +224,14 @@ def test_new_call_is_judged_and_owed_in_the_commit_that_files_it(intake: Intake)
     with closing(sqlite3.connect(intake.path)) as file:
         owed = file.execute("SELECT destination, state, wanted, reason FROM deliveries ORDER BY 1").fetchall()
     assert owed == [("crm", "due", 1, None), ("helpdesk", "skipped", 1, "before this destination")]
+
+
+def test_new_call_that_the_list_shows_is_owed_as_backfill(intake: Intake) -> None:
+    row = Body(body_of(uuid=uuid(1), created_at=local(NOW)).text, Via.LIST)
+    assert filed_all(intake.ledger, intake.arrivals(row, NOW))[0].owes
+    with closing(sqlite3.connect(intake.path)) as file:
+        owed = file.execute("SELECT DISTINCT lane, state FROM deliveries").fetchall()
+    assert owed == [(Lane.BACKFILL, "due")]
 
 
 def test_new_call_that_all_destinations_leave_out_owes_nothing(intake: Intake) -> None:
