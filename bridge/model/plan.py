@@ -41,9 +41,9 @@ class PlannedObject(msgspec.Struct, frozen=True):
     @property
     def key_text(self) -> str:
         """The rendered key, as the ledger keeps it: the same however a mapping orders its parts."""
+        if len(self.key) == 1:
+            return as_text(next(iter(self.key.values())))
         parts = [as_text(part) for _, part in sorted(self.key.items())]
-        if len(parts) == 1:
-            return parts[0]
         return " ".join(part.replace("\\", r"\\").replace(" ", r"\ ") for part in parts)
 
 

@@ -50,7 +50,6 @@ class _PlainTurn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _CARRIED = frozenset({"text", "recording", "score", "labels", "process_code", "talk_info_sn", "time_of_day"})
-_LISTENING = dict.fromkeys(("vocfile", "caption", "title"), "listen")
 
 _decode = msgspec.json.Decoder(list[_PlainTurn]).decode
 
@@ -83,8 +82,8 @@ def _turn(plain: _PlainTurn, encoding: str, clock: CallClock) -> Turn:
     is_customer = plain.is_answer == 1
     if is_customer:
         text, recording, title = plain.answer, plain.fenduanluyin, None
-        played = {"vocfile": plain.vocfile, "caption": plain.caption, "title": plain.title}
-        if played != _LISTENING:
+        if not plain.vocfile == plain.caption == plain.title == "listen":
+            played = {"vocfile": plain.vocfile, "caption": plain.caption, "title": plain.title}
             extra |= {name: value for name, value in played.items() if value not in ("listen", "", None)}
     else:
         text, recording, title = plain.caption, plain.vocfile, plain.title
