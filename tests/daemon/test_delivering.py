@@ -1,0 +1,72 @@
+"""What has ended is settled by one thread, which lets it gather for a moment first."""
+
+import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+from bridge.daemon.delivering import Delivering, DeliveringLoops
+from bridge.daemon.loop import DeliveryWakeups
+from bridge.delivery.completer import Completer
+from bridge.delivery.locks import KeyLocks
+from bridge.delivery.stages import SettledDelivery
+from bridge.delivery.work_signal import WorkSignal
+from bridge.ledger import Ledger, open_ledger
+from bridge.model.deliveries import DeliveryState, Lease, Settlement
+from tests.fixtures.ledger_calls import MINUTE, NOW, SOURCES, news
+
+
+class Moment(threading.Event):
+    """The daemon's end; an attempt ends while somebody waits for it."""
+
+    completer: Completer
+    ends_meanwhile: list[SettledDelivery]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        del timeout
+        self.completer.hand_over(self.ends_meanwhile)
+        return self.is_set()
+
+
+class ScriptedCompleter(Completer):
+    """Hears of its first ended attempt when it begins to wait; when it waits again, the daemon ends."""
+
+    first: list[SettledDelivery]
+    stop: threading.Event
+
+    def wait(self, seconds: float) -> None:
+        del seconds
+        if not self.first:
+            self.stop.set()
+        self.hand_over(self.first)
+        self.first = []
+
+
+def ended(lease: Lease) -> SettledDelivery:
+    return SettledDelivery(lease, NOW, 0, Settlement(DeliveryState.DELIVERED))
+
+
+def minutes() -> Iterator[datetime]:
+    return (NOW + number * MINUTE for number in itertools.count(1))
+
+
+def attempts_ended_at(ledger: Ledger, call_id: int) -> list[datetime]:
+    return [attempt.ended_at for attempt in ledger.show_call(call_id).attempts]
+
+
+def test_attempts_that_end_within_a_moment_are_settled_in_one_commit(tmp_path: Path) -> None:
+    with closing(open_ledger(tmp_path / "ledger.db", create=True)) as ledger:
+        calls = [news(ledger, key) for key in ("a", "b")]
+        first, second = ledger.lease(["crm"], SOURCES, NOW, 2)
+        stop, clock = Moment(), minutes()
+        completer = ScriptedCompleter(ledger, KeyLocks(), lambda: next(clock), stop, WorkSignal())
+        completer.first, completer.stop = [ended(first)], stop
+        stop.completer, stop.ends_meanwhile = completer, [ended(second)]
+        stages = cast(Delivering, SimpleNamespace(pipeline=SimpleNamespace(completer=completer)))
+        loops = DeliveringLoops(stages, DeliveryWakeups(stop=stop), lambda: NOW)
+        loops.complete()
+        assert [attempts_ended_at(ledger, call_id) for call_id in calls] == [[NOW + MINUTE]] * 2
