@@ -5,7 +5,7 @@ and fewer where fewer do as well. The account's own limits hold beside it (`budg
 """
 
 FIRST = 4
-MOST = 48
+MOST = 40
 """Fewer than there are workers, so that one account that hangs does not keep all of them."""
 STEP = 1.5
 """One step up or down."""
