@@ -119,6 +119,9 @@ class HttpClient:
             extensions={"timeout": self._timeouts},
         )
         request.read()
+        if content and self._transport is not None:
+            # Ours tell the length by themselves, others send the headers as they are.
+            request.headers["Content-Length"] = str(len(content))
         self._allowance.left = _LONGEST_HEAD
         try:
             with (
