@@ -6,7 +6,7 @@ a few queries, while the others send. Begin at `Dispatcher.take`.
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bridge.delivery.attempt import Attempt, AttemptStarter
@@ -14,7 +14,7 @@ from bridge.delivery.budget import Budget
 from bridge.delivery.completer import Completer
 from bridge.delivery.concurrency_limit import ConcurrencyLimit
 from bridge.delivery.destination import Destination, Routes
-from bridge.delivery.destination_queue import DestinationQueue, Seen, Turn
+from bridge.delivery.destination_queue import DestinationQueue, Turn
 from bridge.delivery.locks import KeyLocks
 from bridge.delivery.prepare import Preparer
 from bridge.delivery.stages import MappedDelivery, SettledDelivery
@@ -193,8 +193,11 @@ class Dispatcher:
 
     def _wanted(self, queue: DestinationQueue) -> int:
         """How many deliveries should be ready."""
+        if not self._settings.ahead and self._places(queue) <= 0:
+            return 0
         if queue.turn_size > 1 or not self._settings.ahead:
-            return queue.turn_size if self._places(queue) > 0 else 0
+            # The next batch is mapped while the others are on the wire.
+            return queue.turn_size
         return self._settings.ahead * self._load_of(queue.destination).limit.at_once
 
     def _fill(self, queue: DestinationQueue, now: datetime) -> None:
@@ -202,21 +205,31 @@ class Dispatcher:
         if budget.paused_for(now) > 0:
             self._clear(queue, now)
             return
-        seen = Seen(self._signal.owed, self._signal.owed, self._signal.freed)
+        queue.seen = replace(queue.seen, freed=self._signal.freed)
         self._make_ready(queue, now)
         limit, lane = self._wish(queue)
-        if budget.is_open:
-            # The account is down: one delivery goes out alone, to see if it is well again.
-            if self._load_of(queue.destination).turns or len(queue) or not budget.admit():
-                return
-            limit, queue.is_probe = 1, True
+        if not budget.is_open:
+            if limit:
+                self._lease(queue, now, limit, lane)
+            return
+        # The account is down: one delivery goes out alone, to see if it is well again.
+        if self._load_of(queue.destination).turns or len(queue) or not limit or not budget.admit():
+            return
+        queue.is_probe = True
+        try:
+            self._lease(queue, now, 1, None)
+        finally:
+            if not len(queue):
+                queue.is_probe = False
+                budget.end_probe()
+
+    def _lease(self, queue: DestinationQueue, now: datetime, limit: int, lane: Lane | None) -> None:
+        owed = self._signal.owed
         leases = self._ledger.lease([queue.destination.name], self._sources, now, limit, lane=lane)
         self._prepare(queue, leases, now)
-        if queue.is_probe and not len(queue):
-            queue.is_probe = False
-            budget.end_probe()
         if len(leases) < limit:
-            queue.seen = Seen(queue.seen.owed if lane is not None else seen.owed, seen.owed_live, seen.freed)
+            every_lane = owed if lane is None else queue.seen.owed
+            queue.seen = replace(queue.seen, owed=every_lane, owed_live=owed)
             queue.look_again_at = self._passes() + self._settings.look_every
 
     def _prepare(self, queue: DestinationQueue, leases: Sequence[Lease], now: datetime) -> None:

@@ -164,6 +164,19 @@ def test_probe_that_sends_nothing_lets_another_one_probe(benches: Benches) -> No
     assert numbers(take(bench)) == [2]
 
 
+def test_probe_that_the_ledger_could_not_lease_is_tried_again(benches: Benches) -> None:
+    bench = benches.make()
+    bench.feed(1, PHONES[1])
+    bench.budget.failed("down", at_once=True)
+    bench.clock.pass_by(6)
+    bench.ledger.busy = {"lease"}
+    with pytest.raises(LedgerBusy):
+        take(bench)
+    assert not bench.budget.probing
+    bench.ledger.busy = ()
+    assert numbers(take(bench)) == [1]
+
+
 def test_end_of_the_last_worker_gives_back_all_that_is_leased_ahead(benches: Benches) -> None:
     bench = benches.make()
     for number in range(6):

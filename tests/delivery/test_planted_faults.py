@@ -22,7 +22,7 @@ from tests.fixtures.simulation_parts import Parts, WatchedLedger
 
 pytestmark = pytest.mark.long
 
-EXAMPLES = 600
+EXAMPLES = 3000
 
 
 def connector(old: str, new: str) -> Callable[[str], str]:
