@@ -10,6 +10,7 @@ consists of the compressed text without its ids (`id_extraction`), followed by t
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import resources
 
@@ -60,6 +61,30 @@ FROM json_each(:1)
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Packer:
+    """Packs with one dictionary. They belong together: a codec beside another's bytes loses the record."""
+
+    codec: int
+    dictionary: zstandard.ZstdCompressionDict
+    small: zstandard.ZstdCompressor
+    quick: zstandard.ZstdCompressor
+
+    @classmethod
+    def of(cls, codec: int, body: bytes, kind: int) -> "Packer":
+        """The packer of a dictionary."""
+        dictionary = zstandard.ZstdCompressionDict(body, dict_type=kind)
+        quick = zstandard.ZstdCompressionDict(body, dict_type=kind)
+        return cls(
+            codec, dictionary, _compressor(dictionary, PARAMETERS), _compressor(quick, QUICK_PARAMETERS)
+        )
+
+    def for_another_thread(self) -> "Packer":
+        """The same dictionary, with a compressor of its own; quickly only the writer packs."""
+        small = zstandard.ZstdCompressor(compression_params=PARAMETERS, dict_data=self.dictionary)
+        return replace(self, small=small)
+
+
 class Payloads:
     """Packs with the newest dictionary and unpacks with the one that a record names.
 
@@ -69,53 +94,55 @@ class Payloads:
     def __init__(self, load_more: Callable[[], None] = lambda: None) -> None:
         """`load_more` calls `load` again: another process may have added a dictionary since."""
         self._load_more = load_more
-        self._compressor: zstandard.ZstdCompressor | None = None
-        self._quick: zstandard.ZstdCompressor | None = None
-        self._codec = PLAIN
+        self._packer: Packer | None = None
         self._dictionaries: dict[int, zstandard.ZstdCompressionDict] = {}
         self._local = threading.local()
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read the dictionaries that are not known yet, and pack with the newest one from now on."""
-        rows = connection.execute("SELECT id, trained, body FROM dictionaries WHERE id > ?", (self._codec,))
-        for number, trained, body in rows.fetchall():
+        known = max(self._dictionaries, default=PLAIN)
+        found = connection.execute(
+            "SELECT id, trained, body FROM dictionaries WHERE id > ? ORDER BY id", (known,)
+        ).fetchall()
+        for number, trained, body in found:
             kind = zstandard.DICT_TYPE_FULLDICT if trained else zstandard.DICT_TYPE_RAWCONTENT
             self._dictionaries[number] = zstandard.ZstdCompressionDict(body, dict_type=kind)
-            self._codec = max(self._codec, number)
-            self._compressor = _compressor(self._dictionaries[number], PARAMETERS)
-            self._quick = _compressor(zstandard.ZstdCompressionDict(body, dict_type=kind), QUICK_PARAMETERS)
+        if found:
+            # In one step, because the writer may be packing while another thread reads.
+            self._packer = Packer.of(number, body, kind)
 
     def for_another_thread(self) -> "Payloads":
         """The same dictionaries, with a compressor of its own."""
         other = Payloads()
-        other._dictionaries, other._codec = self._dictionaries, self._codec
-        if self._codec != PLAIN:
-            dictionary = self._dictionaries[self._codec]
-            other._compressor = zstandard.ZstdCompressor(compression_params=PARAMETERS, dict_data=dictionary)
+        other._dictionaries = self._dictionaries
+        other._packer = self._packer and self._packer.for_another_thread()
         return other
 
     def pack(self, text: bytes) -> Packed:
         """Returns the codec and the bytes to store for a JSON text."""
-        if self._compressor is None or not can_take_ids_out(text):
+        packer = self._packer
+        if packer is None or not can_take_ids_out(text):
             return PLAIN, text
         folded, numbers = take_ids_out(text)
-        return self._codec, self._compressor.compress(folded) + numbers
+        return packer.codec, packer.small.compress(folded) + numbers
 
     def pack_quickly(self, texts: Sequence[bytes]) -> list[Packed]:
         """Packs a batch in a third of the time, and larger; `unpack` reads it like any other."""
-        if self._quick is None or not any(texts) or not all(map(can_take_ids_out, texts)):
+        packer = self._packer
+        if packer is None or not any(texts) or not all(map(can_take_ids_out, texts)):
             return [self.pack(text) for text in texts]
         # What cannot be predicted stays where it is: taking ids out takes half as long as all the rest.
-        packed = self._quick.multi_compress_to_buffer(list(texts), threads=0)
-        return [(self._codec, packed[at].tobytes()) for at in range(len(packed))]
+        packed = packer.quick.multi_compress_to_buffer(list(texts), threads=0)
+        return [(packer.codec, packed[at].tobytes()) for at in range(len(packed))]
 
     def pack_all(self, texts: Sequence[bytes]) -> list[Packed]:
         """Packs a batch like `pack`, releasing the interpreter's lock once instead of once a record."""
-        if self._compressor is None or not any(texts) or not all(map(can_take_ids_out, texts)):
+        packer = self._packer
+        if packer is None or not any(texts) or not all(map(can_take_ids_out, texts)):
             return [self.pack(text) for text in texts]
         folded = [take_ids_out(text) for text in texts]
-        packed = self._compressor.multi_compress_to_buffer([text for text, _ in folded], threads=0)
-        return [(self._codec, packed[at].tobytes() + numbers) for at, (_, numbers) in enumerate(folded)]
+        packed = packer.small.multi_compress_to_buffer([text for text, _ in folded], threads=0)
+        return [(packer.codec, packed[at].tobytes() + numbers) for at, (_, numbers) in enumerate(folded)]
 
     def unpack(self, codec: int, body: bytes) -> bytes:
         """Returns the JSON text of a packed record.
