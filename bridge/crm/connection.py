@@ -1,7 +1,7 @@
 """One worker's connection to a CRM account: checks the address, sends the request, reads the answer.
 
-Each worker has a connection of its own: one pool for many workers is ten times slower, and httpx loses its
-slots when a request is cancelled. Begin at `Connection.send()`.
+Each worker has a connection of its own, so that no two of them wait for each other. Begin at
+`Connection.send()`.
 """
 
 import uuid

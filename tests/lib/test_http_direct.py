@@ -148,6 +148,17 @@ def test_header_that_would_break_out_is_not_sent(name: str, value: str) -> None:
     assert value not in str(caught.value) or value == "a"
 
 
+@pytest.mark.parametrize(("idle", "connections"), [(0.9, 1), (1.1, 2)])
+def test_connection_that_was_idle_for_long_is_not_trusted(idle: float, connections: int) -> None:
+    server, now = Answering(), [100.0]
+    dialer = Dialer(lambda _: None, Allowance(), trusting())
+    with served(server) as port, closing(DirectTransport(dialer, lambda: now[0])) as carrier:
+        for _ in range(2):
+            exchange(carrier, f"http://127.0.0.1:{port}/")
+            now[0] += idle
+    assert server.connections == connections
+
+
 def test_answer_after_the_end_is_never_taken_for_the_next_requests() -> None:
     stray = b"HTTP/1.1 500 Stray\r\nContent-Length: 0\r\n\r\n"
     server = Answering(GOOD + stray)

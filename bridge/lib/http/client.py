@@ -25,7 +25,7 @@ from bridge.lib.http.proxied import CountedBackend, through_proxy
 
 _TOO_SLOW = "the answer came too slowly"
 _LONGEST_HEAD = 256 * 1024
-"""Bytes that may come before an answer's body, 1xx answers included. h11 bounds one head to 100 KiB."""
+"""Bytes that may come before an answer's body, 1xx answers included."""
 _MOST_PIECES = 50_000
 """Chunks of one body: each costs about 8 microseconds, however small it is."""
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "User-Agent": "callbridge"}
