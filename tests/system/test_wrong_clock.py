@@ -167,7 +167,9 @@ class _Never:
 def prune(ledger: SqliteLedger, now: datetime) -> Any:
     ledger.request_job("prune", {}, now)
     assert operator(ledger).carry_out(now)
-    run = ledger.job(ledger._reader.execute("SELECT max(id) FROM runs").fetchone()[0])
+    with ledger.reading():
+        newest = ledger._reader.execute("SELECT max(id) FROM runs").fetchone()[0]
+    run = ledger.job(newest)
     return run.result["removed"]["duplicates"]
 
 

@@ -1,14 +1,18 @@
-"""Access to one SQLite file: a writer with its own thread, and a read-only connection for each thread."""
+"""Access to one SQLite file: a writer with its own thread, and as many read-only connections as read at once.
+
+A connection takes up to a megabyte: its copy of the schema, its statements, its pages. So a thread has one
+only while it reads.
+"""
 
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from bridge.ledger import Ownership
 from bridge.ledger.sqlite import connection as opening
@@ -27,15 +31,20 @@ SPACE_EVERY = 1.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Part = TypeVar("Part", bound="Access")
 
 
-def looks(method: Callable[P, T]) -> Callable[P, T]:
-    """Decorates a method that reads: SQLite's errors become `LedgerBusy` or `LedgerUnusable`."""
+def looks(method: Callable[Concatenate[Part, P], T]) -> Callable[Concatenate[Part, P], T]:
+    """Decorates a method that reads: it has a connection of its own until it returns.
+
+    SQLite's errors become `LedgerBusy` or `LedgerUnusable`.
+    """
 
     @wraps(method)
-    def looking(*args: P.args, **named: P.kwargs) -> T:
+    def looking(part: Part, /, *args: P.args, **named: P.kwargs) -> T:
         try:
-            return method(*args, **named)
+            with part.reading():
+                return method(part, *args, **named)
         except sqlite3.OperationalError as error:
             raise LedgerBusy(f"the ledger cannot be read now: {error}") from error
         except sqlite3.DatabaseError as error:
@@ -64,9 +73,12 @@ class Access:
         self._min_free = min_free
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
+        """All that are open."""
+        self._idle_readers: list[sqlite3.Connection] = []
         self._readers_lock = threading.Lock()
+        self._closed = False
         self._writer: Writer | None = None
-        self._payloads = Payloads(lambda: self._payloads.load(self._reader))
+        self._payloads = Payloads(self._load_dictionaries)
         if read_only:
             self._check_readable()
         else:
@@ -81,19 +93,49 @@ class Access:
     def _check_readable(self) -> None:
         with opening.usable(self._path):
             opening.check_owner(self._path)
-            with opening.closed_on_failure(self._reader):
+            with self.reading():
                 refuse_newer(self._reader, self._path)
                 self._payloads.load(self._reader)
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Gives the thread a read-only connection until the end of the block, unless it has one."""
+        if getattr(self._local, "connection", None) is not None:
+            yield
+            return
+        connection = self._local.connection = self._idle_or_new_reader()
+        try:
+            yield
+        except BaseException:
+            # A query that was broken off may still hold the moment that it reads.
+            with self._readers_lock, suppress(ValueError):
+                self._readers.remove(connection)
+            connection.close()
+            raise
+        else:
+            self._idle_readers.append(connection)
+        finally:
+            self._local.connection = None
+
+    def _idle_or_new_reader(self) -> sqlite3.Connection:
+        with self._readers_lock:
+            if self._closed:
+                raise LedgerBusy("the ledger is shutting down")
+            if self._idle_readers:
+                return self._idle_readers.pop()
+            made = opening.connect(self._path, read_only=True)
+            self._readers.append(made)
+            return made
+
     @property
     def _reader(self) -> sqlite3.Connection:
-        """This thread's own read-only connection."""
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = self._local.connection = opening.connect(self._path, read_only=True)
-            with self._readers_lock:
-                self._readers.append(found)
-        return found
+        """The connection that `reading` has given to this thread."""
+        connection: sqlite3.Connection = self._local.connection
+        return connection
+
+    def _load_dictionaries(self) -> None:
+        with self.reading():
+            self._payloads.load(self._reader)
 
     def _write(self) -> Writer:
         if self._writer is None:
@@ -125,9 +167,11 @@ class Access:
         """Finish what was submitted, then close."""
         # The writer's connection closes last: as the last one it copies the log into the file and removes it.
         with self._readers_lock:
+            self._closed = True
             for reader in self._readers:
                 reader.close()
             self._readers.clear()
+            self._idle_readers.clear()
         if self._writer is not None:
             self._writer.close()
 
