@@ -69,7 +69,9 @@ def build_delivering(
         workers=[pipeline.new_worker() for _ in range(wanted if destinations else 0)],
         locks=locks,
         budget_store=BudgetStore(ledger, {name: each.budget for name, each in accounts.items()}),
-        operator_jobs=new_operator_jobs(config, ledger, wakeups.stop, destinations, locks),
+        operator_jobs=new_operator_jobs(
+            config, ledger, wakeups.stop, destinations, locks, pipeline.dispatcher.withdraw
+        ),
         ledger=ledger,
     )
 

@@ -1,7 +1,7 @@
 """The jobs that operators ask for: a command adds a row to the ledger, the daemon carries it out."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -43,6 +43,8 @@ class OperatorJobs:
     """The destinations with the mappings that are in force."""
     release_locks: Callable[[int], None]
     """Releases the key locks that a delivery in doubt holds."""
+    withdraw: Callable[[Sequence[int], datetime], None]
+    """Has deliveries given back that are leased and not begun, because a person holds them."""
 
     def retry(self, args: Mapping[str, Any], now: datetime) -> JobResult:
         """`deliveries retry`: make parked deliveries due; with `--all`, those in doubt are left parked."""
@@ -63,6 +65,7 @@ class OperatorJobs:
         held = self.ledger.hold(args["ids"], args.get("reason", ""), now, skip=skip)
         for delivery_id in held.now:
             self.release_locks(delivery_id)
+        self.withdraw(held.later, now)
         return {done: len(held.now), "later": len(held.later)}
 
     def replay(self, args: Mapping[str, Any], now: datetime) -> JobResult:

@@ -204,8 +204,12 @@ def new_operator_jobs(
     stop: threading.Event,
     destinations: Mapping[str, Destination] | None = None,
     locks: KeyLocks | None = None,
+    withdraw: Callable[[Sequence[int], datetime], None] = lambda _ids, _now: None,
 ) -> OperatorJobs:
-    """The stage for operators' jobs; without `destinations` it loads them when a job needs them."""
+    """The stage for operators' jobs; without `destinations` it loads them when a job needs them.
+
+    `withdraw` has deliveries given back that are leased and not begun.
+    """
     retention = {name: getattr(config.retention, name) for name in type(config.retention).model_fields}
 
     def targets() -> Mapping[str, ReplayTarget]:
@@ -219,7 +223,7 @@ def new_operator_jobs(
         )
 
     free = locks.release if locks is not None else lambda _: None
-    return OperatorJobs(ledger, retention, stop, origins_of(config), targets, free)
+    return OperatorJobs(ledger, retention, stop, origins_of(config), targets, free, withdraw)
 
 
 def shared_accounts(

@@ -1,7 +1,7 @@
 """What is leased ahead for one destination: what waits for keys, and what is ready to be sent, by lane."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bridge.delivery.attempt import Attempt
@@ -84,6 +84,15 @@ class DestinationQueue:
                 attempts.append(ready.popleft())
         is_probe, self.is_probe, self.gathers_since = self.is_probe, False, None
         return Turn(self.destination, attempts, is_probe)
+
+    def take_back(self, matches: Callable[[Attempt], bool]) -> list[MappedDelivery]:
+        """Take out those that are ready and match; a probe goes out whatever comes."""
+        taken: list[MappedDelivery] = []
+        for ready in () if self.is_probe else self._ready.values():
+            for attempt in [each for each in ready if matches(each)]:
+                ready.remove(attempt)
+                taken.append(attempt.delivery)
+        return taken
 
     def clear_ready(self) -> list[MappedDelivery]:
         """Take out all that is ready."""

@@ -5,7 +5,7 @@ a few queries, while the others send. Begin at `Dispatcher.take`.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -18,14 +18,13 @@ from bridge.delivery.destination_queue import DestinationQueue, Turn
 from bridge.delivery.locks import KeyLocks
 from bridge.delivery.prepare import Preparer
 from bridge.delivery.stages import MappedDelivery, SettledDelivery
+from bridge.delivery.unused_leases import GIVEN_BACK_FOR, UnusedLeases
 from bridge.delivery.work_signal import WorkSignal
 from bridge.ledger import DeliveryLedger
 from bridge.lib.errors import LedgerError
 from bridge.lib.stored_times import bounded
 from bridge.model.deliveries import Lane, Lease, LockKey
 
-GIVEN_BACK_FOR = timedelta(seconds=1)
-"""A delivery that was given back is looked at again after so long."""
 CROWDED_OUT_FOR = timedelta(seconds=5)
 """And after so long where enough others wait for its keys: those that wait for nothing come first."""
 AFTER_HOLDER = timedelta(seconds=5)
@@ -72,16 +71,6 @@ class _AccountLoad:
     turns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Unused:
-    """A lease that goes back to the ledger."""
-
-    lease: Lease
-    due_at: datetime
-    turn: int | None = None
-    """Its turn at the key locks, which it ends; None: it has no keys, or must keep them."""
-
-
 class Dispatcher:
     """Hands out turns; every method may be called by any worker."""
 
@@ -107,7 +96,9 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._queues = [DestinationQueue(each) for each in routes.destinations.values()]
         self._loads = {name: _AccountLoad(ConcurrencyLimit(settings.workers)) for name in routes.accounts}
-        self._unused: list[_Unused] = []
+        self._unused = UnusedLeases(ledger, locks, parts.preparer, signal)
+        self._held: set[int] = set()
+        """Deliveries that persons have parked or skipped while they were leased."""
 
     def take(self, now: datetime) -> Turn | None:
         """The next turn, `end_turn` must follow; None: nothing can be sent now.
@@ -121,7 +112,7 @@ class Dispatcher:
                     self._fill(queue, now)
                 finally:
                     queue.is_filling = False
-        self._give_back_unused()
+        self._unused.give_back()
         turn = self._next_turn()
         if turn is None or turn.is_probe or self._budget_of(turn.destination).paused_for(now) <= 0:
             return turn
@@ -132,6 +123,7 @@ class Dispatcher:
     def end_turn(self, turn: Turn) -> None:
         """End a turn: another one of its account may begin."""
         with self._lock:
+            self._held.difference_update(each.delivery.lease.delivery_id for each in turn.attempts)
             load = self._load_of(turn.destination)
             was_full = load.turns >= load.limit.at_once and any(
                 len(queue) for queue in self._queues if self._load_of(queue.destination) is load
@@ -147,8 +139,16 @@ class Dispatcher:
 
         Their attempts ended as in a crash: requests may be in doubt, so the deliveries keep their keys.
         """
+        self._unused.add_leases((each.delivery.lease for each in turn.attempts), now + GIVEN_BACK_FOR)
+
+    def withdraw(self, delivery_ids: Iterable[int], now: datetime) -> None:
+        """Give back those of these deliveries that no worker has begun, because a person holds them."""
         with self._lock:
-            self._unused += [_Unused(each.delivery.lease, now + GIVEN_BACK_FOR) for each in turn.attempts]
+            self._held.update(delivery_ids)
+            for queue in self._queues:
+                self._take_back_held(queue, now)
+        # Whoever looks next gives them back, and what waits for keys as well.
+        self._signal.keys_freed()
 
     def close(self, now: datetime) -> None:
         """Give back all that is leased ahead, because the daemon stops.
@@ -158,7 +158,7 @@ class Dispatcher:
         """
         for queue in self._queues:
             self._clear(queue, now)
-        self._give_back_unused()
+        self._unused.give_back()
 
     @property
     def look_within(self) -> float:
@@ -246,13 +246,13 @@ class Dispatcher:
                 queue.waiting += [each for each in prepared if isinstance(each, MappedDelivery)]
                 self._make_ready(queue, now)
         finally:
-            with self._lock:
-                self._unused += [_Unused(lease, now + GIVEN_BACK_FOR) for lease in left]
+            self._unused.add_leases(left, now + GIVEN_BACK_FOR)
 
     def _make_ready(self, queue: DestinationQueue, now: datetime) -> None:
         """Start the attempts of those mapped deliveries whose keys are free; the others wait, or go back."""
         if not queue.waiting:
             return
+        self._let_go_first(queue, now)
         queue.waiting.sort(key=lambda each: (each.lease.lane, each.event))
         locked, blocked, wanted = list[MappedDelivery](), list[MappedDelivery](), set[LockKey]()
         for each in queue.waiting:
@@ -267,14 +267,51 @@ class Dispatcher:
             started = self._parts.starter.start(locked, queue.destination, now)
         except LedgerError:
             for each in locked:
-                self._free(each.lease, each.turn, now)
+                self._unused.free_keys(each.lease, each.turn, now)
             raise
         queue.waiting = self._still_waiting(blocked, now)
         self._parts.completer.hand_over([each for each in started if isinstance(each, SettledDelivery)])
         with self._lock:
             queue.add(each for each in started if isinstance(each, Attempt))
+            self._take_back_held(queue, now)
         if started:
             self._signal.more_ready()
+
+    def _let_go_first(self, queue: DestinationQueue, now: datetime) -> None:
+        """Give back what is ready in a later lane and has keys that one of those in a queue waits for."""
+        of_account = [
+            each
+            for each in self._queues
+            if self._load_of(each.destination) is self._load_of(queue.destination)
+        ]
+        for each in queue.waiting:
+            holders = self._locks.others(each.lease.delivery_id, each.keys)
+            taken = [one for other in of_account for one in self._take_back_later(other, each, holders)]
+            self._unused.add(taken, now + GIVEN_BACK_FOR)
+            for one in taken:
+                self._unused.free_keys(one.lease, one.turn, now)
+
+    def _take_back_later(
+        self, queue: DestinationQueue, first: MappedDelivery, holders: Container[int]
+    ) -> list[MappedDelivery]:
+        """Take back those of these holders that are ready and can go after a delivery."""
+
+        def goes_later(attempt: Attempt) -> bool:
+            lease = attempt.delivery.lease
+            holds = lease.lane > first.lease.lane and lease.delivery_id in holders
+            # One in doubt keeps its keys, so it goes first.
+            return holds and self._parts.preparer.may_release(lease)
+
+        with self._lock:
+            return queue.take_back(goes_later) if holders else []
+
+    def _take_back_held(self, queue: DestinationQueue, now: datetime) -> None:
+        """Give back later what is ready and was withdrawn; whoever calls holds the lock."""
+        if not self._held:
+            return
+        taken = queue.take_back(lambda each: each.delivery.lease.delivery_id in self._held)
+        self._held.difference_update(each.lease.delivery_id for each in taken)
+        self._unused.add(taken, now + GIVEN_BACK_FOR)
 
     def _still_waiting(self, blocked: Sequence[MappedDelivery], now: datetime) -> list[MappedDelivery]:
         """Those that stay leased until their keys are free; the others go back to the ledger."""
@@ -292,7 +329,7 @@ class Dispatcher:
                     self._signal.keys_freed()
             else:
                 due_at = now + crowded_out_for if free_at is None else max(free_at, now) + AFTER_HOLDER
-                self._give_back_later(each, due_at)
+                self._unused.add([each], due_at)
         return stay
 
     # -- giving back ----------------------------------------------------------------------
@@ -306,46 +343,15 @@ class Dispatcher:
                 if queue.destination is turn.destination
                 for each in queue.clear_ready()
             ]
-        for each in (*(attempt.delivery for attempt in turn.attempts), *ready):
-            self._give_back_later(each, now + GIVEN_BACK_FOR)
-        self._give_back_unused()
+        taken = [*(attempt.delivery for attempt in turn.attempts), *ready]
+        self._unused.add(taken, now + GIVEN_BACK_FOR)
+        self._unused.give_back()
 
     def _clear(self, queue: DestinationQueue, now: datetime) -> None:
         """Give back all that a queue holds."""
         with self._lock:
             taken = queue.clear()
-        for each in taken:
-            self._give_back_later(each, now + GIVEN_BACK_FOR)
-
-    def _give_back_later(self, mapped: MappedDelivery, due_at: datetime) -> None:
-        with self._lock:
-            self._unused.append(_Unused(mapped.lease, due_at, mapped.turn))
-
-    def _give_back_unused(self) -> None:
-        with self._lock:
-            unused, self._unused = self._unused, []
-        if not unused:
-            return
-        try:
-            due = self._ledger.give_back([(each.lease, each.due_at) for each in unused])
-        except LedgerError:
-            with self._lock:
-                self._unused += unused
-            raise
-        for each in unused:
-            if each.lease.delivery_id not in due:
-                # A person parked or skipped it meanwhile, so nothing will release its keys later.
-                self._locks.release(each.lease.delivery_id)
-            elif each.turn is not None:
-                self._free(each.lease, each.turn, each.due_at)
-        self._signal.keys_freed()
-
-    def _free(self, lease: Lease, turn: int, until: datetime) -> None:
-        """Release the keys of a delivery that was not sent, unless an earlier request of it is in doubt."""
-        if self._parts.preparer.may_release(lease):
-            self._locks.release(lease.delivery_id, turn)
-        else:
-            self._locks.hold_until(lease.delivery_id, until, turn)
+        self._unused.add(taken, now + GIVEN_BACK_FOR)
 
     # -- turns ----------------------------------------------------------------------------
     def _next_turn(self) -> Turn | None:

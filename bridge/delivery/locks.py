@@ -94,6 +94,11 @@ class KeyLocks:
         with self._lock:
             return dict(self._holders)
 
+    def others(self, owner: int, keys: Iterable[LockKey]) -> set[int]:
+        """The other deliveries that hold some of these keys."""
+        with self._lock:
+            return self._others(owner, keys)
+
     def _others(self, owner: int, keys: Iterable[LockKey]) -> set[int]:
         return {self._holders.get(key, owner) for key in keys} - {owner}
 

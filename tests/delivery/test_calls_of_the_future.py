@@ -102,7 +102,7 @@ def test_released_record_of_the_future_is_ordered_by_its_arrival(world: Delivery
     filed_all(world.ledger, [waiting])
     tell(world, 2, "B")
     world.clock.pass_by(3600)
-    operator = OperatorJobs(world.ledger, {}, None, {"main": MAIN}, dict, print)  # type: ignore[arg-type]
+    operator = OperatorJobs(world.ledger, {}, None, {"main": MAIN}, dict, print, print)  # type: ignore[arg-type]
     assert operator.quarantine_retry({"ids": []}, world.clock())["released"] == 1
     world.drain()
     assert graded(world) == ("B", "B")

@@ -177,6 +177,42 @@ def test_probe_that_the_ledger_could_not_lease_is_tried_again(benches: Benches) 
     assert numbers(take(bench)) == [1]
 
 
+def test_live_call_does_not_wait_for_a_backfill_of_its_customer_that_nobody_has_begun(
+    benches: Benches,
+) -> None:
+    bench = benches.make()
+    for number in range(4):
+        bench.feed(number, PHONES[number], via=Via.LIST)
+    assert numbers(take(bench)) == [0]
+    bench.feed(30, PHONES[3])
+    bench.signal.deliveries_due()
+    assert numbers(take(bench)) == [30], "the third backfill was ready, and had the key of the customer"
+    assert states(bench) == {"leased": 4, "due": 1}
+    assert bench.row(3)["tries"] == 0
+
+
+def test_what_a_person_skips_or_parks_is_not_sent_where_it_was_leased_ahead(benches: Benches) -> None:
+    bench = benches.make(DispatchSettings(ahead=3, most_blocked=10, workers=2))
+    for number in range(6):
+        bench.feed(number, PHONES[min(number, 4)])
+    first = take(bench)
+    ids = [bench.row(number)["id"] for number in range(6)]
+    for some, skip in (([ids[0], ids[2], ids[5]], True), (ids[3:4], False)):
+        held = bench.ledger.hold(some, "a mistake", bench.clock(), skip=skip)
+        bench.pipeline.dispatcher.withdraw(held.later, bench.clock())
+    assert numbers(first) == [0]
+    bench.worker.deliver_one(bench.clock())
+    told = [bench.row(number)["state"] for number in range(6)]
+    assert told[2:4] == ["skipped", "parked"], told
+    assert first is not None
+    bench.pipeline.dispatcher.abandon(first, bench.clock())
+    bench.pipeline.dispatcher.end_turn(first)
+    bench.drain()
+    told = [bench.row(number)["state"] for number in range(6)]
+    assert told == ["skipped", "delivered", "skipped", "parked", "delivered", "skipped"]
+    assert len(bench.contents()["calls"]) == 2
+
+
 def test_end_of_the_last_worker_gives_back_all_that_is_leased_ahead(benches: Benches) -> None:
     bench = benches.make()
     for number in range(6):

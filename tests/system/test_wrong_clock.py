@@ -153,7 +153,7 @@ def test_clock_put_forward_gives_up_no_delivery(attempt: int) -> None:
 # -- upkeep --------------------------------------------------------------------------------
 def operator(ledger: SqliteLedger) -> OperatorJobs:
     kept = {"duplicates": timedelta(days=30)}
-    return OperatorJobs(ledger, kept, _Never(), {}, dict, print)  # type: ignore[arg-type]
+    return OperatorJobs(ledger, kept, _Never(), {}, dict, print, print)  # type: ignore[arg-type]
 
 
 class _Never:
