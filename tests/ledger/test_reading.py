@@ -25,7 +25,9 @@ class Counting(SqliteLedger):
     @looks
     def break_off(self, held: list[sqlite3.Cursor]) -> None:
         """A query that fails halfway, while somebody still holds its rows."""
-        rows = self._reader.execute("SELECT id FROM runs UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4")
+        rows = self._reader.execute(
+            "SELECT id FROM runs UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4"
+        )
         held.append(rows)
         next(rows)
         raise sqlite3.OperationalError("disk I/O error")

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from contextlib import closing
 from datetime import UTC, datetime
@@ -218,6 +220,39 @@ def test_owner_lock_ends_with_its_process(ledger_path: Path) -> None:
         owner.kill()
         owner.wait(5)
     OwnerLock(ledger_path).acquire()
+
+
+LEFT_BEHIND = """
+import os, pathlib, signal, sys
+from bridge.ledger.sqlite import OwnerLock
+OwnerLock(pathlib.Path(sys.argv[1])).acquire()
+fork = os.fork()
+if fork == 0:
+    signal.pause()
+print(fork, flush=True)
+os._exit(0)
+"""
+
+
+def test_fork_of_a_dead_owner_still_owns_the_ledger_until_it_dies(ledger_path: Path) -> None:
+    SqliteLedger(ledger_path, create=True).close()
+    command = [sys.executable, "-c", LEFT_BEHIND, str(ledger_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        fork = int(owner.stdout.readline())
+        assert owner.wait(60) == 0
+        with pytest.raises(LedgerLocked):
+            OwnerLock(ledger_path, guest=True).acquire()
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            if not waits:
+                os.kill(fork, signal.SIGKILL)
+            waits.append(seconds)
+            time.sleep(seconds)
+
+        OwnerLock(ledger_path, wait=wait).acquire()
+    assert waits
 
 
 def test_command_gives_way_to_a_daemon_and_to_a_waiting_one(ledger_path: Path) -> None:
