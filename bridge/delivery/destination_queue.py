@@ -75,6 +75,11 @@ class DestinationQueue:
         """The lane of what would go first; None: nothing is ready."""
         return next((lane for lane in Lane if self._ready[lane]), None)
 
+    @property
+    def first_event(self) -> str:
+        """The place among calls of what would go first; empty: nothing is ready."""
+        return next((ready[0].delivery.event for ready in self._ready.values() if ready), "")
+
     def take(self) -> Turn:
         """Take the next turn: live calls first."""
         attempts: list[Attempt] = []

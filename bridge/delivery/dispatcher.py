@@ -359,7 +359,15 @@ class Dispatcher:
             able = [queue for queue in self._queues if self._places(queue) > 0 and self._is_full(queue)]
             if not able:
                 return None
-            queue = min(able, key=lambda each: (each.first_lane or 0, self._load_of(each.destination).turns))
+            # Where several destinations have one account, the oldest of their calls goes first.
+            queue = min(
+                able,
+                key=lambda each: (
+                    each.first_lane or Lane.LIVE,
+                    self._load_of(each.destination).turns,
+                    each.first_event,
+                ),
+            )
             self._load_of(queue.destination).turns += 1
             turn, more = queue.take(), len(able) > 1 or len(queue) > 0
         if more and self._signal.idle:

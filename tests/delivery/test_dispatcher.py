@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,15 @@ class Benches:
         self._folder, self._stack = folder, stack
 
     def make(
-        self, dispatch: DispatchSettings = AHEAD, passes: Callable[[], float] = time.monotonic, **more: Any
+        self,
+        dispatch: DispatchSettings = AHEAD,
+        passes: Callable[[], float] = time.monotonic,
+        also: Sequence[str] = (),
+        **more: Any,
     ) -> ScriptedCrmBench:
         """A bench whose deliveries are leased ahead; `more` is for its connector."""
-        bench = scripted_crm_bench(self._folder, plain_connector(**more), dispatch=dispatch, passes=passes)
+        connector = plain_connector(**more)
+        bench = scripted_crm_bench(self._folder, connector, dispatch=dispatch, passes=passes, also=also)
         return self._stack.enter_context(bench)
 
 
@@ -211,6 +216,22 @@ def test_what_a_person_skips_or_parks_is_not_sent_where_it_was_leased_ahead(benc
     told = [bench.row(number)["state"] for number in range(6)]
     assert told == ["skipped", "delivered", "skipped", "parked", "delivered", "skipped"]
     assert len(bench.contents()["calls"]) == 2
+
+
+def test_two_destinations_of_one_account_are_served_by_the_age_of_their_calls(benches: Benches) -> None:
+    bench = benches.make(DispatchSettings(ahead=4, most_blocked=10, workers=1), also=["second"])
+    for number in range(3):
+        bench.feed(number, PHONES[number], started_at=f"2026-11-20 07:0{number}:00")
+    served: list[tuple[str, int]] = []
+    for _ in range(6):
+        bench.deliver()
+        done = [
+            (row["destination"], int(row["key"][:8], 16))
+            for row in bench.rows()
+            if row["state"] == "delivered"
+        ]
+        served += set(done).difference(served)
+    assert served == [(name, number) for number in range(3) for name in ("crm", "second")]
 
 
 def test_end_of_the_last_worker_gives_back_all_that_is_leased_ahead(benches: Benches) -> None:
