@@ -1,5 +1,9 @@
 """Records are packed quickly when filed, and small later: the same records, in pages that are full."""
 
+import random
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +20,7 @@ from bridge.ledger.sqlite.quickly_packed import (
     packed_smaller,
     replace_packed,
 )
+from tests.fixtures.examples import search_seed
 from tests.fixtures.ledger_calls import arrival, filed_all, judge_all, uuid
 from tests.fixtures.ledger_rows import rows
 
@@ -105,3 +110,37 @@ def test_record_that_comes_again_is_known_after_it_was_packed_smaller(ledger_pat
         assert ledger.pack_smaller(lambda _: True) == 2
         filed_all(ledger, [arrival(uuid(number), payload=TEXTS[0]) for number in (0, 1)])
         assert [one.repeats for one in ledger.waiting(10)] == [True, False]
+
+
+# -- killed ----------------------------------------------------------------------------
+PACKING = """
+import sys
+from pathlib import Path
+from bridge.ledger.sqlite import SqliteLedger
+
+ledger = SqliteLedger(Path(sys.argv[1]))
+print("begins", flush=True)
+ledger.pack_smaller(lambda _: True)
+"""
+
+
+@pytest.mark.long
+def test_killed_at_any_moment_it_loses_no_record_and_goes_on(ledger: SqliteLedger, ledger_path: Path) -> None:
+    before, rng, pause = sizes(ledger_path), random.Random(search_seed()), threading.Event()  # noqa: S311
+    ledger.close()
+    for _ in range(12):
+        with closing(connect(ledger_path)) as connection:
+            connection.execute("UPDATE counters SET count = 0 WHERE kind = 'packed'")
+        with subprocess.Popen(
+            [sys.executable, "-c", PACKING, str(ledger_path)], stdout=subprocess.PIPE, text=True
+        ) as packing:
+            assert packing.stdout is not None
+            assert packing.stdout.readline() == "begins\n"
+            pause.wait(rng.random() * 0.06)
+            packing.kill()
+        assert list(texts(ledger_path).values()) == TEXTS
+    with closing(SqliteLedger(ledger_path)) as reopened:
+        reopened.pack_smaller(lambda _: True)
+    after = sizes(ledger_path)
+    assert list(texts(ledger_path).values()) == TEXTS
+    assert all(after[receipt] < size for receipt, size in before.items())
