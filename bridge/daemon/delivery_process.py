@@ -34,6 +34,7 @@ ANSWERS_WITHIN = 25.0
 # What the daemon tells the process. Several may be read at once.
 START, WAKE, ASK, STOP, HURRY = b"s", b"w", b"a", b"e", b"h"
 ANSWER = b"a"
+"""What the process says once it has started, and to `ASK`."""
 READ_AT_ONCE = 4096
 
 NAME = b"cb-deliveries"
@@ -73,10 +74,11 @@ class DeliveryProcess:
         its_link.close()
 
     def start(self, give_up: Callable[[], None]) -> None:
-        """Let it open the ledger and deliver."""
+        """Let it open the ledger and deliver; returns once it does, or has died."""
         self._give_up = give_up
         self._watcher.start()
         self._tell(START)
+        self._answered.wait()
 
     def wake(self) -> None:
         """Costs one system call, 2 µs."""
@@ -86,7 +88,7 @@ class DeliveryProcess:
         """Whether its thread that writes the ledger answers within 25 s."""
         self._answered.clear()
         self._tell(ASK)
-        return self._answered.wait(ANSWERS_WITHIN)
+        return self._answered.wait(ANSWERS_WITHIN) and not self._ended.is_set()
 
     def stop(self) -> None:
         """Tell it to end."""
@@ -143,6 +145,7 @@ class DeliveryProcess:
             log.error("daemon.part_failed", part=PART, exception=how)
             self.failed = PART
         self._ended.set()
+        self._answered.set()
         if not self._stopping:
             self._give_up()
 
@@ -189,6 +192,7 @@ def deliver_as_told(
     """Deliver until told to stop, then close the ledger; returns the exit code."""
     deliveries, stopping = deliveries_on(ledger), threading.Event()
     deliveries.start(stopping.set)
+    link.send(ANSWER)
 
     def listen() -> None:
         try:

@@ -71,6 +71,7 @@ class Told:
 
         self._thread = threading.Thread(target=run)
         self._thread.start()
+        assert self.link.recv(1) == ANSWER, "it has started"
 
     def tell(self, *told: bytes) -> None:
         self.link.sendall(b"".join(told))

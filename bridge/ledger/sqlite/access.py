@@ -178,6 +178,9 @@ class Access:
 
 def prepare_file(path: Path, owner: Ownership | None, *, create: bool = True) -> None:
     """Bring the file to this program's version, and lock it for its owner; no connection stays open."""
+    if isinstance(owner, OwnerLock) and owner.is_inherited:
+        # The process that took the lock has done that, and a fork of it must start while the ledger is busy.
+        return
     opening.prepare(path, create=create)
     if isinstance(owner, OwnerLock):
         owner.hold_file()
