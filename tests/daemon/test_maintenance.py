@@ -349,6 +349,23 @@ def test_trained_dictionary_makes_records_smaller(tmp_path: Path, capfd: pytest.
         assert len(rows(path, "SELECT DISTINCT codec FROM payloads")) == 2
 
 
+@pytest.mark.long
+def test_process_that_learns_ends_quietly_when_its_daemon_has_ended() -> None:
+    command = [sys.executable, "-m", "bridge.ledger.sqlite.dictionary_process"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stderr is not None
+        other.stdout.close()
+        for sample in map(talk, range(600)):
+            other.stdin.write(len(sample).to_bytes(4, "big") + sample)
+        other.stdin.close()
+        assert other.stderr.read() == b""
+        assert other.wait(60) == 0
+
+
 # -- memory -------------------------------------------------------------------------
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator gives back what it can")
 def test_free_memory_is_returned(ledger: SqliteLedger) -> None:

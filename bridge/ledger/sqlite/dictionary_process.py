@@ -32,7 +32,12 @@ def main() -> None:
     samples = []
     while length := sys.stdin.buffer.read(4):
         samples.append(sys.stdin.buffer.read(int.from_bytes(length, "big")))
-    sys.stdout.buffer.write(dictionary_of(samples))
+    try:
+        sys.stdout.buffer.write(dictionary_of(samples))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The daemon has ended meanwhile: nobody waits for the dictionary.
+        os._exit(0)
 
 
 def dictionary_of(samples: list[bytes]) -> bytes:
