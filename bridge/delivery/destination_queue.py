@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bridge.delivery.attempt import Attempt
+from bridge.delivery.crowd import Crowd
 from bridge.delivery.destination import Destination
 from bridge.delivery.stages import MappedDelivery
 from bridge.model.deliveries import Lane
@@ -44,6 +45,8 @@ class DestinationQueue:
         self.destination = destination
         self.waiting: list[MappedDelivery] = []
         """Mapped, and waiting for keys that others hold; only who fills the queue touches it."""
+        self.crowd = Crowd()
+        """Tells those that cannot wait here when to come back."""
         self._ready: dict[Lane, deque[Attempt]] = {lane: deque() for lane in Lane}
         self.is_filling = False
         """Whether a worker is leasing and mapping for it."""

@@ -25,8 +25,6 @@ from bridge.lib.errors import LedgerError
 from bridge.lib.stored_times import bounded
 from bridge.model.deliveries import Lane, Lease, LockKey
 
-CROWDED_OUT_FOR = timedelta(seconds=5)
-"""And after so long where enough others wait for its keys: those that wait for nothing come first."""
 AFTER_HOLDER = timedelta(seconds=5)
 """What waits for a key of a delivery in doubt is looked at again so long after that one goes on: the holder
 must come first, and may be late where many are due."""
@@ -97,8 +95,8 @@ class Dispatcher:
         self._queues = [DestinationQueue(each) for each in routes.destinations.values()]
         self._loads = {name: _AccountLoad(ConcurrencyLimit(settings.workers)) for name in routes.accounts}
         self._unused = UnusedLeases(ledger, locks, parts.preparer, signal)
+        # Deliveries that persons have parked or skipped while they were leased.
         self._held: set[int] = set()
-        """Deliveries that persons have parked or skipped while they were leased."""
 
     def take(self, now: datetime) -> Turn | None:
         """The next turn, `end_turn` must follow; None: nothing can be sent now.
@@ -206,7 +204,9 @@ class Dispatcher:
             self._clear(queue, now)
             return
         queue.seen = replace(queue.seen, freed=self._signal.freed)
+        waited = len(queue.waiting)
         self._make_ready(queue, now)
+        queue.crowd.count(waited, waited - len(queue.waiting), now)
         limit, lane = self._wish(queue)
         if not budget.is_open:
             if limit:
@@ -269,7 +269,7 @@ class Dispatcher:
             for each in locked:
                 self._unused.free_keys(each.lease, each.turn, now)
             raise
-        queue.waiting = self._still_waiting(blocked, now)
+        queue.waiting = self._still_waiting(queue, blocked, now)
         self._parts.completer.hand_over([each for each in started if isinstance(each, SettledDelivery)])
         with self._lock:
             queue.add(each for each in started if isinstance(each, Attempt))
@@ -279,11 +279,8 @@ class Dispatcher:
 
     def _let_go_first(self, queue: DestinationQueue, now: datetime) -> None:
         """Give back what is ready in a later lane and has keys that one of those in a queue waits for."""
-        of_account = [
-            each
-            for each in self._queues
-            if self._load_of(each.destination) is self._load_of(queue.destination)
-        ]
+        load = self._load_of(queue.destination)
+        of_account = [each for each in self._queues if self._load_of(each.destination) is load]
         for each in queue.waiting:
             holders = self._locks.others(each.lease.delivery_id, each.keys)
             taken = [one for other in of_account for one in self._take_back_later(other, each, holders)]
@@ -313,10 +310,11 @@ class Dispatcher:
         self._held.difference_update(each.lease.delivery_id for each in taken)
         self._unused.add(taken, now + GIVEN_BACK_FOR)
 
-    def _still_waiting(self, blocked: Sequence[MappedDelivery], now: datetime) -> list[MappedDelivery]:
+    def _still_waiting(
+        self, queue: DestinationQueue, blocked: Sequence[MappedDelivery], now: datetime
+    ) -> list[MappedDelivery]:
         """Those that stay leased until their keys are free; the others go back to the ledger."""
         stay: list[MappedDelivery] = []
-        crowded_out_for = CROWDED_OUT_FOR if self._settings.most_blocked else GIVEN_BACK_FOR
         for each in blocked:
             lease = each.lease
             # A time further ahead than any delivery waits was set while the clock was wrong.
@@ -327,9 +325,11 @@ class Dispatcher:
                 may_release = self._parts.preparer.may_release(lease)
                 if may_release and self._locks.free_while_waiting(lease.delivery_id):
                     self._signal.keys_freed()
+            elif free_at is not None:
+                self._unused.add([each], max(free_at, now) + AFTER_HOLDER)
             else:
-                due_at = now + crowded_out_for if free_at is None else max(free_at, now) + AFTER_HOLDER
-                self._unused.add([each], due_at)
+                is_crowd = self._settings.most_blocked > 0
+                self._unused.add([each], queue.crowd.back_at(now) if is_crowd else now + GIVEN_BACK_FOR)
         return stay
 
     # -- giving back ----------------------------------------------------------------------
