@@ -21,6 +21,7 @@ import structlog
 
 from bridge.daemon.deliveries import Deliveries
 from bridge.ledger import Ledger
+from bridge.lib.memory import give_memory_back
 
 log = structlog.get_logger("bridge.daemon")
 
@@ -63,8 +64,10 @@ class DeliveryProcess:
         self._stopping = self._killed = False
         self._hurried_at = float("inf")
         self.failed = ""
-        # The garbage collector marks what it looks at, which would make shared pages private.
+        # What is free now would be taken by both. The garbage collector marks what it looks at, which
+        # would make shared pages private.
         gc.collect()
+        give_memory_back()
         gc.freeze()
         parent = os.getpid()
         self.process_id = os.fork()
@@ -127,7 +130,9 @@ class DeliveryProcess:
 
     def _kill(self) -> None:
         self._killed = True
-        os.kill(self.process_id, signal.SIGKILL)
+        # It may have ended just now.
+        with suppress(ProcessLookupError):
+            os.kill(self.process_id, signal.SIGKILL)
 
     def _tell(self, what: bytes) -> None:
         # Where nothing can be sent, the process is dead, which `_watch` sees, or has enough to read already.
