@@ -272,7 +272,7 @@ class DeliverySettings(ConfigSection):
 
     workers: Literal["auto"] | Count = Field(
         default="auto",
-        description='How many deliveries run at once; "auto": as many as each CRM can use.',
+        description='How many deliveries run at once at each CRM account; "auto": as many as it can use.',
     )
     retry_for: Span = Field(
         default=timedelta(days=5), description="How long a delivery is tried before it is parked."

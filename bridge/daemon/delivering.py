@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Literal
 
 import structlog
 
@@ -36,7 +37,7 @@ GATHERED_FOR = 0.01
 """How long ended attempts gather before they are settled. A commit costs nearly as much for one as for 16: at
 600 calls/s it takes 12 in place of 4, and a call takes 0.77 ms of processor time in place of 0.94."""
 WORKERS = 48
-"""Threads that deliver, where no number is configured. Those without work take 20 KB each."""
+"""Threads that deliver, where no larger number is configured. Those without work take 20 KB each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +64,9 @@ def build_delivering(
     accounts, locks = shared_accounts(destinations, ledger, clocks.wall), KeyLocks()
     routes = Routes(origins_of(config), destinations, accounts)
     pipeline = new_pipeline(config, routes, ledger, locks, clocks, wakeups)
-    wanted = WORKERS if config.delivery.workers == "auto" else config.delivery.workers
     return Delivering(
         pipeline=pipeline,
-        workers=[pipeline.new_worker() for _ in range(wanted if destinations else 0)],
+        workers=[pipeline.new_worker() for _ in range(workers_for(config.delivery.workers, len(accounts)))],
         locks=locks,
         budget_store=BudgetStore(ledger, {name: each.budget for name, each in accounts.items()}),
         operator_jobs=new_operator_jobs(
@@ -74,6 +74,16 @@ def build_delivering(
         ),
         ledger=ledger,
     )
+
+
+def workers_for(configured: Literal["auto"] | int, accounts: int) -> int:
+    """How many workers there are, where so many are `configured` for each account.
+
+    One that hangs keeps as many, so that up to `WORKERS` the others have theirs.
+    """
+    if not accounts:
+        return 0
+    return WORKERS if configured == "auto" else max(configured, min(configured * accounts, WORKERS))
 
 
 @dataclass(frozen=True, slots=True)

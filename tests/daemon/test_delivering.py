@@ -7,9 +7,11 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Literal, cast
 
-from bridge.daemon.delivering import Delivering, DeliveringLoops
+import pytest
+
+from bridge.daemon.delivering import Delivering, DeliveringLoops, workers_for
 from bridge.daemon.loop import DeliveryWakeups
 from bridge.delivery.completer import Completer
 from bridge.delivery.locks import KeyLocks
@@ -70,3 +72,20 @@ def test_attempts_that_end_within_a_moment_are_settled_in_one_commit(tmp_path: P
         loops = DeliveringLoops(stages, DeliveryWakeups(stop=stop), lambda: NOW)
         loops.complete()
         assert [attempts_ended_at(ledger, call_id) for call_id in calls] == [[NOW + MINUTE]] * 2
+
+
+@pytest.mark.parametrize(
+    ("configured", "accounts", "expected"),
+    [
+        pytest.param("auto", 1, 48, id="as many as may be useful"),
+        pytest.param("auto", 0, 0, id="nothing to deliver to"),
+        pytest.param(1, 1, 1, id="one account"),
+        pytest.param(2, 3, 6, id="each account has its own, though another one hangs"),
+        pytest.param(30, 3, 48, id="no more than may be useful"),
+        pytest.param(100, 3, 100, id="but as many as are configured"),
+    ],
+)
+def test_number_of_workers_is_each_account_s_own(
+    configured: Literal["auto"] | int, accounts: int, expected: int
+) -> None:
+    assert workers_for(configured, accounts) == expected
