@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from bridge.lib.errors import SourceUnreachable, Transient
-from bridge.lib.http.client import _tls
+from bridge.lib.http.client import trusted_authorities
 from bridge.lib.http.connection import Allowance, Dialer
 from bridge.lib.http.connection_errors import connection_remedy
 from bridge.lib.http.deadline import Deadline
@@ -161,6 +161,6 @@ def test_crm_and_platform_report_connection_errors() -> None:
 
 
 def test_tls_older_than_1_2_is_not_used() -> None:
-    assert _tls().minimum_version >= ssl.TLSVersion.TLSv1_2
-    assert _tls().verify_mode is ssl.CERT_REQUIRED
-    assert _tls().check_hostname
+    assert trusted_authorities().minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert trusted_authorities().verify_mode is ssl.CERT_REQUIRED
+    assert trusted_authorities().check_hostname

@@ -4,6 +4,7 @@ import gzip
 import resource
 import socket
 import ssl
+import threading
 import time
 import tracemalloc
 import zlib
@@ -14,7 +15,7 @@ import pytest
 
 from bridge.crm.connector.answer import read_answer
 from bridge.lib.errors import InDoubt, Transient
-from bridge.lib.http.client import CRM_LIMITS, AnswerLimits, HttpClient
+from bridge.lib.http.client import CRM_LIMITS, AnswerLimits, HttpClient, trusted_authorities
 from bridge.lib.http.connection import Allowance
 from bridge.lib.http.deadline import Deadline
 from bridge.lib.http.decompress import TooLarge, Undecodable, decoder_of
@@ -224,3 +225,18 @@ def test_memory_stays_flat_under_compressed_bombs() -> None:
                     get(url, timeout=2)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert peak < 400 * 1024
+
+
+def test_workers_that_begin_at_once_share_one_set_of_trusted_authorities() -> None:
+    begun, seen = threading.Barrier(8), set[int]()
+
+    def begin() -> None:
+        begun.wait()
+        seen.add(id(trusted_authorities()))
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 1

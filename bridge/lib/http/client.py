@@ -7,6 +7,7 @@ next, and it takes two fifths of a request's processor time.
 import codecs
 import re
 import ssl
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -150,10 +151,11 @@ class HttpClient:
             raise httpx.UnsupportedProtocol(f"the address {url.scheme}://{url.host} is none of HTTP")
         proxy = _proxy_for(url.scheme, url.host)
         if proxy not in self._by_proxy:
+            tls = trusted_authorities()
             self._by_proxy[proxy] = (
-                DirectTransport(Dialer(self._deadline.connected, self._allowance, _tls()))
+                DirectTransport(Dialer(self._deadline.connected, self._allowance, tls))
                 if proxy is None
-                else through_proxy(proxy, CountedBackend(self._allowance), _tls(), self._deadline.traced)
+                else through_proxy(proxy, CountedBackend(self._allowance), tls, self._deadline.traced)
             )
         return self._by_proxy[proxy]
 
@@ -220,9 +222,18 @@ def _proxy_for(scheme: str, host: str) -> str | None:
     return found if found is None or "://" in found else f"http://{found}"
 
 
+_READING_AUTHORITIES = threading.Lock()
+
+
+def trusted_authorities() -> ssl.SSLContext:
+    """The authorities that TLS trusts, read once for all workers, however many begin at once."""
+    with _READING_AUTHORITIES:
+        return _read_authorities()
+
+
 @cache
-def _tls() -> ssl.SSLContext:
-    """The authorities that TLS trusts, read once for all workers: they take more than a megabyte."""
+def _read_authorities() -> ssl.SSLContext:
+    """A new set of authorities, which takes more than a megabyte."""
     made = httpx.create_ssl_context()
     made.set_alpn_protocols(["http/1.1"])
     return made
