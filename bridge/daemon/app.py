@@ -95,12 +95,12 @@ class Daemon:
 
         released = self._ledger.release_leases(self._clocks.steady())
         loops = ReceivingLoops(self._receiving, self._wakeups, self._clocks.wall)
-        threads = Threads(loops.all(), give_up=stop)
+        threads = Threads(give_up=stop)
         self._deliveries.start(give_up=stop)
         # Before the threads: a reconciliation that died with the last daemon must still wait when the
         # scheduler looks, or a second one is asked for.
         self._receiving.scheduler.start()
-        threads.start()
+        threads.start(loops.all())
         serving = [asyncio.create_task(listener.serve()) for listener in (self._public, self._admin)]
         try:
             await asyncio.gather(self._public.started.wait(), self._admin.started.wait())

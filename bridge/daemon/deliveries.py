@@ -47,8 +47,8 @@ class DeliveryThreads:
         """`ledger.release_leases` has freed what a dead daemon held."""
         self._ledger = ledger
         self._wakeups = DeliveryWakeups()
-        stages = build_delivering(config, destinations, ledger, clocks, self._wakeups)
-        self._loops = DeliveringLoops(stages, self._wakeups, clocks.wall)
+        self._stages = build_delivering(config, destinations, ledger, clocks, self._wakeups)
+        self._clock = clocks.wall
         self._threads: Threads | None = None
 
     @property
@@ -58,9 +58,10 @@ class DeliveryThreads:
 
     def start(self, give_up: Callable[[], None]) -> None:
         """See `Deliveries`."""
-        self._loops.lock_what_is_in_doubt()
-        self._threads = Threads(self._loops.all(), give_up)
-        self._threads.start()
+        self._threads = Threads(give_up)
+        loops = DeliveringLoops(self._stages, self._wakeups, self._clock, self._threads.start)
+        loops.lock_what_is_in_doubt()
+        self._threads.start(loops.all())
 
     def wake(self) -> None:
         """See `Deliveries`."""

@@ -1,7 +1,8 @@
 """What delivers: the workers, what they share, and the operators' jobs, which free key locks."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Literal
@@ -16,7 +17,6 @@ from bridge.delivery.budget_store import BudgetStore
 from bridge.delivery.destination import Destination, Routes
 from bridge.delivery.locks import KeyLocks
 from bridge.delivery.pipeline import DeliveryPipeline
-from bridge.delivery.worker import Worker
 from bridge.ledger import Ledger
 from bridge.lib.clocks import Clocks
 from bridge.lib.errors import LedgerError
@@ -37,7 +37,9 @@ GATHERED_FOR = 0.01
 """How long ended attempts gather before they are settled. A commit costs nearly as much for one as for 16: at
 600 calls/s it takes 12 in place of 4, and a call takes 0.77 ms of processor time in place of 0.94."""
 WORKERS = 48
-"""Threads that deliver, where no larger number is configured. Those without work take 20 KB each."""
+"""The most threads that deliver, where no larger number is configured."""
+FIRST_WORKERS = 4
+"""So many are started with the daemon; another one whenever all are busy. 44 without work take 3 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,8 @@ class Delivering:
     """The stages that deliver. All share the ledger, the clocks and the wake-ups they were built with."""
 
     pipeline: DeliveryPipeline
-    workers: Sequence[Worker]
+    workers: int
+    """The most that deliver at once."""
     locks: KeyLocks
     """What all workers lock before they deliver."""
     budget_store: BudgetStore
@@ -66,7 +69,7 @@ def build_delivering(
     pipeline = new_pipeline(config, routes, ledger, locks, clocks, wakeups)
     return Delivering(
         pipeline=pipeline,
-        workers=[pipeline.new_worker() for _ in range(workers_for(config.delivery.workers, len(accounts)))],
+        workers=workers_for(config.delivery.workers, len(accounts)),
         locks=locks,
         budget_store=BudgetStore(ledger, {name: each.budget for name, each in accounts.items()}),
         operator_jobs=new_operator_jobs(
@@ -93,18 +96,22 @@ class DeliveringLoops:
     stages: Delivering
     wakeups: DeliveryWakeups
     clock: Callable[[], datetime]
+    start_more: Callable[[Mapping[str, Callable[[], None]]], None] = lambda _loops: None
+    """Starts threads with more loops."""
+    reserve: deque[tuple[str, Callable[[], None]]] = field(default_factory=deque)
+    """The loops of the workers that are not started yet."""
 
     def all(self) -> dict[str, Callable[[], None]]:
-        """Every loop by its thread's name."""
+        """Every loop that is started with the daemon, by its thread's name."""
         loops: dict[str, Callable[[], None]] = {
             "runs": self.operate,
             "accounts": self.keep_accounts,
             "memory": self.keep_small,
             "complete": self.complete,
         }
-        for number, worker in enumerate(self.stages.workers):
-            loops[f"deliver-{number}"] = partial(self.deliver, worker)
-        return loops
+        workers = [(f"deliver-{number}", self.deliver) for number in range(self.stages.workers)]
+        self.reserve.extend(workers[FIRST_WORKERS:])
+        return loops | dict(workers[:FIRST_WORKERS])
 
     def lock_what_is_in_doubt(self) -> None:
         """Lock the keys of the deliveries in doubt, before the first worker starts."""
@@ -112,8 +119,9 @@ class DeliveringLoops:
             self.stages.locks.acquire(delivery_id, keys)
             self.stages.locks.hold_until(delivery_id, self.clock())
 
-    def deliver(self, worker: Worker) -> None:
+    def deliver(self) -> None:
         """Deliver what is due."""
+        worker = self.stages.pipeline.new_worker()
         signal, dispatcher = self.wakeups.signal, self.stages.pipeline.dispatcher
         seen = 0
 
@@ -131,11 +139,13 @@ class DeliveringLoops:
         attempt(lambda: self.stages.pipeline.end_worker(worker, self.clock()), self._busy)
 
     def complete(self) -> None:
-        """Settle what the workers have ended, after it has gathered for a moment."""
+        """Settle what has ended, after it has gathered for a moment; see that one worker is idle."""
         completer, stop = self.stages.pipeline.completer, self.wakeups.stop
 
         def step() -> None:
             completer.settle_ended()
+            if self.reserve and not self.wakeups.signal.idle:
+                self.start_more(dict([self.reserve.popleft()]))
 
         def gather() -> None:
             completer.wait(COMPLETED_EVERY)

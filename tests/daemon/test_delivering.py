@@ -89,3 +89,30 @@ def test_number_of_workers_is_each_account_s_own(
     configured: Literal["auto"] | int, accounts: int, expected: int
 ) -> None:
     assert workers_for(configured, accounts) == expected
+
+
+@pytest.mark.parametrize(
+    ("idle", "more"), [(0, ["deliver-4", "deliver-5"]), (1, [])], ids=["all are busy", "one is idle"]
+)
+def test_another_worker_is_started_whenever_all_are_busy(tmp_path: Path, idle: int, more: list[str]) -> None:
+    with closing(open_ledger(tmp_path / "ledger.db", create=True)) as ledger:
+        news(ledger, "a")
+        (lease,) = ledger.lease(["crm"], SOURCES, NOW, 1)
+        stop, started = Moment(), list[str]()
+        completer = ScriptedCompleter(ledger, KeyLocks(), lambda: NOW, stop, WorkSignal())
+        completer.first, completer.stop = [ended(lease)], stop
+        stop.completer, stop.ends_meanwhile = completer, []
+        stages = cast(Delivering, SimpleNamespace(pipeline=SimpleNamespace(completer=completer), workers=6))
+        wakeups = DeliveryWakeups(stop=stop)
+        waiting = [threading.Thread(target=wakeups.signal.wait, args=(0, 60)) for _ in range(idle)]
+        for thread in waiting:
+            thread.start()
+        while wakeups.signal.idle < idle:
+            waiting[0].join(0.001)
+        loops = DeliveringLoops(stages, wakeups, lambda: NOW, started.extend)
+        assert {name for name in loops.all() if name.startswith("deliver")} == {
+            f"deliver-{number}" for number in range(4)
+        }
+        loops.complete()
+        wakeups.signal.wake_all()
+    assert started == more

@@ -142,6 +142,7 @@ class Bridge:
         self.delivering = build_delivering(
             config, destinations, self.ledger, Clocks(self.clock, self.clock), self._wakeups
         )
+        self._worker = self.delivering.pipeline.new_worker()
         self._listener = listener
         listener.door = self.receiving.door
 
@@ -162,7 +163,7 @@ class Bridge:
         while self.receiving.judge.judge_waiting(self.now):
             pass
         self._wakeups.wake()
-        worker, completer = self.delivering.workers[0], self.delivering.pipeline.completer
+        worker, completer = self._worker, self.delivering.pipeline.completer
         while worker.deliver_one(self.now) or completer.settle_ended():
             pass
 
@@ -177,8 +178,7 @@ class Bridge:
         return {name: count for name, count in self.ledger.counts().receipts.items() if count}
 
     def close(self) -> None:
-        for worker in self.delivering.workers:
-            worker.close()
+        self._worker.close()
         self.ledger.close()
 
 
