@@ -100,6 +100,8 @@ class DestinationQueue:
             for attempt in [each for each in ready if matches(each)]:
                 ready.remove(attempt)
                 taken.append(attempt.delivery)
+        if not len(self):
+            self.gathers_since = None
         return taken
 
     def clear_ready(self) -> list[MappedDelivery]:

@@ -283,6 +283,19 @@ def test_turn_that_is_not_full_waits_a_moment_for_calls_that_may_join(benches: B
     assert sorted(numbers(take(bench))) == [3, 4, 5], "a full one goes at once"
 
 
+def test_nothing_gathers_once_a_person_has_skipped_all_of_a_turn(benches: Benches) -> None:
+    settings = DispatchSettings(ahead=1, most_blocked=10, workers=2, batch_wait=0.1, look_every=0.5)
+    bench = benches.make(settings, lambda: 0.0, batches=True)
+    bench.feed(1, PHONES[1])
+    assert take(bench) is None
+    assert bench.pipeline.dispatcher.look_within == 0.1
+    held = bench.ledger.hold([1], "a mistake", bench.clock(), skip=True)
+    bench.pipeline.dispatcher.withdraw(held.later, bench.clock())
+    assert take(bench) is None
+    assert states(bench) == {"skipped": 1}
+    assert bench.pipeline.dispatcher.look_within == 0.5
+
+
 def test_workers_of_two_threads_take_every_delivery_once(benches: Benches) -> None:
     bench = benches.make(DispatchSettings(ahead=2, most_blocked=10, workers=4))
     for number in range(40):
