@@ -40,9 +40,10 @@ class ConcurrencyLimit:
         self._began, self._delivered, self._turns = at, 0, 0
 
     def ended(self, at: float, deliveries: int, *, was_full: bool) -> None:
-        """Note that a turn has ended; `at` in seconds; `was_full`: as many as may be were under way.
+        """Note that a turn has ended, and how many of its deliveries the account did not put off.
 
-        Where there was less to do than could be done, nothing is learned.
+        `at` in seconds; `was_full`: as many as may be were under way. Where there was less to do than could
+        be done, nothing is learned.
         """
         if self._is_fixed:
             return
@@ -59,15 +60,15 @@ class ConcurrencyLimit:
     def _judge(self, at: float, rate: float) -> None:
         if self._before is not None:
             (number, rate_before), self._before = self._before, None
-            gained = rate / rate_before
-            if gained >= (LONGER if self.at_once > number else SHORTER):
+            wanted = rate_before * (LONGER if self.at_once > number else SHORTER)
+            if rate > 0 and rate >= wanted:
                 # It helped: another step in the same direction, if there is one.
                 self._step(rate)
                 return
             self.at_once = number
             self._goes_up = not self._goes_up
             self._rests_until = at + REST
-        elif at >= self._rests_until or at < self._rests_until - REST:
+        elif rate > 0 and (at >= self._rests_until or at < self._rests_until - REST):
             self._step(rate)
 
     def _step(self, rate: float) -> None:

@@ -80,7 +80,10 @@ class DestinationQueue:
 
     @property
     def first_event(self) -> str:
-        """The place among calls of what would go first; empty: nothing is ready."""
+        """The place among calls of what would go first; empty: nothing is ready.
+
+        Where several destinations have one account, the oldest of their calls goes first.
+        """
         return next((ready[0].delivery.event for ready in self._ready.values() if ready), "")
 
     def take(self) -> Turn:

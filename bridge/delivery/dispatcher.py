@@ -21,7 +21,7 @@ from bridge.delivery.stages import MappedDelivery, SettledDelivery
 from bridge.delivery.unused_leases import GIVEN_BACK_FOR, UnusedLeases
 from bridge.delivery.work_signal import WorkSignal
 from bridge.ledger import DeliveryLedger
-from bridge.lib.errors import LedgerError
+from bridge.lib.errors import LedgerError, Transient
 from bridge.lib.stored_times import bounded
 from bridge.model.deliveries import Lane, Lease, LockKey
 
@@ -126,7 +126,9 @@ class Dispatcher:
             was_full = load.turns >= load.limit.at_once and any(
                 len(queue) for queue in self._queues if self._load_of(queue.destination) is load
             )
-            load.limit.ended(self._passes(), len(turn.attempts), was_full=was_full)
+            # What has to wait for the account's limits ends fast, and was not taken.
+            taken = sum(not isinstance(each.error, Transient) for each in turn.attempts)
+            load.limit.ended(self._passes(), taken, was_full=was_full)
             load.turns -= 1
         if turn.is_probe:
             # It may have sent no request.
@@ -359,7 +361,6 @@ class Dispatcher:
             able = [queue for queue in self._queues if self._places(queue) > 0 and self._is_full(queue)]
             if not able:
                 return None
-            # Where several destinations have one account, the oldest of their calls goes first.
             queue = min(
                 able,
                 key=lambda each: (

@@ -48,6 +48,15 @@ def test_crm_that_gets_slower_with_more_at_once_is_sent_few() -> None:
     assert min(seen) >= 1
 
 
+def test_crm_that_takes_nothing_for_a_while_teaches_nothing() -> None:
+    limit = ConcurrencyLimit()
+    after(slow, 12, limit)
+    before = limit.at_once
+    for number in range(1000):
+        limit.ended(12 + number / 10, 0, was_full=True)
+    assert limit.at_once in (before, round(before / 1.5)), "but a step that was being tried is taken back"
+
+
 def test_crm_that_can_take_more_than_before_is_sent_more_again() -> None:
     limit = ConcurrencyLimit()
     after(bounded, 60, limit)

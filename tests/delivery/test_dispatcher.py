@@ -13,7 +13,7 @@ import pytest
 
 from bridge.delivery.destination_queue import Turn
 from bridge.delivery.dispatcher import DispatchSettings
-from bridge.lib.errors import LedgerBusy
+from bridge.lib.errors import LedgerBusy, Unsent
 from bridge.model.calls import Via
 from tests.fixtures.scripted_crm import ScriptedCrmBench, plain_connector, scripted_crm_bench
 
@@ -281,6 +281,21 @@ def test_turn_that_is_not_full_waits_a_moment_for_calls_that_may_join(benches: B
         bench.feed(number, PHONES[number])
     bench.signal.deliveries_due()
     assert sorted(numbers(take(bench))) == [3, 4, 5], "a full one goes at once"
+
+
+def test_what_an_account_puts_off_does_not_make_it_look_fast(benches: Benches) -> None:
+    seconds = [0.0]
+    bench = benches.make(DispatchSettings(ahead=2, most_blocked=10), lambda: seconds[0])
+    for number in range(40):
+        bench.feed(number, PHONES[number])
+    turns = list(iter(lambda: take(bench), None))
+    for _ in range(20):
+        seconds[0] += 0.2
+        first = turns.pop(0)
+        first.attempts[0].error = Unsent("no room", cause="no room")
+        bench.pipeline.dispatcher.end_turn(first)
+        turns += iter(lambda: take(bench), None)
+        assert len(turns) == 4, "as many as at first"
 
 
 def test_nothing_gathers_once_a_person_has_skipped_all_of_a_turn(benches: Benches) -> None:
