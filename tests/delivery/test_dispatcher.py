@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bridge.daemon.operator_jobs import OperatorJobs
 from bridge.delivery.destination_queue import Turn
 from bridge.delivery.dispatcher import DispatchSettings
 from bridge.lib.errors import LedgerBusy, Unsent
@@ -202,19 +203,24 @@ def test_what_a_person_skips_or_parks_is_not_sent_where_it_was_leased_ahead(benc
         bench.feed(number, PHONES[min(number, 4)])
     first = take(bench)
     ids = [bench.row(number)["id"] for number in range(6)]
-    for some, skip in (([ids[0], ids[2], ids[5]], True), (ids[3:4], False)):
-        held = bench.ledger.hold(some, "a mistake", bench.clock(), skip=skip)
-        bench.pipeline.dispatcher.withdraw(held.later, bench.clock())
+    operator = OperatorJobs(
+        *(bench.ledger, {}, threading.Event(), {}, dict),
+        release_locks=bench.locks.release,
+        withdraw=bench.pipeline.dispatcher.withdraw,
+    )
+    told = operator.skip({"ids": [ids[0], ids[2], ids[5]]}, bench.clock())
+    assert told == {"skipped": 0, "later": 3}
+    operator.park({"ids": ids[3:4]}, bench.clock())
     assert numbers(first) == [0]
     bench.worker.deliver_one(bench.clock())
-    told = [bench.row(number)["state"] for number in range(6)]
-    assert told[2:4] == ["skipped", "parked"], told
+    now = [bench.row(number)["state"] for number in range(6)]
+    assert now[2:4] == ["skipped", "parked"], now
     assert first is not None
     bench.pipeline.dispatcher.abandon(first, bench.clock())
     bench.pipeline.dispatcher.end_turn(first)
     bench.drain()
-    told = [bench.row(number)["state"] for number in range(6)]
-    assert told == ["skipped", "delivered", "skipped", "parked", "delivered", "skipped"]
+    now = [bench.row(number)["state"] for number in range(6)]
+    assert now == ["skipped", "delivered", "skipped", "parked", "delivered", "skipped"]
     assert len(bench.contents()["calls"]) == 2
 
 
