@@ -34,9 +34,10 @@ log = structlog.get_logger("bridge.daemon")
 
 OPEN_FILES = 65_536
 """Wanted as the limit of open files, where the system allows so many: each of 2,000 connections takes one."""
-SWITCH_INTERVAL = 0.0005
+SWITCH_INTERVAL = 0.0001
 """Seconds. The ledger's writer gives up the interpreter's lock at every statement. With Python's default it
-would wait up to 5 ms for the door's thread each time to get it back, and a commit has many statements."""
+would wait up to 5 ms for the door's thread each time to get it back, and a commit has many statements. At 64
+connections 5,750 calls/s are taken in; 4,800 with 0.5 ms, 4,900 with 5 ms."""
 COLLECT_AFTER = 5_000
 """New objects between two runs of the garbage collector. Records are large trees of plain values without
 cycles: looking for cycles at every 700 objects, as Python does, takes a tenth of the processor's time."""

@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -37,6 +38,10 @@ START, WAKE, ASK, STOP, HURRY = b"s", b"w", b"a", b"e", b"h"
 ANSWER = b"a"
 """What the process says once it has started, and to `ASK`."""
 READ_AT_ONCE = 4096
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds. Many threads want the interpreter here, and nobody waits for one of them: with the door's 0.1 ms
+a call takes 0.90 ms of processor time, with this 0.81."""
 
 NAME = b"cb-deliveries"
 """What `ps -e` and `top` call the process; the kernel keeps 15 letters."""
@@ -165,6 +170,7 @@ def _live_as_fork(
     code = 1
     try:
         _die_with(parent)
+        sys.setswitchinterval(SWITCH_INTERVAL)
         # Ctrl-C and systemd signal all processes; the parent says when to stop. A function in place of
         # SIG_IGN, which the programs started from here would inherit.
         for number in (signal.SIGTERM, signal.SIGINT):

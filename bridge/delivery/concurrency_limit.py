@@ -34,20 +34,20 @@ class ConcurrencyLimit:
         """The number before the step that is being tried, and the calls a second at that number."""
         self._rests_until = 0.0
         self._goes_up = True
-        self._restart(0.0)
+        self._restart(float("inf"))
 
     def _restart(self, at: float) -> None:
         self._began, self._delivered, self._turns = at, 0, 0
 
-    def ended(self, at: float, deliveries: int, *, was_full: bool) -> None:
+    def ended(self, at: float, deliveries: int, *, more_to_do: bool) -> None:
         """Note that a turn has ended, and how many of its deliveries the account did not put off.
 
-        `at` in seconds; `was_full`: as many as may be were under way. Where there was less to do than could
-        be done, nothing is learned.
+        `at` in seconds; `more_to_do`: others waited for their turn, or were just leased. Where there was less
+        to do than could be done, nothing is learned.
         """
         if self._is_fixed:
             return
-        if not was_full or at < self._began:
+        if not more_to_do or not self._began <= at:
             self._restart(at)
             return
         self._delivered += deliveries

@@ -123,12 +123,14 @@ class Dispatcher:
         with self._lock:
             self._held.difference_update(each.delivery.lease.delivery_id for each in turn.attempts)
             load = self._load_of(turn.destination)
-            was_full = load.turns >= load.limit.at_once and any(
-                len(queue) for queue in self._queues if self._load_of(queue.destination) is load
+            more_to_do = any(
+                len(queue) > 0 or queue.is_filling
+                for queue in self._queues
+                if self._load_of(queue.destination) is load
             )
             # What has to wait for the account's limits ends fast, and was not taken.
             taken = sum(not isinstance(each.error, Transient) for each in turn.attempts)
-            load.limit.ended(self._passes(), taken, was_full=was_full)
+            load.limit.ended(self._passes(), taken, more_to_do=more_to_do)
             load.turns -= 1
         if turn.is_probe:
             # It may have sent no request.

@@ -15,7 +15,7 @@ def after(crm: Crm, seconds: float, limit: ConcurrencyLimit | None = None) -> li
     limit, at, seen = limit or ConcurrencyLimit(), 1.0, list[int]()
     while at < seconds:
         at += 1 / crm(limit.at_once)
-        limit.ended(at, 1, was_full=True)
+        limit.ended(at, 1, more_to_do=True)
         seen.append(limit.at_once)
     return seen
 
@@ -53,7 +53,7 @@ def test_crm_that_takes_nothing_for_a_while_teaches_nothing() -> None:
     after(slow, 12, limit)
     before = limit.at_once
     for number in range(1000):
-        limit.ended(12 + number / 10, 0, was_full=True)
+        limit.ended(12 + number / 10, 0, more_to_do=True)
     assert limit.at_once in (before, round(before / 1.5)), "but a step that was being tried is taken back"
 
 
@@ -64,7 +64,7 @@ def test_crm_that_can_take_more_than_before_is_sent_more_again() -> None:
     at, seen = 60.0, list[int]()
     while at < 180:
         at += 1 / slow(limit.at_once)
-        limit.ended(at, 1, was_full=True)
+        limit.ended(at, 1, more_to_do=True)
         seen.append(limit.at_once)
     assert seen[-1] == MOST
 
@@ -77,14 +77,14 @@ def test_operators_number_stays(number: int) -> None:
 def test_nothing_is_learned_while_there_is_less_to_do_than_could_be_done() -> None:
     limit = ConcurrencyLimit()
     for number in range(1000):
-        limit.ended(float(number), 1, was_full=bool(number % 3))
+        limit.ended(float(number), 1, more_to_do=bool(number % 3))
     assert limit.at_once == FIRST
 
 
 def test_clock_that_goes_back_breaks_nothing() -> None:
     limit = ConcurrencyLimit()
     after(slow, 10, limit)
-    limit.ended(-1000.0, 1, was_full=True)
+    limit.ended(-1000.0, 1, more_to_do=True)
     assert 1 <= limit.at_once <= MOST
     after(slow, 40, limit)
     assert limit.at_once == MOST
