@@ -243,7 +243,7 @@ def test_restarted_daemon_takes_the_run_over_from_the_command(both: Deployment, 
     empty_ledger(both)
     daemon = both.daemon()
     both.platform.add(made(3000))
-    both.platform.list.disturbances = Disturbances(page_cap=20)
+    both.platform.list.disturbances = Disturbances(page_cap=8)
     with begun(both) as command:
         if kill:
             daemon.kill()
