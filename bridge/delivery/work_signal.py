@@ -48,8 +48,9 @@ class WorkSignal:
             self._wake_one()
 
     def wake_all(self) -> None:
-        """Let every worker look, because the daemon stops."""
+        """Let every worker look, because the daemon stops; one that is about to wait does not."""
         with self._lock:
+            self._wake_one()
             while self._idle:
                 self._wake_one()
 

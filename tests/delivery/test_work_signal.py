@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from bridge.delivery.work_signal import WorkSignal
 
 LONG = 60.0
@@ -38,11 +40,15 @@ def test_each_event_wakes_the_one_that_became_idle_last() -> None:
     assert (signal.owed, signal.freed) == (1, 1)
 
 
-def test_event_between_a_look_and_a_wait_is_not_lost() -> None:
+@pytest.mark.parametrize("event", ["deliveries_due", "keys_freed", "more_ready", "wake_all"])
+def test_event_between_a_look_and_a_wait_is_not_lost(event: str) -> None:
     signal = WorkSignal()
     seen = signal.events
-    signal.deliveries_due()
-    signal.wait(seen, LONG)
+    getattr(signal, event)()
+    waiting = threading.Thread(target=signal.wait, args=(seen, LONG), daemon=True)
+    waiting.start()
+    waiting.join(LONG / 4)
+    assert not waiting.is_alive()
 
 
 def test_one_of_the_idle_looks_again_after_a_short_time_and_hands_that_on() -> None:
