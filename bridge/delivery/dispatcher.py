@@ -363,19 +363,15 @@ class Dispatcher:
             able = [queue for queue in self._queues if self._places(queue) > 0 and self._is_full(queue)]
             if not able:
                 return None
-            queue = min(
-                able,
-                key=lambda each: (
-                    each.first_lane or Lane.LIVE,
-                    self._load_of(each.destination).turns,
-                    each.first_event,
-                ),
-            )
+            queue = min(able, key=self._rank)
             self._load_of(queue.destination).turns += 1
             turn, more = queue.take(), len(able) > 1 or len(queue) > 0
         if more and self._signal.idle:
             self._signal.more_ready()
         return turn
+
+    def _rank(self, queue: DestinationQueue) -> tuple[Lane, int, str]:
+        return queue.first_lane or Lane.LIVE, self._load_of(queue.destination).turns, queue.first_event
 
     def _places(self, queue: DestinationQueue) -> int:
         """How many more turns of its account may begin."""

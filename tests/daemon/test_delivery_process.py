@@ -14,7 +14,6 @@ import pytest
 from bridge.daemon.delivery_process import ANSWER, ASK, HURRY, STOP, WAKE, deliver_as_told
 from bridge.ledger.sqlite import OwnerLock, SqliteLedger
 from bridge.sandbox.crm import SandboxCrm
-from bridge.sandbox.server import LocalServer
 from tests.fixtures.daemon_process import EXAMPLE, DaemonProcess, wait_until, write_config
 
 LEASED = "SELECT count(*) FROM deliveries WHERE state = 'leased'"
@@ -137,22 +136,6 @@ def test_closed_link_means_that_the_parent_is_gone(told: Told) -> None:
 
 
 # -- real processes ------------------------------------------------------------------
-@pytest.fixture
-def crm() -> Iterator[tuple[SandboxCrm, str]]:
-    crm = SandboxCrm()
-    with LocalServer(crm.app) as server:
-        yield crm, server.url
-
-
-@pytest.fixture
-def started() -> Iterator[list[DaemonProcess]]:
-    """Daemons put here are gone after the test, whatever it finds."""
-    daemons: list[DaemonProcess] = []
-    yield daemons
-    for daemon in daemons:
-        daemon.kill()
-
-
 def hanging(crm: tuple[SandboxCrm, str], folder: Path) -> DaemonProcess:
     """A daemon with one delivery under way, at a CRM that does not answer for 25 s."""
     crm[0].add_fault(delay=25.0, path="/contacts")

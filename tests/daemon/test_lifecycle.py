@@ -19,7 +19,6 @@ import pytest
 
 from bridge.ledger import open_ledger
 from bridge.sandbox.crm import SandboxCrm
-from bridge.sandbox.server import LocalServer
 from tests.fixtures.daemon_process import (
     EXAMPLE,
     ROOT,
@@ -39,22 +38,6 @@ DELIVERED = "SELECT count(*) FROM deliveries WHERE state = 'delivered'"
 BRANCH = '[sources.branch]\ncallback_token = { env = "TOKEN" }\n'
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-
-
-@pytest.fixture
-def crm() -> Iterator[tuple[SandboxCrm, str]]:
-    crm = SandboxCrm()
-    with LocalServer(crm.app) as server:
-        yield crm, server.url
-
-
-@pytest.fixture
-def started() -> Iterator[list[DaemonProcess]]:
-    """Daemons put here are gone after the test, whatever it finds."""
-    daemons: list[DaemonProcess] = []
-    yield daemons
-    for daemon in daemons:
-        daemon.kill()
 
 
 def terminate(daemon: DaemonProcess) -> None:
