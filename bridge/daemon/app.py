@@ -112,7 +112,7 @@ class Daemon:
         finally:
             await self._shut_down(serving, threads)
         if failed := threads.failed or self._deliveries.failed:
-            raise CallbridgeError(f"{failed} failed; its trace is in the log")
+            raise CallbridgeError(f"{failed} failed: the log says why")
 
     def _say_ready(self, released: int) -> None:
         log.info(
